@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VGFENCE_SYNC_FILE_H
+#define VGFENCE_SYNC_FILE_H
+
+/*
+ * One descriptor that stands for a fence: a kernel sync file, or anything else that polls readable
+ * when its fence signals and stays so (an eventfd, a pidfd, a pipe).
+ *
+ * Every function may be called from any thread; none keeps state. Descriptors are borrowed.
+ * The kernel's calls are those of <linux/sync_file.h>.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Whether the fence has signalled, without waiting.
+ *
+ * Returns 1 where it has, 0 where not; -EBADF for a descriptor that is not open; -EIO for one that
+ * will never signal (a pipe whose other end was closed); -ENOMEM. What the kernel says of an error
+ * of the fence itself is vgf_sync_file_status.
+ */
+int vgf_sync_file_poll(int fence_fd);
+
+/*
+ * Waits until the fence signals or CLOCK_MONOTONIC reaches deadline_ns, whichever is first; signal
+ * handlers do not shorten or prolong it. INT64_MAX waits without end, 0 not at all.
+ *
+ * Returns 0; -ETIME at the deadline; the errors of vgf_sync_file_poll.
+ */
+int vgf_sync_file_wait(int fence_fd, int64_t deadline_ns);
+
+/*
+ * The status of a fence: SYNC_IOC_FILE_INFO. Returns 1 signalled, 0 pending, or the negative errno
+ * value that a fence in the file ended with. A descriptor that is no sync file has no error to
+ * tell: then it is the answer of vgf_sync_file_poll. -EBADF.
+ */
+int vgf_sync_file_status(int fence_fd);
+
+/* Room for a driver's or a timeline's name: struct sync_fence_info has 32 bytes, 0 included. */
+#define VGF_SYNC_FILE_NAME 32
+
+/* What the kernel tells of one fence in a sync file. */
+struct vgf_sync_file_fence {
+	char driver[VGF_SYNC_FILE_NAME];
+	char timeline[VGF_SYNC_FILE_NAME];
+	int status;            /* 1 signalled, 0 pending, negative: its error */
+	uint64_t timestamp_ns; /* CLOCK_MONOTONIC, when it signalled; 0 while pending */
+};
+
+/*
+ * Tells of the fences in a sync file: fills fences[] with the first `count` of them.
+ *
+ * Returns how many there are, which may be more than `count`; -ENOTTY for a descriptor that is no
+ * sync file; -EBADF; -ENOMEM.
+ */
+int vgf_sync_file_info(int fence_fd, struct vgf_sync_file_fence *fences, size_t count);
+
+/*
+ * Tells the kernel by when the fence is wanted (SYNC_IOC_SET_DEADLINE, Linux 6.6): a hint for the
+ * GPU's clock. deadline_ns is CLOCK_MONOTONIC. Returns 0; -ENOTTY for an older kernel or a
+ * descriptor that is no sync file: nothing is lost, go on; -EBADF.
+ */
+int vgf_sync_file_set_deadline(int fence_fd, uint64_t deadline_ns);
+
+/*
+ * One descriptor that signals once all of `count` have: SYNC_IOC_MERGE. Signalled ones are left
+ * out; of a single remaining one a copy is made; where all have signalled, a copy of the last.
+ *
+ * Returns a close-on-exec descriptor that the caller closes; -EINVAL for a count of 0; -ENOTTY
+ * where two or more are pending and one of them is no sync file; -EMFILE, -ENFILE; the errors of
+ * vgf_sync_file_poll for any of them.
+ */
+int vgf_sync_file_merge(const int *fence_fds, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctx_sync.h"
+
+#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+/* What one context may hold back of the device's max_held_size. */
+#define CONTEXT_HELD_SHARE 4
+
+/* ---- Queues ------------------------------------------------------------------------------- */
+
+static struct queue_list *queue_state_list(struct ctx_sync *sync, const struct queue *queue)
+{
+	return queue->state == QUEUE_RUNNABLE ? &sync->runnable : &sync->starved;
+}
+
+void queue_sleep(struct ctx_sync *sync, struct queue *queue)
+{
+	if (queue->state != QUEUE_IDLE) {
+		TAILQ_REMOVE(queue_state_list(sync, queue), queue, link);
+		queue->state = QUEUE_IDLE;
+	}
+}
+
+void queue_wake(struct ctx_sync *sync, struct queue *queue)
+{
+	/* Who runs it looks for more when it is done. */
+	if (queue->running || queue->state == QUEUE_RUNNABLE) {
+		return;
+	}
+	queue_sleep(sync, queue);
+	queue->state = QUEUE_RUNNABLE;
+	TAILQ_INSERT_TAIL(&sync->runnable, queue, link);
+}
+
+static void queue_starve(struct ctx_sync *sync, struct queue *queue)
+{
+	queue_sleep(sync, queue);
+	queue->state = QUEUE_STARVED;
+	TAILQ_INSERT_TAIL(&sync->starved, queue, link);
+}
+
+static struct queue *queue_of(const struct submission *submission)
+{
+	const struct context *context = submission->context;
+	int32_t ring = submission->name.ring;
+
+	/* Work that names no ring runs on ring 0, as on a device without context types. */
+	if (submission->kind != SUBMISSION_WORK || !submission->driver->driver.independent_rings ||
+		ring == VGF_RING_GLOBAL) {
+		ring = 0;
+	}
+	return &context->rings[ring]->queue;
+}
+
+bool ctx_sync_has_credit(const struct ctx_sync *sync)
+{
+	uint32_t used = sync->fences->fds + sync->num_running;
+
+	/* With none in use nothing would ever be closed. */
+	return used < sync->limits->max_fds || used == 0;
+}
+
+bool submission_ready(const struct submission *submission)
+{
+	enum vgf_wait wait = submission->driver->driver.wait;
+	bool takes_files = wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL;
+
+	return submission->status < 0 || submission->pending == 0 ||
+		(takes_files && !submission->on_host && submission->bare == 0);
+}
+
+struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
+{
+	struct submission *submission = STAILQ_FIRST(&queue->submissions);
+
+	if (!submission || !submission_ready(submission)) {
+		return NULL;
+	}
+	if (submission->kind == SUBMISSION_WORK && submission->status == 0 &&
+		!ctx_sync_has_credit(sync)) {
+		queue_starve(sync, queue);
+		return NULL;
+	}
+	return submission;
+}
+
+/* ---- Contexts ----------------------------------------------------------------------------- */
+
+static void check_idle(struct context *context)
+{
+	bool idle = !context->current && context->active == 0 && STAILQ_EMPTY(&context->backlog) &&
+		context->owner.pending == 0;
+
+	if (idle == context->idle) {
+		return;
+	}
+	context->idle = idle;
+	if (idle) {
+		TAILQ_INSERT_TAIL(&context->sync->idle, context, idle_link);
+	} else {
+		TAILQ_REMOVE(&context->sync->idle, context, idle_link);
+	}
+}
+
+static void release(struct fence_owner *owner)
+{
+	check_idle(container_of(owner, struct context, owner));
+}
+
+static void notify(struct waiter *waiter, bool retired)
+{
+	struct submission *submission = waiter->submission;
+	struct queue *queue = queue_of(submission);
+
+	if (retired) {
+		submission->pending--;
+	}
+	if (!retired || waiter->fence->fd < 0) {
+		submission->bare--;
+	}
+	if (STAILQ_FIRST(&queue->submissions) == submission && submission_ready(submission)) {
+		queue_wake(submission->context->sync, queue);
+	}
+}
+
+void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
+	const struct vgf_limits *limits, struct vgf_stats *stats)
+{
+	*sync = (struct ctx_sync){ .fences = fences, .limits = limits, .stats = stats };
+	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
+		LIST_INIT(&sync->buckets[i]);
+	}
+	TAILQ_INIT(&sync->idle);
+	TAILQ_INIT(&sync->runnable);
+	TAILQ_INIT(&sync->starved);
+	timeline_init(&sync->global, 0, VGF_RING_GLOBAL);
+	fences->notify = notify;
+	fences->release = release;
+}
+
+static struct context_list *context_bucket(struct ctx_sync *sync, uint32_t ctx_id)
+{
+	/* max_contexts bounds the length of a chain, whatever IDs a guest chooses. */
+	return &sync->buckets[(ctx_id ^ ctx_id >> 8 ^ ctx_id >> 16) % CONTEXT_BUCKETS];
+}
+
+struct context *context_find(struct ctx_sync *sync, uint32_t ctx_id)
+{
+	struct context *context;
+
+	LIST_FOREACH(context, context_bucket(sync, ctx_id), hash_link) {
+		if (context->id == ctx_id) {
+			return context;
+		}
+	}
+	return NULL;
+}
+
+struct ring *context_ring(struct context *context, int32_t index)
+{
+	struct ring **place = &context->rings[index == VGF_RING_GLOBAL ? 0 : index];
+
+	if (!*place) {
+		struct ring *ring = calloc(1, sizeof(*ring));
+		if (!ring) {
+			return NULL;
+		}
+		timeline_init(&ring->timeline, context->id, index);
+		ring->queue.context = context;
+		STAILQ_INIT(&ring->queue.submissions);
+		*place = ring;
+	}
+	return *place;
+}
+
+static struct context *context_new(struct ctx_sync *sync, uint32_t ctx_id)
+{
+	struct context *context = calloc(1, sizeof(*context));
+
+	if (!context) {
+		return NULL;
+	}
+	context->sync = sync;
+	context->id = ctx_id;
+	STAILQ_INIT(&context->backlog);
+	if (!context_ring(context, 0)) {
+		free(context);
+		return NULL;
+	}
+	LIST_INSERT_HEAD(context_bucket(sync, ctx_id), context, hash_link);
+	return context;
+}
+
+int context_open(
+	struct ctx_sync *sync, uint32_t ctx_id, const struct vgf_driver *driver, void *data)
+{
+	struct context *context = context_find(sync, ctx_id);
+	struct context_driver *opened;
+
+	if (context && context->current) {
+		return -EEXIST;
+	}
+	/* Counts those that are destroyed but still have work, too. */
+	if (sync->stats->contexts >= sync->limits->max_contexts) {
+		return -ENOSPC;
+	}
+	opened = calloc(1, sizeof(*opened));
+	if (!opened) {
+		return -ENOMEM;
+	}
+	if (!context) {
+		context = context_new(sync, ctx_id);
+	}
+	if (!context) {
+		free(opened);
+		return -ENOMEM;
+	}
+	opened->driver = *driver;
+	opened->data = data;
+	opened->serial = ++sync->last_serial;
+	context->current = opened;
+	sync->stats->contexts++;
+	check_idle(context);
+	return 0;
+}
+
+struct queue *context_close(struct ctx_sync *sync, struct context *context)
+{
+	struct context_driver *closed = context->current;
+
+	context->current = NULL;
+	closed->destroy = (struct submission){
+		.kind = SUBMISSION_DESTROY,
+		.context = context,
+		.driver = closed,
+		.name = { .ctx_id = context->id },
+	};
+	return submission_enqueue(sync, context, &closed->destroy);
+}
+
+void contexts_reap(struct ctx_sync *sync)
+{
+	struct context *context;
+
+	while ((context = TAILQ_FIRST(&sync->idle))) {
+		TAILQ_REMOVE(&sync->idle, context, idle_link);
+		LIST_REMOVE(context, hash_link);
+		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+			if (context->rings[i]) {
+				queue_sleep(sync, &context->rings[i]->queue);
+				free(context->rings[i]);
+			}
+		}
+		free(context);
+	}
+}
+
+/* ---- Submissions -------------------------------------------------------------------------- */
+
+struct submission *submission_create(const struct vgf_submission *head)
+{
+	struct submission *submission;
+	size_t count = head->num_in_fences; /* checked against limits, so no overflow */
+	size_t size = sizeof(*submission) +
+		count * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+
+	submission = malloc(size);
+	if (!submission) {
+		return NULL;
+	}
+	*submission = (struct submission){
+		.kind = SUBMISSION_WORK,
+		.name = head->fence,
+		.flags = head->flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
+		.command = head->command,
+		.size = head->size,
+		.waiters = (struct waiter *)(submission + 1),
+	};
+	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + count);
+	return submission;
+}
+
+static void stop_waiting(struct submission *submission)
+{
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		struct waiter *waiter = &submission->waiters[i];
+		if (waiter->fence) {
+			LIST_REMOVE(waiter, link);
+			waiter->fence = NULL;
+		}
+	}
+	submission->pending = 0;
+	submission->bare = 0;
+}
+
+void submission_free(struct submission *submission)
+{
+	if (submission) {
+		stop_waiting(submission);
+		free(submission->copy);
+		free(submission);
+	}
+}
+
+static int check_in_fence(struct ctx_sync *sync, const struct submission *submission, uint64_t id,
+	struct fence **fence)
+{
+	int ret = fence_table_look_up(sync->fences, id, fence);
+
+	if (ret < 0 || !*fence) {
+		return ret;
+	}
+	if (!((*fence)->flags & VGF_SHAREABLE) &&
+		(*fence)->owner_serial != submission->driver->serial) {
+		return -EPERM;
+	}
+	/* Signalled and next to retire: no reason to wait for the dispatching thread. */
+	if (((*fence)->flags & FENCE_SIGNALLED) &&
+		*fence == STAILQ_FIRST(&(*fence)->timeline->fences)) {
+		*fence = NULL;
+	}
+	return 0;
+}
+
+static void wait_for(struct submission *submission, struct waiter *waiter, struct fence *fence)
+{
+	waiter->fence = fence;
+	waiter->submission = submission;
+	LIST_INSERT_HEAD(&fence->waiters, waiter, link);
+}
+
+/*
+ * Makes waiters of the fences found, each once. A timeline retires in order, so the host need only
+ * wait for its newest; a driver gets them all, as only the kernel knows which sync files signal in
+ * order.
+ */
+static void link_waiters(struct ctx_sync *sync, struct submission *submission, uint32_t found)
+{
+	uint64_t serial = ++sync->resolve_serial;
+	enum vgf_wait wait = submission->driver->driver.wait;
+	bool takes_files = wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < found; i++) {
+		struct fence *fence = submission->waiters[i].fence;
+		struct timeline *timeline = fence->timeline;
+		struct waiter *first = LIST_FIRST(&fence->waiters);
+		bool met = timeline->resolve_serial == serial;
+
+		if (first && first->submission == submission) {
+			continue;
+		}
+		if (met && !takes_files) {
+			struct waiter *newest = timeline->resolve_newest;
+			if (newest->fence->id < fence->id) {
+				LIST_REMOVE(newest, link);
+				wait_for(submission, newest, fence);
+			}
+			continue;
+		}
+		timeline->resolve_serial = serial;
+		timeline->resolve_newest = &submission->waiters[count];
+		wait_for(submission, &submission->waiters[count++], fence);
+	}
+
+	submission->num_waiters = count;
+	submission->pending = count;
+	submission->waited = count > 0;
+	for (uint32_t i = 0; i < count; i++) {
+		submission->bare += submission->waiters[i].fence->fd < 0;
+	}
+}
+
+int submission_resolve(struct ctx_sync *sync, struct submission *submission,
+	const struct vgf_submission *head, bool ignore, uint32_t *ignored, uint64_t *bad)
+{
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < head->num_in_fences; i++) {
+		struct fence *fence;
+		int ret = check_in_fence(sync, submission, head->in_fences[i], &fence);
+
+		if (ret < 0) {
+			*bad = head->in_fences[i];
+			if (!ignore) {
+				return ret;
+			}
+			(*ignored)++;
+			continue;
+		}
+		if (fence) {
+			submission->waiters[found++].fence = fence;
+		}
+	}
+	link_waiters(sync, submission, found);
+	return 0;
+}
+
+uint32_t submission_lend(struct submission *submission)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		struct waiter *waiter = &submission->waiters[i];
+		if (!waiter->fence) {
+			continue;
+		}
+		LIST_REMOVE(waiter, link);
+		fence_ref(waiter->fence);
+		submission->in_fences[count++] = (struct vgf_in_fence){ waiter->fence->id,
+			waiter->fence->fd };
+	}
+	return count;
+}
+
+void submission_return(struct ctx_sync *sync, struct submission *submission, bool again)
+{
+	submission->on_host |= again;
+	submission->pending = 0;
+	submission->bare = 0;
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		struct waiter *waiter = &submission->waiters[i];
+		struct fence *fence = waiter->fence;
+
+		if (!fence) {
+			continue;
+		}
+		waiter->fence = NULL;
+		if (again && !(fence->flags & FENCE_RETIRED)) {
+			wait_for(submission, waiter, fence);
+			submission->pending++;
+		}
+		fence_unref(sync->fences, fence);
+	}
+}
+
+static size_t submission_weight(const struct submission *submission)
+{
+	return submission->size + sizeof(*submission) +
+		submission->num_waiters * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+}
+
+int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission)
+{
+	size_t limit = sync->limits->max_held_size;
+	size_t weight = submission_weight(submission);
+
+	if (submission->held) {
+		return 0;
+	}
+	if (weight > limit - sync->stats->held_size ||
+		weight > limit / CONTEXT_HELD_SHARE - context->held_size) {
+		return -ENOSPC;
+	}
+	if (submission->size > 0) {
+		submission->copy = malloc(submission->size);
+		if (!submission->copy) {
+			return -ENOMEM;
+		}
+		memcpy(submission->copy, submission->command, submission->size);
+	}
+	submission->command = submission->copy;
+	submission->held = true;
+	context->held_size += weight;
+	sync->stats->held_size += weight;
+	if (++sync->stats->held > sync->stats->peak_held) {
+		sync->stats->peak_held = sync->stats->held;
+	}
+	return 0;
+}
+
+static void hold_end(struct ctx_sync *sync, struct context *context, struct submission *submission)
+{
+	if (submission->held) {
+		submission->held = false;
+		context->held_size -= submission_weight(submission);
+		sync->stats->held_size -= submission_weight(submission);
+		sync->stats->held--;
+	}
+}
+
+/* ---- Order within a context --------------------------------------------------------------- */
+
+static bool is_barrier(const struct submission *submission)
+{
+	return submission->kind != SUBMISSION_WORK;
+}
+
+static struct queue *admit(struct context *context, struct submission *submission)
+{
+	struct queue *queue = queue_of(submission);
+
+	assert(!context->barrier && (!is_barrier(submission) || context->active == 0));
+	context->active++;
+	context->barrier = is_barrier(submission);
+	STAILQ_INSERT_TAIL(&queue->submissions, submission, link);
+	return STAILQ_FIRST(&queue->submissions) == submission ? queue : NULL;
+}
+
+bool submission_can_run(
+	struct ctx_sync *sync, struct context *context, const struct submission *submission)
+{
+	return !context->barrier && STAILQ_EMPTY(&context->backlog) &&
+		STAILQ_EMPTY(&queue_of(submission)->submissions) && submission_ready(submission) &&
+		ctx_sync_has_credit(sync);
+}
+
+struct queue *submission_enqueue(
+	struct ctx_sync *sync, struct context *context, struct submission *submission)
+{
+	context->num_barriers += submission->kind == SUBMISSION_CALL;
+	if (submission->kind == SUBMISSION_WORK) {
+		sync->stats->submitted++;
+	}
+	if (context->barrier || !STAILQ_EMPTY(&context->backlog) ||
+		(is_barrier(submission) && context->active > 0)) {
+		STAILQ_INSERT_TAIL(&context->backlog, submission, link);
+		return NULL;
+	}
+	return admit(context, submission);
+}
+
+void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *submission)
+{
+	struct context *context = queue->context;
+
+	assert(STAILQ_FIRST(&queue->submissions) == submission);
+	hold_end(sync, context, submission);
+	STAILQ_REMOVE_HEAD(&queue->submissions, link);
+	context->active--;
+	context->num_barriers -= submission->kind == SUBMISSION_CALL;
+	if (is_barrier(submission)) {
+		context->barrier = false;
+	}
+
+	while ((submission = STAILQ_FIRST(&context->backlog)) && !context->barrier &&
+		(!is_barrier(submission) || context->active == 0)) {
+		struct queue *next;
+		STAILQ_REMOVE_HEAD(&context->backlog, link);
+		next = admit(context, submission);
+		if (next && submission_ready(submission)) {
+			queue_wake(sync, next);
+		}
+	}
+	check_idle(context);
+}
+
+static bool is_running(const struct queue *queue, const struct submission *submission)
+{
+	return queue->running && STAILQ_FIRST(&queue->submissions) == submission;
+}
+
+int submission_drop(struct ctx_sync *sync, struct submission *submission, int status)
+{
+	struct queue *queue = queue_of(submission);
+
+	if (is_running(queue, submission)) {
+		return -EBUSY;
+	}
+	submission->status = status;
+	stop_waiting(submission);
+	if (STAILQ_FIRST(&queue->submissions) == submission) {
+		queue_wake(sync, queue);
+	}
+	return 0;
+}
+
+static void cancel_list(struct ctx_sync *sync, struct submission_list *list, bool all)
+{
+	struct submission *submission;
+
+	STAILQ_FOREACH(submission, list, link) {
+		if (submission->kind != SUBMISSION_DESTROY || all) {
+			submission_drop(sync, submission, -ECANCELED);
+		}
+	}
+}
+
+void context_cancel(struct ctx_sync *sync, struct context *context, bool all)
+{
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		if (context->rings[i]) {
+			cancel_list(sync, &context->rings[i]->queue.submissions, all);
+		}
+	}
+	cancel_list(sync, &context->backlog, all);
+}

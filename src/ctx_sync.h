@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef CTX_SYNC_H
+#define CTX_SYNC_H
+
+/*
+ * Contexts: what each may name as in-fences, what it holds back, and in which order that goes on.
+ * A plain data structure like the fence table below it: the device above holds the lock and calls
+ * the drivers.
+ *
+ * A context has queues: one, or one a ring where its driver says that rings are independent. A
+ * queue runs its submissions one at a time, oldest first. Destroying, and what vgf_context_defer
+ * brings, are barriers: they run alone, so what comes after one waits in the context's backlog.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <vgfence/vgfence.h>
+
+#include "fence_table.h"
+
+struct context_driver;
+
+enum submission_kind {
+	SUBMISSION_WORK,
+	SUBMISSION_CALL,    /* vgf_context_defer: a barrier */
+	SUBMISSION_DESTROY, /* a barrier; part of its context_driver */
+};
+
+struct submission {
+	STAILQ_ENTRY(submission) link; /* in its queue, or the backlog */
+	enum submission_kind kind;
+	struct context *context;
+	struct context_driver *driver;
+	int status;  /* negative: dropped, and this is why */
+	int *result; /* of the vgf_submit that is running it, or NULL */
+
+	struct fence *fence; /* the out-fence, or NULL; referenced */
+	struct vgf_fence_name name;
+	uint32_t flags;
+	const void *command; /* the caller's, or `copy` */
+	void *copy;
+	size_t size;
+
+	bool held;        /* counted as held back */
+	bool waited;      /* some in-fence was pending when it was submitted */
+	bool on_host;     /* the driver cannot take its in-fences after all */
+	uint32_t pending; /* waiters whose fence has not retired */
+	uint32_t bare;    /* of these: without a descriptor */
+	uint32_t num_waiters;
+	struct waiter *waiters;
+	struct vgf_in_fence *in_fences; /* room for as many, for the driver */
+
+	void (*fn)(void *arg, int status);
+	void *arg;
+};
+
+STAILQ_HEAD(submission_list, submission);
+
+struct queue {
+	struct context *context;
+	struct submission_list submissions;
+	bool running; /* its oldest submission is being run, by `runner`, without the lock */
+	pthread_t runner;
+	enum { QUEUE_IDLE, QUEUE_RUNNABLE, QUEUE_STARVED } state; /* which list it is on */
+	TAILQ_ENTRY(queue) link;
+};
+
+TAILQ_HEAD(queue_list, queue);
+
+/* One (context, ring); made at first use. */
+struct ring {
+	struct timeline timeline;
+	struct queue queue;
+};
+
+/* One vgf_context_create. */
+struct context_driver {
+	struct vgf_driver driver;
+	void *data;
+	uint64_t serial; /* never 0, never used twice */
+	struct submission destroy;
+};
+
+/* One context ID: lives on, with its timelines, until all is retired and run, also through several
+ * vgf_context_destroy and vgf_context_create. */
+struct context {
+	struct ctx_sync *sync;
+	uint32_t id;
+	struct fence_owner owner;
+	LIST_ENTRY(context) hash_link;
+	TAILQ_ENTRY(context) idle_link;
+	bool idle;                         /* on the list of those to be freed */
+	struct context_driver *current;    /* NULL after vgf_context_destroy */
+	struct ring *rings[VGF_MAX_RINGS]; /* [0] is always there */
+	uint32_t active;                   /* submissions in the queues */
+	bool barrier;                      /* the one active submission is a barrier */
+	uint32_t num_barriers;             /* in queues and backlog, vgf_context_destroy left out */
+	struct submission_list backlog;
+	size_t held_size;
+};
+
+LIST_HEAD(context_list, context);
+TAILQ_HEAD(context_idle_list, context);
+
+#define CONTEXT_BUCKETS 256
+
+struct ctx_sync {
+	struct fence_table *fences;
+	const struct vgf_limits *limits;
+	struct vgf_stats *stats;
+	struct context_list buckets[CONTEXT_BUCKETS];
+	struct context_idle_list idle;
+	struct queue_list runnable; /* to be looked at by the dispatching thread */
+	struct queue_list starved;  /* their oldest submission waits for a free descriptor */
+	struct timeline global;
+	uint64_t last_serial;
+	uint64_t resolve_serial;
+	uint32_t num_running; /* driver calls in progress, each good for one descriptor */
+};
+
+void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
+	const struct vgf_limits *limits, struct vgf_stats *stats);
+
+/* ---- Contexts ---- */
+
+/* The context with this ID, whether destroyed since or not, or NULL. */
+struct context *context_find(struct ctx_sync *sync, uint32_t ctx_id);
+
+/* 0, -EEXIST, -ENOSPC, -ENOMEM. */
+int context_open(
+	struct ctx_sync *sync, uint32_t ctx_id, const struct vgf_driver *driver, void *data);
+
+/* Queues the destroying of an open context; cannot fail. Returns its queue. */
+struct queue *context_close(struct ctx_sync *sync, struct context *context);
+
+/* Marks all that is held back as dropped; with `all`, deferred calls and destroying know of it
+ * too. */
+void context_cancel(struct ctx_sync *sync, struct context *context, bool all);
+
+/* Frees contexts that nothing is left of. */
+void contexts_reap(struct ctx_sync *sync);
+
+/* The ring of a context, made if need be; NULL: out of memory. */
+struct ring *context_ring(struct context *context, int32_t index);
+
+/* ---- Submissions ---- */
+
+/* NULL: out of memory. Copies nothing but the head. */
+struct submission *submission_create(const struct vgf_submission *head);
+
+/* It may have been resolved, but not be in a queue. NULL is fine. */
+void submission_free(struct submission *submission);
+
+/* Looks up the in-fences of a new submission. 0, -ENOENT, -EPERM, -ENOTUNIQ; with `bad` set to the
+ * first ID at fault. With `ignore` those are left out and counted in *ignored instead. */
+int submission_resolve(struct ctx_sync *sync, struct submission *submission,
+	const struct vgf_submission *head, bool ignore, uint32_t *ignored, uint64_t *bad);
+
+/* Whether it could go to its driver as soon as it is enqueued. */
+bool submission_can_run(
+	struct ctx_sync *sync, struct context *context, const struct submission *submission);
+
+/* Puts a submission at the end of its queue or of the backlog. Returns its queue where it is the
+ * next to run there, NULL where others are before it. */
+struct queue *submission_enqueue(
+	struct ctx_sync *sync, struct context *context, struct submission *submission);
+
+/* Takes what the submission needs to outlive the caller's memory. 0, -ENOSPC, -ENOMEM. */
+int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission);
+
+/* Whether nothing that it waits for is left: it could go to its driver, descriptors aside. */
+bool submission_ready(const struct submission *submission);
+
+/* Marks held work as dropped. 0, or -EBUSY while it is being run. */
+int submission_drop(struct ctx_sync *sync, struct submission *submission, int status);
+
+/* ---- Running ---- */
+
+/* The oldest submission of a queue if it is ready, else NULL. If only a descriptor is missing the
+ * queue is put on the list of starved ones. */
+struct submission *queue_next(struct ctx_sync *sync, struct queue *queue);
+
+/* Takes a submission that ran off its queue, and lets the backlog follow. */
+void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *submission);
+
+/* Moves a queue to the list of runnable ones. */
+void queue_wake(struct ctx_sync *sync, struct queue *queue);
+
+/* Off its list. */
+void queue_sleep(struct ctx_sync *sync, struct queue *queue);
+
+/* Whether a starved queue could run. */
+bool ctx_sync_has_credit(const struct ctx_sync *sync);
+
+/* Writes the in-fences that are still pending to in_fences, and leaves their waiting lists: each is
+ * referenced until submission_return. Returns how many. */
+uint32_t submission_lend(struct submission *submission);
+
+/* After the driver's submit. With `again` it refused them: wait for what is still pending. */
+void submission_return(struct ctx_sync *sync, struct submission *submission, bool again);
+
+#endif

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "options.h"
+
+/* ---- Creating ----------------------------------------------------------------------------- */
+
+#define STRINGIFY(x) #x
+#define VERSION_TEXT(major, minor, patch) STRINGIFY(major) "." STRINGIFY(minor) "." STRINGIFY(patch)
+
+VGF_EXPORT const char *vgf_version(void)
+{
+	return VERSION_TEXT(VGF_VERSION_MAJOR, VGF_VERSION_MINOR, VGF_VERSION_PATCH);
+}
+
+/* A table that grows later stalls every thread of the process for a grace period of the kernel. */
+static void grow_descriptor_table(int fd, uint32_t max_fds)
+{
+	struct rlimit limit;
+	int copy;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == 0) {
+		return;
+	}
+	if (max_fds >= limit.rlim_cur) {
+		max_fds = (uint32_t)limit.rlim_cur - 1;
+	}
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, (int)max_fds);
+	if (copy >= 0) {
+		close(copy);
+	}
+}
+
+static int init_locks(struct vgf_device *device)
+{
+	pthread_condattr_t attributes;
+
+	if (pthread_mutex_init(&device->lock, NULL) != 0) {
+		return -ENOMEM;
+	}
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&device->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return 0;
+}
+
+static void finish_locks(struct vgf_device *device)
+{
+	pthread_cond_destroy(&device->changed);
+	pthread_mutex_destroy(&device->lock);
+}
+
+static void *thread_main(void *data);
+
+/* Signals are for the VMM's threads. */
+static int start_thread(struct vgf_device *device)
+{
+	sigset_t all, old;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&device->thread, NULL, thread_main, device);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -ret;
+}
+
+static int device_init(struct vgf_device *device)
+{
+	int ret = fence_table_init(&device->fences);
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = loop_init(device);
+	if (ret < 0) {
+		goto fail_loop;
+	}
+	ret = init_locks(device);
+	if (ret < 0) {
+		goto fail_locks;
+	}
+	ctx_sync_init(&device->contexts, &device->fences, &device->options.limits, &device->stats);
+	grow_descriptor_table(device->epoll_fd, device->options.limits.max_fds);
+	if (device->options.own_thread) {
+		ret = start_thread(device);
+	}
+	if (ret == 0) {
+		return 0;
+	}
+	finish_locks(device);
+fail_locks:
+	loop_finish(device);
+fail_loop:
+	fence_table_finish(&device->fences);
+	return ret;
+}
+
+VGF_EXPORT int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
+	const struct vgf_options *options, struct vgf_device **out)
+{
+	struct vgf_device *device;
+	int ret;
+
+	*out = NULL;
+	if (!callbacks ||
+		(!callbacks->retire &&
+			(!callbacks->write_fence || !callbacks->write_context_fence))) {
+		return -EINVAL;
+	}
+	device = calloc(1, sizeof(*device));
+	if (!device) {
+		return -ENOMEM;
+	}
+	device->callbacks = *callbacks;
+	device->cookie = cookie;
+	if (options) {
+		device->options = *options;
+	}
+	device->options.limits = limits_resolve(options ? &options->limits : NULL);
+	if (device->options.stall_ns == 0) {
+		device->options.stall_ns = DEFAULT_STALL_NS;
+	}
+	device->timer_ns = UINT64_MAX;
+	ret = device_init(device);
+	if (ret < 0) {
+		free(device);
+		return ret;
+	}
+	*out = device;
+	return 0;
+}
+
+/* ---- Ending ------------------------------------------------------------------------------- */
+
+static void close_contexts(struct vgf_device *device)
+{
+	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
+		struct context *context;
+		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
+			if (context->current) {
+				context_close(&device->contexts, context);
+			}
+			context_cancel(&device->contexts, context, true);
+		}
+	}
+}
+
+static void cancel_fences(struct vgf_device *device)
+{
+	struct timeline *timeline;
+	struct fence *fence;
+
+	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
+		STAILQ_FOREACH(fence, &timeline->fences, link) {
+			if (!(fence->flags & FENCE_SIGNALLED)) {
+				fence_signal(&device->fences, fence, -ECANCELED);
+			}
+		}
+	}
+}
+
+/* Timelines that are left: a callback higher up the stack still holds their fences. */
+static void forget_ids(struct vgf_device *device)
+{
+	device->fences.highest_id = 0;
+	device->contexts.global.last_id = 0;
+	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
+		struct context *context;
+		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
+			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
+				if (context->rings[ring]) {
+					context->rings[ring]->timeline.last_id = 0;
+				}
+			}
+		}
+	}
+}
+
+/* In the role of the dispatching thread. Nothing new is accepted meanwhile, so it ends. */
+static void cancel_all(struct vgf_device *device)
+{
+	device->resetting = true;
+	close_contexts(device);
+	while (device->contexts.num_running > 0) {
+		pthread_cond_wait(&device->changed, &device->lock);
+	}
+	cancel_fences(device);
+	while (loop_is_busy(device)) {
+		loop_run(device, 0);
+	}
+	forget_ids(device);
+	device->resetting = false;
+}
+
+/* In no role. A dispatching thread that was pushed aside has yet to notice that it is over. */
+static void device_end(struct vgf_device *device)
+{
+	bool own_thread = device->options.own_thread;
+
+	while (device->blocked > 0 || device->depth > 0) {
+		pthread_cond_wait(&device->changed, &device->lock);
+	}
+	device_unlock(device);
+	if (own_thread && pthread_equal(device->thread, pthread_self())) {
+		pthread_detach(device->thread);
+	} else if (own_thread) {
+		pthread_join(device->thread, NULL);
+	}
+	fence_table_finish(&device->fences);
+	loop_finish(device);
+	finish_locks(device);
+	free(device);
+}
+
+/* Gives the role back and unlocks. Returns ret, or -ECANCELED where the device is being
+ * destroyed: then nothing of it may be used any more. */
+static int leave(struct vgf_device *device, int ret)
+{
+	bool closing = device->closing;
+
+	dispatcher_leave(device);
+	if (device->depth > 0 || !closing) {
+		device_unlock(device);
+	} else if (device->abandoned) {
+		device->abandoned = false;
+		device_end(device);
+	} else {
+		pthread_mutex_unlock(&device->lock);
+	}
+	return closing ? -ECANCELED : ret;
+}
+
+VGF_EXPORT int vgf_device_reset(struct vgf_device *device)
+{
+	device_lock(device);
+	if (run_is_inside(device)) {
+		device_unlock(device);
+		return -EDEADLK;
+	}
+	dispatcher_enter(device, true);
+	cancel_all(device);
+	return leave(device, 0);
+}
+
+VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
+{
+	if (!device) {
+		return;
+	}
+	device_lock(device);
+	if (run_is_inside(device)) {
+		device_log(device, VGF_LOG_ERROR,
+			"vgf_device_destroy from inside a driver's function");
+		device_unlock(device);
+		return;
+	}
+	device->closing = true;
+	dispatcher_enter(device, true);
+	cancel_all(device);
+	/* From inside a callback: who is at the bottom of the stack ends it. */
+	device->abandoned = true;
+	leave(device, 0);
+}
+
+/* ---- Dispatching -------------------------------------------------------------------------- */
+
+static int dispatch(struct vgf_device *device, int timeout_ms)
+{
+	int ret;
+
+	dispatcher_enter(device, false);
+	ret = device->closing && device->depth == 1 ? -ECANCELED : loop_run(device, timeout_ms);
+	return leave(device, ret);
+}
+
+static void *thread_main(void *data)
+{
+	struct vgf_device *device = data;
+	int ret;
+
+	do {
+		device_lock(device);
+		ret = dispatch(device, -1);
+	} while (ret != -ECANCELED);
+	return NULL;
+}
+
+VGF_EXPORT int vgf_device_get_fd(struct vgf_device *device)
+{
+	return device->options.own_thread ? -EBUSY : device->epoll_fd;
+}
+
+VGF_EXPORT int vgf_device_dispatch(struct vgf_device *device, int timeout_ms)
+{
+	device_lock(device);
+	if (dispatcher_is_other(device)) {
+		device_unlock(device);
+		return -EBUSY;
+	}
+	return dispatch(device, timeout_ms);
+}
+
+VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
+{
+	uint64_t deadline_ns = clock_ns() + (uint64_t)timeout_ms * 1000000;
+	int ret = 0;
+
+	device_lock(device);
+	if (run_is_inside(device)) {
+		device_unlock(device);
+		return -EDEADLK;
+	}
+	dispatcher_enter(device, true);
+	device->draining++;
+	while (loop_is_busy(device) && ret == 0) {
+		uint64_t now_ns = clock_ns();
+		if (timeout_ms < 0) {
+			loop_run(device, -1);
+		} else if (now_ns < deadline_ns) {
+			loop_run(device, (int)((deadline_ns - now_ns + 999999) / 1000000));
+		} else {
+			loop_run(device, 0);
+			ret = loop_is_busy(device) ? -ETIMEDOUT : 0;
+		}
+	}
+	device->draining--;
+	return leave(device, ret);
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "fence_table.h"
+
+#define MIN_BUCKETS 256
+
+/* Fences of one ID share a bucket, so their number bounds what a look-up costs. As many timelines
+ * as a context has rings is more than a guest that counts IDs per timeline has in use at once. */
+#define MAX_SAME_ID VGF_MAX_RINGS
+
+/*
+ * Eight consecutive IDs are neighbours, because a guest that counts its fences names recent ones:
+ * one cache line of buckets serves several look-ups. The blocks of eight are scattered with a
+ * secret key, so that a guest cannot choose IDs that collide.
+ */
+static struct fence **bucket_of(const struct fence_table *table, uint64_t id)
+{
+	uint64_t block = (id >> 3) ^ table->key[0];
+
+	block *= table->key[1];
+	block ^= block >> 32;
+	block *= 0x9e3779b97f4a7c15; /* 2^64 / golden ratio, odd */
+	block ^= block >> 29;
+	return &table->buckets[((block << 3) | (id & 7)) & table->mask];
+}
+
+int fence_table_init(struct fence_table *table)
+{
+	*table = (struct fence_table){ .mask = MIN_BUCKETS - 1 };
+	if (getrandom(table->key, sizeof(table->key), GRND_NONBLOCK) < 0) {
+		/* Early in boot; the address space is random as well. */
+		table->key[0] = (uintptr_t)table;
+		table->key[1] = (uintptr_t)&table;
+	}
+	table->key[1] |= 1; /* multiplication by an odd number loses nothing */
+	table->buckets = calloc(MIN_BUCKETS, sizeof(struct fence *));
+	if (!table->buckets) {
+		return -ENOMEM;
+	}
+	TAILQ_INIT(&table->ready);
+	TAILQ_INIT(&table->unwatched);
+	TAILQ_INIT(&table->busy);
+	STAILQ_INIT(&table->retired);
+	STAILQ_INIT(&table->garbage);
+	return 0;
+}
+
+void fence_table_finish(struct fence_table *table)
+{
+	assert(table->kept == 0 && STAILQ_EMPTY(&table->garbage));
+	free(table->buckets);
+}
+
+/* Without memory to grow the table only gets slower, so that is no error. */
+static void grow(struct fence_table *table)
+{
+	size_t old_count = table->mask + 1;
+	struct fence **old = table->buckets;
+	struct fence **buckets = calloc(2 * old_count, sizeof(struct fence *));
+
+	if (!buckets) {
+		return;
+	}
+	table->buckets = buckets;
+	table->mask = 2 * old_count - 1;
+	for (size_t i = 0; i < old_count; i++) {
+		struct fence *next;
+		for (struct fence *fence = old[i]; fence; fence = next) {
+			struct fence **bucket = bucket_of(table, fence->id);
+			next = fence->hash_next;
+			fence->hash_next = *bucket;
+			*bucket = fence;
+		}
+	}
+	free(old);
+}
+
+void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring)
+{
+	*timeline = (struct timeline){ .ctx_id = ctx_id, .ring = ring };
+	STAILQ_INIT(&timeline->fences);
+}
+
+struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags)
+{
+	struct fence *fence = malloc(sizeof(*fence));
+
+	if (!fence) {
+		return NULL;
+	}
+	*fence = (struct fence){
+		.id = name->fence_id,
+		.ctx_id = name->ctx_id,
+		.flags = flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
+		.references = 1,
+		.fd = -1,
+	};
+	return fence;
+}
+
+int fence_table_check(
+	const struct fence_table *table, const struct timeline *timeline, uint64_t fence_id)
+{
+	unsigned int same_id = 0;
+
+	if (fence_id <= timeline->last_id) {
+		return -EINVAL;
+	}
+	for (struct fence *fence = *bucket_of(table, fence_id); fence; fence = fence->hash_next) {
+		same_id += fence->id == fence_id;
+	}
+	return same_id < MAX_SAME_ID ? 0 : -ENOSPC;
+}
+
+void fence_table_add(
+	struct fence_table *table, struct timeline *timeline, struct fence *fence, uint64_t now_ns)
+{
+	struct fence **bucket;
+
+	if (table->count > table->mask) {
+		grow(table);
+	}
+	bucket = bucket_of(table, fence->id);
+	fence->hash_next = *bucket;
+	*bucket = fence;
+	table->kept++;
+	if (++table->count > table->peak_count) {
+		table->peak_count = table->count;
+	}
+	if (fence->id > table->highest_id) {
+		table->highest_id = fence->id;
+	}
+	if (fence->owner) {
+		fence->owner->pending++;
+	}
+
+	fence->timeline = timeline;
+	fence->created_ns = now_ns;
+	timeline->last_id = fence->id;
+	if (STAILQ_EMPTY(&timeline->fences)) {
+		timeline->since_ns = now_ns;
+		timeline->checked_ns = now_ns;
+		TAILQ_INSERT_TAIL(&table->busy, timeline, busy_link);
+	}
+	STAILQ_INSERT_TAIL(&timeline->fences, fence, link);
+}
+
+int fence_table_look_up(const struct fence_table *table, uint64_t fence_id, struct fence **found)
+{
+	*found = NULL;
+	if (fence_id > table->highest_id) {
+		return -ENOENT;
+	}
+	for (struct fence *fence = *bucket_of(table, fence_id); fence; fence = fence->hash_next) {
+		if (fence->id != fence_id) {
+			continue;
+		}
+		if (*found) {
+			return -ENOTUNIQ;
+		}
+		*found = fence;
+	}
+	return 0;
+}
+
+struct fence *fence_table_find(const struct fence_table *table, const struct vgf_fence_name *name)
+{
+	struct fence *fence = *bucket_of(table, name->fence_id);
+
+	while (fence &&
+		(fence->id != name->fence_id || fence->timeline->ring != name->ring ||
+			(name->ring >= 0 && fence->ctx_id != name->ctx_id))) {
+		fence = fence->hash_next;
+	}
+	return fence;
+}
+
+static void table_remove(struct fence_table *table, struct fence *fence)
+{
+	struct fence **place = bucket_of(table, fence->id);
+
+	while (*place != fence) {
+		place = &(*place)->hash_next;
+	}
+	*place = fence->hash_next;
+	table->count--;
+}
+
+static struct timeline_list *state_list(struct fence_table *table, enum timeline_state state)
+{
+	switch (state) {
+	case TIMELINE_READY:
+		return &table->ready;
+	case TIMELINE_UNWATCHED:
+		return &table->unwatched;
+	case TIMELINE_IDLE:
+		break;
+	}
+	return NULL;
+}
+
+void timeline_update(struct fence_table *table, struct timeline *timeline)
+{
+	struct fence *oldest = STAILQ_FIRST(&timeline->fences);
+	enum timeline_state state = TIMELINE_IDLE;
+
+	if (oldest && (oldest->flags & FENCE_SIGNALLED)) {
+		state = TIMELINE_READY;
+	} else if (oldest && oldest->fd >= 0 && !(oldest->flags & FENCE_WATCHED)) {
+		state = TIMELINE_UNWATCHED;
+	}
+	if (state == timeline->state) {
+		return;
+	}
+	if (timeline->state != TIMELINE_IDLE) {
+		TAILQ_REMOVE(state_list(table, timeline->state), timeline, state_link);
+	}
+	timeline->state = state;
+	if (state != TIMELINE_IDLE) {
+		TAILQ_INSERT_TAIL(state_list(table, state), timeline, state_link);
+	}
+}
+
+void fence_signal(struct fence_table *table, struct fence *fence, int status)
+{
+	assert(!(fence->flags & FENCE_SIGNALLED) && status <= 0);
+	fence->flags |= FENCE_SIGNALLED;
+	fence->status = status;
+	if (fence == STAILQ_FIRST(&fence->timeline->fences)) {
+		timeline_update(table, fence->timeline);
+	}
+}
+
+void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
+{
+	struct waiter *waiter;
+
+	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
+	fence->fd = fence_fd;
+	if (++table->fds > table->peak_fds) {
+		table->peak_fds = table->fds;
+	}
+	LIST_FOREACH(waiter, &fence->waiters, link) {
+		table->notify(waiter, false);
+	}
+	if (fence == STAILQ_FIRST(&fence->timeline->fences)) {
+		timeline_update(table, fence->timeline);
+	}
+}
+
+static void retire(struct fence_table *table, struct fence *fence)
+{
+	struct waiter *waiter;
+
+	STAILQ_REMOVE_HEAD(&fence->timeline->fences, link);
+	table_remove(table, fence);
+	fence->flags |= FENCE_RETIRED;
+	while ((waiter = LIST_FIRST(&fence->waiters))) {
+		LIST_REMOVE(waiter, link);
+		table->notify(waiter, true);
+		waiter->fence = NULL;
+	}
+	STAILQ_INSERT_TAIL(&table->retired, fence, link);
+}
+
+static void busy_move(struct fence_table *table, struct timeline *timeline, uint64_t now_ns)
+{
+	TAILQ_REMOVE(&table->busy, timeline, busy_link);
+	if (!STAILQ_EMPTY(&timeline->fences)) {
+		timeline->checked_ns = now_ns;
+		TAILQ_INSERT_TAIL(&table->busy, timeline, busy_link);
+	}
+}
+
+void timeline_advance(struct fence_table *table, struct timeline *timeline, uint64_t now_ns)
+{
+	struct fence *oldest;
+
+	while ((oldest = STAILQ_FIRST(&timeline->fences)) && (oldest->flags & FENCE_SIGNALLED)) {
+		retire(table, oldest);
+	}
+	timeline->since_ns = now_ns;
+	busy_move(table, timeline, now_ns);
+	timeline_update(table, timeline);
+}
+
+void timeline_checked(struct fence_table *table, struct timeline *timeline, uint64_t now_ns)
+{
+	busy_move(table, timeline, now_ns);
+}
+
+struct fence *fence_ref(struct fence *fence)
+{
+	fence->references++;
+	return fence;
+}
+
+void fence_unref(struct fence_table *table, struct fence *fence)
+{
+	assert(fence->references > 0);
+	if (--fence->references > 0) {
+		return;
+	}
+	if (fence->fd >= 0) {
+		table->fds--;
+	}
+	table->kept--;
+	STAILQ_INSERT_TAIL(&table->garbage, fence, link);
+	if (fence->owner && --fence->owner->pending == 0) {
+		table->release(fence->owner);
+	}
+}
+
+void fence_free_list(struct fence_list *garbage)
+{
+	struct fence *fence;
+
+	while ((fence = STAILQ_FIRST(garbage))) {
+		STAILQ_REMOVE_HEAD(garbage, link);
+		if (fence->fd >= 0) {
+			close(fence->fd);
+		}
+		free(fence);
+	}
+}
+
+struct vgf_fence_name fence_name(const struct fence *fence)
+{
+	return (struct vgf_fence_name){
+		.fence_id = fence->id,
+		.ctx_id = fence->ctx_id,
+		.ring = fence->timeline->ring,
+	};
+}

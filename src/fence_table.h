@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef FENCE_TABLE_H
+#define FENCE_TABLE_H
+
+/*
+ * Fences by ID, and their order on timelines. A plain data structure: it knows no lock, no thread
+ * and no driver, makes no system call, and after fence_create allocates nothing. Its user holds
+ * the lock of the device for every call.
+ *
+ * The life of a fence: created → added to its timeline and the table → signalled, by call or
+ * because its descriptor was seen readable → retired, when it is the oldest of its timeline: out
+ * of the table, on the list `retired` until its callback was made → garbage, when nobody holds a
+ * reference any more.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <vgfence/fence_table.h>
+
+struct fence;
+struct submission;
+
+/* Someone waits for a fence: one in-fence of one held submission. In the fence's list until the
+ * fence retires; `fence` is NULL afterwards. */
+struct waiter {
+	LIST_ENTRY(waiter) link;
+	struct fence *fence;
+	struct submission *submission;
+};
+
+LIST_HEAD(waiter_list, waiter);
+
+/* Whose fences are counted together: one context. */
+struct fence_owner {
+	uint32_t pending; /* fences that are not garbage yet */
+};
+
+enum fence_state {
+	FENCE_SIGNALLED = 1u << 8, /* beside enum vgf_fence_flags */
+	FENCE_RETIRED = 1u << 9,
+	FENCE_WATCHED = 1u << 10,  /* its descriptor is in the epoll set */
+	FENCE_REPORTED = 1u << 11, /* as stalled */
+};
+
+struct fence {
+	uint64_t id;
+	struct fence *hash_next;
+	STAILQ_ENTRY(fence) link; /* on its timeline; then retired; then garbage */
+	struct timeline *timeline;
+	struct waiter_list waiters;
+	struct submission
+		*submission;       /* its work, while that is held or its driver's submit runs */
+	struct fence_owner *owner; /* NULL: of no context */
+	uint64_t owner_serial;     /* which context of that ID it was; 0: of none */
+	uint64_t created_ns;
+	uint32_t ctx_id;
+	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
+	uint32_t references;
+	int fd; /* owned; -1: none */
+	int status;
+};
+
+STAILQ_HEAD(fence_list, fence);
+
+enum timeline_state {
+	TIMELINE_IDLE,  /* on no list: empty, or its oldest fence is watched or waits for a call */
+	TIMELINE_READY, /* its oldest fence has signalled */
+	TIMELINE_UNWATCHED, /* its oldest fence has a descriptor that nobody watches yet */
+};
+
+struct timeline {
+	uint32_t ctx_id;
+	int32_t ring;
+	uint64_t last_id; /* the highest ever put on it */
+	struct fence_list fences;
+	enum timeline_state state;
+	TAILQ_ENTRY(timeline) state_link;
+	TAILQ_ENTRY(timeline) busy_link; /* while it has fences */
+	uint64_t since_ns;               /* when the oldest fence became the oldest */
+	uint64_t checked_ns; /* the same, or when it was last found stalled: orders the busy list */
+	/* Scratch of the resolving of one submission's in-fences: the newest one met here. */
+	uint64_t resolve_serial;
+	struct waiter *resolve_newest;
+};
+
+TAILQ_HEAD(timeline_list, timeline);
+
+struct fence_table {
+	struct fence **buckets;
+	size_t mask; /* number of buckets - 1 */
+	uint64_t key[2];
+	uint32_t count, peak_count; /* in the table */
+	uint32_t fds, peak_fds;     /* descriptors owned by fences */
+	uint32_t kept;              /* in the table, or not garbage yet */
+	uint64_t highest_id;        /* ever added: tells retired from never seen */
+	struct timeline_list ready, unwatched, busy;
+	struct fence_list retired, garbage;
+
+	/* A fence that someone waits for got a descriptor, or (retired) is done. */
+	void (*notify)(struct waiter *waiter, bool retired);
+	/* The last reference to a fence of this owner is gone. */
+	void (*release)(struct fence_owner *owner);
+};
+
+int fence_table_init(struct fence_table *table);
+void fence_table_finish(struct fence_table *table);
+
+void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring);
+
+/* Without a timeline yet, with one reference. NULL: out of memory. */
+struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags);
+
+/* Whether a fence with this ID can be added: 0, -EINVAL or -ENOSPC. */
+int fence_table_check(
+	const struct fence_table *table, const struct timeline *timeline, uint64_t fence_id);
+
+/* Adds a fence that fence_table_check allowed; the table takes over the reference. */
+void fence_table_add(
+	struct fence_table *table, struct timeline *timeline, struct fence *fence, uint64_t now_ns);
+
+/* A pending fence by its ID alone. *found is NULL where it has retired. 0, -ENOENT, -ENOTUNIQ. */
+int fence_table_look_up(const struct fence_table *table, uint64_t fence_id, struct fence **found);
+
+/* A pending fence by its whole name, or NULL. */
+struct fence *fence_table_find(const struct fence_table *table, const struct vgf_fence_name *name);
+
+/* Signals a fence that has not signalled; status is 0 or a negative errno value. */
+void fence_signal(struct fence_table *table, struct fence *fence, int status);
+
+/* Gives a pending fence without a descriptor one, which it owns from then on. */
+void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd);
+
+/* Retires what has signalled of the oldest fences of a ready timeline. */
+void timeline_advance(struct fence_table *table, struct timeline *timeline, uint64_t now_ns);
+
+/* The timeline moves to where its oldest fence says; to be called when that changed. */
+void timeline_update(struct fence_table *table, struct timeline *timeline);
+
+/* The timeline's turn to be looked at by the watchdog is over. */
+void timeline_checked(struct fence_table *table, struct timeline *timeline, uint64_t now_ns);
+
+struct fence *fence_ref(struct fence *fence);
+void fence_unref(struct fence_table *table, struct fence *fence);
+
+/* Closes the descriptors of garbage and frees it; needs no lock. */
+void fence_free_list(struct fence_list *garbage);
+
+struct vgf_fence_name fence_name(const struct fence *fence);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <limits.h>
+#include <sys/resource.h>
+
+#include "options.h"
+#include "submit_3d.h"
+
+/* More contexts than a busy desktop has GPU clients, by ten. */
+#define DEFAULT_MAX_CONTEXTS 1024
+
+/* 256 full virtqueues; with a fence's 120 bytes and its bucket that is 8 MiB. One context may
+ * have a quarter, so that it takes four to lock the others out. */
+#define DEFAULT_MAX_FENCES 65536
+#define DEFAULT_MAX_CONTEXT_FENCES (DEFAULT_MAX_FENCES / 4)
+
+/* 16 command streams of the largest size. */
+#define DEFAULT_MAX_HELD_SIZE ((size_t)16 * DEFAULT_MAX_COMMAND_SIZE)
+
+static uint32_t default_max_fds(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 2 > INT_MAX) {
+		return INT_MAX;
+	}
+	return limit.rlim_cur < 4 ? 2 : (uint32_t)(limit.rlim_cur / 2);
+}
+
+static uint32_t or_default(uint32_t asked, uint32_t otherwise)
+{
+	return asked ? asked : otherwise;
+}
+
+struct vgf_limits limits_resolve(const struct vgf_limits *asked)
+{
+	struct vgf_limits limits = { 0 };
+
+	if (asked) {
+		limits = *asked;
+	}
+	limits.max_contexts = or_default(limits.max_contexts, DEFAULT_MAX_CONTEXTS);
+	limits.max_fences = or_default(limits.max_fences, DEFAULT_MAX_FENCES);
+	limits.max_context_fences = or_default(
+		limits.max_context_fences, DEFAULT_MAX_CONTEXT_FENCES);
+	limits.max_in_fences = or_default(limits.max_in_fences, DEFAULT_MAX_IN_FENCES);
+	limits.max_command_size = or_default(limits.max_command_size, DEFAULT_MAX_COMMAND_SIZE);
+	limits.max_fds = or_default(limits.max_fds, default_max_fds());
+	if (limits.max_held_size == 0) {
+		limits.max_held_size = DEFAULT_MAX_HELD_SIZE;
+	}
+	return limits;
+}

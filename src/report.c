@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vgfence/sync_file.h>
+
+#include "device.h"
+
+/* What a guest's mistakes may add to the host's log, in lines a second. */
+#define WARNINGS_A_SECOND 10
+
+/* What a dump shows of a timeline, and of what one submission waits for: a guest chooses how many
+ * there are. */
+#define DUMP_FENCES 32
+#define DUMP_WAITERS 8
+
+/* ---- Log ---------------------------------------------------------------------------------- */
+
+const char *name_text(char text[NAME_SIZE], const struct vgf_fence_name *name)
+{
+	if (name->ring == VGF_RING_GLOBAL) {
+		snprintf(text, NAME_SIZE, "context %" PRIu32 " global timeline fence %" PRIu64,
+			name->ctx_id, name->fence_id);
+	} else {
+		snprintf(text, NAME_SIZE, "context %" PRIu32 " ring %" PRId32 " fence %" PRIu64,
+			name->ctx_id, name->ring, name->fence_id);
+	}
+	return text;
+}
+
+static bool is_too_much(struct vgf_device *device)
+{
+	uint64_t second = clock_ns() / 1000000000;
+
+	if (device->log_second != second) {
+		device->log_second = second;
+		device->log_count = 0;
+	}
+	return ++device->log_count > WARNINGS_A_SECOND;
+}
+
+void device_log(struct vgf_device *device, enum vgf_log_level level, const char *format, ...)
+{
+	struct log_buffer *log = &device->log;
+	va_list arguments;
+
+	if (!device->callbacks.log || log->count == LOG_LINES ||
+		(level != VGF_LOG_ERROR && is_too_much(device))) {
+		return;
+	}
+	log->level[log->count] = level;
+	va_start(arguments, format);
+	vsnprintf(log->line[log->count], LOG_LINE_SIZE, format, arguments);
+	va_end(arguments);
+	log->count++;
+}
+
+void log_flush(struct vgf_device *device, const struct log_buffer *log)
+{
+	for (unsigned int i = 0; i < log->count; i++) {
+		device->callbacks.log(device->cookie, log->level[i], log->line[i]);
+	}
+}
+
+/* ---- Watchdog ----------------------------------------------------------------------------- */
+
+uint64_t watchdog_deadline(const struct vgf_device *device)
+{
+	const struct timeline *first = TAILQ_FIRST(&device->fences.busy);
+	uint64_t stall_ns = device->options.stall_ns;
+
+	if (!first || stall_ns > UINT64_MAX - first->checked_ns) {
+		return UINT64_MAX;
+	}
+	return first->checked_ns + stall_ns;
+}
+
+static void ask_names(struct vgf_stall *stall)
+{
+	struct vgf_sync_file_fence info;
+
+	if (stall->fence_fd >= 0 && vgf_sync_file_info(stall->fence_fd, &info, 1) > 0) {
+		memcpy(stall->driver, info.driver, sizeof(stall->driver));
+		memcpy(stall->timeline, info.timeline, sizeof(stall->timeline));
+	}
+}
+
+/* The dispatching thread alone retires fences, so this one stays while the lock is dropped. */
+static void report_stall(struct vgf_device *device, struct fence *fence, uint64_t now_ns)
+{
+	struct vgf_stall stall = {
+		.fence = fence_name(fence),
+		.age_ns = now_ns - fence->timeline->since_ns,
+		.held = fence->submission != NULL,
+		.fence_fd = fence->fd,
+	};
+	char name[NAME_SIZE];
+
+	fence->flags |= FENCE_REPORTED;
+	device->stats.stalled++;
+	ask_names(&stall);
+	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s",
+		name_text(name, &stall.fence), stall.age_ns / 1000000,
+		stall.held ? "its work waits for in-fences" : "its work runs",
+		stall.driver[0] ? ", sync file of " : "", stall.driver,
+		stall.driver[0] ? stall.timeline : "");
+	if (device->callbacks.stalled) {
+		device_unlock(device);
+		device->callbacks.stalled(device->cookie, &stall);
+		device_lock(device);
+	}
+}
+
+void watchdog_check(struct vgf_device *device)
+{
+	uint64_t now_ns;
+
+	if (!device->check_stalled) {
+		return;
+	}
+	device->check_stalled = false;
+	now_ns = clock_ns();
+	while (watchdog_deadline(device) <= now_ns) {
+		struct timeline *timeline = TAILQ_FIRST(&device->fences.busy);
+		struct fence *oldest = STAILQ_FIRST(&timeline->fences);
+
+		timeline_checked(&device->fences, timeline, now_ns);
+		if (!(oldest->flags & (FENCE_REPORTED | FENCE_SIGNALLED))) {
+			report_stall(device, oldest, now_ns);
+		}
+	}
+}
+
+/* ---- Statistics, lists, dumps ------------------------------------------------------------- */
+
+VGF_EXPORT void vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats)
+{
+	device_lock(device);
+	*stats = device->stats;
+	stats->pending = device->fences.count;
+	stats->peak_pending = device->fences.peak_count;
+	stats->fds = device->fences.fds;
+	stats->peak_fds = device->fences.peak_fds;
+	device_unlock(device);
+}
+
+VGF_EXPORT size_t vgf_device_list_pending(
+	struct vgf_device *device, struct vgf_pending *pending, size_t count)
+{
+	struct timeline *timeline;
+	struct fence *fence;
+	uint64_t now_ns = clock_ns();
+	size_t found = 0;
+
+	device_lock(device);
+	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
+		STAILQ_FOREACH(fence, &timeline->fences, link) {
+			if (found++ >= count) {
+				continue;
+			}
+			pending[found - 1] = (struct vgf_pending){
+				.fence = fence_name(fence),
+				.age_ns = now_ns > fence->created_ns ? now_ns - fence->created_ns :
+								       0,
+				.status = fence->status,
+				.signalled = fence->flags & FENCE_SIGNALLED,
+				.held = fence->submission != NULL,
+				.has_fd = fence->fd >= 0,
+			};
+		}
+	}
+	device_unlock(device);
+	return found;
+}
+
+static void dump_stats(FILE *out, const struct vgf_device *device)
+{
+	const struct vgf_stats *stats = &device->stats;
+
+	fprintf(out, "vgfence %s\n", vgf_version());
+	fprintf(out,
+		"submissions: %" PRIu64 " accepted, %" PRIu64 " refused; run ready %" PRIu64
+		", driver %" PRIu64 ", gl %" PRIu64 ", host %" PRIu64 "; held now %" PRIu32
+		" (%zu bytes)\n",
+		stats->submitted, stats->refused, stats->run_ready, stats->run_driver,
+		stats->run_gl, stats->run_host, stats->held, stats->held_size);
+	fprintf(out,
+		"fences: %" PRIu64 " created, %" PRIu64 " retired, %" PRIu64 " failed, %" PRIu64
+		" cancelled, %" PRIu64 " stalled; pending now %" PRIu32 "\n",
+		stats->created, stats->retired, stats->failed, stats->cancelled, stats->stalled,
+		device->fences.count);
+	fprintf(out, "contexts: %" PRIu32 "; descriptors: %" PRIu32 " of %" PRIu32 "\n",
+		stats->contexts, device->fences.fds, device->options.limits.max_fds);
+}
+
+static void dump_waiting(FILE *out, const struct submission *submission)
+{
+	uint32_t count = 0;
+
+	fprintf(out, "      held, waits for");
+	for (uint32_t i = 0; i < submission->num_waiters && count < DUMP_WAITERS; i++) {
+		const struct fence *fence = submission->waiters[i].fence;
+		if (fence) {
+			count++;
+			char name[NAME_SIZE];
+			struct vgf_fence_name full_name = fence_name(fence);
+			fprintf(out, " [%s]", name_text(name, &full_name));
+		}
+	}
+	if (submission->pending > count) {
+		fprintf(out, " and %" PRIu32 " more", submission->pending - count);
+	}
+	fprintf(out, "%s\n", submission->pending > 0 ? "" : " its turn");
+}
+
+static void dump_fence(FILE *out, const struct fence *fence, uint64_t now_ns)
+{
+	struct vgf_sync_file_fence info;
+	uint64_t age_ns = now_ns > fence->created_ns ? now_ns - fence->created_ns : 0;
+
+	fprintf(out, "    fence %" PRIu64 ", %" PRIu64 " us%s", fence->id, age_ns / 1000,
+		fence->flags & VGF_SHAREABLE ? ", shareable" : "");
+	if (fence->flags & FENCE_SIGNALLED) {
+		fprintf(out, ", signalled (%d)", fence->status);
+	} else if (fence->fd >= 0) {
+		fprintf(out, ", descriptor %d", fence->fd);
+		if (vgf_sync_file_info(fence->fd, &info, 1) > 0) {
+			fprintf(out, " of %s %s", info.driver, info.timeline);
+		}
+	} else {
+		fprintf(out, ", by call");
+	}
+	fprintf(out, "\n");
+	if (fence->submission) {
+		dump_waiting(out, fence->submission);
+	}
+}
+
+static void dump_timeline(FILE *out, const struct timeline *timeline, uint64_t now_ns)
+{
+	const struct fence *fence;
+	uint32_t count = 0;
+
+	if (timeline->ring == VGF_RING_GLOBAL) {
+		fprintf(out, "  global timeline, last fence %" PRIu64 "\n", timeline->last_id);
+	} else {
+		fprintf(out, "  context %" PRIu32 " ring %" PRId32 ", last fence %" PRIu64 "\n",
+			timeline->ctx_id, timeline->ring, timeline->last_id);
+	}
+	STAILQ_FOREACH(fence, &timeline->fences, link) {
+		if (count++ < DUMP_FENCES) {
+			dump_fence(out, fence, now_ns);
+		}
+	}
+	if (count > DUMP_FENCES) {
+		fprintf(out, "    and %" PRIu32 " more\n", count - DUMP_FENCES);
+	}
+}
+
+VGF_EXPORT int vgf_device_dump(struct vgf_device *device, char **text)
+{
+	uint64_t now_ns = clock_ns();
+	struct timeline *timeline;
+	size_t size;
+	FILE *out;
+
+	*text = NULL;
+	out = open_memstream(text, &size);
+	if (!out) {
+		return -ENOMEM;
+	}
+	device_lock(device);
+	dump_stats(out, device);
+	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
+		dump_timeline(out, timeline, now_ns);
+	}
+	device_unlock(device);
+	if (fclose(out) != 0) {
+		free(*text);
+		*text = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device.h"
+
+static void count_run(struct vgf_stats *stats, enum vgf_wait wait)
+{
+	switch (wait) {
+	case VGF_WAIT_NONE:
+		stats->run_ready++;
+		break;
+	case VGF_WAIT_DRIVER:
+		stats->run_driver++;
+		break;
+	case VGF_WAIT_GL:
+		stats->run_gl++;
+		break;
+	case VGF_WAIT_HOST:
+		stats->run_host++;
+		break;
+	}
+}
+
+static bool is_missing_resource(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP;
+}
+
+/* What the driver answered becomes the state of the out-fence. Returns a descriptor to close, or
+ * -1. */
+static int settle_fence(
+	struct vgf_device *device, struct submission *submission, int ret, int out_fence_fd)
+{
+	struct fence *fence = submission->fence;
+
+	/* A driver that works by call may have signalled already, or published a descriptor. */
+	if (fence && !(fence->flags & FENCE_SIGNALLED)) {
+		if (ret < 0) {
+			fence_signal(&device->fences, fence, ret);
+		} else if (out_fence_fd == VGF_FENCE_DONE) {
+			fence_signal(&device->fences, fence, 0);
+		} else if (out_fence_fd >= 0 && fence->fd < 0) {
+			fence_publish(&device->fences, fence, out_fence_fd);
+			return -1;
+		}
+	}
+	return out_fence_fd;
+}
+
+static void log_failure(struct vgf_device *device, const struct submission *submission, int error)
+{
+	char name[NAME_SIZE];
+
+	device_log(device, VGF_LOG_WARNING, "%s: the driver's submit failed: %s",
+		name_text(name, &submission->name), strerrordesc_np(-error));
+}
+
+/* Returns false where the submission must wait in its queue once more. */
+static bool run_work(struct vgf_device *device, struct submission *submission)
+{
+	struct context_driver *driver = submission->driver;
+	struct vgf_job job = {
+		.fence = submission->name,
+		.flags = submission->flags,
+		.command = submission->command,
+		.size = submission->size,
+		.in_fences = submission->in_fences,
+		.num_in_fences = submission_lend(submission),
+	};
+	int out_fence_fd = VGF_FENCE_BY_CALL;
+	int close_fd = -1;
+	bool again;
+	int ret;
+
+	job.wait = submission->waited ? VGF_WAIT_HOST : VGF_WAIT_NONE;
+	if (job.num_in_fences > 0) {
+		job.wait = driver->driver.wait;
+	}
+
+	device_unlock(device);
+	ret = driver->driver.submit(driver->data, &job, &out_fence_fd);
+	device_lock(device);
+
+	if (ret < 0) {
+		out_fence_fd = VGF_FENCE_BY_CALL;
+	}
+	again = job.num_in_fences > 0 && is_missing_resource(ret);
+	if (again) {
+		/* Held from now on, so the caller's memory is no longer good enough. */
+		int held = submission_hold(&device->contexts, submission->context, submission);
+		again = held == 0;
+		ret = again ? 1 : held;
+	}
+	submission_return(&device->contexts, submission, again);
+	if (submission->result) {
+		*submission->result = ret;
+		submission->result = NULL;
+	}
+	if (again) {
+		return false;
+	}
+	if (ret < 0) {
+		log_failure(device, submission, ret);
+	}
+	count_run(&device->stats, job.wait);
+	close_fd = settle_fence(device, submission, ret, out_fence_fd);
+	if (close_fd >= 0) {
+		close(close_fd);
+	}
+	return true;
+}
+
+static bool run_submission(struct vgf_device *device, struct submission *submission)
+{
+	struct context_driver *driver = submission->driver;
+	bool cancelled = submission->status < 0;
+
+	switch (submission->kind) {
+	case SUBMISSION_WORK:
+		if (!cancelled) {
+			return run_work(device, submission);
+		}
+		if (submission->fence && !(submission->fence->flags & FENCE_SIGNALLED)) {
+			fence_signal(&device->fences, submission->fence, submission->status);
+		}
+		break;
+	case SUBMISSION_CALL:
+		device_unlock(device);
+		submission->fn(submission->arg, submission->status);
+		device_lock(device);
+		break;
+	case SUBMISSION_DESTROY:
+		device_unlock(device);
+		if (driver->driver.destroy) {
+			driver->driver.destroy(driver->data, cancelled);
+		}
+		device_lock(device);
+		break;
+	}
+	if (submission->result) {
+		*submission->result = 0;
+	}
+	return true;
+}
+
+static void submission_end(struct vgf_device *device, struct submission *submission)
+{
+	if (submission->kind == SUBMISSION_DESTROY) {
+		device->stats.contexts--;
+		free(submission->driver);
+		return;
+	}
+	if (submission->fence) {
+		submission->fence->submission = NULL;
+		fence_unref(&device->fences, submission->fence);
+	}
+	submission_free(submission);
+}
+
+void run_queue(struct vgf_device *device, struct queue *queue)
+{
+	struct ctx_sync *contexts = &device->contexts;
+	struct submission *submission;
+
+	/* Who runs it goes on with what came meanwhile. */
+	if (queue->running) {
+		return;
+	}
+	queue_sleep(contexts, queue);
+	while ((submission = queue_next(contexts, queue))) {
+		bool done;
+
+		queue->running = true;
+		queue->runner = pthread_self();
+		contexts->num_running++;
+		done = run_submission(device, submission);
+		contexts->num_running--;
+		queue->running = false;
+		if (done) {
+			queue_done(contexts, queue, submission);
+			submission_end(device, submission);
+		}
+		pthread_cond_broadcast(&device->changed);
+	}
+}
+
+bool run_is_inside(struct vgf_device *device)
+{
+	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
+		struct context *context;
+		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
+			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
+				struct ring *r = context->rings[ring];
+				if (r && r->queue.running &&
+					pthread_equal(r->queue.runner, pthread_self())) {
+					return true;
+				}
+			}
+		}
+	}
+	return false;
+}

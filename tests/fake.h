@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef FAKE_H
+#define FAKE_H
+
+/*
+ * A VMM and a context driver for tests: they do what the test says, note what the library asks of
+ * them, and wait for nothing.
+ */
+
+#include <vgfence/vgfence.h>
+
+#include "support.h"
+
+#define FAKE_MAX 8192
+
+/* ---- The VMM ---- */
+
+struct fake_retired {
+	struct vgf_fence_name name;
+	int status;
+};
+
+struct fake_vmm {
+	struct vgf_device *device;
+	struct fake_retired retired[FAKE_MAX];
+	unsigned int num_retired;
+	unsigned int num_batches; /* calls of retire_end */
+	struct vgf_stall stall;   /* the last one */
+	unsigned int num_stalls;
+	char log[1024]; /* the last message */
+	unsigned int num_logs;
+
+	/* Called from inside the callback, if the test sets it. */
+	void (*on_retire)(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status);
+	void *arg; /* the test's */
+};
+
+extern const struct vgf_callbacks fake_callbacks;
+
+/* On the heap. options may be NULL. The device is destroyed with it unless the test did (and set
+ * it NULL). */
+struct fake_vmm *vmm_create(const struct vgf_options *options);
+void vmm_destroy(struct fake_vmm *vmm);
+
+/* Dispatches what there is, without waiting. Returns how many fences retired. */
+unsigned int vmm_dispatch(struct fake_vmm *vmm);
+
+/* Waits until `count` fences have retired in all; fails the test after some seconds. */
+void vmm_wait(struct fake_vmm *vmm, unsigned int count);
+
+/* The n-th fence that retired was this one, with this status. */
+void assert_retired(const struct fake_vmm *vmm, unsigned int n, uint32_t ctx_id, int32_t ring,
+	uint64_t fence_id, int status);
+
+/* Nothing is pending, held or open in the device. */
+void assert_idle(struct fake_vmm *vmm);
+
+/* ---- The context driver ---- */
+
+enum fake_answer {
+	FAKE_FD, /* an eventfd */
+	FAKE_CALL,
+	FAKE_DONE,
+	FAKE_ERROR, /* `error`, if the job has in-fences or `error_always` */
+};
+
+struct fake_job {
+	struct vgf_fence_name fence;
+	enum vgf_wait wait;
+	uint32_t flags;
+	uint32_t num_in_fences;
+	uint64_t in_fences[16]; /* IDs handed over */
+	size_t size;
+	char command[16];
+	int fence_fd; /* the test's copy, with which it signals; -1 */
+};
+
+struct fake_driver {
+	struct vgf_driver driver;
+	enum fake_answer answer;
+	int error;
+	bool error_always;
+	struct fake_job jobs[FAKE_MAX];
+	unsigned int num_jobs;
+	unsigned int num_destroyed;
+	bool cancelled;
+
+	void (*on_submit)(struct fake_driver *driver, const struct vgf_job *job);
+	void *arg; /* the test's */
+};
+
+/* On the heap. */
+struct fake_driver *driver_create(enum vgf_wait wait, enum fake_answer answer);
+
+/* Closes the copies of descriptors. */
+void driver_destroy(struct fake_driver *driver);
+
+/* vgf_context_create with it. */
+void driver_open(struct fake_driver *driver, struct fake_vmm *vmm, uint32_t ctx_id);
+
+/* The job with this fence, which must have come to the driver. */
+struct fake_job *driver_job(struct fake_driver *driver, uint64_t fence_id);
+bool driver_has(const struct fake_driver *driver, uint64_t fence_id);
+
+/* Signals the fence of a job that has a descriptor. */
+void driver_signal(struct fake_driver *driver, uint64_t fence_id);
+
+/* ---- Submitting ---- */
+
+/* Submits a shareable fence with in-fences, given as a list of IDs that ends with 0. Returns as
+ * vgf_submit, and checks that a callback is promised unless it cannot be. */
+int submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, ...);
+#define NO_IN_FENCES ((uint64_t)0)
+
+/* The same with flags, an array, and the promise. */
+int submit_flags(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id,
+	uint32_t flags, const uint64_t *in_fences, uint32_t num_in_fences, bool *will_retire);
+
+int signal_call(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int status);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREADS_END_MS 5000
+
+/* One test runs at a time. */
+static int fds_before, threads_before;
+static struct rlimit fd_limit;
+static bool fds_limited;
+
+static int count_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+	int count = 0;
+
+	if (!dir) {
+		fail_msg("cannot read %s", path);
+		return -1;
+	}
+	while ((entry = readdir(dir))) {
+		count += entry->d_name[0] != '.';
+	}
+	closedir(dir);
+	return count;
+}
+
+int count_fds(void)
+{
+	return count_entries("/proc/self/fd") - 1; /* the directory's own */
+}
+
+int count_threads(void)
+{
+	return count_entries("/proc/self/task");
+}
+
+static void print_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+	char target[PATH_MAX];
+
+	while (dir && (entry = readdir(dir))) {
+		ssize_t length = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (length > 0) {
+			target[length] = '\0';
+			print_error("  descriptor %s: %s\n", entry->d_name, target);
+		}
+	}
+	if (dir) {
+		closedir(dir);
+	}
+}
+
+static void sleep_a_millisecond(void)
+{
+	const struct timespec millisecond = { .tv_nsec = 1000000 };
+
+	nanosleep(&millisecond, NULL);
+}
+
+static void *tell_thread_id(void *arg)
+{
+	*(pid_t *)arg = gettid();
+	return NULL;
+}
+
+/* Some sanitizers start a thread of their own with the program's first: it must not be counted as
+ * the test's. */
+static void start_sanitizer_threads(void)
+{
+	static bool started;
+	char path[64];
+	pthread_t thread;
+	pid_t id;
+
+	if (started || pthread_create(&thread, NULL, tell_thread_id, &id) != 0) {
+		return;
+	}
+	pthread_join(thread, NULL);
+	snprintf(path, sizeof(path), "/proc/self/task/%d", id);
+	while (access(path, F_OK) == 0) {
+		sleep_a_millisecond();
+	}
+	started = true;
+}
+
+/* Returns how many there are once they are no more than `wanted`, or after a while. */
+static int wait_for_threads(int wanted)
+{
+	int threads = count_threads();
+
+	for (int i = 0; threads > wanted && i < THREADS_END_MS; i++) {
+		sleep_a_millisecond();
+		threads = count_threads();
+	}
+	return threads;
+}
+
+int setup_counts(void **state)
+{
+	(void)state;
+	start_sanitizer_threads();
+	fds_before = count_fds();
+	threads_before = count_threads();
+	return 0;
+}
+
+int teardown_counts(void **state)
+{
+	int fds, threads;
+
+	(void)state;
+	unlimit_fds();
+	threads = wait_for_threads(threads_before);
+	fds = count_fds();
+	if (fds == fds_before && threads == threads_before) {
+		return 0;
+	}
+	print_error("descriptors: %d before, %d after; threads: %d before, %d after\n", fds_before,
+		fds, threads_before, threads);
+	if (fds != fds_before) {
+		print_fds();
+	}
+	return -1;
+}
+
+void limit_fds(unsigned int more)
+{
+	struct rlimit limit;
+	int fd = 0;
+
+	unlimit_fds();
+	if (getrlimit(RLIMIT_NOFILE, &fd_limit) < 0) {
+		fail_msg("getrlimit failed");
+	}
+	/* The limit is above the highest number, not on how many are open: count the free ones. */
+	for (;; fd++) {
+		bool is_free = fcntl(fd, F_GETFD) < 0;
+
+		if (is_free && more == 0) {
+			break;
+		}
+		more -= is_free;
+	}
+	limit = (struct rlimit){ .rlim_cur = (rlim_t)fd, .rlim_max = fd_limit.rlim_max };
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+		fail_msg("setrlimit failed");
+	}
+	fds_limited = true;
+}
+
+void unlimit_fds(void)
+{
+	if (fds_limited) {
+		setrlimit(RLIMIT_NOFILE, &fd_limit);
+		fds_limited = false;
+	}
+}
+
+int make_fence(bool signalled)
+{
+	int fd = eventfd(signalled, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+void signal_fence(int fence_fd)
+{
+	assert_int_equal(eventfd_write(fence_fd, 1), 0);
+}
