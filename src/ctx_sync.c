@@ -59,6 +59,22 @@ static struct queue *queue_of(const struct submission *submission)
 	return &context->rings[ring]->queue;
 }
 
+void queue_run_begin(struct ctx_sync *sync, struct queue *queue)
+{
+	queue_sleep(sync, queue);
+	queue->running = true;
+	queue->runner = pthread_self();
+	LIST_INSERT_HEAD(&sync->running, queue, running_link);
+	sync->num_running++;
+}
+
+void queue_run_end(struct ctx_sync *sync, struct queue *queue)
+{
+	queue->running = false;
+	LIST_REMOVE(queue, running_link);
+	sync->num_running--;
+}
+
 bool ctx_sync_has_credit(const struct ctx_sync *sync)
 {
 	uint32_t used = sync->fences->fds + sync->num_running;
@@ -114,16 +130,22 @@ static void release(struct fence_owner *owner)
 	check_idle(container_of(owner, struct context, owner));
 }
 
-static void notify(struct waiter *waiter, bool retired)
+static void notify(struct waiter *waiter, enum waiter_event event)
 {
 	struct submission *submission = waiter->submission;
 	struct queue *queue = queue_of(submission);
 
-	if (retired) {
-		submission->pending--;
-	}
-	if (!retired || waiter->fence->fd < 0) {
+	switch (event) {
+	case WAITER_FILE:
 		submission->bare--;
+		break;
+	case WAITER_NO_FILE:
+		submission->bare++;
+		return;
+	case WAITER_RETIRED:
+		submission->bare--;
+		submission->pending--;
+		break;
 	}
 	if (STAILQ_FIRST(&queue->submissions) == submission && submission_ready(submission)) {
 		queue_wake(submission->context->sync, queue);
@@ -140,6 +162,7 @@ void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	TAILQ_INIT(&sync->idle);
 	TAILQ_INIT(&sync->runnable);
 	TAILQ_INIT(&sync->starved);
+	LIST_INIT(&sync->running);
 	timeline_init(&sync->global, 0, VGF_RING_GLOBAL);
 	fences->notify = notify;
 	fences->release = release;
@@ -267,7 +290,7 @@ void contexts_reap(struct ctx_sync *sync)
 struct submission *submission_create(const struct vgf_submission *head)
 {
 	struct submission *submission;
-	size_t count = head->num_in_fences; /* checked against limits, so no overflow */
+	uint32_t count = head->num_in_fences; /* checked against limits, so no overflow */
 	size_t size = sizeof(*submission) +
 		count * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
 
@@ -281,6 +304,7 @@ struct submission *submission_create(const struct vgf_submission *head)
 		.flags = head->flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
 		.command = head->command,
 		.size = head->size,
+		.room = count,
 		.waiters = (struct waiter *)(submission + 1),
 	};
 	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + count);
@@ -374,7 +398,7 @@ static void link_waiters(struct ctx_sync *sync, struct submission *submission, u
 	submission->pending = count;
 	submission->waited = count > 0;
 	for (uint32_t i = 0; i < count; i++) {
-		submission->bare += submission->waiters[i].fence->fd < 0;
+		submission->bare += !fence_has_file(submission->waiters[i].fence);
 	}
 }
 
@@ -436,6 +460,7 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 		if (again && !(fence->flags & FENCE_RETIRED)) {
 			wait_for(submission, waiter, fence);
 			submission->pending++;
+			submission->bare += !fence_has_file(fence);
 		}
 		fence_unref(sync->fences, fence);
 	}
@@ -444,7 +469,7 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 static size_t submission_weight(const struct submission *submission)
 {
 	return submission->size + sizeof(*submission) +
-		submission->num_waiters * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+		submission->room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
 }
 
 int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission)
@@ -509,7 +534,7 @@ bool submission_can_run(
 {
 	return !context->barrier && STAILQ_EMPTY(&context->backlog) &&
 		STAILQ_EMPTY(&queue_of(submission)->submissions) && submission_ready(submission) &&
-		ctx_sync_has_credit(sync);
+		TAILQ_EMPTY(&sync->starved) && ctx_sync_has_credit(sync);
 }
 
 struct queue *submission_enqueue(
@@ -577,8 +602,12 @@ static void cancel_list(struct ctx_sync *sync, struct submission_list *list, boo
 	struct submission *submission;
 
 	STAILQ_FOREACH(submission, list, link) {
-		if (submission->kind != SUBMISSION_DESTROY || all) {
-			submission_drop(sync, submission, -ECANCELED);
+		if (submission->kind == SUBMISSION_DESTROY && !all) {
+			continue;
+		}
+		if (submission_drop(sync, submission, -ECANCELED) == -EBUSY) {
+			/* Too late, unless its driver wants it held back once more. */
+			submission->status = -ECANCELED;
 		}
 	}
 }

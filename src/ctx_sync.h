@@ -52,6 +52,7 @@ struct submission {
 	uint32_t pending; /* waiters whose fence has not retired */
 	uint32_t bare;    /* of these: without a descriptor */
 	uint32_t num_waiters;
+	uint32_t room; /* for so many waiters memory was allocated */
 	struct waiter *waiters;
 	struct vgf_in_fence *in_fences; /* room for as many, for the driver */
 
@@ -68,9 +69,11 @@ struct queue {
 	pthread_t runner;
 	enum { QUEUE_IDLE, QUEUE_RUNNABLE, QUEUE_STARVED } state; /* which list it is on */
 	TAILQ_ENTRY(queue) link;
+	LIST_ENTRY(queue) running_link;
 };
 
 TAILQ_HEAD(queue_list, queue);
+LIST_HEAD(running_list, queue);
 
 /* One (context, ring); made at first use. */
 struct ring {
@@ -120,6 +123,7 @@ struct ctx_sync {
 	struct timeline global;
 	uint64_t last_serial;
 	uint64_t resolve_serial;
+	struct running_list running;
 	uint32_t num_running; /* driver calls in progress, each good for one descriptor */
 };
 
@@ -184,6 +188,10 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 /* The oldest submission of a queue if it is ready, else NULL. If only a descriptor is missing the
  * queue is put on the list of starved ones. */
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue);
+
+/* Around a call of the driver: nobody else runs the queue meanwhile. */
+void queue_run_begin(struct ctx_sync *sync, struct queue *queue);
+void queue_run_end(struct ctx_sync *sync, struct queue *queue);
 
 /* Takes a submission that ran off its queue, and lets the backlog follow. */
 void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *submission);

@@ -172,14 +172,14 @@ static void cancel_fences(struct vgf_device *device)
 /* Timelines that are left: a callback higher up the stack still holds their fences. */
 static void forget_ids(struct vgf_device *device)
 {
-	device->fences.highest_id = 0;
-	device->contexts.global.last_id = 0;
+	device->fences.next_id = 0;
+	device->contexts.global.next_id = 0;
 	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
 		struct context *context;
 		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
 			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
 				if (context->rings[ring]) {
-					context->rings[ring]->timeline.last_id = 0;
+					context->rings[ring]->timeline.next_id = 0;
 				}
 			}
 		}
@@ -189,6 +189,8 @@ static void forget_ids(struct vgf_device *device)
 /* In the role of the dispatching thread. Nothing new is accepted meanwhile, so it ends. */
 static void cancel_all(struct vgf_device *device)
 {
+	bool nested = device->resetting;
+
 	device->resetting = true;
 	close_contexts(device);
 	while (device->contexts.num_running > 0) {
@@ -199,7 +201,7 @@ static void cancel_all(struct vgf_device *device)
 		loop_run(device, 0);
 	}
 	forget_ids(device);
-	device->resetting = false;
+	device->resetting = nested;
 }
 
 /* In no role. A dispatching thread that was pushed aside has yet to notice that it is over. */
@@ -267,7 +269,10 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 	device->closing = true;
 	dispatcher_enter(device, true);
 	cancel_all(device);
-	/* From inside a callback: who is at the bottom of the stack ends it. */
+	/* From inside a callback: this ends its batch, and who is at the bottom of the stack frees. */
+	if (device->depth > 1) {
+		loop_announce(device);
+	}
 	device->abandoned = true;
 	leave(device, 0);
 }
@@ -302,12 +307,35 @@ VGF_EXPORT int vgf_device_get_fd(struct vgf_device *device)
 
 VGF_EXPORT int vgf_device_dispatch(struct vgf_device *device, int timeout_ms)
 {
+	int ret = 0;
+
 	device_lock(device);
-	if (dispatcher_is_other(device)) {
+	if (run_is_inside(device)) {
+		ret = -EDEADLK;
+	} else if (dispatcher_is_other(device)) {
+		ret = -EBUSY;
+	}
+	if (ret < 0) {
 		device_unlock(device);
-		return -EBUSY;
+		return ret;
 	}
 	return dispatch(device, timeout_ms);
+}
+
+/* 0, or -ETIMEDOUT. */
+static int drain_once(struct vgf_device *device, int timeout_ms, uint64_t deadline_ns)
+{
+	uint64_t now_ns = clock_ns();
+
+	if (timeout_ms < 0) {
+		loop_run(device, -1);
+	} else if (now_ns < deadline_ns) {
+		loop_run(device, (int)((deadline_ns - now_ns + 999999) / 1000000));
+	} else {
+		loop_run(device, 0);
+		return loop_is_busy(device) ? -ETIMEDOUT : 0;
+	}
+	return 0;
 }
 
 VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
@@ -321,18 +349,15 @@ VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
 		return -EDEADLK;
 	}
 	dispatcher_enter(device, true);
-	device->draining++;
-	while (loop_is_busy(device) && ret == 0) {
-		uint64_t now_ns = clock_ns();
-		if (timeout_ms < 0) {
-			loop_run(device, -1);
-		} else if (now_ns < deadline_ns) {
-			loop_run(device, (int)((deadline_ns - now_ns + 999999) / 1000000));
-		} else {
-			loop_run(device, 0);
-			ret = loop_is_busy(device) ? -ETIMEDOUT : 0;
+	while (ret == 0 && loop_is_busy(device) && !device->closing) {
+		device->draining++;
+		ret = drain_once(device, timeout_ms, deadline_ns);
+		device->draining--;
+		if (device->takers > 0 && device->depth == 1) {
+			/* A reset must not wait for a fence that never signals. */
+			dispatcher_leave(device);
+			dispatcher_enter(device, false);
 		}
 	}
-	device->draining--;
 	return leave(device, ret);
 }

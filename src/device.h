@@ -103,6 +103,9 @@ bool dispatcher_is_other(const struct vgf_device *device);
  * but not between. Returns the number of fences retired, or -EINTR. */
 int loop_run(struct vgf_device *device, int timeout_ms);
 
+/* The end of a batch of callbacks. Locked before and after, but not between. */
+void loop_announce(struct vgf_device *device);
+
 /* Whether anything is pending. */
 bool loop_is_busy(const struct vgf_device *device);
 

@@ -110,7 +110,8 @@ int fence_table_check(
 {
 	unsigned int same_id = 0;
 
-	if (fence_id <= timeline->last_id) {
+	/* The last ID is left out so that there is always one above. */
+	if (fence_id < timeline->next_id || fence_id == UINT64_MAX) {
 		return -EINVAL;
 	}
 	for (struct fence *fence = *bucket_of(table, fence_id); fence; fence = fence->hash_next) {
@@ -134,8 +135,8 @@ void fence_table_add(
 	if (++table->count > table->peak_count) {
 		table->peak_count = table->count;
 	}
-	if (fence->id > table->highest_id) {
-		table->highest_id = fence->id;
+	if (fence->id >= table->next_id) {
+		table->next_id = fence->id + 1;
 	}
 	if (fence->owner) {
 		fence->owner->pending++;
@@ -143,7 +144,7 @@ void fence_table_add(
 
 	fence->timeline = timeline;
 	fence->created_ns = now_ns;
-	timeline->last_id = fence->id;
+	timeline->next_id = fence->id + 1;
 	if (STAILQ_EMPTY(&timeline->fences)) {
 		timeline->since_ns = now_ns;
 		timeline->checked_ns = now_ns;
@@ -155,7 +156,7 @@ void fence_table_add(
 int fence_table_look_up(const struct fence_table *table, uint64_t fence_id, struct fence **found)
 {
 	*found = NULL;
-	if (fence_id > table->highest_id) {
+	if (fence_id >= table->next_id) {
 		return -ENOENT;
 	}
 	for (struct fence *fence = *bucket_of(table, fence_id); fence; fence = fence->hash_next) {
@@ -228,9 +229,26 @@ void timeline_update(struct fence_table *table, struct timeline *timeline)
 	}
 }
 
+bool fence_has_file(const struct fence *fence)
+{
+	return fence->fd >= 0 && !(fence->flags & FENCE_SIGNALLED);
+}
+
+static void notify_all(struct fence_table *table, struct fence *fence, enum waiter_event event)
+{
+	struct waiter *waiter;
+
+	LIST_FOREACH(waiter, &fence->waiters, link) {
+		table->notify(waiter, event);
+	}
+}
+
 void fence_signal(struct fence_table *table, struct fence *fence, int status)
 {
 	assert(!(fence->flags & FENCE_SIGNALLED) && status <= 0);
+	if (fence_has_file(fence)) {
+		notify_all(table, fence, WAITER_NO_FILE);
+	}
 	fence->flags |= FENCE_SIGNALLED;
 	fence->status = status;
 	if (fence == STAILQ_FIRST(&fence->timeline->fences)) {
@@ -240,16 +258,12 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status)
 
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 {
-	struct waiter *waiter;
-
 	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
 	fence->fd = fence_fd;
 	if (++table->fds > table->peak_fds) {
 		table->peak_fds = table->fds;
 	}
-	LIST_FOREACH(waiter, &fence->waiters, link) {
-		table->notify(waiter, false);
-	}
+	notify_all(table, fence, WAITER_FILE);
 	if (fence == STAILQ_FIRST(&fence->timeline->fences)) {
 		timeline_update(table, fence->timeline);
 	}
@@ -264,7 +278,7 @@ static void retire(struct fence_table *table, struct fence *fence)
 	fence->flags |= FENCE_RETIRED;
 	while ((waiter = LIST_FIRST(&fence->waiters))) {
 		LIST_REMOVE(waiter, link);
-		table->notify(waiter, true);
+		table->notify(waiter, WAITER_RETIRED);
 		waiter->fence = NULL;
 	}
 	STAILQ_INSERT_TAIL(&table->retired, fence, link);

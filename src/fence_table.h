@@ -33,6 +33,12 @@ struct waiter {
 
 LIST_HEAD(waiter_list, waiter);
 
+enum waiter_event {
+	WAITER_FILE,    /* the fence has a descriptor now that can be waited for */
+	WAITER_NO_FILE, /* not any more: it has signalled, perhaps by force; retiring counts */
+	WAITER_RETIRED,
+};
+
 /* Whose fences are counted together: one context. */
 struct fence_owner {
 	uint32_t pending; /* fences that are not garbage yet */
@@ -74,7 +80,7 @@ enum timeline_state {
 struct timeline {
 	uint32_t ctx_id;
 	int32_t ring;
-	uint64_t last_id; /* the highest ever put on it */
+	uint64_t next_id; /* one above the highest ever put on it */
 	struct fence_list fences;
 	enum timeline_state state;
 	TAILQ_ENTRY(timeline) state_link;
@@ -95,12 +101,12 @@ struct fence_table {
 	uint32_t count, peak_count; /* in the table */
 	uint32_t fds, peak_fds;     /* descriptors owned by fences */
 	uint32_t kept;              /* in the table, or not garbage yet */
-	uint64_t highest_id;        /* ever added: tells retired from never seen */
+	uint64_t next_id; /* one above the highest ever added: tells retired from never seen */
 	struct timeline_list ready, unwatched, busy;
 	struct fence_list retired, garbage;
 
-	/* A fence that someone waits for got a descriptor, or (retired) is done. */
-	void (*notify)(struct waiter *waiter, bool retired);
+	/* Something happened to a fence that someone waits for. */
+	void (*notify)(struct waiter *waiter, enum waiter_event event);
 	/* The last reference to a fence of this owner is gone. */
 	void (*release)(struct fence_owner *owner);
 };
@@ -147,6 +153,9 @@ void fence_unref(struct fence_table *table, struct fence *fence);
 
 /* Closes the descriptors of garbage and frees it; needs no lock. */
 void fence_free_list(struct fence_list *garbage);
+
+/* Whether waiting for its descriptor is waiting for the fence. */
+bool fence_has_file(const struct fence *fence);
 
 struct vgf_fence_name fence_name(const struct fence *fence);
 

@@ -248,7 +248,8 @@ static void take_event(struct vgf_device *device, const struct epoll_event *even
 			device->watch_again = false;
 			device->check_stalled = true;
 		}
-	} else {
+	} else if (event->data.ptr) {
+		/* Without a pointer it was only probed, and had hung up. */
 		signal_seen(device, event->data.ptr);
 	}
 }
@@ -271,12 +272,16 @@ static void run_queues(struct vgf_device *device)
 	struct ctx_sync *contexts = &device->contexts;
 	struct queue *queue;
 
-	while (!TAILQ_EMPTY(&contexts->starved) && ctx_sync_has_credit(contexts)) {
-		queue_wake(contexts, TAILQ_FIRST(&contexts->starved));
-	}
-	while ((queue = TAILQ_FIRST(&contexts->runnable))) {
-		run_queue(device, queue);
-	}
+	do {
+		queue = TAILQ_FIRST(&contexts->runnable);
+		if (!queue && ctx_sync_has_credit(contexts)) {
+			/* One at a time: it goes to the end if it uses the last descriptor. */
+			queue = TAILQ_FIRST(&contexts->starved);
+		}
+		if (queue) {
+			run_queue(device, queue);
+		}
+	} while (queue);
 }
 
 static void call_back(const struct vgf_device *device, const struct fence *fence)
@@ -352,8 +357,7 @@ static int deliver(struct vgf_device *device)
 	return count;
 }
 
-/* The end of a batch. */
-static void announce(struct vgf_device *device)
+void loop_announce(struct vgf_device *device)
 {
 	if (device->callbacks.retire_end) {
 		device_unlock(device);
@@ -373,16 +377,16 @@ static int process(struct vgf_device *device)
 			run_queues(device);
 			unannounced += deliver(device);
 			watchdog_check(device);
-		} else if (unannounced > 0) {
+		} else if (unannounced > 0 && !device->abandoned) {
 			total += unannounced;
 			unannounced = 0;
-			announce(device);
+			loop_announce(device);
 		} else {
 			break;
 		}
 	}
-	if (unannounced > 0) {
-		announce(device);
+	if (unannounced > 0 && !device->abandoned) {
+		loop_announce(device);
 	}
 	return total + unannounced;
 }

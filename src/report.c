@@ -248,10 +248,11 @@ static void dump_timeline(FILE *out, const struct timeline *timeline, uint64_t n
 	uint32_t count = 0;
 
 	if (timeline->ring == VGF_RING_GLOBAL) {
-		fprintf(out, "  global timeline, last fence %" PRIu64 "\n", timeline->last_id);
+		fprintf(out, "  global timeline, next fence from %" PRIu64 "\n", timeline->next_id);
 	} else {
-		fprintf(out, "  context %" PRIu32 " ring %" PRId32 ", last fence %" PRIu64 "\n",
-			timeline->ctx_id, timeline->ring, timeline->last_id);
+		fprintf(out,
+			"  context %" PRIu32 " ring %" PRId32 ", next fence from %" PRIu64 "\n",
+			timeline->ctx_id, timeline->ring, timeline->next_id);
 	}
 	STAILQ_FOREACH(fence, &timeline->fences, link) {
 		if (count++ < DUMP_FENCES) {

@@ -29,6 +29,14 @@ static struct context *find_open(struct vgf_device *device, uint32_t ctx_id)
 	return context && context->current ? context : NULL;
 }
 
+static void log_context(struct vgf_device *device, uint32_t ctx_id, const char *what, int error)
+{
+	if (error < 0) {
+		device_log(device, VGF_LOG_WARNING, "context %" PRIu32 ": %s (%s)", ctx_id, what,
+			strerrorname_np(-error));
+	}
+}
+
 VGF_EXPORT int vgf_context_create(
 	struct vgf_device *device, uint32_t ctx_id, const struct vgf_driver *driver, void *data)
 {
@@ -41,10 +49,7 @@ VGF_EXPORT int vgf_context_create(
 	if (!device->resetting) {
 		ret = context_open(&device->contexts, ctx_id, driver, data);
 	}
-	if (ret < 0) {
-		device_log(device, VGF_LOG_WARNING, "context %" PRIu32 ": not created (%s)", ctx_id,
-			strerrorname_np(-ret));
-	}
+	log_context(device, ctx_id, "not created", ret);
 	device_unlock(device);
 	return ret;
 }
@@ -73,6 +78,7 @@ VGF_EXPORT int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id)
 		struct queue *queue = context_close(&device->contexts, context);
 		ret = run_barrier(device, queue, barrier);
 	}
+	log_context(device, ctx_id, "not destroyed", ret);
 	device_unlock(device);
 	return ret;
 }
@@ -80,14 +86,17 @@ VGF_EXPORT int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id)
 VGF_EXPORT int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id)
 {
 	struct context *context;
+	int ret = -ENOENT;
 
 	device_lock(device);
 	context = context_find(&device->contexts, ctx_id);
 	if (context) {
 		context_cancel(&device->contexts, context, false);
+		ret = 0;
 	}
+	log_context(device, ctx_id, "not cancelled", ret);
 	device_unlock(device);
-	return context ? 0 : -ENOENT;
+	return ret;
 }
 
 VGF_EXPORT int vgf_context_defer(
@@ -118,6 +127,7 @@ VGF_EXPORT int vgf_context_defer(
 		ret = run_barrier(
 			device, submission_enqueue(&device->contexts, context, barrier), barrier);
 	}
+	log_context(device, ctx_id, "nothing deferred", ret);
 	device_unlock(device);
 	if (ret < 0) {
 		free(barrier);
@@ -414,7 +424,7 @@ VGF_EXPORT int vgf_fence_refuse(
 	}
 	device_lock(device);
 	ret = create_fence(device, name, fence, VGF_FENCE_DONE, error);
-	device->stats.refused++;
+	device->stats.refused += ret == 0;
 	device_unlock(device);
 	return ret;
 }

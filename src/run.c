@@ -90,7 +90,10 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		out_fence_fd = VGF_FENCE_BY_CALL;
 	}
 	again = job.num_in_fences > 0 && is_missing_resource(ret);
-	if (again) {
+	if (again && submission->status < 0) {
+		ret = submission->status; /* cancelled meanwhile */
+		again = false;
+	} else if (again) {
 		/* Held from now on, so the caller's memory is no longer good enough. */
 		int held = submission_hold(&device->contexts, submission->context, submission);
 		again = held == 0;
@@ -118,26 +121,26 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 static bool run_submission(struct vgf_device *device, struct submission *submission)
 {
 	struct context_driver *driver = submission->driver;
-	bool cancelled = submission->status < 0;
+	int status = submission->status;
 
 	switch (submission->kind) {
 	case SUBMISSION_WORK:
-		if (!cancelled) {
+		if (status == 0) {
 			return run_work(device, submission);
 		}
 		if (submission->fence && !(submission->fence->flags & FENCE_SIGNALLED)) {
-			fence_signal(&device->fences, submission->fence, submission->status);
+			fence_signal(&device->fences, submission->fence, status);
 		}
 		break;
 	case SUBMISSION_CALL:
 		device_unlock(device);
-		submission->fn(submission->arg, submission->status);
+		submission->fn(submission->arg, status);
 		device_lock(device);
 		break;
 	case SUBMISSION_DESTROY:
 		device_unlock(device);
 		if (driver->driver.destroy) {
-			driver->driver.destroy(driver->data, cancelled);
+			driver->driver.destroy(driver->data, status < 0);
 		}
 		device_lock(device);
 		break;
@@ -175,12 +178,9 @@ void run_queue(struct vgf_device *device, struct queue *queue)
 	while ((submission = queue_next(contexts, queue))) {
 		bool done;
 
-		queue->running = true;
-		queue->runner = pthread_self();
-		contexts->num_running++;
+		queue_run_begin(contexts, queue);
 		done = run_submission(device, submission);
-		contexts->num_running--;
-		queue->running = false;
+		queue_run_end(contexts, queue);
 		if (done) {
 			queue_done(contexts, queue, submission);
 			submission_end(device, submission);
@@ -191,16 +191,11 @@ void run_queue(struct vgf_device *device, struct queue *queue)
 
 bool run_is_inside(struct vgf_device *device)
 {
-	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
-		struct context *context;
-		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
-			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
-				struct ring *r = context->rings[ring];
-				if (r && r->queue.running &&
-					pthread_equal(r->queue.runner, pthread_self())) {
-					return true;
-				}
-			}
+	struct queue *queue;
+
+	LIST_FOREACH(queue, &device->contexts.running, running_link) {
+		if (pthread_equal(queue->runner, pthread_self())) {
+			return true;
 		}
 	}
 	return false;

@@ -77,7 +77,8 @@ struct vgf_callbacks {
 	/* A fence is stalled; told once for each. May be NULL: it is logged too. */
 	void (*stalled)(void *cookie, const struct vgf_stall *stall);
 
-	/* The library prints nothing itself. One line without a newline. May be NULL. */
+	/* The library prints nothing itself. One line without a newline. May be NULL. The only
+	 * callback that may come from inside any function; it must not destroy the device. */
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 };
 
@@ -116,7 +117,7 @@ struct vgf_options {
  * callbacks: copied. cookie: passed to each. options: NULL for all defaults. out: set to the
  * device, or NULL.
  *
- * Returns 0; -EINVAL where callbacks are missing or a limit is out of range; -ENOMEM, -EMFILE,
+ * Returns 0; -EINVAL where callbacks are missing; -ENOMEM, -EMFILE,
  * -ENFILE, -EAGAIN (no thread).
  */
 int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
@@ -131,9 +132,14 @@ int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 void vgf_device_destroy(struct vgf_device *device);
 
 /*
- * A guest reset the device (driver unload, reboot). Everything pending retires with -ECANCELED
- * before this returns, deferred functions are called with -ECANCELED, every driver is told to
- * destroy its context with `cancelled` set, IDs may start again. Waits for no GPU.
+ * A guest reset the device (driver unload, reboot). Before this returns, everything pending
+ * retires, with -ECANCELED where it had not signalled; deferred functions are called with
+ * -ECANCELED; every driver is told to destroy its context with `cancelled` set; and nothing new is
+ * accepted (-ECANCELED). Then IDs may start again. Waits for no GPU, but for drivers' functions
+ * that are running in other threads.
+ *
+ * Drivers of contexts that were destroyed before are not told again: a VMM resets its renderer
+ * first, so that none of them signals a fence of that time later.
  *
  * Returns 0, or -EDEADLK from inside a driver's submit or a deferred function.
  */
@@ -148,15 +154,20 @@ int vgf_device_get_fd(struct vgf_device *device);
  * retires. Waits for the first of it for at most timeout_ms milliseconds, -1 without end, 0 not at
  * all.
  *
- * Returns how many fences were retired, 0 for a timeout; -EBUSY where another thread dispatches;
- * -EINTR; -ECANCELED where the device was destroyed meanwhile and must not be used again.
+ * Returns how many fences were retired, 0 for a timeout; -EBUSY where another thread dispatches
+ * (it waits, however, while another is in drain or reset); -EDEADLK from inside a driver's submit
+ * or a deferred function; -EINTR; -ECANCELED where the device was destroyed meanwhile and must not
+ * be used again.
  */
 int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
 
 /*
  * Dispatches until nothing is pending: for a snapshot, migration or an orderly stop. New
- * submissions prolong it. Returns 0, or -ETIMEDOUT after timeout_ms; -EDEADLK from inside a
- * driver's submit.
+ * submissions prolong it. Waits for at most timeout_ms milliseconds, -1 without end. A reset in
+ * another thread goes first, unless this is called from inside a callback.
+ *
+ * Returns 0; -ETIMEDOUT; -ECANCELED where the device was destroyed meanwhile; -EDEADLK from inside
+ * a driver's submit or a deferred function.
  */
 int vgf_device_drain(struct vgf_device *device, int timeout_ms);
 
@@ -169,7 +180,8 @@ int vgf_device_drain(struct vgf_device *device, int timeout_ms);
  * driver: copied. data: passed to it; the driver's destroy is called exactly once if this
  * succeeds.
  *
- * Returns 0; -EINVAL for a driver without submit; -EEXIST; -ENOSPC at max_contexts; -ENOMEM.
+ * Returns 0; -EINVAL for a driver without submit; -EEXIST; -ENOSPC at max_contexts; -ENOMEM;
+ * -ECANCELED during a reset.
  */
 int vgf_context_create(
 	struct vgf_device *device, uint32_t ctx_id, const struct vgf_driver *driver, void *data);
@@ -224,10 +236,11 @@ struct vgf_submission {
  * - -ENOENT: no such context, or an in-fence that the device has not seen;
  * - -EPERM: an in-fence that is neither shareable nor of this context;
  * - -ENOTUNIQ: an in-fence ID that is pending on several timelines;
- * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline;
+ * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline, or 2^64-1;
  * - -E2BIG: more in-fences than max_in_fences, or a command stream above max_command_size;
  * - -ENOSPC: max_fences, max_context_fences or max_held_size; or the ID is pending on as many
  *   other timelines as a context has rings;
+ * - -ECANCELED: a reset is going on;
  * - -ENOMEM; or what the driver's submit returned.
  */
 int vgf_submit(
@@ -297,13 +310,14 @@ void vgf_submit_3d_finish(struct vgf_submit_3d *submit);
 struct vgf_stats {
 	/* Submissions so far. */
 	uint64_t submitted; /* accepted: each of these ran, was cancelled or is held */
-	uint64_t refused;   /* got an error from vgf_submit before any driver saw them */
+	uint64_t refused;   /* got an error before any driver saw them; vgf_fence_refuse too */
 	uint64_t run_ready; /* handed over, by how they waited */
 	uint64_t run_driver;
 	uint64_t run_gl;
 	uint64_t run_host;
 	uint64_t in_fences;      /* named by accepted submissions */
-	uint64_t in_fences_done; /* of these: signalled, retired or repeated */
+	uint64_t in_fences_done; /* of these: nothing to wait for: signalled, retired,
+				 * repeated, or on the host older ones of a timeline */
 	/* Fences so far. */
 	uint64_t created;
 	uint64_t retired;   /* all of them */
