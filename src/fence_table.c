@@ -269,6 +269,13 @@ void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 	}
 }
 
+void fence_forget_file(struct fence_table *table, struct fence *fence)
+{
+	notify_all(table, fence, WAITER_NO_FILE);
+	fence->fd = -1;
+	table->fds--;
+}
+
 static void retire(struct fence_table *table, struct fence *fence)
 {
 	struct waiter *waiter;

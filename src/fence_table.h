@@ -139,6 +139,9 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status);
 /* Gives a pending fence without a descriptor one, which it owns from then on. */
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd);
 
+/* Gives up a descriptor that turned out not to be one: the number may be someone else's by now. */
+void fence_forget_file(struct fence_table *table, struct fence *fence);
+
 /* Retires what has signalled of the oldest fences of a ready timeline. */
 void timeline_advance(struct fence_table *table, struct timeline *timeline, uint64_t now_ns);
 

@@ -4,16 +4,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <vgfence/sync_file.h>
-
 #include "device.h"
+#include "sync_file.h"
 
 #define MAX_EVENTS 64
 
@@ -81,12 +80,25 @@ void loop_finish(struct vgf_device *device)
 	}
 }
 
+/* A driver's descriptor was a bad one; or that of a pipe whose other end is closed. */
+static void fail_watch(struct vgf_device *device, struct fence *fence, int error)
+{
+	struct vgf_fence_name full_name = fence_name(fence);
+	char name[NAME_SIZE];
+
+	device_log(device, VGF_LOG_ERROR, "%s: its descriptor %d cannot be waited for (%s)",
+		name_text(name, &full_name), fence->fd, strerrorname_np(-error));
+	if (error == -EBADF) {
+		fence_forget_file(&device->fences, fence);
+	}
+	fence_signal(&device->fences, fence, error);
+}
+
 /* One-shot, so that a descriptor that has signalled costs no removal: closing does that. */
 static void watch(struct vgf_device *device, struct timeline *timeline)
 {
 	struct fence *fence = STAILQ_FIRST(&timeline->fences);
 	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT, .data.ptr = fence };
-	char name[NAME_SIZE];
 	int ret;
 
 	ret = epoll_ctl(device->epoll_fd, EPOLL_CTL_ADD, fence->fd, &event);
@@ -101,11 +113,7 @@ static void watch(struct vgf_device *device, struct timeline *timeline)
 		device->watch_again = true;
 		return;
 	} else {
-		int error = -errno;
-		struct vgf_fence_name full_name = fence_name(fence);
-		device_log(device, VGF_LOG_ERROR, "%s: its descriptor %d cannot be watched: %m",
-			name_text(name, &full_name), fence->fd);
-		fence_signal(&device->fences, fence, error);
+		fail_watch(device, fence, -errno);
 	}
 	timeline_update(&device->fences, timeline);
 }
@@ -128,11 +136,13 @@ static void poll_oldest(struct vgf_device *device)
 
 	for (timeline = TAILQ_FIRST(&device->fences.unwatched); timeline; timeline = next) {
 		struct fence *fence = STAILQ_FIRST(&timeline->fences);
-		int status = vgf_sync_file_status(fence->fd);
+		int ret = vgf_sync_file_poll(fence->fd);
 
 		next = TAILQ_NEXT(timeline, state_link);
-		if (status != 0) {
-			fence_signal(&device->fences, fence, status < 0 ? status : 0);
+		if (ret > 0) {
+			fence_signal(&device->fences, fence, sync_file_error(fence->fd));
+		} else if (ret < 0) {
+			fail_watch(device, fence, ret);
 		}
 	}
 }
@@ -219,20 +229,17 @@ void device_unlock(struct vgf_device *device)
 
 /* ---- Dispatching -------------------------------------------------------------------------- */
 
-static void signal_seen(struct vgf_device *device, struct fence *fence)
+static void signal_seen(struct vgf_device *device, struct fence *fence, uint32_t events)
 {
-	int status;
-
 	fence->flags &= ~FENCE_WATCHED;
 	if (fence->flags & FENCE_SIGNALLED) {
 		return;
 	}
-	status = vgf_sync_file_status(fence->fd);
-	if (status != 0) {
-		fence_signal(&device->fences, fence, status < 0 ? status : 0);
+	if (events & EPOLLIN) {
+		fence_signal(&device->fences, fence, sync_file_error(fence->fd));
 	} else {
-		/* Someone else has taken what made it readable. It will come again, or not. */
-		timeline_update(&device->fences, fence->timeline);
+		/* Hung up and not readable: it never will be. */
+		fail_watch(device, fence, -EIO);
 	}
 }
 
@@ -250,7 +257,7 @@ static void take_event(struct vgf_device *device, const struct epoll_event *even
 		}
 	} else if (event->data.ptr) {
 		/* Without a pointer it was only probed, and had hung up. */
-		signal_seen(device, event->data.ptr);
+		signal_seen(device, event->data.ptr, event->events);
 	}
 }
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-#include <limits.h>
 #include <sys/resource.h>
 
 #include "options.h"
@@ -18,12 +17,14 @@
 /* 16 command streams of the largest size. */
 #define DEFAULT_MAX_HELD_SIZE ((size_t)16 * DEFAULT_MAX_COMMAND_SIZE)
 
-static uint32_t default_max_fds(void)
+/* Half of what the process may have, as it is not alone; and no more than there can be fences: some
+ * processes may have a thousand million. */
+static uint32_t default_max_fds(uint32_t max_fences)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 2 > INT_MAX) {
-		return INT_MAX;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 2 > max_fences) {
+		return max_fences;
 	}
 	return limit.rlim_cur < 4 ? 2 : (uint32_t)(limit.rlim_cur / 2);
 }
@@ -46,7 +47,7 @@ struct vgf_limits limits_resolve(const struct vgf_limits *asked)
 		limits.max_context_fences, DEFAULT_MAX_CONTEXT_FENCES);
 	limits.max_in_fences = or_default(limits.max_in_fences, DEFAULT_MAX_IN_FENCES);
 	limits.max_command_size = or_default(limits.max_command_size, DEFAULT_MAX_COMMAND_SIZE);
-	limits.max_fds = or_default(limits.max_fds, default_max_fds());
+	limits.max_fds = or_default(limits.max_fds, default_max_fds(limits.max_fences));
 	if (limits.max_held_size == 0) {
 		limits.max_held_size = DEFAULT_MAX_HELD_SIZE;
 	}

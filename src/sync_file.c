@@ -24,6 +24,7 @@
 #include <vgfence/sync_file.h>
 
 #include "export.h"
+#include "sync_file.h"
 
 /* Since Linux 6.6, and missing in the headers of Debian 12: include/uapi/linux/sync_file.h. */
 #ifndef SYNC_IOC_SET_DEADLINE
@@ -129,6 +130,17 @@ VGF_EXPORT int vgf_sync_file_status(int fence_fd)
 
 	if (sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info) < 0) {
 		return vgf_sync_file_poll(fence_fd);
+	}
+	return info.status;
+}
+
+int sync_file_error(int fence_fd)
+{
+	struct sync_file_info info = { 0 };
+
+	/* What is no sync file has no error to tell. */
+	if (sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info) < 0 || info.status > 0) {
+		return 0;
 	}
 	return info.status;
 }

@@ -95,7 +95,8 @@ struct vgf_limits {
 	uint32_t max_command_size; /* bytes: 4 MiB */
 	size_t max_held_size;      /* bytes of command streams held back, in the device: 64 MiB;
 				      * one context may use a quarter */
-	uint32_t max_fds; /* descriptors of fences: half of RLIMIT_NOFILE. At the limit work
+	uint32_t
+		max_fds; /* descriptors of fences: half of RLIMIT_NOFILE, at most max_fences. At the limit work
 				      * waits for a descriptor to be closed */
 };
 
