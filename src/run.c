@@ -86,6 +86,10 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 	ret = driver->driver.submit(driver->data, &job, &out_fence_fd);
 	device_lock(device);
 
+	if (ret >= 0) {
+		/* Anything else would be a fence that nobody ever signals. */
+		ret = out_fence_fd >= VGF_FENCE_DONE ? 0 : -EINVAL;
+	}
 	if (ret < 0) {
 		out_fence_fd = VGF_FENCE_BY_CALL;
 	}

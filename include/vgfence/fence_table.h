@@ -103,7 +103,8 @@ struct vgf_driver {
 	 * the job is done and that belongs to vgfence from then on, or one of the two constants
 	 * above. Without VGF_FENCED a descriptor is closed unused.
 	 *
-	 * Returns 0 or a negative errno value. After an error nothing has run: the out-fence
+	 * Returns 0 or a negative errno value; an answer that is neither a descriptor nor a constant
+	 * counts as -EINVAL. After an error nothing has run: the out-fence
 	 * retires with that error, in its order. With in-fences in the job, -EMFILE, -ENFILE,
 	 * -ENOMEM and -EOPNOTSUPP are no failure: the job is submitted again without them once they
 	 * have signalled.
