@@ -3,10 +3,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctx_sync.h"
+#include "sync_file.h"
 
 #define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
@@ -287,16 +290,40 @@ void contexts_reap(struct ctx_sync *sync)
 
 /* ---- Submissions -------------------------------------------------------------------------- */
 
-struct submission *submission_create(const struct vgf_submission *head)
+/* A copy of a descriptor of the VMM's, unless it has signalled. */
+static int import_file(struct submission *submission, int fence_fd)
+{
+	struct fence *fence;
+	int copy;
+	int ret = vgf_sync_file_poll(fence_fd);
+
+	if (ret != 0) {
+		return ret < 0 ? ret : 0;
+	}
+	copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0) {
+		return -errno;
+	}
+	fence = fence_import(submission->name.ctx_id, copy);
+	if (!fence) {
+		close(copy);
+		return -ENOMEM;
+	}
+	STAILQ_INSERT_TAIL(&submission->imported, fence, link);
+	return 0;
+}
+
+int submission_create(const struct vgf_submission *head, struct submission **out)
 {
 	struct submission *submission;
-	uint32_t count = head->num_in_fences; /* checked against limits, so no overflow */
+	uint32_t room = head->num_in_fences + head->num_in_fence_fds; /* checked against limits */
 	size_t size = sizeof(*submission) +
-		count * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+		room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+	int ret = 0;
 
 	submission = malloc(size);
 	if (!submission) {
-		return NULL;
+		return -ENOMEM;
 	}
 	*submission = (struct submission){
 		.kind = SUBMISSION_WORK,
@@ -304,11 +331,28 @@ struct submission *submission_create(const struct vgf_submission *head)
 		.flags = head->flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
 		.command = head->command,
 		.size = head->size,
-		.room = count,
+		.room = room,
 		.waiters = (struct waiter *)(submission + 1),
 	};
-	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + count);
-	return submission;
+	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + room);
+	STAILQ_INIT(&submission->imported);
+	for (uint32_t i = 0; i < head->num_in_fence_fds && ret == 0; i++) {
+		ret = import_file(submission, head->in_fence_fds[i]);
+	}
+	if (ret < 0) {
+		submission_free(submission);
+		return ret;
+	}
+	*out = submission;
+	return 0;
+}
+
+/* Nobody else waits for an imported fence, so that it need not be watched any more. */
+static void end_import(struct submission *submission, struct fence *fence)
+{
+	if ((fence->flags & FENCE_IMPORTED) && !(fence->flags & FENCE_SIGNALLED)) {
+		fence_signal(submission->context->sync->fences, fence, 0);
+	}
 }
 
 static void stop_waiting(struct submission *submission)
@@ -317,6 +361,7 @@ static void stop_waiting(struct submission *submission)
 		struct waiter *waiter = &submission->waiters[i];
 		if (waiter->fence) {
 			LIST_REMOVE(waiter, link);
+			end_import(submission, waiter->fence);
 			waiter->fence = NULL;
 		}
 	}
@@ -328,6 +373,7 @@ void submission_free(struct submission *submission)
 {
 	if (submission) {
 		stop_waiting(submission);
+		fence_free_list(&submission->imported);
 		free(submission->copy);
 		free(submission);
 	}
@@ -365,19 +411,24 @@ static void wait_for(struct submission *submission, struct waiter *waiter, struc
  * wait for its newest; a driver gets them all, as only the kernel knows which sync files signal in
  * order.
  */
-static void link_waiters(struct ctx_sync *sync, struct submission *submission, uint32_t found)
+static void link_waiters(
+	struct ctx_sync *sync, struct submission *submission, uint32_t found, uint64_t now_ns)
 {
+	struct fence *fence;
 	uint64_t serial = ++sync->resolve_serial;
 	enum vgf_wait wait = submission->driver->driver.wait;
 	bool takes_files = wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL;
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < found; i++) {
-		struct fence *fence = submission->waiters[i].fence;
-		struct timeline *timeline = fence->timeline;
-		struct waiter *first = LIST_FIRST(&fence->waiters);
-		bool met = timeline->resolve_serial == serial;
+		struct timeline *timeline;
+		struct waiter *first;
+		bool met;
 
+		fence = submission->waiters[i].fence;
+		timeline = fence->timeline;
+		first = LIST_FIRST(&fence->waiters);
+		met = timeline->resolve_serial == serial;
 		if (first && first->submission == submission) {
 			continue;
 		}
@@ -394,6 +445,11 @@ static void link_waiters(struct ctx_sync *sync, struct submission *submission, u
 		wait_for(submission, &submission->waiters[count++], fence);
 	}
 
+	while ((fence = STAILQ_FIRST(&submission->imported))) {
+		STAILQ_REMOVE_HEAD(&submission->imported, link);
+		fence_table_add_imported(sync->fences, fence, now_ns);
+		wait_for(submission, &submission->waiters[count++], fence);
+	}
 	submission->num_waiters = count;
 	submission->pending = count;
 	submission->waited = count > 0;
@@ -403,7 +459,8 @@ static void link_waiters(struct ctx_sync *sync, struct submission *submission, u
 }
 
 int submission_resolve(struct ctx_sync *sync, struct submission *submission,
-	const struct vgf_submission *head, bool ignore, uint32_t *ignored, uint64_t *bad)
+	const struct vgf_submission *head, bool ignore, uint64_t now_ns, uint32_t *ignored,
+	uint64_t *bad)
 {
 	uint32_t found = 0;
 
@@ -423,7 +480,7 @@ int submission_resolve(struct ctx_sync *sync, struct submission *submission,
 			submission->waiters[found++].fence = fence;
 		}
 	}
-	link_waiters(sync, submission, found);
+	link_waiters(sync, submission, found, now_ns);
 	return 0;
 }
 
@@ -461,6 +518,8 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 			wait_for(submission, waiter, fence);
 			submission->pending++;
 			submission->bare += !fence_has_file(fence);
+		} else {
+			end_import(submission, fence);
 		}
 		fence_unref(sync->fences, fence);
 	}

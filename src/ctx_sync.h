@@ -54,6 +54,7 @@ struct submission {
 	uint32_t num_waiters;
 	uint32_t room; /* for so many waiters memory was allocated */
 	struct waiter *waiters;
+	struct fence_list imported;     /* of in_fence_fds, until it is resolved */
 	struct vgf_in_fence *in_fences; /* room for as many, for the driver */
 
 	void (*fn)(void *arg, int status);
@@ -154,8 +155,9 @@ struct ring *context_ring(struct context *context, int32_t index);
 
 /* ---- Submissions ---- */
 
-/* NULL: out of memory. Copies nothing but the head. */
-struct submission *submission_create(const struct vgf_submission *head);
+/* Copies the head and, of in_fence_fds, what is still pending; needs no lock. 0, or -ENOMEM, -EMFILE, -ENFILE,
+ * -EBADF, -EIO. */
+int submission_create(const struct vgf_submission *head, struct submission **out);
 
 /* It may have been resolved, but not be in a queue. NULL is fine. */
 void submission_free(struct submission *submission);
@@ -163,7 +165,8 @@ void submission_free(struct submission *submission);
 /* Looks up the in-fences of a new submission. 0, -ENOENT, -EPERM, -ENOTUNIQ; with `bad` set to the
  * first ID at fault. With `ignore` those are left out and counted in *ignored instead. */
 int submission_resolve(struct ctx_sync *sync, struct submission *submission,
-	const struct vgf_submission *head, bool ignore, uint32_t *ignored, uint64_t *bad);
+	const struct vgf_submission *head, bool ignore, uint64_t now_ns, uint32_t *ignored,
+	uint64_t *bad);
 
 /* Whether it could go to its driver as soon as it is enqueued. */
 bool submission_can_run(

@@ -269,7 +269,8 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 	device->closing = true;
 	dispatcher_enter(device, true);
 	cancel_all(device);
-	/* From inside a callback: this ends its batch, and who is at the bottom of the stack frees. */
+	/* From inside a callback: this ends its batch, and who is at the bottom of the stack
+	 * frees. */
 	if (device->depth > 1) {
 		loop_announce(device);
 	}

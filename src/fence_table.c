@@ -105,6 +105,30 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags)
 	return fence;
 }
 
+struct imported {
+	struct fence fence; /* first: freeing it frees both */
+	struct timeline timeline;
+};
+
+struct fence *fence_import(uint32_t ctx_id, int fence_fd)
+{
+	struct imported *imported = malloc(sizeof(*imported));
+
+	if (!imported) {
+		return NULL;
+	}
+	timeline_init(&imported->timeline, ctx_id, RING_IMPORTED);
+	imported->fence = (struct fence){
+		.id = VGF_NO_FENCE_ID,
+		.timeline = &imported->timeline,
+		.ctx_id = ctx_id,
+		.flags = FENCE_IMPORTED,
+		.references = 1,
+		.fd = fence_fd,
+	};
+	return &imported->fence;
+}
+
 int fence_table_check(
 	const struct fence_table *table, const struct timeline *timeline, uint64_t fence_id)
 {
@@ -120,6 +144,29 @@ int fence_table_check(
 	return same_id < MAX_SAME_ID ? 0 : -ENOSPC;
 }
 
+static void append(struct fence_table *table, struct fence *fence, uint64_t now_ns)
+{
+	struct timeline *timeline = fence->timeline;
+
+	table->kept++;
+	fence->created_ns = now_ns;
+	if (STAILQ_EMPTY(&timeline->fences)) {
+		timeline->since_ns = now_ns;
+		timeline->checked_ns = now_ns;
+		TAILQ_INSERT_TAIL(&table->busy, timeline, busy_link);
+	}
+	STAILQ_INSERT_TAIL(&timeline->fences, fence, link);
+}
+
+void fence_table_add_imported(struct fence_table *table, struct fence *fence, uint64_t now_ns)
+{
+	int fence_fd = fence->fd;
+
+	append(table, fence, now_ns);
+	fence->fd = -1;
+	fence_publish(table, fence, fence_fd);
+}
+
 void fence_table_add(
 	struct fence_table *table, struct timeline *timeline, struct fence *fence, uint64_t now_ns)
 {
@@ -131,7 +178,6 @@ void fence_table_add(
 	bucket = bucket_of(table, fence->id);
 	fence->hash_next = *bucket;
 	*bucket = fence;
-	table->kept++;
 	if (++table->count > table->peak_count) {
 		table->peak_count = table->count;
 	}
@@ -143,14 +189,8 @@ void fence_table_add(
 	}
 
 	fence->timeline = timeline;
-	fence->created_ns = now_ns;
 	timeline->next_id = fence->id + 1;
-	if (STAILQ_EMPTY(&timeline->fences)) {
-		timeline->since_ns = now_ns;
-		timeline->checked_ns = now_ns;
-		TAILQ_INSERT_TAIL(&table->busy, timeline, busy_link);
-	}
-	STAILQ_INSERT_TAIL(&timeline->fences, fence, link);
+	append(table, fence, now_ns);
 }
 
 int fence_table_look_up(const struct fence_table *table, uint64_t fence_id, struct fence **found)
@@ -281,7 +321,9 @@ static void retire(struct fence_table *table, struct fence *fence)
 	struct waiter *waiter;
 
 	STAILQ_REMOVE_HEAD(&fence->timeline->fences, link);
-	table_remove(table, fence);
+	if (!(fence->flags & FENCE_IMPORTED)) {
+		table_remove(table, fence);
+	}
 	fence->flags |= FENCE_RETIRED;
 	while ((waiter = LIST_FIRST(&fence->waiters))) {
 		LIST_REMOVE(waiter, link);

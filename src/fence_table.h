@@ -49,6 +49,7 @@ enum fence_state {
 	FENCE_RETIRED = 1u << 9,
 	FENCE_WATCHED = 1u << 10,  /* its descriptor is in the epoll set */
 	FENCE_REPORTED = 1u << 11, /* as stalled */
+	FENCE_IMPORTED = 1u << 12, /* a descriptor of the VMM's, waited for by one submission */
 };
 
 struct fence {
@@ -70,6 +71,9 @@ struct fence {
 };
 
 STAILQ_HEAD(fence_list, fence);
+
+/* A ring that no guest can name: the timeline of an imported fence. */
+#define RING_IMPORTED (-2)
 
 enum timeline_state {
 	TIMELINE_IDLE,  /* on no list: empty, or its oldest fence is watched or waits for a call */
@@ -122,6 +126,13 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags);
 /* Whether a fence with this ID can be added: 0, -EINVAL or -ENOSPC. */
 int fence_table_check(
 	const struct fence_table *table, const struct timeline *timeline, uint64_t fence_id);
+
+/*
+ * A fence for a descriptor that is none of the device's, which it owns from then on. It has no ID,
+ * is alone on a timeline of its own, and retires without a callback. NULL: out of memory.
+ */
+struct fence *fence_import(uint32_t ctx_id, int fence_fd);
+void fence_table_add_imported(struct fence_table *table, struct fence *fence, uint64_t now_ns);
 
 /* Adds a fence that fence_table_check allowed; the table takes over the reference. */
 void fence_table_add(

@@ -333,7 +333,9 @@ static int deliver(struct vgf_device *device)
 	int count = 0;
 
 	STAILQ_FOREACH(fence, &device->fences.retired, link) {
-		count_retired(device, fence);
+		if (!(fence->flags & FENCE_IMPORTED)) {
+			count_retired(device, fence);
+		}
 		if (fence->flags & FENCE_WATCHED) {
 			/* Retired by force: others may hold the same file, so closing removes
 			 * nothing. */
@@ -350,6 +352,9 @@ static int deliver(struct vgf_device *device)
 		bool merged = is_merged(fence);
 		STAILQ_REMOVE_HEAD(&device->retiring, link);
 		STAILQ_INSERT_TAIL(&done, fence, link);
+		if (fence->flags & FENCE_IMPORTED) {
+			continue;
+		}
 		count++;
 		if (!merged) {
 			call_back(device, fence);

@@ -27,6 +27,8 @@ const char *name_text(char text[NAME_SIZE], const struct vgf_fence_name *name)
 	if (name->ring == VGF_RING_GLOBAL) {
 		snprintf(text, NAME_SIZE, "context %" PRIu32 " global timeline fence %" PRIu64,
 			name->ctx_id, name->fence_id);
+	} else if (name->ring == RING_IMPORTED) {
+		snprintf(text, NAME_SIZE, "context %" PRIu32 " imported fence", name->ctx_id);
 	} else {
 		snprintf(text, NAME_SIZE, "context %" PRIu32 " ring %" PRId32 " fence %" PRIu64,
 			name->ctx_id, name->ring, name->fence_id);
@@ -161,7 +163,7 @@ VGF_EXPORT size_t vgf_device_list_pending(
 	device_lock(device);
 	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
 		STAILQ_FOREACH(fence, &timeline->fences, link) {
-			if (found++ >= count) {
+			if (timeline->ring == RING_IMPORTED || found++ >= count) {
 				continue;
 			}
 			pending[found - 1] = (struct vgf_pending){
@@ -249,6 +251,8 @@ static void dump_timeline(FILE *out, const struct timeline *timeline, uint64_t n
 
 	if (timeline->ring == VGF_RING_GLOBAL) {
 		fprintf(out, "  global timeline, next fence from %" PRIu64 "\n", timeline->next_id);
+	} else if (timeline->ring == RING_IMPORTED) {
+		fprintf(out, "  context %" PRIu32 " imported\n", timeline->ctx_id);
 	} else {
 		fprintf(out,
 			"  context %" PRIu32 " ring %" PRId32 ", next fence from %" PRIu64 "\n",

@@ -204,7 +204,9 @@ static int check_head(struct vgf_device *device, const struct vgf_submission *he
 {
 	const struct vgf_limits *limits = &device->options.limits;
 
-	if (head->num_in_fences > limits->max_in_fences || head->size > limits->max_command_size) {
+	if (head->num_in_fences > limits->max_in_fences ||
+		head->num_in_fence_fds > limits->max_in_fences - head->num_in_fences ||
+		head->size > limits->max_command_size) {
 		return -E2BIG;
 	}
 	return 0;
@@ -236,8 +238,8 @@ static int prepare(struct vgf_device *device, struct context *context,
 
 	submission->context = context;
 	submission->driver = context->current;
-	ret = submission_resolve(
-		contexts, submission, head, device->options.ignore_bad_in_fences, &ignored, &bad);
+	ret = submission_resolve(contexts, submission, head, device->options.ignore_bad_in_fences,
+		clock_ns(), &ignored, &bad);
 	if (ret < 0 || ignored > 0) {
 		log_in_fence(device, head, bad, ignored, ret);
 	}
@@ -312,8 +314,8 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 		submission->fence = fence_ref(fence);
 		fence->submission = submission;
 	}
-	device->stats.in_fences += head->num_in_fences;
-	device->stats.in_fences_done += head->num_in_fences - submission->num_waiters;
+	device->stats.in_fences += submission->room;
+	device->stats.in_fences_done += submission->room - submission->num_waiters;
 	return enqueue(device, submission, run_now);
 }
 
@@ -331,8 +333,7 @@ VGF_EXPORT int vgf_submit(
 		fence = fence_create(&submission->fence, submission->flags);
 	}
 	if (ret == 0) {
-		created = submission_create(submission);
-		ret = created ? 0 : -ENOMEM;
+		ret = submission_create(submission, &created);
 	}
 	device_lock(device);
 	ret = submit(device, submission, created, fence, ret, will_retire);

@@ -5,7 +5,8 @@
 
 #include <vgfence/sync_file.h>
 
-/* Of a descriptor that has signalled: 0, or the error that its fence ended with. One system call. */
+/* Of a descriptor that has signalled: 0, or the error that its fence ended with. One system
+ * call. */
 int sync_file_error(int fence_fd);
 
 #endif

@@ -59,6 +59,9 @@ enum vgf_wait {
 	VGF_WAIT_HOST,   /* held back by vgfence until the last of them had signalled */
 };
 
+/* In place of a fence ID: an in-fence that the VMM gave as a descriptor. No fence has this ID. */
+#define VGF_NO_FENCE_ID UINT64_MAX
+
 /* One in-fence handed to a driver. The descriptor polls readable when the fence signals. It is
  * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE). */
 struct vgf_in_fence {
@@ -103,9 +106,9 @@ struct vgf_driver {
 	 * the job is done and that belongs to vgfence from then on, or one of the two constants
 	 * above. Without VGF_FENCED a descriptor is closed unused.
 	 *
-	 * Returns 0 or a negative errno value; an answer that is neither a descriptor nor a constant
-	 * counts as -EINVAL. After an error nothing has run: the out-fence
-	 * retires with that error, in its order. With in-fences in the job, -EMFILE, -ENFILE,
+	 * Returns 0 or a negative errno value; an answer that is neither a descriptor nor a
+	 * constant counts as -EINVAL. After an error nothing has run: the out-fence retires with
+	 * that error, in its order. With in-fences in the job, -EMFILE, -ENFILE,
 	 * -ENOMEM and -EOPNOTSUPP are no failure: the job is submitted again without them once they
 	 * have signalled.
 	 */

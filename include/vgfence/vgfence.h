@@ -221,8 +221,12 @@ struct vgf_submission {
 	uint32_t flags;              /* of enum vgf_fence_flags */
 	uint32_t num_in_fences;
 	const uint64_t *in_fences; /* IDs of fences to wait for, in any order, repeated or not */
-	const void *command;       /* the command stream, in memory that a guest cannot write */
-	size_t size;               /* of the command stream, in bytes */
+	/* More to wait for that are not fences of this device: from a dma-buf, a window system,
+	 * another device. Each polls readable once it has signalled. Borrowed. */
+	const int *in_fence_fds;
+	uint32_t num_in_fence_fds;
+	const void *command; /* the command stream, in memory that a guest cannot write */
+	size_t size;         /* of the command stream, in bytes */
 };
 
 /*
@@ -238,7 +242,9 @@ struct vgf_submission {
  * - -EPERM: an in-fence that is neither shareable nor of this context;
  * - -ENOTUNIQ: an in-fence ID that is pending on several timelines;
  * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline, or 2^64-1;
- * - -E2BIG: more in-fences than max_in_fences, or a command stream above max_command_size;
+ * - -EBADF, -EIO: one of in_fence_fds is no descriptor, or will never signal; -EMFILE: no copy of it could
+ *   be made;
+ * - -E2BIG: more in-fences than max_in_fences, descriptors included, or a command stream above max_command_size;
  * - -ENOSPC: max_fences, max_context_fences or max_held_size; or the ID is pending on as many
  *   other timelines as a context has rings;
  * - -ECANCELED: a reset is going on;
