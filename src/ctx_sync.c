@@ -103,10 +103,11 @@ struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 		return NULL;
 	}
 	if (submission->kind == SUBMISSION_WORK && submission->status == 0 &&
-		!ctx_sync_has_credit(sync)) {
+		(!ctx_sync_has_credit(sync) || (!queue->turn && !TAILQ_EMPTY(&sync->starved)))) {
 		queue_starve(sync, queue);
 		return NULL;
 	}
+	queue->turn = false;
 	return submission;
 }
 

@@ -69,6 +69,7 @@ struct queue {
 	bool running; /* its oldest submission is being run, by `runner`, without the lock */
 	pthread_t runner;
 	enum { QUEUE_IDLE, QUEUE_RUNNABLE, QUEUE_STARVED } state; /* which list it is on */
+	bool turn; /* of the starved ones it is the next, good for one submission */
 	TAILQ_ENTRY(queue) link;
 	LIST_ENTRY(queue) running_link;
 };
@@ -188,8 +189,8 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 
 /* ---- Running ---- */
 
-/* The oldest submission of a queue if it is ready, else NULL. If only a descriptor is missing the
- * queue is put on the list of starved ones. */
+/* The oldest submission of a queue if it is ready, else NULL. If only a descriptor is missing, or
+ * others wait for one and it is not this queue's turn, it is put on the list of starved ones. */
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue);
 
 /* Around a call of the driver: nobody else runs the queue meanwhile. */

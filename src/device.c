@@ -271,9 +271,7 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 	cancel_all(device);
 	/* From inside a callback: this ends its batch, and who is at the bottom of the stack
 	 * frees. */
-	if (device->depth > 1) {
-		loop_announce(device);
-	}
+	loop_announce(device);
 	device->abandoned = true;
 	leave(device, 0);
 }

@@ -76,6 +76,7 @@ struct vgf_device {
 
 	/* Of the dispatching thread alone, no lock needed: on their way to the callback. */
 	struct fence_list retiring;
+	unsigned int unannounced; /* callbacks since the last retire_end */
 };
 
 uint64_t clock_ns(void);

@@ -31,9 +31,9 @@ struct dma_buf_import_sync_file {
 #define DMA_BUF_IOCTL_IMPORT_SYNC_FILE _IOW(DMA_BUF_BASE, 3, struct dma_buf_import_sync_file)
 #endif
 
-_Static_assert((int)VGF_ACCESS_READ == DMA_BUF_SYNC_READ && //
-		(int)VGF_ACCESS_WRITE == DMA_BUF_SYNC_WRITE,
-	"an access is handed to the kernel as it is");
+/* An access is handed to the kernel as it is. */
+_Static_assert((uint32_t)VGF_ACCESS_READ == DMA_BUF_SYNC_READ, "VGF_ACCESS_READ");
+_Static_assert((uint32_t)VGF_ACCESS_WRITE == DMA_BUF_SYNC_WRITE, "VGF_ACCESS_WRITE");
 
 /* Of the kernel's answers those that say something of a dma-buf. What is none may have others to
  * a call that it does not know. */

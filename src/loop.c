@@ -282,8 +282,10 @@ static void run_queues(struct vgf_device *device)
 	do {
 		queue = TAILQ_FIRST(&contexts->runnable);
 		if (!queue && ctx_sync_has_credit(contexts)) {
-			/* One at a time: it goes to the end if it uses the last descriptor. */
 			queue = TAILQ_FIRST(&contexts->starved);
+			if (queue) {
+				queue->turn = true;
+			}
 		}
 		if (queue) {
 			run_queue(device, queue);
@@ -356,6 +358,7 @@ static int deliver(struct vgf_device *device)
 			continue;
 		}
 		count++;
+		device->unannounced++;
 		if (!merged) {
 			call_back(device, fence);
 		}
@@ -371,36 +374,34 @@ static int deliver(struct vgf_device *device)
 
 void loop_announce(struct vgf_device *device)
 {
-	if (device->callbacks.retire_end) {
-		device_unlock(device);
-		device->callbacks.retire_end(device->cookie);
-		device_lock(device);
+	if (device->unannounced > 0) {
+		device->unannounced = 0;
+		if (device->callbacks.retire_end) {
+			device_unlock(device);
+			device->callbacks.retire_end(device->cookie);
+			device_lock(device);
+		}
 	}
 }
 
 static int process(struct vgf_device *device)
 {
 	int total = 0;
-	int unannounced = 0;
 
 	for (int pass = 0; pass < MAX_PASSES; pass++) {
 		if (has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
 			advance_timelines(device);
 			run_queues(device);
-			unannounced += deliver(device);
+			total += deliver(device);
 			watchdog_check(device);
-		} else if (unannounced > 0 && !device->abandoned) {
-			total += unannounced;
-			unannounced = 0;
+		} else if (device->unannounced > 0) {
 			loop_announce(device);
 		} else {
-			break;
+			return total;
 		}
 	}
-	if (unannounced > 0 && !device->abandoned) {
-		loop_announce(device);
-	}
-	return total + unannounced;
+	loop_announce(device);
+	return total;
 }
 
 int loop_run(struct vgf_device *device, int timeout_ms)

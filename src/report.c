@@ -107,11 +107,11 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 	fence->flags |= FENCE_REPORTED;
 	device->stats.stalled++;
 	ask_names(&stall);
-	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s",
+	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s%s",
 		name_text(name, &stall.fence), stall.age_ns / 1000000,
 		stall.held ? "its work waits for in-fences" : "its work runs",
-		stall.driver[0] ? ", sync file of " : "", stall.driver,
-		stall.driver[0] ? stall.timeline : "");
+		stall.driver[0] ? ", sync file of " : "", stall.driver, stall.driver[0] ? " " : "",
+		stall.timeline);
 	if (device->callbacks.stalled) {
 		device_unlock(device);
 		device->callbacks.stalled(device->cookie, &stall);
