@@ -9,6 +9,7 @@
  * device.c   the device as a whole: create, dispatch, drain, reset, destroy
  * request.c  what a VMM asks for: contexts, submissions, fences
  * run.c      calls context drivers
+ * attach.c   fences on dma-bufs
  * loop.c     the lock, the epoll set, dispatching and the batch of callbacks
  * report.c   log, watchdog, statistics, lists and dumps
  */
@@ -118,6 +119,11 @@ void run_queue(struct vgf_device *device, struct queue *queue);
 
 /* Whether this thread is inside a driver's submit or a deferred function of the device. */
 bool run_is_inside(struct vgf_device *device);
+
+/* ---- attach.c ---- */
+
+/* Puts a fence that has just got a descriptor on the dma-bufs that are to take it. Locked. */
+void attach_all(struct vgf_device *device, struct fence *fence);
 
 /* ---- report.c ---- */
 

@@ -309,6 +309,29 @@ void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 	}
 }
 
+void fence_attach(struct fence_table *table, struct fence *fence, struct attachment *attachment)
+{
+	table->fds++;
+	SLIST_INSERT_HEAD(&fence->attachments, attachment, link);
+}
+
+struct attachment *fence_detach(struct fence_table *table, struct fence *fence)
+{
+	struct attachment *attachment = SLIST_FIRST(&fence->attachments);
+
+	if (attachment) {
+		table->fds--;
+		SLIST_REMOVE_HEAD(&fence->attachments, link);
+	}
+	return attachment;
+}
+
+void attachment_free(struct attachment *attachment)
+{
+	close(attachment->dma_buf_fd);
+	free(attachment);
+}
+
 void fence_forget_file(struct fence_table *table, struct fence *fence)
 {
 	notify_all(table, fence, WAITER_NO_FILE);
@@ -367,9 +390,14 @@ struct fence *fence_ref(struct fence *fence)
 
 void fence_unref(struct fence_table *table, struct fence *fence)
 {
+	struct attachment *attachment;
+
 	assert(fence->references > 0);
 	if (--fence->references > 0) {
 		return;
+	}
+	while ((attachment = fence_detach(table, fence))) {
+		attachment_free(attachment);
 	}
 	if (fence->fd >= 0) {
 		table->fds--;

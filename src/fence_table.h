@@ -52,12 +52,22 @@ enum fence_state {
 	FENCE_IMPORTED = 1u << 12, /* a descriptor of the VMM's, waited for by one submission */
 };
 
+/* A dma-buf that takes the fence once that has a descriptor. */
+struct attachment {
+	SLIST_ENTRY(attachment) link;
+	int dma_buf_fd; /* owned */
+	uint32_t access;
+};
+
+SLIST_HEAD(attachment_list, attachment);
+
 struct fence {
 	uint64_t id;
 	struct fence *hash_next;
 	STAILQ_ENTRY(fence) link; /* on its timeline; then retired; then garbage */
 	struct timeline *timeline;
 	struct waiter_list waiters;
+	struct attachment_list attachments;
 	struct submission
 		*submission;       /* its work, while that is held or its driver's submit runs */
 	struct fence_owner *owner; /* NULL: of no context */
@@ -149,6 +159,11 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status);
 
 /* Gives a pending fence without a descriptor one, which it owns from then on. */
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd);
+
+/* The fence owns the attachment from then on, until fence_detach takes one back; NULL: it has none. */
+void fence_attach(struct fence_table *table, struct fence *fence, struct attachment *attachment);
+struct attachment *fence_detach(struct fence_table *table, struct fence *fence);
+void attachment_free(struct attachment *attachment);
 
 /* Gives up a descriptor that turned out not to be one: the number may be someone else's by now. */
 void fence_forget_file(struct fence_table *table, struct fence *fence);

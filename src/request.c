@@ -480,6 +480,7 @@ VGF_EXPORT int vgf_fence_publish_take(
 	}
 	if (ret == 0) {
 		fence_publish(&device->fences, fence, fence_fd);
+		attach_all(device, fence);
 	}
 	device_unlock(device);
 	if (ret < 0) {

@@ -46,6 +46,7 @@ static int settle_fence(
 			fence_signal(&device->fences, fence, 0);
 		} else if (out_fence_fd >= 0 && fence->fd < 0) {
 			fence_publish(&device->fences, fence, out_fence_fd);
+			attach_all(device, fence);
 			return -1;
 		}
 	}

@@ -207,6 +207,19 @@ VGF_EXPORT int vgf_sync_file_info(int fence_fd, struct vgf_sync_file_fence *fenc
 	return ret < 0 ? no_sync_file(ret) : ret;
 }
 
+VGF_EXPORT int vgf_sync_file_name(int fence_fd, char name[VGF_SYNC_FILE_NAME])
+{
+	struct sync_file_info info = { 0 };
+	int ret = sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info);
+
+	if (ret < 0) {
+		return no_sync_file(ret);
+	}
+	memcpy(name, info.name, VGF_SYNC_FILE_NAME - 1);
+	name[VGF_SYNC_FILE_NAME - 1] = '\0';
+	return 0;
+}
+
 VGF_EXPORT int vgf_sync_file_set_deadline(int fence_fd, uint64_t deadline_ns)
 {
 	struct sync_set_deadline deadline = { .deadline_ns = deadline_ns };

@@ -62,6 +62,13 @@ struct vgf_sync_file_fence {
 int vgf_sync_file_info(int fence_fd, struct vgf_sync_file_fence *fences, size_t count);
 
 /*
+ * The name of the sync file itself, for messages: what its maker called it, or, where there is no
+ * such name, one that the kernel makes of the driver, the timeline and a number. Returns 0; -ENOTTY
+ * for a descriptor that is no sync file; -EBADF.
+ */
+int vgf_sync_file_name(int fence_fd, char name[VGF_SYNC_FILE_NAME]);
+
+/*
  * Tells the kernel by when the fence is wanted (SYNC_IOC_SET_DEADLINE, Linux 6.6): a hint for the
  * GPU's clock. deadline_ns is CLOCK_MONOTONIC. Returns 0; -ENOTTY for an older kernel or a
  * descriptor that is no sync file: nothing is lost, go on; -EBADF.
