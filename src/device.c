@@ -201,7 +201,7 @@ static void cancel_all(struct vgf_device *device)
 		loop_run(device, 0);
 	}
 	forget_ids(device);
-	device->resetting = nested;
+	device->resetting = nested || device->closing;
 }
 
 /* In no role. A dispatching thread that was pushed aside has yet to notice that it is over. */

@@ -142,7 +142,8 @@ void vgf_device_destroy(struct vgf_device *device);
  * Drivers of contexts that were destroyed before are not told again: a VMM resets its renderer
  * first, so that none of them signals a fence of that time later.
  *
- * Returns 0, or -EDEADLK from inside a driver's submit or a deferred function.
+ * Returns 0; -EDEADLK from inside a driver's submit or a deferred function; -ECANCELED where the
+ * device is being destroyed.
  */
 int vgf_device_reset(struct vgf_device *device);
 
