@@ -30,6 +30,9 @@ static void note_batch(void *cookie)
 	struct fake_vmm *vmm = cookie;
 
 	vmm->num_batches++;
+	if (vmm->on_batch) {
+		vmm->on_batch(vmm);
+	}
 }
 
 static void note_stall(void *cookie, const struct vgf_stall *stall)
@@ -38,6 +41,9 @@ static void note_stall(void *cookie, const struct vgf_stall *stall)
 
 	vmm->stall = *stall;
 	vmm->num_stalls++;
+	if (vmm->on_stall) {
+		vmm->on_stall(vmm, stall);
+	}
 }
 
 static void note_log(void *cookie, enum vgf_log_level level, const char *message)
@@ -47,6 +53,9 @@ static void note_log(void *cookie, enum vgf_log_level level, const char *message
 	(void)level;
 	snprintf(vmm->log, sizeof(vmm->log), "%s", message);
 	vmm->num_logs++;
+	if (vmm->on_log) {
+		vmm->on_log(vmm, message);
+	}
 }
 
 const struct vgf_callbacks fake_callbacks = {
@@ -107,11 +116,33 @@ void assert_retired(const struct fake_vmm *vmm, unsigned int n, uint32_t ctx_id,
 	assert_int_equal(vmm->retired[n].status, status);
 }
 
-void assert_idle(struct fake_vmm *vmm)
+void assert_all_retired(const struct fake_vmm *vmm, ...)
+{
+	unsigned int count = 0;
+	uint64_t fence_id;
+	va_list ids;
+
+	va_start(ids, vmm);
+	while ((fence_id = va_arg(ids, uint64_t)) != 0) {
+		assert_true(count < vmm->num_retired);
+		assert_int_equal(vmm->retired[count++].name.fence_id, fence_id);
+	}
+	va_end(ids);
+	assert_int_equal(vmm->num_retired, count);
+}
+
+struct vgf_stats get_stats(struct fake_vmm *vmm)
 {
 	struct vgf_stats stats;
 
 	vgf_device_get_stats(vmm->device, &stats);
+	return stats;
+}
+
+void assert_idle(struct fake_vmm *vmm)
+{
+	struct vgf_stats stats = get_stats(vmm);
+
 	assert_int_equal(stats.pending, 0);
 	assert_int_equal(stats.held, 0);
 	assert_int_equal(stats.held_size, 0);
@@ -148,6 +179,10 @@ static int fake_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 
 	assert_true(driver->num_jobs < FAKE_MAX);
 	if (driver->answer == FAKE_ERROR && (driver->error_always || job->num_in_fences > 0)) {
+		driver->num_errors++;
+		if (driver->on_submit) {
+			driver->on_submit(driver, job);
+		}
 		return driver->error;
 	}
 	driver->num_jobs++;
@@ -155,6 +190,8 @@ static int fake_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	if (driver->answer == FAKE_FD) {
 		*out_fence_fd = make_fence(false);
 		noted->fence_fd = fcntl(*out_fence_fd, F_DUPFD_CLOEXEC, 0);
+	} else if (driver->answer == FAKE_GIVEN) {
+		*out_fence_fd = driver->given_fd;
 	} else {
 		*out_fence_fd = driver->answer == FAKE_DONE ? VGF_FENCE_DONE : VGF_FENCE_BY_CALL;
 	}
@@ -170,6 +207,9 @@ static void fake_destroy(void *data, bool cancelled)
 
 	driver->num_destroyed++;
 	driver->cancelled = cancelled;
+	if (driver->on_destroy) {
+		driver->on_destroy(driver, cancelled);
+	}
 }
 
 struct fake_driver *driver_create(enum vgf_wait wait, enum fake_answer answer)
@@ -218,6 +258,21 @@ struct fake_job *driver_job(struct fake_driver *driver, uint64_t fence_id)
 		i++;
 	}
 	return &driver->jobs[i];
+}
+
+void assert_jobs(const struct fake_driver *driver, ...)
+{
+	unsigned int count = 0;
+	uint64_t fence_id;
+	va_list ids;
+
+	va_start(ids, driver);
+	while ((fence_id = va_arg(ids, uint64_t)) != 0) {
+		assert_true(count < driver->num_jobs);
+		assert_int_equal(driver->jobs[count++].fence.fence_id, fence_id);
+	}
+	va_end(ids);
+	assert_int_equal(driver->num_jobs, count);
 }
 
 void driver_signal(struct fake_driver *driver, uint64_t fence_id)
@@ -270,9 +325,38 @@ int submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_i
 	return ret;
 }
 
+struct vgf_fence_name make_name(uint32_t ctx_id, int32_t ring, uint64_t fence_id)
+{
+	return (struct vgf_fence_name){ .fence_id = fence_id, .ctx_id = ctx_id, .ring = ring };
+}
+
+int create_fence(
+	struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int fence_fd)
+{
+	struct vgf_fence_name name = make_name(ctx_id, ring, fence_id);
+
+	return vgf_fence_create_take(vmm->device, &name, VGF_SHAREABLE, fence_fd);
+}
+
+int create_fence_fd(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id)
+{
+	int fence_fd = make_fence(false);
+	int copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+
+	assert_int_equal(create_fence(vmm, ctx_id, ring, fence_id, fence_fd), 0);
+	return copy;
+}
+
 int signal_call(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int status)
 {
-	struct vgf_fence_name name = { .fence_id = fence_id, .ctx_id = ctx_id, .ring = ring };
+	struct vgf_fence_name name = make_name(ctx_id, ring, fence_id);
 
 	return vgf_fence_signal(vmm->device, &name, status);
+}
+
+int cancel_fence(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int error)
+{
+	struct vgf_fence_name name = make_name(ctx_id, ring, fence_id);
+
+	return vgf_fence_cancel(vmm->device, &name, error);
 }

@@ -33,6 +33,9 @@ struct fake_vmm {
 
 	/* Called from inside the callback, if the test sets it. */
 	void (*on_retire)(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status);
+	void (*on_batch)(struct fake_vmm *vmm);
+	void (*on_stall)(struct fake_vmm *vmm, const struct vgf_stall *stall);
+	void (*on_log)(struct fake_vmm *vmm, const char *message);
 	void *arg; /* the test's */
 };
 
@@ -53,8 +56,13 @@ void vmm_wait(struct fake_vmm *vmm, unsigned int count);
 void assert_retired(const struct fake_vmm *vmm, unsigned int n, uint32_t ctx_id, int32_t ring,
 	uint64_t fence_id, int status);
 
+/* Exactly these fences have retired, in this order: a list of IDs that ends with 0. */
+void assert_all_retired(const struct fake_vmm *vmm, ...);
+
 /* Nothing is pending, held or open in the device. */
 void assert_idle(struct fake_vmm *vmm);
+
+struct vgf_stats get_stats(struct fake_vmm *vmm);
 
 /* ---- The context driver ---- */
 
@@ -62,7 +70,8 @@ enum fake_answer {
 	FAKE_FD, /* an eventfd */
 	FAKE_CALL,
 	FAKE_DONE,
-	FAKE_ERROR, /* `error`, if the job has in-fences or `error_always` */
+	FAKE_ERROR, /* `error`, if the job has in-fences or `error_always`; else as FAKE_CALL */
+	FAKE_GIVEN, /* `given_fd` as it is */
 };
 
 struct fake_job {
@@ -81,12 +90,17 @@ struct fake_driver {
 	enum fake_answer answer;
 	int error;
 	bool error_always;
+	int given_fd;
 	struct fake_job jobs[FAKE_MAX];
 	unsigned int num_jobs;
+	unsigned int num_errors; /* jobs that got FAKE_ERROR: these are not in jobs[] */
 	unsigned int num_destroyed;
 	bool cancelled;
 
+	/* Called from inside the driver's functions, before they return; the first also where
+	 * that is an error. */
 	void (*on_submit)(struct fake_driver *driver, const struct vgf_job *job);
+	void (*on_destroy)(struct fake_driver *driver, bool cancelled);
 	void *arg; /* the test's */
 };
 
@@ -103,10 +117,16 @@ void driver_open(struct fake_driver *driver, struct fake_vmm *vmm, uint32_t ctx_
 struct fake_job *driver_job(struct fake_driver *driver, uint64_t fence_id);
 bool driver_has(const struct fake_driver *driver, uint64_t fence_id);
 
+/* The driver got exactly these jobs, in this order: a list of fence IDs that ends with 0. */
+void assert_jobs(const struct fake_driver *driver, ...);
+
 /* Signals the fence of a job that has a descriptor. */
 void driver_signal(struct fake_driver *driver, uint64_t fence_id);
 
 /* ---- Submitting ---- */
+
+/* An ID in a list of them. */
+#define ID(n) ((uint64_t)(n))
 
 /* Submits a shareable fence with in-fences, given as a list of IDs that ends with 0. Returns as
  * vgf_submit, and checks that a callback is promised unless it cannot be. */
@@ -117,6 +137,17 @@ int submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_i
 int submit_flags(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id,
 	uint32_t flags, const uint64_t *in_fences, uint32_t num_in_fences, bool *will_retire);
 
+struct vgf_fence_name make_name(uint32_t ctx_id, int32_t ring, uint64_t fence_id);
+
+/* vgf_fence_create_take of a shareable fence. */
+int create_fence(
+	struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int fence_fd);
+
+/* The same, which must succeed, with an eventfd. Returns the test's copy of it, to signal and to
+ * close. */
+int create_fence_fd(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id);
+
 int signal_call(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int status);
+int cancel_fence(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int error);
 
 #endif

@@ -3,11 +3,16 @@
 
 /* Timelines retire in order, rings run in order, and nothing runs before what it waits for. */
 
-#include <errno.h>
-
 #include "fake.h"
 
-#define ID(n) ((uint64_t)(n))
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "alloc.h"
+
+/* ---- Timelines ---------------------------------------------------------------------------- */
 
 static void retires_what_has_signalled(void **state)
 {
@@ -26,6 +31,7 @@ static void retires_what_has_signalled(void **state)
 	driver_destroy(driver);
 }
 
+/* Promise 2. */
 static void retires_in_order_when_files_signal_out_of_order(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -71,6 +77,315 @@ static void retires_in_order_when_calls_come_out_of_order(void **state)
 	driver_destroy(driver);
 }
 
+/* Promise 1. */
+static void every_accepted_fence_retires_exactly_once(void **state)
+{
+	static const enum fake_answer answers[] = { FAKE_FD, FAKE_CALL, FAKE_DONE, FAKE_ERROR };
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *drivers[4];
+	unsigned int seen[401] = { 0 };
+
+	for (uint32_t i = 0; i < 4; i++) {
+		drivers[i] = driver_create(VGF_WAIT_HOST, answers[i]);
+		drivers[i]->error = -EIO;
+		drivers[i]->error_always = true;
+		driver_open(drivers[i], vmm, i);
+	}
+	for (uint64_t id = 1; id <= 400; id++) {
+		/* Some wait for the one before, some are refused. */
+		uint64_t in_fence = id % 5 == 0 ? id - 1 : 0;
+		in_fence = id % 7 == 0 ? 1000 : in_fence;
+		submit(vmm, id % 4, (int32_t)(id % 3) - 1, id, in_fence, NO_IN_FENCES);
+	}
+	for (unsigned int round = 0; vmm->num_retired < 400; round++) {
+		assert_in_range(round, 0, 400);
+		for (unsigned int i = drivers[0]->num_jobs; i-- > 0;) {
+			signal_fence(drivers[0]->jobs[i].fence_fd);
+		}
+		for (unsigned int i = drivers[1]->num_jobs; i-- > 0;) {
+			vgf_fence_signal(vmm->device, &drivers[1]->jobs[i].fence, 0);
+		}
+		vmm_dispatch(vmm);
+	}
+	vmm_dispatch(vmm);
+	assert_int_equal(vmm->num_retired, 400);
+	for (unsigned int i = 0; i < 400; i++) {
+		assert_int_equal(seen[vmm->retired[i].name.fence_id]++, 0);
+	}
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	for (uint32_t i = 0; i < 4; i++) {
+		driver_destroy(drivers[i]);
+	}
+}
+
+/* Promise 2. */
+static void retires_in_order_whatever_a_fence_is_made_of(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct vgf_fence_name name = make_name(1, 0, 5);
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(create_fence(vmm, 1, 0, 2, VGF_FENCE_DONE), 0);
+	fence_fd = create_fence_fd(vmm, 1, 0, 3);
+	assert_int_equal(create_fence(vmm, 1, 0, 4, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
+	assert_int_equal(submit(vmm, 1, 0, 6, ID(100), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(signal_call(vmm, 1, 0, 4, 0), 0);
+	signal_fence(fence_fd);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	driver_signal(driver, 1);
+	assert_int_equal(vmm_dispatch(vmm), 6);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(5), ID(6), ID(0));
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_same_id_on_two_timelines_names_two_fences(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(vmm, 1, 1, 5, -EIO), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 1, 5, -EIO);
+	assert_int_equal(signal_call(vmm, 2, 0, 5, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 1, 2, 0, 5, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_ring_does_not_answer_for_the_global_timeline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 3, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 4, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 3, 0), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 4, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 0, 1, 0, 3, 0);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 3, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 2, 0, VGF_RING_GLOBAL, 3, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void contexts_share_the_global_timeline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(vmm, 1, VGF_RING_GLOBAL, 2, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 2, VGF_RING_GLOBAL, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 0, 2, VGF_RING_GLOBAL, 1, 0);
+	assert_retired(vmm, 1, 1, VGF_RING_GLOBAL, 2, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void ids_on_a_timeline_must_grow(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(submit_flags(vmm, 1, 0, 7, VGF_FENCED, NULL, 0, &will_retire), -EINVAL);
+	assert_false(will_retire);
+	assert_int_equal(submit(vmm, 1, 0, 6, NO_IN_FENCES), -EINVAL);
+	assert_int_equal(create_fence(vmm, 1, 0, 7, VGF_FENCE_DONE), -EINVAL);
+	assert_int_equal(submit(vmm, 1, 1, 6, NO_IN_FENCES), 0);
+	vmm_dispatch(vmm);
+	assert_all_retired(vmm, ID(7), ID(6), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* N+1 must not be told before N, and N never after it. */
+static void the_mark_of_a_timeline_never_goes_back(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(50), NO_IN_FENCES), -ENOENT);
+	driver->answer = FAKE_ERROR;
+	driver->error = -EIO;
+	driver->error_always = true;
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), -EIO);
+	assert_int_equal(create_fence(vmm, 1, 0, 4, VGF_FENCE_DONE), 0);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 4);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void work_that_is_done_at_once_retires_from_dispatch(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vmm->num_retired, 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void signal_from_inside_submit(struct fake_driver *driver, const struct vgf_job *job)
+{
+	assert_int_equal(vgf_fence_signal(driver->arg, &job->fence, -EIO), 0);
+}
+
+static void a_driver_may_signal_before_its_submit_returns(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver->arg = vmm->device;
+	driver->on_submit = signal_from_inside_submit;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	/* Signalled already: the descriptor that it answers with as well is closed. */
+	driver->answer = FAKE_FD;
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 0, 1, 0, 1, -EIO);
+	assert_retired(vmm, 1, 1, 0, 2, -EIO);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void ids_above_32_bits_stay_whole(void **state)
+{
+	const uint64_t high = (uint64_t)1 << 32, last = UINT64_MAX - 1;
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, high + 7, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, last, high + 7, NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 7, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(driver_has(driver, last));
+	assert_int_equal(signal_call(vmm, 1, 0, high + 7, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(signal_call(vmm, 1, 1, last, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_true(vmm->retired[1].name.fence_id == high + 7);
+	assert_true(vmm->retired[2].name.fence_id == last);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_last_of_all_ids_is_refused(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	assert_int_equal(
+		create_fence(vmm, 0, VGF_RING_GLOBAL, UINT64_MAX, VGF_FENCE_DONE), -EINVAL);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, UINT64_MAX - 1, VGF_FENCE_DONE), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	vmm_destroy(vmm);
+}
+
+static void zero_is_an_id(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	const uint64_t in_fence = 0;
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 1, 0, &in_fence, 1, &will_retire), -ENOENT);
+	assert_int_equal(submit(vmm, 1, 0, 0, NO_IN_FENCES), 0);
+	assert_int_equal(submit_flags(vmm, 1, 1, 1, 0, &in_fence, 1, &will_retire), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 0, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 0, 0);
+	assert_true(driver_has(driver, 1));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Promise 7. */
+static void retiring_allocates_nothing(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	unsigned long before;
+
+	driver_open(driver, vmm, 1);
+	for (uint64_t id = 1; id <= 100; id++) {
+		assert_int_equal(submit(vmm, 1, (int32_t)(id % 2), id, NO_IN_FENCES), 0);
+	}
+	for (uint64_t id = 101; id <= 200; id++) {
+		assert_int_equal(submit(vmm, 1, 2, id, id - 100, NO_IN_FENCES), 1);
+	}
+	before = alloc_count();
+	for (uint64_t id = 1; id <= 200; id++) {
+		driver_signal(driver, id);
+		vmm_dispatch(vmm);
+	}
+	assert_int_equal(alloc_count(), before);
+	assert_int_equal(vmm->num_retired, 200);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void thousands_of_fences_retire_on_many_timelines(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	uint64_t last[64] = { 0 };
+
+	driver_open(driver, vmm, 1);
+	for (uint64_t id = 1; id <= 6400; id++) {
+		assert_int_equal(submit(vmm, 1, (int32_t)(id % 64), id, NO_IN_FENCES), 0);
+	}
+	for (uint64_t i = 0; i < 6400; i++) {
+		uint64_t id = i * 4801 % 6400 + 1; /* all of them, scattered */
+		assert_int_equal(signal_call(vmm, 1, (int32_t)(id % 64), id, 0), 0);
+	}
+	assert_int_equal(vmm_dispatch(vmm), 6400);
+	for (unsigned int n = 0; n < 6400; n++) {
+		struct vgf_fence_name *name = &vmm->retired[n].name;
+		assert_true(name->fence_id > last[name->ring]);
+		last[name->ring] = name->fence_id;
+	}
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 static void timelines_do_not_wait_for_each_other(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -89,6 +404,9 @@ static void timelines_do_not_wait_for_each_other(void **state)
 	driver_destroy(driver);
 }
 
+/* ---- Held work ---------------------------------------------------------------------------- */
+
+/* Promise 3, where the host waits. */
 static void held_work_runs_when_its_in_fence_retires(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -112,6 +430,7 @@ static void held_work_runs_when_its_in_fence_retires(void **state)
 	driver_destroy(driver);
 }
 
+/* Promise 3, where the driver waits. */
 static void driver_gets_in_fences_as_descriptors(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -153,6 +472,7 @@ static void work_waits_for_a_producer_that_is_held_then_goes_to_the_driver(void 
 	driver_destroy(takes);
 }
 
+/* Promise 4. */
 static void a_ring_keeps_its_order_behind_held_work(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -176,6 +496,7 @@ static void a_ring_keeps_its_order_behind_held_work(void **state)
 	driver_destroy(driver);
 }
 
+/* Promise 4. */
 static void a_context_keeps_its_order_where_rings_are_not_independent(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -195,18 +516,553 @@ static void a_context_keeps_its_order_where_rings_are_not_independent(void **sta
 	driver_destroy(driver);
 }
 
+/* Promise 3: a chain where each producer is itself held. */
+static void a_chain_of_held_work_runs_link_by_link(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 3, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 4, 0, 4, ID(3), ID(1), NO_IN_FENCES), 1);
+	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
+		vmm_dispatch(vmm);
+		assert_int_equal(driver->num_jobs, ctx_id);
+		assert_int_equal(signal_call(vmm, ctx_id, 0, ctx_id, 0), 0);
+	}
+	vmm_dispatch(vmm);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+
+	driver_open(host, vmm, 1);
+	driver_open(host, vmm, 2);
+	driver_open(takes, vmm, 3);
+	driver_open(takes, vmm, 4);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 3, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 4, 0, 4, ID(3), NO_IN_FENCES), 1);
+	driver_signal(host, 1);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_jobs(takes, ID(3), ID(4), ID(0));
+	assert_int_equal(driver_job(takes, 4)->wait, VGF_WAIT_DRIVER);
+	assert_int_equal(driver_job(takes, 4)->in_fences[0], 3);
+	vmm_destroy(vmm);
+	driver_destroy(host);
+	driver_destroy(takes);
+}
+
+static void held_work_runs_at_once_when_all_of_several_in_fences_are_done(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 3, ID(1), ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 2, 0, 2, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(driver_has(driver, 3));
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_true(driver_has(driver, 3));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Promise 4: what waits for a descriptor of the driver's own ring keeps its place too. */
+static void work_behind_held_work_runs_although_its_own_in_fence_signals_first(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 3, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 3, 0, 4, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 2, 0, 2, 0), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(2), ID(0));
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(2), ID(3), ID(4), ID(0));
+	assert_int_equal(driver_job(driver, 4)->wait, VGF_WAIT_HOST);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void work_of_a_driver_that_waits_keeps_its_place_behind_held_work(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *call = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+	int fence_fd;
+
+	driver_open(call, vmm, 1);
+	driver_open(takes, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 2);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(takes->num_jobs, 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(takes, ID(3), ID(4), ID(0));
+	assert_int_equal(driver_job(takes, 4)->num_in_fences, 1);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(call);
+	driver_destroy(takes);
+}
+
+static void work_of_no_ring_runs_among_that_of_ring_0(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 2, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 3, NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 2, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(2), ID(3), ID(0));
+	assert_int_equal(driver->jobs[2].fence.ring, VGF_RING_GLOBAL);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_held_command_stream_is_a_copy(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	uint8_t *command = malloc(1024);
+	const uint64_t in_fence = 1;
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 2),
+		.flags = VGF_FENCED,
+		.num_in_fences = 1,
+		.in_fences = &in_fence,
+		.command = command,
+		.size = 1024,
+	};
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	for (int i = 0; i < 1024; i++) {
+		command[i] = (uint8_t)i;
+	}
+	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	free(command);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 2)->size, 1024);
+	for (int i = 0; i < 16; i++) {
+		assert_int_equal(driver_job(driver, 2)->command[i], i);
+	}
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Without an out-fence ----------------------------------------------------------------- */
+
+static void unfenced_work_retires_nothing(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, &will_retire), 0);
+	assert_false(will_retire);
+	assert_int_equal(driver->num_jobs, 1);
+	assert_int_equal(get_stats(vmm).fds, 0); /* what the driver answered was closed */
+	signal_fence(driver->jobs[0].fence_fd);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void unfenced_work_waits_for_its_in_fences_and_its_turn(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	const uint64_t in_fence = 1;
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit_flags(vmm, 1, 0, 70, 0, &in_fence, 1, &will_retire), 1);
+	assert_false(will_retire);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 71, 0, NULL, 0, &will_retire), 1);
+	assert_int_equal(get_stats(vmm).held, 3);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(70), ID(2), ID(71), ID(0));
+	assert_all_retired(vmm, ID(1), ID(2), ID(0));
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_id_of_unfenced_work_is_not_taken(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 9, 0, NULL, 0, &will_retire), 0);
+	assert_int_equal(submit(vmm, 1, 0, 1, ID(9), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(submit(vmm, 1, 0, 9, NO_IN_FENCES), 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Errors keep their place -------------------------------------------------------------- */
+
+static void a_driver_error_retires_in_its_turn_and_dependants_run(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	bool will_retire = false;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	driver->answer = FAKE_ERROR;
+	driver->error = -ENODEV;
+	driver->error_always = true;
+	assert_int_equal(
+		submit_flags(vmm, 1, 0, 2, VGF_FENCED | VGF_SHAREABLE, NULL, 0, &will_retire),
+		-ENODEV);
+	assert_true(will_retire);
+	driver->answer = FAKE_CALL;
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 1, 1, 0, 2, -ENODEV);
+	assert_true(driver_has(driver, 3));
+	assert_int_equal(get_stats(vmm).failed, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_status_of_a_call_reaches_callback_and_statistics(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 5), -EINVAL);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, -ETIME), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -ETIME);
+	assert_int_equal(get_stats(vmm).failed, 1);
+	assert_int_equal(get_stats(vmm).cancelled, 0);
+	assert_true(driver_has(driver, 2));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Promise 11: the end that would have signalled dies. */
+static void a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	int fds[2];
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, fds[0]), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	close(fds[1]);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 0, VGF_RING_GLOBAL, 1, -EIO);
+	assert_int_equal(get_stats(vmm).failed, 1);
+	assert_true(driver_has(driver, 2));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Promise 11, where the file broke before its fence was the oldest. */
+static void a_file_that_broke_early_retires_with_its_error_in_its_turn(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	int fds[2];
+
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, fds[0]), 0);
+	close(fds[1]);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 1, 0, VGF_RING_GLOBAL, 2, -EIO);
+	vmm_destroy(vmm);
+}
+
+/* ---- Publishing --------------------------------------------------------------------------- */
+
+static int publish(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int fd)
+{
+	struct vgf_fence_name name = make_name(ctx_id, ring, fence_id);
+
+	return vgf_fence_publish_take(vmm->device, &name, fd);
+}
+
+static void a_published_file_signals_its_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	int fence_fd = make_fence(false);
+	int copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, fence_fd), 0);
+	assert_int_equal(get_stats(vmm).fds, 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	signal_fence(copy);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_idle(vmm);
+	close(copy);
+	vmm_destroy(vmm);
+}
+
+static void a_published_fence_goes_to_a_driver_that_comes_later(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 0);
+	assert_int_equal(driver_job(driver, 2)->num_in_fences, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void publishing_lets_go_what_a_driver_can_wait_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 2, make_fence(false)), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 3)->wait, VGF_WAIT_DRIVER);
+	assert_int_equal(driver_job(driver, 3)->num_in_fences, 2);
+	assert_int_equal(get_stats(vmm).run_driver, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void publishing_does_not_let_go_what_the_host_waits_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void publishing_takes_the_descriptor_also_when_it_fails(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	int closed = make_fence(false);
+
+	close(closed);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 2, make_fence(false)), -ENOENT);
+	assert_int_equal(publish(vmm, 1, 0, 1, make_fence(false)), -ENOENT);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, closed), -EBADF);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, -1), -EBADF);
+	assert_int_equal(
+		publish(vmm, 0, VGF_RING_GLOBAL, 1, open("/proc/self/exe", O_RDONLY | O_CLOEXEC)),
+		-EPERM);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), -EEXIST);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), -EALREADY);
+	vmm_dispatch(vmm);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), -ENOENT);
+	vmm_destroy(vmm);
+}
+
+/* ---- Bad descriptors ---------------------------------------------------------------------- */
+
+static void a_fence_needs_a_descriptor_that_can_be_polled(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	int closed = make_fence(false);
+
+	close(closed);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, closed), -EBADF);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1,
+				 open("/proc/self/exe", O_RDONLY | O_CLOEXEC)),
+		-EPERM);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, -3), -EINVAL);
+	assert_idle(vmm);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_DONE), 0);
+	vmm_destroy(vmm);
+}
+
+static void a_regular_file_from_a_driver_retires_with_its_error(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
+
+	driver_open(driver, vmm, 1);
+	driver->given_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -EPERM);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_closed_descriptor_from_a_driver_retires_with_its_error(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
+
+	driver_open(driver, vmm, 1);
+	driver->given_fd = make_fence(false);
+	close(driver->given_fd);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -EBADF);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* The number may be somebody else's by the time the fence retires. */
+static void a_closed_descriptor_from_a_driver_is_not_closed_again(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
+	int fd;
+
+	driver_open(driver, vmm, 1);
+	driver->given_fd = make_fence(false);
+	close(driver->given_fd);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	fd = make_fence(false);
+	assert_int_equal(fd, driver->given_fd);
+	vmm_dispatch(vmm);
+	assert_true(fcntl(fd, F_GETFD) >= 0);
+	close(fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Anything below the two constants: a fence that nobody would ever signal. */
+static void an_answer_that_means_nothing_is_an_error(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
+
+	driver_open(driver, vmm, 1);
+	driver->given_fd = -EMFILE;
+	submit(vmm, 1, 0, 1, NO_IN_FENCES);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_true(vmm->retired[0].status < 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		counted_test(retires_what_has_signalled),
 		counted_test(retires_in_order_when_files_signal_out_of_order),
 		counted_test(retires_in_order_when_calls_come_out_of_order),
+		counted_test(every_accepted_fence_retires_exactly_once),
+		counted_test(retires_in_order_whatever_a_fence_is_made_of),
+		counted_test(the_same_id_on_two_timelines_names_two_fences),
+		counted_test(a_ring_does_not_answer_for_the_global_timeline),
+		counted_test(contexts_share_the_global_timeline),
+		counted_test(ids_on_a_timeline_must_grow),
+		counted_test(the_mark_of_a_timeline_never_goes_back),
+		counted_test(work_that_is_done_at_once_retires_from_dispatch),
+		counted_test(a_driver_may_signal_before_its_submit_returns),
+		counted_test(ids_above_32_bits_stay_whole),
+		counted_test(the_last_of_all_ids_is_refused),
+		counted_test(zero_is_an_id),
+		counted_test(retiring_allocates_nothing),
+		counted_test(thousands_of_fences_retire_on_many_timelines),
 		counted_test(timelines_do_not_wait_for_each_other),
 		counted_test(held_work_runs_when_its_in_fence_retires),
 		counted_test(driver_gets_in_fences_as_descriptors),
 		counted_test(work_waits_for_a_producer_that_is_held_then_goes_to_the_driver),
 		counted_test(a_ring_keeps_its_order_behind_held_work),
 		counted_test(a_context_keeps_its_order_where_rings_are_not_independent),
+		counted_test(a_chain_of_held_work_runs_link_by_link),
+		counted_test(a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs),
+		counted_test(held_work_runs_at_once_when_all_of_several_in_fences_are_done),
+		counted_test(work_behind_held_work_runs_although_its_own_in_fence_signals_first),
+		counted_test(work_of_a_driver_that_waits_keeps_its_place_behind_held_work),
+		counted_test(work_of_no_ring_runs_among_that_of_ring_0),
+		counted_test(a_held_command_stream_is_a_copy),
+		counted_test(unfenced_work_retires_nothing),
+		counted_test(unfenced_work_waits_for_its_in_fences_and_its_turn),
+		counted_test(the_id_of_unfenced_work_is_not_taken),
+		counted_test(a_driver_error_retires_in_its_turn_and_dependants_run),
+		counted_test(the_status_of_a_call_reaches_callback_and_statistics),
+		counted_test(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run),
+		counted_test(a_file_that_broke_early_retires_with_its_error_in_its_turn),
+		counted_test(a_published_file_signals_its_fence),
+		counted_test(a_published_fence_goes_to_a_driver_that_comes_later),
+		counted_test(publishing_lets_go_what_a_driver_can_wait_for),
+		counted_test(publishing_does_not_let_go_what_the_host_waits_for),
+		counted_test(publishing_takes_the_descriptor_also_when_it_fails),
+		counted_test(a_fence_needs_a_descriptor_that_can_be_polled),
+		counted_test(a_regular_file_from_a_driver_retires_with_its_error),
+		counted_test(a_closed_descriptor_from_a_driver_retires_with_its_error),
+		counted_test(a_closed_descriptor_from_a_driver_is_not_closed_again),
+		counted_test(an_answer_that_means_nothing_is_an_error),
 	};
 
 	return cmocka_run_group_tests_name("order", tests, NULL, NULL);

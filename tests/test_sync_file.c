@@ -116,6 +116,7 @@ static void a_regular_file_has_signalled(void **state)
 static void a_descriptor_that_is_not_open_is_an_error(void **state)
 {
 	struct vgf_sync_file_fence fence;
+	char name[VGF_SYNC_FILE_NAME];
 	const int fds[] = { -1, INT_MIN, INT_MAX, closed_fd() };
 
 	(void)state;
@@ -125,6 +126,7 @@ static void a_descriptor_that_is_not_open_is_an_error(void **state)
 		assert_int_equal(vgf_sync_file_wait(fds[i], 0), -EBADF);
 		assert_int_equal(vgf_sync_file_status(fds[i]), -EBADF);
 		assert_int_equal(vgf_sync_file_info(fds[i], &fence, 1), -EBADF);
+		assert_int_equal(vgf_sync_file_name(fds[i], name), -EBADF);
 		assert_int_equal(vgf_sync_file_set_deadline(fds[i], 0), -EBADF);
 		assert_int_equal(vgf_sync_file_merge(&fds[i], 1), -EBADF);
 	}
@@ -142,8 +144,10 @@ static void kernel_calls_on_other_descriptors_are_enotty(void **state)
 	fds[3] = sockets[0];
 	for (size_t i = 0; i < 4; i++) {
 		struct vgf_sync_file_fence fence;
+		char name[VGF_SYNC_FILE_NAME];
 
 		assert_int_equal(vgf_sync_file_info(fds[i], &fence, 1), -ENOTTY);
+		assert_int_equal(vgf_sync_file_name(fds[i], name), -ENOTTY);
 		assert_int_equal(vgf_sync_file_info(fds[i], NULL, 0), -ENOTTY);
 		assert_int_equal(vgf_sync_file_set_deadline(fds[i], 1), -ENOTTY);
 		close(fds[i]);
@@ -510,6 +514,28 @@ static void a_sync_file_tells_its_names_and_time(void **state)
 	close(timeline);
 }
 
+/* A merge is called after the library; a fence alone has the kernel's name. */
+static void a_sync_file_tells_its_own_name(void **state)
+{
+	int timelines[] = { need_timeline(), need_timeline() };
+	int fences[] = { need_fence(timelines[0], 1), need_fence(timelines[1], 1) };
+	int merged = vgf_sync_file_merge(fences, 2);
+	char name[VGF_SYNC_FILE_NAME];
+
+	(void)state;
+	assert_true(merged >= 0);
+	memset(name, 0xff, sizeof(name));
+	assert_int_equal(vgf_sync_file_name(merged, name), 0);
+	assert_string_equal(name, "vgfence");
+	assert_int_equal(vgf_sync_file_name(fences[0], name), 0);
+	assert_memory_equal(name, "sw_sync-", strlen("sw_sync-"));
+	close(merged);
+	for (size_t i = 0; i < 2; i++) {
+		close(fences[i]);
+		close(timelines[i]);
+	}
+}
+
 static bool kernel_is_at_least(unsigned int major, unsigned int minor)
 {
 	unsigned int running_major, running_minor;
@@ -749,6 +775,7 @@ int main(void)
 		counted_test(a_sync_file_signals),
 		counted_test(a_sync_file_tells_its_error),
 		counted_test(a_sync_file_tells_its_names_and_time),
+		counted_test(a_sync_file_tells_its_own_name),
 		counted_test(a_sync_file_takes_a_deadline_where_the_kernel_knows_any),
 		counted_test(a_merge_signals_with_the_last_of_its_fences),
 		counted_test(a_merge_leaves_out_what_has_signalled),

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * One fence of the library's load is
+ * - one vgf_submit: the fence is added, LOAD_IN_FENCES pending ones are looked up, and the work is
+ *   handed over with their descriptors or, without descriptors, is held back for them;
+ * - one signal of the oldest fence: a call (timed), or a write to its eventfd (not timed: that is
+ *   the renderer's work, not the library's);
+ * - its share of one vgf_device_dispatch: the oldest fence is retired, and held work of which it
+ *   was the last in-fence is run.
+ * So the number of fences pending, and of work held back, stays as it is.
+ *
+ * In-fences are always LOAD_MAX_BATCH or more older than the work that names them. Those of a fence
+ * have then retired in an earlier batch, its work has run, and it can be signalled.
+ */
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <vgfence/vgfence.h>
+
+#include "bench.h"
+#include "clock.h"
+#include "load.h"
+
+struct library_load {
+	struct load_options options;
+	struct vgf_device *device;
+	int *fds; /* of the fence with ID n at n modulo num_fds; they belong to the device */
+	uint32_t num_fds;
+	uint64_t oldest, next; /* fence IDs: the pending ones are oldest to next - 1 */
+	uint64_t retired;      /* callbacks so far */
+	uint64_t handed_over;  /* in-fences that came to the driver */
+	uint64_t random;
+	double heap_empty, heap_idle; /* in use by the device, and by all with an empty device */
+	struct fd_pool pool;
+};
+
+/* Bytes that malloc has given out, its own headers included; negative where libc does not tell. */
+static double heap_in_use(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+	struct mallinfo2 info = mallinfo2();
+	return (double)(info.uordblks + info.hblkhd);
+#else
+	return -1;
+#endif
+}
+
+static struct vgf_fence_name fence_name(uint64_t id)
+{
+	return (struct vgf_fence_name){
+		.fence_id = id, .ctx_id = 1 + id % LOAD_TIMELINES, .ring = 0
+	};
+}
+
+static void on_retire(void *cookie, const struct vgf_fence_name *fence, int status)
+{
+	struct library_load *load = cookie;
+
+	(void)fence;
+	load->retired += status == 0;
+}
+
+static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	struct library_load *load = data;
+
+	load->handed_over += job->num_in_fences;
+	if (!load->options.fds) {
+		*out_fence_fd = VGF_FENCE_BY_CALL;
+		return 0;
+	}
+	int fd = fd_pool_take(&load->pool);
+	if (fd < 0) {
+		return -ENOBUFS; /* our own mistake: -EMFILE would mean "again, later" */
+	}
+	load->fds[job->fence.fence_id % load->num_fds] = fd;
+	*out_fence_fd = fd;
+	return 0;
+}
+
+/* xorshift64: cheap beside what is measured. */
+static uint64_t random_below(struct library_load *load, uint64_t bound)
+{
+	load->random ^= load->random << 13;
+	load->random ^= load->random >> 7;
+	load->random ^= load->random << 17;
+	return load->random % bound;
+}
+
+static int submit(struct library_load *load, uint32_t num_in_fences, uint32_t place)
+{
+	static const uint32_t command[8];
+	uint64_t in_fences[LOAD_IN_FENCES];
+	uint64_t choice = load->next - LOAD_MAX_BATCH - load->oldest;
+
+	for (uint32_t i = 0; i < num_in_fences; i++) {
+		in_fences[i] = load->oldest +
+			(load->options.name_any ? random_below(load, choice) : place + i);
+	}
+	struct vgf_submission submission = {
+		.fence = fence_name(load->next),
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.num_in_fences = num_in_fences,
+		.in_fences = in_fences,
+		.command = command,
+		.size = sizeof(command),
+	};
+	int held = vgf_submit(load->device, &submission, NULL);
+	if (held < 0) {
+		return bench_error(held, "vgf_submit");
+	}
+	load->next++;
+	return 0;
+}
+
+static int signal_fence(struct library_load *load, uint64_t id)
+{
+	if (load->options.fds) {
+		/* The device's descriptor is safe to use: it stays open until it has signalled. */
+		return eventfd_write(load->fds[id % load->num_fds], 1) < 0 ? -errno : 0;
+	}
+	struct vgf_fence_name fence = fence_name(id);
+	return vgf_fence_signal(load->device, &fence, 0);
+}
+
+static int dispatch_batch(struct library_load *load, uint32_t batch)
+{
+	uint64_t goal = load->retired + batch;
+
+	while (load->retired < goal) {
+		int retired = vgf_device_dispatch(load->device, 0);
+		if (retired <= 0) {
+			return bench_error(retired ? retired : -EIO, "vgf_device_dispatch");
+		}
+	}
+	load->oldest += batch;
+	return 0;
+}
+
+static int run_batch(
+	struct library_load *load, uint32_t batch, uint64_t *fence_ns, uint64_t *write_ns)
+{
+	uint64_t start = now_ns();
+
+	for (uint32_t i = 0; i < batch; i++) {
+		int error = submit(load, LOAD_IN_FENCES, i);
+		if (error < 0) {
+			return error;
+		}
+	}
+	uint64_t submitted = load->options.fds ? now_ns() : 0;
+	for (uint32_t i = 0; i < batch; i++) {
+		int error = signal_fence(load, load->oldest + i);
+		if (error < 0) {
+			return bench_error(error, "signalling a fence");
+		}
+	}
+	uint64_t signalled = load->options.fds ? now_ns() : 0;
+	int error = dispatch_batch(load, batch);
+	*fence_ns += now_ns() - start - (signalled - submitted);
+	*write_ns += signalled - submitted;
+	return error;
+}
+
+int library_load_run(
+	struct library_load *load, uint32_t count, uint32_t batch, struct load_times *times)
+{
+	uint64_t fence_ns = 0, write_ns = 0, handed_over = load->handed_over;
+
+	*times = (struct load_times){ 0 };
+	if (load->options.fds) {
+		int error = fd_pool_fill(&load->pool, count, &times->make_ns);
+		if (error < 0) {
+			return error;
+		}
+	}
+	for (uint32_t i = 0; i < count; i += batch) {
+		int error = run_batch(load, batch, &fence_ns, &write_ns);
+		if (error < 0) {
+			return error;
+		}
+	}
+	/* Whether what was measured is what the comment above says. */
+	handed_over = load->handed_over - handed_over;
+	if (handed_over != (load->options.fds ? (uint64_t)count * LOAD_IN_FENCES : 0)) {
+		return bench_error(-EIO, "in-fences were not pending, or not handed to the driver");
+	}
+	times->fence_ns = (double)fence_ns / count;
+	times->write_ns = (double)write_ns / count;
+	return 0;
+}
+
+void library_load_heap(const struct library_load *load, double *empty, double *filled)
+{
+	double in_use = heap_in_use();
+
+	*empty = in_use < 0 ? -1 : load->heap_empty;
+	*filled = in_use < 0 ? -1 : in_use - load->heap_idle;
+}
+
+static int make_device(struct library_load *load)
+{
+	static const struct vgf_callbacks callbacks = { .retire = on_retire };
+	struct vgf_options options = {
+		.limits.max_fences = load->options.pending + LOAD_MAX_BATCH,
+		.limits.max_context_fences = load->options.pending + LOAD_MAX_BATCH,
+		.limits.max_fds = load->options.pending + LOAD_MAX_BATCH,
+	};
+	struct vgf_driver driver = {
+		.wait = load->options.fds ? VGF_WAIT_DRIVER : VGF_WAIT_HOST,
+		.submit = on_submit,
+	};
+	double before = heap_in_use();
+	int error = vgf_device_create(&callbacks, load, &options, &load->device);
+
+	if (error < 0) {
+		return bench_error(error, "vgf_device_create");
+	}
+	for (uint32_t i = 1; i <= LOAD_TIMELINES; i++) {
+		error = vgf_context_create(load->device, i, &driver, load);
+		if (error < 0) {
+			return bench_error(error, "vgf_context_create");
+		}
+	}
+	load->heap_idle = heap_in_use();
+	load->heap_empty = load->heap_idle - before;
+	return 0;
+}
+
+/* Fills up, then passes so many through that every pending fence is of the kind measured. */
+static int fill(struct library_load *load)
+{
+	struct load_times unused;
+	uint32_t pending = load->options.pending;
+
+	for (uint32_t i = 0; i < pending; i++) {
+		int error = load->options.fds ? fd_pool_fill(&load->pool, 1, &unused.make_ns) : 0;
+		if (error == 0) {
+			error = submit(load, 0, 0);
+		}
+		if (error < 0) {
+			return error;
+		}
+	}
+	for (uint32_t i = 0; i < pending + LOAD_MAX_FDS_RUN; i += LOAD_MAX_FDS_RUN) {
+		int error = library_load_run(load, LOAD_MAX_FDS_RUN, LOAD_MAX_BATCH, &unused);
+		if (error < 0) {
+			return error;
+		}
+	}
+	return 0;
+}
+
+int library_load_create(const struct load_options *options, struct library_load **load)
+{
+	*load = NULL;
+	struct library_load *new = calloc(1, sizeof(*new));
+	if (!new) {
+		return bench_error(-ENOMEM, "library");
+	}
+	new->options = *options;
+	new->oldest = new->next = 1;
+	new->random = 88172645463325252;
+	new->num_fds = options->fds ? options->pending + LOAD_MAX_BATCH : 1;
+	new->fds = malloc(new->num_fds * sizeof(new->fds[0]));
+	int error = new->fds ? make_device(new) : bench_error(-ENOMEM, "library");
+	if (error == 0) {
+		error = fill(new);
+	}
+	if (error < 0) {
+		library_load_destroy(new);
+		return error;
+	}
+	*load = new;
+	return 0;
+}
+
+void library_load_destroy(struct library_load *load)
+{
+	if (!load) {
+		return;
+	}
+	vgf_device_destroy(load->device);
+	fd_pool_finish(&load->pool);
+	free(load->fds);
+	free(load);
+}

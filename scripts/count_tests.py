@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Prints how many tests a meson run passed, failed and skipped, from its testlog.json.
+
+A program that uses cmocka counts as its tests, any other as one; one that crashed or timed out counts as a
+failed test more.
+"""
+
+import json
+import re
+import sys
+
+# What failed or was skipped is listed once more at the end.
+CMOCKA = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$", re.MULTILINE)
+COUNTED_BY_ITSELF = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
+
+
+def count(test):
+    output = test.get("stdout", "") + test.get("stderr", "")
+    ok = test["result"] in ("OK", "EXPECTEDFAIL")
+    outcomes = [outcome for outcome, _ in set(CMOCKA.findall(output))]
+    passed, failed, skipped = (outcomes.count(word) for word in ("OK", "FAILED", "SKIPPED"))
+    by_itself = COUNTED_BY_ITSELF.search(output)
+    if by_itself:
+        passed, failed, skipped = (int(number or 0) for number in by_itself.groups())
+    elif not outcomes:
+        passed, skipped = int(ok), int(test["result"] == "SKIP")
+    if not ok and test["result"] != "SKIP":
+        failed = max(failed, 1)
+    return passed, failed, skipped
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as log:
+        counts = [count(json.loads(line)) for line in log]
+    print(*(sum(column) for column in zip(*counts)))
+
+
+main()

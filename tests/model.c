@@ -1,0 +1,873 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "model.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "support.h"
+
+#define append(list, count, element)                                                               \
+	do {                                                                                       \
+		(list) = realloc((list), ((count) + 1) * sizeof(*(list)));                         \
+		assert_non_null(list);                                                             \
+		(list)[(count)++] = (element);                                                     \
+	} while (0)
+
+static void *make(struct model *model, size_t size)
+{
+	void *block = calloc(1, size);
+
+	assert_non_null(block);
+	append(model->blocks, model->num_blocks, block);
+	return block;
+}
+
+static enum answer both(enum answer a, enum answer b)
+{
+	if (a == NO || b == NO) {
+		return NO;
+	}
+	return a == YES && b == YES ? YES : EITHER;
+}
+
+void model_init(struct model *model)
+{
+	*model = (struct model){ 0 };
+}
+
+void model_finish(struct model *model)
+{
+	for (size_t i = 0; i < model->num_blocks; i++) {
+		free(model->blocks[i]);
+	}
+	free(model->blocks);
+	free(model->fences);
+	free(model->items);
+	free(model->contexts);
+	free(model->imports);
+	free(model->nexts);
+}
+
+/* ---- Looking ------------------------------------------------------------------------------ */
+
+struct model_context *model_context(const struct model *model, uint32_t id)
+{
+	for (unsigned int i = 0; i < model->num_contexts; i++) {
+		if (model->contexts[i]->id == id && model->contexts[i]->open) {
+			return model->contexts[i];
+		}
+	}
+	return NULL;
+}
+
+bool is_on_timeline(const struct model_fence *fence, const struct vgf_fence_name *timeline)
+{
+	return fence->name.ring == timeline->ring &&
+		(timeline->ring == VGF_RING_GLOBAL || fence->name.ctx_id == timeline->ctx_id);
+}
+
+struct model_fence *model_find(const struct model *model, const struct vgf_fence_name *name)
+{
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (is_on_timeline(model->fences[i], name) &&
+			model->fences[i]->name.fence_id == name->fence_id) {
+			return model->fences[i];
+		}
+	}
+	return NULL;
+}
+
+struct model_fence *model_oldest(const struct model *model, const struct vgf_fence_name *timeline)
+{
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (is_on_timeline(model->fences[i], timeline)) {
+			return model->fences[i];
+		}
+	}
+	return NULL;
+}
+
+struct model_item *model_item(const struct model *model, uint64_t serial)
+{
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		if (model->items[i]->kind == WORK && model->items[i]->serial == serial) {
+			return model->items[i];
+		}
+	}
+	return NULL;
+}
+
+bool model_may_retire(const struct model *model, const struct model_fence *fence)
+{
+	if (fence->retired || fence->imported) {
+		return fence->signalled;
+	}
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		const struct model_fence *other = model->fences[i];
+
+		if (is_on_timeline(other, &fence->name) && !other->signalled) {
+			return false;
+		}
+		if (other == fence) {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool model_import_is_over(const struct model_fence *fence)
+{
+	return fence->signalled || fence->item->dropped || fence->item->state == FINISHED;
+}
+
+static int32_t queue_of(const struct model_item *item)
+{
+	bool independent = item->context->driver.independent_rings;
+
+	return independent && item->name.ring >= 0 ? item->name.ring : 0;
+}
+
+static bool is_in_the_way(const struct model_item *earlier, const struct model_item *item)
+{
+	return earlier->context->id == item->context->id &&
+		(earlier->kind != WORK || item->kind != WORK ||
+			queue_of(earlier) == queue_of(item));
+}
+
+bool model_is_blocked(const struct model *model, const struct model_item *item, bool drops_gone)
+{
+	for (unsigned int i = 0; i < model->num_items && model->items[i] != item; i++) {
+		const struct model_item *earlier = model->items[i];
+		bool is_drop = earlier->kind == WORK && earlier->dropped &&
+			earlier->state == WAITING;
+
+		if (is_in_the_way(earlier, item) && !(is_drop && drops_gone)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool takes_files(const struct model_item *item)
+{
+	enum vgf_wait wait = item->context->driver.wait;
+
+	return (wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL) && !item->on_host;
+}
+
+/* One that was signalled by a call has a descriptor that may never tell. */
+static bool is_lent(const struct model_fence *fence)
+{
+	return fence->has_fd && !fence->known;
+}
+
+static bool is_ready(const struct model_item *item)
+{
+	bool all_retired = true;
+	bool all_lent = takes_files(item) && !item->doubtful;
+
+	for (unsigned int i = 0; i < item->num_deps; i++) {
+		all_retired = all_retired && item->deps[i]->retired;
+		all_lent = all_lent && (item->deps[i]->retired || is_lent(item->deps[i]));
+	}
+	return all_retired || all_lent;
+}
+
+unsigned int model_fds_min(const struct model *model)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		count += model->fences[i]->has_fd;
+	}
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		count += !model->fuzzy || !model_import_is_over(model->imports[i]);
+	}
+	return count;
+}
+
+unsigned int model_fds_max(const struct model *model)
+{
+	unsigned int count = model_fds_min(model);
+
+	for (unsigned int i = 0; i < model->num_imports && model->fuzzy; i++) {
+		count += model_import_is_over(model->imports[i]);
+	}
+	return count + (model->dispatching > 0 ? model->retired_fds_now : 0);
+}
+
+enum answer model_fds_full(const struct model *model)
+{
+	if (model_fds_min(model) >= model->limits.max_fds) {
+		return YES;
+	}
+	return model_fds_max(model) >= model->limits.max_fds ? EITHER : NO;
+}
+
+/* Whether work may be handed to a driver, which may come back with a descriptor. Others may wait for
+ * that already. */
+static enum answer has_credit(const struct model *model, unsigned int more)
+{
+	unsigned int least = model_fds_min(model) + model->running + more;
+	unsigned int most = model_fds_max(model) + model->running + more;
+	bool alone = !model->fuzzy || model->limits.max_fds == UINT32_MAX;
+
+	if (most < model->limits.max_fds || most == 0) {
+		return alone ? YES : EITHER;
+	}
+	return least < model->limits.max_fds || least == 0 ? EITHER : NO;
+}
+
+bool model_must_run(const struct model *model, const struct model_item *item)
+{
+	if (item->state != WAITING || model_is_blocked(model, item, false)) {
+		return false;
+	}
+	return item->kind != WORK || item->dropped ||
+		(is_ready(item) && has_credit(model, 0) == YES);
+}
+
+bool model_has_work(const struct model *model)
+{
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (model_may_retire(model, model->fences[i])) {
+			return true;
+		}
+	}
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		if (model_must_run(model, model->items[i])) {
+			return true;
+		}
+	}
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		if (model_import_is_over(model->imports[i])) {
+			return true;
+		}
+	}
+	return false;
+}
+
+unsigned int model_held(const struct model *model)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		count += model->items[i]->kind == WORK && model->items[i]->state == WAITING;
+	}
+	return count;
+}
+
+/* ---- What a call has to return ------------------------------------------------------------ */
+
+static bool has_error(const struct expectation *expectation, int error)
+{
+	for (unsigned int i = 0; i < expectation->num_errors; i++) {
+		if (expectation->errors[i] == error) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void add_error(struct expectation *expectation, int error, enum answer sure)
+{
+	if (sure != NO && !has_error(expectation, error)) {
+		assert_true(expectation->num_errors < MODEL_MAX_ERRORS);
+		expectation->errors[expectation->num_errors++] = error;
+	}
+	expectation->must_fail |= sure == YES;
+}
+
+bool is_expected(const struct expectation *expectation, int ret)
+{
+	return ret < 0 ? has_error(expectation, ret) : !expectation->must_fail;
+}
+
+static struct model_next *find_next(
+	const struct model *model, const struct vgf_fence_name *timeline)
+{
+	for (unsigned int i = 0; i < model->num_nexts; i++) {
+		struct model_next *next = &model->nexts[i];
+
+		if (next->ring == timeline->ring &&
+			(next->ring == VGF_RING_GLOBAL || next->ctx_id == timeline->ctx_id)) {
+			return next;
+		}
+	}
+	return NULL;
+}
+
+/* A fence keeps its room until its callback has returned and its work is out of the way. */
+static enum answer is_full(const struct model *model, uint32_t limit, bool all, uint32_t ctx_id)
+{
+	unsigned int least = 0;
+	unsigned int most = model->num_imports + (model->dispatching > 0 ? model->retired_now : 0);
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		const struct model_fence *fence = model->fences[i];
+		least += all || (fence->context_serial != 0 && fence->name.ctx_id == ctx_id);
+	}
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		const struct model_fence *fence = model->items[i]->fence;
+		most += fence && fence->retired && (all || fence->name.ctx_id == ctx_id);
+	}
+	if (least >= limit) {
+		return YES;
+	}
+	return least + most >= limit ? EITHER : NO;
+}
+
+static void expect_place(const struct model *model, const struct vgf_fence_name *name, bool fenced,
+	struct expectation *expectation)
+{
+	const struct model_next *next = find_next(model, name);
+	const struct model_context *context = model_context(model, name->ctx_id);
+	struct expectation place = { 0 };
+
+	add_error(&place, -ECANCELED, model->resetting > 0 ? YES : NO);
+	add_error(&place, -EINVAL, name->ring < VGF_RING_GLOBAL || name->ring >= VGF_MAX_RINGS);
+	add_error(&place, -ENOENT, !context && name->ring != VGF_RING_GLOBAL);
+	if (fenced && next && name->fence_id < next->id) {
+		add_error(&place, -EINVAL, next->doubtful ? EITHER : YES);
+	}
+	if (fenced) {
+		add_error(&place, -EINVAL, name->fence_id == UINT64_MAX);
+		add_error(&place, -ENOSPC, is_full(model, model->limits.max_fences, true, 0));
+	}
+	if (fenced && context) {
+		add_error(&place, -ENOSPC,
+			is_full(model, model->limits.max_context_fences, false, name->ctx_id));
+	}
+	*expectation = place;
+	expectation->placed = place.must_fail ? NO : place.num_errors > 0 ? EITHER : YES;
+}
+
+static void add_dep(struct expectation *expectation, struct model_fence *fence)
+{
+	for (unsigned int i = 0; i < expectation->num_deps; i++) {
+		if (expectation->deps[i] == fence) {
+			return;
+		}
+	}
+	assert_true(expectation->num_deps < MODEL_MAX_DEPS);
+	expectation->deps[expectation->num_deps++] = fence;
+}
+
+/* The library tells of what retires when it has done with the rest. */
+static bool may_be_gone(const struct model *model, const struct model_fence *fence)
+{
+	return model->dispatching > 0 && model_may_retire(model, fence);
+}
+
+/* Whether a fence counts as done for a submission that comes now. */
+static enum answer is_done(const struct model *model, const struct model_fence *fence)
+{
+	if (model->fuzzy && model_may_retire(model, fence)) {
+		return EITHER;
+	}
+	return fence->known && model_oldest(model, &fence->name) == fence ? YES : NO;
+}
+
+static void expect_pending(const struct model *model, struct model_fence *fence,
+	uint64_t context_serial, enum answer sure, struct expectation *expectation)
+{
+	if (!(fence->flags & VGF_SHAREABLE) && fence->context_serial != context_serial) {
+		add_error(
+			expectation, -EPERM, both(sure, may_be_gone(model, fence) ? EITHER : YES));
+	} else if (is_done(model, fence) != YES) {
+		add_dep(expectation, fence);
+	}
+}
+
+static void expect_in_fence(const struct model *model, uint64_t id, uint64_t context_serial,
+	struct expectation *expectation)
+{
+	enum answer sure = model->ignore_bad_in_fences ? NO : YES;
+	unsigned int pending = 0;
+	unsigned int perhaps = 0;
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (model->fences[i]->name.fence_id == id) {
+			perhaps += may_be_gone(model, model->fences[i]);
+			pending += !may_be_gone(model, model->fences[i]);
+		}
+	}
+	if (pending + perhaps == 0) {
+		add_error(expectation, -ENOENT, both(sure, id >= model->next_id ? YES : NO));
+	} else if (pending > 1) {
+		add_error(expectation, -ENOTUNIQ, sure);
+	} else if (pending + perhaps > 1) {
+		add_error(expectation, -ENOTUNIQ, both(sure, EITHER));
+		expectation->doubtful = true;
+	}
+	for (unsigned int i = 0; i < model->num_fences && pending <= 1; i++) {
+		if (model->fences[i]->name.fence_id == id) {
+			expect_pending(model, model->fences[i], context_serial, sure, expectation);
+		}
+	}
+}
+
+/* Whether a new submission with these in-fences could go to its driver, were it its turn. */
+static enum answer expect_ready(
+	const struct model *model, const struct model_item *item, struct expectation *expectation)
+{
+	bool for_certain = true;
+	bool perhaps = true;
+	unsigned int pending = 0;
+
+	for (unsigned int i = 0; i < item->num_deps; i++) {
+		const struct model_fence *dep = item->deps[i];
+		bool is_doubtful = expectation->doubtful ||
+			(!dep->imported && is_done(model, dep) != NO);
+		bool may_be_lent = takes_files(item) && is_lent(dep);
+
+		pending += !is_doubtful;
+		for_certain = for_certain && may_be_lent;
+		perhaps = perhaps && (is_doubtful || may_be_lent);
+	}
+	expectation->waited = pending > 0 ? YES : item->num_deps > 0 ? EITHER : NO;
+	return for_certain ? YES : perhaps ? EITHER : NO;
+}
+
+static enum answer expect_turn(const struct model *model, const struct model_item *item)
+{
+	if (!model_is_blocked(model, item, false)) {
+		return YES;
+	}
+	return model->fuzzy && !model_is_blocked(model, item, true) ? EITHER : NO;
+}
+
+static unsigned int count_timelines(
+	const struct model *model, const struct expectation *expectation)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < expectation->num_deps; i++) {
+		const struct model_fence *dep = expectation->deps[i];
+		bool counts = !expectation->doubtful &&
+			(dep->imported || is_done(model, dep) == NO);
+
+		for (unsigned int j = 0; j < i && counts && !dep->imported; j++) {
+			counts = !is_on_timeline(expectation->deps[j], &dep->name);
+		}
+		count += counts;
+	}
+	return count;
+}
+
+static void expect_import(struct model_fence *fence, struct expectation *expectation)
+{
+	if (!fence->signalled) {
+		add_dep(expectation, fence);
+	} else if (fence->status < 0) {
+		add_error(expectation, fence->status, YES);
+	}
+}
+
+struct expectation expect_submit(const struct model *model, const struct vgf_submission *head,
+	struct model_fence *const *imports)
+{
+	struct model_context *context = model_context(model, head->fence.ctx_id);
+	bool fenced = head->flags & VGF_FENCED;
+	struct expectation expectation;
+	struct model_item item = { .kind = WORK, .context = context, .name = head->fence };
+	unsigned int copies = 0;
+
+	expect_place(model, &head->fence, fenced, &expectation);
+	if (!fenced) {
+		expectation.placed = NO;
+	}
+	add_error(&expectation, -E2BIG,
+		head->num_in_fences + head->num_in_fence_fds > model->limits.max_in_fences ||
+			head->size > model->limits.max_command_size);
+	add_error(&expectation, -ENOENT, !context);
+	for (uint32_t i = 0; i < head->num_in_fence_fds; i++) {
+		expect_import(imports[i], &expectation);
+		copies += !imports[i]->signalled;
+	}
+	if (!context) {
+		return expectation;
+	}
+	for (uint32_t i = 0; i < head->num_in_fences; i++) {
+		expect_in_fence(model, head->in_fences[i], context->serial, &expectation);
+	}
+	item.num_deps = expectation.num_deps;
+	for (unsigned int i = 0; i < item.num_deps; i++) {
+		item.deps[i] = expectation.deps[i];
+	}
+	expectation.runs = both(expect_turn(model, &item),
+		both(expect_ready(model, &item, &expectation), has_credit(model, copies)));
+	expectation.num_timelines = count_timelines(model, &expectation);
+	return expectation;
+}
+
+struct expectation expect_fence(
+	const struct model *model, const struct vgf_fence_name *name, bool with_fd)
+{
+	struct expectation expectation;
+
+	expect_place(model, name, true, &expectation);
+	if (with_fd) {
+		add_error(&expectation, -EMFILE, model_fds_full(model));
+	}
+	return expectation;
+}
+
+struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, enum model_kind kind)
+{
+	struct expectation expectation = { 0 };
+	struct model_item item = { .kind = kind, .context = model_context(model, ctx_id) };
+	uint32_t calls = 0;
+
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		calls += model->items[i]->kind == CALL && model->items[i]->context->id == ctx_id;
+	}
+	add_error(&expectation, -ENOENT, !item.context);
+	add_error(&expectation, -ENOSPC, kind == CALL && calls >= model->limits.max_context_fences);
+	if (item.context) {
+		expectation.runs = expect_turn(model, &item);
+	}
+	return expectation;
+}
+
+struct expectation expect_create(const struct model *model, uint32_t ctx_id)
+{
+	struct expectation expectation = { 0 };
+
+	add_error(&expectation, -ECANCELED, model->resetting > 0);
+	add_error(&expectation, -EEXIST, model_context(model, ctx_id) != NULL);
+	add_error(&expectation, -ENOSPC, model->num_contexts >= model->limits.max_contexts);
+	return expectation;
+}
+
+struct expectation expect_export(const struct model *model, uint64_t fence_id)
+{
+	struct expectation expectation = { 0 };
+	const struct model_fence *found = NULL;
+	bool done = false;
+	unsigned int count = 0;
+	unsigned int good = 0;
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (model->fences[i]->name.fence_id == fence_id) {
+			found = model->fences[i];
+			count++;
+			done |= found->known || (model->fuzzy && found->signalled);
+			good += found->has_fd && !found->known;
+			add_error(&expectation, -EAGAIN, found->has_fd ? NO : EITHER);
+		}
+	}
+	add_error(&expectation, -ENOENT, count == 0 && fence_id >= model->next_id);
+	add_error(&expectation, -EALREADY, count == 0 && fence_id < model->next_id);
+	add_error(&expectation, -EALREADY, done ? EITHER : NO);
+	if (count > 1) {
+		add_error(&expectation, -ENOTUNIQ, model->dispatching > 0 ? EITHER : YES);
+	}
+	expectation.must_fail |= good == 0;
+	return expectation;
+}
+
+/* ---- What happens ------------------------------------------------------------------------- */
+
+static void remove_context(struct model *model, struct model_context *context)
+{
+	unsigned int i = 0;
+
+	while (model->contexts[i] != context) {
+		i++;
+	}
+	for (model->num_contexts--; i < model->num_contexts; i++) {
+		model->contexts[i] = model->contexts[i + 1];
+	}
+	context->gone = true;
+}
+
+struct model_context *model_create(
+	struct model *model, uint32_t id, const struct vgf_driver *driver)
+{
+	struct model_context *context = make(model, sizeof(*context));
+
+	*context = (struct model_context){
+		.id = id,
+		.serial = ++model->last_serial,
+		.driver = *driver,
+		.open = true,
+		.model = model,
+	};
+	for (unsigned int i = 0; i < model->num_nexts; i++) {
+		model->nexts[i].doubtful |= model->fuzzy && model->nexts[i].ring >= 0 &&
+			model->nexts[i].ctx_id == id;
+	}
+	append(model->contexts, model->num_contexts, context);
+	return context;
+}
+
+void model_uncreate(struct model *model, struct model_context *context)
+{
+	context->open = false;
+	remove_context(model, context);
+}
+
+struct model_fence *model_put(
+	struct model *model, const struct vgf_fence_name *name, uint32_t flags)
+{
+	struct model_fence *fence = make(model, sizeof(*fence));
+	const struct model_context *context = model_context(model, name->ctx_id);
+	struct model_next *next = find_next(model, name);
+
+	if (!next) {
+		struct model_next first = { .ctx_id = name->ctx_id, .ring = name->ring };
+		append(model->nexts, model->num_nexts, first);
+		next = &model->nexts[model->num_nexts - 1];
+	}
+	*fence = (struct model_fence){
+		.name = *name,
+		.flags = flags,
+		.context_serial = context ? context->serial : 0,
+		.before = *next,
+		.next_id_before = model->next_id,
+		.handle = -1,
+	};
+	next->id = name->fence_id + 1;
+	next->doubtful = false;
+	if (name->fence_id >= model->next_id) {
+		model->next_id = name->fence_id + 1;
+	}
+	append(model->fences, model->num_fences, fence);
+	return fence;
+}
+
+struct model_fence *model_import(struct model *model, int handle, bool is_pipe)
+{
+	struct model_fence *fence = make(model, sizeof(*fence));
+
+	*fence = (struct model_fence){
+		.name = { .fence_id = VGF_NO_FENCE_ID },
+		.imported = true,
+		.has_fd = true,
+		.handle = handle,
+		.is_pipe = is_pipe,
+	};
+	return fence;
+}
+
+void model_imported(struct model *model, struct model_fence *fence, struct model_item *item)
+{
+	fence->item = item;
+	append(model->imports, model->num_imports, fence);
+}
+
+static void remove_fence(struct model *model, const struct model_fence *fence)
+{
+	unsigned int i = 0;
+
+	while (model->fences[i] != fence) {
+		i++;
+	}
+	for (model->num_fences--; i < model->num_fences; i++) {
+		model->fences[i] = model->fences[i + 1];
+	}
+}
+
+void model_take_back(struct model *model, struct model_fence *fence)
+{
+	*find_next(model, &fence->name) = fence->before;
+	model->next_id = fence->next_id_before;
+	remove_fence(model, fence);
+}
+
+struct model_item *model_add(
+	struct model *model, enum model_kind kind, struct model_context *context)
+{
+	struct model_item *item = make(model, sizeof(*item));
+
+	*item = (struct model_item){ .kind = kind, .context = context, .model = model };
+	append(model->items, model->num_items, item);
+	return item;
+}
+
+void model_remove(struct model *model, struct model_item *item)
+{
+	unsigned int i = 0;
+
+	while (model->items[i] != item) {
+		i++;
+	}
+	for (model->num_items--; i < model->num_items; i++) {
+		model->items[i] = model->items[i + 1];
+	}
+}
+
+void model_signal(struct model_fence *fence, int status, bool known)
+{
+	fence->signalled = true;
+	fence->known |= known;
+	fence->status = status;
+}
+
+void model_retire(struct model *model, struct model_fence *fence)
+{
+	fence->retired = true;
+	remove_fence(model, fence);
+	model->retired_now++;
+	model->retired_fds_now += fence->has_fd;
+	model->stats.retired++;
+	model->stats.cancelled += fence->status == -ECANCELED;
+	model->stats.failed += fence->status < 0 && fence->status != -ECANCELED;
+}
+
+void model_end_item(struct model *model, struct model_item *item)
+{
+	item->state = FINISHED;
+	model_remove(model, item);
+	if (item->kind == DESTROY) {
+		remove_context(model, item->context);
+	}
+	if (item->dropped && item->fence) {
+		item->fence->known = true;
+	}
+}
+
+void model_drop(struct model_item *item, int status)
+{
+	item->dropped = true;
+	item->status = status;
+	if (item->fence && !item->fence->signalled) {
+		model_signal(item->fence, status, false);
+	}
+}
+
+void model_cancel(struct model *model, uint32_t ctx_id)
+{
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		struct model_item *item = model->items[i];
+
+		if (item->context->id != ctx_id || item->kind == DESTROY) {
+			continue;
+		}
+		if (item->state == RUNNING) {
+			item->doomed = true;
+		} else {
+			model_drop(item, -ECANCELED);
+		}
+	}
+}
+
+void model_reset(struct model *model)
+{
+	model->resetting++;
+	for (unsigned int i = 0; i < model->num_contexts; i++) {
+		if (model->contexts[i]->open) {
+			model_add(model, DESTROY, model->contexts[i]);
+			model->contexts[i]->open = false;
+		}
+	}
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		model_drop(model->items[i], -ECANCELED);
+	}
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		struct model_fence *fence = model->fences[i];
+
+		if (!fence->signalled) {
+			model_signal(fence, -ECANCELED, true);
+		} else {
+			fence->any_status = true;
+		}
+	}
+}
+
+static void retire_imports(struct model *model)
+{
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		model->imports[i]->retired = model_import_is_over(model->imports[i]);
+	}
+}
+
+struct model_fence *model_take_import(struct model *model)
+{
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		struct model_fence *fence = model->imports[i];
+
+		if (fence->retired) {
+			model->imports[i] = model->imports[--model->num_imports];
+			model->retired_now++;
+			model->retired_fds_now++;
+			return fence;
+		}
+	}
+	return NULL;
+}
+
+void model_reset_done(struct model *model)
+{
+	model->resetting--;
+	while (model->num_items > 0) {
+		assert_int_equal(model->items[0]->kind, WORK);
+		model_end_item(model, model->items[0]);
+	}
+	retire_imports(model);
+	assert_int_equal(model->num_fences, 0);
+	assert_int_equal(model->num_contexts, 0);
+	model->num_nexts = 0;
+	model->next_id = 0;
+}
+
+void model_settle(struct model *model)
+{
+	unsigned int i = 0;
+
+	while (i < model->num_items) {
+		struct model_item *item = model->items[i];
+
+		if (item->kind == WORK && item->dropped && item->state == WAITING &&
+			!model_is_blocked(model, item, false)) {
+			model_end_item(model, item);
+			i = 0;
+		} else {
+			i++;
+		}
+	}
+	model->fuzzy = false;
+	retire_imports(model);
+}
+
+void model_begin(struct model *model)
+{
+	model->retired_now = 0;
+	model->retired_fds_now = 0;
+}
+
+static bool is_in_use(const struct model *model, uint32_t ctx_id)
+{
+	if (model_context(model, ctx_id)) {
+		return true;
+	}
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		if (model->items[i]->context->id == ctx_id) {
+			return true;
+		}
+	}
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (model->fences[i]->context_serial != 0 &&
+			model->fences[i]->name.ctx_id == ctx_id) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The timelines of a context go with it, once nothing of it is left. */
+void model_end(struct model *model)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < model->num_nexts; i++) {
+		struct model_next next = model->nexts[i];
+
+		if (next.ring == VGF_RING_GLOBAL || is_in_use(model, next.ctx_id)) {
+			model->nexts[kept++] = next;
+		}
+	}
+	model->num_nexts = kept;
+}

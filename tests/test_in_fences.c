@@ -1,0 +1,1012 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What a submission may name as in-fences, what that makes it wait for, and who waits. */
+
+#include "fake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <vgfence/sync_file.h>
+
+/* A fence of a context, that other contexts may not name. */
+static int submit_private(
+	struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, uint64_t in_fence)
+{
+	bool will_retire;
+
+	return submit_flags(
+		vmm, ctx_id, ring, fence_id, VGF_FENCED, &in_fence, in_fence != 0, &will_retire);
+}
+
+static int publish(struct fake_vmm *vmm, uint64_t fence_id, int fence_fd)
+{
+	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, fence_id);
+
+	return vgf_fence_publish_take(vmm->device, &name, fence_fd);
+}
+
+/* A fence that the test signals by call. */
+static void create_by_call(struct fake_vmm *vmm, uint64_t fence_id)
+{
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, fence_id, VGF_FENCE_BY_CALL), 0);
+}
+
+static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
+{
+	return signal_call(vmm, 0, VGF_RING_GLOBAL, fence_id, 0);
+}
+
+/* ---- Which IDs ---------------------------------------------------------------------------- */
+
+/* Promise 5. */
+static void an_unknown_in_fence_is_refused(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 6, ID(7), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(submit(vmm, 1, 1, 7, ID(5), ID(1000), NO_IN_FENCES), -ENOENT);
+	assert_jobs(driver, ID(5), ID(0));
+	assert_int_equal(get_stats(vmm).refused, 2);
+	assert_int_equal(get_stats(vmm).submitted, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Promise 5: nobody waits for what does not exist yet, so there is no deadlock to build. */
+static void two_submissions_cannot_wait_for_each_other(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, ID(2), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 0, 1, 0, 1, -ENOENT);
+	assert_retired(vmm, 1, 2, 0, 2, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void its_own_id_is_refused(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, ID(1), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -ENOENT);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void its_own_id_never_makes_a_submission_wait_for_itself(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 9, VGF_FENCE_DONE), 0);
+	assert_int_equal(submit(vmm, 1, 0, 5, ID(5), NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_same_id_of_another_timeline_is_another_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 5, ID(5), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 5, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 2);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_retired_in_fence_is_done(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 4, NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(submit(vmm, 2, 0, 5, ID(4), ID(3), NO_IN_FENCES), 0);
+	assert_int_equal(driver_job(driver, 5)->wait, VGF_WAIT_NONE);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void an_in_fence_signalled_by_call_is_done_before_it_is_dispatched(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 0);
+	assert_int_equal(driver_job(driver, 2)->wait, VGF_WAIT_NONE);
+	assert_int_equal(get_stats(vmm).run_ready, 2);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* What is before it on its timeline has not happened yet, and its ID stands for that too. */
+static void an_in_fence_that_signalled_out_of_order_is_waited_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 3));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void an_ambiguous_in_fence_is_refused(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	driver_open(driver, vmm, 3);
+	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 6, ID(5), NO_IN_FENCES), -ENOTUNIQ);
+	assert_int_equal(signal_call(vmm, 1, 0, 5, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(submit(vmm, 3, 0, 7, ID(5), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 2, 0, 5, 0), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 7));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Who may name them -------------------------------------------------------------------- */
+
+/* Promise 5. */
+static void an_unshareable_fence_of_another_context_is_refused(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), -EPERM);
+	assert_false(driver_has(driver, 2));
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 2, 0, 2, -EPERM);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void an_unshareable_fence_is_refused_where_it_has_signalled_too(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), -EPERM);
+	/* Retired, nothing is known of it any more. */
+	vmm_dispatch(vmm);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), NO_IN_FENCES), 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void an_unshareable_fence_of_its_own_context_is_waited_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(submit_private(vmm, 1, 1, 2, 1), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 2));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void an_unshareable_fence_on_the_global_timeline_is_its_contexts(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_fence_name of_context = make_name(1, VGF_RING_GLOBAL, 1);
+	struct vgf_fence_name of_none = make_name(0, VGF_RING_GLOBAL, 2);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(vgf_fence_create_take(vmm->device, &of_context, 0, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(vgf_fence_create_take(vmm->device, &of_none, 0, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(1), NO_IN_FENCES), -EPERM);
+	assert_int_equal(submit(vmm, 1, 0, 5, ID(2), NO_IN_FENCES), -EPERM);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* The ID is used again, by another guest process. */
+static void an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_private(vmm, 1, 0, 2, 1), -EPERM);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_shareable_fence_of_a_destroyed_context_is_waited_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 2));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Bad ones as an option ---------------------------------------------------------------- */
+
+static void bad_in_fences_are_ignored_with_a_warning_where_asked_for(void **state)
+{
+	struct vgf_options options = { .ignore_bad_in_fences = true };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	driver_open(driver, vmm, 3);
+	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(vmm->num_logs, 0);
+	assert_int_equal(submit(vmm, 3, 0, 3, ID(77), NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 4, ID(1), NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 5, ID(2), NO_IN_FENCES), 0);
+	assert_int_equal(vmm->num_logs, 3);
+	assert_non_null(strstr(vmm->log, "context 3 ring 0 fence 5"));
+	assert_int_equal(get_stats(vmm).refused, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void good_in_fences_beside_ignored_ones_are_waited_for(void **state)
+{
+	struct vgf_options options = { .ignore_bad_in_fences = true };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(77), ID(1), ID(78), NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 2));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- What becomes of refused work --------------------------------------------------------- */
+
+/* Promise 5. */
+static void refused_work_keeps_its_place_and_retires_with_the_error(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	const uint64_t in_fence = 1000;
+	bool will_retire = false;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(
+		submit_flags(vmm, 1, 0, 2, VGF_FENCED, &in_fence, 1, &will_retire), -ENOENT);
+	assert_true(will_retire);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 3, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 3);
+	assert_retired(vmm, 0, 1, 0, 1, 0);
+	assert_retired(vmm, 1, 1, 0, 2, -ENOENT);
+	assert_retired(vmm, 2, 1, 0, 3, 0);
+	assert_int_equal(get_stats(vmm).failed, 1);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void who_waits_for_refused_work_waits_for_its_turn(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1000), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 3));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void refused_work_without_a_fence_is_answered_at_once(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	const uint64_t in_fence = 1000;
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 2, 0, &in_fence, 1, &will_retire), -ENOENT);
+	assert_false(will_retire);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* A fence that has no place is answered at once, and leaves nothing. */
+static void assert_unplaced(
+	struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, int error)
+{
+	struct vgf_stats before = get_stats(vmm);
+	bool will_retire = true;
+
+	assert_int_equal(
+		submit_flags(vmm, ctx_id, ring, fence_id, VGF_FENCED, NULL, 0, &will_retire),
+		error);
+	assert_false(will_retire);
+	assert_int_equal(get_stats(vmm).created, before.created);
+	assert_int_equal(get_stats(vmm).refused, before.refused + 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+}
+
+static void what_has_no_place_is_answered_at_once(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_unplaced(vmm, 2, 0, 6, -ENOENT);
+	assert_unplaced(vmm, 1, 0, 5, -EINVAL);
+	assert_unplaced(vmm, 1, 0, 4, -EINVAL);
+	assert_unplaced(vmm, 1, 64, 6, -EINVAL);
+	assert_unplaced(vmm, 1, -2, 6, -EINVAL);
+	assert_unplaced(vmm, 1, INT32_MAX, 6, -EINVAL);
+	assert_unplaced(vmm, 1, INT32_MIN, 6, -EINVAL);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	assert_unplaced(vmm, 1, 0, 6, -ENOENT);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void work_of_an_unknown_context_has_a_place_on_the_global_timeline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	bool will_retire = false;
+
+	create_by_call(vmm, 1);
+	assert_int_equal(
+		submit_flags(vmm, 7, VGF_RING_GLOBAL, 2, VGF_FENCED, NULL, 0, &will_retire),
+		-ENOENT);
+	assert_true(will_retire);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 1, 7, VGF_RING_GLOBAL, 2, -ENOENT);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+}
+
+static void a_request_that_failed_before_keeps_its_place_too(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_fence_name name = make_name(1, 0, 2);
+	struct vgf_fence_name nowhere = make_name(2, 0, 3);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, 0), -EINVAL);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -EINVAL);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &nowhere, 0, -EBADMSG), -ENOENT);
+	assert_int_equal(get_stats(vmm).refused, 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 1, 1, 0, 2, -EBADMSG);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Several in-fences -------------------------------------------------------------------- */
+
+/* A timeline retires in order. */
+static void the_host_waits_for_the_newest_of_a_timeline(void **state)
+{
+	static const uint64_t orders[][3] = { { 1, 2, 3 }, { 3, 2, 1 }, { 2, 3, 1 }, { 3, 3, 2 } };
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_pending pending[8];
+
+	for (uint32_t i = 0; i < 4; i++) {
+		driver_open(driver, vmm, i);
+	}
+	for (uint64_t id = 1; id <= 3; id++) {
+		create_by_call(vmm, id);
+	}
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(submit(vmm, i, 0, 10 + i, orders[i][0], orders[i][1], orders[i][2],
+					 NO_IN_FENCES),
+			1);
+	}
+	/* Only the newest was counted as something to wait for. */
+	assert_int_equal(get_stats(vmm).in_fences, 12);
+	assert_int_equal(get_stats(vmm).in_fences_done, 8);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_int_equal(vgf_device_list_pending(vmm->device, pending, 8), 5);
+	assert_int_equal(signal_global(vmm, 3), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 4);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Which files of a timeline signal in order only the kernel knows. */
+static void a_driver_gets_all_of_a_timeline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	struct fake_job *job;
+	int fds[3];
+
+	driver_open(driver, vmm, 1);
+	for (int i = 0; i < 3; i++) {
+		fds[i] = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, ID(i + 1));
+	}
+	assert_int_equal(submit(vmm, 1, 0, 4, ID(3), ID(1), ID(2), NO_IN_FENCES), 0);
+	job = driver_job(driver, 4);
+	assert_int_equal(job->num_in_fences, 3);
+	assert_int_equal(job->in_fences[0] + job->in_fences[1] + job->in_fences[2], 6);
+	for (int i = 0; i < 3; i++) {
+		close(fds[i]);
+	}
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_same_id_twice_is_one_in_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	int fence_fd;
+
+	driver_open(host, vmm, 1);
+	driver_open(takes, vmm, 2);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), ID(1), ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), ID(1), ID(1), NO_IN_FENCES), 0);
+	assert_int_equal(driver_job(takes, 3)->num_in_fences, 1);
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(host, 2));
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(host);
+	driver_destroy(takes);
+}
+
+static void a_driver_gets_each_once_when_timelines_alternate(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	for (uint64_t id = 1; id <= 4; id++) {
+		assert_int_equal(submit(vmm, id % 2 + 1, 0, id, NO_IN_FENCES), 0);
+	}
+	assert_int_equal(
+		submit(vmm, 3, 0, 5, ID(1), ID(2), ID(3), ID(4), ID(2), ID(1), ID(4), NO_IN_FENCES),
+		0);
+	assert_int_equal(driver_job(driver, 5)->num_in_fences, 4);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void the_host_waits_for_the_newest_of_each_timeline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	for (uint64_t id = 1; id <= 4; id++) {
+		assert_int_equal(submit(vmm, id % 2 + 1, 0, id, NO_IN_FENCES), 0);
+	}
+	assert_int_equal(submit(vmm, 3, 0, 5, ID(4), ID(3), ID(2), ID(1), NO_IN_FENCES), 1);
+	for (uint64_t id = 1; id <= 4; id++) {
+		vmm_dispatch(vmm);
+		assert_false(driver_has(driver, 5));
+		assert_int_equal(signal_call(vmm, id % 2 + 1, 0, id, 0), 0);
+	}
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 5));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void in_fences_are_counted(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 5);
+	assert_int_equal(create_fence(vmm, 1, 1, 6, VGF_FENCE_DONE), 0);
+	/* 3 retired long ago, 6 has signalled, 5 is repeated. */
+	assert_int_equal(submit(vmm, 1, 0, 7, ID(3), ID(5), ID(6), ID(5), NO_IN_FENCES), 1);
+	assert_int_equal(get_stats(vmm).in_fences, 4);
+	assert_int_equal(get_stats(vmm).in_fences_done, 3);
+	/* Those of refused work are not. */
+	assert_int_equal(submit(vmm, 1, 0, 8, ID(5), ID(99), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(get_stats(vmm).in_fences, 4);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Drivers that wait -------------------------------------------------------------------- */
+
+static void assert_in_fence_is_live(struct fake_driver *driver, const struct vgf_job *job)
+{
+	for (uint32_t i = 0; i < job->num_in_fences; i++) {
+		assert_int_equal(vgf_sync_file_poll(job->in_fences[i].fd), 0);
+		*(int *)driver->arg = fcntl(job->in_fences[i].fd, F_DUPFD_CLOEXEC, 0);
+	}
+}
+
+static void the_descriptor_that_a_driver_gets_signals_with_the_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	int copy = -1;
+	int fence_fd;
+
+	driver->on_submit = assert_in_fence_is_live;
+	driver->arg = &copy;
+	driver_open(driver, vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 0);
+	assert_true(copy >= 0);
+	signal_fence(fence_fd);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(vgf_sync_file_poll(copy), 1);
+	close(copy);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_gl_server_waits_as_a_driver_does(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_GL, FAKE_CALL);
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 0);
+	assert_int_equal(driver_job(driver, 2)->wait, VGF_WAIT_GL);
+	assert_int_equal(driver_job(driver, 2)->num_in_fences, 1);
+	assert_int_equal(get_stats(vmm).run_gl, 1);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_driver_gets_only_what_is_still_pending(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	int fds[2];
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	fds[0] = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	fds[1] = create_fence_fd(vmm, 2, 0, 2);
+	assert_int_equal(create_fence(vmm, 2, 1, 3, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 4, ID(1), ID(2), ID(3), NO_IN_FENCES), 1);
+	signal_fence(fds[0]);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_int_equal(signal_call(vmm, 2, 1, 3, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 4)->num_in_fences, 1);
+	assert_int_equal(driver_job(driver, 4)->in_fences[0], 2);
+	close(fds[0]);
+	close(fds[1]);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_driver_that_waits_is_held_for_a_producer_by_call(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 3, 0, 3, ID(2), NO_IN_FENCES), 1);
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		vmm_dispatch(vmm);
+		assert_int_equal(driver->num_jobs, ctx_id);
+		assert_int_equal(signal_call(vmm, ctx_id, 0, ctx_id, 0), 0);
+	}
+	assert_int_equal(driver_job(driver, 3)->wait, VGF_WAIT_HOST);
+	assert_int_equal(get_stats(vmm).run_host, 2);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Promise 8: its descriptor may never signal, which is why it was given up. */
+static void a_driver_does_not_get_the_file_of_a_fence_that_was_given_up(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 2);
+	assert_int_equal(cancel_fence(vmm, 0, VGF_RING_GLOBAL, 2, -ECANCELED), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 3)->num_in_fences, 0);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* The same, where somebody waited for it already. */
+static void a_file_that_was_given_up_is_taken_back_from_held_work(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(create_fence(vmm, 2, 0, 1, VGF_FENCE_BY_CALL), 0);
+	fence_fd = create_fence_fd(vmm, 2, 0, 2);
+	create_by_call(vmm, 3);
+	assert_int_equal(submit(vmm, 1, 0, 4, ID(2), ID(3), NO_IN_FENCES), 1);
+	assert_int_equal(cancel_fence(vmm, 2, 0, 2, -ECANCELED), 0);
+	assert_int_equal(publish(vmm, 3, make_fence(false)), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_int_equal(signal_call(vmm, 2, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 4)->num_in_fences, 1);
+	assert_int_equal(driver_job(driver, 4)->in_fences[0], 3);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Drivers that cannot after all -------------------------------------------------------- */
+
+/* Promise 10: out of descriptors means waiting on the host, not failing. */
+static void assert_retried(int error)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
+	int fence_fd;
+
+	driver->error = error;
+	driver_open(driver, vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(driver->num_errors, 1);
+	assert_int_equal(get_stats(vmm).held, 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(driver->num_jobs, 0);
+	signal_fence(fence_fd);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(driver->num_errors, 1);
+	assert_int_equal(driver_job(driver, 2)->wait, VGF_WAIT_HOST);
+	assert_int_equal(driver_job(driver, 2)->num_in_fences, 0);
+	assert_int_equal(driver_job(driver, 2)->command[0], 2); /* its own copy */
+	assert_int_equal(get_stats(vmm).run_driver, 0);
+	assert_int_equal(get_stats(vmm).run_host, 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 2, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 1, 1, 0, 2, 0);
+	assert_idle(vmm);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_driver_out_of_descriptors_is_served_by_the_host(void **state)
+{
+	assert_retried(-EMFILE);
+}
+
+static void a_driver_on_a_host_out_of_files_is_served_by_the_host(void **state)
+{
+	assert_retried(-ENFILE);
+}
+
+static void a_driver_out_of_memory_is_served_by_the_host(void **state)
+{
+	assert_retried(-ENOMEM);
+}
+
+static void a_driver_that_cannot_wait_after_all_is_served_by_the_host(void **state)
+{
+	assert_retried(-EOPNOTSUPP);
+}
+
+static void work_behind_what_the_host_waits_for_after_all_keeps_its_place(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
+	int fence_fd;
+
+	driver->error = -EMFILE;
+	driver_open(driver, vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(2), ID(3), ID(0));
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void work_that_was_held_already_is_served_by_the_host_after_all(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
+	int fence_fd = make_fence(false);
+	int copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+
+	driver->error = -EMFILE;
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(publish(vmm, 1, fence_fd), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_errors, 1);
+	assert_int_equal(driver->num_jobs, 0);
+	signal_fence(copy);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 2)->wait, VGF_WAIT_HOST);
+	close(copy);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void *dispatch_once(void *arg)
+{
+	struct fake_vmm *vmm = arg;
+
+	vgf_device_dispatch(vmm->device, 0);
+	return NULL;
+}
+
+/* Another thread retires the in-fence while the driver's submit refuses it. */
+static void retire_meanwhile(struct fake_driver *driver, const struct vgf_job *job)
+{
+	struct fake_vmm *vmm = driver->arg;
+	pthread_t thread;
+
+	if (job->num_in_fences > 0) {
+		assert_int_equal(signal_global(vmm, 1), 0);
+		assert_int_equal(pthread_create(&thread, NULL, dispatch_once, vmm), 0);
+		pthread_join(thread, NULL);
+		assert_int_equal(vmm->num_retired, 1);
+	}
+}
+
+static void refused_in_fences_that_retired_meanwhile_are_not_waited_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
+	int fence_fd;
+
+	driver->error = -EMFILE;
+	driver->arg = vmm;
+	driver->on_submit = retire_meanwhile;
+	driver_open(driver, vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_true(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES) >= 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(2), ID(0));
+	assert_int_equal(driver_job(driver, 2)->num_in_fences, 0);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void another_error_of_a_driver_that_waits_retires_in_its_turn(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
+	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	int fence_fd;
+
+	driver->error = -EINVAL;
+	driver_open(driver, vmm, 1);
+	driver_open(host, vmm, 2);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES), -EINVAL);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(3), NO_IN_FENCES), 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 2, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 1, 1, 0, 3, -EINVAL);
+	assert_true(driver_has(host, 4));
+	assert_int_equal(get_stats(vmm).failed, 1);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+	driver_destroy(host);
+}
+
+/* Nothing was handed over that the host could wait for instead. */
+static void a_missing_resource_without_in_fences_is_a_failure(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
+
+	driver->error = -EMFILE;
+	driver->error_always = true;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), -EMFILE);
+	assert_int_equal(driver->num_errors, 1);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -EMFILE);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void an_error_of_held_work_retires_in_its_turn(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_ERROR);
+
+	driver->error = -ENODEV;
+	driver->error_always = true;
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 3);
+	assert_retired(vmm, 1, 1, 0, 2, -ENODEV);
+	assert_retired(vmm, 2, 1, 0, 3, -ENODEV);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(an_unknown_in_fence_is_refused),
+		counted_test(two_submissions_cannot_wait_for_each_other),
+		counted_test(its_own_id_is_refused),
+		counted_test(its_own_id_never_makes_a_submission_wait_for_itself),
+		counted_test(the_same_id_of_another_timeline_is_another_fence),
+		counted_test(a_retired_in_fence_is_done),
+		counted_test(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched),
+		counted_test(an_in_fence_that_signalled_out_of_order_is_waited_for),
+		counted_test(an_ambiguous_in_fence_is_refused),
+		counted_test(an_unshareable_fence_of_another_context_is_refused),
+		counted_test(an_unshareable_fence_is_refused_where_it_has_signalled_too),
+		counted_test(an_unshareable_fence_of_its_own_context_is_waited_for),
+		counted_test(an_unshareable_fence_on_the_global_timeline_is_its_contexts),
+		counted_test(an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused),
+		counted_test(a_shareable_fence_of_a_destroyed_context_is_waited_for),
+		counted_test(bad_in_fences_are_ignored_with_a_warning_where_asked_for),
+		counted_test(good_in_fences_beside_ignored_ones_are_waited_for),
+		counted_test(refused_work_keeps_its_place_and_retires_with_the_error),
+		counted_test(who_waits_for_refused_work_waits_for_its_turn),
+		counted_test(refused_work_without_a_fence_is_answered_at_once),
+		counted_test(what_has_no_place_is_answered_at_once),
+		counted_test(work_of_an_unknown_context_has_a_place_on_the_global_timeline),
+		counted_test(a_request_that_failed_before_keeps_its_place_too),
+		counted_test(the_host_waits_for_the_newest_of_a_timeline),
+		counted_test(a_driver_gets_all_of_a_timeline),
+		counted_test(the_same_id_twice_is_one_in_fence),
+		counted_test(a_driver_gets_each_once_when_timelines_alternate),
+		counted_test(the_host_waits_for_the_newest_of_each_timeline),
+		counted_test(in_fences_are_counted),
+		counted_test(the_descriptor_that_a_driver_gets_signals_with_the_fence),
+		counted_test(a_gl_server_waits_as_a_driver_does),
+		counted_test(a_driver_gets_only_what_is_still_pending),
+		counted_test(a_driver_that_waits_is_held_for_a_producer_by_call),
+		counted_test(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up),
+		counted_test(a_file_that_was_given_up_is_taken_back_from_held_work),
+		counted_test(a_driver_out_of_descriptors_is_served_by_the_host),
+		counted_test(a_driver_on_a_host_out_of_files_is_served_by_the_host),
+		counted_test(a_driver_out_of_memory_is_served_by_the_host),
+		counted_test(a_driver_that_cannot_wait_after_all_is_served_by_the_host),
+		counted_test(work_behind_what_the_host_waits_for_after_all_keeps_its_place),
+		counted_test(work_that_was_held_already_is_served_by_the_host_after_all),
+		counted_test(refused_in_fences_that_retired_meanwhile_are_not_waited_for),
+		counted_test(another_error_of_a_driver_that_waits_retires_in_its_turn),
+		counted_test(a_missing_resource_without_in_fences_is_a_failure),
+		counted_test(an_error_of_held_work_retires_in_its_turn),
+	};
+
+	return cmocka_run_group_tests_name("in-fences", tests, NULL, NULL);
+}

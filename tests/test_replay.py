@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""Replays every recorded trace in every mode, and checks what happened with check_events.py.
+
+Nothing here depends on how fast the machine is.
+
+usage: test_replay.py VGFENCE TRACE_DIRECTORY
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import check_events
+
+KEYS = ["trace", "jobs", "in_fences", "ready", "driver", "held", "retired", "refused"]
+KEYS += ["makespan_us", "ideal_us", "efficiency", "signal_to_retire_us"]
+TIME_LIMIT_S = 120
+
+
+class Failure(Exception):
+    pass
+
+
+def expect(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+class Tests:
+    def __init__(self, program, traces, directory):
+        self.program = program
+        self.traces = traces
+        self.directory = pathlib.Path(directory)
+        self.passed = self.failed = 0
+
+    def run(self, name, function, *arguments):
+        try:
+            detail = function(*arguments)
+            self.passed += 1
+            print(f"ok    {name}{': ' + detail if detail else ''}", flush=True)
+        except (Failure, subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+            self.failed += 1
+            print(f"FAIL  {name}: {error}", flush=True)
+
+    def replay(self, *arguments):
+        command = [self.program, "replay", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+        )
+
+    def replays_correctly(self, trace, *options):
+        events = self.directory / "events"
+        result = self.replay("--json", "--events", events, *options, trace)
+        expect(result.returncode == 0, f"exit status {result.returncode}: {result.stderr}")
+        jobs = check_events.read_jobs(trace)
+        problems = check_events.check(jobs, check_events.read_events(events))
+        expect(not problems, "; ".join(problems[:5]))
+        (row,) = json.loads(result.stdout)
+        expect(list(row) == KEYS, f"keys {list(row)}")
+        expect(list(row["signal_to_retire_us"]) == ["p50", "p99", "max"], "latency keys")
+        expect(row["jobs"] == len(jobs), f"{row['jobs']} jobs instead of {len(jobs)}")
+        in_fences = sum(len(job.in_fences) for job in jobs)
+        expect(row["in_fences"] == in_fences, f"{row['in_fences']} in-fences, not {in_fences}")
+        expect(row["refused"] == 0, f"{row['refused']} refused")
+        expect(row["retired"] == len(jobs), f"{row['retired']} of {len(jobs)} retired")
+        ran = row["ready"] + row["driver"] + row["held"]
+        expect(ran == len(jobs), f"{ran} of {len(jobs)} ran")
+        expect("host" not in options or row["driver"] == 0, "the driver waited")
+        expect(row["efficiency"] <= 1, f"faster than possible: {row['efficiency']}")
+        return f"{len(jobs)} jobs, {in_fences} in-fences"
+
+    def notices_damaged_events(self, trace):
+        events = self.directory / "events"
+        result = self.replay("--wait", "host", "--events", events, trace)
+        expect(result.returncode == 0, result.stderr)
+        count, problems = check_events.self_test(trace, events)
+        expect(not problems, "; ".join(problems))
+        return f"{count} kinds"
+
+    def refuses_trace(self, data, offset):
+        trace = self.directory / "damaged.vgtrace"
+        trace.write_bytes(data)
+        result = self.replay(trace)
+        expect(result.returncode == 1, f"exit status {result.returncode}")
+        expect(f"at byte {offset}:" in result.stderr, f"says: {result.stderr}")
+
+    def refuses_usage(self, *arguments):
+        result = self.replay(*arguments)
+        expect(result.returncode == 2, f"exit status {result.returncode}")
+        expect("usage:" in result.stderr, f"says: {result.stderr}")
+
+    def reports_each_trace(self):
+        result = self.replay("--json", *self.traces[:2])
+        expect(result.returncode == 0, result.stderr)
+        names = [row["trace"] for row in json.loads(result.stdout)]
+        expect(names == [str(trace) for trace in self.traces[:2]], f"traces {names}")
+
+    def reports_what_it_can(self):
+        result = self.replay("--json", self.directory / "missing", self.traces[0])
+        expect(result.returncode == 1, f"exit status {result.returncode}")
+        expect(len(json.loads(result.stdout)) == 1, "the good trace is not reported")
+
+    def run_modes(self):
+        for trace in self.traces:
+            for wait in ("host", "driver"):
+                for fences in ("eventfd", "call"):
+                    options = ("--wait", wait, "--fences", fences)
+                    name = f"{trace.stem} {' '.join(options)}"
+                    self.run(name, self.replays_correctly, trace, *options)
+
+    def run_paces(self, trace):
+        all_options = (
+            ("--window", "1"),
+            ("--window", "3"),
+            ("--pace", "recorded"),
+            ("--pace", "causal"),
+            ("--pace", "causal", "--wait", "host", "--fences", "call"),
+        )
+        for options in all_options:
+            self.run(f"{trace.stem} {' '.join(options)}", self.replays_correctly, trace, *options)
+
+    def run_usage(self, trace):
+        events = self.directory / "events"
+        self.run("no trace", self.refuses_usage)
+        self.run("a pace that is none", self.refuses_usage, "--pace", "slow", trace)
+        self.run("a window of none", self.refuses_usage, "--window", "0", trace)
+        self.run("events of two traces", self.refuses_usage, "--events", events, trace, trace)
+
+    def run_all(self):
+        by_name = {trace.stem: trace for trace in self.traces}
+        chain, storm = by_name["chain-passing"], by_name["storm-passing"]
+        self.run_modes()
+        self.run_paces(storm)
+        waiting = by_name["storm-guestwait"]
+        self.run("storm-guestwait --pace asap", self.replays_correctly, waiting, "--pace", "asap")
+        self.run("damaged events are noticed", self.notices_damaged_events, chain)
+        self.run("several traces, one report", self.reports_each_trace)
+        self.run("a missing trace does not hide others", self.reports_what_it_can)
+        self.run_damaged(chain.read_bytes())
+        self.run_usage(chain)
+
+    def run_damaged(self, data):
+        first_size = int.from_bytes(data[36:40], "little")
+        second = 16 + 24 + first_size
+        damaged = {
+            "an empty file": (b"", 0),
+            "another kind of file": (b"\x7fELF" + data[4:], 0),
+            "an unknown version": (data[:8] + b"\x02" + data[9:], 0),
+            "half a record header": (data[: second + 10], second),
+            "half a record": (data[: second + 30], second),
+            "an unknown kind of record": (data[:24] + b"\x09" + data[25:], 16),
+            "a completion of nothing": (data[:16] + data[second:], 16),
+            "a size past the end": (data[:36] + b"\xff\xff\xff\xff" + data[40:], 16),
+        }
+        for name, (content, offset) in damaged.items():
+            self.run(f"trace with {name}", self.refuses_trace, content, offset)
+
+
+def main(arguments):
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    traces = sorted(pathlib.Path(arguments[1]).glob("*.vgtrace"))
+    with tempfile.TemporaryDirectory(prefix="vgfence-") as directory:
+        tests = Tests(arguments[0], traces, directory)
+        tests.run_all()
+    print(f"{tests.passed} passed, {tests.failed} failed")
+    return 1 if tests.failed or not traces else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

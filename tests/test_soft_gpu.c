@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The software GPU is honest, keeps its rings in order, and leaves nothing behind. */
+
+#include <endian.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <vgfence/vgfence.h>
+
+#include "clock.h"
+#include "soft_gpu.h"
+#include "support.h"
+
+#define MAX_FENCES 4096
+#define NEVER_US 1000000000u /* longer than any test */
+
+struct machine {
+	struct vgf_device *device;
+	struct soft_gpu *gpu;
+	uint64_t retired[MAX_FENCES];
+	int status[MAX_FENCES];
+	size_t num_retired;
+	/* By fence ID. Atomic, as they come from several threads. */
+	_Atomic uint64_t run_ns[MAX_FENCES], signal_ns[MAX_FENCES];
+};
+
+static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
+{
+	struct machine *machine = cookie;
+
+	assert_true(machine->num_retired < MAX_FENCES);
+	machine->status[machine->num_retired] = status;
+	machine->retired[machine->num_retired++] = fence->fence_id;
+}
+
+static void observe_run(void *data, const struct vgf_job *job, uint64_t t_ns)
+{
+	struct machine *machine = data;
+
+	machine->run_ns[job->fence.fence_id] = t_ns;
+}
+
+static void observe_signal(void *data, const struct vgf_fence_name *fence, uint64_t t_ns)
+{
+	struct machine *machine = data;
+
+	machine->signal_ns[fence->fence_id] = t_ns;
+}
+
+static struct machine *machine_create(
+	enum soft_gpu_fences fences, enum vgf_wait wait, uint32_t max_jobs)
+{
+	static const struct vgf_callbacks callbacks = { .retire = retire };
+	struct machine *machine = calloc(1, sizeof(*machine));
+	const struct soft_gpu_options options = {
+		.fences = fences,
+		.wait = wait,
+		.observer = { observe_run, observe_signal, machine },
+		.max_jobs = max_jobs,
+	};
+
+	assert_non_null(machine);
+	assert_int_equal(vgf_device_create(&callbacks, machine, NULL, &machine->device), 0);
+	assert_int_equal(soft_gpu_create(machine->device, &options, &machine->gpu), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 2), 0);
+	return machine;
+}
+
+static void machine_destroy(struct machine *machine)
+{
+	soft_gpu_reset(machine->gpu);
+	vgf_device_destroy(machine->device);
+	soft_gpu_destroy(machine->gpu);
+	free(machine);
+}
+
+static int submit_words(struct machine *machine, uint32_t ctx_id, int32_t ring, uint64_t fence_id,
+	const uint32_t *words, size_t num_words, uint64_t in_fence)
+{
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = fence_id, .ctx_id = ctx_id, .ring = ring },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.num_in_fences = in_fence != 0,
+		.in_fences = &in_fence,
+		.command = words,
+		.size = num_words * sizeof(*words),
+	};
+
+	return vgf_submit(machine->device, &submission, NULL);
+}
+
+static int submit(struct machine *machine, uint32_t ctx_id, int32_t ring, uint64_t fence_id,
+	uint32_t busy_us, uint64_t in_fence)
+{
+	const uint32_t words[] = {
+		htole32(SOFT_GPU_BUSY),
+		htole32(busy_us),
+		htole32(SOFT_GPU_NOTHING),
+		htole32(UINT32_MAX),
+	};
+
+	return submit_words(machine, ctx_id, ring, fence_id, words, 4, in_fence);
+}
+
+/* A fence of something else than this GPU. Returns the test's end of it. */
+static int create_foreign_fence(struct machine *machine, uint64_t fence_id)
+{
+	const struct vgf_fence_name name = { .fence_id = fence_id, .ctx_id = 1, .ring = 9 };
+	int fence_fd = make_fence(false);
+
+	assert_int_equal(
+		vgf_fence_create_take(machine->device, &name, VGF_SHAREABLE, dup(fence_fd)), 0);
+	return fence_fd;
+}
+
+/* Dispatches until at least so many fences have retired. */
+static void wait_for_retired(struct machine *machine, size_t count)
+{
+	uint64_t deadline_ns = now_ns() + 30 * NS_PER_S;
+
+	while (machine->num_retired < count && now_ns() < deadline_ns) {
+		assert_true(vgf_device_dispatch(machine->device, 1000) >= 0);
+	}
+	assert_true(machine->num_retired >= count);
+}
+
+static void sleep_us(long us)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
+}
+
+/* ---- Command streams ---------------------------------------------------------------------- */
+
+static void adds_up_what_a_command_stream_takes(void **state)
+{
+	const uint32_t words[] = { htole32(SOFT_GPU_BUSY), htole32(3), htole32(SOFT_GPU_NOTHING),
+		htole32(7), htole32(SOFT_GPU_BUSY), htole32(4) };
+	uint64_t busy_ns;
+
+	assert_int_equal(soft_gpu_busy_time(words, sizeof(words), &busy_ns), 0);
+	assert_int_equal(busy_ns, 7000);
+	assert_int_equal(soft_gpu_busy_time(words, 0, &busy_ns), 0);
+	assert_int_equal(busy_ns, 0);
+}
+
+static void refuses_a_command_stream_it_does_not_know(void **state)
+{
+	const uint32_t unknown[] = { htole32(2), htole32(1) };
+	const uint32_t half[] = { htole32(SOFT_GPU_BUSY), htole32(1), htole32(SOFT_GPU_BUSY) };
+	const uint32_t hours[] = { htole32(SOFT_GPU_BUSY), UINT32_MAX };
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+
+	assert_int_equal(submit_words(machine, 1, 0, 1, unknown, 2, 0), -EINVAL);
+	assert_int_equal(submit_words(machine, 1, 0, 2, half, 3, 0), -EINVAL);
+	assert_int_equal(submit_words(machine, 1, 0, 3, hours, 2, 0), -EINVAL);
+	machine_destroy(machine);
+}
+
+/* ---- Rings -------------------------------------------------------------------------------- */
+
+static void runs_jobs_of_a_ring_one_after_the_other(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+
+	for (uint64_t id = 1; id <= 20; id++) {
+		assert_int_equal(submit(machine, 1, 3, id, 100, 0), 0);
+	}
+	wait_for_retired(machine, 20);
+	assert_true(machine->signal_ns[1] >= machine->run_ns[1] + 100 * NS_PER_US);
+	for (uint64_t id = 2; id <= 20; id++) {
+		assert_true(machine->signal_ns[id] >= machine->signal_ns[id - 1] + 100 * NS_PER_US);
+	}
+	machine_destroy(machine);
+}
+
+static void runs_work_of_the_global_timeline_on_ring_0(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+
+	assert_int_equal(submit(machine, 1, VGF_RING_GLOBAL, 1, 2000, 0), 0);
+	assert_int_equal(submit(machine, 1, 0, 2, 10, 0), 0);
+	wait_for_retired(machine, 2);
+	assert_true(machine->signal_ns[2] >= machine->signal_ns[1] + 10 * NS_PER_US);
+	machine_destroy(machine);
+}
+
+static void runs_rings_in_parallel(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+
+	assert_int_equal(submit(machine, 1, 0, 1, NEVER_US, 0), 0);
+	for (int32_t ring = 1; ring < VGF_MAX_RINGS; ring++) {
+		assert_int_equal(
+			submit(machine, 1, ring, 1 + (uint64_t)ring, 100 * (uint32_t)ring, 0), 0);
+	}
+	assert_int_equal(submit(machine, 2, 0, 100, 10, 0), 0);
+	wait_for_retired(machine, VGF_MAX_RINGS);
+	machine_destroy(machine);
+}
+
+static void shares_rings_with_the_work_of_a_destroyed_context(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0);
+
+	assert_int_equal(submit(machine, 1, 0, 1, 2000, 0), 0);
+	assert_int_equal(vgf_context_destroy(machine->device, 1), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
+	assert_int_equal(submit(machine, 1, 0, 2, 10, 0), 0);
+	wait_for_retired(machine, 2);
+	assert_true(machine->signal_ns[2] >= machine->signal_ns[1] + 10 * NS_PER_US);
+	machine_destroy(machine);
+}
+
+static void takes_no_more_jobs_than_it_may(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 2);
+
+	assert_int_equal(submit(machine, 1, 0, 1, NEVER_US, 0), 0);
+	assert_int_equal(submit(machine, 1, 0, 2, 1, 0), 0);
+	assert_int_equal(submit(machine, 2, 0, 3, 1, 0), -ENOSPC);
+	machine_destroy(machine);
+}
+
+/* ---- In-fences ---------------------------------------------------------------------------- */
+
+static void starts_a_job_when_its_in_fence_of_the_gpu_is_done(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+
+	assert_int_equal(submit(machine, 1, 0, 1, 5000, 0), 0);
+	assert_int_equal(submit(machine, 2, 0, 2, 1000, 1), 0);
+	assert_int_equal(submit(machine, 2, 1, 3, 10, 0), 0);
+	wait_for_retired(machine, 3);
+	assert_int_equal(machine->retired[0], 3);
+	assert_true(machine->signal_ns[2] >= machine->signal_ns[1] + 1000 * NS_PER_US);
+	machine_destroy(machine);
+}
+
+static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	int fence_fd = create_foreign_fence(machine, 1);
+	uint64_t signalled_ns;
+
+	assert_int_equal(submit(machine, 2, 0, 2, 100, 1), 0);
+	assert_int_equal(submit(machine, 2, 1, 3, 5000, 0), 0);
+	sleep_us(1000);
+	signalled_ns = now_ns();
+	signal_fence(fence_fd);
+	wait_for_retired(machine, 3);
+	assert_true(machine->run_ns[2] < signalled_ns);
+	assert_true(machine->signal_ns[2] >= signalled_ns + 100 * NS_PER_US);
+	close(fence_fd);
+	machine_destroy(machine);
+}
+
+/* ---- Ends --------------------------------------------------------------------------------- */
+
+static void signals_what_a_destroyed_context_left_running(void **state)
+{
+	static const enum soft_gpu_fences kinds[] = { SOFT_GPU_FENCES_EVENTFD,
+		SOFT_GPU_FENCES_CALL };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct machine *machine = machine_create(kinds[i], VGF_WAIT_DRIVER, 0);
+
+		assert_int_equal(submit(machine, 1, 0, 1, 1000, 0), 0);
+		assert_int_equal(vgf_context_destroy(machine->device, 1), 0);
+		wait_for_retired(machine, 1);
+		assert_int_equal(machine->status[0], 0);
+		assert_true(machine->signal_ns[1] >= machine->run_ns[1] + 1000 * NS_PER_US);
+		machine_destroy(machine);
+	}
+}
+
+static void drops_what_waits_when_the_device_is_reset(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	int fence_fd = create_foreign_fence(machine, 1);
+
+	assert_int_equal(submit(machine, 1, 0, 2, 10, 1), 0);       /* waits for elsewhere */
+	assert_int_equal(submit(machine, 1, 1, 3, NEVER_US, 0), 0); /* runs */
+	assert_int_equal(submit(machine, 1, 1, 4, 10, 0), 0);       /* behind it */
+	assert_int_equal(submit(machine, 2, 0, 5, 10, 3), 0);       /* waits for it */
+	soft_gpu_reset(machine->gpu);
+	assert_int_equal(vgf_device_reset(machine->device), 0);
+	assert_int_equal(machine->num_retired, 5);
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(machine->status[i], -ECANCELED);
+	}
+	assert_int_equal(machine->signal_ns[2] | machine->signal_ns[3] | machine->signal_ns[4] |
+			machine->signal_ns[5],
+		0);
+	/* It goes on, with IDs from the start. */
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
+	assert_int_equal(submit(machine, 1, 1, 1, 10, 0), 0);
+	wait_for_retired(machine, 6);
+	assert_int_equal(machine->status[5], 0);
+	close(fence_fd);
+	machine_destroy(machine);
+}
+
+static void fails_cleanly_without_descriptors(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	int before = count_fds();
+
+	for (unsigned int more = 0; more < 2; more++) {
+		limit_fds(more);
+		assert_int_equal(submit(machine, 1, 0, 1 + more, 10, 0), -EMFILE);
+		unlimit_fds();
+		assert_int_equal(count_fds(), before);
+	}
+	machine_destroy(machine);
+}
+
+struct submitter {
+	struct machine *machine;
+	uint32_t ctx_id;
+	uint64_t first_id;
+};
+
+#define NUM_SUBMITTED 300
+
+static void *run_submitter(void *data)
+{
+	const struct submitter *submitter = data;
+
+	for (uint64_t i = 0; i < NUM_SUBMITTED; i++) {
+		uint64_t id = submitter->first_id + i;
+
+		/* IDs of the other thread may not have been seen yet: then it is refused. */
+		submit(submitter->machine, submitter->ctx_id, (int32_t)(i % 5), id, i % 7 * 10,
+			i > 3 ? id - i % 3 - 1 : 0);
+	}
+	return NULL;
+}
+
+static void takes_jobs_from_several_threads(void **state)
+{
+	static const enum soft_gpu_fences kinds[] = { SOFT_GPU_FENCES_EVENTFD,
+		SOFT_GPU_FENCES_CALL };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct machine *machine = machine_create(kinds[i], VGF_WAIT_DRIVER, 0);
+		struct submitter submitters[] = { { machine, 1, 1 }, { machine, 2, 1000 } };
+		pthread_t threads[2];
+
+		for (size_t j = 0; j < 2; j++) {
+			assert_int_equal(
+				pthread_create(&threads[j], NULL, run_submitter, &submitters[j]),
+				0);
+		}
+		wait_for_retired(machine, NUM_SUBMITTED);
+		/* In the middle of the rest. */
+		soft_gpu_reset(machine->gpu);
+		for (size_t j = 0; j < 2; j++) {
+			pthread_join(threads[j], NULL);
+		}
+		machine_destroy(machine);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(adds_up_what_a_command_stream_takes),
+		counted_test(refuses_a_command_stream_it_does_not_know),
+		counted_test(runs_jobs_of_a_ring_one_after_the_other),
+		counted_test(runs_work_of_the_global_timeline_on_ring_0),
+		counted_test(runs_rings_in_parallel),
+		counted_test(shares_rings_with_the_work_of_a_destroyed_context),
+		counted_test(takes_no_more_jobs_than_it_may),
+		counted_test(starts_a_job_when_its_in_fence_of_the_gpu_is_done),
+		counted_test(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled),
+		counted_test(signals_what_a_destroyed_context_left_running),
+		counted_test(drops_what_waits_when_the_device_is_reset),
+		counted_test(fails_cleanly_without_descriptors),
+		counted_test(takes_jobs_from_several_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

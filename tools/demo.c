@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* vgfence demo: the same guest work, with the guest waiting and with fence passing. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "commands.h"
+#include "replay.h"
+
+#define DEFAULT_DIRECTORY "tests/data/traces"
+
+/* The machine has other things to do now and then, and what is compared should not. */
+#define NUM_RUNS 3
+
+static const struct scene {
+	const char *name;
+	const char *what;
+} scenes[] = {
+	{ "chain", "two clients take turns" },
+	{ "frames", "200 frames: 2 clients, compositor" },
+	{ "storm", "4 clients on 4 rings, random" },
+	{ "syncobj", "100 round trips of two clients" },
+};
+
+#define NUM_SCENES (sizeof(scenes) / sizeof(scenes[0]))
+
+/* The columns. */
+enum variant {
+	VARIANT_GUEST_WAITS,
+	VARIANT_SAME_GUEST,
+	VARIANT_FAST_GUEST,
+	NUM_VARIANTS,
+};
+
+static const struct {
+	const char *suffix;
+	enum pace pace;
+} variants[NUM_VARIANTS] = {
+	[VARIANT_GUEST_WAITS] = { "guestwait", PACE_CAUSAL },
+	[VARIANT_SAME_GUEST] = { "passing", PACE_RECORDED },
+	[VARIANT_FAST_GUEST] = { "passing", PACE_ASAP },
+};
+
+static const char introduction[] =
+	"A guest without fence passing waits for the result of one job before it submits\n"
+	"the next one that needs it. With vgfence it submits at once, and the host's GPU\n"
+	"does the waiting. This is the recorded work of a real guest, run again here on a\n"
+	"software GPU; milliseconds, the best of three runs.\n"
+	"\n"
+	"         what the guest does                       guest    with times   fast\n"
+	"                                       jobs waits  waits vgfence faster guest limit\n";
+
+static const char explanation[] =
+	"\n"
+	"waits         fences that jobs wait for, as the guest names them to the host\n"
+	"guest waits   without fence passing: the guest waits itself\n"
+	"with vgfence  with fence passing: the guest submits when it did when recorded\n"
+	"fast guest    the same for a guest that needs no time itself\n"
+	"limit         the same if nothing but the GPU's own work took time\n";
+
+static double to_ms(uint64_t ns)
+{
+	return (double)ns / (double)NS_PER_US / 1000;
+}
+
+/* Replays a variant of a scene, and keeps the fastest. */
+static int replay_variant(
+	struct replay *best, const char *directory, size_t scene, enum variant variant)
+{
+	static const struct vmm_options options = { .window = 256, .wait = VGF_WAIT_DRIVER };
+	struct replay replay;
+	char path[4096];
+	int length = snprintf(path, sizeof(path), "%s/%s-%s.vgtrace", directory, scenes[scene].name,
+		variants[variant].suffix);
+	int ret = 0;
+
+	if (length < 0 || (size_t)length >= sizeof(path)) {
+		return -ENAMETOOLONG;
+	}
+	replay_progress(path, scene * NUM_VARIANTS + variant, NUM_SCENES * NUM_VARIANTS);
+	for (int i = 0; ret == 0 && i < NUM_RUNS; i++) {
+		ret = replay_run(&replay, path, variants[variant].pace, &options, NULL);
+		if (ret == 0 && !replay.ok) {
+			ret = -EIO;
+		}
+		if (i == 0 || replay.result.makespan_ns < best->result.makespan_ns) {
+			*best = replay;
+			best->path = NULL; /* It was on our stack. */
+		}
+	}
+	replay_progress(NULL, 0, 0);
+	return ret;
+}
+
+static int show(const char *directory, size_t scene)
+{
+	struct replay replays[NUM_VARIANTS];
+	double ms[NUM_VARIANTS];
+
+	for (int i = 0; i < NUM_VARIANTS; i++) {
+		int ret = replay_variant(&replays[i], directory, scene, (enum variant)i);
+
+		if (ret < 0) {
+			return ret;
+		}
+		ms[i] = to_ms(replays[i].result.makespan_ns);
+	}
+	printf("%-8s %-33s%5" PRIu64 " %5" PRIu64, scenes[scene].name, scenes[scene].what,
+		replays[VARIANT_FAST_GUEST].num_jobs, replays[VARIANT_FAST_GUEST].num_in_fences);
+	printf("  %5.1f %7.1f %5.1fx %5.1f %5.1f\n", ms[VARIANT_GUEST_WAITS],
+		ms[VARIANT_SAME_GUEST], ms[VARIANT_GUEST_WAITS] / ms[VARIANT_SAME_GUEST],
+		ms[VARIANT_FAST_GUEST], to_ms(replays[VARIANT_FAST_GUEST].ideal_ns));
+	fflush(stdout);
+	return 0;
+}
+
+static int print_usage(FILE *file, int status)
+{
+	fprintf(file,
+		"usage: vgfence demo [DIRECTORY]\n\nReplays the recordings in the directory, "
+		"%s if none is given.\n",
+		DEFAULT_DIRECTORY);
+	return status;
+}
+
+int demo_main(int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	const char *directory = DEFAULT_DIRECTORY;
+	int status = EXIT_SUCCESS;
+	int option = getopt_long(argc, argv, "", long_options, NULL);
+
+	if (option == 'h') {
+		return print_usage(stdout, EXIT_SUCCESS);
+	}
+	if (option != -1 || argc - optind > 1) {
+		return print_usage(stderr, 2);
+	}
+	if (optind < argc) {
+		directory = argv[optind];
+	}
+	printf("%s", introduction);
+	fflush(stdout);
+	for (size_t i = 0; i < NUM_SCENES; i++) {
+		int ret = show(directory, i);
+
+		if (ret < 0) {
+			fprintf(stderr, "vgfence demo: %s: %s\n", scenes[i].name, strerror(-ret));
+			status = EXIT_FAILURE;
+		}
+	}
+	printf("%s", explanation);
+	return status;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The vgfence program: picks the subcommand. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vgfence/vgfence.h>
+
+#include "commands.h"
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *summary;
+} commands[] = {
+	{ "info", info_main, "what this host can do" },
+	{ "replay", replay_main, "recorded guest traffic through the library and a software GPU" },
+	{ "demo", demo_main, "the same guest work with and without fence passing, compared" },
+	{ "bench", bench_main, "what the library costs" },
+};
+
+#define NUM_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_usage(FILE *file)
+{
+	fprintf(file, "usage: vgfence COMMAND [ARGUMENT...]\n\n");
+	for (size_t i = 0; i < NUM_COMMANDS; i++) {
+		fprintf(file, "  %-8s%s\n", commands[i].name, commands[i].summary);
+	}
+	fprintf(file,
+		"\n'vgfence COMMAND --help' explains one of them, "
+		"'vgfence --version' prints the version.\n");
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+
+	for (size_t i = 0; i < NUM_COMMANDS; i++) {
+		if (strcmp(name, commands[i].name) == 0) {
+			return commands[i].run(argc - 1, argv + 1);
+		}
+	}
+	if (strcmp(name, "--version") == 0) {
+		printf("vgfence %s\n", vgf_version());
+		return EXIT_SUCCESS;
+	}
+	if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+		print_usage(stdout);
+		return EXIT_SUCCESS;
+	}
+	if (name[0] != '\0') {
+		fprintf(stderr, "vgfence: there is no command '%s'\n\n", name);
+	}
+	print_usage(stderr);
+	return 2;
+}

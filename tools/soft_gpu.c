@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <vgfence/vgfence.h>
+
+#include "clock.h"
+#include "soft_gpu.h"
+#include "soft_gpu_schedule.h"
+
+#define DEFAULT_MAX_JOBS 65536
+#define MAX_BUSY_NS (3600 * NS_PER_S)
+#define MAX_EVENTS 16
+
+struct soft_gpu {
+	struct vgf_device *device;
+	struct soft_gpu_options options;
+	int epoll_fd; /* of the thread: wake_fd, and the in-fences from elsewhere */
+	int wake_fd;  /* edge-triggered, so that nobody has to read it */
+	pthread_t thread;
+
+	pthread_mutex_t lock;
+	struct schedule schedule;
+	bool stop;
+	bool has_own_cpus;
+	uint64_t linger_until_ns; /* with CPUs of its own: not to sleep before */
+	bool signalling;          /* the thread signals fences, without the lock */
+	pthread_cond_t changed;   /* ready, or no longer signalling */
+	bool ready;               /* the thread runs where it will */
+	bool asleep;              /* the thread waits in the kernel; otherwise it may spin */
+	uint64_t awake_at_ns;     /* when it looks at the schedule next by itself */
+	atomic_bool kicked;       /* spinning is to end */
+};
+
+/* What the library has for a context of the GPU. */
+struct soft_gpu_user {
+	struct soft_gpu *gpu;
+	struct gpu_context *context;
+};
+
+/* ---- The thread ----------------------------------------------------------------------------- */
+
+static void kick(struct soft_gpu *gpu)
+{
+	uint64_t one = 1;
+
+	if (gpu->asleep) {
+		/* Cannot fail: nobody lives to fill the counter. */
+		(void)!write(gpu->wake_fd, &one, sizeof(one));
+	} else {
+		atomic_store_explicit(&gpu->kicked, true, memory_order_relaxed);
+	}
+}
+
+static void signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
+{
+	const struct soft_gpu_observer *observer = &gpu->options.observer;
+	uint64_t one = 1;
+
+	if (!job->fenced) {
+		return;
+	}
+	if (observer->signal != NULL) {
+		observer->signal(observer->data, &job->fence, job->finish_ns);
+	}
+	if (job->out_fence_fd >= 0) {
+		(void)!write(job->out_fence_fd, &one, sizeof(one));
+	} else {
+		/* An error means that the VMM has given up on the fence. */
+		vgf_fence_signal(gpu->device, &job->fence, 0);
+	}
+}
+
+/* Finishes what is due. Signals without the lock, so that a submission need not wait for that. */
+static bool run_due(struct soft_gpu *gpu)
+{
+	struct gpu_job_queue finished = STAILQ_HEAD_INITIALIZER(finished);
+	uint64_t now = now_ns();
+	struct gpu_job *job;
+
+	while ((job = schedule_take_finished(&gpu->schedule, now)) != NULL) {
+		STAILQ_INSERT_TAIL(&finished, job, link);
+	}
+	if (STAILQ_EMPTY(&finished)) {
+		return false;
+	}
+	gpu->signalling = true;
+	pthread_mutex_unlock(&gpu->lock);
+	STAILQ_FOREACH(job, &finished, link) {
+		signal_fence(gpu, job);
+	}
+	pthread_mutex_lock(&gpu->lock);
+	while ((job = STAILQ_FIRST(&finished)) != NULL) {
+		STAILQ_REMOVE_HEAD(&finished, link);
+		schedule_forget(&gpu->schedule, job);
+	}
+	gpu->signalling = false;
+	pthread_cond_broadcast(&gpu->changed);
+	gpu->linger_until_ns = now + SPIN_NS;
+	return true;
+}
+
+static int sleep_until(struct soft_gpu *gpu, uint64_t deadline_ns, struct epoll_event *events)
+{
+	struct timespec timeout = time_until(deadline_ns);
+
+	return epoll_pwait2(gpu->epoll_fd, events, MAX_EVENTS,
+		deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+}
+
+/* Timers of the kernel come tens of microseconds late, which is as long as a job may take. */
+static int spin_until(
+	struct soft_gpu *gpu, uint64_t deadline_ns, bool watching, struct epoll_event *events)
+{
+	while (now_ns() < deadline_ns &&
+		!atomic_load_explicit(&gpu->kicked, memory_order_relaxed)) {
+		int count = watching ? epoll_wait(gpu->epoll_fd, events, MAX_EVENTS, 0) : 0;
+
+		if (count > 0) {
+			return count;
+		}
+		spin_pause();
+	}
+	return 0;
+}
+
+/* Until when to spin; 0: to sleep. */
+static uint64_t spin_end_ns(const struct soft_gpu *gpu, uint64_t deadline_ns)
+{
+	uint64_t now = now_ns();
+
+	if (deadline_ns <= now + SPIN_NS) {
+		return deadline_ns;
+	}
+	/* What waits on the host for the last job comes in a moment: spare it a system call. */
+	return gpu->has_own_cpus && now < gpu->linger_until_ns ? gpu->linger_until_ns : 0;
+}
+
+/* Waits without the lock for the next job to be done, or for something to change. */
+static int wait_unlocked(struct soft_gpu *gpu, struct epoll_event *events)
+{
+	uint64_t deadline_ns = schedule_next_ns(&gpu->schedule);
+	uint64_t spin_ns = spin_end_ns(gpu, deadline_ns);
+	bool watching = gpu->schedule.num_watched > 0;
+	int count;
+
+	gpu->awake_at_ns = deadline_ns;
+	gpu->asleep = spin_ns == 0;
+	atomic_store_explicit(&gpu->kicked, false, memory_order_relaxed);
+	pthread_mutex_unlock(&gpu->lock);
+	if (spin_ns > 0) {
+		count = spin_until(gpu, spin_ns, watching, events);
+	} else if (deadline_ns == UINT64_MAX) {
+		count = sleep_until(gpu, UINT64_MAX, events);
+	} else {
+		count = sleep_until(gpu, deadline_ns - SPIN_NS, events);
+	}
+	pthread_mutex_lock(&gpu->lock);
+	gpu->asleep = false;
+	gpu->awake_at_ns = 0;
+	return count;
+}
+
+static void wait_for_event(struct soft_gpu *gpu)
+{
+	struct epoll_event events[MAX_EVENTS];
+	uint64_t num_drops = gpu->schedule.num_drops;
+	int count = wait_unlocked(gpu, events);
+	uint64_t now = now_ns();
+
+	if (gpu->schedule.num_drops != num_drops) {
+		return; /* Some of it may be freed; what is still watched is told again. */
+	}
+	for (int i = 0; i < count; i++) {
+		if (events[i].data.ptr != NULL) {
+			schedule_wake(&gpu->schedule, events[i].data.ptr, now);
+		}
+	}
+}
+
+/* Hardware is not preempted. Whether this is allowed is for the machine to say; it works
+ * without. */
+static void take_own_cpus(struct soft_gpu *gpu)
+{
+	const struct sched_param realtime = { .sched_priority = 1 }, normal = { 0 };
+	const cpu_set_t *cpus = gpu->options.own_cpus;
+
+	if (cpus == NULL || pthread_setschedparam(pthread_self(), SCHED_FIFO, &realtime) != 0) {
+		return;
+	}
+	gpu->has_own_cpus = sched_setaffinity(0, sizeof(*cpus), cpus) == 0;
+	if (!gpu->has_own_cpus) {
+		/* Realtime on a CPU that others of the process need would be worse than neither. */
+		pthread_setschedparam(pthread_self(), SCHED_OTHER, &normal);
+	}
+}
+
+static void *run_thread(void *data)
+{
+	struct soft_gpu *gpu = data;
+
+	/* Wakes at the nanosecond asked for, not up to 50 us later. */
+	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+	pthread_mutex_lock(&gpu->lock);
+	take_own_cpus(gpu);
+	gpu->ready = true;
+	pthread_cond_broadcast(&gpu->changed);
+	while (!gpu->stop) {
+		if (!run_due(gpu)) {
+			wait_for_event(gpu);
+		}
+	}
+	pthread_mutex_unlock(&gpu->lock);
+	return NULL;
+}
+
+/* ---- Driver --------------------------------------------------------------------------------- */
+
+int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns)
+{
+	const char *at = command;
+	uint32_t pair[2];
+
+	if (size % sizeof(pair) != 0) {
+		return -EINVAL;
+	}
+	*busy_ns = 0;
+	for (const char *end = at + size; at != end; at += sizeof(pair)) {
+		memcpy(pair, at, sizeof(pair));
+		switch (le32toh(pair[0])) {
+		case SOFT_GPU_NOTHING:
+			break;
+		case SOFT_GPU_BUSY:
+			*busy_ns += le32toh(pair[1]) * NS_PER_US;
+			break;
+		default:
+			return -EINVAL;
+		}
+		if (*busy_ns > MAX_BUSY_NS) {
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+/* Makes the job's out-fence. On success *out_fence_fd is the library's end of it. */
+static int make_out_fence(struct soft_gpu *gpu, struct gpu_job *job, int *out_fence_fd)
+{
+	if (!job->fenced) {
+		*out_fence_fd = VGF_FENCE_DONE;
+		return 0;
+	}
+	*out_fence_fd = VGF_FENCE_BY_CALL;
+	if (gpu->options.fences == SOFT_GPU_FENCES_CALL) {
+		return 0;
+	}
+	job->out_fence_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (job->out_fence_fd < 0) {
+		return -errno;
+	}
+	*out_fence_fd = fcntl(job->out_fence_fd, F_DUPFD_CLOEXEC, 0);
+	return *out_fence_fd < 0 ? -errno : 0;
+}
+
+static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const struct vgf_job *from)
+{
+	struct soft_gpu *gpu = user->gpu;
+	const struct soft_gpu_observer *observer = &gpu->options.observer;
+	uint32_t num_watched;
+	uint64_t now;
+	int ret = -ENOSPC;
+
+	pthread_mutex_lock(&gpu->lock);
+	/* Under the lock: it is then not before the end of any in-fence that has signalled. */
+	now = now_ns();
+	num_watched = gpu->schedule.num_watched;
+	if (gpu->schedule.num_jobs < gpu->options.max_jobs) {
+		ret = schedule_submit(&gpu->schedule, user->context, job, from, now);
+	}
+	if (ret == 0 && observer->run != NULL) {
+		/* Before the thread can see the job, and tell of its end. */
+		observer->run(observer->data, from, now);
+	}
+	if (schedule_next_ns(&gpu->schedule) < gpu->awake_at_ns ||
+		(gpu->schedule.num_watched > num_watched && !gpu->asleep)) {
+		kick(gpu);
+	}
+	pthread_mutex_unlock(&gpu->lock);
+	return ret;
+}
+
+static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
+{
+	struct soft_gpu_user *user = data;
+	struct gpu_job *job;
+	uint64_t busy_ns;
+	int fence_fd = -1;
+	int ret = soft_gpu_busy_time(from->command, from->size, &busy_ns);
+
+	if (ret < 0) {
+		return ret;
+	}
+	job = gpu_job_create(from);
+	if (job == NULL) {
+		return -ENOMEM;
+	}
+	job->busy_ns = busy_ns;
+	ret = make_out_fence(user->gpu, job, &fence_fd);
+	if (ret == 0) {
+		ret = start_job(user, job, from);
+	}
+	if (ret < 0) {
+		if (fence_fd >= 0) {
+			close(fence_fd);
+		}
+		gpu_job_destroy(job);
+		return ret;
+	}
+	*out_fence_fd = fence_fd;
+	return 0;
+}
+
+static void drop_jobs(struct soft_gpu *gpu, const struct gpu_context *context)
+{
+	/* What the thread signals just now does not end before it has. */
+	while (gpu->signalling) {
+		pthread_cond_wait(&gpu->changed, &gpu->lock);
+	}
+	schedule_drop(&gpu->schedule, context, now_ns());
+}
+
+static void destroy_context(void *data, bool cancelled)
+{
+	struct soft_gpu_user *user = data;
+	struct soft_gpu *gpu = user->gpu;
+
+	pthread_mutex_lock(&gpu->lock);
+	if (cancelled) {
+		drop_jobs(gpu, user->context);
+	}
+	schedule_put_context(&gpu->schedule, user->context);
+	pthread_mutex_unlock(&gpu->lock);
+	free(user);
+}
+
+int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
+{
+	const struct vgf_driver driver = {
+		.wait = gpu->options.wait,
+		.independent_rings = true,
+		.submit = submit,
+		.destroy = destroy_context,
+	};
+	struct soft_gpu_user *user = calloc(1, sizeof(*user));
+	int ret;
+
+	if (user == NULL) {
+		return -ENOMEM;
+	}
+	user->gpu = gpu;
+	pthread_mutex_lock(&gpu->lock);
+	user->context = schedule_get_context(&gpu->schedule, ctx_id);
+	pthread_mutex_unlock(&gpu->lock);
+	if (user->context == NULL) {
+		free(user);
+		return -ENOMEM;
+	}
+	ret = vgf_context_create(gpu->device, ctx_id, &driver, user);
+	if (ret < 0) {
+		destroy_context(user, false);
+	}
+	return ret;
+}
+
+/* ---- The GPU -------------------------------------------------------------------------------- */
+
+static int open_fds(struct soft_gpu *gpu)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+
+	gpu->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (gpu->epoll_fd < 0) {
+		return -errno;
+	}
+	gpu->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (gpu->wake_fd < 0 || epoll_ctl(gpu->epoll_fd, EPOLL_CTL_ADD, gpu->wake_fd, &event) < 0) {
+		return -errno;
+	}
+	return 0;
+}
+
+static void close_fds(struct soft_gpu *gpu)
+{
+	if (gpu->wake_fd >= 0) {
+		close(gpu->wake_fd);
+	}
+	if (gpu->epoll_fd >= 0) {
+		close(gpu->epoll_fd);
+	}
+}
+
+/* Who holds the lock and is preempted keeps the thread waiting, but with its priority not for long. */
+static void init_lock(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+}
+
+/* Returns when the thread has found its place, so that the first job is not late. */
+static int start_thread(struct soft_gpu *gpu)
+{
+	int error = pthread_create(&gpu->thread, NULL, run_thread, gpu);
+
+	if (error != 0) {
+		return -error;
+	}
+	pthread_mutex_lock(&gpu->lock);
+	while (!gpu->ready) {
+		pthread_cond_wait(&gpu->changed, &gpu->lock);
+	}
+	pthread_mutex_unlock(&gpu->lock);
+	return 0;
+}
+
+int soft_gpu_create(
+	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu)
+{
+	struct soft_gpu *new;
+	int ret;
+
+	if (options->wait != VGF_WAIT_DRIVER && options->wait != VGF_WAIT_HOST) {
+		return -EINVAL;
+	}
+	new = calloc(1, sizeof(*new));
+	if (new == NULL) {
+		return -ENOMEM;
+	}
+	new->device = device;
+	new->options = *options;
+	if (new->options.max_jobs == 0) {
+		new->options.max_jobs = DEFAULT_MAX_JOBS;
+	}
+	new->epoll_fd = -1;
+	new->wake_fd = -1;
+	init_lock(&new->lock);
+	pthread_cond_init(&new->changed, NULL);
+	ret = open_fds(new);
+	schedule_init(&new->schedule, new->epoll_fd);
+	if (ret == 0) {
+		ret = start_thread(new);
+	}
+	if (ret < 0) {
+		close_fds(new);
+		free(new);
+		return ret;
+	}
+	*gpu = new;
+	return 0;
+}
+
+void soft_gpu_reset(struct soft_gpu *gpu)
+{
+	pthread_mutex_lock(&gpu->lock);
+	drop_jobs(gpu, NULL);
+	pthread_mutex_unlock(&gpu->lock);
+}
+
+void soft_gpu_destroy(struct soft_gpu *gpu)
+{
+	if (gpu == NULL) {
+		return;
+	}
+	pthread_mutex_lock(&gpu->lock);
+	drop_jobs(gpu, NULL);
+	gpu->stop = true;
+	kick(gpu);
+	pthread_mutex_unlock(&gpu->lock);
+	pthread_join(gpu->thread, NULL);
+	schedule_finish(&gpu->schedule);
+	pthread_cond_destroy(&gpu->changed);
+	pthread_mutex_destroy(&gpu->lock);
+	close_fds(gpu);
+	free(gpu);
+}

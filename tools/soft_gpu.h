@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef SOFT_GPU_H
+#define SOFT_GPU_H
+
+/*
+ * A GPU in software: a context driver for demonstrations, benchmarks and tests. It draws nothing.
+ * Its rings keep busy for as long as the command streams say, and signal fences when they are
+ * done.
+ *
+ * A command stream is a row of pairs of little-endian u32, operation and argument: SOFT_GPU_BUSY
+ * keeps the ring busy for that many microseconds, SOFT_GPU_NOTHING does nothing. Jobs of one
+ * context ID and ring run one after the other, rings run in parallel; the global timeline's work
+ * runs on ring 0.
+ *
+ * It is honest. A job starts when its ring is free, its in-fences have signalled and it was
+ * submitted, whichever is last, and from then on takes at least its time. Where the machine runs
+ * the GPU's thread late, the job is late too, and all that depends on it.
+ *
+ * Every function may be called from any thread, but no observer may call back. Errors are negative
+ * errno values.
+ */
+
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vgfence/fence_table.h>
+
+enum soft_gpu_operation {
+	SOFT_GPU_NOTHING = 0,
+	SOFT_GPU_BUSY = 1,
+};
+
+/* How the out-fence of a job is signalled. */
+enum soft_gpu_fences {
+	SOFT_GPU_FENCES_EVENTFD, /* a descriptor */
+	SOFT_GPU_FENCES_CALL,    /* vgf_fence_signal, from the GPU's thread */
+};
+
+/* Who is told what the GPU does. Each may be NULL. */
+struct soft_gpu_observer {
+	/* A job was taken, at t_ns. With the GPU's lock held: must not call it, nor wait. */
+	void (*run)(void *data, const struct vgf_job *job, uint64_t t_ns);
+	/* A job was done at t_ns, and its fence signals next. From the GPU's thread. */
+	void (*signal)(void *data, const struct vgf_fence_name *fence, uint64_t t_ns);
+	void *data;
+};
+
+struct soft_gpu_options {
+	enum soft_gpu_fences fences;
+	/* VGF_WAIT_DRIVER: takes in-fences as descriptors, and waits. VGF_WAIT_HOST: takes none. */
+	enum vgf_wait wait;
+	struct soft_gpu_observer observer;
+	uint32_t max_jobs; /* at once, or submit returns -ENOSPC; 0 means 65536 */
+	/*
+	 * CPUs that nothing else of this process runs on, or NULL. Where it may, the thread goes
+	 * there with realtime priority, so that nothing delays it, and stays awake a little
+	 * between jobs. It then takes as much of the CPU as there is work; with NULL it runs like
+	 * any other.
+	 */
+	const cpu_set_t *own_cpus;
+};
+
+struct soft_gpu;
+
+/* Makes a GPU, and its thread. device: whose contexts it drives; must outlive the GPU's last job.
+ * Returns 0, -EINVAL, -ENOMEM, -EMFILE, -ENFILE or -EAGAIN (no thread). */
+int soft_gpu_create(
+	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu);
+
+/*
+ * Makes a context on the device that this GPU drives: vgf_context_create. A context that is made
+ * while work of a destroyed one with its ID still runs shares its rings with that work.
+ * Returns 0, -ENOMEM, or what vgf_context_create returned.
+ */
+int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id);
+
+/*
+ * Drops all work, and signals none of it any more once this returns. To be called before the device
+ * is reset or destroyed: that cancels the contexts that are left, but work of contexts that were
+ * destroyed before may still run, and would signal fences that are no more.
+ */
+void soft_gpu_reset(struct soft_gpu *gpu);
+
+/* Stops the thread and frees everything. All contexts must be gone: vgf_device_destroy comes first,
+ * and soft_gpu_reset before that. NULL is fine. */
+void soft_gpu_destroy(struct soft_gpu *gpu);
+
+/* How long a command stream keeps its ring busy. Returns 0; -EINVAL for an unknown operation,
+ * half a pair, or more than an hour in all. */
+int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns);
+
+#endif

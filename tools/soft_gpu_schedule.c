@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "soft_gpu_schedule.h"
+
+/* ---- Running jobs: a binary heap of rings, the next to be done on top ---------------------- */
+
+static uint64_t ring_finish_ns(const struct gpu_ring *ring)
+{
+	return STAILQ_FIRST(&ring->queue)->finish_ns;
+}
+
+static void heap_sift_up(struct schedule *schedule, size_t at)
+{
+	struct gpu_ring **heap = schedule->running;
+	struct gpu_ring *ring = heap[at];
+
+	while (at > 0 && ring_finish_ns(ring) < ring_finish_ns(heap[(at - 1) / 2])) {
+		heap[at] = heap[(at - 1) / 2];
+		at = (at - 1) / 2;
+	}
+	heap[at] = ring;
+}
+
+static void heap_sift_down(struct schedule *schedule, size_t at)
+{
+	struct gpu_ring **heap = schedule->running;
+	struct gpu_ring *ring = heap[at];
+
+	for (;;) {
+		size_t child = 2 * at + 1;
+
+		if (child + 1 < schedule->num_running &&
+			ring_finish_ns(heap[child + 1]) < ring_finish_ns(heap[child])) {
+			child++;
+		}
+		if (child >= schedule->num_running ||
+			ring_finish_ns(heap[child]) >= ring_finish_ns(ring)) {
+			break;
+		}
+		heap[at] = heap[child];
+		at = child;
+	}
+	heap[at] = ring;
+}
+
+/* Each ring is in the heap at most once, so that schedule_get_ring can make room ahead. */
+static void heap_push(struct schedule *schedule, struct gpu_ring *ring)
+{
+	assert(schedule->num_running < schedule->max_running);
+	ring->running = true;
+	schedule->running[schedule->num_running++] = ring;
+	heap_sift_up(schedule, schedule->num_running - 1);
+}
+
+static struct gpu_ring *heap_pop(struct schedule *schedule)
+{
+	struct gpu_ring *top = schedule->running[0];
+
+	top->running = false;
+	schedule->running[0] = schedule->running[--schedule->num_running];
+	if (schedule->num_running > 0) {
+		heap_sift_down(schedule, 0);
+	}
+	return top;
+}
+
+/* Takes out the rings of a context, or all where that is NULL. */
+static void heap_remove(struct schedule *schedule, const struct gpu_context *context)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < schedule->num_running; i++) {
+		struct gpu_ring *ring = schedule->running[i];
+
+		if (context != NULL && ring->context != context) {
+			schedule->running[left++] = ring;
+		} else {
+			ring->running = false;
+		}
+	}
+	schedule->num_running = left;
+	for (size_t i = left / 2; i-- > 0;) {
+		heap_sift_down(schedule, i);
+	}
+}
+
+/* ---- Contexts and rings --------------------------------------------------------------------- */
+
+void schedule_init(struct schedule *schedule, int epoll_fd)
+{
+	*schedule = (struct schedule){ .epoll_fd = epoll_fd };
+}
+
+void schedule_finish(struct schedule *schedule)
+{
+	assert(schedule->num_jobs == 0);
+	assert(LIST_EMPTY(&schedule->contexts));
+	free(schedule->running);
+}
+
+struct gpu_context *schedule_get_context(struct schedule *schedule, uint32_t ctx_id)
+{
+	struct gpu_context *context;
+
+	LIST_FOREACH(context, &schedule->contexts, link) {
+		if (context->ctx_id == ctx_id) {
+			context->users++;
+			return context;
+		}
+	}
+	context = calloc(1, sizeof(*context));
+	if (context != NULL) {
+		context->ctx_id = ctx_id;
+		context->users = 1;
+		LIST_INSERT_HEAD(&schedule->contexts, context, link);
+	}
+	return context;
+}
+
+static void context_free_unused(struct schedule *schedule, struct gpu_context *context)
+{
+	if (context->users > 0 || context->num_jobs > 0) {
+		return;
+	}
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		if (context->rings[i] != NULL) {
+			free(context->rings[i]);
+			schedule->num_rings--;
+		}
+	}
+	LIST_REMOVE(context, link);
+	free(context);
+}
+
+void schedule_put_context(struct schedule *schedule, struct gpu_context *context)
+{
+	context->users--;
+	context_free_unused(schedule, context);
+}
+
+/* Makes room in the heap for one ring more, so that starting a job never fails. */
+static int reserve_running(struct schedule *schedule)
+{
+	size_t room = schedule->max_running > 0 ? 2 * schedule->max_running : 64;
+	struct gpu_ring **running;
+
+	if (schedule->num_rings < schedule->max_running) {
+		return 0;
+	}
+	running = reallocarray(schedule->running, room, sizeof(struct gpu_ring *));
+	if (running == NULL) {
+		return -ENOMEM;
+	}
+	schedule->running = running;
+	schedule->max_running = room;
+	return 0;
+}
+
+static struct gpu_ring *get_ring(
+	struct schedule *schedule, struct gpu_context *context, int32_t index)
+{
+	struct gpu_ring **ring = &context->rings[index == VGF_RING_GLOBAL ? 0 : index];
+
+	if (*ring != NULL) {
+		return *ring;
+	}
+	if (reserve_running(schedule) < 0) {
+		return NULL;
+	}
+	*ring = calloc(1, sizeof(**ring));
+	if (*ring != NULL) {
+		(*ring)->context = context;
+		STAILQ_INIT(&(*ring)->queue);
+		schedule->num_rings++;
+	}
+	return *ring;
+}
+
+/* Starts the ring's next job if the ring is free and the job waits for nothing. */
+static void ring_start(struct schedule *schedule, struct gpu_ring *ring)
+{
+	struct gpu_job *job = STAILQ_FIRST(&ring->queue);
+
+	if (ring->running || job == NULL || job->pending > 0) {
+		return;
+	}
+	job->finish_ns = (job->earliest_ns > ring->free_ns ? job->earliest_ns : ring->free_ns) +
+		job->busy_ns;
+	heap_push(schedule, ring);
+}
+
+/* ---- In-fences ------------------------------------------------------------------------------ */
+
+/* One in-fence of a job has signalled, at signal_ns. */
+static void job_in_fence_signalled(
+	struct schedule *schedule, struct gpu_job *job, uint64_t signal_ns)
+{
+	assert(job != NULL && job->pending > 0);
+	if (signal_ns > job->earliest_ns) {
+		job->earliest_ns = signal_ns;
+	}
+	job->pending--;
+	ring_start(schedule, job->ring);
+}
+
+static void unwatch(struct schedule *schedule, struct gpu_wait *wait)
+{
+	/* Closing is not enough: the file is still open elsewhere, and epoll goes by the file. */
+	epoll_ctl(schedule->epoll_fd, EPOLL_CTL_DEL, wait->fd, NULL);
+	close(wait->fd);
+	wait->fd = -1;
+	schedule->num_watched--;
+}
+
+/* Waits for a fence from elsewhere. Returns 1, 0 where it has signalled, or an error. */
+static int watch(struct schedule *schedule, struct gpu_wait *wait, int fence_fd)
+{
+	struct pollfd poll_fd = { .fd = fence_fd, .events = POLLIN };
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = wait };
+
+	if (poll(&poll_fd, 1, 0) == 1) {
+		return 0;
+	}
+	wait->fd = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+	if (wait->fd < 0) {
+		return -errno;
+	}
+	if (epoll_ctl(schedule->epoll_fd, EPOLL_CTL_ADD, wait->fd, &event) < 0) {
+		int error = -errno;
+
+		close(wait->fd);
+		wait->fd = -1;
+		return error;
+	}
+	schedule->num_watched++;
+	return 1;
+}
+
+static struct gpu_job_bucket *job_bucket(struct schedule *schedule, uint64_t fence_id)
+{
+	return &schedule->jobs_by_id[fence_id % NUM_JOB_BUCKETS];
+}
+
+/* The job here whose out-fence this is. NULL where there is none, or where the ID alone does not
+ * tell which: the descriptor will. */
+static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
+{
+	struct gpu_job *job, *found = NULL;
+
+	LIST_FOREACH(job, job_bucket(schedule, fence_id), by_id) {
+		if (job->fence.fence_id == fence_id && job->fenced) {
+			if (found != NULL) {
+				return NULL;
+			}
+			found = job;
+		}
+	}
+	return found;
+}
+
+/*
+ * A GPU's own semaphores need no detour over descriptors and threads: a job that waits for another
+ * one here starts in the moment that one is done.
+ */
+static int add_in_fence(
+	struct schedule *schedule, struct gpu_job *job, const struct vgf_in_fence *in_fence)
+{
+	struct gpu_wait *wait = &job->waits[job->num_waits];
+	struct gpu_job *producer = find_job(schedule, in_fence->fence_id);
+	int ret = 1;
+
+	wait->job = job;
+	wait->fd = -1;
+	if (producer != NULL && producer->finished) {
+		return 0;
+	}
+	if (producer != NULL) {
+		LIST_INSERT_HEAD(&producer->waiters, wait, link);
+	} else {
+		ret = watch(schedule, wait, in_fence->fd);
+	}
+	if (ret > 0) {
+		job->num_waits++;
+		job->pending++;
+	}
+	return ret;
+}
+
+/* Waits no more for those in-fences that have not signalled. */
+static void remove_in_fences(struct schedule *schedule, struct gpu_job *job)
+{
+	for (uint32_t i = 0; i < job->num_waits; i++) {
+		struct gpu_wait *wait = &job->waits[i];
+
+		if (wait->fd >= 0) {
+			unwatch(schedule, wait);
+		} else if (wait->job != NULL) {
+			LIST_REMOVE(wait, link);
+		}
+	}
+	job->num_waits = 0;
+	job->pending = 0;
+}
+
+void schedule_wake(struct schedule *schedule, struct gpu_wait *wait, uint64_t now)
+{
+	struct gpu_job *job = wait->job;
+
+	unwatch(schedule, wait);
+	wait->job = NULL;
+	job_in_fence_signalled(schedule, job, now);
+}
+
+/* The jobs that wait for this one wait no longer. */
+static void release_waiters(struct schedule *schedule, struct gpu_job *job, uint64_t now)
+{
+	struct gpu_wait *wait;
+
+	while ((wait = LIST_FIRST(&job->waiters)) != NULL) {
+		struct gpu_job *waiter = wait->job;
+
+		LIST_REMOVE(wait, link);
+		wait->job = NULL;
+		job_in_fence_signalled(schedule, waiter, now);
+	}
+}
+
+/* ---- Jobs ----------------------------------------------------------------------------------- */
+
+struct gpu_job *gpu_job_create(const struct vgf_job *from)
+{
+	struct gpu_job *job = calloc(1, sizeof(*job) + from->num_in_fences * sizeof(job->waits[0]));
+
+	if (job != NULL) {
+		job->fence = from->fence;
+		job->fenced = (from->flags & VGF_FENCED) != 0;
+		job->out_fence_fd = -1;
+	}
+	return job;
+}
+
+void gpu_job_destroy(struct gpu_job *job)
+{
+	if (job->out_fence_fd >= 0) {
+		close(job->out_fence_fd);
+	}
+	free(job);
+}
+
+int schedule_submit(struct schedule *schedule, struct gpu_context *context, struct gpu_job *job,
+	const struct vgf_job *from, uint64_t now)
+{
+	job->ring = get_ring(schedule, context, from->fence.ring);
+	if (job->ring == NULL) {
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < from->num_in_fences; i++) {
+		int ret = add_in_fence(schedule, job, &from->in_fences[i]);
+
+		if (ret < 0) {
+			remove_in_fences(schedule, job);
+			return ret;
+		}
+	}
+	job->earliest_ns = now;
+	LIST_INSERT_HEAD(job_bucket(schedule, job->fence.fence_id), job, by_id);
+	STAILQ_INSERT_TAIL(&job->ring->queue, job, link);
+	context->num_jobs++;
+	schedule->num_jobs++;
+	ring_start(schedule, job->ring);
+	return 0;
+}
+
+uint64_t schedule_next_ns(const struct schedule *schedule)
+{
+	return schedule->num_running > 0 ? ring_finish_ns(schedule->running[0]) : UINT64_MAX;
+}
+
+struct gpu_job *schedule_take_finished(struct schedule *schedule, uint64_t now)
+{
+	struct gpu_ring *ring;
+	struct gpu_job *job;
+
+	if (schedule_next_ns(schedule) > now) {
+		return NULL;
+	}
+	ring = heap_pop(schedule);
+	job = STAILQ_FIRST(&ring->queue);
+	STAILQ_REMOVE_HEAD(&ring->queue, link);
+	/* The real time, not the planned one: what a late thread lost is lost. */
+	job->finish_ns = now;
+	job->finished = true;
+	ring->free_ns = now;
+	release_waiters(schedule, job, now);
+	ring_start(schedule, ring);
+	return job;
+}
+
+void schedule_forget(struct schedule *schedule, struct gpu_job *job)
+{
+	struct gpu_context *context = job->ring->context;
+
+	LIST_REMOVE(job, by_id);
+	context->num_jobs--;
+	schedule->num_jobs--;
+	context_free_unused(schedule, context);
+	gpu_job_destroy(job);
+}
+
+/* Moves the jobs of a context's rings to `dropped`. */
+static void empty_rings(struct gpu_context *context, struct gpu_job_queue *dropped)
+{
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		if (context->rings[i] != NULL) {
+			STAILQ_CONCAT(dropped, &context->rings[i]->queue);
+		}
+	}
+}
+
+void schedule_drop(struct schedule *schedule, const struct gpu_context *only, uint64_t now)
+{
+	struct gpu_job_queue dropped = STAILQ_HEAD_INITIALIZER(dropped);
+	struct gpu_context *context;
+	struct gpu_job *job;
+
+	heap_remove(schedule, only);
+	LIST_FOREACH(context, &schedule->contexts, link) {
+		if (only == NULL || context == only) {
+			empty_rings(context, &dropped);
+		}
+	}
+	schedule->num_drops++;
+	while ((job = STAILQ_FIRST(&dropped)) != NULL) {
+		STAILQ_REMOVE_HEAD(&dropped, link);
+		remove_in_fences(schedule, job);
+		release_waiters(schedule, job, now);
+		schedule_forget(schedule, job);
+	}
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef SOFT_GPU_SCHEDULE_H
+#define SOFT_GPU_SCHEDULE_H
+
+/*
+ * What runs when on the software GPU: the rings' queues, what each job waits for, and which
+ * running job is done next. It knows no threads and reads no clock; who uses it holds the GPU's
+ * lock.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <vgfence/fence_table.h>
+
+struct gpu_job;
+struct gpu_ring;
+
+/* One in-fence that a job waits for: the out-fence of another job here, or a descriptor. */
+struct gpu_wait {
+	LIST_ENTRY(gpu_wait) link; /* among the waiters of the other job */
+	struct gpu_job *job;       /* which waits */
+	int fd;                    /* our copy, watched by the epoll set; -1 where it is a job */
+};
+
+struct gpu_job {
+	STAILQ_ENTRY(gpu_job) link; /* in its ring's queue, later among the finished */
+	LIST_ENTRY(gpu_job) by_id;  /* among the jobs of its bucket */
+	LIST_HEAD(, gpu_wait) waiters;
+	struct gpu_ring *ring;
+	struct vgf_fence_name fence;
+	bool fenced;
+	bool finished;
+	int out_fence_fd; /* our end of it, or -1 */
+	uint64_t busy_ns;
+	uint64_t earliest_ns; /* not to start before */
+	uint64_t finish_ns;   /* of a running job: planned; of a finished one: real */
+	uint32_t pending;     /* in-fences that have not signalled */
+	uint32_t num_waits;
+	struct gpu_wait waits[];
+};
+
+STAILQ_HEAD(gpu_job_queue, gpu_job);
+
+struct gpu_context {
+	LIST_ENTRY(gpu_context) link;
+	uint32_t ctx_id;
+	uint32_t users; /* contexts of the device that have this ID and are not destroyed */
+	uint32_t num_jobs;
+	struct gpu_ring *rings[VGF_MAX_RINGS];
+};
+
+struct gpu_ring {
+	struct gpu_context *context;
+	struct gpu_job_queue queue;
+	bool running;     /* the first one of the queue is; otherwise it waits */
+	uint64_t free_ns; /* when the last one was done */
+};
+
+/* A power of two; look-ups walk a bucket, so it should not be far below the jobs there are. */
+#define NUM_JOB_BUCKETS 4096
+
+struct schedule {
+	LIST_HEAD(, gpu_context) contexts;
+	LIST_HEAD(gpu_job_bucket, gpu_job) jobs_by_id[NUM_JOB_BUCKETS];
+	struct gpu_ring **running; /* a heap: the ring whose job is done first is on top */
+	size_t num_running, num_rings, max_running;
+	uint32_t num_jobs;
+	int epoll_fd;         /* borrowed; the descriptors that jobs wait for are put into it */
+	uint32_t num_watched; /* descriptors in it */
+	uint64_t num_drops; /* grows when watched ones are dropped: what epoll told is stale then */
+};
+
+void schedule_init(struct schedule *schedule, int epoll_fd);
+void schedule_finish(struct schedule *schedule);
+
+/* Finds or makes a context and adds a user to it. Returns NULL where there is no memory. */
+struct gpu_context *schedule_get_context(struct schedule *schedule, uint32_t ctx_id);
+
+/* Removes a user. The context is freed with its last user or its last job. */
+void schedule_put_context(struct schedule *schedule, struct gpu_context *context);
+
+/* Makes a job that is on no ring yet. Returns NULL where there is no memory. */
+struct gpu_job *gpu_job_create(const struct vgf_job *from);
+
+/* Frees a job that is on no ring, and closes its descriptors. */
+void gpu_job_destroy(struct gpu_job *job);
+
+/* Puts a job on its ring, to start when it can. Returns 0; -ENOMEM, or an error of the in-fences:
+ * the job is on no ring then. */
+int schedule_submit(struct schedule *schedule, struct gpu_context *context, struct gpu_job *job,
+	const struct vgf_job *from, uint64_t now);
+
+/* When the next job is planned to be done; UINT64_MAX where none runs. */
+uint64_t schedule_next_ns(const struct schedule *schedule);
+
+/* Takes a job that is done by now off its ring, and starts what waited for it. Returns it, for
+ * schedule_forget after its fence has signalled, or NULL. */
+struct gpu_job *schedule_take_finished(struct schedule *schedule, uint64_t now);
+void schedule_forget(struct schedule *schedule, struct gpu_job *job);
+
+/* A watched descriptor has signalled. */
+void schedule_wake(struct schedule *schedule, struct gpu_wait *wait, uint64_t now);
+
+/* Drops all jobs of one context only, or with NULL of all of them. Jobs of other contexts that wait
+ * for them wait no longer. */
+void schedule_drop(struct schedule *schedule, const struct gpu_context *only, uint64_t now);
+
+#endif

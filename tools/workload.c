@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_gpu.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "soft_gpu.h"
+#include "workload.h"
+
+/* ---- Fence passing: negotiated or not ------------------------------------------------------- */
+
+/* The experimental part, which the kernel's header does not have: this flag, and in the padding of
+ * struct virtio_gpu_cmd_submit the number of in-fence IDs that follow it. */
+#define FLAG_FENCE_SHAREABLE (1u << 2)
+
+/*
+ * A trace does not tell which features were negotiated, but a guest that has fence passing shows
+ * it: it marks fences as shareable, and its in-fence IDs account for the bytes between the header
+ * and a command stream of the size that it gives. Without it, what would be the number of
+ * in-fences is padding.
+ */
+static bool shows_fence_passing(const struct trace_record *record)
+{
+	struct virtio_gpu_cmd_submit submit;
+	uint64_t num_in_fences;
+
+	if (record->kind != TRACE_REQUEST || record->size < sizeof(submit)) {
+		return false;
+	}
+	memcpy(&submit, record->data, sizeof(submit));
+	if (le32toh(submit.hdr.type) != VIRTIO_GPU_CMD_SUBMIT_3D) {
+		return false;
+	}
+	if (le32toh(submit.hdr.flags) & FLAG_FENCE_SHAREABLE) {
+		return true;
+	}
+	num_in_fences = le32toh(submit.padding);
+	return num_in_fences > 0 &&
+		sizeof(submit) + 8 * num_in_fences + le32toh(submit.size) == record->size;
+}
+
+static bool has_fence_passing(const struct trace *trace)
+{
+	for (size_t i = 0; i < trace->num_records; i++) {
+		if (shows_fence_passing(&trace->records[i])) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- Requests ------------------------------------------------------------------------------- */
+
+static void read_header(struct workload_request *request)
+{
+	struct virtio_gpu_ctrl_hdr header;
+	uint32_t flags;
+
+	memcpy(&header, request->data, sizeof(header));
+	flags = le32toh(header.flags);
+	request->type = le32toh(header.type);
+	request->fence.fence_id = le64toh(header.fence_id);
+	request->fence.ctx_id = le32toh(header.ctx_id);
+	request->fence.ring = flags & VIRTIO_GPU_FLAG_INFO_RING_IDX ? header.ring_idx :
+								      VGF_RING_GLOBAL;
+	request->flags = flags & VIRTIO_GPU_FLAG_FENCE ? VGF_FENCED : 0;
+}
+
+static int read_job(struct workload *workload, struct workload_request *request)
+{
+	struct iovec iov = { .iov_base = (void *)request->data, .iov_len = request->size };
+	const struct vgf_submission *submission = &request->submit.submission;
+	int ret = vgf_submit_3d_decode(
+		&iov, 1, workload->fence_passing, NULL, &request->submit, NULL);
+
+	if (ret == -ENOMEM) {
+		return ret;
+	}
+	request->is_job = true;
+	request->malformed = ret < 0;
+	request->flags = submission->flags;
+	workload->num_jobs++;
+	workload->num_fenced_jobs += (request->flags & VGF_FENCED) != 0;
+	if (request->malformed) {
+		return 0;
+	}
+	workload->num_in_fences += submission->num_in_fences;
+	/* What the GPU does not understand it refuses, and takes no time for. */
+	if (soft_gpu_busy_time(submission->command, submission->size, &request->busy_ns) < 0) {
+		request->busy_ns = 0;
+	}
+	return 0;
+}
+
+/* From what the request's time follows at this pace. last_ns: of the last completion before it. */
+static void set_time(struct workload *workload, struct workload_request *request, uint64_t last_ns)
+{
+	const struct workload_request *first_job = NULL;
+
+	request->completions_before = workload->num_completions;
+	if (workload->pace == PACE_ASAP) {
+		request->anchor = ANCHOR_NONE;
+		return;
+	}
+	if (workload->first_job != WORKLOAD_NONE) {
+		first_job = &workload->requests[workload->first_job];
+	}
+	/* From the first job on, time counts from when that is really sent: a late start must
+	 * not make the rest look faster than it was. */
+	if (first_job != NULL &&
+		(workload->pace == PACE_RECORDED ||
+			first_job->completions_before == request->completions_before)) {
+		request->anchor = ANCHOR_FIRST_JOB;
+		request->delay_ns = request->t_ns - first_job->t_ns;
+	} else if (workload->pace == PACE_CAUSAL && request->completions_before > 0) {
+		request->anchor = ANCHOR_COMPLETION;
+		request->delay_ns = request->t_ns - last_ns;
+	} else {
+		request->anchor = ANCHOR_START;
+		request->delay_ns = request->t_ns - workload->requests[0].t_ns;
+	}
+}
+
+static int add_request(
+	struct workload *workload, const struct trace_record *record, uint64_t last_ns)
+{
+	struct workload_request *request = &workload->requests[workload->num_requests];
+	int ret = 0;
+
+	request->t_ns = record->t_ns;
+	request->data = record->data;
+	request->size = record->size;
+	read_header(request);
+	if (request->type == VIRTIO_GPU_CMD_SUBMIT_3D) {
+		ret = read_job(workload, request);
+	}
+	set_time(workload, request, last_ns);
+	if (request->is_job && workload->first_job == WORKLOAD_NONE) {
+		workload->first_job = workload->num_requests;
+	}
+	workload->num_requests++;
+	return ret;
+}
+
+/* ---- Look-up by fence ID -------------------------------------------------------------------- */
+
+static size_t hash_fence_id(const struct workload *workload, uint64_t fence_id)
+{
+	return (fence_id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & workload->fence_id_mask;
+}
+
+/* Steps through the requests whose fence has this ID: *at is where to look next. */
+static size_t next_with_id(const struct workload *workload, uint64_t fence_id, size_t *at)
+{
+	size_t index;
+
+	while ((index = workload->by_fence_id[*at]) != WORKLOAD_NONE) {
+		*at = (*at + 1) & workload->fence_id_mask;
+		if (workload->requests[index].fence.fence_id == fence_id) {
+			break;
+		}
+	}
+	return index;
+}
+
+static bool same_fence(const struct vgf_fence_name *left, const struct vgf_fence_name *right)
+{
+	return left->fence_id == right->fence_id && left->ring == right->ring &&
+		(left->ring == VGF_RING_GLOBAL || left->ctx_id == right->ctx_id);
+}
+
+size_t workload_find_fence(const struct workload *workload, const struct vgf_fence_name *fence)
+{
+	size_t at = hash_fence_id(workload, fence->fence_id);
+	size_t index;
+
+	while ((index = next_with_id(workload, fence->fence_id, &at)) != WORKLOAD_NONE) {
+		if (same_fence(&workload->requests[index].fence, fence)) {
+			break;
+		}
+	}
+	return index;
+}
+
+size_t workload_find_in_fence(const struct workload *workload, uint64_t fence_id, size_t before)
+{
+	size_t at = hash_fence_id(workload, fence_id);
+	size_t found = WORKLOAD_NONE;
+	size_t index;
+
+	while ((index = next_with_id(workload, fence_id, &at)) != WORKLOAD_NONE) {
+		if (index < before) {
+			found = index; /* They were put in in order. */
+		}
+	}
+	return found;
+}
+
+static int index_fences(struct workload *workload)
+{
+	size_t room = 16;
+
+	while (room < 2 * workload->num_requests) {
+		room *= 2;
+	}
+	workload->by_fence_id = malloc(room * sizeof(*workload->by_fence_id));
+	if (workload->by_fence_id == NULL) {
+		return -ENOMEM;
+	}
+	memset(workload->by_fence_id, 0xff, room * sizeof(*workload->by_fence_id));
+	workload->fence_id_mask = room - 1;
+	for (size_t i = 0; i < workload->num_requests; i++) {
+		const struct workload_request *request = &workload->requests[i];
+		size_t at = hash_fence_id(workload, request->fence.fence_id);
+
+		if (!(request->flags & VGF_FENCED)) {
+			continue;
+		}
+		if (workload_find_fence(workload, &request->fence) != WORKLOAD_NONE) {
+			fprintf(stderr, "vgfence: fence %" PRIu64 " is in the trace twice\n",
+				request->fence.fence_id);
+			return -EBADMSG;
+		}
+		while (workload->by_fence_id[at] != WORKLOAD_NONE) {
+			at = (at + 1) & workload->fence_id_mask;
+		}
+		workload->by_fence_id[at] = i;
+	}
+	return 0;
+}
+
+/* ---- Rings and timelines -------------------------------------------------------------------- */
+
+/* The name of a ring, or of a timeline, as one number that sorts. */
+static uint64_t ring_key(const struct vgf_fence_name *fence)
+{
+	return (uint64_t)fence->ctx_id << 32 | (uint32_t)(fence->ring + 1);
+}
+
+static uint64_t job_ring_key(const struct workload_request *request)
+{
+	struct vgf_fence_name fence = request->fence;
+
+	if (fence.ring == VGF_RING_GLOBAL) {
+		fence.ring = 0;
+	}
+	return ring_key(&fence);
+}
+
+static uint64_t timeline_key(const struct workload_request *request)
+{
+	return request->fence.ring == VGF_RING_GLOBAL ? 0 : ring_key(&request->fence);
+}
+
+static int compare_keys(const void *left, const void *right)
+{
+	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+
+	return (a > b) - (a < b);
+}
+
+static size_t sort_unique(uint64_t *keys, size_t count)
+{
+	size_t left = 0;
+
+	qsort(keys, count, sizeof(keys[0]), compare_keys);
+	for (size_t i = 0; i < count; i++) {
+		if (left == 0 || keys[left - 1] != keys[i]) {
+			keys[left++] = keys[i];
+		}
+	}
+	return left;
+}
+
+static size_t find_key(const uint64_t *keys, size_t count, uint64_t key)
+{
+	return (size_t)((const uint64_t *)bsearch(
+				&key, keys, count, sizeof(keys[0]), compare_keys) -
+		keys);
+}
+
+/* Numbers the rings, and the timelines, from 0. */
+static int number_rings(struct workload *workload)
+{
+	size_t count = workload->num_requests;
+	uint64_t *keys = calloc(2 * count + 1, sizeof(*keys));
+	uint64_t *rings = keys, *timelines = keys + count;
+
+	if (keys == NULL) {
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < count; i++) {
+		rings[i] = job_ring_key(&workload->requests[i]);
+		timelines[i] = timeline_key(&workload->requests[i]);
+	}
+	workload->num_rings = sort_unique(rings, count);
+	workload->num_timelines = sort_unique(timelines, count);
+	for (size_t i = 0; i < count; i++) {
+		struct workload_request *request = &workload->requests[i];
+
+		request->ring = find_key(rings, workload->num_rings, job_ring_key(request));
+		request->timeline = find_key(
+			timelines, workload->num_timelines, timeline_key(request));
+	}
+	free(keys);
+	return 0;
+}
+
+/* ---- Loading -------------------------------------------------------------------------------- */
+
+static int read_records(struct workload *workload)
+{
+	const struct trace *trace = &workload->trace;
+	/* Where a record's request went, to find the request of a completion. */
+	size_t *requests = calloc(trace->num_records + 1, sizeof(*requests));
+	uint64_t last_ns = 0;
+	int ret = 0;
+
+	workload->requests = calloc(trace->num_requests + 1, sizeof(*workload->requests));
+	workload->completions = calloc(trace->num_requests + 1, sizeof(*workload->completions));
+	if (requests == NULL || workload->requests == NULL || workload->completions == NULL) {
+		ret = -ENOMEM;
+	}
+	for (size_t i = 0; ret == 0 && i < trace->num_records; i++) {
+		const struct trace_record *record = &trace->records[i];
+
+		if (record->kind == TRACE_REQUEST) {
+			requests[i] = workload->num_requests;
+			ret = add_request(workload, record, last_ns);
+		} else {
+			workload->completions[workload->num_completions++] = requests[record->peer];
+			last_ns = record->t_ns;
+		}
+	}
+	free(requests);
+	return ret;
+}
+
+int workload_load(struct workload *workload, const char *path, enum pace pace)
+{
+	struct trace_error error;
+	int ret;
+
+	*workload = (struct workload){ .pace = pace, .first_job = WORKLOAD_NONE };
+	ret = trace_load(&workload->trace, path, &error);
+	if (ret < 0) {
+		fprintf(stderr, "vgfence: %s: at byte %" PRIu64 ": %s\n", path, error.offset,
+			error.message);
+		return ret;
+	}
+	workload->fence_passing = has_fence_passing(&workload->trace);
+	if (pace == PACE_DEFAULT) {
+		workload->pace = workload->fence_passing ? PACE_ASAP : PACE_CAUSAL;
+	}
+	ret = read_records(workload);
+	if (ret == 0) {
+		ret = index_fences(workload);
+	}
+	if (ret == 0) {
+		ret = number_rings(workload);
+	}
+	if (ret < 0) {
+		fprintf(stderr, "vgfence: %s: %s\n", path, strerror(-ret));
+		workload_finish(workload);
+	}
+	return ret;
+}
+
+void workload_finish(struct workload *workload)
+{
+	for (size_t i = 0; i < workload->num_requests; i++) {
+		if (workload->requests[i].is_job && !workload->requests[i].malformed) {
+			vgf_submit_3d_finish(&workload->requests[i].submit);
+		}
+	}
+	free(workload->requests);
+	free(workload->completions);
+	free(workload->by_fence_id);
+	trace_finish(&workload->trace);
+	*workload = (struct workload){ 0 };
+}
