@@ -361,7 +361,7 @@ static void stop_waiting(struct submission *submission)
 	for (uint32_t i = 0; i < submission->num_waiters; i++) {
 		struct waiter *waiter = &submission->waiters[i];
 		if (waiter->fence) {
-			LIST_REMOVE(waiter, link);
+			TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
 			end_import(submission, waiter->fence);
 			waiter->fence = NULL;
 		}
@@ -404,7 +404,7 @@ static void wait_for(struct submission *submission, struct waiter *waiter, struc
 {
 	waiter->fence = fence;
 	waiter->submission = submission;
-	LIST_INSERT_HEAD(&fence->waiters, waiter, link);
+	TAILQ_INSERT_TAIL(&fence->waiters, waiter, link);
 }
 
 /*
@@ -423,20 +423,20 @@ static void link_waiters(
 
 	for (uint32_t i = 0; i < found; i++) {
 		struct timeline *timeline;
-		struct waiter *first;
+		struct waiter *last;
 		bool met;
 
 		fence = submission->waiters[i].fence;
 		timeline = fence->timeline;
-		first = LIST_FIRST(&fence->waiters);
+		last = TAILQ_LAST(&fence->waiters, waiter_list);
 		met = timeline->resolve_serial == serial;
-		if (first && first->submission == submission) {
+		if (last && last->submission == submission) {
 			continue;
 		}
 		if (met && !takes_files) {
 			struct waiter *newest = timeline->resolve_newest;
 			if (newest->fence->id < fence->id) {
-				LIST_REMOVE(newest, link);
+				TAILQ_REMOVE(&newest->fence->waiters, newest, link);
 				wait_for(submission, newest, fence);
 			}
 			continue;
@@ -494,7 +494,7 @@ uint32_t submission_lend(struct submission *submission)
 		if (!waiter->fence) {
 			continue;
 		}
-		LIST_REMOVE(waiter, link);
+		TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
 		fence_ref(waiter->fence);
 		submission->in_fences[count++] = (struct vgf_in_fence){ waiter->fence->id,
 			waiter->fence->fd };

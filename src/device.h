@@ -98,7 +98,7 @@ void device_unlock(struct vgf_device *device);
 void dispatcher_enter(struct vgf_device *device, bool take_over);
 void dispatcher_leave(struct vgf_device *device);
 
-/* Whether another thread is in vgf_device_dispatch. */
+/* Whether another thread is in vgf_device_dispatch, or the library's own is to do that. */
 bool dispatcher_is_other(const struct vgf_device *device);
 
 /* One round: waits for at most timeout_ms, and does what there is to do. Locked before and after,

@@ -102,6 +102,7 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags)
 		.references = 1,
 		.fd = -1,
 	};
+	TAILQ_INIT(&fence->waiters);
 	return fence;
 }
 
@@ -126,6 +127,7 @@ struct fence *fence_import(uint32_t ctx_id, int fence_fd)
 		.references = 1,
 		.fd = fence_fd,
 	};
+	TAILQ_INIT(&imported->fence.waiters);
 	return &imported->fence;
 }
 
@@ -278,7 +280,7 @@ static void notify_all(struct fence_table *table, struct fence *fence, enum wait
 {
 	struct waiter *waiter;
 
-	LIST_FOREACH(waiter, &fence->waiters, link) {
+	TAILQ_FOREACH(waiter, &fence->waiters, link) {
 		table->notify(waiter, event);
 	}
 }
@@ -348,8 +350,8 @@ static void retire(struct fence_table *table, struct fence *fence)
 		table_remove(table, fence);
 	}
 	fence->flags |= FENCE_RETIRED;
-	while ((waiter = LIST_FIRST(&fence->waiters))) {
-		LIST_REMOVE(waiter, link);
+	while ((waiter = TAILQ_FIRST(&fence->waiters))) {
+		TAILQ_REMOVE(&fence->waiters, waiter, link);
 		table->notify(waiter, WAITER_RETIRED);
 		waiter->fence = NULL;
 	}

@@ -26,12 +26,12 @@ struct submission;
 /* Someone waits for a fence: one in-fence of one held submission. In the fence's list until the
  * fence retires; `fence` is NULL afterwards. */
 struct waiter {
-	LIST_ENTRY(waiter) link;
+	TAILQ_ENTRY(waiter) link;
 	struct fence *fence;
 	struct submission *submission;
 };
 
-LIST_HEAD(waiter_list, waiter);
+TAILQ_HEAD(waiter_list, waiter);
 
 enum waiter_event {
 	WAITER_FILE,    /* the fence has a descriptor now that can be waited for */

@@ -438,7 +438,7 @@ static bool is_dispatcher(const struct vgf_device *device)
 
 bool dispatcher_is_other(const struct vgf_device *device)
 {
-	return device->dispatching && !is_dispatcher(device);
+	return (device->dispatching || device->options.own_thread) && !is_dispatcher(device);
 }
 
 void dispatcher_enter(struct vgf_device *device, bool take_over)

@@ -268,6 +268,41 @@ static void dump_timeline(FILE *out, const struct timeline *timeline, uint64_t n
 	}
 }
 
+/* Fences tell of their own work; this is for work without one, and calls, that are stuck. */
+static void dump_queue(FILE *out, const struct queue *queue)
+{
+	const struct submission *oldest = STAILQ_FIRST(&queue->submissions);
+	const struct submission *submission;
+	uint32_t count = 0;
+
+	if (!oldest || oldest->fence) {
+		return;
+	}
+	STAILQ_FOREACH(submission, &queue->submissions, link) {
+		count++;
+	}
+	fprintf(out,
+		"  context %" PRIu32 ": %" PRIu32 " in a queue, the oldest without a fence%s\n",
+		queue->context->id, count, queue->running ? " is being run" : "");
+	if (!queue->running) {
+		dump_waiting(out, oldest);
+	}
+}
+
+static void dump_contexts(FILE *out, const struct vgf_device *device)
+{
+	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
+		const struct context *context;
+		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
+			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
+				if (context->rings[ring]) {
+					dump_queue(out, &context->rings[ring]->queue);
+				}
+			}
+		}
+	}
+}
+
 VGF_EXPORT int vgf_device_dump(struct vgf_device *device, char **text)
 {
 	uint64_t now_ns = clock_ns();
@@ -285,6 +320,7 @@ VGF_EXPORT int vgf_device_dump(struct vgf_device *device, char **text)
 	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
 		dump_timeline(out, timeline, now_ns);
 	}
+	dump_contexts(out, device);
 	device_unlock(device);
 	if (fclose(out) != 0) {
 		free(*text);

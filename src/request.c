@@ -357,77 +357,77 @@ static int check_pollable(struct vgf_device *device, int fence_fd)
 	return 0;
 }
 
-/* Locked. Owns fence and fence_fd. status: a negative errno value for a fence of a failed request.
- */
-static int create_fence(struct vgf_device *device, const struct vgf_fence_name *name,
-	struct fence *fence, int fence_fd, int status)
+/* For one more descriptor. */
+static bool has_room(const struct vgf_device *device)
 {
-	struct place place;
-	int ret = find_place(device, name, &place);
+	return device->fences.fds < device->options.limits.max_fds;
+}
 
+/* A descriptor that turned out not to be one is not ours to close. */
+static void close_refused(int fence_fd, int error)
+{
+	if (fence_fd >= 0 && error != -EBADF) {
+		close(fence_fd);
+	}
+}
+
+/* Owns fence_fd. status: a negative errno value for a fence of a failed request. */
+static int create_fence(struct vgf_device *device, const struct vgf_fence_name *name,
+	uint32_t flags, int fence_fd, int status)
+{
+	struct fence *fence = fence_create(name, flags | VGF_FENCED);
+	struct place place;
+	int ret;
+
+	device_lock(device);
+	ret = fence ? 0 : -ENOMEM;
+	if (ret == 0 && fence_fd >= 0) {
+		ret = check_pollable(device, fence_fd);
+	}
+	if (ret == 0) {
+		ret = find_place(device, name, &place);
+	}
 	if (ret == 0) {
 		ret = check_place(device, &place, name->fence_id);
 	}
-	if (ret == 0 && fence_fd >= 0 && device->fences.fds >= device->options.limits.max_fds) {
+	if (ret == 0 && fence_fd >= 0 && !has_room(device)) {
 		ret = -EMFILE;
 	}
-	if (ret < 0) {
-		log_refused(device, name, "cannot be placed", ret);
-		free(fence);
+	if (ret == 0) {
+		put_fence(device, &place, fence);
 		if (fence_fd >= 0) {
-			close(fence_fd);
+			fence_publish(&device->fences, fence, fence_fd);
+		} else if (fence_fd == VGF_FENCE_DONE) {
+			fence_signal(&device->fences, fence, status);
 		}
-		return ret;
+		device->stats.refused += status < 0;
+	} else {
+		log_refused(device, name, "cannot be placed", ret);
 	}
-	put_fence(device, &place, fence);
-	if (fence_fd >= 0) {
-		fence_publish(&device->fences, fence, fence_fd);
-	} else if (fence_fd == VGF_FENCE_DONE) {
-		fence_signal(&device->fences, fence, status);
+	device_unlock(device);
+	if (ret < 0) {
+		free(fence);
+		close_refused(fence_fd, ret);
 	}
-	return 0;
+	return ret;
 }
 
 VGF_EXPORT int vgf_fence_create_take(
 	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int fence_fd)
 {
-	struct fence *fence;
-	int ret = fence_fd < VGF_FENCE_DONE ? -EINVAL : 0;
-
-	if (fence_fd >= 0) {
-		ret = check_pollable(device, fence_fd);
+	if (fence_fd < VGF_FENCE_DONE) {
+		return -EINVAL;
 	}
-	fence = ret == 0 ? fence_create(name, flags | VGF_FENCED) : NULL;
-	if (!fence) {
-		if (fence_fd >= 0 && ret != -EBADF) {
-			close(fence_fd);
-		}
-		return ret < 0 ? ret : -ENOMEM;
-	}
-	device_lock(device);
-	ret = create_fence(device, name, fence, fence_fd, 0);
-	device_unlock(device);
-	return ret;
+	return create_fence(device, name, flags, fence_fd, 0);
 }
 
 VGF_EXPORT int vgf_fence_refuse(
 	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int error)
 {
-	struct fence *fence;
-	int ret;
-
 	if (error >= 0) {
 		return -EINVAL;
 	}
-	fence = fence_create(name, flags | VGF_FENCED);
-	if (!fence) {
-		return -ENOMEM;
-	}
-	device_lock(device);
-	ret = create_fence(device, name, fence, VGF_FENCE_DONE, error);
-	device->stats.refused += ret == 0;
-	device_unlock(device);
-	return ret;
+	return create_fence(device, name, flags, VGF_FENCE_DONE, error);
 }
 
 /* 0, -ENOENT, -EALREADY. */
@@ -463,28 +463,28 @@ VGF_EXPORT int vgf_fence_publish_take(
 	struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd)
 {
 	struct fence *fence;
-	int ret = check_pollable(device, fence_fd);
+	int ret;
 
-	if (ret == -EBADF) {
-		return ret;
-	}
 	device_lock(device);
+	ret = check_pollable(device, fence_fd);
 	if (ret == 0) {
 		ret = find_pending(device, name, &fence);
 	}
 	if (ret == 0 && fence->fd >= 0) {
 		ret = -EEXIST;
 	}
-	if (ret == 0 && device->fences.fds >= device->options.limits.max_fds) {
+	if (ret == 0 && !has_room(device)) {
 		ret = -EMFILE;
 	}
 	if (ret == 0) {
 		fence_publish(&device->fences, fence, fence_fd);
 		attach_all(device, fence);
+	} else {
+		log_refused(device, name, "its descriptor", ret);
 	}
 	device_unlock(device);
 	if (ret < 0) {
-		close(fence_fd);
+		close_refused(fence_fd, ret);
 	}
 	return ret;
 }

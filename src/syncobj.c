@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <xf86drm.h>
@@ -159,14 +160,28 @@ VGF_EXPORT int vgf_syncobj_export_sync_file(int drm_fd, uint32_t handle, uint64_
 	return ret;
 }
 
-/* WAIT_AVAILABLE alone should do, but some kernels refuse it for a point without a fence. */
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* WAIT_AVAILABLE alone should do, but some kernels refuse it for a point without a fence. The
+ * kernel reckons in ticks, and gives up early where these come late. */
 VGF_EXPORT int vgf_syncobj_wait_submitted(
 	int drm_fd, uint32_t handle, uint64_t point, int64_t deadline_ns)
 {
 	const unsigned int flags = DRM_SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT |
 		DRM_SYNCOBJ_WAIT_FLAGS_WAIT_AVAILABLE;
+	int ret;
 
-	return result(drmSyncobjTimelineWait(drm_fd, &handle, &point, 1, deadline_ns, flags, NULL));
+	do {
+		ret = result(drmSyncobjTimelineWait(
+			drm_fd, &handle, &point, 1, deadline_ns, flags, NULL));
+	} while (ret == -ETIME && now_ns() < deadline_ns);
+	return ret;
 }
 
 /* To calls that it does not know, DRM says -EINVAL, as it does of a descriptor that is no eventfd.
@@ -221,7 +236,7 @@ VGF_EXPORT int vgf_syncobj_import_job(
 	int merged, ret;
 
 	if (job->num_in_fences == 0) {
-		return signal_syncobj(drm_fd, handle, point);
+		return submit_error(signal_syncobj(drm_fd, handle, point));
 	}
 	merged = merge_in_fences(job);
 	if (merged < 0) {
