@@ -44,7 +44,7 @@ static const struct {
 	enum pace pace;
 } variants[NUM_VARIANTS] = {
 	[VARIANT_GUEST_WAITS] = { "guestwait", PACE_CAUSAL },
-	[VARIANT_SAME_GUEST] = { "passing", PACE_RECORDED },
+	[VARIANT_SAME_GUEST] = { "passing", PACE_CAUSAL },
 	[VARIANT_FAST_GUEST] = { "passing", PACE_ASAP },
 };
 
@@ -60,9 +60,9 @@ static const char introduction[] =
 static const char explanation[] =
 	"\n"
 	"waits         fences that jobs wait for, as the guest names them to the host\n"
-	"guest waits   without fence passing: the guest waits itself\n"
-	"with vgfence  with fence passing: the guest submits when it did when recorded\n"
-	"fast guest    the same for a guest that needs no time itself\n"
+	"guest waits   without fence passing: the guest waits for them itself\n"
+	"with vgfence  with fence passing; the guest's own pauses, as recorded, are in both\n"
+	"fast guest    the same for a guest that never pauses\n"
 	"limit         the same if nothing but the GPU's own work took time\n";
 
 static double to_ms(uint64_t ns)

@@ -189,20 +189,23 @@ static void wait_for_event(struct soft_gpu *gpu)
 	}
 }
 
-/* Hardware is not preempted. Whether this is allowed is for the machine to say; it works
- * without. */
+/*
+ * Hardware is not preempted. Where realtime priority is not allowed the thread only begins on its
+ * CPUs, and may leave them when something else turns up there.
+ */
 static void take_own_cpus(struct soft_gpu *gpu)
 {
-	const struct sched_param realtime = { .sched_priority = 1 }, normal = { 0 };
+	const struct sched_param param = { .sched_priority = 1 };
 	const cpu_set_t *cpus = gpu->options.own_cpus;
+	cpu_set_t before;
 
-	if (cpus == NULL || pthread_setschedparam(pthread_self(), SCHED_FIFO, &realtime) != 0) {
+	if (cpus == NULL || sched_getaffinity(0, sizeof(before), &before) < 0 ||
+		sched_setaffinity(0, sizeof(*cpus), cpus) < 0) {
 		return;
 	}
-	gpu->has_own_cpus = sched_setaffinity(0, sizeof(*cpus), cpus) == 0;
+	gpu->has_own_cpus = pthread_setschedparam(pthread_self(), SCHED_FIFO, &param) == 0;
 	if (!gpu->has_own_cpus) {
-		/* Realtime on a CPU that others of the process need would be worse than neither. */
-		pthread_setschedparam(pthread_self(), SCHED_OTHER, &normal);
+		sched_setaffinity(0, sizeof(before), &before);
 	}
 }
 
