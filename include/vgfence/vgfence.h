@@ -128,7 +128,9 @@ int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
  * Cancels everything, as vgf_device_reset does, and frees the device. All callbacks have come when
  * it returns; from inside a callback those of this device are the last, and the caller of dispatch
  * gets -ECANCELED. No other thread may be in a call with this device, save dispatch, which returns
- * -ECANCELED too. Not from inside a driver's submit. NULL is fine.
+ * -ECANCELED too, and a driver's, which may signal and publish until its destroy has returned. As
+ * for a reset, the renderer goes first. Not from inside a driver's submit or a deferred function.
+ * NULL is fine.
  */
 void vgf_device_destroy(struct vgf_device *device);
 
