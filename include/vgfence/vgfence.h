@@ -90,14 +90,15 @@ struct vgf_limits {
 	uint32_t max_contexts;       /* 1024 */
 	uint32_t max_fences;         /* pending, in the device: 65536 */
 	uint32_t max_context_fences; /* pending, in one context: 16384 */
-	uint32_t max_in_fences;    /* of one submission: 256; a virtqueue's default size, so as many
-				      * as can be pending on a Linux guest's control queue */
-	uint32_t max_command_size; /* bytes: 4 MiB */
-	size_t max_held_size;      /* bytes of command streams held back, in the device: 64 MiB;
-				      * one context may use a quarter */
-	uint32_t
-		max_fds; /* descriptors of fences: half of RLIMIT_NOFILE, at most max_fences. At the limit work
-				      * waits for a descriptor to be closed */
+	/* Of one submission: 256, a virtqueue's default size, so as many as can be pending on the
+	 * control queue of a Linux guest. */
+	uint32_t max_in_fences;
+	uint32_t max_command_size; /* in bytes: 4 MiB */
+	/* In bytes, of work held back in the device: 64 MiB; one context may use a quarter. */
+	size_t max_held_size;
+	/* Descriptors of fences: half of RLIMIT_NOFILE, at most max_fences. At the limit work waits
+	 * for a descriptor to be closed. */
+	uint32_t max_fds;
 };
 
 struct vgf_options {
@@ -118,8 +119,7 @@ struct vgf_options {
  * callbacks: copied. cookie: passed to each. options: NULL for all defaults. out: set to the
  * device, or NULL.
  *
- * Returns 0; -EINVAL where callbacks are missing; -ENOMEM, -EMFILE,
- * -ENFILE, -EAGAIN (no thread).
+ * Returns 0; -EINVAL where callbacks are missing; -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread).
  */
 int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct vgf_options *options, struct vgf_device **out);
@@ -295,11 +295,12 @@ struct vgf_submit_3d {
  * Decodes a SUBMIT_3D request (type 0x0207, struct virtio_gpu_cmd_submit: a header of 24 bytes,
  * le32 size, le32 num_in_fences, then num_in_fences le64 IDs, then size bytes of command stream).
  *
- * iov: the device-readable part of the descriptor chain, cut anywhere. Each byte is read once, so
- * that a guest that changes it meanwhile changes nothing that was checked. fence_passing: whether
- * the feature was negotiated. If not, num_in_fences is padding and is ignored, and so is
- * VIRTIO_GPU_FLAG_FENCE_SHAREABLE. limits: those of the device; NULL for the defaults. reason: set
- * to a static string that says what is wrong; may be NULL.
+ * - iov: the device-readable part of the descriptor chain, cut anywhere. Each byte is read once, so
+ *   that a guest that changes it meanwhile changes nothing that was checked.
+ * - fence_passing: whether the feature was negotiated. If not, num_in_fences is padding and is
+ *   ignored, and so is VIRTIO_GPU_FLAG_FENCE_SHAREABLE.
+ * - limits: those of the device; NULL for the defaults.
+ * - reason: set to a static string that says what is wrong, or to NULL; may be NULL.
  *
  * Returns 0, and the caller ends with vgf_submit_3d_finish; or, with nothing to finish:
  * - -EBADMSG: shorter than a header; in-fence IDs or command stream past the end;
