@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # check_install.sh BUILD: what others meet of the library. Its headers compile alone, in C and C++; a program
-# builds against the installed library through pkg-config and runs; it exports what src/vgfence.symbols lists.
+# builds against the installed library through pkg-config and runs; it exports what src/vgfence.symbols
+# lists, and src/syncobj.symbols where it has these.
 set -euo pipefail
 build=$1
 
@@ -28,8 +29,12 @@ check_installed() {
 }
 
 check_symbols() {
+    local lists=(src/vgfence.symbols)
+    if [ "$(pkg-config --variable=syncobj vgfence)" = true ]; then
+        lists+=(src/syncobj.symbols)
+    fi
     nm -D --defined-only "$build/src/libvgfence.so" | awk '{ print $3 }' | sort |
-        diff -u src/vgfence.symbols -
+        diff -u <(sort "${lists[@]}") -
 }
 
 check_headers

@@ -124,25 +124,56 @@ static int no_sync_file(int error)
 	}
 }
 
+/* A file with more fences than this is rare: then the kernel's word on the whole has to do. */
+#define STATUS_FENCES 4
+
+/*
+ * Sets status to 1, 0 or an error. The kernel's status of the whole file hides the error of a point
+ * of a syncobj's timeline, so the fences in it are asked; it is one call either way.
+ *
+ * Returns 0, or an error for what is no sync file.
+ */
+static int read_status(int fence_fd, int *status)
+{
+	struct sync_fence_info fences[STATUS_FENCES] = { 0 };
+	struct sync_file_info info = {
+		.num_fences = STATUS_FENCES,
+		.sync_fence_info = (uintptr_t)fences,
+	};
+	int ret = sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info);
+
+	if (ret == -EINVAL) {
+		info = (struct sync_file_info){ 0 };
+		ret = sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info);
+		*status = info.status;
+		return ret;
+	}
+	*status = 1;
+	for (uint32_t i = 0; ret == 0 && i < info.num_fences; i++) {
+		if (fences[i].status == 0) {
+			*status = 0;
+			break;
+		}
+		if (*status > 0) {
+			*status = fences[i].status;
+		}
+	}
+	return ret;
+}
+
 VGF_EXPORT int vgf_sync_file_status(int fence_fd)
 {
-	struct sync_file_info info = { 0 };
+	int status;
 
-	if (sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info) < 0) {
-		return vgf_sync_file_poll(fence_fd);
-	}
-	return info.status;
+	return read_status(fence_fd, &status) < 0 ? vgf_sync_file_poll(fence_fd) : status;
 }
 
 int sync_file_error(int fence_fd)
 {
-	struct sync_file_info info = { 0 };
+	int status;
 
 	/* What is no sync file has no error to tell. */
-	if (sync_ioctl(fence_fd, SYNC_IOC_FILE_INFO, &info) < 0 || info.status > 0) {
-		return 0;
-	}
-	return info.status;
+	return read_status(fence_fd, &status) < 0 || status > 0 ? 0 : status;
 }
 
 /* The last byte of a name stays 0, whatever the kernel says. */

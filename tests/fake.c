@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,9 @@
 #define WAIT_MS 20000
 
 /* ---- The VMM ---- */
+
+/* The only callback that comes from several threads at once. */
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void note_retire(void *cookie, const struct vgf_fence_name *name, int status)
 {
@@ -51,8 +56,10 @@ static void note_log(void *cookie, enum vgf_log_level level, const char *message
 	struct fake_vmm *vmm = cookie;
 
 	(void)level;
+	pthread_mutex_lock(&log_lock);
 	snprintf(vmm->log, sizeof(vmm->log), "%s", message);
 	vmm->num_logs++;
+	pthread_mutex_unlock(&log_lock);
 	if (vmm->on_log) {
 		vmm->on_log(vmm, message);
 	}
@@ -104,6 +111,23 @@ void vmm_wait(struct fake_vmm *vmm, unsigned int count)
 			fail_msg("%u of %u fences have retired", vmm->num_retired, count);
 		}
 	}
+}
+
+void wait_until_asleep(pid_t thread_id)
+{
+	char path[64], line[512];
+	const char *name_end = NULL;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread_id);
+	do {
+		FILE *file = fopen(path, "re");
+		assert_non_null(file);
+		assert_non_null(fgets(line, sizeof(line), file));
+		fclose(file);
+		name_end = strrchr(line, ')');
+		assert_non_null(name_end);
+		sched_yield();
+	} while (strncmp(name_end, ") S", 3) != 0);
 }
 
 void assert_retired(const struct fake_vmm *vmm, unsigned int n, uint32_t ctx_id, int32_t ring,

@@ -8,6 +8,8 @@
  * them, and wait for nothing.
  */
 
+#include <sys/types.h>
+
 #include <vgfence/vgfence.h>
 
 #include "support.h"
@@ -51,6 +53,10 @@ unsigned int vmm_dispatch(struct fake_vmm *vmm);
 
 /* Waits until `count` fences have retired in all; fails the test after some seconds. */
 void vmm_wait(struct fake_vmm *vmm, unsigned int count);
+
+/* Waits until a thread of this process sleeps: where it does nothing but dispatch, it is inside
+ * that, and not between two calls. */
+void wait_until_asleep(pid_t thread_id);
 
 /* The n-th fence that retired was this one, with this status. */
 void assert_retired(const struct fake_vmm *vmm, unsigned int n, uint32_t ctx_id, int32_t ring,

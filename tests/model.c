@@ -652,10 +652,16 @@ struct model_fence *model_import(struct model *model, int handle, bool is_pipe)
 	return fence;
 }
 
-void model_imported(struct model *model, struct model_fence *fence, struct model_item *item)
+void model_imported(struct model *model, struct model_fence *fence)
 {
-	fence->item = item;
 	append(model->imports, model->num_imports, fence);
+}
+
+void model_unimport(struct model *model, const struct model_item *item)
+{
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		model->imports[i]->retired |= model->imports[i]->item == item;
+	}
 }
 
 static void remove_fence(struct model *model, const struct model_fence *fence)

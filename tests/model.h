@@ -207,7 +207,8 @@ void model_uncreate(struct model *model, struct model_context *context);
 struct model_fence *model_put(
 	struct model *model, const struct vgf_fence_name *name, uint32_t flags);
 struct model_fence *model_import(struct model *model, int handle, bool is_pipe);
-void model_imported(struct model *model, struct model_fence *fence, struct model_item *item);
+void model_imported(struct model *model, struct model_fence *fence);
+void model_unimport(struct model *model, const struct model_item *item);
 void model_take_back(struct model *model, struct model_fence *fence);
 struct model_item *model_add(
 	struct model *model, enum model_kind kind, struct model_context *context);

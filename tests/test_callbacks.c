@@ -911,6 +911,25 @@ static void destroy_device(struct fake_vmm *vmm)
 	vgf_device_destroy(device);
 }
 
+static void destroy_in_retire(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	destroy_device(vmm);
+	assert_int_equal(vmm->num_batches, 1);
+}
+
+static void destroying_the_device_from_retire_ends_the_batch(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	vmm->on_retire = destroy_in_retire;
+	create_by_call(vmm, 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -ECANCELED);
+	assert_int_equal(vmm->num_retired, 1);
+	assert_int_equal(vmm->num_batches, 1);
+	vmm_destroy(vmm);
+}
+
 static void destroying_the_device_at_the_end_of_a_batch_ends_no_other(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -924,7 +943,7 @@ static void destroying_the_device_at_the_end_of_a_batch_ends_no_other(void **sta
 	vmm_destroy(vmm);
 }
 
-static void destroy_in_drain(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+static void destroy_in_teardown(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
 {
 	destroy_device(vmm);
 }
@@ -933,7 +952,7 @@ static void destroying_the_device_from_retire_ends_a_drain(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
-	vmm->on_retire = destroy_in_drain;
+	vmm->on_retire = destroy_in_teardown;
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	assert_int_equal(signal_global(vmm, 1), 0);
@@ -946,7 +965,7 @@ static void destroying_the_device_from_retire_ends_a_reset(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
-	vmm->on_retire = destroy_in_drain;
+	vmm->on_retire = destroy_in_teardown;
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	vgf_device_reset(vmm->device);
@@ -1123,6 +1142,70 @@ static void many_threads_submit_and_signal(void **state)
 	}
 }
 
+struct resetting_worker {
+	struct fake_vmm *vmm;
+	struct fake_driver *driver;
+	uint32_t ctx_id;
+};
+
+/* Much of this is refused: another thread resets the device all the time. */
+static void *submit_whatever_happens(void *arg)
+{
+	struct resetting_worker *worker = arg;
+	struct vgf_device *device = worker->vmm->device;
+	bool will_retire;
+
+	for (uint64_t i = 1; i <= 400; i++) {
+		uint64_t id = 3 * i * THREADS + worker->ctx_id;
+		struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, id);
+
+		if (i % 8 == 1) {
+			vgf_context_destroy(device, worker->ctx_id);
+			vgf_context_create(
+				device, worker->ctx_id, &worker->driver->driver, worker->driver);
+		}
+		vgf_fence_create_take(device, &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL);
+		submit_flags(worker->vmm, worker->ctx_id, 0, id + THREADS, VGF_FENCED, &id, 1,
+			&will_retire);
+		name = make_name(0, VGF_RING_GLOBAL, i % 4 ? id : id - 3 * THREADS);
+		vgf_fence_signal(device, &name, 0);
+	}
+	return NULL;
+}
+
+static void resets_come_while_threads_submit(void **state)
+{
+	const struct vgf_options options = { .own_thread = true };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct resetting_worker workers[THREADS];
+	pthread_t threads[THREADS];
+
+	for (uint32_t i = 0; i < THREADS; i++) {
+		workers[i] = (struct resetting_worker){
+			.vmm = vmm,
+			.driver = driver_create(VGF_WAIT_HOST, FAKE_DONE),
+			.ctx_id = i,
+		};
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, submit_whatever_happens, &workers[i]), 0);
+	}
+	for (int i = 0; i < 50; i++) {
+		assert_int_equal(vgf_device_reset(vmm->device), 0);
+		assert_int_equal(vgf_device_drain(vmm->device, 0) % ETIMEDOUT, 0);
+	}
+	for (uint32_t i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	assert_idle(vmm);
+	assert_int_equal(get_stats(vmm).contexts, 0);
+	assert_int_equal(get_stats(vmm).retired, get_stats(vmm).created);
+	vmm_destroy(vmm);
+	for (uint32_t i = 0; i < THREADS; i++) {
+		driver_destroy(workers[i].driver);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1144,6 +1227,7 @@ int main(void)
 		counted_test(a_fence_is_done_when_it_is_told),
 		counted_test(a_device_works_right_after_a_reset_from_retire),
 		counted_test(destroying_the_device_two_dispatches_deep_ends_both),
+		counted_test(destroying_the_device_from_retire_ends_the_batch),
 		counted_test(destroying_the_device_at_the_end_of_a_batch_ends_no_other),
 		counted_test(destroying_the_device_from_retire_ends_a_drain),
 		counted_test(destroying_the_device_from_retire_ends_a_reset),
@@ -1151,6 +1235,7 @@ int main(void)
 		counted_test(the_librarys_own_thread_may_destroy_the_device),
 		counted_test(the_librarys_own_thread_goes_on_after_a_reset),
 		counted_test(many_threads_submit_and_signal),
+		counted_test(resets_come_while_threads_submit),
 		counted_test(looking_from_retire),
 		counted_test(submitting_from_retire),
 		counted_test(submitting_to_the_same_ring_from_retire),

@@ -199,6 +199,15 @@ static void close_handle(struct model_fence *fence)
 	}
 }
 
+static void forget_imports(struct run *run)
+{
+	struct model_fence *fence;
+
+	while ((fence = model_take_import(&run->model))) {
+		close_handle(fence);
+	}
+}
+
 /* What waits for it finds out when the library dispatches. A pipe can end in an error. */
 static void signal_descriptor(struct run *run, struct model_fence *fence)
 {
@@ -742,10 +751,32 @@ static struct model_item *offer(struct run *run, const struct vgf_submission *he
 	return item;
 }
 
+static void offer_imports(struct run *run, struct model_item *item,
+	const struct vgf_submission *head, struct model_fence *const *imports)
+{
+	for (uint32_t i = 0; i < head->num_in_fence_fds; i++) {
+		if (item && !imports[i]->signalled) {
+			imports[i]->item = item;
+			model_imported(&run->model, imports[i]);
+		}
+	}
+}
+
+static void end_imports(struct run *run, uint32_t count, struct model_fence *const *imports)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (!imports[i]->item) {
+			close_handle(imports[i]);
+		}
+	}
+	forget_imports(run);
+}
+
 static void refused(struct run *run, struct model_item *item, struct model_fence *fence, int error)
 {
 	if (item) {
 		model_remove(&run->model, item);
+		model_unimport(&run->model, item);
 	}
 	if (fence) {
 		fence->item = NULL;
@@ -787,6 +818,7 @@ static void submit_head(
 		fence = model_put(&run->model, &head->fence, head->flags);
 	}
 	item = offer(run, head, &expected, fence);
+	offer_imports(run, item, head, imports);
 	ret = vgf_submit(run->device, head, &will_retire);
 	trace("submit %" PRIu64 ": %d, will retire: %d", run->serial, ret, will_retire);
 
@@ -803,13 +835,7 @@ static void submit_head(
 		refused(run, item, fence, ret);
 	}
 	run->model.stats.created += fence != NULL;
-	for (uint32_t i = 0; i < head->num_in_fence_fds; i++) {
-		if (item && item->attempts + (ret == 1) > 0 && !imports[i]->signalled) {
-			model_imported(&run->model, imports[i], item);
-		} else {
-			close_handle(imports[i]);
-		}
-	}
+	end_imports(run, head->num_in_fence_fds, imports);
 }
 
 static struct model_fence *make_import(struct run *run, int *fd)
@@ -1139,15 +1165,6 @@ static void dump(struct run *run)
 	free(text);
 }
 
-static void forget_imports(struct run *run)
-{
-	struct model_fence *fence;
-
-	while ((fence = model_take_import(&run->model))) {
-		close_handle(fence);
-	}
-}
-
 /* Every descriptor is the library's, as it says, or the test's. */
 static void check_no_leak(struct run *run)
 {
@@ -1263,20 +1280,20 @@ static const struct {
 	{ 300, submit },
 	{ 60, create_fence },
 	{ 15, refuse_fence },
-	{ 280, signal_one },
+	{ 450, signal_one },
 	{ 45, publish },
-	{ 25, cancel_fence },
+	{ 15, cancel_fence },
 	{ 5, ask_for_unknown_fences },
 	{ 40, export },
 	{ 70, create_context },
 	{ 12, destroy_context },
-	{ 8, cancel_context },
+	{ 4, cancel_context },
 	{ 40, defer },
 	{ 15, list },
 	{ 2, dump },
 	{ 120, dispatch },
 	{ 10, drain },
-	{ 2, reset },
+	{ 1, reset },
 };
 
 static void any_operation(struct run *run)

@@ -773,6 +773,23 @@ static void a_driver_error_retires_in_its_turn_and_dependants_run(void **state)
 	driver_destroy(driver);
 }
 
+static void a_driver_error_of_unfenced_work_is_answered_at_once(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_ERROR);
+	bool will_retire = true;
+
+	driver->error = -ENODEV;
+	driver->error_always = true;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, &will_retire), -ENODEV);
+	assert_false(will_retire);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 static void the_status_of_a_call_reaches_callback_and_statistics(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -1050,6 +1067,7 @@ int main(void)
 		counted_test(unfenced_work_waits_for_its_in_fences_and_its_turn),
 		counted_test(the_id_of_unfenced_work_is_not_taken),
 		counted_test(a_driver_error_retires_in_its_turn_and_dependants_run),
+		counted_test(a_driver_error_of_unfenced_work_is_answered_at_once),
 		counted_test(the_status_of_a_call_reaches_callback_and_statistics),
 		counted_test(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run),
 		counted_test(a_file_that_broke_early_retires_with_its_error_in_its_turn),

@@ -1287,8 +1287,9 @@ static void destroying_no_device_is_fine(void **state)
 }
 
 struct dispatching {
-	struct fake_vmm *vmm;
+	struct vgf_device *device;
 	sem_t retired;
+	pid_t thread_id;
 	int ret;
 };
 
@@ -1303,8 +1304,9 @@ static void *dispatch_until_error(void *arg)
 {
 	struct dispatching *dispatching = arg;
 
+	dispatching->thread_id = gettid();
 	do {
-		dispatching->ret = vgf_device_dispatch(dispatching->vmm->device, -1);
+		dispatching->ret = vgf_device_dispatch(dispatching->device, -1);
 	} while (dispatching->ret >= 0);
 	return NULL;
 }
@@ -1312,7 +1314,7 @@ static void *dispatch_until_error(void *arg)
 static void destroying_a_device_ends_another_threads_dispatch(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
-	struct dispatching dispatching = { .vmm = vmm };
+	struct dispatching dispatching = { .device = vmm->device };
 	struct flight flight;
 	pthread_t thread;
 
@@ -1321,13 +1323,49 @@ static void destroying_a_device_ends_another_threads_dispatch(void **state)
 	vmm->on_retire = post_retired;
 	flight_start(&flight, vmm);
 	assert_int_equal(pthread_create(&thread, NULL, dispatch_until_error, &dispatching), 0);
-	sem_wait(&dispatching.retired); /* the refused one: it dispatches */
+	sem_wait(&dispatching.retired); /* the refused one */
+	wait_until_asleep(dispatching.thread_id);
 	vgf_device_destroy(vmm->device);
 	pthread_join(thread, NULL);
 	assert_int_equal(dispatching.ret, -ECANCELED);
 	vmm->device = NULL;
 	flight_check(&flight);
 	flight_end(&flight);
+	sem_destroy(&dispatching.retired);
+	vmm_destroy(vmm);
+}
+
+static void wait_for_the_end(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct dispatching *dispatching = vmm->arg;
+
+	if (name->fence_id == 1) {
+		sem_post(&dispatching->retired);
+		while (vgf_device_dispatch(dispatching->device, 0) != -ECANCELED) {
+			sched_yield();
+		}
+	}
+}
+
+static void destroying_a_device_while_another_thread_is_in_a_callback(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct dispatching dispatching = { .device = vmm->device };
+	pthread_t thread;
+
+	sem_init(&dispatching.retired, 0, 0);
+	vmm->arg = &dispatching;
+	vmm->on_retire = wait_for_the_end;
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, dispatch_until_error, &dispatching), 0);
+	sem_wait(&dispatching.retired);
+	vgf_device_destroy(vmm->device);
+	pthread_join(thread, NULL);
+	assert_int_equal(dispatching.ret, -ECANCELED);
+	vmm->device = NULL;
+	assert_all_retired(vmm, ID(1), ID(2), ID(0));
 	sem_destroy(&dispatching.retired);
 	vmm_destroy(vmm);
 }
@@ -1410,6 +1448,7 @@ int main(void)
 		counted_test(destroying_a_device_answers_everything_in_flight),
 		counted_test(destroying_no_device_is_fine),
 		counted_test(destroying_a_device_ends_another_threads_dispatch),
+		counted_test(destroying_a_device_while_another_thread_is_in_a_callback),
 		counted_test(destroying_a_device_ends_its_own_thread),
 		counted_test(destroying_a_device_right_after_creating_it),
 	};

@@ -55,14 +55,14 @@ struct vgf_device;
 
 /*
  * Puts the fence of a guest's work on a dma-buf, by its ID alone as in-fences are named: what uses
- * the buffer on the host then waits for the guest's work, and the guest need not. Where the fence has
- * no descriptor yet (its work is held back, its driver publishes later), this is done as soon as it
- * has one. One that signals by call without ever having had one is never on the buffer.
+ * the buffer on the host then waits for the guest's work, and the guest need not. Where the fence
+ * has no descriptor yet (its work is held back, its driver publishes later), this is done as soon
+ * as it has one. One that signals by call without ever having had one is never on the buffer.
  *
  * Returns 0 where the dma-buf has the fence, 1 where that follows; -EALREADY where the fence has
- * signalled: there is nothing to wait for; -ENOENT for an ID that the device has not seen; -ENOTUNIQ
- * where fences of several timelines have it; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above; -EMFILE,
- * also at the device's max_fds.
+ * signalled: there is nothing to wait for; -ENOENT for an ID that the device has not seen;
+ * -ENOTUNIQ where fences of several timelines have it; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above;
+ * -EMFILE, also at the device's max_fds.
  */
 int vgf_fence_attach_dma_buf(
 	struct vgf_device *device, uint64_t fence_id, int dma_buf_fd, uint32_t access);

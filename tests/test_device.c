@@ -1,0 +1,1386 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The loop, and what a VMM can see from outside. */
+
+#include "fake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <vgfence/sync_file.h>
+
+/* A net for tests that have gone wrong. */
+#define WAIT_MS 20000
+
+/* Fences that the test signals by call. */
+static void create_by_call(struct fake_vmm *vmm, uint64_t fence_id)
+{
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, fence_id, VGF_FENCE_BY_CALL), 0);
+}
+
+static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
+{
+	return signal_call(vmm, 0, VGF_RING_GLOBAL, fence_id, 0);
+}
+
+static void the_version_is_that_of_the_header(void **state)
+{
+	char version[32];
+
+	snprintf(version, sizeof(version), "%d.%d.%d", VGF_VERSION_MAJOR, VGF_VERSION_MINOR,
+		VGF_VERSION_PATCH);
+	assert_string_equal(vgf_version(), version);
+}
+
+/* ---- The descriptor ----------------------------------------------------------------------- */
+
+static bool is_readable(struct fake_vmm *vmm)
+{
+	return vgf_sync_file_poll(vgf_device_get_fd(vmm->device)) == 1;
+}
+
+static void an_idle_device_is_not_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	assert_false(is_readable(vmm));
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	create_by_call(vmm, 3);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_file_makes_the_device_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	driver_signal(driver, 1);
+	assert_true(is_readable(vmm));
+	assert_true(is_readable(vmm)); /* level-triggered */
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_call_makes_the_device_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	assert_false(is_readable(vmm)); /* nothing can retire yet */
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+}
+
+static void a_fence_that_is_done_makes_the_device_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_DONE), 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+}
+
+static void a_refused_fence_makes_the_device_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
+
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(
+		submit(vmm, 7, VGF_RING_GLOBAL, 2, NO_IN_FENCES), -ENOENT); /* no such context */
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+}
+
+static void a_fence_that_is_given_up_makes_the_device_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	create_by_call(vmm, 1);
+	assert_int_equal(cancel_fence(vmm, 0, VGF_RING_GLOBAL, 1, -ECANCELED), 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+}
+
+static void cancelled_work_makes_the_device_readable(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void publishing_makes_the_device_readable_where_work_can_go_on(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(false)), 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_true(driver_has(driver, 2));
+	assert_false(is_readable(vmm));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* More than one round of epoll tells. */
+static void a_device_stays_readable_until_all_is_told(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *drivers[5];
+	uint64_t id = 0;
+
+	for (uint32_t i = 0; i < 5; i++) {
+		drivers[i] = driver_create(VGF_WAIT_HOST, FAKE_FD);
+		driver_open(drivers[i], vmm, i);
+		for (int32_t ring = 0; ring < 60; ring++) {
+			assert_int_equal(submit(vmm, i, ring, ++id, NO_IN_FENCES), 0);
+		}
+	}
+	for (uint32_t i = 0; i < 5; i++) {
+		for (unsigned int n = 0; n < 60; n++) {
+			signal_fence(drivers[i]->jobs[n].fence_fd);
+		}
+	}
+	while (is_readable(vmm)) {
+		assert_true(vgf_device_dispatch(vmm->device, 0) >= 0);
+	}
+	assert_int_equal(vmm->num_retired, 300);
+	vmm_destroy(vmm);
+	for (uint32_t i = 0; i < 5; i++) {
+		driver_destroy(drivers[i]);
+	}
+}
+
+static void a_device_with_its_own_thread_has_no_descriptor(void **state)
+{
+	const struct vgf_options options = { .own_thread = true };
+	struct fake_vmm *vmm = vmm_create(&options);
+
+	assert_int_equal(vgf_device_get_fd(vmm->device), -EBUSY);
+	vmm_destroy(vmm);
+}
+
+/* ---- Dispatching -------------------------------------------------------------------------- */
+
+static void dispatching_nothing_returns_0(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 1), 0);
+	create_by_call(vmm, 1);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 1), 0);
+	vmm_destroy(vmm);
+}
+
+struct other {
+	struct vgf_device *device;
+	sem_t started, inside, go_on;
+	pid_t thread_id;
+	int ret;
+	atomic_bool done;
+};
+
+static void other_init(struct other *other, struct fake_vmm *vmm)
+{
+	*other = (struct other){ .device = vmm->device };
+	sem_init(&other->started, 0, 0);
+	sem_init(&other->inside, 0, 0);
+	sem_init(&other->go_on, 0, 0);
+	vmm->arg = other;
+}
+
+static void other_finish(struct other *other)
+{
+	sem_destroy(&other->started);
+	sem_destroy(&other->inside);
+	sem_destroy(&other->go_on);
+}
+
+static void pause_in_retire(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct other *other = vmm->arg;
+
+	sem_post(&other->inside);
+	sem_wait(&other->go_on);
+}
+
+static void tell_of_retire(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct other *other = vmm->arg;
+
+	sem_post(&other->inside);
+}
+
+static void *dispatch_once(void *arg)
+{
+	struct other *other = arg;
+
+	other->ret = vgf_device_dispatch(other->device, -1);
+	other->done = true;
+	return NULL;
+}
+
+static void *dispatch_until_error(void *arg)
+{
+	struct other *other = arg;
+
+	other->thread_id = gettid();
+	sem_post(&other->started);
+	do {
+		other->ret = vgf_device_dispatch(other->device, -1);
+	} while (other->ret >= 0);
+	return NULL;
+}
+
+static void *drain_without_end(void *arg)
+{
+	struct other *other = arg;
+
+	other->thread_id = gettid();
+	sem_post(&other->started);
+	other->ret = vgf_device_drain(other->device, -1);
+	return NULL;
+}
+
+static void start_dispatching(struct other *other, pthread_t *thread)
+{
+	assert_int_equal(pthread_create(thread, NULL, dispatch_until_error, other), 0);
+	sem_wait(&other->started);
+}
+
+/* Destroys the device while the thread is in vgf_device_dispatch. */
+static void end_dispatching(struct other *other, struct fake_vmm *vmm, pthread_t thread)
+{
+	wait_until_asleep(other->thread_id);
+	vgf_device_destroy(vmm->device);
+	vmm->device = NULL;
+	pthread_join(thread, NULL);
+	assert_int_equal(other->ret, -ECANCELED);
+	other_finish(other);
+}
+
+/* Long enough, should the test have gone wrong. */
+static void *drain_patiently(void *arg)
+{
+	struct other *other = arg;
+
+	other->ret = vgf_device_drain(other->device, WAIT_MS);
+	return NULL;
+}
+
+static void one_thread_dispatches_at_a_time(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	vmm->on_retire = pause_in_retire;
+	create_by_call(vmm, 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, dispatch_once, &other), 0);
+	sem_wait(&other.inside);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -EBUSY);
+	assert_int_equal(vgf_device_dispatch(vmm->device, -1), -EBUSY);
+	sem_post(&other.go_on);
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, 1);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
+	other_finish(&other);
+	vmm_destroy(vmm);
+}
+
+/* Also before that thread has got to it. */
+static void nobody_else_dispatches_where_the_device_has_its_own_thread(void **state)
+{
+	const struct vgf_options options = { .own_thread = true };
+
+	for (int i = 0; i < 100; i++) {
+		struct fake_vmm *vmm = vmm_create(&options);
+
+		assert_int_equal(vgf_device_dispatch(vmm->device, 0), -EBUSY);
+		vmm_destroy(vmm);
+	}
+}
+
+static void a_signal_in_another_thread_wakes_dispatch(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct other other;
+	pthread_t thread;
+
+	driver_open(driver, vmm, 1);
+	other_init(&other, vmm);
+	vmm->on_retire = tell_of_retire;
+	start_dispatching(&other, &thread);
+	for (uint64_t id = 1; id <= 300; id += 3) {
+		int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, id);
+		create_by_call(vmm, id + 1);
+		assert_int_equal(submit(vmm, 1, 0, id + 2, id, id + 1, NO_IN_FENCES), 1);
+		signal_fence(fence_fd);
+		sem_wait(&other.inside);
+		assert_int_equal(signal_global(vmm, id + 1), 0);
+		sem_wait(&other.inside);
+		sem_wait(&other.inside);
+		close(fence_fd);
+	}
+	end_dispatching(&other, vmm, thread);
+	assert_int_equal(vmm->num_retired, 300);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void ignore_signal(int number)
+{
+}
+
+static void a_signal_handler_interrupts_dispatch(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct sigaction action = { .sa_handler = ignore_signal }, before;
+	struct other other;
+	pthread_t thread;
+
+	assert_int_equal(sigaction(SIGUSR1, &action, &before), 0);
+	other_init(&other, vmm);
+	assert_int_equal(pthread_create(&thread, NULL, dispatch_once, &other), 0);
+	while (!other.done) {
+		pthread_kill(thread, SIGUSR1);
+		sched_yield();
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, -EINTR);
+	assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
+	other_finish(&other);
+	vmm_destroy(vmm);
+}
+
+/* A probe of a descriptor that has hung up is no event. */
+static void broken_files_come_while_another_thread_dispatches(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	start_dispatching(&other, &thread);
+	for (uint64_t id = 1; id <= 1000; id++) {
+		int fds[2];
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		close(fds[1]);
+		assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, id, fds[0]), 0);
+	}
+	end_dispatching(&other, vmm, thread);
+	assert_int_equal(vmm->num_retired, 1000);
+	vmm_destroy(vmm);
+}
+
+/* ---- Draining ----------------------------------------------------------------------------- */
+
+static void an_idle_device_is_drained(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	assert_int_equal(vgf_device_drain(vmm->device, 0), 0);
+	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
+	vmm_destroy(vmm);
+}
+
+static void draining_retires_what_there_is(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vgf_device_drain(vmm->device, 0), 0);
+	assert_int_equal(vmm->num_retired, 3);
+	assert_int_equal(vmm->num_batches, 1);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void draining_has_a_deadline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	const uint64_t in_fence = 2;
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, &in_fence, 1, &will_retire), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vgf_device_drain(vmm->device, 0), -ETIMEDOUT);
+	assert_int_equal(vgf_device_drain(vmm->device, 1), -ETIMEDOUT);
+	assert_int_equal(vmm->num_retired, 1);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	assert_int_equal(vgf_device_drain(vmm->device, 0), 0);
+	assert_int_equal(driver->num_jobs, 1); /* unfenced work is something to wait for too */
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Something retires from drain, so that the test knows that it has begun; fence 2 is left. */
+static void start_drain(
+	struct fake_vmm *vmm, struct other *other, pthread_t *thread, void *(*drain)(void *arg))
+{
+	vmm->on_retire = tell_of_retire;
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(pthread_create(thread, NULL, drain, other), 0);
+	sem_wait(&other->inside);
+}
+
+static void a_signal_in_another_thread_ends_a_drain(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	start_drain(vmm, &other, &thread, drain_without_end);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, 0);
+	assert_int_equal(vmm->num_retired, 2);
+	other_finish(&other);
+	vmm_destroy(vmm);
+}
+
+static void new_work_prolongs_a_drain(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	start_drain(vmm, &other, &thread, drain_without_end);
+	create_by_call(vmm, 3);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	sem_wait(&other.inside);
+	assert_int_equal(signal_global(vmm, 3), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, 0);
+	assert_int_equal(vmm->num_retired, 3);
+	other_finish(&other);
+	vmm_destroy(vmm);
+}
+
+/* Promise 8. */
+static void a_reset_does_not_wait_for_another_threads_drain(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	start_drain(vmm, &other, &thread, drain_patiently);
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, 0);
+	assert_int_equal(vmm->num_retired, 2);
+	assert_retired(vmm, 1, 0, VGF_RING_GLOBAL, 2, -ECANCELED);
+	other_finish(&other);
+	vmm_destroy(vmm);
+}
+
+static void a_drain_behind_another_one_keeps_its_deadline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	start_drain(vmm, &other, &thread, drain_patiently);
+	assert_int_equal(vgf_device_drain(vmm->device, 1), -ETIMEDOUT);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, 0);
+	other_finish(&other);
+	vmm_destroy(vmm);
+}
+
+/* A file of somebody else's is no fence of the device, but work waits for it. */
+static void draining_waits_for_held_work_without_a_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	int fence_fd = make_fence(false);
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 0),
+		.in_fence_fds = &fence_fd,
+		.num_in_fence_fds = 1,
+	};
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	assert_int_equal(vgf_device_drain(vmm->device, 0), -ETIMEDOUT);
+	signal_fence(fence_fd);
+	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
+	assert_int_equal(driver->num_jobs, 1);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+struct drain_during_submit {
+	struct fake_vmm *vmm;
+	struct other other;
+	pthread_t thread;
+};
+
+static void start_drain_in_submit(struct fake_driver *driver, const struct vgf_job *job)
+{
+	struct drain_during_submit *test = driver->arg;
+	bool will_retire;
+
+	if (driver->num_jobs == 1) {
+		assert_int_equal(submit_flags(test->vmm, 1, 0, 0, 0, NULL, 0, &will_retire), 1);
+		assert_int_equal(
+			pthread_create(&test->thread, NULL, drain_without_end, &test->other), 0);
+		sem_wait(&test->other.started);
+		wait_until_asleep(test->other.thread_id);
+	}
+}
+
+/* Nothing retires, and no descriptor tells. */
+static void a_drain_ends_when_another_thread_runs_the_last_held_work(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct drain_during_submit test = { .vmm = vmm };
+	bool will_retire;
+
+	other_init(&test.other, vmm);
+	driver->arg = &test;
+	driver->on_submit = start_drain_in_submit;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, &will_retire), 0);
+	pthread_join(test.thread, NULL);
+	assert_int_equal(test.other.ret, 0);
+	assert_int_equal(driver->num_jobs, 2);
+	other_finish(&test.other);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_drain_takes_over_from_a_thread_that_dispatches(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	vmm->on_retire = tell_of_retire;
+	create_by_call(vmm, 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	start_dispatching(&other, &thread);
+	sem_wait(&other.inside);
+	create_by_call(vmm, 2);
+	assert_int_equal(vgf_device_drain(vmm->device, 1), -ETIMEDOUT);
+	/* And that one goes on. */
+	assert_int_equal(signal_global(vmm, 2), 0);
+	sem_wait(&other.inside);
+	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
+	end_dispatching(&other, vmm, thread);
+	vmm_destroy(vmm);
+}
+
+static void a_device_with_its_own_thread_is_drained(void **state)
+{
+	const struct vgf_options options = { .own_thread = true };
+	struct fake_vmm *vmm = vmm_create(&options);
+
+	for (uint64_t id = 1; id <= 50; id++) {
+		create_by_call(vmm, id);
+		assert_int_equal(vgf_device_drain(vmm->device, 0), -ETIMEDOUT);
+		assert_int_equal(signal_global(vmm, id), 0);
+		assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
+		assert_int_equal(get_stats(vmm).retired, id);
+	}
+	vmm_destroy(vmm);
+}
+
+/* ---- Two devices -------------------------------------------------------------------------- */
+
+static void devices_do_not_see_each_other(void **state)
+{
+	struct fake_vmm *first = vmm_create(NULL);
+	struct fake_vmm *second = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, first, 1);
+	driver_open(driver, second, 1);
+	assert_int_equal(submit(first, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(second, 1, 0, 1, ID(5), NO_IN_FENCES), -ENOENT);
+	assert_int_equal(signal_call(second, 1, 0, 5, 0), -ENOENT);
+	assert_int_equal(vgf_fence_export(second->device, 5), -ENOENT);
+	assert_int_equal(submit(second, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(second, 1, 0, 5, 0), 0);
+	assert_false(is_readable(first));
+	assert_int_equal(vmm_dispatch(first), 0);
+	assert_int_equal(vmm_dispatch(second), 2);
+	assert_int_equal(get_stats(first).pending, 1);
+	assert_int_equal(vgf_device_reset(second->device), 0);
+	assert_int_equal(first->num_retired, 0);
+	vmm_destroy(second);
+	assert_int_equal(signal_call(first, 1, 0, 5, 0), 0);
+	assert_int_equal(vmm_dispatch(first), 1);
+	vmm_destroy(first);
+	driver_destroy(driver);
+}
+
+/* The driver of one device waits for another device's fences: their callbacks and locks are
+ * apart. */
+static void submit_to_other_device(struct fake_driver *driver, const struct vgf_job *job)
+{
+	struct fake_vmm *other = driver->arg;
+
+	if (other->device && job->fence.fence_id < 10) {
+		assert_int_equal(submit(other, 1, 0, job->fence.fence_id + 10, NO_IN_FENCES), 0);
+		assert_int_equal(vgf_device_dispatch(other->device, 0), 1);
+		assert_int_equal(vgf_device_reset(other->device), 0);
+		driver_open(driver, other, 1);
+	}
+}
+
+static void a_device_may_be_used_from_inside_another(void **state)
+{
+	struct fake_vmm *first = vmm_create(NULL);
+	struct fake_vmm *second = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver->arg = second;
+	driver->on_submit = submit_to_other_device;
+	driver_open(driver, first, 1);
+	driver_open(driver, second, 1);
+	assert_int_equal(submit(first, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(first, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(first), 2);
+	assert_int_equal(second->num_retired, 2);
+	vmm_destroy(first);
+	vmm_destroy(second);
+	driver_destroy(driver);
+}
+
+/* ---- Exporting ---------------------------------------------------------------------------- */
+
+static void an_exported_descriptor_signals_with_the_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	int exported = vgf_fence_export(vmm->device, 1);
+
+	assert_true(exported >= 0);
+	assert_true(fcntl(exported, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(vgf_sync_file_poll(exported), 0);
+	signal_fence(fence_fd);
+	assert_int_equal(vgf_sync_file_poll(exported), 1);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	/* It is the caller's, also now. */
+	assert_int_equal(vgf_sync_file_poll(exported), 1);
+	close(exported);
+	close(fence_fd);
+	vmm_destroy(vmm);
+}
+
+static void a_fence_without_a_descriptor_cannot_be_exported_yet(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
+	int exported;
+
+	create_by_call(vmm, 1);
+	assert_int_equal(vgf_fence_export(vmm->device, 1), -EAGAIN);
+	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(false)), 0);
+	exported = vgf_fence_export(vmm->device, 1);
+	assert_true(exported >= 0);
+	close(exported);
+	vmm_destroy(vmm);
+}
+
+static void held_work_cannot_be_exported_before_it_runs(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	int exported;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(vgf_fence_export(vmm->device, 2), -EAGAIN);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	exported = vgf_fence_export(vmm->device, 2);
+	assert_true(exported >= 0);
+	close(exported);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_signalled_fence_is_not_exported(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	create_by_call(vmm, 5);
+	assert_int_equal(signal_global(vmm, 5), 0);
+	assert_int_equal(vgf_fence_export(vmm->device, 5), -EALREADY);
+	vmm_dispatch(vmm);
+	assert_int_equal(vgf_fence_export(vmm->device, 5), -EALREADY);
+	assert_int_equal(vgf_fence_export(vmm->device, 4), -EALREADY);
+	vmm_destroy(vmm);
+}
+
+static void an_unknown_fence_is_not_exported(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	assert_int_equal(vgf_fence_export(vmm->device, 0), -ENOENT);
+	create_by_call(vmm, 1);
+	assert_int_equal(vgf_fence_export(vmm->device, 2), -ENOENT);
+	assert_int_equal(vgf_fence_export(vmm->device, UINT64_MAX), -ENOENT);
+	vmm_destroy(vmm);
+}
+
+static void an_ambiguous_fence_is_not_exported(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_fence_export(vmm->device, 1), -ENOTUNIQ);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Stalls ------------------------------------------------------------------------------- */
+
+/* What is not done at once is stalled. */
+static const struct vgf_options impatient = { .stall_ns = 1 };
+
+static void wait_for_stalls(struct fake_vmm *vmm, unsigned int count)
+{
+	for (int i = 0; vmm->num_stalls < count && i < 1000; i++) {
+		assert_true(vgf_device_dispatch(vmm->device, WAIT_MS) >= 0);
+	}
+	assert_int_equal(vmm->num_stalls, count);
+}
+
+/* Promise 8. */
+static void a_stalled_fence_is_told_with_all_that_is_known(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 3);
+	assert_int_equal(submit(vmm, 3, 4, 5, NO_IN_FENCES), 0);
+	wait_for_stalls(vmm, 1);
+	assert_int_equal(vmm->stall.fence.ctx_id, 3);
+	assert_int_equal(vmm->stall.fence.ring, 4);
+	assert_int_equal(vmm->stall.fence.fence_id, 5);
+	assert_true(vmm->stall.age_ns >= 1);
+	assert_false(vmm->stall.held);
+	assert_true(vmm->stall.fence_fd >= 0);
+	assert_string_equal(vmm->stall.driver, ""); /* an eventfd has no names */
+	assert_string_equal(vmm->stall.timeline, "");
+	assert_non_null(strstr(vmm->log, "context 3 ring 4 fence 5"));
+	assert_non_null(strstr(vmm->log, "stalled"));
+	assert_int_equal(get_stats(vmm).stalled, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static unsigned int stalls_of[8];
+
+static void count_stall(struct fake_vmm *vmm, const struct vgf_stall *stall)
+{
+	stalls_of[stall->fence.fence_id]++;
+}
+
+static void each_stalled_fence_is_told_once(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	memset(stalls_of, 0, sizeof(stalls_of));
+	vmm->on_stall = count_stall;
+	driver_open(driver, vmm, 1);
+	for (uint64_t id = 1; id <= 5; id++) {
+		assert_int_equal(submit(vmm, 1, (int32_t)id, id, NO_IN_FENCES), 0);
+		wait_for_stalls(vmm, (unsigned int)id);
+	}
+	for (uint64_t id = 1; id <= 5; id++) {
+		assert_int_equal(stalls_of[id], 1);
+	}
+	assert_int_equal(get_stats(vmm).stalled, 5);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void many_timelines_stall_at_once(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	for (int32_t ring = 0; ring < 64; ring++) {
+		assert_int_equal(submit(vmm, 1, ring, ID(ring + 1), NO_IN_FENCES), 0);
+	}
+	wait_for_stalls(vmm, 64);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Those behind it have nothing to do with it, until it is their turn. */
+static void the_oldest_of_a_timeline_is_the_one_that_stalls(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	wait_for_stalls(vmm, 1);
+	assert_int_equal(vmm->stall.fence.fence_id, 1);
+	assert_int_equal(vmm->stall.fence_fd, -1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	wait_for_stalls(vmm, 2);
+	assert_int_equal(vmm->stall.fence.fence_id, 2);
+	assert_int_equal(vmm->num_retired, 1);
+	vmm_destroy(vmm);
+}
+
+static void held_work_that_stalls_is_told_as_held(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	wait_for_stalls(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	wait_for_stalls(vmm, 2);
+	assert_int_equal(vmm->stall.fence.fence_id, 2);
+	assert_true(vmm->stall.held);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void what_retires_is_not_told_as_stalled(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+
+	for (uint64_t id = 1; id <= 100; id++) {
+		create_by_call(vmm, id);
+		assert_int_equal(signal_global(vmm, id), 0);
+		assert_int_equal(vmm_dispatch(vmm), 1);
+	}
+	assert_int_equal(vmm->num_stalls, 0);
+	assert_int_equal(get_stats(vmm).stalled, 0);
+	vmm_destroy(vmm);
+}
+
+static void a_stall_can_be_reported_by_the_log_alone(void **state)
+{
+	struct vgf_callbacks callbacks = fake_callbacks;
+	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
+
+	callbacks.stalled = NULL;
+	assert_int_equal(vgf_device_create(&callbacks, vmm, &impatient, &vmm->device), 0);
+	create_by_call(vmm, 1);
+	while (vmm->num_logs == 0) {
+		assert_true(vgf_device_dispatch(vmm->device, WAIT_MS) >= 0);
+	}
+	assert_non_null(strstr(vmm->log, "global timeline fence 1"));
+	vmm_destroy(vmm);
+}
+
+static void nothing_stalls_where_the_vmm_wants_to_hear_of_none(void **state)
+{
+	const struct vgf_options options = { .stall_ns = UINT64_MAX };
+	struct fake_vmm *vmm = vmm_create(&options);
+
+	create_by_call(vmm, 1);
+	assert_false(is_readable(vmm));
+	assert_int_equal(vgf_device_dispatch(vmm->device, 1), 0);
+	assert_int_equal(vmm->num_stalls, 0);
+	vmm_destroy(vmm);
+}
+
+static void a_stalled_fence_can_be_retired_by_force(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(&impatient);
+	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+
+	wait_for_stalls(vmm, 1);
+	assert_int_equal(vgf_fence_cancel(vmm->device, &vmm->stall.fence, -ETIME), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 0, VGF_RING_GLOBAL, 1, -ETIME);
+	close(fence_fd);
+	vmm_destroy(vmm);
+}
+
+/* ---- Looking inside ----------------------------------------------------------------------- */
+
+static void pending_fences_are_listed_timeline_by_timeline(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct vgf_pending pending[8];
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(create_fence(vmm, 1, 0, 4, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(signal_call(vmm, 1, 0, 4, -EIO), 0);
+	assert_int_equal(vgf_device_list_pending(vmm->device, pending, 8), 4);
+
+	assert_int_equal(pending[0].fence.fence_id, 1);
+	assert_int_equal(pending[0].fence.ctx_id, 1);
+	assert_int_equal(pending[0].fence.ring, 0);
+	assert_true(pending[0].has_fd);
+	assert_false(pending[0].held);
+	assert_false(pending[0].signalled);
+	assert_int_equal(pending[0].status, 0);
+
+	assert_int_equal(pending[1].fence.fence_id, 3);
+	assert_true(pending[1].held);
+	assert_false(pending[1].has_fd);
+
+	assert_int_equal(pending[2].fence.fence_id, 4);
+	assert_true(pending[2].signalled);
+	assert_int_equal(pending[2].status, -EIO);
+	assert_false(pending[2].held);
+
+	assert_int_equal(pending[3].fence.fence_id, 2);
+	assert_int_equal(pending[3].fence.ring, VGF_RING_GLOBAL);
+	assert_false(pending[3].has_fd);
+	assert_true(pending[0].age_ns >= pending[2].age_ns);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_short_list_of_pending_fences_has_the_first(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct vgf_pending pending[4] = { 0 };
+
+	for (uint64_t id = 1; id <= 10; id++) {
+		create_by_call(vmm, id);
+	}
+	assert_int_equal(vgf_device_list_pending(vmm->device, NULL, 0), 10);
+	assert_int_equal(vgf_device_list_pending(vmm->device, pending, 3), 10);
+	for (uint64_t id = 1; id <= 3; id++) {
+		assert_int_equal(pending[id - 1].fence.fence_id, id);
+	}
+	assert_int_equal(pending[3].fence.fence_id, 0);
+	vmm_destroy(vmm);
+}
+
+static void statistics_add_up(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	struct vgf_stats stats;
+	const uint64_t in_fence = 1;
+	bool will_retire;
+	int fence_fd;
+
+	driver_open(host, vmm, 1);
+	driver_open(takes, vmm, 2);
+	driver_open(host, vmm, 3);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES);                 /* runs, its driver waits */
+	submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES);                 /* held */
+	submit(vmm, 1, 0, 4, NO_IN_FENCES);                        /* held behind it */
+	submit(vmm, 3, 0, 5, NO_IN_FENCES);                        /* runs */
+	submit(vmm, 3, 0, 6, ID(100), NO_IN_FENCES);               /* refused */
+	submit_flags(vmm, 3, 0, 0, 0, NULL, 0, &will_retire);      /* runs, without a fence */
+	submit_flags(vmm, 3, 0, 0, 0, &in_fence, 1, &will_retire); /* held, without a fence */
+	stats = get_stats(vmm);
+	assert_int_equal(stats.submitted, 6);
+	assert_int_equal(stats.refused, 1);
+	assert_int_equal(stats.run_driver, 1);
+	assert_int_equal(stats.run_ready, 2);
+	assert_int_equal(stats.held, 3);
+	assert_int_equal(stats.created, 6);
+	assert_int_equal(stats.pending, 6);
+	assert_int_equal(stats.fds, 1);
+	assert_int_equal(stats.contexts, 3);
+
+	assert_int_equal(vgf_context_cancel(vmm->device, 3), 0); /* drops one */
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	stats = get_stats(vmm);
+	assert_int_equal(stats.run_host, 1); /* the one behind it had no in-fences */
+	assert_int_equal(stats.run_ready, 3);
+	assert_int_equal(stats.submitted,
+		stats.run_ready + stats.run_driver + stats.run_gl + stats.run_host + stats.held +
+			1);
+	assert_int_equal(stats.held, 0);
+	assert_int_equal(stats.held_size, 0);
+	assert_int_equal(stats.peak_held, 3);
+	assert_int_equal(stats.peak_fds, 1);
+	assert_int_equal(stats.peak_pending, 6);
+	assert_int_equal(stats.created, stats.retired + stats.pending);
+
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	stats = get_stats(vmm);
+	assert_int_equal(stats.created, stats.retired);
+	assert_int_equal(stats.failed, 1);
+	assert_int_equal(stats.cancelled, 4);
+	assert_int_equal(stats.contexts, 0);
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(host);
+	driver_destroy(takes);
+}
+
+static char *dump(struct fake_vmm *vmm)
+{
+	char *text;
+
+	assert_int_equal(vgf_device_dump(vmm->device, &text), 0);
+	assert_non_null(text);
+	return text;
+}
+
+static void a_dump_has_every_timeline_and_what_held_work_waits_for(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	char *text;
+
+	driver_open(driver, vmm, 3);
+	driver_open(driver, vmm, 4);
+	assert_int_equal(submit(vmm, 3, 7, 11, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 4, 9, 12, ID(11), NO_IN_FENCES), 1);
+	create_by_call(vmm, 13);
+	create_by_call(vmm, 14);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 14, -EIO), 0);
+	text = dump(vmm);
+	assert_non_null(strstr(text, "context 3 ring 7"));
+	assert_non_null(strstr(text, "context 4 ring 9"));
+	assert_non_null(strstr(text, "global timeline"));
+	assert_non_null(strstr(text, "fence 11"));
+	assert_non_null(strstr(text, "fence 12"));
+	assert_non_null(strstr(text, "[context 3 ring 7 fence 11]"));
+	assert_non_null(strstr(text, "fence 13"));
+	assert_non_null(strstr(text, "fence 14"));
+	assert_non_null(strstr(text, "(-5)"));
+	free(text);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_dump_of_an_idle_device_is_short(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	char *text = dump(vmm);
+
+	assert_non_null(strstr(text, vgf_version()));
+	assert_in_range(strlen(text), 1, 1000);
+	free(text);
+	vmm_destroy(vmm);
+}
+
+static void a_dump_of_thousands_of_fences_is_bounded(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	uint64_t in_fences[256];
+	bool will_retire;
+	char *text;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	for (uint64_t id = 1; id <= 5000; id++) {
+		assert_int_equal(submit(vmm, 1, 0, id, NO_IN_FENCES), 0);
+	}
+	for (uint64_t i = 0; i < 256; i++) {
+		in_fences[i] = 5000 + i;
+		create_fence(vmm, 1, (int32_t)(i % 64), 5000 + i, VGF_FENCE_BY_CALL);
+	}
+	submit_flags(vmm, 2, 0, 9000, VGF_FENCED, in_fences, 256, &will_retire);
+	text = dump(vmm);
+	assert_in_range(strlen(text), 1000, 100000);
+	free(text);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Work without a fence is on no timeline, but a bug report is about what is stuck. */
+static void a_dump_tells_of_held_work_without_a_fence(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	const uint64_t in_fence = 1;
+	bool will_retire;
+	char *text;
+
+	driver_open(driver, vmm, 42);
+	create_by_call(vmm, 1);
+	submit_flags(vmm, 42, 6, 0, 0, &in_fence, 1, &will_retire);
+	text = dump(vmm);
+	assert_non_null(strstr(text, "context 42"));
+	free(text);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- The log ------------------------------------------------------------------------------ */
+
+/* The last message is of this fence, and there was exactly one. */
+static void assert_logged(struct fake_vmm *vmm, const char *name, const char *error)
+{
+	assert_int_equal(vmm->num_logs, 1);
+	assert_non_null(strstr(vmm->log, name));
+	assert_non_null(strstr(vmm->log, error));
+	assert_null(strchr(vmm->log, '\n'));
+	vmm->num_logs = 0;
+}
+
+static void what_is_refused_is_logged_with_its_name(void **state)
+{
+	const struct vgf_options options = {
+		.limits = { .max_in_fences = 2, .max_context_fences = 3, .max_contexts = 2 },
+	};
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	const uint64_t in_fences[] = { 1, 1, 1 };
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(vmm->num_logs, 0);
+	assert_int_equal(submit(vmm, 8, 0, 1, NO_IN_FENCES), -ENOENT);
+	assert_logged(vmm, "context 8 ring 0 fence 1", "ENOENT");
+	assert_int_equal(submit(vmm, 1, 3, 2, ID(77), NO_IN_FENCES), -ENOENT);
+	assert_logged(vmm, "context 1 ring 3 fence 2", "in-fence 77");
+	assert_int_equal(submit(vmm, 1, 3, 2, NO_IN_FENCES), -EINVAL);
+	assert_logged(vmm, "context 1 ring 3 fence 2", "EINVAL");
+	assert_int_equal(
+		submit_flags(vmm, 1, VGF_RING_GLOBAL, 3, VGF_FENCED, in_fences, 3, &will_retire),
+		-E2BIG);
+	assert_logged(vmm, "context 1 global timeline fence 3", "E2BIG");
+	driver->answer = FAKE_ERROR;
+	driver->error_always = true;
+	driver->error = -ENODEV;
+	assert_int_equal(submit(vmm, 1, 5, 4, NO_IN_FENCES), -ENODEV);
+	assert_logged(vmm, "context 1 ring 5 fence 4", "No such device");
+	assert_int_equal(submit(vmm, 1, 5, 5, NO_IN_FENCES), -ENOSPC);
+	assert_logged(vmm, "context 1 ring 5 fence 5", "ENOSPC");
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void what_fails_otherwise_is_logged_with_its_name(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_contexts = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_fence_name name = make_name(8, 1, 5);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(vgf_context_create(vmm->device, 1, &driver->driver, driver), -EEXIST);
+	assert_logged(vmm, "context 1", "EEXIST");
+	assert_int_equal(vgf_context_create(vmm->device, 2, &driver->driver, driver), -ENOSPC);
+	assert_logged(vmm, "context 2", "ENOSPC");
+	assert_int_equal(vgf_context_destroy(vmm->device, 7), -ENOENT);
+	assert_logged(vmm, "context 7", "ENOENT");
+	assert_int_equal(vgf_context_cancel(vmm->device, 7), -ENOENT);
+	assert_logged(vmm, "context 7", "ENOENT");
+	assert_int_equal(create_fence(vmm, 8, 1, 5, VGF_FENCE_DONE), -ENOENT);
+	assert_logged(vmm, "context 8 ring 1 fence 5", "ENOENT");
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -ENOENT);
+	assert_logged(vmm, "context 8 ring 1 fence 5", "ENOENT");
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_descriptor_that_cannot_be_polled_is_logged(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 5, fd), -EPERM);
+	assert_logged(vmm, "global timeline fence 5", "EPERM");
+	vmm_destroy(vmm);
+}
+
+/* A guest must not fill the host's disk. */
+static void a_flood_of_bad_submissions_is_limited_in_the_log(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct timespec before, after;
+	unsigned int seconds;
+
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	for (uint64_t id = 1; id <= 10000; id++) {
+		submit(vmm, 1, 0, id, NO_IN_FENCES);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	/* "A few a second": however long this took. */
+	seconds = (unsigned int)(after.tv_sec - before.tv_sec) + 2;
+	assert_in_range(vmm->num_logs, 1, 20 * seconds);
+	assert_int_equal(get_stats(vmm).refused, 10000);
+	vmm_destroy(vmm);
+}
+
+static void a_vmm_need_not_want_a_log(void **state)
+{
+	const struct vgf_callbacks callbacks = { .retire = fake_callbacks.retire };
+	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
+
+	assert_int_equal(vgf_device_create(&callbacks, vmm, &impatient, &vmm->device), 0);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 1, NO_IN_FENCES), -ENOENT);
+	create_by_call(vmm, 2);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	while (get_stats(vmm).stalled == 0) {
+		assert_true(vgf_device_dispatch(vmm->device, WAIT_MS) >= 0);
+	}
+	vmm_destroy(vmm);
+}
+
+static void refuse_in_log(struct fake_vmm *vmm, const char *message)
+{
+	if (vmm->num_logs < 5) {
+		submit(vmm, 9, 0, vmm->num_logs + 1, NO_IN_FENCES);
+	}
+}
+
+/* Promise 6. */
+static void a_log_callback_may_cause_messages(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	vmm->on_log = refuse_in_log;
+	assert_int_equal(submit(vmm, 9, 0, 1, NO_IN_FENCES), -ENOENT);
+	assert_int_equal(vmm->num_logs, 5);
+	vmm_destroy(vmm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(the_version_is_that_of_the_header),
+		counted_test(an_idle_device_is_not_readable),
+		counted_test(a_file_makes_the_device_readable),
+		counted_test(a_call_makes_the_device_readable),
+		counted_test(a_fence_that_is_done_makes_the_device_readable),
+		counted_test(a_refused_fence_makes_the_device_readable),
+		counted_test(a_fence_that_is_given_up_makes_the_device_readable),
+		counted_test(cancelled_work_makes_the_device_readable),
+		counted_test(publishing_makes_the_device_readable_where_work_can_go_on),
+		counted_test(a_device_stays_readable_until_all_is_told),
+		counted_test(a_device_with_its_own_thread_has_no_descriptor),
+		counted_test(dispatching_nothing_returns_0),
+		counted_test(one_thread_dispatches_at_a_time),
+		counted_test(nobody_else_dispatches_where_the_device_has_its_own_thread),
+		counted_test(a_signal_in_another_thread_wakes_dispatch),
+		counted_test(a_signal_handler_interrupts_dispatch),
+		counted_test(broken_files_come_while_another_thread_dispatches),
+		counted_test(an_idle_device_is_drained),
+		counted_test(draining_retires_what_there_is),
+		counted_test(draining_has_a_deadline),
+		counted_test(a_signal_in_another_thread_ends_a_drain),
+		counted_test(new_work_prolongs_a_drain),
+		counted_test(a_reset_does_not_wait_for_another_threads_drain),
+		counted_test(a_drain_behind_another_one_keeps_its_deadline),
+		counted_test(draining_waits_for_held_work_without_a_fence),
+		counted_test(a_drain_ends_when_another_thread_runs_the_last_held_work),
+		counted_test(a_drain_takes_over_from_a_thread_that_dispatches),
+		counted_test(a_device_with_its_own_thread_is_drained),
+		counted_test(devices_do_not_see_each_other),
+		counted_test(a_device_may_be_used_from_inside_another),
+		counted_test(an_exported_descriptor_signals_with_the_fence),
+		counted_test(a_fence_without_a_descriptor_cannot_be_exported_yet),
+		counted_test(held_work_cannot_be_exported_before_it_runs),
+		counted_test(a_signalled_fence_is_not_exported),
+		counted_test(an_unknown_fence_is_not_exported),
+		counted_test(an_ambiguous_fence_is_not_exported),
+		counted_test(a_stalled_fence_is_told_with_all_that_is_known),
+		counted_test(each_stalled_fence_is_told_once),
+		counted_test(many_timelines_stall_at_once),
+		counted_test(the_oldest_of_a_timeline_is_the_one_that_stalls),
+		counted_test(held_work_that_stalls_is_told_as_held),
+		counted_test(what_retires_is_not_told_as_stalled),
+		counted_test(a_stall_can_be_reported_by_the_log_alone),
+		counted_test(nothing_stalls_where_the_vmm_wants_to_hear_of_none),
+		counted_test(a_stalled_fence_can_be_retired_by_force),
+		counted_test(pending_fences_are_listed_timeline_by_timeline),
+		counted_test(a_short_list_of_pending_fences_has_the_first),
+		counted_test(statistics_add_up),
+		counted_test(a_dump_has_every_timeline_and_what_held_work_waits_for),
+		counted_test(a_dump_of_an_idle_device_is_short),
+		counted_test(a_dump_of_thousands_of_fences_is_bounded),
+		counted_test(a_dump_tells_of_held_work_without_a_fence),
+		counted_test(what_is_refused_is_logged_with_its_name),
+		counted_test(what_fails_otherwise_is_logged_with_its_name),
+		counted_test(a_descriptor_that_cannot_be_polled_is_logged),
+		counted_test(a_flood_of_bad_submissions_is_limited_in_the_log),
+		counted_test(a_vmm_need_not_want_a_log),
+		counted_test(a_log_callback_may_cause_messages),
+	};
+
+	return cmocka_run_group_tests_name("device", tests, NULL, NULL);
+}

@@ -1,0 +1,871 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Promise 10: a guest exhausts its limits, not the host; past a limit nothing is half done. */
+
+#include "fake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "alloc.h"
+
+/* Fences that the test signals by call. */
+static void create_by_call(struct fake_vmm *vmm, uint64_t fence_id)
+{
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, fence_id, VGF_FENCE_BY_CALL), 0);
+}
+
+static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
+{
+	return signal_call(vmm, 0, VGF_RING_GLOBAL, fence_id, 0);
+}
+
+/* All that is in use now; what was refused is counted, and nothing else. */
+static void assert_same_counts(struct fake_vmm *vmm, const struct vgf_stats *before)
+{
+	struct vgf_stats now = get_stats(vmm);
+
+	now.refused = before->refused;
+	assert_memory_equal(&now, before, sizeof(now));
+}
+
+static int try_submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id,
+	uint64_t in_fence, bool *will_retire)
+{
+	return submit_flags(
+		vmm, ctx_id, ring, fence_id, VGF_FENCED, &in_fence, in_fence != 0, will_retire);
+}
+
+/* ---- Contexts ----------------------------------------------------------------------------- */
+
+static void contexts_are_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_contexts = 3 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_stats before;
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	before = get_stats(vmm);
+	assert_int_equal(vgf_context_create(vmm->device, 4, &driver->driver, driver), -ENOSPC);
+	assert_same_counts(vmm, &before);
+	assert_int_equal(vgf_context_destroy(vmm->device, 2), 0);
+	driver_open(driver, vmm, 4);
+	vmm_destroy(vmm);
+	assert_int_equal(driver->num_destroyed, 4);
+	driver_destroy(driver);
+}
+
+/* Or a guest would have as many as it likes, each with a bit of held work. */
+static void destroyed_contexts_count_until_their_work_has_run(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_contexts = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 1);
+	assert_int_equal(vgf_context_create(vmm->device, 3, &driver->driver, driver), -ENOSPC);
+	assert_int_equal(vgf_context_create(vmm->device, 1, &driver->driver, driver), -ENOSPC);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	driver_open(driver, vmm, 3);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Fences ------------------------------------------------------------------------------- */
+
+static void pending_fences_of_a_device_are_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fences = 3 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_fence_name name = make_name(1, 0, 9);
+	struct vgf_stats before;
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 3, NO_IN_FENCES), 0);
+	before = get_stats(vmm);
+	assert_int_equal(try_submit(vmm, 1, 0, 9, 0, &will_retire), -ENOSPC);
+	assert_false(will_retire);
+	assert_int_equal(create_fence(vmm, 1, 0, 9, VGF_FENCE_DONE), -ENOSPC);
+	assert_int_equal(create_fence(vmm, 1, 0, 9, make_fence(true)), -ENOSPC);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -ENOSPC);
+	assert_same_counts(vmm, &before);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	/* Unfenced work needs no fence. */
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, &will_retire), 0);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(submit(vmm, 1, 0, 9, NO_IN_FENCES), 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void pending_fences_of_a_context_are_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_context_fences = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_stats before;
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, NO_IN_FENCES), 0);
+	before = get_stats(vmm);
+	assert_int_equal(try_submit(vmm, 1, 1, 3, 0, &will_retire), -ENOSPC);
+	assert_false(will_retire);
+	assert_int_equal(try_submit(vmm, 1, VGF_RING_GLOBAL, 3, 0, &will_retire), -ENOSPC);
+	assert_same_counts(vmm, &before);
+	/* Others are not affected. */
+	assert_int_equal(submit(vmm, 2, 0, 3, NO_IN_FENCES), 0);
+	create_by_call(vmm, 4);
+	create_by_call(vmm, 5);
+	create_by_call(vmm, 6);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void fences_of_an_earlier_context_of_that_id_count_too(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_context_fences = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(try_submit(vmm, 1, 0, 3, 0, &will_retire), -ENOSPC);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* As many as a look-up passes by. */
+static void one_id_is_pending_on_64_timelines_at_most(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct vgf_stats before;
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	for (int32_t ring = 0; ring < 64; ring++) {
+		assert_int_equal(submit(vmm, 1, ring, 5, NO_IN_FENCES), 0);
+	}
+	before = get_stats(vmm);
+	assert_int_equal(try_submit(vmm, 2, 0, 5, 0, &will_retire), -ENOSPC);
+	assert_false(will_retire);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 5, VGF_FENCE_DONE), -ENOSPC);
+	assert_same_counts(vmm, &before);
+	assert_int_equal(submit(vmm, 2, 0, 6, NO_IN_FENCES), 0);
+	assert_int_equal(signal_call(vmm, 1, 7, 5, 0), 0);
+	vmm_dispatch(vmm);
+	create_by_call(vmm, 5);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void ignore_deferred(void *arg, int status)
+{
+	unsigned int *calls = arg;
+
+	(*calls)++;
+}
+
+static void deferred_calls_are_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_context_fences = 3 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	unsigned int calls = 0;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), 1);
+	}
+	assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), -ENOSPC);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(calls, 3);
+	assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), 0);
+	vmm_destroy(vmm);
+	assert_int_equal(calls, 4);
+	driver_destroy(driver);
+}
+
+/* ---- One submission ----------------------------------------------------------------------- */
+
+static void in_fences_of_a_submission_are_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_in_fences = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	const uint64_t in_fences[] = { 1, 1, 1 };
+	bool will_retire = false;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 2, VGF_FENCED, in_fences, 2, &will_retire), 1);
+	assert_int_equal(
+		submit_flags(vmm, 1, 0, 3, VGF_FENCED, in_fences, 3, &will_retire), -E2BIG);
+	assert_true(will_retire);
+	assert_int_equal(get_stats(vmm).held, 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 3);
+	assert_retired(vmm, 2, 1, 0, 3, -E2BIG);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_submission_has_256_in_fences_at_most_unless_told_otherwise(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	uint64_t in_fences[257];
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	for (uint64_t id = 1; id <= 257; id++) {
+		create_by_call(vmm, id);
+		in_fences[id - 1] = id;
+	}
+	assert_int_equal(submit_flags(vmm, 1, 0, 300, VGF_FENCED, in_fences, 256, &will_retire), 1);
+	assert_int_equal(
+		submit_flags(vmm, 1, 0, 301, VGF_FENCED, in_fences, 257, &will_retire), -E2BIG);
+	/* Nothing is sized by a count that was not checked. */
+	assert_int_equal(
+		submit_flags(vmm, 1, 0, 302, VGF_FENCED, NULL, UINT32_MAX, &will_retire), -E2BIG);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static int submit_size(struct fake_vmm *vmm, uint64_t fence_id, uint64_t in_fence, size_t size)
+{
+	void *command = calloc(1, size + 1);
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, fence_id),
+		.flags = VGF_FENCED,
+		.in_fences = &in_fence,
+		.num_in_fences = in_fence != 0,
+		.command = command,
+		.size = size,
+	};
+	int ret = vgf_submit(vmm->device, &submission, NULL);
+
+	free(command);
+	return ret;
+}
+
+static void the_size_of_a_command_stream_is_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_command_size = 100 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_size(vmm, 1, 0, 100), 0);
+	assert_int_equal(submit_size(vmm, 2, 0, 101), -E2BIG);
+	assert_jobs(driver, ID(1), ID(0));
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 1, 1, 0, 2, -E2BIG);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_command_stream_has_4_mib_at_most_unless_told_otherwise(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_size(vmm, 1, 0, (size_t)4 << 20), 0);
+	assert_int_equal(submit_size(vmm, 2, 0, ((size_t)4 << 20) + 1), -E2BIG);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_submission_without_commands_is_fine(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit_size(vmm, 2, 1, 0), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_int_equal(driver_job(driver, 2)->size, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Held work ---------------------------------------------------------------------------- */
+
+/* What one held submission of submit() with one in-fence weighs. */
+static size_t held_weight(void)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	size_t weight;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	weight = get_stats(vmm).held_size;
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+	return weight;
+}
+
+static void a_context_holds_back_a_quarter_at_most(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_held_size = 12 * held_weight() } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct vgf_stats before;
+	const uint64_t in_fence = 1;
+	bool will_retire = true;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	create_by_call(vmm, 1);
+	for (uint64_t id = 2; id <= 4; id++) {
+		assert_int_equal(submit(vmm, 1, 0, id, ID(1), NO_IN_FENCES), 1);
+	}
+	before = get_stats(vmm);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, &in_fence, 1, &will_retire), -ENOSPC);
+	assert_same_counts(vmm, &before);
+	assert_int_equal(submit(vmm, 2, 0, 5, ID(1), NO_IN_FENCES), 1);
+	/* A refused one keeps its place. */
+	assert_int_equal(try_submit(vmm, 1, 0, 6, 1, &will_retire), -ENOSPC);
+	assert_true(will_retire);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 6);
+	assert_int_equal(driver->num_jobs, 4);
+	assert_false(driver_has(driver, 6));
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void held_work_of_a_device_is_limited(void **state)
+{
+	size_t weight = held_weight();
+	/* A quarter would be five. */
+	const struct vgf_options options = { .limits = { .max_held_size = 20 * weight } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	uint64_t id = 1;
+	bool will_retire;
+
+	create_by_call(vmm, id);
+	for (uint32_t ctx_id = 1; ctx_id <= 6; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	for (uint32_t ctx_id = 1; ctx_id <= 5; ctx_id++) {
+		for (int i = 0; i < 4; i++) {
+			assert_int_equal(submit(vmm, ctx_id, 0, ++id, ID(1), NO_IN_FENCES), 1);
+		}
+	}
+	assert_int_equal(get_stats(vmm).held_size, 20 * weight);
+	assert_int_equal(try_submit(vmm, 6, 0, ++id, 1, &will_retire), -ENOSPC);
+	assert_int_equal(get_stats(vmm).held_size, 20 * weight);
+	assert_int_equal(get_stats(vmm).held, 20);
+	/* What can run at once need not be held back. */
+	assert_int_equal(submit(vmm, 6, 0, ++id, NO_IN_FENCES), 0);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_idle(vmm);
+	assert_int_equal(get_stats(vmm).peak_held, 20);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Neither fences nor commands: only the bookkeeping is left to limit. */
+static void empty_held_work_without_fences_is_limited(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_held_size = 1 << 20 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	const uint64_t in_fence = 1;
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 0),
+		.num_in_fences = 1,
+		.in_fences = &in_fence,
+	};
+	unsigned int count = 0;
+	int ret;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	while ((ret = vgf_submit(vmm->device, &submission, NULL)) == 1) {
+		assert_in_range(++count, 1, (1 << 20) / 4 / 64);
+	}
+	assert_int_equal(ret, -ENOSPC);
+	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(get_stats(vmm).held_size, 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Repeated or retired ones are nothing to wait for, but they took memory. */
+static void held_work_weighs_no_less_than_its_memory(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	uint64_t in_fences[256];
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 300);
+	for (uint64_t i = 0; i < 256; i++) {
+		in_fences[i] = i % 2 ? 300 : i;
+	}
+	alloc_reset();
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, in_fences, 256, &will_retire), 1);
+	assert_true(get_stats(vmm).held_size >= alloc_largest());
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* ---- Descriptors -------------------------------------------------------------------------- */
+
+static void work_waits_for_a_descriptor_to_be_closed(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 1, 0, 4, NO_IN_FENCES), 1);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_jobs(driver, ID(1), ID(2), ID(0));
+	driver_signal(driver, 2); /* not its turn: it stays open */
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(driver->num_jobs, 2);
+	driver_signal(driver, 1);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_jobs(driver, ID(1), ID(2), ID(3), ID(4), ID(0));
+	assert_int_equal(get_stats(vmm).peak_fds, 2);
+	driver_signal(driver, 3);
+	driver_signal(driver, 4);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void one_descriptor_is_enough_to_go_on(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	for (uint64_t id = 1; id <= 40; id++) {
+		submit(vmm, (uint32_t)(id % 2) + 1, 0, id, id - 1, NO_IN_FENCES);
+	}
+	for (unsigned int n = 0; n < 40; n++) {
+		vmm_dispatch(vmm);
+		assert_int_equal(driver->num_jobs, n + 1);
+		signal_fence(driver->jobs[n].fence_fd);
+	}
+	vmm_dispatch(vmm);
+	assert_int_equal(vmm->num_retired, 40);
+	assert_int_equal(get_stats(vmm).peak_fds, 1);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void submit_elsewhere(struct fake_driver *driver, const struct vgf_job *job)
+{
+	struct fake_vmm *vmm = driver->arg;
+
+	if (job->fence.fence_id == 1) {
+		assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
+	}
+}
+
+static void a_driver_that_is_in_submit_is_good_for_a_descriptor(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver->arg = vmm;
+	driver->on_submit = submit_elsewhere;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(0));
+	driver_signal(driver, 1);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(2), ID(0));
+	assert_int_equal(get_stats(vmm).peak_fds, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Signals what runs, one at a time, until all of `count` jobs have come. */
+static void run_one_by_one(struct fake_vmm *vmm, struct fake_driver *driver, unsigned int count)
+{
+	for (unsigned int n = 0; n < count; n++) {
+		vmm_dispatch(vmm);
+		assert_int_equal(driver->num_jobs, n + 1);
+		signal_fence(driver->jobs[n].fence_fd);
+	}
+	vmm_dispatch(vmm);
+}
+
+static void contexts_that_wait_for_a_descriptor_take_turns(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	unsigned int jobs[4] = { 0 };
+	uint64_t id = 0;
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+		for (int i = 0; i < 4; i++) {
+			submit(vmm, ctx_id, 0, ++id, NO_IN_FENCES);
+		}
+	}
+	run_one_by_one(vmm, driver, 12);
+	for (unsigned int n = 0; n < 12; n++) {
+		unsigned int ctx_id = driver->jobs[n].fence.ctx_id;
+		jobs[ctx_id]++;
+		/* Nobody is two ahead of anybody, save the one that ran when it was alone. */
+		assert_in_range(jobs[1], jobs[2], jobs[3] + 2);
+		assert_in_range(jobs[2], jobs[3], jobs[3] + 1);
+	}
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
+	for (uint64_t id = 3; id <= 6; id++) {
+		assert_int_equal(submit(vmm, 1, 0, id, id == 3 ? ID(1) : id - 1, NO_IN_FENCES), 1);
+	}
+	run_one_by_one(vmm, driver, 6);
+	assert_jobs(driver, ID(1), ID(2), ID(3), ID(4), ID(5), ID(6), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void signal_for_held_work(
+	struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	if (name->fence_id == 2) {
+		assert_int_equal(signal_global(vmm, 1), 0);
+	}
+}
+
+/* The descriptor is free by the time it wakes up. */
+static void work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	vmm->on_retire = signal_for_held_work;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 0, 4, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	run_one_by_one(vmm, driver, 3);
+	assert_jobs(driver, ID(2), ID(4), ID(3), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void new_work_does_not_overtake_what_waits_for_a_descriptor(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	driver_open(driver, vmm, 3);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 3, 0, 3, NO_IN_FENCES), 1);
+	run_one_by_one(vmm, driver, 3);
+	assert_jobs(driver, ID(1), ID(2), ID(3), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void work_that_waits_for_a_descriptor_can_be_cancelled(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 0, 3, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_int_equal(vgf_context_cancel(vmm->device, 2), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_retired(vmm, 0, 2, 0, 2, -ECANCELED);
+	assert_retired(vmm, 1, 2, 0, 3, -ECANCELED);
+	driver_signal(driver, 1);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_context_that_waits_for_a_descriptor_can_be_destroyed(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *other = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(other, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_int_equal(vgf_context_destroy(vmm->device, 2), 1);
+	driver_signal(driver, 1);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_jobs(other, ID(2), ID(0));
+	assert_int_equal(other->num_destroyed, 1);
+	driver_signal(other, 2);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+	driver_destroy(other);
+}
+
+static void a_device_with_work_that_waits_for_descriptors_can_be_reset(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+		submit(vmm, ctx_id, 0, ctx_id, NO_IN_FENCES);
+		submit(vmm, ctx_id, 0, ctx_id + 3, NO_IN_FENCES);
+	}
+	vmm_dispatch(vmm);
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	assert_int_equal(vmm->num_retired, 6);
+	assert_int_equal(driver->num_jobs, 1);
+	assert_idle(vmm);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* They are closed when they retire, and that is after it. */
+static void descriptors_behind_held_work_do_not_keep_it_from_running(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	fence_fd = create_fence_fd(vmm, 1, 0, 3);
+	signal_fence(fence_fd);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(2), ID(0));
+	driver_signal(driver, 2);
+	vmm_dispatch(vmm);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(0));
+	close(fence_fd);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void descriptors_behind_work_of_another_context_do_not_keep_it_from_running(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(create_fence(vmm, 1, 0, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 4, NO_IN_FENCES), 0);
+	driver_signal(driver, 3);
+	driver_signal(driver, 4);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	driver_signal(driver, 2);
+	vmm_dispatch(vmm);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* It keeps no descriptor itself, and the work that the others are behind is behind it. */
+static void descriptors_behind_unfenced_work_do_not_keep_it_from_running(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	const uint64_t in_fence = 1;
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(create_fence(vmm, 1, 0, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit_flags(vmm, 1, 0, 90, 0, &in_fence, 1, &will_retire), 1);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 3, NO_IN_FENCES), 0);
+	driver_signal(driver, 3);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(3), ID(90), ID(2), ID(0));
+	driver_signal(driver, 2);
+	vmm_dispatch(vmm);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+static void a_vmm_is_told_when_its_fence_finds_no_descriptor(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 2);
+	struct vgf_stats before;
+
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(true)), 0);
+	create_by_call(vmm, 2);
+	before = get_stats(vmm);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 3, make_fence(true)), -EMFILE);
+	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(true)), -EMFILE);
+	assert_same_counts(vmm, &before);
+	/* By call it works, and once the other one is closed. */
+	create_by_call(vmm, 3);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(true)), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	vmm_destroy(vmm);
+}
+
+static void a_device_that_gets_no_descriptors_leaves_none(void **state)
+{
+	for (unsigned int count = 0; count < 3; count++) {
+		struct vgf_device *device = NULL;
+
+		limit_fds(count);
+		assert_int_equal(vgf_device_create(&fake_callbacks, NULL, NULL, &device), -EMFILE);
+		assert_null(device);
+		unlimit_fds();
+	}
+}
+
+static void an_export_without_a_descriptor_fails(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
+	limit_fds(0);
+	assert_int_equal(vgf_fence_export(vmm->device, 1), -EMFILE);
+	unlimit_fds();
+	vmm_destroy(vmm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(contexts_are_limited),
+		counted_test(destroyed_contexts_count_until_their_work_has_run),
+		counted_test(pending_fences_of_a_device_are_limited),
+		counted_test(pending_fences_of_a_context_are_limited),
+		counted_test(fences_of_an_earlier_context_of_that_id_count_too),
+		counted_test(one_id_is_pending_on_64_timelines_at_most),
+		counted_test(deferred_calls_are_limited),
+		counted_test(in_fences_of_a_submission_are_limited),
+		counted_test(a_submission_has_256_in_fences_at_most_unless_told_otherwise),
+		counted_test(the_size_of_a_command_stream_is_limited),
+		counted_test(a_command_stream_has_4_mib_at_most_unless_told_otherwise),
+		counted_test(a_submission_without_commands_is_fine),
+		counted_test(a_context_holds_back_a_quarter_at_most),
+		counted_test(held_work_of_a_device_is_limited),
+		counted_test(empty_held_work_without_fences_is_limited),
+		counted_test(held_work_weighs_no_less_than_its_memory),
+		counted_test(work_waits_for_a_descriptor_to_be_closed),
+		counted_test(one_descriptor_is_enough_to_go_on),
+		counted_test(a_driver_that_is_in_submit_is_good_for_a_descriptor),
+		counted_test(contexts_that_wait_for_a_descriptor_take_turns),
+		counted_test(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor),
+		counted_test(
+			work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor),
+		counted_test(new_work_does_not_overtake_what_waits_for_a_descriptor),
+		counted_test(work_that_waits_for_a_descriptor_can_be_cancelled),
+		counted_test(a_context_that_waits_for_a_descriptor_can_be_destroyed),
+		counted_test(a_device_with_work_that_waits_for_descriptors_can_be_reset),
+		counted_test(descriptors_behind_held_work_do_not_keep_it_from_running),
+		counted_test(
+			descriptors_behind_work_of_another_context_do_not_keep_it_from_running),
+		counted_test(descriptors_behind_unfenced_work_do_not_keep_it_from_running),
+		counted_test(a_vmm_is_told_when_its_fence_finds_no_descriptor),
+		counted_test(a_device_that_gets_no_descriptors_leaves_none),
+		counted_test(an_export_without_a_descriptor_fails),
+	};
+
+	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}

@@ -1,0 +1,880 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Many threads at once: each fence retires exactly once and in order, each job runs once and in order,
+ * and in the end nothing is left. What the library promises to do one at a time writes plain variables here,
+ * so that a thread sanitizer sees whether it does.
+ *
+ * VGF_TEST_STEPS=N: that many submissions of each thread.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <vgfence/vgfence.h>
+
+#include "support.h"
+
+#define DEFAULT_STEPS 4000
+#define SUBMITTERS 3
+#define SIGNALLERS 2
+#define CONTEXTS 16 /* IDs 1 to 15; of these the first SUBMITTERS belong to one thread each */
+#define CALLBACK_CONTEXT (CONTEXTS - 1)
+#define RINGS 4
+#define MAX_IN_FLIGHT 200
+#define RECENT 64
+
+/* A net for tests that have gone wrong, not a time that any of them depends on. */
+#define WAIT_S 120
+
+/* In other threads: cmocka's own would not end the test. */
+#define check(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			print_error("not so: %s (%s:%d)\n", #condition, __FILE__, __LINE__);       \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+/* What is known of one fence ID. */
+struct record {
+	atomic_bool promised;  /* by the library, to retire it */
+	atomic_int successes;  /* calls that signalled it */
+	unsigned int retired;  /* written by callbacks alone */
+	unsigned int ran;      /* written by its driver alone */
+};
+
+/* A fence that can be signalled. */
+struct running {
+	struct vgf_fence_name name;
+	int fd; /* -1: by call */
+};
+
+struct job_counts {
+	atomic_uint created, destroyed, deferred, called;
+};
+
+struct load {
+	struct vgf_device *device;
+	struct record *records; /* by fence ID */
+	uint64_t max_id;
+	atomic_ullong last_id;
+	atomic_ullong recent[RECENT]; /* IDs to name as in-fences */
+	pthread_mutex_t global_lock;  /* the global timeline is everybody's */
+	struct job_counts counts;
+	unsigned int steps;
+	bool with_resets;
+
+	/* Of the callbacks alone. */
+	uint64_t last_retired[CONTEXTS][RINGS + 1];
+	unsigned int callback_random;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct running *pool;
+	size_t pool_size, pool_room;
+	long in_flight; /* promised and not retired */
+	bool no_more;   /* the signallers end when the pool is empty */
+	atomic_bool stop;
+};
+
+/* One vgf_context_create. */
+struct instance {
+	struct load *load;
+	unsigned int random;
+	uint64_t last_run[RINGS + 1]; /* by ring, or [0] where they are not independent */
+	struct vgf_driver driver;
+};
+
+static unsigned int below(unsigned int *random, unsigned int limit)
+{
+	*random = *random * 1664525 + 1013904223;
+	return (*random >> 8) % limit;
+}
+
+static int ring_index(int32_t ring)
+{
+	return ring == VGF_RING_GLOBAL ? 0 : ring + 1;
+}
+
+/* ---- What runs, until it is signalled ----------------------------------------------------- */
+
+static void pool_add(struct load *load, const struct vgf_fence_name *name, int fd)
+{
+	pthread_mutex_lock(&load->lock);
+	if (load->pool_size == load->pool_room) {
+		load->pool_room = 2 * load->pool_room + 64;
+		load->pool = realloc(load->pool, load->pool_room * sizeof(*load->pool));
+		check(load->pool);
+	}
+	load->pool[load->pool_size++] = (struct running){ *name, fd };
+	pthread_cond_broadcast(&load->changed);
+	pthread_mutex_unlock(&load->lock);
+}
+
+static bool pool_take(struct load *load, unsigned int *random, struct running *running)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&load->lock);
+	while (load->pool_size == 0 && !load->no_more) {
+		pthread_cond_wait(&load->changed, &load->lock);
+	}
+	if (load->pool_size > 0) {
+		size_t i = below(random, (unsigned int)load->pool_size);
+		*running = load->pool[i];
+		load->pool[i] = load->pool[--load->pool_size];
+		found = true;
+	}
+	pthread_mutex_unlock(&load->lock);
+	return found;
+}
+
+static void in_flight(struct load *load, long change)
+{
+	pthread_mutex_lock(&load->lock);
+	load->in_flight += change;
+	pthread_cond_broadcast(&load->changed);
+	pthread_mutex_unlock(&load->lock);
+}
+
+static void wait_in_flight(struct load *load, long most)
+{
+	struct timespec deadline;
+
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += WAIT_S;
+	pthread_mutex_lock(&load->lock);
+	while (load->in_flight > most) {
+		check(pthread_cond_timedwait(&load->changed, &load->lock, &deadline) == 0);
+	}
+	pthread_mutex_unlock(&load->lock);
+}
+
+/* ---- The driver --------------------------------------------------------------------------- */
+
+static int answer(struct instance *instance, const struct vgf_job *job)
+{
+	struct load *load = instance->load;
+	unsigned int dice = below(&instance->random, 10);
+	int fd;
+
+	if (!(job->flags & VGF_FENCED) || dice == 0) {
+		return VGF_FENCE_DONE;
+	}
+	if (dice < 5) {
+		/* Twice: two threads may come at the same time. */
+		pool_add(load, &job->fence, -1);
+		pool_add(load, &job->fence, -1);
+		return VGF_FENCE_BY_CALL;
+	}
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	check(fd >= 0);
+	pool_add(load, &job->fence, fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	return fd;
+}
+
+static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	struct instance *instance = data;
+	struct record *record = &instance->load->records[job->fence.fence_id];
+	bool independent = instance->driver.independent_rings;
+	int queue = independent && job->fence.ring >= 0 ? ring_index(job->fence.ring) : 0;
+
+	check(job->size == sizeof(uint64_t));
+	check(memcmp(job->command, &job->fence.fence_id, job->size) == 0);
+	for (uint32_t i = 0; i < job->num_in_fences; i++) {
+		check(fcntl(job->in_fences[i].fd, F_GETFD) >= 0);
+	}
+	if (job->num_in_fences > 0 && below(&instance->random, 8) == 0) {
+		return -EMFILE;
+	}
+	/* One timeline's IDs, and the global one's, come from one thread at a time in order. */
+	check(queue == 0 || instance->last_run[queue] < job->fence.fence_id);
+	instance->last_run[queue] = job->fence.fence_id;
+	check(record->ran++ == 0);
+	if (below(&instance->random, 20) == 0) {
+		return -EIO;
+	}
+	*out_fence_fd = answer(instance, job);
+	return 0;
+}
+
+static void on_destroy(void *data, bool cancelled)
+{
+	struct instance *instance = data;
+
+	instance->load->counts.destroyed++;
+	free(instance);
+}
+
+static int create_context(struct load *load, uint32_t ctx_id, unsigned int random)
+{
+	static const enum vgf_wait waits[] = { VGF_WAIT_HOST, VGF_WAIT_DRIVER, VGF_WAIT_GL };
+	struct instance *instance = calloc(1, sizeof(*instance));
+	int ret;
+
+	check(instance);
+	*instance = (struct instance){
+		.load = load,
+		.random = random,
+		.driver = {
+			.wait = waits[random % 3],
+			.independent_rings = random / 3 % 2,
+			.submit = on_submit,
+			.destroy = on_destroy,
+		},
+	};
+	ret = vgf_context_create(load->device, ctx_id, &instance->driver, instance);
+	check(ret == 0 || ret == -EEXIST || (ret == -ECANCELED && load->with_resets));
+	if (ret == 0) {
+		load->counts.created++;
+	} else {
+		free(instance);
+	}
+	return ret;
+}
+
+/* ---- Submitting --------------------------------------------------------------------------- */
+
+/* `promised` may come after the callback. */
+static void note_promise(struct load *load, uint64_t id, bool promised)
+{
+	if (promised) {
+		load->records[id].promised = true;
+		load->recent[id % RECENT] = id;
+		in_flight(load, 1);
+	}
+}
+
+static uint64_t new_id(struct load *load)
+{
+	uint64_t id = ++load->last_id;
+
+	check(id < load->max_id);
+	return id;
+}
+
+static int submit_locked(struct load *load, uint32_t ctx_id, int32_t ring, unsigned int *random)
+{
+	uint64_t in_fences[4];
+	struct vgf_submission submission = {
+		.fence = { .ctx_id = ctx_id, .ring = ring },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.in_fences = in_fences,
+		.num_in_fences = below(random, 5),
+		.command = &submission.fence.fence_id,
+		.size = sizeof(submission.fence.fence_id),
+	};
+	bool will_retire;
+	int ret;
+
+	for (uint32_t i = 0; i < submission.num_in_fences; i++) {
+		in_fences[i] = load->recent[below(random, RECENT)];
+	}
+	submission.fence.fence_id = new_id(load);
+	ret = vgf_submit(load->device, &submission, &will_retire);
+	check(ret <= 1 && (ret < 0 || will_retire));
+	note_promise(load, submission.fence.fence_id, will_retire);
+	return ret;
+}
+
+static int submit(struct load *load, uint32_t ctx_id, int32_t ring, unsigned int *random)
+{
+	int ret;
+
+	if (ring != VGF_RING_GLOBAL) {
+		return submit_locked(load, ctx_id, ring, random);
+	}
+	pthread_mutex_lock(&load->global_lock);
+	ret = submit_locked(load, ctx_id, ring, random);
+	pthread_mutex_unlock(&load->global_lock);
+	return ret;
+}
+
+struct worker {
+	pthread_t thread;
+	struct load *load;
+	unsigned int random;
+	uint32_t ctx_id;
+};
+
+static void *submitter_main(void *data)
+{
+	struct worker *worker = data;
+	struct load *load = worker->load;
+
+	for (unsigned int i = 0; i < load->steps; i++) {
+		int32_t ring = (int32_t)below(&worker->random, RINGS + 1) - 1;
+		int ret;
+
+		wait_in_flight(load, MAX_IN_FLIGHT);
+		ret = submit(load, worker->ctx_id, ring, &worker->random);
+		if (ret == -ENOENT || ret == -ECANCELED) {
+			create_context(load, worker->ctx_id, below(&worker->random, 1000));
+		} else {
+			check(ret >= 0 || ret == -EIO);
+		}
+	}
+	return NULL;
+}
+
+/* ---- Signalling --------------------------------------------------------------------------- */
+
+static void signal_running(struct load *load, struct running *running, unsigned int *random)
+{
+	struct record *record = &load->records[running->name.fence_id];
+	unsigned int dice = below(random, 20);
+	int ret;
+
+	if (running->fd >= 0) {
+		signal_fence(running->fd);
+		close(running->fd);
+		return;
+	}
+	if (dice == 0) {
+		ret = vgf_fence_publish_take(load->device, &running->name, make_fence(true));
+		check(ret == 0 || ret == -EMFILE || ret == -EALREADY || ret == -ENOENT ||
+			ret == -EEXIST);
+		if (ret == 0) {
+			return;
+		}
+	}
+	ret = vgf_fence_signal(load->device, &running->name, dice == 1 ? -EIO : 0);
+	check(ret == 0 || ret == -EALREADY || ret == -ENOENT);
+	record->successes += ret == 0;
+}
+
+static void *signaller_main(void *data)
+{
+	struct worker *worker = data;
+	struct running running;
+
+	while (pool_take(worker->load, &worker->random, &running)) {
+		signal_running(worker->load, &running, &worker->random);
+	}
+	return NULL;
+}
+
+/* ---- Callbacks ---------------------------------------------------------------------------- */
+
+static void on_retire(void *cookie, const struct vgf_fence_name *name, int status)
+{
+	struct load *load = cookie;
+	uint32_t ctx_id = name->ring == VGF_RING_GLOBAL ? 0 : name->ctx_id;
+	uint64_t *last = &load->last_retired[ctx_id][ring_index(name->ring)];
+
+	check(name->fence_id > *last);
+	*last = name->fence_id;
+	check(load->records[name->fence_id].retired++ == 0);
+	check(status <= 0);
+	in_flight(load, -1);
+	if (!load->stop && below(&load->callback_random, 10) == 0) {
+		submit(load, CALLBACK_CONTEXT, (int32_t)below(&load->callback_random, RINGS),
+			&load->callback_random);
+	}
+}
+
+static void on_log(void *cookie, enum vgf_log_level level, const char *message)
+{
+	check(message[0]);
+}
+
+static const struct vgf_callbacks callbacks = {
+	.retire = on_retire,
+	.log = on_log,
+};
+
+/* ---- Dispatching -------------------------------------------------------------------------- */
+
+static void *dispatcher_main(void *data)
+{
+	struct load *load = data;
+	int ret;
+
+	while (!load->stop) {
+		ret = vgf_device_dispatch(load->device, -1);
+		check(ret >= 0);
+	}
+	return NULL;
+}
+
+/* As a VMM with a loop of its own. */
+static void *poller_main(void *data)
+{
+	struct load *load = data;
+	struct pollfd pollfd = { .fd = vgf_device_get_fd(load->device), .events = POLLIN };
+
+	while (!load->stop) {
+		check(poll(&pollfd, 1, -1) == 1);
+		check(vgf_device_dispatch(load->device, 0) >= 0);
+	}
+	return NULL;
+}
+
+/* ---- Everything else, meanwhile ----------------------------------------------------------- */
+
+static void on_turn(void *arg, int status)
+{
+	struct load *load = arg;
+
+	check(status == 0 || status == -ECANCELED);
+	load->counts.called++;
+}
+
+static void look_inside(struct load *load, unsigned int *random)
+{
+	struct vgf_pending pending[16];
+	struct vgf_stats stats;
+	char *text;
+	int fd;
+
+	switch (below(random, 4)) {
+	case 0:
+		vgf_device_get_stats(load->device, &stats);
+		check(stats.created >= stats.retired);
+		break;
+	case 1:
+		vgf_device_list_pending(load->device, pending, 16);
+		break;
+	case 2:
+		check(vgf_device_dump(load->device, &text) == 0);
+		free(text);
+		break;
+	default:
+		fd = vgf_fence_export(load->device, load->recent[below(random, RECENT)]);
+		if (fd >= 0) {
+			close(fd);
+		}
+		break;
+	}
+}
+
+static void make_fence_somewhere(struct load *load, unsigned int *random)
+{
+	struct vgf_fence_name name = { .ring = VGF_RING_GLOBAL };
+	int ret;
+
+	pthread_mutex_lock(&load->global_lock);
+	name.fence_id = new_id(load);
+	if (below(random, 2)) {
+		ret = vgf_fence_create_take(load->device, &name, VGF_SHAREABLE, make_fence(true));
+	} else {
+		ret = vgf_fence_refuse(load->device, &name, VGF_SHAREABLE, -EIO);
+	}
+	check(ret == 0 || ret == -EMFILE || (ret == -ECANCELED && load->with_resets));
+	note_promise(load, name.fence_id, ret == 0);
+	pthread_mutex_unlock(&load->global_lock);
+}
+
+static void give_up_a_fence(struct load *load, unsigned int *random)
+{
+	struct vgf_fence_name name = {
+		.fence_id = load->recent[below(random, RECENT)],
+		.ctx_id = 1 + below(random, CONTEXTS - 1),
+		.ring = (int32_t)below(random, RINGS + 1) - 1,
+	};
+	int ret = vgf_fence_cancel(load->device, &name, -ETIME);
+
+	check(ret == 0 || ret == -ENOENT || ret == -EALREADY || ret == -EBUSY);
+}
+
+static void meddle(struct load *load, uint32_t ctx_id, unsigned int *random)
+{
+	unsigned int dice = below(random, 100);
+	int ret;
+
+	if (dice < 20) {
+		create_context(load, ctx_id, dice);
+	} else if (dice < 28) {
+		ret = vgf_context_destroy(load->device, ctx_id);
+		check(ret == 0 || ret == 1 || ret == -ENOENT);
+	} else if (dice < 32) {
+		ret = vgf_context_cancel(load->device, ctx_id);
+		check(ret == 0 || ret == -ENOENT);
+	} else if (dice < 42) {
+		ret = vgf_context_defer(load->device, ctx_id, on_turn, load);
+		check(ret == 0 || ret == 1 || ret == -ENOENT);
+		load->counts.deferred += ret >= 0;
+	} else if (dice < 50) {
+		make_fence_somewhere(load, random);
+	} else if (dice < 54) {
+		give_up_a_fence(load, random);
+	} else if (dice < 56) {
+		ret = vgf_device_drain(load->device, (int)below(random, 2));
+		check(ret == 0 || ret == -ETIMEDOUT);
+	} else if (dice < 57 && load->with_resets) {
+		check(vgf_device_reset(load->device) == 0);
+	} else if (dice < 80) {
+		look_inside(load, random);
+	} else {
+		submit(load, ctx_id, (int32_t)below(random, RINGS), random);
+	}
+}
+
+/* One context a thread, so that its timelines have IDs that grow. */
+static void *meddler_main(void *data)
+{
+	struct worker *worker = data;
+
+	for (unsigned int i = 0; i < worker->load->steps; i++) {
+		wait_in_flight(worker->load, MAX_IN_FLIGHT);
+		meddle(worker->load, worker->ctx_id, &worker->random);
+	}
+	return NULL;
+}
+
+/* Several threads with the same contexts: a submission may come too late for its timeline. */
+static void *rival_main(void *data)
+{
+	struct worker *worker = data;
+
+	for (unsigned int i = 0; i < worker->load->steps; i++) {
+		wait_in_flight(worker->load, MAX_IN_FLIGHT);
+		meddle(worker->load, SUBMITTERS + 3 + below(&worker->random, 2), &worker->random);
+	}
+	return NULL;
+}
+
+/* ---- Loads -------------------------------------------------------------------------------- */
+
+static unsigned int get_steps(void)
+{
+	const char *text = getenv("VGF_TEST_STEPS");
+
+	return text ? (unsigned int)strtoul(text, NULL, 0) : DEFAULT_STEPS;
+}
+
+static void load_init(struct load *load, const struct vgf_options *options)
+{
+	*load = (struct load){ .steps = get_steps() };
+	load->max_id = (uint64_t)load->steps * 20 + 1000;
+	load->records = calloc(load->max_id, sizeof(*load->records));
+	assert_non_null(load->records);
+	pthread_mutex_init(&load->lock, NULL);
+	pthread_mutex_init(&load->global_lock, NULL);
+	pthread_cond_init(&load->changed, NULL);
+	assert_int_equal(vgf_device_create(&callbacks, load, options, &load->device), 0);
+}
+
+/* The device is gone. */
+static void load_check(struct load *load)
+{
+	for (uint64_t id = 0; id < load->max_id; id++) {
+		const struct record *record = &load->records[id];
+
+		assert_int_equal(record->retired, record->promised);
+		assert_true(record->ran <= 1 && record->successes <= 1);
+	}
+	assert_int_equal(load->counts.created, load->counts.destroyed);
+	assert_int_equal(load->counts.deferred, load->counts.called);
+	assert_int_equal(load->in_flight, 0);
+}
+
+static void load_finish(struct load *load)
+{
+	for (size_t i = 0; i < load->pool_size; i++) {
+		if (load->pool[i].fd >= 0) {
+			close(load->pool[i].fd);
+		}
+	}
+	free(load->pool);
+	free(load->records);
+	pthread_mutex_destroy(&load->lock);
+	pthread_mutex_destroy(&load->global_lock);
+	pthread_cond_destroy(&load->changed);
+}
+
+static void start(struct worker *worker, struct load *load, void *(*function)(void *), uint32_t number)
+{
+	*worker = (struct worker){ .load = load, .random = number * 7919, .ctx_id = number };
+	assert_int_equal(pthread_create(&worker->thread, NULL, function, worker), 0);
+}
+
+#define MEDDLERS 2
+#define RIVALS 2
+
+struct threads {
+	struct worker submitters[SUBMITTERS], meddlers[MEDDLERS], rivals[RIVALS];
+	struct worker signallers[SIGNALLERS];
+};
+
+static void start_all(struct threads *threads, struct load *load)
+{
+	for (uint32_t i = 0; i < SIGNALLERS; i++) {
+		start(&threads->signallers[i], load, signaller_main, 100 + i);
+	}
+	for (uint32_t i = 0; i < SUBMITTERS; i++) {
+		start(&threads->submitters[i], load, submitter_main, 1 + i);
+	}
+	for (uint32_t i = 0; i < MEDDLERS; i++) {
+		start(&threads->meddlers[i], load, meddler_main, 1 + SUBMITTERS + i);
+	}
+	for (uint32_t i = 0; i < RIVALS; i++) {
+		start(&threads->rivals[i], load, rival_main, 200 + i);
+	}
+}
+
+static void join_all(struct worker *workers, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		pthread_join(workers[i].thread, NULL);
+	}
+}
+
+static void check_nothing_is_left(struct load *load)
+{
+	struct vgf_stats stats;
+
+	vgf_device_get_stats(load->device, &stats);
+	assert_int_equal(stats.pending, 0);
+	assert_int_equal(stats.held, 0);
+	assert_int_equal(stats.held_size, 0);
+	assert_int_equal(stats.created, stats.retired);
+	assert_int_equal(vgf_device_list_pending(load->device, NULL, 0), 0);
+}
+
+/* dispatcher: NULL where the library has its own thread. */
+static void run_load(const struct vgf_options *options, void *(*dispatcher)(void *), bool with_resets)
+{
+	struct vgf_fence_name last = { .ring = VGF_RING_GLOBAL };
+	struct threads threads;
+	struct load load;
+	pthread_t thread;
+
+	load_init(&load, options);
+	load.with_resets = with_resets;
+	create_context(&load, CALLBACK_CONTEXT, 1);
+	if (dispatcher) {
+		assert_int_equal(pthread_create(&thread, NULL, dispatcher, &load), 0);
+	}
+	start_all(&threads, &load);
+	join_all(threads.submitters, SUBMITTERS);
+	join_all(threads.meddlers, MEDDLERS);
+	join_all(threads.rivals, RIVALS);
+
+	wait_in_flight(&load, 0);
+	load.stop = true;
+	wait_in_flight(&load, 0);
+	check_nothing_is_left(&load);
+	pthread_mutex_lock(&load.lock);
+	load.no_more = true;
+	pthread_cond_broadcast(&load.changed);
+	pthread_mutex_unlock(&load.lock);
+	join_all(threads.signallers, SIGNALLERS);
+	if (dispatcher) {
+		last.fence_id = new_id(&load);
+		assert_int_equal(vgf_fence_create_take(load.device, &last, 0, VGF_FENCE_DONE), 0);
+		note_promise(&load, last.fence_id, true);
+		pthread_join(thread, NULL);
+	}
+	vgf_device_destroy(load.device);
+	load_check(&load);
+	load_finish(&load);
+}
+
+static void many_threads_and_one_that_dispatches(void **state)
+{
+	run_load(NULL, dispatcher_main, false);
+}
+
+static void many_threads_and_a_loop_of_the_vmm(void **state)
+{
+	run_load(NULL, poller_main, false);
+}
+
+static void many_threads_and_the_librarys_own(void **state)
+{
+	run_load(&(struct vgf_options){ .own_thread = true }, NULL, false);
+}
+
+static void many_threads_and_few_descriptors(void **state)
+{
+	run_load(&(struct vgf_options){ .limits.max_fds = 8 }, dispatcher_main, false);
+}
+
+static void many_threads_and_resets(void **state)
+{
+	run_load(NULL, dispatcher_main, true);
+}
+
+static void many_threads_and_resets_of_a_device_with_a_thread(void **state)
+{
+	run_load(&(struct vgf_options){ .own_thread = true }, NULL, true);
+}
+
+static void many_threads_and_a_watchdog_that_always_barks(void **state)
+{
+	run_load(&(struct vgf_options){ .own_thread = true, .stall_ns = 1 }, NULL, false);
+}
+
+/* ---- Two threads and one fence ------------------------------------------------------------ */
+
+struct duel {
+	struct load load;
+	pthread_barrier_t barrier;
+	uint64_t count;
+	int (*strike)(struct vgf_device *device, const struct vgf_fence_name *name);
+};
+
+static int strike_by_call(struct vgf_device *device, const struct vgf_fence_name *name)
+{
+	return vgf_fence_signal(device, name, 0);
+}
+
+static int strike_by_force(struct vgf_device *device, const struct vgf_fence_name *name)
+{
+	return vgf_fence_cancel(device, name, -ETIME);
+}
+
+static void *duellist_main(void *data)
+{
+	struct duel *duel = data;
+
+	for (uint64_t id = 1; id <= duel->count; id++) {
+		struct vgf_fence_name name = { .fence_id = id, .ring = VGF_RING_GLOBAL };
+		int ret;
+
+		pthread_barrier_wait(&duel->barrier);
+		ret = strike_by_call(duel->load.device, &name);
+		check(ret == 0 || ret == -EALREADY || ret == -ENOENT);
+		duel->load.records[id].successes += ret == 0;
+	}
+	return NULL;
+}
+
+static void run_duel(int (*strike)(struct vgf_device *, const struct vgf_fence_name *))
+{
+	struct vgf_options options = { .own_thread = true };
+	struct duel duel = { .strike = strike };
+	pthread_t thread;
+
+	load_init(&duel.load, &options);
+	duel.load.stop = true; /* no submissions from callbacks */
+	duel.count = duel.load.steps;
+	pthread_barrier_init(&duel.barrier, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, duellist_main, &duel), 0);
+	for (uint64_t id = 1; id <= duel.count; id++) {
+		struct vgf_fence_name name = { .fence_id = id, .ring = VGF_RING_GLOBAL };
+		int ret = vgf_fence_create_take(duel.load.device, &name, 0, VGF_FENCE_BY_CALL);
+
+		assert_int_equal(ret, 0);
+		note_promise(&duel.load, id, true);
+		pthread_barrier_wait(&duel.barrier);
+		ret = strike(duel.load.device, &name);
+		assert_true(ret == 0 || ret == -EALREADY || ret == -ENOENT);
+		duel.load.records[id].successes += ret == 0;
+	}
+	pthread_join(thread, NULL);
+	wait_in_flight(&duel.load, 0);
+	vgf_device_destroy(duel.load.device);
+	for (uint64_t id = 1; id <= duel.count; id++) {
+		assert_int_equal(duel.load.records[id].successes, 1);
+	}
+	load_check(&duel.load);
+	load_finish(&duel.load);
+	pthread_barrier_destroy(&duel.barrier);
+}
+
+static void one_of_two_signals_counts(void **state)
+{
+	run_duel(strike_by_call);
+}
+
+static void one_of_a_signal_and_a_cancel_counts(void **state)
+{
+	run_duel(strike_by_force);
+}
+
+/* ---- The end ------------------------------------------------------------------------------ */
+
+static void *last_dispatcher_main(void *data)
+{
+	int *result = data;
+	struct vgf_device *device;
+
+	memcpy(&device, result + 2, sizeof(device));
+	do {
+		*result = vgf_device_dispatch(device, -1);
+	} while (*result > 0);
+	return NULL;
+}
+
+/* With work in flight, and everything that waits for it. */
+static void destroying_a_device_that_another_thread_dispatches(void **state)
+{
+	for (unsigned int i = 0; i < 50; i++) {
+		struct load load;
+		pthread_t thread;
+		unsigned int random = i;
+		int arguments[2 + sizeof(load.device) / sizeof(int)];
+
+		load_init(&load, NULL);
+		load.stop = true;
+		create_context(&load, 1, i);
+		create_context(&load, 2, i + 1);
+		memcpy(&arguments[2], &load.device, sizeof(load.device));
+		assert_int_equal(
+			pthread_create(&thread, NULL, last_dispatcher_main, arguments), 0);
+		for (uint32_t j = 0; j < 40; j++) {
+			submit(&load, 1 + j % 2, (int32_t)(j % RINGS), &random);
+		}
+		vgf_context_destroy(load.device, 2);
+		/* What is done at once has retired, and the thread is in its call for good. */
+		while (vgf_device_drain(load.device, 0) == -EBUSY ||
+			vgf_device_dispatch(load.device, 0) != -EBUSY) {
+		}
+		vgf_device_destroy(load.device);
+		pthread_join(thread, NULL);
+		assert_int_equal(arguments[0], -ECANCELED);
+		load_check(&load);
+		load_finish(&load);
+	}
+}
+
+static void destroying_a_device_with_a_thread_and_work_in_flight(void **state)
+{
+	for (unsigned int i = 0; i < 50; i++) {
+		struct vgf_options options = { .own_thread = true };
+		unsigned int random = i;
+		struct load load;
+
+		load_init(&load, &options);
+		create_context(&load, 1, i);
+		create_context(&load, 2, i + 1);
+		create_context(&load, CALLBACK_CONTEXT, i + 2);
+		for (uint32_t j = 0; j < 40; j++) {
+			submit(&load, 1 + j % 2, (int32_t)(j % RINGS), &random);
+		}
+		vgf_device_destroy(load.device);
+		load_check(&load);
+		load_finish(&load);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(many_threads_and_one_that_dispatches),
+		counted_test(many_threads_and_a_loop_of_the_vmm),
+		counted_test(many_threads_and_the_librarys_own),
+		counted_test(many_threads_and_few_descriptors),
+		counted_test(many_threads_and_resets),
+		counted_test(many_threads_and_resets_of_a_device_with_a_thread),
+		counted_test(many_threads_and_a_watchdog_that_always_barks),
+		counted_test(one_of_two_signals_counts),
+		counted_test(one_of_a_signal_and_a_cancel_counts),
+		counted_test(destroying_a_device_that_another_thread_dispatches),
+		counted_test(destroying_a_device_with_a_thread_and_work_in_flight),
+	};
+
+	return cmocka_run_group_tests_name("threads", tests, NULL, NULL);
+}
