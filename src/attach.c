@@ -56,7 +56,7 @@ static int attach(struct vgf_device *device, uint64_t fence_id, struct attachmen
 		return vgf_dma_buf_import_sync_file(
 			attachment->dma_buf_fd, attachment->access, fence->fd);
 	}
-	if (device->fences.fds >= device->options.limits.max_fds) {
+	if (!ctx_sync_has_room(&device->contexts, 1, false)) {
 		return -EMFILE;
 	}
 	fence_attach(&device->fences, fence, attachment);

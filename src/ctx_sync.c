@@ -20,7 +20,17 @@
 
 static struct queue_list *queue_state_list(struct ctx_sync *sync, const struct queue *queue)
 {
-	return queue->state == QUEUE_RUNNABLE ? &sync->runnable : &sync->starved;
+	switch (queue->state) {
+	case QUEUE_RUNNABLE:
+		return &sync->runnable;
+	case QUEUE_STARVED:
+		return &sync->starved;
+	case QUEUE_URGENT:
+		return &sync->urgent;
+	case QUEUE_IDLE:
+		break;
+	}
+	return NULL;
 }
 
 void queue_sleep(struct ctx_sync *sync, struct queue *queue)
@@ -31,22 +41,21 @@ void queue_sleep(struct ctx_sync *sync, struct queue *queue)
 	}
 }
 
+static void queue_move(struct ctx_sync *sync, struct queue *queue, enum queue_state state)
+{
+	if (queue->state != state) {
+		queue_sleep(sync, queue);
+		queue->state = state;
+		TAILQ_INSERT_TAIL(queue_state_list(sync, queue), queue, link);
+	}
+}
+
 void queue_wake(struct ctx_sync *sync, struct queue *queue)
 {
 	/* Who runs it looks for more when it is done. */
-	if (queue->running || queue->state == QUEUE_RUNNABLE) {
-		return;
+	if (!queue->running) {
+		queue_move(sync, queue, QUEUE_RUNNABLE);
 	}
-	queue_sleep(sync, queue);
-	queue->state = QUEUE_RUNNABLE;
-	TAILQ_INSERT_TAIL(&sync->runnable, queue, link);
-}
-
-static void queue_starve(struct ctx_sync *sync, struct queue *queue)
-{
-	queue_sleep(sync, queue);
-	queue->state = QUEUE_STARVED;
-	TAILQ_INSERT_TAIL(&sync->starved, queue, link);
 }
 
 static struct queue *queue_of(const struct submission *submission)
@@ -78,12 +87,29 @@ void queue_run_end(struct ctx_sync *sync, struct queue *queue)
 	sync->num_running--;
 }
 
-bool ctx_sync_has_credit(const struct ctx_sync *sync)
+/*
+ * The descriptors in use are closed when their fences retire, and these may be behind one whose
+ * work waits for a descriptor. So the last one is for fences that are the oldest of their
+ * timelines: who has it runs, signals, and retires.
+ */
+bool ctx_sync_has_room(const struct ctx_sync *sync, uint32_t count, bool oldest)
 {
-	uint32_t used = sync->fences->fds + sync->num_running;
+	uint64_t needed = (uint64_t)sync->fences->fds + sync->num_running + count;
 
-	/* With none in use nothing would ever be closed. */
-	return used < sync->limits->max_fds || used == 0;
+	return needed + (oldest ? 0 : 1) <= sync->limits->max_fds;
+}
+
+struct queue *ctx_sync_next_starved(const struct ctx_sync *sync)
+{
+	struct queue *queue = NULL;
+
+	if (ctx_sync_has_room(sync, 1, true)) {
+		queue = TAILQ_FIRST(&sync->urgent);
+	}
+	if (!queue && ctx_sync_has_room(sync, 1, false)) {
+		queue = TAILQ_FIRST(&sync->starved);
+	}
+	return queue;
 }
 
 bool submission_ready(const struct submission *submission)
@@ -95,20 +121,34 @@ bool submission_ready(const struct submission *submission)
 		(takes_files && !submission->on_host && submission->bare == 0);
 }
 
+/* Whether a submission may have a descriptor now. Without a fence it keeps none. */
+static bool may_run(
+	const struct ctx_sync *sync, const struct queue *queue, const struct submission *submission)
+{
+	const struct fence *fence = submission->fence;
+	bool first = queue->turn || TAILQ_EMPTY(&sync->urgent);
+
+	if (submission->kind != SUBMISSION_WORK || submission->status < 0 || !fence) {
+		return true;
+	}
+	if (!fence_is_oldest(fence)) {
+		first = queue->turn || (first && TAILQ_EMPTY(&sync->starved));
+	}
+	return first && ctx_sync_has_room(sync, 1, fence_is_oldest(fence));
+}
+
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 {
 	struct submission *submission = STAILQ_FIRST(&queue->submissions);
+	bool ready = submission && submission_ready(submission);
 
-	if (!submission || !submission_ready(submission)) {
-		return NULL;
-	}
-	if (submission->kind == SUBMISSION_WORK && submission->status == 0 &&
-		(!ctx_sync_has_credit(sync) || (!queue->turn && !TAILQ_EMPTY(&sync->starved)))) {
-		queue_starve(sync, queue);
-		return NULL;
+	if (ready && !may_run(sync, queue, submission)) {
+		queue_move(sync, queue,
+			fence_is_oldest(submission->fence) ? QUEUE_URGENT : QUEUE_STARVED);
+		ready = false;
 	}
 	queue->turn = false;
-	return submission;
+	return ready ? submission : NULL;
 }
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
@@ -156,6 +196,15 @@ static void notify(struct waiter *waiter, enum waiter_event event)
 	}
 }
 
+static void come_forward(struct submission *submission)
+{
+	struct queue *queue = queue_of(submission);
+
+	if (queue->state == QUEUE_STARVED && STAILQ_FIRST(&queue->submissions) == submission) {
+		queue_move(submission->context->sync, queue, QUEUE_URGENT);
+	}
+}
+
 void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	const struct vgf_limits *limits, struct vgf_stats *stats)
 {
@@ -166,9 +215,11 @@ void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	TAILQ_INIT(&sync->idle);
 	TAILQ_INIT(&sync->runnable);
 	TAILQ_INIT(&sync->starved);
+	TAILQ_INIT(&sync->urgent);
 	LIST_INIT(&sync->running);
 	timeline_init(&sync->global, 0, VGF_RING_GLOBAL);
 	fences->notify = notify;
+	fences->come_forward = come_forward;
 	fences->release = release;
 }
 
@@ -311,6 +362,7 @@ static int import_file(struct submission *submission, int fence_fd)
 		return -ENOMEM;
 	}
 	STAILQ_INSERT_TAIL(&submission->imported, fence, link);
+	submission->num_imported++;
 	return 0;
 }
 
@@ -393,8 +445,7 @@ static int check_in_fence(struct ctx_sync *sync, const struct submission *submis
 		return -EPERM;
 	}
 	/* Signalled and next to retire: no reason to wait for the dispatching thread. */
-	if (((*fence)->flags & FENCE_SIGNALLED) &&
-		*fence == STAILQ_FIRST(&(*fence)->timeline->fences)) {
+	if (((*fence)->flags & FENCE_SIGNALLED) && fence_is_oldest(*fence)) {
 		*fence = NULL;
 	}
 	return 0;
@@ -480,6 +531,10 @@ int submission_resolve(struct ctx_sync *sync, struct submission *submission,
 		if (fence) {
 			submission->waiters[found++].fence = fence;
 		}
+	}
+	if (submission->num_imported > 0 &&
+		!ctx_sync_has_room(sync, submission->num_imported, false)) {
+		return -EMFILE;
 	}
 	link_waiters(sync, submission, found, now_ns);
 	return 0;
@@ -592,9 +647,11 @@ static struct queue *admit(struct context *context, struct submission *submissio
 bool submission_can_run(
 	struct ctx_sync *sync, struct context *context, const struct submission *submission)
 {
+	const struct queue *queue = queue_of(submission);
+
 	return !context->barrier && STAILQ_EMPTY(&context->backlog) &&
-		STAILQ_EMPTY(&queue_of(submission)->submissions) && submission_ready(submission) &&
-		TAILQ_EMPTY(&sync->starved) && ctx_sync_has_credit(sync);
+		STAILQ_EMPTY(&queue->submissions) && submission_ready(submission) &&
+		may_run(sync, queue, submission);
 }
 
 struct queue *submission_enqueue(

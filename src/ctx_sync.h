@@ -54,6 +54,7 @@ struct submission {
 	uint32_t num_waiters;
 	uint32_t room; /* for so many waiters memory was allocated */
 	struct waiter *waiters;
+	uint32_t num_imported;
 	struct fence_list imported;     /* of in_fence_fds, until it is resolved */
 	struct vgf_in_fence *in_fences; /* room for as many, for the driver */
 
@@ -63,13 +64,20 @@ struct submission {
 
 STAILQ_HEAD(submission_list, submission);
 
+enum queue_state {
+	QUEUE_IDLE, /* on no list */
+	QUEUE_RUNNABLE,
+	QUEUE_STARVED,
+	QUEUE_URGENT,
+};
+
 struct queue {
 	struct context *context;
 	struct submission_list submissions;
 	bool running; /* its oldest submission is being run, by `runner`, without the lock */
 	pthread_t runner;
-	enum { QUEUE_IDLE, QUEUE_RUNNABLE, QUEUE_STARVED } state; /* which list it is on */
-	bool turn; /* of the starved ones it is the next, good for one submission */
+	enum queue_state state;
+	bool turn; /* it was taken from a list of starved ones: good for one submission */
 	TAILQ_ENTRY(queue) link;
 	LIST_ENTRY(queue) running_link;
 };
@@ -121,7 +129,8 @@ struct ctx_sync {
 	struct context_list buckets[CONTEXT_BUCKETS];
 	struct context_idle_list idle;
 	struct queue_list runnable; /* to be looked at by the dispatching thread */
-	struct queue_list starved;  /* their oldest submission waits for a free descriptor */
+	struct queue_list starved;  /* ready, and wait for a free descriptor */
+	struct queue_list urgent;   /* likewise, and the fence is the oldest of its timeline */
 	struct timeline global;
 	uint64_t last_serial;
 	uint64_t resolve_serial;
@@ -156,8 +165,8 @@ struct ring *context_ring(struct context *context, int32_t index);
 
 /* ---- Submissions ---- */
 
-/* Copies the head and, of in_fence_fds, what is still pending; needs no lock. 0, or -ENOMEM, -EMFILE, -ENFILE,
- * -EBADF, -EIO. */
+/* Copies the head and, of in_fence_fds, what is still pending; needs no lock. 0, or -ENOMEM,
+ * -EMFILE, -ENFILE, -EBADF, -EIO. */
 int submission_create(const struct vgf_submission *head, struct submission **out);
 
 /* It may have been resolved, but not be in a queue. NULL is fine. */
@@ -190,7 +199,7 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 /* ---- Running ---- */
 
 /* The oldest submission of a queue if it is ready, else NULL. If only a descriptor is missing, or
- * others wait for one and it is not this queue's turn, it is put on the list of starved ones. */
+ * others wait for one and it is not this queue's turn, it is put on a list of starved ones. */
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue);
 
 /* Around a call of the driver: nobody else runs the queue meanwhile. */
@@ -206,8 +215,12 @@ void queue_wake(struct ctx_sync *sync, struct queue *queue);
 /* Off its list. */
 void queue_sleep(struct ctx_sync *sync, struct queue *queue);
 
-/* Whether a starved queue could run. */
-bool ctx_sync_has_credit(const struct ctx_sync *sync);
+/* Whether there may be so many more descriptors, by whether they are for the oldest of a
+ * timeline. */
+bool ctx_sync_has_room(const struct ctx_sync *sync, uint32_t count, bool oldest);
+
+/* The starved queue whose turn it is, if there is a descriptor for it; or NULL. */
+struct queue *ctx_sync_next_starved(const struct ctx_sync *sync);
 
 /* Writes the in-fences that are still pending to in_fences, and leaves their waiting lists: each is
  * referenced until submission_return. Returns how many. */

@@ -356,6 +356,7 @@ VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
 			/* A reset must not wait for a fence that never signals. */
 			dispatcher_leave(device);
 			dispatcher_enter(device, false);
+			device->dispatching = false;
 		}
 	}
 	return leave(device, ret);

@@ -271,6 +271,11 @@ void timeline_update(struct fence_table *table, struct timeline *timeline)
 	}
 }
 
+bool fence_is_oldest(const struct fence *fence)
+{
+	return fence == STAILQ_FIRST(&fence->timeline->fences);
+}
+
 bool fence_has_file(const struct fence *fence)
 {
 	return fence->fd >= 0 && !(fence->flags & FENCE_SIGNALLED);
@@ -293,7 +298,7 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status)
 	}
 	fence->flags |= FENCE_SIGNALLED;
 	fence->status = status;
-	if (fence == STAILQ_FIRST(&fence->timeline->fences)) {
+	if (fence_is_oldest(fence)) {
 		timeline_update(table, fence->timeline);
 	}
 }
@@ -306,7 +311,7 @@ void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 		table->peak_fds = table->fds;
 	}
 	notify_all(table, fence, WAITER_FILE);
-	if (fence == STAILQ_FIRST(&fence->timeline->fences)) {
+	if (fence_is_oldest(fence)) {
 		timeline_update(table, fence->timeline);
 	}
 }
@@ -373,6 +378,9 @@ void timeline_advance(struct fence_table *table, struct timeline *timeline, uint
 
 	while ((oldest = STAILQ_FIRST(&timeline->fences)) && (oldest->flags & FENCE_SIGNALLED)) {
 		retire(table, oldest);
+	}
+	if (oldest && oldest->submission) {
+		table->come_forward(oldest->submission);
 	}
 	timeline->since_ns = now_ns;
 	busy_move(table, timeline, now_ns);

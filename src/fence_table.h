@@ -121,6 +121,9 @@ struct fence_table {
 
 	/* Something happened to a fence that someone waits for. */
 	void (*notify)(struct waiter *waiter, enum waiter_event event);
+	/* A fence has become the oldest of its timeline, and its work has not run. */
+	void (*come_forward)(struct submission *submission);
+
 	/* The last reference to a fence of this owner is gone. */
 	void (*release)(struct fence_owner *owner);
 };
@@ -160,7 +163,8 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status);
 /* Gives a pending fence without a descriptor one, which it owns from then on. */
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd);
 
-/* The fence owns the attachment from then on, until fence_detach takes one back; NULL: it has none. */
+/* The fence owns the attachment from then on, until fence_detach takes one back; NULL: it has
+ * none. */
 void fence_attach(struct fence_table *table, struct fence *fence, struct attachment *attachment);
 struct attachment *fence_detach(struct fence_table *table, struct fence *fence);
 void attachment_free(struct attachment *attachment);
@@ -182,6 +186,9 @@ void fence_unref(struct fence_table *table, struct fence *fence);
 
 /* Closes the descriptors of garbage and frees it; needs no lock. */
 void fence_free_list(struct fence_list *garbage);
+
+/* Whether it is the next to retire on its timeline. */
+bool fence_is_oldest(const struct fence *fence);
 
 /* Whether waiting for its descriptor is waiting for the fence. */
 bool fence_has_file(const struct fence *fence);

@@ -173,7 +173,7 @@ static bool has_work(const struct vgf_device *device)
 {
 	return !TAILQ_EMPTY(&device->fences.ready) || !STAILQ_EMPTY(&device->fences.retired) ||
 		!TAILQ_EMPTY(&device->contexts.runnable) || device->check_stalled ||
-		(!TAILQ_EMPTY(&device->contexts.starved) && ctx_sync_has_credit(&device->contexts));
+		ctx_sync_next_starved(&device->contexts);
 }
 
 bool loop_is_busy(const struct vgf_device *device)
@@ -281,8 +281,8 @@ static void run_queues(struct vgf_device *device)
 
 	do {
 		queue = TAILQ_FIRST(&contexts->runnable);
-		if (!queue && ctx_sync_has_credit(contexts)) {
-			queue = TAILQ_FIRST(&contexts->starved);
+		if (!queue) {
+			queue = ctx_sync_next_starved(contexts);
 			if (queue) {
 				queue->turn = true;
 			}

@@ -227,30 +227,35 @@ static void log_in_fence(struct vgf_device *device, const struct vgf_submission 
 	}
 }
 
-/* Resolves the in-fences, and makes the submission fit to wait if it has to. */
-static int prepare(struct vgf_device *device, struct context *context,
-	struct submission *submission, const struct vgf_submission *head, bool *run_now)
+static int resolve(struct vgf_device *device, struct context *context,
+	struct submission *submission, const struct vgf_submission *head)
 {
-	struct ctx_sync *contexts = &device->contexts;
 	uint32_t ignored = 0;
 	uint64_t bad = 0;
 	int ret;
 
 	submission->context = context;
 	submission->driver = context->current;
-	ret = submission_resolve(contexts, submission, head, device->options.ignore_bad_in_fences,
-		clock_ns(), &ignored, &bad);
-	if (ret < 0 || ignored > 0) {
+	ret = submission_resolve(&device->contexts, submission, head,
+		device->options.ignore_bad_in_fences, clock_ns(), &ignored, &bad);
+	if (ret == -EMFILE) {
+		log_refused(device, &head->fence, "copies of its in-fences", ret);
+	} else if (ret < 0 || ignored > 0) {
 		log_in_fence(device, head, bad, ignored, ret);
 	}
-	if (ret < 0) {
-		return ret;
-	}
-	*run_now = submission_can_run(contexts, context, submission);
+	return ret;
+}
+
+/* Makes the submission fit to wait, if it has to. */
+static int prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
+{
+	int ret = 0;
+
+	*run_now = submission_can_run(&device->contexts, submission->context, submission);
 	if (!*run_now) {
-		ret = submission_hold(contexts, context, submission);
+		ret = submission_hold(&device->contexts, submission->context, submission);
 		if (ret < 0) {
-			log_refused(device, &head->fence, "cannot be held back", ret);
+			log_refused(device, &submission->name, "cannot be held back", ret);
 		}
 	}
 	return ret;
@@ -296,11 +301,16 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 	if (ret < 0) {
 		log_refused(device, &head->fence, "cannot be submitted", ret);
 	} else {
-		ret = prepare(device, place.context, submission, head, &run_now);
+		ret = resolve(device, place.context, submission, head);
 	}
+	/* After resolving, so that nothing waits for itself. */
 	if (fence) {
 		put_fence(device, &place, fence);
 		*will_retire = true;
+	}
+	if (ret == 0) {
+		submission->fence = fence;
+		ret = prepare(device, submission, &run_now);
 	}
 	if (ret < 0) {
 		device->stats.refused++;
@@ -311,7 +321,7 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 		return ret;
 	}
 	if (fence) {
-		submission->fence = fence_ref(fence);
+		fence_ref(fence);
 		fence->submission = submission;
 	}
 	device->stats.in_fences += submission->room;
@@ -357,12 +367,6 @@ static int check_pollable(struct vgf_device *device, int fence_fd)
 	return 0;
 }
 
-/* For one more descriptor. */
-static bool has_room(const struct vgf_device *device)
-{
-	return device->fences.fds < device->options.limits.max_fds;
-}
-
 /* A descriptor that turned out not to be one is not ours to close. */
 static void close_refused(int fence_fd, int error)
 {
@@ -390,7 +394,8 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 	if (ret == 0) {
 		ret = check_place(device, &place, name->fence_id);
 	}
-	if (ret == 0 && fence_fd >= 0 && !has_room(device)) {
+	if (ret == 0 && fence_fd >= 0 &&
+		!ctx_sync_has_room(&device->contexts, 1, STAILQ_EMPTY(&place.timeline->fences))) {
 		ret = -EMFILE;
 	}
 	if (ret == 0) {
@@ -473,7 +478,7 @@ VGF_EXPORT int vgf_fence_publish_take(
 	if (ret == 0 && fence->fd >= 0) {
 		ret = -EEXIST;
 	}
-	if (ret == 0 && !has_room(device)) {
+	if (ret == 0 && !ctx_sync_has_room(&device->contexts, 1, fence_is_oldest(fence))) {
 		ret = -EMFILE;
 	}
 	if (ret == 0) {

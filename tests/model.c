@@ -31,6 +31,19 @@ static enum answer both(enum answer a, enum answer b)
 	return a == YES && b == YES ? YES : EITHER;
 }
 
+static enum answer opposite(enum answer a)
+{
+	switch (a) {
+	case NO:
+		return YES;
+	case YES:
+		return NO;
+	case EITHER:
+		break;
+	}
+	return EITHER;
+}
+
 void model_init(struct model *model)
 {
 	*model = (struct model){ 0 };
@@ -197,26 +210,55 @@ unsigned int model_fds_max(const struct model *model)
 	return count + (model->dispatching > 0 ? model->retired_fds_now : 0);
 }
 
-enum answer model_fds_full(const struct model *model)
+/* The library tells of what retires when it has done with the rest. */
+static bool may_be_gone(const struct model *model, const struct model_fence *fence)
 {
-	if (model_fds_min(model) >= model->limits.max_fds) {
-		return YES;
-	}
-	return model_fds_max(model) >= model->limits.max_fds ? EITHER : NO;
+	return model->dispatching > 0 && model_may_retire(model, fence);
 }
 
-/* Whether work may be handed to a driver, which may come back with a descriptor. Others may wait for
- * that already. */
-static enum answer has_credit(const struct model *model, unsigned int more)
+/* Whether a fence is the oldest of its timeline, or would be. */
+static enum answer is_oldest(const struct model *model, const struct vgf_fence_name *name)
 {
-	unsigned int least = model_fds_min(model) + model->running + more;
-	unsigned int most = model_fds_max(model) + model->running + more;
+	enum answer oldest = YES;
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		const struct model_fence *fence = model->fences[i];
+
+		if (is_on_timeline(fence, name) && fence->name.fence_id < name->fence_id) {
+			oldest = both(oldest, may_be_gone(model, fence) ? EITHER : NO);
+		}
+	}
+	return oldest;
+}
+
+static bool fits(const struct model *model, unsigned int used, bool oldest)
+{
+	return used < model->limits.max_fds && model->limits.max_fds - used > (oldest ? 0 : 1);
+}
+
+enum answer model_has_room(
+	const struct model *model, const struct vgf_fence_name *name, unsigned int more)
+{
+	enum answer oldest = is_oldest(model, name);
+
+	if (fits(model, model_fds_max(model) + model->running + more, oldest == YES)) {
+		return YES;
+	}
+	return fits(model, model_fds_min(model) + model->running + more, oldest != NO) ? EITHER :
+											 NO;
+}
+
+/* Whether work may be handed to a driver, which may come back with a descriptor for its fence.
+ * Others may wait for that already. */
+static enum answer may_have_fd(
+	const struct model *model, const struct vgf_fence_name *out_fence, unsigned int more)
+{
 	bool alone = !model->fuzzy || model->limits.max_fds == UINT32_MAX;
 
-	if (most < model->limits.max_fds || most == 0) {
-		return alone ? YES : EITHER;
+	if (!out_fence) {
+		return YES;
 	}
-	return least < model->limits.max_fds || least == 0 ? EITHER : NO;
+	return both(model_has_room(model, out_fence, more), alone ? YES : EITHER);
 }
 
 bool model_must_run(const struct model *model, const struct model_item *item)
@@ -225,7 +267,7 @@ bool model_must_run(const struct model *model, const struct model_item *item)
 		return false;
 	}
 	return item->kind != WORK || item->dropped ||
-		(is_ready(item) && has_credit(model, 0) == YES);
+		(is_ready(item) && may_have_fd(model, item->fence ? &item->name : NULL, 0) == YES);
 }
 
 bool model_has_work(const struct model *model)
@@ -354,12 +396,6 @@ static void add_dep(struct expectation *expectation, struct model_fence *fence)
 	expectation->deps[expectation->num_deps++] = fence;
 }
 
-/* The library tells of what retires when it has done with the rest. */
-static bool may_be_gone(const struct model *model, const struct model_fence *fence)
-{
-	return model->dispatching > 0 && model_may_retire(model, fence);
-}
-
 /* Whether a fence counts as done for a submission that comes now. */
 static enum answer is_done(const struct model *model, const struct model_fence *fence)
 {
@@ -456,6 +492,15 @@ static unsigned int count_timelines(
 	return count;
 }
 
+/* Copies of in-fences may not have the last one. */
+static enum answer has_room_for_copies(const struct model *model, unsigned int copies)
+{
+	if (copies == 0 || fits(model, model_fds_max(model) + model->running + copies - 1, false)) {
+		return YES;
+	}
+	return fits(model, model_fds_min(model) + model->running + copies - 1, false) ? EITHER : NO;
+}
+
 static void expect_import(struct model_fence *fence, struct expectation *expectation)
 {
 	if (!fence->signalled) {
@@ -489,6 +534,7 @@ struct expectation expect_submit(const struct model *model, const struct vgf_sub
 	if (!context) {
 		return expectation;
 	}
+	add_error(&expectation, -EMFILE, opposite(has_room_for_copies(model, copies)));
 	for (uint32_t i = 0; i < head->num_in_fences; i++) {
 		expect_in_fence(model, head->in_fences[i], context->serial, &expectation);
 	}
@@ -497,7 +543,8 @@ struct expectation expect_submit(const struct model *model, const struct vgf_sub
 		item.deps[i] = expectation.deps[i];
 	}
 	expectation.runs = both(expect_turn(model, &item),
-		both(expect_ready(model, &item, &expectation), has_credit(model, copies)));
+		both(expect_ready(model, &item, &expectation),
+			may_have_fd(model, fenced ? &head->fence : NULL, copies)));
 	expectation.num_timelines = count_timelines(model, &expectation);
 	return expectation;
 }
@@ -509,7 +556,7 @@ struct expectation expect_fence(
 
 	expect_place(model, name, true, &expectation);
 	if (with_fd) {
-		add_error(&expectation, -EMFILE, model_fds_full(model));
+		add_error(&expectation, -EMFILE, opposite(model_has_room(model, name, 0)));
 	}
 	return expectation;
 }

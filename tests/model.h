@@ -4,15 +4,16 @@
 #define MODEL_H
 
 /*
- * What the public headers promise, said once more in the plainest way: lists that are searched from the
- * start, nothing kept that can be worked out. It knows nothing of how the library does it.
+ * What the public headers promise, said once more in the plainest way: lists that are searched
+ * from the start, nothing kept that can be worked out. It knows nothing of how the library does
+ * it.
  *
- * The test feeds it what it does to the library and what the library calls back, and asks it what may
- * happen now, what must have happened, and what a call has to return.
+ * The test feeds it what it does to the library and what the library calls back, and asks it what
+ * may happen now, what must have happened, and what a call has to return.
  *
- * Between two calls from the outermost level the model knows what the library knows. Inside a callback it
- * does not: the library may have taken note of more than it has told yet. Then, and until all is dispatched,
- * the model is `fuzzy`, and what depends on that is answered EITHER.
+ * Between two calls from the outermost level the model knows what the library knows. Inside a
+ * callback it does not: the library may have taken note of more than it has told yet. Then, and
+ * until all is dispatched, the model is `fuzzy`, and what depends on that is answered EITHER.
  */
 
 #include <vgfence/vgfence.h>
@@ -148,8 +149,8 @@ bool is_on_timeline(const struct model_fence *fence, const struct vgf_fence_name
 /* Whether nothing before it on its timeline keeps a fence from retiring, nor itself. */
 bool model_may_retire(const struct model *model, const struct model_fence *fence);
 
-/* Whether something before it in its context keeps an item from running. Dropped work may be out of the
- * way already, or not yet. */
+/* Whether something before it in its context keeps an item from running. Dropped work may be
+ * out of the way already, or not yet. */
 bool model_is_blocked(const struct model *model, const struct model_item *item, bool drops_gone);
 
 /* Whether the item has to run in the next dispatch. */
@@ -196,8 +197,10 @@ struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, en
 struct expectation expect_create(const struct model *model, uint32_t ctx_id);
 struct expectation expect_export(const struct model *model, uint64_t fence_id);
 
-/* Whether a descriptor for a fence is too many. */
-enum answer model_fds_full(const struct model *model);
+/* Whether there may be a descriptor for a fence, beside so many more. The last one is for the
+ * oldest of a timeline. */
+enum answer model_has_room(
+	const struct model *model, const struct vgf_fence_name *name, unsigned int more);
 
 /* ---- What happens ---- */
 

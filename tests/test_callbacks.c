@@ -930,6 +930,45 @@ static void destroying_the_device_from_retire_ends_the_batch(void **state)
 	vmm_destroy(vmm);
 }
 
+struct late {
+	struct vgf_device *device;
+	struct fake_driver *driver;
+	int context, fence;
+};
+
+static void destroy_late(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	destroy_device(vmm);
+}
+
+static void create_late(struct fake_vmm *vmm)
+{
+	struct late *late = vmm->arg;
+	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 9);
+
+	late->context = vgf_context_create(late->device, 1, &late->driver->driver, late->driver);
+	late->fence = vgf_fence_create_take(late->device, &name, 0, VGF_FENCE_BY_CALL);
+}
+
+static void the_last_batch_of_a_device_accepts_nothing_new(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct late late = { .device = vmm->device, .driver = driver };
+
+	vmm->arg = &late;
+	vmm->on_retire = destroy_late;
+	vmm->on_batch = create_late;
+	create_by_call(vmm, 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -ECANCELED);
+	assert_int_equal(late.context, -ECANCELED);
+	assert_int_equal(late.fence, -ECANCELED);
+	assert_int_equal(vmm->num_retired, 1);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 static void destroying_the_device_at_the_end_of_a_batch_ends_no_other(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -1228,6 +1267,7 @@ int main(void)
 		counted_test(a_device_works_right_after_a_reset_from_retire),
 		counted_test(destroying_the_device_two_dispatches_deep_ends_both),
 		counted_test(destroying_the_device_from_retire_ends_the_batch),
+		counted_test(the_last_batch_of_a_device_accepts_nothing_new),
 		counted_test(destroying_the_device_at_the_end_of_a_batch_ends_no_other),
 		counted_test(destroying_the_device_from_retire_ends_a_drain),
 		counted_test(destroying_the_device_from_retire_ends_a_reset),

@@ -594,6 +594,23 @@ static void the_host_waits_for_the_newest_of_each_timeline(void **state)
 	driver_destroy(driver);
 }
 
+static void who_waits_for_one_fence_runs_in_the_order_of_asking(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+
+	create_by_call(vmm, 1);
+	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+		assert_int_equal(submit(vmm, ctx_id, 0, ctx_id + 1, ID(1), NO_IN_FENCES), 1);
+	}
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(2), ID(3), ID(4), ID(5), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 static void in_fences_are_counted(void **state)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -989,6 +1006,7 @@ int main(void)
 		counted_test(the_same_id_twice_is_one_in_fence),
 		counted_test(a_driver_gets_each_once_when_timelines_alternate),
 		counted_test(the_host_waits_for_the_newest_of_each_timeline),
+		counted_test(who_waits_for_one_fence_runs_in_the_order_of_asking),
 		counted_test(in_fences_are_counted),
 		counted_test(the_descriptor_that_a_driver_gets_signals_with_the_fence),
 		counted_test(a_gl_server_waits_as_a_driver_does),

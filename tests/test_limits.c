@@ -458,7 +458,7 @@ static void held_work_weighs_no_less_than_its_memory(void **state)
 
 static void work_waits_for_a_descriptor_to_be_closed(void **state)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	const struct vgf_options options = { .limits = { .max_fds = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 
@@ -475,11 +475,40 @@ static void work_waits_for_a_descriptor_to_be_closed(void **state)
 	driver_signal(driver, 1);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_jobs(driver, ID(1), ID(2), ID(3), ID(4), ID(0));
-	assert_int_equal(get_stats(vmm).peak_fds, 2);
+	assert_in_range(get_stats(vmm).peak_fds, 2, 3);
 	driver_signal(driver, 3);
 	driver_signal(driver, 4);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_idle(vmm);
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Behind it there may be all the others. */
+static void the_last_descriptor_is_for_the_oldest_of_a_timeline(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	driver_open(driver, vmm, 3);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_int_equal(submit(vmm, 2, 0, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 4, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(3), ID(0));
+	/* With the first it becomes the oldest of its own. */
+	driver_signal(driver, 1);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(3), ID(4), ID(0));
+	driver_signal(driver, 4);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(3), ID(4), ID(2), ID(0));
+	assert_int_equal(get_stats(vmm).peak_fds, 2);
 	vmm_destroy(vmm);
 	driver_destroy(driver);
 }
@@ -624,6 +653,38 @@ static void work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descri
 	driver_destroy(driver);
 }
 
+static void signal_ring_1(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	if (name->fence_id == 2) {
+		assert_int_equal(signal_call(vmm, 3, 1, 3, 0), 0);
+	}
+}
+
+/* The same behind the oldest of a timeline, where the last descriptor is not for them. */
+static void work_that_is_not_the_oldest_waits_for_its_turn_too(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+
+	vmm->on_retire = signal_ring_1;
+	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 3, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(create_fence(vmm, 3, 1, 3, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 4, ID(3), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 5, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(2), ID(0));
+	driver_signal(driver, 2);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(2), ID(5), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 static void new_work_does_not_overtake_what_waits_for_a_descriptor(void **state)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
@@ -714,7 +775,7 @@ static void a_device_with_work_that_waits_for_descriptors_can_be_reset(void **st
 /* They are closed when they retire, and that is after it. */
 static void descriptors_behind_held_work_do_not_keep_it_from_running(void **state)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	int fence_fd;
@@ -723,6 +784,7 @@ static void descriptors_behind_held_work_do_not_keep_it_from_running(void **stat
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	fence_fd = create_fence_fd(vmm, 1, 0, 3);
+	assert_int_equal(create_fence(vmm, 1, 0, 4, make_fence(true)), -EMFILE);
 	signal_fence(fence_fd);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
@@ -737,7 +799,7 @@ static void descriptors_behind_held_work_do_not_keep_it_from_running(void **stat
 
 static void descriptors_behind_work_of_another_context_do_not_keep_it_from_running(void **state)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	const struct vgf_options options = { .limits = { .max_fds = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 
@@ -747,21 +809,42 @@ static void descriptors_behind_work_of_another_context_do_not_keep_it_from_runni
 	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 3, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 4, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 5, NO_IN_FENCES), 1);
 	driver_signal(driver, 3);
 	driver_signal(driver, 4);
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	vmm_dispatch(vmm);
 	driver_signal(driver, 2);
 	vmm_dispatch(vmm);
-	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
+	driver_signal(driver, 5);
+	vmm_dispatch(vmm);
+	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(5), ID(0));
 	vmm_destroy(vmm);
 	driver_destroy(driver);
 }
 
-/* It keeps no descriptor itself, and the work that the others are behind is behind it. */
+static void unfenced_work_needs_no_descriptor(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	driver_open(driver, vmm, 3);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit_flags(vmm, 3, 0, 90, 0, NULL, 0, &will_retire), 0);
+	assert_jobs(driver, ID(1), ID(2), ID(90), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Its successor in the queue is what the others are behind. */
 static void descriptors_behind_unfenced_work_do_not_keep_it_from_running(void **state)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
+	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	const uint64_t in_fence = 1;
@@ -780,6 +863,35 @@ static void descriptors_behind_unfenced_work_do_not_keep_it_from_running(void **
 	driver_signal(driver, 2);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
+/* Copies of other people's files take descriptors as fences do. */
+static void copies_of_files_to_wait_for_are_limited_too(void **state)
+{
+	const struct vgf_options options = { .limits = { .max_fds = 3 } };
+	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	int fence_fd = make_fence(false);
+	int fence_fds[8];
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 0),
+		.in_fence_fds = fence_fds,
+		.num_in_fence_fds = 1,
+	};
+
+	for (int i = 0; i < 8; i++) {
+		fence_fds[i] = fence_fd;
+	}
+	driver_open(driver, vmm, 1);
+	for (int i = 0; i < 10; i++) {
+		vgf_submit(vmm->device, &submission, NULL);
+	}
+	submission.num_in_fence_fds = 8;
+	vgf_submit(vmm->device, &submission, NULL);
+	assert_in_range(get_stats(vmm).fds, 1, 3);
+	close(fence_fd);
 	vmm_destroy(vmm);
 	driver_destroy(driver);
 }
@@ -848,12 +960,14 @@ int main(void)
 		counted_test(empty_held_work_without_fences_is_limited),
 		counted_test(held_work_weighs_no_less_than_its_memory),
 		counted_test(work_waits_for_a_descriptor_to_be_closed),
+		counted_test(the_last_descriptor_is_for_the_oldest_of_a_timeline),
 		counted_test(one_descriptor_is_enough_to_go_on),
 		counted_test(a_driver_that_is_in_submit_is_good_for_a_descriptor),
 		counted_test(contexts_that_wait_for_a_descriptor_take_turns),
 		counted_test(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor),
 		counted_test(
 			work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor),
+		counted_test(work_that_is_not_the_oldest_waits_for_its_turn_too),
 		counted_test(new_work_does_not_overtake_what_waits_for_a_descriptor),
 		counted_test(work_that_waits_for_a_descriptor_can_be_cancelled),
 		counted_test(a_context_that_waits_for_a_descriptor_can_be_destroyed),
@@ -861,7 +975,9 @@ int main(void)
 		counted_test(descriptors_behind_held_work_do_not_keep_it_from_running),
 		counted_test(
 			descriptors_behind_work_of_another_context_do_not_keep_it_from_running),
+		counted_test(unfenced_work_needs_no_descriptor),
 		counted_test(descriptors_behind_unfenced_work_do_not_keep_it_from_running),
+		counted_test(copies_of_files_to_wait_for_are_limited_too),
 		counted_test(a_vmm_is_told_when_its_fence_finds_no_descriptor),
 		counted_test(a_device_that_gets_no_descriptors_leaves_none),
 		counted_test(an_export_without_a_descriptor_fails),

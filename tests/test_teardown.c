@@ -589,6 +589,30 @@ static void work_submitted_by_a_deferred_call_runs_after_it(void **state)
 	driver_destroy(driver);
 }
 
+static void submit_to_ring_5(void *arg, int status)
+{
+	struct deferred *deferred = arg;
+
+	deferred->calls++;
+	assert_int_equal(submit(deferred->vmm, 1, 5, 1, NO_IN_FENCES), 1);
+	assert_int_equal(deferred->driver->num_jobs, 0);
+}
+
+static void no_independent_ring_runs_while_a_deferred_call_is_made(void **state)
+{
+	struct fake_vmm *vmm = vmm_create(NULL);
+	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct deferred deferred = { .vmm = vmm, .driver = driver };
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_to_ring_5, &deferred), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_jobs(driver, ID(1), ID(0));
+	vmm_destroy(vmm);
+	driver_destroy(driver);
+}
+
 static void *dispatch_once(void *arg)
 {
 	struct fake_vmm *vmm = arg;
@@ -1421,6 +1445,7 @@ int main(void)
 		counted_test(a_deferred_call_hears_of_a_cancelled_context),
 		counted_test(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes),
 		counted_test(work_submitted_by_a_deferred_call_runs_after_it),
+		counted_test(no_independent_ring_runs_while_a_deferred_call_is_made),
 		counted_test(another_thread_dispatches_while_what_came_behind_a_call_runs),
 		counted_test(a_running_fence_can_be_given_up),
 		counted_test(a_fence_that_was_given_up_may_still_signal),

@@ -88,8 +88,8 @@ struct vgf_callbacks {
  */
 struct vgf_limits {
 	uint32_t max_contexts;       /* 1024 */
-	uint32_t max_fences;         /* pending, in the device: 65536 */
-	uint32_t max_context_fences; /* pending, in one context: 16384 */
+	uint32_t max_fences;         /* pending or being told, in the device: 65536 */
+	uint32_t max_context_fences; /* of these, in one context: 16384 */
 	/* Of one submission: 256, a virtqueue's default size, so as many as can be pending on the
 	 * control queue of a Linux guest. */
 	uint32_t max_in_fences;
@@ -97,7 +97,8 @@ struct vgf_limits {
 	/* In bytes, of work held back in the device: 64 MiB; one context may use a quarter. */
 	size_t max_held_size;
 	/* Descriptors of fences: half of RLIMIT_NOFILE, at most max_fences. At the limit work waits
-	 * for a descriptor to be closed. */
+	 * for a descriptor to be closed; the last one is kept for fences that are the oldest of their
+	 * timelines. */
 	uint32_t max_fds;
 };
 
@@ -167,8 +168,9 @@ int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
 
 /*
  * Dispatches until nothing is pending: for a snapshot, migration or an orderly stop. New
- * submissions prolong it. Waits for at most timeout_ms milliseconds, -1 without end. A reset in
- * another thread goes first, unless this is called from inside a callback.
+ * submissions prolong it. Waits for at most timeout_ms milliseconds, -1 without end. A reset or a
+ * drain in another thread goes first, also past the time, unless this is called from inside a
+ * callback.
  *
  * Returns 0; -ETIMEDOUT; -ECANCELED where the device was destroyed meanwhile; -EDEADLK from inside
  * a driver's submit or a deferred function.
@@ -245,9 +247,10 @@ struct vgf_submission {
  * - -EPERM: an in-fence that is neither shareable nor of this context;
  * - -ENOTUNIQ: an in-fence ID that is pending on several timelines;
  * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline, or 2^64-1;
- * - -EBADF, -EIO: one of in_fence_fds is no descriptor, or will never signal; -EMFILE: no copy of it could
- *   be made;
- * - -E2BIG: more in-fences than max_in_fences, descriptors included, or a command stream above max_command_size;
+ * - -EBADF, -EIO: one of in_fence_fds is no descriptor, or will never signal;
+ * - -EMFILE, -ENFILE: no copy of one of them could be made, or there is no room at max_fds;
+ * - -E2BIG: more in-fences than max_in_fences, descriptors included, or a command stream above
+ *   max_command_size;
  * - -ENOSPC: max_fences, max_context_fences or max_held_size; or the ID is pending on as many
  *   other timelines as a context has rings;
  * - -ECANCELED: a reset is going on;
