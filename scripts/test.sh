@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# ./run test: sourced by ./run. Each step says what it does in one line; what fails is shown in full. The
+# last line is the sum, "N passed, N failed, N skipped".
+
+passed=0
+failed=0
+skipped=0
+declare -a skip_reasons=() failures=()
+
+say() {
+    printf '%-34s %s\n' "$1" "$2"
+}
+
+skip() {
+    say "$1" "SKIPPED: $2"
+    skip_reasons+=("$1: $2")
+    skipped=$((skipped + 1))
+}
+
+# step NAME COMMAND...: one check that counts as one test.
+step() {
+    local name=$1 log
+    shift
+    log=build/step.log
+    if "$@" >"$log" 2>&1; then
+        say "$name" ok
+        passed=$((passed + 1))
+    else
+        say "$name" FAILED
+        cat "$log"
+        failures+=("$name")
+        failed=$((failed + 1))
+    fi
+}
+
+# suite NAME DIRECTORY: the meson tests of one build; counts what they count.
+suite() {
+    local name=$1 directory=build/$2 log=build/suite.log counts run_failed=0
+    rm -f "$directory/meson-logs/testlog.json"
+    meson test -C "$directory" --no-rebuild --print-errorlogs >"$log" 2>&1 || run_failed=1
+    counts=$(python3 scripts/count_tests.py "$directory/meson-logs/testlog.json") || {
+        counts="0 1 0"
+        run_failed=1
+    }
+    # shellcheck disable=SC2086
+    add_counts "$name" "$run_failed" "$log" $counts
+}
+
+# add_counts NAME FAILED LOG PASSED FAILED SKIPPED
+add_counts() {
+    local name=$1 run_failed=$2 log=$3
+    passed=$((passed + $4))
+    skipped=$((skipped + $6))
+    if [ "$run_failed" = 0 ] && [ "$5" = 0 ]; then
+        say "$name" "$4 passed, $6 skipped"
+        return
+    fi
+    failed=$((failed + ($5 > 0 ? $5 : 1)))
+    failures+=("$name")
+    say "$name" "$4 passed, $5 FAILED, $6 skipped"
+    cat "$log"
+}
+
+sources() {
+    git ls-files -co --exclude-standard -- '*.c' '*.h'
+}
+
+check_format() {
+    sources | xargs clang-format --dry-run -Werror
+}
+
+# What of the library is built here: optional parts may be left out.
+library_sources() {
+    sed -n 's|.*"file": "\.\./\.\./\(src/[^"]*\)".*|\1|p' build/plain/compile_commands.json | sort -u
+}
+
+check_lint() {
+    library_sources | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/plain
+}
+
+# The library as others meet it.
+check_consumers() {
+    scripts/check_install.sh build/plain
+}
+
+check_minimal_build() {
+    rm -rf build/minimal
+    setup minimal -Dtools=false -Dtests=false && ninja -C build/minimal
+}
+
+sanitizer_options() {
+    export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1
+    export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+}
+
+# virtual_host KIND DIRECTORY: the same tests where the kernel has sync files. A host that cannot be prepared
+# here, for want of a download say, is skipped, and loudly.
+virtual_host() {
+    local kind=$1 directory=$2 log=build/vm-$1.log counts
+    if ! scripts/vm --check --kind "$kind" >"$log" 2>&1 ||
+        ! scripts/vm --prepare --kind "$kind" >>"$log" 2>&1; then
+        skip "virtual host, $kind" "$(tail -n 1 "$log")"
+        return
+    fi
+    local run_failed=0
+    scripts/vm --kind "$kind" --build "build/$directory" --timeout 900 \
+        scripts/test-in-vm "build/$directory" >"$log" 2>&1 || run_failed=1
+    counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$log" |
+        tail -n 1)
+    # shellcheck disable=SC2086
+    add_counts "virtual host, $kind" "$run_failed" "$log" ${counts:-0 1 0}
+}
+
+summary() {
+    local line
+    echo
+    for line in "${skip_reasons[@]}"; do
+        echo "skipped: $line"
+    done
+    for line in "${failures[@]}"; do
+        echo "failed: $line"
+    done
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ]
+}
+
+run_all_tests() {
+    mkdir -p build
+    sanitizer_options
+    build plain
+    build asan -Db_sanitize=address,undefined -Db_lundef=false
+    build tsan -Db_sanitize=thread -Db_lundef=false
+
+    if command -v clang-format >/dev/null; then
+        step "formatting" check_format
+    else
+        skip "formatting" "clang-format is not installed"
+    fi
+    if command -v clang-tidy >/dev/null; then
+        step "lint" check_lint
+    else
+        skip "lint" "clang-tidy is not installed"
+    fi
+    step "headers, installed library, symbols" check_consumers
+    step "build without optional parts" check_minimal_build
+    suite "tests" plain
+    suite "tests, address and undefined" asan
+    suite "tests, threads" tsan
+    virtual_host uml plain
+    virtual_host qemu asan
+    summary
+}
