@@ -35,8 +35,10 @@ step() {
     fi
 }
 
-# suite NAME DIRECTORY: the meson tests of one build; counts what they count.
+# suite NAME DIRECTORY STEPS: the meson tests of one build; counts what they count. STEPS: of the random test,
+# which is slow under sanitizers.
 suite() {
+    export VGF_TEST_STEPS=$3
     local name=$1 directory=build/$2 log=build/suite.log counts run_failed=0
     rm -f "$directory/meson-logs/testlog.json"
     meson test -C "$directory" --no-rebuild --print-errorlogs >"$log" 2>&1 || run_failed=1
@@ -146,9 +148,10 @@ run_all_tests() {
     fi
     step "headers, installed library, symbols" check_consumers
     step "build without optional parts" check_minimal_build
-    suite "tests" plain
-    suite "tests, address and undefined" asan
-    suite "tests, threads" tsan
+    suite "tests" plain 20000
+    suite "tests, address and undefined" asan 3000
+    suite "tests, threads" tsan 1500
+    unset VGF_TEST_STEPS
     virtual_host uml plain
     virtual_host qemu asan
     summary

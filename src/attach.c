@@ -53,8 +53,9 @@ static int attach(struct vgf_device *device, uint64_t fence_id, struct attachmen
 		return -EALREADY;
 	}
 	if (fence->fd >= 0) {
-		return vgf_dma_buf_import_sync_file(
+		ret = vgf_dma_buf_import_sync_file(
 			attachment->dma_buf_fd, attachment->access, fence->fd);
+		return ret < 0 ? ret : 0;
 	}
 	if (!ctx_sync_has_room(&device->contexts, 1, false)) {
 		return -EMFILE;
