@@ -11,15 +11,17 @@ import re
 import sys
 
 # What failed or was skipped is listed once more at the end.
-CMOCKA = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$", re.MULTILINE)
+CMOCKA = re.compile(r"^\[ +(OK|FAILED|ERROR|SKIPPED) +\] (\w+)$", re.MULTILINE)
 COUNTED_BY_ITSELF = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
 
 
 def count(test):
     output = test.get("stdout", "") + test.get("stderr", "")
     ok = test["result"] in ("OK", "EXPECTEDFAIL")
+    # A test that fails and leaks besides is an "ERROR".
     outcomes = [outcome for outcome, _ in set(CMOCKA.findall(output))]
-    passed, failed, skipped = (outcomes.count(word) for word in ("OK", "FAILED", "SKIPPED"))
+    passed, skipped = outcomes.count("OK"), outcomes.count("SKIPPED")
+    failed = outcomes.count("FAILED") + outcomes.count("ERROR")
     by_itself = COUNTED_BY_ITSELF.search(output)
     if by_itself:
         passed, failed, skipped = (int(number or 0) for number in by_itself.groups())

@@ -11,9 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A net for tests that have gone wrong, not a time that any of them depends on. */
-#define WAIT_MS 20000
-
 /* ---- The VMM ---- */
 
 /* The only callback that comes from several threads at once. */

@@ -16,6 +16,9 @@
 
 #define FAKE_MAX 8192
 
+/* A net for tests that have gone wrong, not a time that any of them depends on. */
+#define WAIT_MS 20000
+
 /* ---- The VMM ---- */
 
 struct fake_retired {

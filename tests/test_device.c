@@ -21,9 +21,6 @@
 
 #include <vgfence/sync_file.h>
 
-/* A net for tests that have gone wrong. */
-#define WAIT_MS 20000
-
 /* Fences that the test signals by call. */
 static void create_by_call(struct fake_vmm *vmm, uint64_t fence_id)
 {

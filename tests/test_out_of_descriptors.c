@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * The process is out of descriptors, at every place where one is needed: what needs none goes on, what
- * needs one says so or waits on the host, and nothing is left behind.
+ * The process is out of descriptors, at every place where one is needed: what needs none goes on,
+ * what needs one says so or waits on the host, and nothing is left behind.
  */
 
 #include <errno.h>
@@ -311,8 +311,8 @@ static void a_chain_goes_on_without_descriptors(void **state)
 
 /* ---- In-fences that are descriptors ------------------------------------------------------- */
 
-static int submit_with_files(struct fake_vmm *vmm, uint64_t fence_id, const int *fds, uint32_t count,
-	bool *will_retire)
+static int submit_with_files(
+	struct fake_vmm *vmm, uint64_t fence_id, const int *fds, uint32_t count, bool *will_retire)
 {
 	struct vgf_submission submission = {
 		.fence = make_name(1, 0, fence_id),
@@ -335,8 +335,7 @@ static void a_submission_whose_descriptors_cannot_be_copied_is_refused(void **st
 	/* One of them has signalled and need not be copied. */
 	for (unsigned int more = 0; more < 2; more++) {
 		limit_fds(more);
-		assert_int_equal(
-			submit_with_files(vmm, more, files, 3, &will_retire), -EMFILE);
+		assert_int_equal(submit_with_files(vmm, more, files, 3, &will_retire), -EMFILE);
 		assert_true(will_retire);
 		assert_int_equal(get_stats(vmm).fds, 0);
 		vmm_wait(vmm, more + 1);
@@ -407,8 +406,8 @@ static void note_result(struct story *story, int ret, bool will_retire)
 static void submit_in_story(struct story *story, unsigned int num_in_fences)
 {
 	uint64_t id = ++story->last_id;
-	unsigned int count =
-		num_in_fences < story->num_promised ? num_in_fences : story->num_promised;
+	unsigned int count = num_in_fences < story->num_promised ? num_in_fences :
+								   story->num_promised;
 	bool will_retire;
 	int ret = submit_flags(story->vmm, 1, (int32_t)(id % 3), id, VGF_FENCED,
 		&story->promised[story->num_promised - count], count, &will_retire);

@@ -2,11 +2,12 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Every allocation fails once: each call is made over and over, with its first allocation failing, then its
- * second, until it passes. What a failure leaves must be as before the call, and the device must work.
+ * Every allocation fails once: each call is made over and over, with its first allocation
+ * failing, then its second, until it passes. What a failure leaves must be as before the call,
+ * and the device must work.
  *
- * Beside what alloc.h asks for, it is linked with -Wl,--wrap=free,--wrap=open_memstream,--wrap=fclose and
- * --wrap=pthread_create.
+ * Beside what alloc.h asks for, it is linked with -Wl,--wrap=free,--wrap=open_memstream,--
+ * wrap=fclose and --wrap=pthread_create.
  */
 
 #include <errno.h>
@@ -26,13 +27,13 @@
 void __real_free(void *block);
 FILE *__real_open_memstream(char **text, size_t *size);
 int __real_fclose(FILE *file);
-int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-	void *(*function)(void *), void *arg);
+int __real_pthread_create(
+	pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg);
 void __wrap_free(void *block);
 FILE *__wrap_open_memstream(char **text, size_t *size);
 int __wrap_fclose(FILE *file);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-	void *(*function)(void *), void *arg);
+int __wrap_pthread_create(
+	pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg);
 
 static long num_freed, num_failed;
 static unsigned long failing_at; /* of alloc_count */
@@ -56,8 +57,8 @@ int __wrap_fclose(FILE *file)
 	return streams_fail_to_end ? EOF : ret;
 }
 
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-	void *(*function)(void *), void *arg)
+int __wrap_pthread_create(
+	pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg)
 {
 	return threads_fail ? EAGAIN : __real_pthread_create(thread, attributes, function, arg);
 }
@@ -144,8 +145,8 @@ static void world_finish(struct world *world)
 	bool will_retire;
 
 	world->takes->answer = FAKE_FD;
-	assert_true(submit_flags(world->vmm, 1, 7, id, VGF_FENCED, in_fences, 2, &will_retire) >=
-		0);
+	assert_true(
+		submit_flags(world->vmm, 1, 7, id, VGF_FENCED, in_fences, 2, &will_retire) >= 0);
 	assert_true(will_retire);
 	signal_fence(world->own_fds[0]);
 	signal_fence(world->own_fds[1]);
@@ -410,8 +411,8 @@ static void work_that_its_driver_gives_back(void **state)
 		assert_int_equal(get_stats(world.vmm).held, !failed);
 		world.takes->answer = FAKE_FD;
 		retire_all(&world);
-		assert_int_equal(count_retired(&world, world.last_id, failed ? -ENOMEM : 0),
-			will_retire);
+		assert_int_equal(
+			count_retired(&world, world.last_id, failed ? -ENOMEM : 0), will_retire);
 		world_finish(&world);
 		assert_true(failed || nth > 3);
 	}

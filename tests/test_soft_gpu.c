@@ -16,9 +16,38 @@
 #include "clock.h"
 #include "soft_gpu.h"
 #include "support.h"
+#include "vgem.h"
 
 #define MAX_FENCES 4096
 #define NEVER_US 1000000000u /* longer than any test */
+
+static const enum soft_gpu_fences kinds[] = { SOFT_GPU_FENCES_EVENTFD, SOFT_GPU_FENCES_CALL,
+	SOFT_GPU_FENCES_VGEM };
+
+static bool has_vgem(void)
+{
+	int vgem = vgem_open();
+
+	if (vgem >= 0) {
+		close(vgem);
+	}
+	return vgem >= 0;
+}
+
+/* vgem is the last one, and not everywhere. */
+static size_t num_kinds(void)
+{
+	return sizeof(kinds) / sizeof(kinds[0]) - !has_vgem();
+}
+
+static void need_vgem(void)
+{
+	if (!has_vgem()) {
+		print_message("skipped: no vgem device in /dev/dri here; `./run vm` runs this "
+			      "where there is one\n");
+		skip();
+	}
+}
 
 struct machine {
 	struct vgf_device *device;
@@ -230,11 +259,11 @@ static void takes_no_more_jobs_than_it_may(void **state)
 
 /* ---- In-fences ---------------------------------------------------------------------------- */
 
-static void starts_a_job_when_its_in_fence_of_the_gpu_is_done(void **state)
+static void start_after_own_fence(enum soft_gpu_fences fences)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	struct machine *machine = machine_create(fences, VGF_WAIT_DRIVER, 0);
 
-	assert_int_equal(submit(machine, 1, 0, 1, 5000, 0), 0);
+	assert_int_equal(submit(machine, 1, 0, 1, 200000, 0), 0);
 	assert_int_equal(submit(machine, 2, 0, 2, 1000, 1), 0);
 	assert_int_equal(submit(machine, 2, 1, 3, 10, 0), 0);
 	wait_for_retired(machine, 3);
@@ -243,9 +272,20 @@ static void starts_a_job_when_its_in_fence_of_the_gpu_is_done(void **state)
 	machine_destroy(machine);
 }
 
-static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled(void **state)
+static void starts_a_job_when_its_in_fence_of_the_gpu_is_done(void **state)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	start_after_own_fence(SOFT_GPU_FENCES_EVENTFD);
+}
+
+static void starts_a_job_when_its_in_fence_of_the_gpu_is_done_with_sync_files(void **state)
+{
+	need_vgem();
+	start_after_own_fence(SOFT_GPU_FENCES_VGEM);
+}
+
+static void start_after_foreign_fence(enum soft_gpu_fences fences)
+{
+	struct machine *machine = machine_create(fences, VGF_WAIT_DRIVER, 0);
 	int fence_fd = create_foreign_fence(machine, 1);
 	uint64_t signalled_ns;
 
@@ -261,14 +301,93 @@ static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled(void **s
 	machine_destroy(machine);
 }
 
+static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled(void **state)
+{
+	start_after_foreign_fence(SOFT_GPU_FENCES_EVENTFD);
+}
+
+static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_with_sync_files(
+	void **state)
+{
+	need_vgem();
+	start_after_foreign_fence(SOFT_GPU_FENCES_VGEM);
+}
+
+static int submit_after_two(struct machine *machine, uint64_t fence_id, const uint64_t *in_fences)
+{
+	const uint32_t words[] = { htole32(SOFT_GPU_BUSY), htole32(100) };
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = fence_id, .ctx_id = 2, .ring = 0 },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.num_in_fences = 2,
+		.in_fences = in_fences,
+		.command = words,
+		.size = sizeof(words),
+	};
+
+	return vgf_submit(machine->device, &submission, NULL);
+}
+
+/* An eventfd cannot be merged with a sync file. */
+static void waits_for_each_where_not_all_are_sync_files(void **state)
+{
+	const uint64_t in_fences[] = { 1, 2 };
+	struct machine *machine;
+	uint64_t signalled_ns;
+	int fence_fd;
+
+	need_vgem();
+	machine = machine_create(SOFT_GPU_FENCES_VGEM, VGF_WAIT_DRIVER, 0);
+	fence_fd = create_foreign_fence(machine, 1);
+	assert_int_equal(submit(machine, 1, 0, 2, 1000, 0), 0);
+	assert_int_equal(submit_after_two(machine, 3, in_fences), 0);
+	sleep_us(20000);
+	assert_int_equal(machine->signal_ns[3], 0);
+	signalled_ns = now_ns();
+	signal_fence(fence_fd);
+	wait_for_retired(machine, 3);
+	assert_true(machine->signal_ns[3] >= signalled_ns + 100 * NS_PER_US);
+	close(fence_fd);
+	machine_destroy(machine);
+}
+
+static void starts_after_the_last_of_several_sync_files(void **state)
+{
+	const uint64_t in_fences[] = { 1, 2 };
+	struct machine *machine;
+
+	need_vgem();
+	machine = machine_create(SOFT_GPU_FENCES_VGEM, VGF_WAIT_DRIVER, 0);
+	assert_int_equal(submit(machine, 1, 0, 1, 10000, 0), 0);
+	assert_int_equal(submit(machine, 1, 1, 2, 200000, 0), 0);
+	assert_int_equal(submit_after_two(machine, 3, in_fences), 0);
+	wait_for_retired(machine, 3);
+	assert_true(machine->signal_ns[3] >= machine->signal_ns[1] + 100 * NS_PER_US);
+	assert_true(machine->signal_ns[3] >= machine->signal_ns[2] + 100 * NS_PER_US);
+	machine_destroy(machine);
+}
+
+static void says_where_there_is_no_vgem(void **state)
+{
+	static const struct vgf_callbacks callbacks = { .retire = retire };
+	const struct soft_gpu_options options = { .fences = SOFT_GPU_FENCES_VGEM,
+		.wait = VGF_WAIT_DRIVER };
+	struct vgf_device *device;
+	struct soft_gpu *gpu = NULL;
+	int ret;
+
+	assert_int_equal(vgf_device_create(&callbacks, NULL, NULL, &device), 0);
+	ret = soft_gpu_create(device, &options, &gpu);
+	assert_int_equal(ret, has_vgem() ? 0 : -ENOENT);
+	vgf_device_destroy(device);
+	soft_gpu_destroy(gpu);
+}
+
 /* ---- Ends --------------------------------------------------------------------------------- */
 
 static void signals_what_a_destroyed_context_left_running(void **state)
 {
-	static const enum soft_gpu_fences kinds[] = { SOFT_GPU_FENCES_EVENTFD,
-		SOFT_GPU_FENCES_CALL };
-
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	for (size_t i = 0; i < num_kinds(); i++) {
 		struct machine *machine = machine_create(kinds[i], VGF_WAIT_DRIVER, 0);
 
 		assert_int_equal(submit(machine, 1, 0, 1, 1000, 0), 0);
@@ -280,9 +399,9 @@ static void signals_what_a_destroyed_context_left_running(void **state)
 	}
 }
 
-static void drops_what_waits_when_the_device_is_reset(void **state)
+static void drop_what_waits(enum soft_gpu_fences fences)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	struct machine *machine = machine_create(fences, VGF_WAIT_DRIVER, 0);
 	int fence_fd = create_foreign_fence(machine, 1);
 
 	assert_int_equal(submit(machine, 1, 0, 2, 10, 1), 0);       /* waits for elsewhere */
@@ -305,6 +424,17 @@ static void drops_what_waits_when_the_device_is_reset(void **state)
 	assert_int_equal(machine->status[5], 0);
 	close(fence_fd);
 	machine_destroy(machine);
+}
+
+static void drops_what_waits_when_the_device_is_reset(void **state)
+{
+	drop_what_waits(SOFT_GPU_FENCES_EVENTFD);
+}
+
+static void drops_what_waits_when_the_device_is_reset_with_sync_files(void **state)
+{
+	need_vgem();
+	drop_what_waits(SOFT_GPU_FENCES_VGEM);
 }
 
 static void fails_cleanly_without_descriptors(void **state)
@@ -345,10 +475,7 @@ static void *run_submitter(void *data)
 
 static void takes_jobs_from_several_threads(void **state)
 {
-	static const enum soft_gpu_fences kinds[] = { SOFT_GPU_FENCES_EVENTFD,
-		SOFT_GPU_FENCES_CALL };
-
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	for (size_t i = 0; i < num_kinds(); i++) {
 		struct machine *machine = machine_create(kinds[i], VGF_WAIT_DRIVER, 0);
 		struct submitter submitters[] = { { machine, 1, 1 }, { machine, 2, 1000 } };
 		pthread_t threads[2];
@@ -379,9 +506,16 @@ int main(void)
 		counted_test(shares_rings_with_the_work_of_a_destroyed_context),
 		counted_test(takes_no_more_jobs_than_it_may),
 		counted_test(starts_a_job_when_its_in_fence_of_the_gpu_is_done),
+		counted_test(starts_a_job_when_its_in_fence_of_the_gpu_is_done_with_sync_files),
 		counted_test(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled),
+		counted_test(
+			starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_with_sync_files),
+		counted_test(waits_for_each_where_not_all_are_sync_files),
+		counted_test(starts_after_the_last_of_several_sync_files),
+		counted_test(says_where_there_is_no_vgem),
 		counted_test(signals_what_a_destroyed_context_left_running),
 		counted_test(drops_what_waits_when_the_device_is_reset),
+		counted_test(drops_what_waits_when_the_device_is_reset_with_sync_files),
 		counted_test(fails_cleanly_without_descriptors),
 		counted_test(takes_jobs_from_several_threads),
 	};

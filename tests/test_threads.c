@@ -2,9 +2,9 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Many threads at once: each fence retires exactly once and in order, each job runs once and in order,
- * and in the end nothing is left. What the library promises to do one at a time writes plain variables here,
- * so that a thread sanitizer sees whether it does.
+ * Many threads at once: each fence retires exactly once and in order, each job runs once and in
+ * order, and in the end nothing is left. What the library promises to do one at a time writes
+ * plain variables here, so that a thread sanitizer sees whether it does.
  *
  * VGF_TEST_STEPS=N: that many submissions of each thread.
  */
@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,15 @@
 
 #include "support.h"
 
-#define DEFAULT_STEPS 4000
+#define DEFAULT_STEPS 3000
 #define SUBMITTERS 3
 #define SIGNALLERS 2
-#define CONTEXTS 16 /* IDs 1 to 15; of these the first SUBMITTERS belong to one thread each */
+#define MEDDLERS 2
+#define RIVALS 2
+#define CONTEXTS 16 /* IDs 1 to 15 */
+/* From 1 on, one for each submitter and each meddler. */
+#define FIRST_RIVAL_CONTEXT (1 + SUBMITTERS + MEDDLERS)
+#define RIVAL_CONTEXTS 2
 #define CALLBACK_CONTEXT (CONTEXTS - 1)
 #define RINGS 4
 #define MAX_IN_FLIGHT 200
@@ -46,10 +52,10 @@
 
 /* What is known of one fence ID. */
 struct record {
-	atomic_bool promised;  /* by the library, to retire it */
-	atomic_int successes;  /* calls that signalled it */
-	unsigned int retired;  /* written by callbacks alone */
-	unsigned int ran;      /* written by its driver alone */
+	atomic_bool promised; /* by the library, to retire it */
+	atomic_int successes; /* calls that signalled it */
+	unsigned int retired; /* written by callbacks alone */
+	unsigned int ran;     /* written by its driver alone */
 };
 
 /* A fence that can be signalled. */
@@ -86,11 +92,17 @@ struct load {
 	atomic_bool stop;
 };
 
+/* What the driver knows of one ring, or of all where they are not independent. */
+struct instance_queue {
+	unsigned int random;
+	uint64_t last_run;
+};
+
 /* One vgf_context_create. */
 struct instance {
 	struct load *load;
-	unsigned int random;
-	uint64_t last_run[RINGS + 1]; /* by ring, or [0] where they are not independent */
+	struct instance_queue queues[RINGS];
+	bool in_order; /* what one thread alone submits */
 	struct vgf_driver driver;
 };
 
@@ -98,6 +110,11 @@ static unsigned int below(unsigned int *random, unsigned int limit)
 {
 	*random = *random * 1664525 + 1013904223;
 	return (*random >> 8) % limit;
+}
+
+static bool is_rivals(uint32_t ctx_id)
+{
+	return ctx_id >= FIRST_RIVAL_CONTEXT && ctx_id < FIRST_RIVAL_CONTEXT + RIVAL_CONTEXTS;
 }
 
 static int ring_index(int32_t ring)
@@ -161,10 +178,9 @@ static void wait_in_flight(struct load *load, long most)
 
 /* ---- The driver --------------------------------------------------------------------------- */
 
-static int answer(struct instance *instance, const struct vgf_job *job)
+static int answer(struct load *load, const struct vgf_job *job, unsigned int *random)
 {
-	struct load *load = instance->load;
-	unsigned int dice = below(&instance->random, 10);
+	unsigned int dice = below(random, 10);
 	int fd;
 
 	if (!(job->flags & VGF_FENCED) || dice == 0) {
@@ -186,25 +202,24 @@ static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 {
 	struct instance *instance = data;
 	struct record *record = &instance->load->records[job->fence.fence_id];
-	bool independent = instance->driver.independent_rings;
-	int queue = independent && job->fence.ring >= 0 ? ring_index(job->fence.ring) : 0;
+	bool by_ring = instance->driver.independent_rings && job->fence.ring >= 0;
+	struct instance_queue *queue = &instance->queues[by_ring ? job->fence.ring : 0];
 
 	check(job->size == sizeof(uint64_t));
 	check(memcmp(job->command, &job->fence.fence_id, job->size) == 0);
 	for (uint32_t i = 0; i < job->num_in_fences; i++) {
 		check(fcntl(job->in_fences[i].fd, F_GETFD) >= 0);
 	}
-	if (job->num_in_fences > 0 && below(&instance->random, 8) == 0) {
+	if (job->num_in_fences > 0 && below(&queue->random, 8) == 0) {
 		return -EMFILE;
 	}
-	/* One timeline's IDs, and the global one's, come from one thread at a time in order. */
-	check(queue == 0 || instance->last_run[queue] < job->fence.fence_id);
-	instance->last_run[queue] = job->fence.fence_id;
+	check(!instance->in_order || queue->last_run < job->fence.fence_id);
+	queue->last_run = job->fence.fence_id;
 	check(record->ran++ == 0);
-	if (below(&instance->random, 20) == 0) {
+	if (below(&queue->random, 20) == 0) {
 		return -EIO;
 	}
-	*out_fence_fd = answer(instance, job);
+	*out_fence_fd = answer(instance->load, job, &queue->random);
 	return 0;
 }
 
@@ -225,7 +240,7 @@ static int create_context(struct load *load, uint32_t ctx_id, unsigned int rando
 	check(instance);
 	*instance = (struct instance){
 		.load = load,
-		.random = random,
+		.in_order = !is_rivals(ctx_id),
 		.driver = {
 			.wait = waits[random % 3],
 			.independent_rings = random / 3 % 2,
@@ -233,6 +248,9 @@ static int create_context(struct load *load, uint32_t ctx_id, unsigned int rando
 			.destroy = on_destroy,
 		},
 	};
+	for (unsigned int i = 0; i < RINGS; i++) {
+		instance->queues[i].random = random + i;
+	}
 	ret = vgf_context_create(load->device, ctx_id, &instance->driver, instance);
 	check(ret == 0 || ret == -EEXIST || (ret == -ECANCELED && load->with_resets));
 	if (ret == 0) {
@@ -372,15 +390,17 @@ static void on_retire(void *cookie, const struct vgf_fence_name *name, int statu
 	uint32_t ctx_id = name->ring == VGF_RING_GLOBAL ? 0 : name->ctx_id;
 	uint64_t *last = &load->last_retired[ctx_id][ring_index(name->ring)];
 
-	check(name->fence_id > *last);
+	/* With its context a timeline forgets its IDs, and a rival may come late with one. */
+	check(name->fence_id > *last || is_rivals(ctx_id));
 	*last = name->fence_id;
 	check(load->records[name->fence_id].retired++ == 0);
 	check(status <= 0);
-	in_flight(load, -1);
+	/* First of all, so that none is in flight only when none will be any more. */
 	if (!load->stop && below(&load->callback_random, 10) == 0) {
 		submit(load, CALLBACK_CONTEXT, (int32_t)below(&load->callback_random, RINGS),
 			&load->callback_random);
 	}
+	in_flight(load, -1);
 }
 
 static void on_log(void *cookie, enum vgf_log_level level, const char *message)
@@ -539,7 +559,8 @@ static void *rival_main(void *data)
 
 	for (unsigned int i = 0; i < worker->load->steps; i++) {
 		wait_in_flight(worker->load, MAX_IN_FLIGHT);
-		meddle(worker->load, SUBMITTERS + 3 + below(&worker->random, 2), &worker->random);
+		meddle(worker->load, FIRST_RIVAL_CONTEXT + below(&worker->random, RIVAL_CONTEXTS),
+			&worker->random);
 	}
 	return NULL;
 }
@@ -593,14 +614,12 @@ static void load_finish(struct load *load)
 	pthread_cond_destroy(&load->changed);
 }
 
-static void start(struct worker *worker, struct load *load, void *(*function)(void *), uint32_t number)
+static void start(
+	struct worker *worker, struct load *load, void *(*function)(void *), uint32_t number)
 {
 	*worker = (struct worker){ .load = load, .random = number * 7919, .ctx_id = number };
 	assert_int_equal(pthread_create(&worker->thread, NULL, function, worker), 0);
 }
-
-#define MEDDLERS 2
-#define RIVALS 2
 
 struct threads {
 	struct worker submitters[SUBMITTERS], meddlers[MEDDLERS], rivals[RIVALS];
@@ -643,7 +662,8 @@ static void check_nothing_is_left(struct load *load)
 }
 
 /* dispatcher: NULL where the library has its own thread. */
-static void run_load(const struct vgf_options *options, void *(*dispatcher)(void *), bool with_resets)
+static void run_load(
+	const struct vgf_options *options, void *(*dispatcher)(void *), bool with_resets)
 {
 	struct vgf_fence_name last = { .ring = VGF_RING_GLOBAL };
 	struct threads threads;
@@ -796,16 +816,33 @@ static void one_of_a_signal_and_a_cancel_counts(void **state)
 
 /* ---- The end ------------------------------------------------------------------------------ */
 
+struct last_dispatch {
+	struct vgf_device *device;
+	int ret;
+};
+
+/* Once: who calls it after that, may come too late for the device. */
 static void *last_dispatcher_main(void *data)
 {
-	int *result = data;
-	struct vgf_device *device;
+	struct last_dispatch *last = data;
 
-	memcpy(&device, result + 2, sizeof(device));
 	do {
-		*result = vgf_device_dispatch(device, -1);
-	} while (*result > 0);
+		last->ret = vgf_device_dispatch(last->device, -1);
+	} while (last->ret == -EBUSY);
 	return NULL;
+}
+
+static void submit_some(struct load *load, unsigned int seed)
+{
+	unsigned int random = seed;
+
+	create_context(load, 1, seed);
+	create_context(load, 2, seed + 1);
+	create_context(load, CALLBACK_CONTEXT, seed + 2);
+	for (uint32_t i = 0; i < 40; i++) {
+		submit(load, 1 + i % 2, (int32_t)(i % RINGS), &random);
+	}
+	vgf_context_destroy(load->device, 2);
 }
 
 /* With work in flight, and everything that waits for it. */
@@ -813,28 +850,23 @@ static void destroying_a_device_that_another_thread_dispatches(void **state)
 {
 	for (unsigned int i = 0; i < 50; i++) {
 		struct load load;
+		struct last_dispatch last;
 		pthread_t thread;
-		unsigned int random = i;
-		int arguments[2 + sizeof(load.device) / sizeof(int)];
 
 		load_init(&load, NULL);
+		submit_some(&load, i);
 		load.stop = true;
-		create_context(&load, 1, i);
-		create_context(&load, 2, i + 1);
-		memcpy(&arguments[2], &load.device, sizeof(load.device));
-		assert_int_equal(
-			pthread_create(&thread, NULL, last_dispatcher_main, arguments), 0);
-		for (uint32_t j = 0; j < 40; j++) {
-			submit(&load, 1 + j % 2, (int32_t)(j % RINGS), &random);
+		while (vgf_device_dispatch(load.device, 0) > 0) {
 		}
-		vgf_context_destroy(load.device, 2);
-		/* What is done at once has retired, and the thread is in its call for good. */
-		while (vgf_device_drain(load.device, 0) == -EBUSY ||
-			vgf_device_dispatch(load.device, 0) != -EBUSY) {
+		last.device = load.device;
+		assert_int_equal(pthread_create(&thread, NULL, last_dispatcher_main, &last), 0);
+		/* There is nothing to do any more: it is in its call for good. */
+		while (vgf_device_dispatch(load.device, 0) != -EBUSY) {
+			sched_yield();
 		}
 		vgf_device_destroy(load.device);
 		pthread_join(thread, NULL);
-		assert_int_equal(arguments[0], -ECANCELED);
+		assert_int_equal(last.ret, -ECANCELED);
 		load_check(&load);
 		load_finish(&load);
 	}
@@ -844,16 +876,10 @@ static void destroying_a_device_with_a_thread_and_work_in_flight(void **state)
 {
 	for (unsigned int i = 0; i < 50; i++) {
 		struct vgf_options options = { .own_thread = true };
-		unsigned int random = i;
 		struct load load;
 
 		load_init(&load, &options);
-		create_context(&load, 1, i);
-		create_context(&load, 2, i + 1);
-		create_context(&load, CALLBACK_CONTEXT, i + 2);
-		for (uint32_t j = 0; j < 40; j++) {
-			submit(&load, 1 + j % 2, (int32_t)(j % RINGS), &random);
-		}
+		submit_some(&load, i);
 		vgf_device_destroy(load.device);
 		load_check(&load);
 		load_finish(&load);

@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "ideal.h"
 #include "replay.h"
+#include "vgem.h"
 
 /* The default size of a virtqueue: no more requests can be in flight. */
 #define DEFAULT_WINDOW 256
@@ -34,6 +35,8 @@ static const char help[] =
 	"  --wait=host       the library holds work back until its in-fences have signalled\n"
 	"  --fences=eventfd  the GPU's out-fences are descriptors (default)\n"
 	"  --fences=call     they have none: the GPU calls the library\n"
+	"  --fences=vgem     they are the kernel's own sync files, and --wait=driver lets the\n"
+	"                    kernel merge what a job waits for; needs the vgem driver\n"
 	"  --events=FILE     write what happened, one JSON object a line (one trace only)\n"
 	"  --json            print an array with an object for each trace\n"
 	"\n"
@@ -99,6 +102,7 @@ static const struct choice waits[] = {
 static const struct choice fence_kinds[] = {
 	{ "eventfd", SOFT_GPU_FENCES_EVENTFD },
 	{ "call", SOFT_GPU_FENCES_CALL },
+	{ "vgem", SOFT_GPU_FENCES_VGEM },
 	{ 0 },
 };
 
@@ -226,6 +230,24 @@ int replay_run(struct replay *replay, const char *path, enum pace pace,
 	return ret;
 }
 
+/* Once, rather than as the failure of each trace. */
+static bool has_vgem(void)
+{
+	int fd = vgem_open();
+
+	if (fd < 0) {
+		fprintf(stderr,
+			"vgfence replay: --fences=vgem needs the kernel's vgem driver, and no node "
+			"in\n"
+			"/dev/dri that may be opened is of it. Where the kernel has it: modprobe "
+			"vgem.\n"
+			"Anywhere: ./run vm build/plain/tools/vgfence replay --fences=vgem ...\n");
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
 int replay_main(int argc, char **argv)
 {
 	struct options options;
@@ -234,6 +256,9 @@ int replay_main(int argc, char **argv)
 	bool ok = true;
 
 	parse_options(&options, argc, argv);
+	if (options.vmm.fences == SOFT_GPU_FENCES_VGEM && !has_vgem()) {
+		return EXIT_FAILURE;
+	}
 	num_paths = (size_t)(argc - optind);
 	replays = calloc(num_paths, sizeof(*replays));
 	if (replays == NULL) {

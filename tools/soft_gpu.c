@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <vgfence/sync_file.h>
 #include <vgfence/vgfence.h>
 
 #include "clock.h"
@@ -26,8 +27,9 @@
 struct soft_gpu {
 	struct vgf_device *device;
 	struct soft_gpu_options options;
-	int epoll_fd; /* of the thread: wake_fd, and the in-fences from elsewhere */
-	int wake_fd;  /* edge-triggered, so that nobody has to read it */
+	struct vgem_pool *vgem_pool; /* NULL where fences are not of vgem */
+	int epoll_fd;                /* of the thread: wake_fd, and the in-fences from elsewhere */
+	int wake_fd;                 /* edge-triggered, so that nobody has to read it */
 	pthread_t thread;
 
 	pthread_mutex_t lock;
@@ -36,11 +38,12 @@ struct soft_gpu {
 	bool has_own_cpus;
 	uint64_t linger_until_ns; /* with CPUs of its own: not to sleep before */
 	bool signalling;          /* the thread signals fences, without the lock */
-	pthread_cond_t changed;   /* ready, or no longer signalling */
-	bool ready;               /* the thread runs where it will */
-	bool asleep;              /* the thread waits in the kernel; otherwise it may spin */
-	uint64_t awake_at_ns;     /* when it looks at the schedule next by itself */
-	atomic_bool kicked;       /* spinning is to end */
+	uint32_t num_expired;
+	pthread_cond_t changed; /* ready, or no longer signalling */
+	bool ready;             /* the thread runs where it will */
+	bool asleep;            /* the thread waits in the kernel; otherwise it may spin */
+	uint64_t awake_at_ns;   /* when it looks at the schedule next by itself */
+	atomic_bool kicked;     /* spinning is to end */
 };
 
 /* What the library has for a context of the GPU. */
@@ -63,16 +66,20 @@ static void kick(struct soft_gpu *gpu)
 	}
 }
 
-static void signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
+/* Returns whether the kernel ended the fence before. */
+static bool signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
 {
 	const struct soft_gpu_observer *observer = &gpu->options.observer;
 	uint64_t one = 1;
 
 	if (!job->fenced) {
-		return;
+		return false;
 	}
 	if (observer->signal != NULL) {
 		observer->signal(observer->data, &job->fence, job->finish_ns);
+	}
+	if (job->out_slot != NULL) {
+		return vgem_slot_signal(job->out_slot) == -ETIMEDOUT;
 	}
 	if (job->out_fence_fd >= 0) {
 		(void)!write(job->out_fence_fd, &one, sizeof(one));
@@ -80,6 +87,7 @@ static void signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
 		/* An error means that the VMM has given up on the fence. */
 		vgf_fence_signal(gpu->device, &job->fence, 0);
 	}
+	return false;
 }
 
 /* Finishes what is due. Signals without the lock, so that a submission need not wait for that. */
@@ -87,6 +95,7 @@ static bool run_due(struct soft_gpu *gpu)
 {
 	struct gpu_job_queue finished = STAILQ_HEAD_INITIALIZER(finished);
 	uint64_t now = now_ns();
+	uint32_t num_expired = 0;
 	struct gpu_job *job;
 
 	while ((job = schedule_take_finished(&gpu->schedule, now)) != NULL) {
@@ -98,9 +107,10 @@ static bool run_due(struct soft_gpu *gpu)
 	gpu->signalling = true;
 	pthread_mutex_unlock(&gpu->lock);
 	STAILQ_FOREACH(job, &finished, link) {
-		signal_fence(gpu, job);
+		num_expired += signal_fence(gpu, job);
 	}
 	pthread_mutex_lock(&gpu->lock);
+	gpu->num_expired += num_expired;
 	while ((job = STAILQ_FIRST(&finished)) != NULL) {
 		STAILQ_REMOVE_HEAD(&finished, link);
 		schedule_forget(&gpu->schedule, job);
@@ -268,12 +278,39 @@ static int make_out_fence(struct soft_gpu *gpu, struct gpu_job *job, int *out_fe
 	if (gpu->options.fences == SOFT_GPU_FENCES_CALL) {
 		return 0;
 	}
+	if (gpu->options.fences == SOFT_GPU_FENCES_VGEM) {
+		return vgem_pool_take(gpu->vgem_pool, &job->out_slot, out_fence_fd);
+	}
 	job->out_fence_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (job->out_fence_fd < 0) {
 		return -errno;
 	}
 	*out_fence_fd = fcntl(job->out_fence_fd, F_DUPFD_CLOEXEC, 0);
 	return *out_fence_fd < 0 ? -errno : 0;
+}
+
+/* Lets the kernel make one sync file of all that the job is to wait for. */
+static int merge_in_fences(struct gpu_job *job, const struct vgf_job *from)
+{
+	int *fds = malloc(from->num_in_fences * sizeof(*fds));
+	int ret;
+
+	if (fds == NULL) {
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < from->num_in_fences; i++) {
+		fds[i] = from->in_fences[i].fd;
+	}
+	ret = vgf_sync_file_merge(fds, from->num_in_fences);
+	free(fds);
+	if (ret == -ENOTTY) {
+		return 0; /* Not all are sync files: the job waits for each. */
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	job->in_fence_fd = ret;
+	return 0;
 }
 
 static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const struct vgf_job *from)
@@ -320,6 +357,9 @@ static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
 	}
 	job->busy_ns = busy_ns;
 	ret = make_out_fence(user->gpu, job, &fence_fd);
+	if (ret == 0 && from->num_in_fences > 0 && user->gpu->vgem_pool != NULL) {
+		ret = merge_in_fences(job, from);
+	}
 	if (ret == 0) {
 		ret = start_job(user, job, from);
 	}
@@ -463,11 +503,15 @@ int soft_gpu_create(
 	init_lock(&new->lock);
 	pthread_cond_init(&new->changed, NULL);
 	ret = open_fds(new);
+	if (ret == 0 && options->fences == SOFT_GPU_FENCES_VGEM) {
+		ret = vgem_pool_create(&new->vgem_pool);
+	}
 	schedule_init(&new->schedule, new->epoll_fd);
 	if (ret == 0) {
 		ret = start_thread(new);
 	}
 	if (ret < 0) {
+		vgem_pool_destroy(new->vgem_pool);
 		close_fds(new);
 		free(new);
 		return ret;
@@ -483,6 +527,16 @@ void soft_gpu_reset(struct soft_gpu *gpu)
 	pthread_mutex_unlock(&gpu->lock);
 }
 
+uint32_t soft_gpu_num_expired(struct soft_gpu *gpu)
+{
+	uint32_t num_expired;
+
+	pthread_mutex_lock(&gpu->lock);
+	num_expired = gpu->num_expired;
+	pthread_mutex_unlock(&gpu->lock);
+	return num_expired;
+}
+
 void soft_gpu_destroy(struct soft_gpu *gpu)
 {
 	if (gpu == NULL) {
@@ -495,6 +549,7 @@ void soft_gpu_destroy(struct soft_gpu *gpu)
 	pthread_mutex_unlock(&gpu->lock);
 	pthread_join(gpu->thread, NULL);
 	schedule_finish(&gpu->schedule);
+	vgem_pool_destroy(gpu->vgem_pool);
 	pthread_cond_destroy(&gpu->changed);
 	pthread_mutex_destroy(&gpu->lock);
 	close_fds(gpu);

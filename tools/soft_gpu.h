@@ -36,6 +36,12 @@ enum soft_gpu_operation {
 enum soft_gpu_fences {
 	SOFT_GPU_FENCES_EVENTFD, /* a descriptor */
 	SOFT_GPU_FENCES_CALL,    /* vgf_fence_signal, from the GPU's thread */
+	/*
+	 * A sync file, of vgem. With VGF_WAIT_DRIVER the sync files that a job waits for become
+	 * one in the kernel, and the job waits for that, also where all are fences of this GPU.
+	 * The kernel ends a vgem fence after 10 s, done or not: jobs must not take that long.
+	 */
+	SOFT_GPU_FENCES_VGEM,
 };
 
 /* Who is told what the GPU does. Each may be NULL. */
@@ -65,7 +71,8 @@ struct soft_gpu_options {
 struct soft_gpu;
 
 /* Makes a GPU, and its thread. device: whose contexts it drives; must outlive the GPU's last job.
- * Returns 0, -EINVAL, -ENOMEM, -EMFILE, -ENFILE or -EAGAIN (no thread). */
+ * Returns 0, -EINVAL, -ENOMEM, -EMFILE, -ENFILE or -EAGAIN (no thread); with SOFT_GPU_FENCES_VGEM
+ * also -ENOENT where the kernel has no vgem. */
 int soft_gpu_create(
 	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu);
 
@@ -86,6 +93,9 @@ void soft_gpu_reset(struct soft_gpu *gpu);
 /* Stops the thread and frees everything. All contexts must be gone: vgf_device_destroy comes first,
  * and soft_gpu_reset before that. NULL is fine. */
 void soft_gpu_destroy(struct soft_gpu *gpu);
+
+/* How many fences of vgem the kernel has ended before their job was done. */
+uint32_t soft_gpu_num_expired(struct soft_gpu *gpu);
 
 /* How long a command stream keeps its ring busy. Returns 0; -EINVAL for an unknown operation,
  * half a pair, or more than an hour in all. */

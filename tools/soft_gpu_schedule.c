@@ -221,28 +221,43 @@ static void unwatch(struct schedule *schedule, struct gpu_wait *wait)
 	schedule->num_watched--;
 }
 
+static bool has_signalled(int fence_fd)
+{
+	struct pollfd poll_fd = { .fd = fence_fd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0) == 1;
+}
+
+/* Waits for a descriptor, which is the wait's from then on, also where this fails. */
+static int watch_take(struct schedule *schedule, struct gpu_wait *wait, int fence_fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = wait };
+
+	if (epoll_ctl(schedule->epoll_fd, EPOLL_CTL_ADD, fence_fd, &event) < 0) {
+		int error = -errno;
+
+		close(fence_fd);
+		return error;
+	}
+	wait->fd = fence_fd;
+	schedule->num_watched++;
+	return 0;
+}
+
 /* Waits for a fence from elsewhere. Returns 1, 0 where it has signalled, or an error. */
 static int watch(struct schedule *schedule, struct gpu_wait *wait, int fence_fd)
 {
-	struct pollfd poll_fd = { .fd = fence_fd, .events = POLLIN };
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = wait };
+	int copy, ret;
 
-	if (poll(&poll_fd, 1, 0) == 1) {
+	if (has_signalled(fence_fd)) {
 		return 0;
 	}
-	wait->fd = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
-	if (wait->fd < 0) {
+	copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0) {
 		return -errno;
 	}
-	if (epoll_ctl(schedule->epoll_fd, EPOLL_CTL_ADD, wait->fd, &event) < 0) {
-		int error = -errno;
-
-		close(wait->fd);
-		wait->fd = -1;
-		return error;
-	}
-	schedule->num_watched++;
-	return 1;
+	ret = watch_take(schedule, wait, copy);
+	return ret < 0 ? ret : 1;
 }
 
 static struct gpu_job_bucket *job_bucket(struct schedule *schedule, uint64_t fence_id)
@@ -267,30 +282,79 @@ static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
 	return found;
 }
 
-/*
- * A GPU's own semaphores need no detour over descriptors and threads: a job that waits for another
- * one here starts in the moment that one is done.
- */
-static int add_in_fence(
-	struct schedule *schedule, struct gpu_job *job, const struct vgf_in_fence *in_fence)
+static struct gpu_wait *prepare_wait(struct gpu_job *job)
 {
 	struct gpu_wait *wait = &job->waits[job->num_waits];
-	struct gpu_job *producer = find_job(schedule, in_fence->fence_id);
-	int ret = 1;
 
-	wait->job = job;
-	wait->fd = -1;
-	if (producer != NULL && producer->finished) {
+	*wait = (struct gpu_wait){ .job = job, .fd = -1 };
+	return wait;
+}
+
+static void add_wait(struct gpu_job *job)
+{
+	job->num_waits++;
+	job->pending++;
+}
+
+/*
+ * A GPU's own semaphores need no detour over descriptors and threads: a job that waits for another
+ * one here starts in the moment that one is done. Returns whether it is such a job.
+ */
+static bool add_producer(
+	struct schedule *schedule, struct gpu_job *job, const struct vgf_in_fence *in_fence)
+{
+	struct gpu_job *producer = find_job(schedule, in_fence->fence_id);
+
+	if (producer != NULL && !producer->finished) {
+		struct gpu_wait *wait = prepare_wait(job);
+
+		LIST_INSERT_HEAD(&producer->waiters, wait, link);
+		add_wait(job);
+	}
+	return producer != NULL;
+}
+
+/* Each for itself. */
+static int add_in_fences(struct schedule *schedule, struct gpu_job *job, const struct vgf_job *from)
+{
+	for (uint32_t i = 0; i < from->num_in_fences; i++) {
+		if (!add_producer(schedule, job, &from->in_fences[i])) {
+			int ret = watch(schedule, prepare_wait(job), from->in_fences[i].fd);
+
+			if (ret < 0) {
+				return ret;
+			}
+			if (ret > 0) {
+				add_wait(job);
+			}
+		}
+	}
+	return 0;
+}
+
+/*
+ * All in one descriptor. Where that stands for jobs here alone, the job starts when the last of them
+ * is done, not when the thread sees the descriptor.
+ */
+static int add_merged_in_fences(
+	struct schedule *schedule, struct gpu_job *job, const struct vgf_job *from)
+{
+	struct gpu_wait *wait;
+	bool timed = true;
+	int fence_fd = job->in_fence_fd, ret;
+
+	for (uint32_t i = 0; i < from->num_in_fences; i++) {
+		timed = add_producer(schedule, job, &from->in_fences[i]) && timed;
+	}
+	if (has_signalled(fence_fd)) {
 		return 0;
 	}
-	if (producer != NULL) {
-		LIST_INSERT_HEAD(&producer->waiters, wait, link);
-	} else {
-		ret = watch(schedule, wait, in_fence->fd);
-	}
-	if (ret > 0) {
-		job->num_waits++;
-		job->pending++;
+	job->in_fence_fd = -1;
+	wait = prepare_wait(job);
+	wait->timed = timed;
+	ret = watch_take(schedule, wait, fence_fd);
+	if (ret == 0) {
+		add_wait(job);
 	}
 	return ret;
 }
@@ -317,7 +381,7 @@ void schedule_wake(struct schedule *schedule, struct gpu_wait *wait, uint64_t no
 
 	unwatch(schedule, wait);
 	wait->job = NULL;
-	job_in_fence_signalled(schedule, job, now);
+	job_in_fence_signalled(schedule, job, wait->timed ? 0 : now);
 }
 
 /* The jobs that wait for this one wait no longer. */
@@ -338,12 +402,15 @@ static void release_waiters(struct schedule *schedule, struct gpu_job *job, uint
 
 struct gpu_job *gpu_job_create(const struct vgf_job *from)
 {
-	struct gpu_job *job = calloc(1, sizeof(*job) + from->num_in_fences * sizeof(job->waits[0]));
+	/* One for each in-fence, and one for all of them. */
+	size_t max_waits = (size_t)from->num_in_fences + 1;
+	struct gpu_job *job = calloc(1, sizeof(*job) + max_waits * sizeof(job->waits[0]));
 
 	if (job != NULL) {
 		job->fence = from->fence;
 		job->fenced = (from->flags & VGF_FENCED) != 0;
 		job->out_fence_fd = -1;
+		job->in_fence_fd = -1;
 	}
 	return job;
 }
@@ -353,23 +420,29 @@ void gpu_job_destroy(struct gpu_job *job)
 	if (job->out_fence_fd >= 0) {
 		close(job->out_fence_fd);
 	}
+	if (job->out_slot != NULL) {
+		vgem_slot_put(job->out_slot);
+	}
+	if (job->in_fence_fd >= 0) {
+		close(job->in_fence_fd);
+	}
 	free(job);
 }
 
 int schedule_submit(struct schedule *schedule, struct gpu_context *context, struct gpu_job *job,
 	const struct vgf_job *from, uint64_t now)
 {
+	int ret;
+
 	job->ring = get_ring(schedule, context, from->fence.ring);
 	if (job->ring == NULL) {
 		return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < from->num_in_fences; i++) {
-		int ret = add_in_fence(schedule, job, &from->in_fences[i]);
-
-		if (ret < 0) {
-			remove_in_fences(schedule, job);
-			return ret;
-		}
+	ret = job->in_fence_fd >= 0 ? add_merged_in_fences(schedule, job, from) :
+				      add_in_fences(schedule, job, from);
+	if (ret < 0) {
+		remove_in_fences(schedule, job);
+		return ret;
 	}
 	job->earliest_ns = now;
 	LIST_INSERT_HEAD(job_bucket(schedule, job->fence.fence_id), job, by_id);

@@ -16,14 +16,17 @@
 
 #include <vgfence/fence_table.h>
 
+#include "vgem_pool.h"
+
 struct gpu_job;
 struct gpu_ring;
 
-/* One in-fence that a job waits for: the out-fence of another job here, or a descriptor. */
+/* One thing that a job waits for: another job here, or a descriptor. */
 struct gpu_wait {
 	LIST_ENTRY(gpu_wait) link; /* among the waiters of the other job */
 	struct gpu_job *job;       /* which waits */
 	int fd;                    /* our copy, watched by the epoll set; -1 where it is a job */
+	bool timed; /* the descriptor's fences are jobs here, which told when they were done */
 };
 
 struct gpu_job {
@@ -34,7 +37,9 @@ struct gpu_job {
 	struct vgf_fence_name fence;
 	bool fenced;
 	bool finished;
-	int out_fence_fd; /* our end of it, or -1 */
+	int out_fence_fd;           /* our end of it, or -1 */
+	struct vgem_slot *out_slot; /* or NULL */
+	int in_fence_fd;            /* all of its in-fences in one, ours; or -1 */
 	uint64_t busy_ns;
 	uint64_t earliest_ns; /* not to start before */
 	uint64_t finish_ns;   /* of a running job: planned; of a finished one: real */

@@ -461,6 +461,19 @@ static int create_device(struct vmm *vmm)
 	return soft_gpu_create(vmm->device, &gpu_options, &vmm->gpu);
 }
 
+/* The library could not know that they were not done. */
+static void count_expired(struct vmm *vmm)
+{
+	uint32_t num_expired = vmm->gpu != NULL ? soft_gpu_num_expired(vmm->gpu) : 0;
+
+	if (num_expired > 0) {
+		fprintf(stderr,
+			"vgfence: %" PRIu32 " jobs took longer than the 10 s that vgem allows\n",
+			num_expired);
+		vmm->result->faults += num_expired;
+	}
+}
+
 static void destroy_device(struct vmm *vmm)
 {
 	if (vmm->gpu != NULL) {
@@ -491,6 +504,7 @@ int vmm_replay(const struct workload *workload, const struct vmm_options *option
 		ret = run(&vmm);
 		vgf_device_get_stats(vmm.device, &stats);
 	}
+	count_expired(&vmm);
 	destroy_device(&vmm);
 	placement_return(&vmm.placement);
 	if (ret == 0) {
