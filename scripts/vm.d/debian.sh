@@ -7,123 +7,123 @@
 # with an apt configuration of our own, so that the system's lists and settings stay as they are.
 
 release() {
-	# shellcheck source=/dev/null
-	(. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_ID:-}")
+    # shellcheck source=/dev/null
+    (. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_ID:-}")
 }
 
 # The suite that has Linux 6.12.
 kernel_suite() {
-	case $(release) in
-	'debian 12') echo bookworm-backports ;;
-	'debian 13') echo trixie ;;
-	*) return 1 ;;
-	esac
+    case $(release) in
+    'debian 12') echo bookworm-backports ;;
+    'debian 13') echo trixie ;;
+    *) return 1 ;;
+    esac
 }
 
 main_suite() {
-	local suite
-	suite=$(kernel_suite) && echo "${suite%-backports}"
+    local suite
+    suite=$(kernel_suite) && echo "${suite%-backports}"
 }
 
 # The archive that this system's own packages come from, as apt knows it.
 mirror() {
-	command -v apt-get >/dev/null || return 1
-	# shellcheck disable=SC2016  # apt fills these in
-	apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' \
-		'Created-By: Packages' |
-		awk -v suite="$(main_suite)" '$2 == suite || $2 ~ /^(old)?stable$/ { print $1 }' |
-		first_line
+    command -v apt-get >/dev/null || return 1
+    # shellcheck disable=SC2016  # apt fills these in
+    apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' \
+        'Created-By: Packages' |
+        awk -v suite="$(main_suite)" '$2 == suite || $2 ~ /^(old)?stable$/ { print $1 }' |
+        first_line
 }
 
 first_line() {
-	awk 'NR == 1 { print } END { exit !NR }'
+    awk 'NR == 1 { print } END { exit !NR }'
 }
 
 # --- tools
 
 # missing COMMAND:PACKAGE...: the packages whose command (or file) is not there.
 missing() {
-	local pair packages=()
-	for pair; do
-		if ! command -v "${pair%%:*}" >/dev/null && [ ! -e "${pair%%:*}" ]; then
-			packages+=("${pair#*:}")
-		fi
-	done
-	echo "${packages[*]}"
+    local pair packages=()
+    for pair; do
+        if ! command -v "${pair%%:*}" >/dev/null && [ ! -e "${pair%%:*}" ]; then
+            packages+=("${pair#*:}")
+        fi
+    done
+    echo "${packages[*]}"
 }
 
 can_install() {
-	[ "$(id -u)" -eq 0 ] && kernel_suite >/dev/null && command -v apt-get >/dev/null
+    [ "$(id -u)" -eq 0 ] && kernel_suite >/dev/null && command -v apt-get >/dev/null
 }
 
 # need COMMAND:PACKAGE...: installs what is missing, or says exactly what that is.
 need() {
-	local packages
-	packages=$(missing "$@")
-	if [ -z "$packages" ]; then return; fi
-	can_install || die "the $kind virtual host needs these Debian packages: $packages"
-	# shellcheck disable=SC2086  # one word a package
-	in_log "$cache/log/install.log" "installing $packages" '^Setting up' install_packages $packages
+    local packages
+    packages=$(missing "$@")
+    if [ -z "$packages" ]; then return; fi
+    can_install || die "the $kind virtual host needs these Debian packages: $packages"
+    # shellcheck disable=SC2086  # one word a package
+    in_log "$cache/log/install.log" "installing $packages" '^Setting up' install_packages $packages
 }
 
 install_packages() {
-	install_from_lists "$@" || { apt-get -q update && install_from_lists "$@"; }
+    install_from_lists "$@" || { apt-get -q update && install_from_lists "$@"; }
 }
 
 install_from_lists() {
-	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 -o DPkg::Use-Pty=0 \
-		install -y --no-install-recommends "$@"
+    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 -o DPkg::Use-Pty=0 \
+        install -y --no-install-recommends "$@"
 }
 
 # --- packages that are only fetched
 
 write_apt_configuration() {
-	local keyring=/usr/share/keyrings/debian-archive-keyring.gpg options='check-valid-until=no'
-	if [ -r $keyring ]; then options+=" signed-by=$keyring"; fi
-	printf "deb [$options] $1 %s main\n" "$(main_suite)" "$(kernel_suite)" |
-		sort -u >"$scratch/sources.list"
-	mkdir -p "$cache"/apt/{lists,archives}/partial
-	cat >"$scratch/apt.conf" <<-END
-		Dir::Etc::sourcelist "$scratch/sources.list";
-		Dir::Etc::sourceparts "/dev/null";
-		Dir::Etc::preferences "/dev/null";
-		Dir::Etc::preferencesparts "/dev/null";
-		Dir::State::lists "$cache/apt/lists";
-		Dir::Cache "$cache/apt";
-		APT::Sandbox::User "";
-		#clear APT::Update::Post-Invoke;
-		#clear APT::Update::Post-Invoke-Success;
-	END
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg options='check-valid-until=no'
+    if [ -r $keyring ]; then options+=" signed-by=$keyring"; fi
+    printf "deb [$options] $1 %s main\n" "$(main_suite)" "$(kernel_suite)" |
+        sort -u >"$scratch/sources.list"
+    mkdir -p "$cache"/apt/{lists,archives}/partial
+    cat >"$scratch/apt.conf" <<END
+Dir::Etc::sourcelist "$scratch/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State::lists "$cache/apt/lists";
+Dir::Cache "$cache/apt";
+APT::Sandbox::User "";
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+END
 }
 
 # Reads the lists of the archive, once a run. Needs the cache's lock.
 update_lists() {
-	local archive
-	[ ! -e "$scratch/apt.conf" ] || return 0
-	archive=$(mirror) || die "no Debian 12 or 13 archive in apt's configuration"
-	write_apt_configuration "$archive"
-	note "reading the package lists of $(kernel_suite)"
-	apt-get -c "$scratch/apt.conf" -q update >"$cache/log/apt.log" 2>&1 || {
-		tail -n 20 "$cache/log/apt.log" >&2
-		die "could not read the package lists"
-	}
+    local archive
+    [ ! -e "$scratch/apt.conf" ] || return 0
+    archive=$(mirror) || die "no Debian 12 or 13 archive in apt's configuration"
+    write_apt_configuration "$archive"
+    note "reading the package lists of $(kernel_suite)"
+    apt-get -c "$scratch/apt.conf" -q update >"$cache/log/apt.log" 2>&1 || {
+        tail -n 20 "$cache/log/apt.log" >&2
+        die "could not read the package lists"
+    }
 }
 
 private_apt_cache() {
-	apt-cache -c "$scratch/apt.conf" "$@"
+    apt-cache -c "$scratch/apt.conf" "$@"
 }
 
 # fetch PACKAGE: downloads it and prints the file's path.
 fetch() {
-	local directory=$scratch/debs files
-	update_lists
-	mkdir -p "$directory"
-	note "fetching $1"
-	(cd "$directory" && apt-get -c "$scratch/apt.conf" -q -t "$(kernel_suite)" download "$1") \
-		>>"$cache/log/apt.log" 2>&1 || {
-		tail -n 20 "$cache/log/apt.log" >&2
-		die "could not fetch $1"
-	}
-	files=("$directory/$1"_*.deb)
-	echo "${files[0]}"
+    local directory=$scratch/debs files
+    update_lists
+    mkdir -p "$directory"
+    note "fetching $1"
+    (cd "$directory" && apt-get -c "$scratch/apt.conf" -q -t "$(kernel_suite)" download "$1") \
+        >>"$cache/log/apt.log" 2>&1 || {
+        tail -n 20 "$cache/log/apt.log" >&2
+        die "could not fetch $1"
+    }
+    files=("$directory/$1"_*.deb)
+    echo "${files[0]}"
 }

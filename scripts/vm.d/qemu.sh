@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Copyright the vgfence authors
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154  # cache, parts, scratch, run, root, mounts are set by the other parts
+# shellcheck disable=SC2034,SC2154  # the other parts set cache, parts, scratch, run, ...
 #
 # Kind qemu: Debian's own kernel, unchanged, under QEMU's software emulation. An initramfs with
 # busybox loads the modules, mounts the root file system over 9p and hands over to it.
@@ -10,116 +10,116 @@ readonly qemu_tools=(qemu-system-x86_64:qemu-system-x86 xz:xz-utils)
 readonly qemu_modules=(virtio-gpu vgem 9pnet_virtio 9p)
 
 qemu_ready() {
-	local directories
-	directories=("$cache"/qemu/*-"$(key 1 "${qemu_modules[@]}" -- "$parts/qemu-init")")
-	qemu_kernel=${directories[0]}
-	[ -e "$qemu_kernel/initrd" ]
+    local directories
+    directories=("$cache"/qemu/*-"$(key 1 "${qemu_modules[@]}" -- "$parts/qemu-init")")
+    qemu_kernel=${directories[0]}
+    [ -e "$qemu_kernel/initrd" ]
 }
 
 prepare_qemu() {
-	need "${qemu_tools[@]}"
-	if qemu_ready; then return; fi
-	lock_cache
-	if ! qemu_ready; then make_qemu_kernel; fi
-	unlock_cache
+    need "${qemu_tools[@]}"
+    if qemu_ready; then return; fi
+    lock_cache
+    if ! qemu_ready; then make_qemu_kernel; fi
+    unlock_cache
 }
 
 # The kernel's real package, which the one without a version depends on.
 qemu_package() {
-	private_apt_cache depends "linux-image-amd64=$(qemu_version)" |
-		awk '$1 == "Depends:" && $2 ~ /^linux-image-6\.12/ { print $2 }' |
-		first_line
+    private_apt_cache depends "linux-image-amd64=$(qemu_version)" |
+        awk '$1 == "Depends:" && $2 ~ /^linux-image-6\.12/ { print $2 }' |
+        first_line
 }
 
 qemu_version() {
-	private_apt_cache madison linux-image-amd64 |
-		awk '$3 ~ /^6\.12/ { print $3 }' |
-		first_line
+    private_apt_cache madison linux-image-amd64 |
+        awk '$3 ~ /^6\.12/ { print $3 }' |
+        first_line
 }
 
 make_qemu_kernel() {
-	local package image busybox tree=$scratch/tree
-	update_lists
-	package=$(qemu_package) || die "the archive has no linux-image-amd64 6.12"
-	image=$(fetch "$package")
-	busybox=$(fetch busybox-static)
-	note "making the initramfs"
-	mkdir "$tree" "$scratch/made"
-	dpkg --fsys-tarfile "$image" | tar -x -C "$tree" --wildcards './boot/vmlinuz-*' '*.ko.xz'
-	dpkg --fsys-tarfile "$busybox" | tar -x -C "$tree" --wildcards '*/busybox'
-	make_initrd "$tree" "$scratch/made/initrd"
-	cp "$tree"/boot/vmlinuz-* "$scratch/made/vmlinuz"
-	keep "$scratch/made" \
-		"$cache/qemu/$package-$(key 1 "${qemu_modules[@]}" -- "$parts/qemu-init")"
-	qemu_ready
+    local package image busybox tree=$scratch/tree
+    update_lists
+    package=$(qemu_package) || die "the archive has no linux-image-amd64 6.12"
+    image=$(fetch "$package")
+    busybox=$(fetch busybox-static)
+    note "making the initramfs"
+    mkdir "$tree" "$scratch/made"
+    dpkg --fsys-tarfile "$image" | tar -x -C "$tree" --wildcards './boot/vmlinuz-*' '*.ko.xz'
+    dpkg --fsys-tarfile "$busybox" | tar -x -C "$tree" --wildcards '*/busybox'
+    make_initrd "$tree" "$scratch/made/initrd"
+    cp "$tree"/boot/vmlinuz-* "$scratch/made/vmlinuz"
+    keep "$scratch/made" \
+        "$cache/qemu/$package-$(key 1 "${qemu_modules[@]}" -- "$parts/qemu-init")"
+    qemu_ready
 }
 
 # make_initrd TREE FILE
 make_initrd() {
-	local tree=$1 initrd=$scratch/initrd busybox modules module order=0
-	busybox=$(find "$tree" -path '*/bin/busybox')
-	modules=$(for module in "${qemu_modules[@]}"; do module_order "$tree" "$module"; done)
-	mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root}
-	cp "$busybox" "$initrd/bin/busybox"
-	install -m 755 "$parts/qemu-init" "$initrd/init"
-	while read -r module; do
-		order=$((order + 1))
-		xz -dc "$module" >"$initrd/modules/$(printf %02d $order).ko"
-	done < <(awk '!seen[$0]++' <<<"$modules")
-	(cd "$initrd" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$2"
+    local tree=$1 initrd=$scratch/initrd busybox modules module order=0
+    busybox=$(find "$tree" -path '*/bin/busybox')
+    modules=$(for module in "${qemu_modules[@]}"; do module_order "$tree" "$module"; done)
+    mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root}
+    cp "$busybox" "$initrd/bin/busybox"
+    install -m 755 "$parts/qemu-init" "$initrd/init"
+    while read -r module; do
+        order=$((order + 1))
+        xz -dc "$module" >"$initrd/modules/$(printf %02d $order).ko"
+    done < <(awk '!seen[$0]++' <<<"$modules")
+    (cd "$initrd" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$2"
 }
 
 # module_order TREE NAME: the files to load, dependencies first.
 module_order() {
-	local file dependency
-	file=$(find "$1" -name "${2//[-_]/[-_]}.ko.xz")
-	[ -n "$file" ] || die "the kernel package has no module $2"
-	for dependency in $(xz -dc "$file" | tr '\0' '\n' | sed -n 's/^depends=//p' | tr ',' ' '); do
-		module_order "$1" "$dependency"
-	done
-	echo "$file"
+    local file dependency
+    file=$(find "$1" -name "${2//[-_]/[-_]}.ko.xz")
+    [ -n "$file" ] || die "the kernel package has no module $2"
+    for dependency in $(xz -dc "$file" | tr '\0' '\n' | sed -n 's/^depends=//p' | tr ',' ' '); do
+        module_order "$1" "$dependency"
+    done
+    echo "$file"
 }
 
 check_qemu() {
-	local packages
-	packages=$(missing "${qemu_tools[@]}")
-	if [ -n "$packages" ] && ! can_install; then
-		echo "qemu: needs these Debian packages: $packages"
-		return 1
-	elif qemu_ready; then
-		echo "qemu: ready"
-	elif ! mirror >/dev/null; then
-		echo "qemu: the kernel comes from Debian 12 or 13, and apt knows no archive of these"
-		return 1
-	else
-		echo "qemu: can be prepared (about a minute)"
-	fi
+    local packages
+    packages=$(missing "${qemu_tools[@]}")
+    if [ -n "$packages" ] && ! can_install; then
+        echo "qemu: needs these Debian packages: $packages"
+        return 1
+    elif qemu_ready; then
+        echo "qemu: ready"
+    elif ! mirror >/dev/null; then
+        echo "qemu: the kernel comes from Debian 12 or 13, and apt knows no archive of these"
+        return 1
+    else
+        echo "qemu: can be prepared (about a minute)"
+    fi
 }
 
 # qemu_export TAG MODE PATH: prints two arguments, one a line. A comma would end an option's value.
 qemu_export() {
-	local options=security_model=none,multidevs=remap
-	if [ "$2" = ro ]; then options+=,readonly=on; fi
-	printf '%s\n' -virtfs "local,path=${3//,/,,},mount_tag=$1,$options"
+    local options=security_model=none,multidevs=remap
+    if [ "$2" = ro ]; then options+=,readonly=on; fi
+    printf '%s\n' -virtfs "local,path=${3//,/,,},mount_tag=$1,$options"
 }
 
 start_qemu() {
-	local i exports=()
-	mapfile -t exports < <(
-		qemu_export root ro "$root"
-		qemu_export run rw "$run"
-		for i in "${!mounts[@]}"; do
-			qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
-		done
-	)
-	"${leash[@]}" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max,la57=off \
-		-m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot -display none -vga none \
-		-kernel "$qemu_kernel/vmlinuz" -initrd "$qemu_kernel/initrd" \
-		-append "console=ttyS0 panic=-1 quiet" -serial "file:/dev/fd/3" \
-		-device virtio-gpu-pci -device virtio-serial-pci \
-		-chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \
-		-chardev file,id=err,path=/dev/fd/5 -device virtserialport,chardev=err,name=stderr \
-		"${exports[@]}" \
-		</dev/null >>"$run/console" 2>&1 3>>"$run/console" 4>"$run/stdout" 5>"$run/stderr" &
-	vm=$!
+    local i exports=()
+    mapfile -t exports < <(
+        qemu_export root ro "$root"
+        qemu_export run rw "$run"
+        for i in "${!mounts[@]}"; do
+            qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
+        done
+    )
+    "${leash[@]}" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max,la57=off \
+        -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot -display none -vga none \
+        -kernel "$qemu_kernel/vmlinuz" -initrd "$qemu_kernel/initrd" \
+        -append "console=ttyS0 panic=-1 quiet" -serial "file:/dev/fd/3" \
+        -device virtio-gpu-pci -device virtio-serial-pci \
+        -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \
+        -chardev file,id=err,path=/dev/fd/5 -device virtserialport,chardev=err,name=stderr \
+        "${exports[@]}" \
+        </dev/null >>"$run/console" 2>&1 3>>"$run/console" 4>"$run/stdout" 5>"$run/stderr" &
+    vm=$!
 }

@@ -8,58 +8,58 @@
 rootfs_tools=(mmdebstrap:mmdebstrap)
 if [ "$(id -u)" -ne 0 ]; then rootfs_tools+=(newuidmap:uidmap); fi
 readonly sid_packages=(libvirglrenderer-dev libegl-mesa0 libgl1-mesa-dri libgbm-dev libegl-dev
-	libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev gcc libc6-dev meson ninja-build pkgconf)
+    libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev gcc libc6-dev meson ninja-build pkgconf)
 
 check_rootfs_host() {
-	:
+    :
 }
 
 prepare_rootfs_host() {
-	root=/
+    root=/
 }
 
 sid_ready() {
-	root=$cache/rootfs/sid-$(key 1 "${sid_packages[@]}" --)
-	[ -d "$root" ]
+    root=$cache/rootfs/sid-$(key 1 "${sid_packages[@]}" --)
+    [ -d "$root" ]
 }
 
 check_rootfs_sid() {
-	local packages
-	if sid_ready; then return; fi
-	packages=$(missing "${rootfs_tools[@]}")
-	if [ -n "$packages" ] && ! can_install; then
-		echo "rootfs sid: needs these Debian packages: $packages"
-		return 1
-	elif ! mirror >/dev/null; then
-		echo "rootfs sid: apt knows no archive of Debian"
-		return 1
-	fi
-	echo "rootfs sid: can be prepared (about half a minute)"
+    local packages
+    if sid_ready; then return; fi
+    packages=$(missing "${rootfs_tools[@]}")
+    if [ -n "$packages" ] && ! can_install; then
+        echo "rootfs sid: needs these Debian packages: $packages"
+        return 1
+    elif ! mirror >/dev/null; then
+        echo "rootfs sid: apt knows no archive of Debian"
+        return 1
+    fi
+    echo "rootfs sid: can be prepared (about half a minute)"
 }
 
 prepare_rootfs_sid() {
-	if sid_ready; then return; fi
-	need "${rootfs_tools[@]}"
-	lock_cache
-	if ! sid_ready; then make_sid; fi
-	unlock_cache
+    if sid_ready; then return; fi
+    need "${rootfs_tools[@]}"
+    lock_cache
+    if ! sid_ready; then make_sid; fi
+    unlock_cache
 }
 
 # Without root's rights the packages' owners are lost; nothing in the virtual host asks for them.
 make_sid() {
-	local archive log=$cache/log/rootfs-sid.log
-	archive=$(mirror) || die "no Debian archive in apt's configuration"
-	: >"$log"
-	in_log "$log" "making a Debian sid root" '^Setting up' make_sid_tree "$archive"
-	keep "$scratch/sid" "$root"
+    local archive log=$cache/log/rootfs-sid.log
+    archive=$(mirror) || die "no Debian archive in apt's configuration"
+    : >"$log"
+    in_log "$log" "making a Debian sid root" '^Setting up' make_sid_tree "$archive"
+    keep "$scratch/sid" "$root"
 }
 
 make_sid_tree() {
-	local packages
-	packages=$(IFS=, && echo "${sid_packages[*]}")
-	mkdir "$scratch/sid"
-	mmdebstrap --variant=minbase --include="$packages" \
-		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Sandbox::User ""' \
-		--format=tar sid - "$1" |
-		tar -x -C "$scratch/sid" --no-same-owner --exclude='./dev/*'
+    local packages
+    packages=$(IFS=, && echo "${sid_packages[*]}")
+    mkdir "$scratch/sid"
+    mmdebstrap --variant=minbase --include="$packages" \
+        --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Sandbox::User ""' \
+        --format=tar sid - "$1" |
+        tar -x -C "$scratch/sid" --no-same-owner --exclude='./dev/*'
 }

@@ -8,139 +8,140 @@
 
 readonly uml_source=linux-source-6.12
 readonly uml_tools=(make:make gcc:gcc /usr/include/stdio.h:libc6-dev flex:flex bison:bison bc:bc
-	xz:xz-utils patch:patch)
+    xz:xz-utils patch:patch)
 
 # What the kernel's build does not look at; the Kconfig files have to be there.
 readonly uml_left_out=('Documentation/*.rst' 'Documentation/*.yaml' 'Documentation/*.txt'
-	'arch/[!ux]*/*.[chS]' 'arch/*.dts' 'arch/*.dtsi' 'drivers/accel/*.[ch]'
-	'drivers/gpu/drm/amd/*.[ch]' 'drivers/gpu/drm/i915/*.[ch]' 'drivers/gpu/drm/nouveau/*.[ch]'
-	'drivers/gpu/drm/radeon/*.[ch]' 'drivers/gpu/drm/xe/*.[ch]' 'drivers/infiniband/*.[ch]'
-	'drivers/media/*.[ch]' 'drivers/net/*/*.[ch]' 'drivers/scsi/*.[ch]' 'drivers/usb/*.[ch]'
-	'sound/*.[ch]' 'tools/perf/*' 'tools/testing/*')
+    'arch/[!ux]*/*.[chS]' 'arch/*.dts' 'arch/*.dtsi' 'drivers/accel/*.[ch]'
+    'drivers/gpu/drm/amd/*.[ch]' 'drivers/gpu/drm/i915/*.[ch]' 'drivers/gpu/drm/nouveau/*.[ch]'
+    'drivers/gpu/drm/radeon/*.[ch]' 'drivers/gpu/drm/xe/*.[ch]' 'drivers/infiniband/*.[ch]'
+    'drivers/media/*.[ch]' 'drivers/net/*/*.[ch]' 'drivers/scsi/*.[ch]' 'drivers/usb/*.[ch]'
+    'sound/*.[ch]' 'tools/perf/*' 'tools/testing/*')
 
 # The source package in the cache; it stays, so that a changed patch needs no download.
 uml_package() {
-	local files=("$cache/debs/$uml_source"_*.deb)
-	[ -e "${files[0]}" ] && echo "${files[0]}"
+    local files=("$cache/debs/$uml_source"_*.deb)
+    [ -e "${files[0]}" ] && echo "${files[0]}"
 }
 
 # The directory of the kernel that belongs to the package, the configuration and the patches.
 uml_directory() {
-	local package patches
-	package=$(uml_package) || return 1
-	shopt -s nullglob
-	patches=("$parts"/patches/*.patch)
-	echo "$cache/uml/$(key 1 "${package##*/}" -- "$parts/uml.config" "${patches[@]}")"
+    local package patches
+    package=$(uml_package) || return 1
+    shopt -s nullglob
+    patches=("$parts"/patches/*.patch)
+    echo "$cache/uml/$(key 1 "${package##*/}" -- "$parts/uml.config" "${patches[@]}")"
 }
 
 uml_ready() {
-	uml_kernel=$(uml_directory)/linux && [ -x "$uml_kernel" ]
+    uml_kernel=$(uml_directory)/linux && [ -x "$uml_kernel" ]
 }
 
 prepare_uml() {
-	local fetched
-	if uml_ready; then return; fi
-	need "${uml_tools[@]}"
-	lock_cache
-	if ! uml_package >/dev/null; then
-		fetched=$(fetch "$uml_source")
-		keep "$fetched" "$cache/debs/${fetched##*/}"
-	fi
-	if ! uml_ready; then build_uml "$(uml_directory)"; fi
-	unlock_cache
+    local fetched
+    if uml_ready; then return; fi
+    need "${uml_tools[@]}"
+    lock_cache
+    if ! uml_package >/dev/null; then
+        fetched=$(fetch "$uml_source")
+        keep "$fetched" "$cache/debs/${fetched##*/}"
+    fi
+    if ! uml_ready; then build_uml "$(uml_directory)"; fi
+    unlock_cache
 }
 
 build_uml() {
-	local log
-	log=$cache/log/uml-${1##*/}.log
-	: >"$log"
-	in_log "$log" "unpacking $uml_source" . uml_unpack
-	in_log "$log" "building the User-Mode Linux kernel, about 3 minutes" '^ ' uml_compile
-	mkdir "$scratch/made"
-	cp "$scratch/linux/linux" "$scratch/linux/.config" "$scratch/made"
-	keep "$scratch/made" "$1"
-	uml_ready
+    local log
+    log=$cache/log/uml-${1##*/}.log
+    : >"$log"
+    in_log "$log" "unpacking $uml_source" . uml_unpack
+    in_log "$log" "building the User-Mode Linux kernel, about 3 minutes" '^ ' uml_compile
+    mkdir "$scratch/made"
+    cp "$scratch/linux/linux" "$scratch/linux/.config" "$scratch/made"
+    keep "$scratch/made" "$1"
+    uml_ready
 }
 
 uml_unpack() {
-	mkdir "$scratch/linux"
-	dpkg --fsys-tarfile "$(uml_package)" | tar -xO "./usr/src/$uml_source.tar.xz" |
-		tar -xJ -C "$scratch/linux" --strip-components=1 "${uml_left_out[@]/#/--exclude=*/}"
-	local patch
-	for patch in "$parts"/patches/*.patch; do
-		if [ -e "$patch" ]; then patch -d "$scratch/linux" -p1 --forward <"$patch"; fi
-	done
+    mkdir "$scratch/linux"
+    dpkg --fsys-tarfile "$(uml_package)" | tar -xO "./usr/src/$uml_source.tar.xz" |
+        tar -xJ -C "$scratch/linux" --strip-components=1 "${uml_left_out[@]/#/--exclude=*/}"
+    local patch
+    for patch in "$parts"/patches/*.patch; do
+        if [ -e "$patch" ]; then patch -d "$scratch/linux" -p1 --forward <"$patch"; fi
+    done
 }
 
 uml_compile() {
-	local make=(nice make -C "$scratch/linux" ARCH=um)
-	"${make[@]}" KCONFIG_ALLCONFIG="$parts/uml.config" allnoconfig || return 1
-	uml_config_came_true || return 1
-	"${make[@]}" -j"$(nproc)" linux
+    local make=(make -C "$scratch/linux" ARCH=um)
+    "${make[@]}" KCONFIG_ALLCONFIG="$parts/uml.config" allnoconfig || return 1
+    uml_config_came_true || return 1
+    "${make[@]}" -j"$(nproc)" linux
 }
 
 # Every line of uml.config must be in the configuration that came out.
 uml_config_came_true() {
-	local line lost=0
-	while read -r line; do
-		case $line in
-		*=n) ! grep -q "^${line%n}" "$scratch/linux/.config" ;;
-		CONFIG_*) grep -qxF "$line" "$scratch/linux/.config" ;;
-		esac || {
-			echo "uml.config: '$line' did not come true"
-			lost=1
-		}
-	done <"$parts/uml.config"
-	return $lost
+    local line lost=0
+    while read -r line; do
+        case $line in
+        *=n) ! grep -q "^${line%n}" "$scratch/linux/.config" ;;
+        CONFIG_*) grep -qxF "$line" "$scratch/linux/.config" ;;
+        esac || {
+            echo "uml.config: '$line' did not come true"
+            lost=1
+        }
+    done <"$parts/uml.config"
+    return $lost
 }
 
 check_uml() {
-	local packages
-	if [ "$(uname -m)" != x86_64 ]; then
-		echo "uml: made for x86_64, this is $(uname -m)"
-		return 1
-	fi
-	if uml_ready; then
-		echo "uml: ready"
-		return
-	fi
-	packages=$(missing "${uml_tools[@]}")
-	if [ -n "$packages" ] && ! can_install; then
-		echo "uml: the kernel's build needs these Debian packages: $packages"
-		return 1
-	elif ! uml_package >/dev/null && ! mirror >/dev/null; then
-		echo "uml: $uml_source comes from Debian 12 or 13, and apt knows no archive of these"
-		return 1
-	fi
-	echo "uml: can be prepared (a kernel build of about 3 minutes)"
+    local packages
+    if [ "$(uname -m)" != x86_64 ]; then
+        echo "uml: made for x86_64, this is $(uname -m)"
+        return 1
+    fi
+    if uml_ready; then
+        echo "uml: ready"
+        return
+    fi
+    packages=$(missing "${uml_tools[@]}")
+    if [ -n "$packages" ] && ! can_install; then
+        echo "uml: the kernel's build needs these Debian packages: $packages"
+        return 1
+    elif ! uml_package >/dev/null && ! mirror >/dev/null; then
+        echo "uml: $uml_source comes from Debian 12 or 13, and apt knows no archive of these"
+        return 1
+    fi
+    echo "uml: can be prepared (a kernel build of about 3 minutes)"
 }
 
 # The kernel's memory is a file: where there is room for it, best in memory.
 uml_memory_directory() {
-	local directory
-	for directory in /dev/shm "${TMPDIR:-/tmp}" /var/tmp; do
-		if [ "$(df --output=avail -m "$directory" 2>/dev/null | tail -n 1)" -gt "$memory" ]; then
-			echo "$directory"
-			return
-		fi
-	done
-	die "no $memory MiB of room for the virtual host's memory in /dev/shm, /tmp or /var/tmp"
+    local directory room
+    for directory in /dev/shm "${TMPDIR:-/tmp}" /var/tmp; do
+        room=$(df --output=avail -m "$directory" 2>/dev/null | tail -n 1) || true
+        if [ "${room:-0}" -gt "$memory" ]; then
+            echo "$directory"
+            return
+        fi
+    done
+    die "no $memory MiB of room for the virtual host's memory in /dev/shm, /tmp or /var/tmp"
 }
 
 # Console 0 is the kernel's, 1 and 2 are the command's output. The first process is bash of the
 # root file system; it takes its orders from the run directory.
 start_uml() {
-	local memory_directory start
-	memory_directory=$(uml_memory_directory)
-	start="mount -t hostfs -o '$run' none /mnt && . /mnt/init"
-	(
-		ulimit -c 0
-		TMPDIR=$memory_directory exec "${leash[@]}" "$uml_kernel" \
-			"mem=${memory}M" "uml_dir=$run/uml/" umid=vm rootfstype=hostfs \
-			"rootflags=$root" ro quiet LIBMOUNT_FORCE_MOUNT2=always \
-			con=null con0=null,fd:3 con1=null,fd:4 con2=null,fd:5 \
-			init=/bin/bash -- -c "\"$start\"" \
-			</dev/null >"$run/console" 2>&1 3>>"$run/console" 4>"$run/stdout" 5>"$run/stderr"
-	) &
-	vm=$!
+    local memory_directory start
+    memory_directory=$(uml_memory_directory)
+    start="mount -t hostfs -o '$run' none /mnt && . /mnt/init"
+    (
+        ulimit -c 0
+        TMPDIR=$memory_directory exec "${leash[@]}" "$uml_kernel" \
+            "mem=${memory}M" "uml_dir=$run/uml/" umid=vm rootfstype=hostfs \
+            "rootflags=$root" ro quiet LIBMOUNT_FORCE_MOUNT2=always \
+            con=null con0=null,fd:3 con1=null,fd:4 con2=null,fd:5 \
+            init=/bin/bash -- -c "\"$start\"" \
+            </dev/null >"$run/console" 2>&1 3>>"$run/console" 4>"$run/stdout" 5>"$run/stderr"
+    ) &
+    vm=$!
 }
