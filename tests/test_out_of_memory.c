@@ -566,6 +566,19 @@ static void a_deferred_call_behind_held_work(void **state)
 	try_to_defer(hold_back, 1);
 }
 
+static void a_deferred_call_that_is_refused(void **state)
+{
+	unsigned int calls = 0;
+	struct world world;
+
+	world_init(&world);
+	world_note(&world);
+	assert_int_equal(vgf_context_defer(world.vmm->device, 9, note_call, &calls), -ENOENT);
+	assert_int_equal(count_blocks(), world.own_blocks);
+	world_finish(&world);
+	assert_int_equal(calls, 0);
+}
+
 /* ---- Devices ------------------------------------------------------------------------------ */
 
 static void try_to_create_device(const struct vgf_options *options)
@@ -816,6 +829,7 @@ int main(void)
 		counted_test(a_context_whose_id_still_has_work),
 		counted_test(a_deferred_call_at_once),
 		counted_test(a_deferred_call_behind_held_work),
+		counted_test(a_deferred_call_that_is_refused),
 		counted_test(a_device),
 		counted_test(a_device_with_a_thread),
 		counted_test(a_device_that_gets_no_thread),

@@ -39,7 +39,7 @@
 #define RECENT 64
 
 /* A net for tests that have gone wrong, not a time that any of them depends on. */
-#define WAIT_S 120
+#define WAIT_S 60
 
 /* In other threads: cmocka's own would not end the test. */
 #define check(condition)                                                                           \
