@@ -251,6 +251,8 @@ static void check_descriptor(const struct model_fence *fence, int fd)
 /* ---- Callbacks ---------------------------------------------------------------------------- */
 
 static void any_operation(struct run *run);
+static void create_context(struct run *run);
+static void cancel_context(struct run *run, uint32_t id);
 
 static void enter(struct run *run)
 {
@@ -263,8 +265,15 @@ static void leave(struct run *run)
 	run->depth--;
 }
 
+static void operate(struct run *run, void (*perform)(struct run *run));
+static void reset(struct run *run);
+
 static void meddle(struct run *run)
 {
+	/* Where there is not much else to do, and what is left wrong stays. */
+	if (run->model.resetting == 1 && chance(run, 5 * run->settings->meddle)) {
+		operate(run, chance(run, 20) ? reset : create_context);
+	}
 	while (run->depth <= MAX_DEPTH && chance(run, run->settings->meddle)) {
 		any_operation(run);
 	}
@@ -570,6 +579,10 @@ static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	item->state = RUNNING;
 	item->attempts++;
 	meddle(run);
+	if (ret < 0 && chance(run, run->settings->meddle)) {
+		run->model.fuzzy = true;
+		cancel_context(run, context->id);
+	}
 	if (item->fence && (item->fence->signalled || item->fence->has_fd)) {
 		ret = 0; /* a driver that has called for its fence does not fail any more */
 	}
@@ -677,9 +690,8 @@ static void destroy_context(struct run *run)
 	}
 }
 
-static void cancel_context(struct run *run)
+static void cancel_context(struct run *run, uint32_t id)
 {
-	uint32_t id = any_context(run);
 	bool must_find = model_context(&run->model, id) != NULL;
 	int ret;
 
@@ -690,6 +702,11 @@ static void cancel_context(struct run *run)
 	ret = vgf_context_cancel(run->device, id);
 	trace("cancel context %u: %d", id, ret);
 	check(ret == 0 || (ret == -ENOENT && !must_find));
+}
+
+static void cancel_any_context(struct run *run)
+{
+	cancel_context(run, any_context(run));
 }
 
 static void defer(struct run *run)
@@ -1330,7 +1347,7 @@ static const struct {
 	{ 40, export },
 	{ 70, create_context },
 	{ 12, destroy_context },
-	{ 4, cancel_context },
+	{ 4, cancel_any_context },
 	{ 40, defer },
 	{ 15, list },
 	{ 2, dump },
@@ -1339,6 +1356,14 @@ static const struct {
 	{ 2, finish_all },
 	{ 1, reset },
 };
+
+static void operate(struct run *run, void (*perform)(struct run *run))
+{
+	if (run->depth > 0) {
+		run->model.fuzzy = true;
+	}
+	perform(run);
+}
 
 static void any_operation(struct run *run)
 {
@@ -1353,14 +1378,11 @@ static void any_operation(struct run *run)
 	while (dice >= operations[i].weight) {
 		dice -= operations[i++].weight;
 	}
-	if (run->depth > 0) {
-		run->model.fuzzy = true;
-	}
 	if (run->model.num_fences + run->model.num_items > MAX_PENDING &&
 		(operations[i].perform == submit || operations[i].perform == create_fence)) {
-		signal_one(run);
+		operate(run, signal_one);
 	} else {
-		operations[i].perform(run);
+		operate(run, operations[i].perform);
 	}
 }
 
@@ -1425,6 +1447,9 @@ static void end(struct run *run)
 {
 	bool in_callback = chance(run, 50);
 
+	if (chance(run, 30)) {
+		finish_all(run);
+	}
 	if (in_callback) {
 		struct vgf_fence_name name = { run->model.next_id, 0, VGF_RING_GLOBAL };
 		struct expectation expected = expect_fence(&run->model, &name, false);
