@@ -104,12 +104,17 @@ static void check(int ret, const char *what)
 
 static void write_fence(void *cookie, uint32_t fence)
 {
+	(void)cookie;
+	(void)fence;
 }
 
 static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id)
 {
 	struct run *run = cookie;
 
+	(void)ctx_id;
+	(void)ring_idx;
+	(void)fence_id;
 	run->retired_ns = now_ns();
 	if (eventfd_write(run->told_fd, 1) < 0) {
 		abort();
@@ -247,7 +252,7 @@ static void measure(const struct way *way, struct result *result)
 	stop(&run);
 }
 
-/* In a process of its own: virglrenderer 0.10.4 goes on calling back from its thread if it ever did.
+/* In a process of its own: virglrenderer 0.10.4 calls back from its thread for good if it ever did.
  * Returns the process's exit status. */
 static int run_way(const struct way *way, struct result *result)
 {

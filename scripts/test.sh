@@ -35,13 +35,14 @@ step() {
     fi
 }
 
-# suite NAME DIRECTORY STEPS: the meson tests of one build; counts what they count. STEPS: of the random test,
-# which is slow under sanitizers.
+# suite NAME DIRECTORY STEPS [TEST...]: the meson tests of one build; counts what they count. STEPS: of the
+# random test, which is slow under sanitizers.
 suite() {
     export VGF_TEST_STEPS=$3
     local name=$1 directory=build/$2 log=build/suite.log counts run_failed=0
     rm -f "$directory/meson-logs/testlog.json"
-    meson test -C "$directory" --no-rebuild --print-errorlogs >"$log" 2>&1 || run_failed=1
+    shift 3
+    meson test -C "$directory" --no-rebuild --print-errorlogs "$@" >"$log" 2>&1 || run_failed=1
     counts=$(python3 scripts/count_tests.py "$directory/meson-logs/testlog.json") || {
         counts="0 1 0"
         run_failed=1
@@ -98,6 +99,17 @@ sanitizer_options() {
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 }
 
+# The plugin is built where virglrenderer is, and tested plain: Mesa is not fit for sanitizers.
+virgl_tests() {
+    if ! pkg-config --exists 'virglrenderer >= 0.10.4'; then
+        skip "virglrenderer plugin" "libvirglrenderer-dev is not installed"
+        return
+    fi
+    build virgl -Dvirglrenderer=enabled -Dtools=false
+    suite "virglrenderer plugin, $(pkg-config --modversion virglrenderer)" virgl 0 \
+        virgl virgl_wait example_virgl_vmm
+}
+
 # virtual_host KIND DIRECTORY: the same tests where the kernel has sync files. A host that cannot be prepared
 # here, for want of a download say, is skipped, and loudly.
 virtual_host() {
@@ -151,6 +163,7 @@ run_all_tests() {
     suite "tests" plain 20000
     suite "tests, address and undefined" asan 3000
     suite "tests, threads" tsan 1500
+    virgl_tests
     unset VGF_TEST_STEPS
     virtual_host uml plain
     virtual_host qemu asan

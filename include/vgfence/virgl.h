@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VGFENCE_VIRGL_H
+#define VGFENCE_VIRGL_H
+
+/*
+ * vgfence between a VMM and virglrenderer: functions that take the place of virglrenderer's own, in
+ * the library libvgfence-virgl. Fence passing then works for every kind of context: where
+ * virglrenderer cannot wait for an in-fence, the work is held back on the host.
+ *
+ * What is not here (resources made, mapped and exported, capability sets, cursors) the VMM goes on
+ * asking virglrenderer for.
+ *
+ * Arguments are virglrenderer's, in its order, after the plugin. Errors are negative errno values,
+ * also where virglrenderer returns positive ones. Parameters whose name ends in `fd`, and `_take`:
+ * as in <vgfence/vgfence.h>.
+ *
+ * Threads: virglrenderer is not thread safe, and GL contexts are current in one thread. Every
+ * function here is called in the thread that called vgf_virgl_init; builds with assertions check
+ * it. vgf_virgl_poll is where held work runs and where all callbacks come from, so that with
+ * VIRGL_RENDERER_ASYNC_FENCE_CB, too, a VMM's own are called in its own thread. From inside
+ * callbacks everything may be called but vgf_virgl_reset and vgf_virgl_cleanup; from inside a
+ * vgf_virgl_done, neither these nor vgf_virgl_poll.
+ *
+ * virglrenderer has one state for a process, so there is one plugin at a time.
+ *
+ * Versions: built with and runs with virglrenderer 0.10.4 to 1.3. What the one that is linked does
+ * not have is found out when it is loaded; see vgf_virgl_get_features.
+ */
+
+#include <vgfence/vgfence.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct iovec;
+struct vgf_virgl;
+struct virgl_box;
+struct virgl_renderer_callbacks;
+
+/* ---- Start and end ------------------------------------------------------------------------ */
+
+/* Where work waits for in-fences that have not signalled. */
+enum vgf_virgl_wait {
+	/* In the GPU driver for native contexts; in the GL server for GL contexts, unless that is a
+	 * software renderer, which would block the VMM's thread; otherwise on the host. */
+	VGF_VIRGL_WAIT_AUTO,
+	VGF_VIRGL_WAIT_HOST, /* always on the host */
+	VGF_VIRGL_WAIT_GL,   /* as AUTO, but also in a software renderer: for tests */
+};
+
+struct vgf_virgl_options {
+	/* Of the device that the plugin makes. own_thread must be false. */
+	struct vgf_options device;
+
+	/*
+	 * More than struct virgl_renderer_callbacks has: errors of fences, 64-bit IDs on the global
+	 * timeline, the end of a batch, stalls, log messages. Each of them may be NULL; `retire`
+	 * takes the place of the VMM's write_fence and write_context_fence, and two of these names
+	 * here are not used. The cookie is the VMM's. Copied; may be NULL.
+	 */
+	const struct vgf_callbacks *callbacks;
+
+	/*
+	 * The rings of Venus and native contexts run independently, so that work held back on one
+	 * does not hold up another. Only for a VMM that submits with vgf_virgl_submit: the two-step
+	 * functions do not know the ring when they submit.
+	 */
+	bool independent_rings;
+
+	enum vgf_virgl_wait wait;
+};
+
+/*
+ * In place of virgl_renderer_init: starts virglrenderer and makes a device.
+ *
+ * cb: the VMM's callbacks, of version 1 to 4; copied as far as that version goes. virglrenderer
+ * gets others in their place, with another cookie. write_fence and write_context_fence are called
+ * from vgf_virgl_poll, reset and cleanup, once for each fence and in order. A VMM without
+ * write_context_fence (version 1 or 2), and without options->callbacks->retire, can make no context
+ * fences.
+ *
+ * options: NULL for all defaults. out: set to the plugin, or NULL.
+ *
+ * Returns 0; -EBUSY where virglrenderer is in use; -EINVAL for callbacks of another version or
+ * without write_fence, or for own_thread; what virglrenderer failed with; the errors of
+ * vgf_device_create.
+ */
+int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
+	const struct vgf_virgl_options *options, struct vgf_virgl **out);
+
+/*
+ * In place of virgl_renderer_cleanup: ends virglrenderer and destroys the device. Everything
+ * pending retires before this returns, with -ECANCELED where it had not signalled. NULL is fine.
+ */
+void vgf_virgl_cleanup(struct vgf_virgl *virgl);
+
+/*
+ * In place of virgl_renderer_reset: destroys all contexts and resources; everything pending retires
+ * before this returns, with -ECANCELED where it had not signalled, and functions that wait for
+ * their turn are called with -ECANCELED.
+ *
+ * virglrenderer before 1.2 does not start its thread again in a reset, and would then never call
+ * back: it is ended and started anew, which calls the VMM's callbacks for GL contexts.
+ *
+ * Returns 0; -EDEADLK from inside a vgf_virgl_done; what virglrenderer failed with when it was
+ * started anew: then only vgf_virgl_cleanup can follow.
+ */
+int vgf_virgl_reset(struct vgf_virgl *virgl);
+
+/* The device, for its statistics, dumps, vgf_fence_refuse and vgf_fence_attach_dma_buf. To
+ * dispatch, use vgf_virgl_poll; contexts and submissions go by way of the plugin. */
+struct vgf_device *vgf_virgl_get_device(struct vgf_virgl *virgl);
+
+/* What the virglrenderer that is linked has, beyond what the plugin needs. */
+enum vgf_virgl_features {
+	VGF_VIRGL_SUBMIT_CMD2 = 1u << 0,  /* virgl_renderer_submit_cmd2 */
+	VGF_VIRGL_ATTACH_FENCE = 1u << 1, /* virgl_renderer_attach_fence */
+	VGF_VIRGL_GET_FENCE_FD = 1u << 2, /* virgl_renderer_get_fence_fd */
+	VGF_VIRGL_EGL_FENCES = 1u << 3,   /* the GL server waits, and GL work has sync files: only
+					   * known of a plugin, as its options allow it */
+	VGF_VIRGL_NATIVE_WAIT = 1u
+		<< 4, /* of these: enough for native contexts to wait on the GPU */
+};
+
+/* virgl: may be NULL, for what can be told without starting it. Any thread. */
+uint32_t vgf_virgl_get_features(const struct vgf_virgl *virgl);
+
+/* ---- The loop ----------------------------------------------------------------------------- */
+
+/*
+ * In place of virgl_renderer_get_poll_fd: one descriptor for the VMM's loop, level-triggered; call
+ * vgf_virgl_poll when it is readable. It is there whatever the flags are: without
+ * VIRGL_RENDERER_THREAD_SYNC virglrenderer has to be asked, and the descriptor is readable every
+ * millisecond while a fence is outstanding. It belongs to the plugin.
+ */
+int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl);
+
+/*
+ * In place of virgl_renderer_poll and virgl_renderer_context_poll: takes note of what has
+ * signalled, runs held work, retires fences. Does not wait.
+ *
+ * Returns how many fences were retired; -EDEADLK from inside a vgf_virgl_done.
+ */
+int vgf_virgl_poll(struct vgf_virgl *virgl);
+
+/* ---- Contexts ----------------------------------------------------------------------------- */
+
+/*
+ * In place of virgl_renderer_context_create_with_flags. An ID may be used again as soon as it was
+ * destroyed; if work of the old context is still held back, the new one is made behind it.
+ *
+ * Returns 0 (also, as with virglrenderer, where there is such a context with the same capability
+ * set); 1 where it is made later: if that fails, its submissions do, with the same error; -EEXIST
+ * for one with another capability set; -EINVAL for ID 0, or flags that virglrenderer does not
+ * know; -ENOSPC at max_contexts; -ENOMEM.
+ */
+int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
+	uint32_t ctx_flags, uint32_t nlen, const char *name);
+
+/* In place of virgl_renderer_context_create: the same, with capability set 2 (VIRGL2). */
+int vgf_virgl_context_create(
+	struct vgf_virgl *virgl, uint32_t handle, uint32_t nlen, const char *name);
+
+/*
+ * In place of virgl_renderer_context_destroy. What was submitted before still runs and retires;
+ * only then virglrenderer's context ends, since it would forget its fences. Does not wait.
+ *
+ * Returns 0; 1 where it ends later; -ENOENT (virglrenderer says nothing then); -ENOMEM: the context
+ * is still there.
+ */
+int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handle);
+
+/* ---- Submissions -------------------------------------------------------------------------- */
+
+/*
+ * The whole of a SUBMIT_3D: its command stream, in-fences, ring and out-fence, as
+ * vgf_submit_3d_decode makes it. Everything about it is as with vgf_submit, which also says what
+ * will_retire is for. A submission that virglrenderer refuses retires with its error in its place.
+ *
+ * The command stream must be aligned to 4 bytes (-EFAULT). A submission without one is a fence
+ * behind the work before it.
+ */
+int vgf_virgl_submit(
+	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire);
+
+/*
+ * In place of virgl_renderer_submit_cmd and virgl_renderer_submit_cmd2, for a VMM that makes the
+ * fence in a second step, with the functions below. ndw: the size in units of 4 bytes.
+ *
+ * Returns 0 where virglrenderer has it, 1 where it is held back: if virglrenderer then refuses it,
+ * the next fence that is made for the context retires with that error; -EINVAL for a negative ndw;
+ * -EFAULT; the errors of vgf_submit, for which no fence need be made.
+ */
+int vgf_virgl_submit_cmd(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw);
+int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw,
+	const uint64_t *in_fence_ids, uint32_t num_in_fences);
+
+/* A flag for vgf_virgl_context_create_fence, besides VIRGL_RENDERER_FENCE_FLAG_MERGEABLE: other
+ * contexts may name the fence as an in-fence (VIRTIO_GPU_FLAG_FENCE_SHAREABLE of the RFC). */
+#define VGF_VIRGL_FENCE_SHAREABLE (1u << 16)
+
+/*
+ * In place of virgl_renderer_context_create_fence: a fence behind everything that was submitted to
+ * the context before.
+ *
+ * Returns 0 where the fence will retire, if only with virglrenderer's error as its status;
+ * otherwise it will not, so answer the guest now, without a fence: -EINVAL for a ring or an ID that
+ * vgf_submit refuses, for flags unknown, or where the VMM has no write_context_fence; -ENOENT;
+ * -ENOSPC; -ENOMEM.
+ */
+int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t flags,
+	uint32_t ring_idx, uint64_t fence_id);
+
+/*
+ * In place of virgl_renderer_create_fence: a fence on the global timeline, for whatever command. It
+ * comes behind everything that was submitted before to the context whose command it is; ctx_id 0
+ * for none. The ID has 64 bits here; virglrenderer's own thinks that it grows within 32 bits.
+ *
+ * Returns as vgf_virgl_context_create_fence, without its -ENOENT.
+ */
+int vgf_virgl_create_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id);
+
+/*
+ * In place of virgl_renderer_export_fence: a sync file for a pending fence, of whatever timeline.
+ *
+ * Returns 0 and a close-on-exec descriptor that the caller closes; otherwise *fd is -1: the errors
+ * of vgf_fence_export. virglrenderer returns -EINVAL for each of them.
+ */
+int vgf_virgl_export_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, int *fd);
+
+/* ---- Resources ---------------------------------------------------------------------------- */
+
+/*
+ * Told that a command which had to keep its place behind held work is done. status: 0, or
+ * virglrenderer's error as a negative errno value, or -ECANCELED where a reset came first. Called
+ * exactly once where the function that it was passed to returned 0 or 1, before it returned or
+ * later; where that returned an error, not at all. Never needed: NULL is fine.
+ */
+typedef void (*vgf_virgl_done)(void *arg, int status);
+
+/*
+ * In place of virgl_renderer_ctx_attach_resource and _detach_resource: behind the work that was
+ * submitted to the context before. Without such a context or resource they do nothing, as with
+ * virglrenderer.
+ *
+ * Returns 0; 1 where it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
+ */
+int vgf_virgl_ctx_attach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
+int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
+
+/*
+ * In place of virgl_renderer_transfer_read_iov and _write_iov: behind the work that was submitted
+ * to the context before; with ctx_id 0, behind that of every context which the resource is attached
+ * to. box and iov are copied; the memory that iov points to, or the resource's backing, must stay
+ * until it is done.
+ *
+ * Returns 0 where it was done; 1 where that follows, and `done` tells; what virglrenderer failed
+ * with; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
+ */
+int vgf_virgl_transfer_read_iov(struct vgf_virgl *virgl, uint32_t handle, uint32_t ctx_id,
+	uint32_t level, uint32_t stride, uint32_t layer_stride, struct virgl_box *box,
+	uint64_t offset, struct iovec *iov, int iovec_cnt, vgf_virgl_done done, void *arg);
+int vgf_virgl_transfer_write_iov(struct vgf_virgl *virgl, uint32_t handle, uint32_t ctx_id,
+	int level, uint32_t stride, uint32_t layer_stride, struct virgl_box *box, uint64_t offset,
+	struct iovec *iovec, unsigned int iovec_cnt, vgf_virgl_done done, void *arg);
+
+/*
+ * In place of virgl_renderer_resource_unref: behind the work that was submitted to any context
+ * which the resource is attached to. Contexts that do not have it are not waited for. The ID is
+ * free for another resource when it is done: answer the guest then.
+ *
+ * Returns 0; 1 where it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM:
+ * the resource is still there.
+ */
+int vgf_virgl_resource_unref(
+	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg);
+
+/*
+ * Calls `done` in the place that vgf_virgl_resource_unref would have: for whatever else the VMM
+ * does to a resource that held work may use, like taking its backing away
+ * (virgl_renderer_resource_detach_iov). Returns as that.
+ */
+int vgf_virgl_resource_defer(
+	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include "virgl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "export.h"
+
+/* How often virglrenderer is asked where it has no descriptor to wait for. */
+#define ASK_NS 1000000
+
+/* ---- The descriptor ----------------------------------------------------------------------- */
+
+int watch_fd(struct vgf_virgl *virgl, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	/* A descriptor that virglrenderer closes leaves the set by itself. */
+	if (epoll_ctl(virgl->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0 && errno != EEXIST) {
+		return -errno;
+	}
+	return 0;
+}
+
+/* Whether fences are only found by asking. */
+static bool must_ask(const struct vgf_virgl *virgl)
+{
+	/* Without GL it has no descriptor of its own, but contexts have, or call back. */
+	if (virgl->flags & VIRGL_RENDERER_NO_VIRGL) {
+		return !(virgl->flags & VIRGL_RENDERER_THREAD_SYNC);
+	}
+	return virgl->renderer_fd < 0;
+}
+
+static void set_timer(struct vgf_virgl *virgl, bool runs)
+{
+	struct itimerspec time = { 0 };
+
+	if (runs) {
+		time.it_value.tv_nsec = ASK_NS;
+		time.it_interval.tv_nsec = ASK_NS;
+	}
+	if (virgl->timer_fd >= 0 && virgl->timer_runs != runs &&
+		timerfd_settime(virgl->timer_fd, 0, &time, NULL) == 0) {
+		virgl->timer_runs = runs;
+	}
+}
+
+/* What virglrenderer has to be watched for, once it was started. */
+static int watch_renderer(struct vgf_virgl *virgl)
+{
+	virgl->renderer_fd = virgl_renderer_get_poll_fd();
+	if (virgl->renderer_fd >= 0) {
+		return watch_fd(virgl, virgl->renderer_fd);
+	}
+	if (!must_ask(virgl) || virgl->timer_fd >= 0) {
+		return 0;
+	}
+	virgl->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return virgl->timer_fd < 0 ? -errno : watch_fd(virgl, virgl->timer_fd);
+}
+
+/* ---- Start and end ------------------------------------------------------------------------ */
+
+static int start_renderer(struct vgf_virgl *virgl)
+{
+	int ret = to_errno(virgl_renderer_init(virgl, virgl->flags, &virgl->own));
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = watch_renderer(virgl);
+	if (ret < 0) {
+		virgl_renderer_cleanup(virgl);
+		return ret;
+	}
+	if (virgl->wait != VGF_VIRGL_WAIT_HOST && !(virgl->flags & VIRGL_RENDERER_NO_VIRGL)) {
+		virgl_renderer_force_ctx_0();
+		virgl->egl = egl_sync_create(virgl->wait == VGF_VIRGL_WAIT_GL);
+	}
+	return 0;
+}
+
+static void forget_global_fences(struct vgf_virgl *virgl)
+{
+	struct global_fence *fence;
+
+	pthread_mutex_lock(&virgl->mutex);
+	while ((fence = STAILQ_FIRST(&virgl->global))) {
+		STAILQ_REMOVE_HEAD(&virgl->global, link);
+		free(fence);
+	}
+	pthread_mutex_unlock(&virgl->mutex);
+	atomic_store(&virgl->sent, 0);
+}
+
+static void plugin_free(struct vgf_virgl *virgl)
+{
+	if (virgl->timer_fd >= 0) {
+		close(virgl->timer_fd);
+	}
+	if (virgl->poll_fd >= 0) {
+		close(virgl->poll_fd);
+	}
+	pthread_mutex_destroy(&virgl->mutex);
+	free(virgl);
+}
+
+static struct vgf_virgl *plugin_create(
+	void *cookie, int flags, const struct vgf_virgl_options *options)
+{
+	struct vgf_virgl *virgl = calloc(1, sizeof(*virgl));
+
+	if (!virgl) {
+		return NULL;
+	}
+	virgl->thread = pthread_self();
+	virgl->cookie = cookie;
+	virgl->flags = flags;
+	virgl->independent_rings = options->independent_rings;
+	virgl->wait = options->wait;
+	virgl->renderer_fd = -1;
+	virgl->timer_fd = -1;
+	pthread_mutex_init(&virgl->mutex, NULL);
+	STAILQ_INIT(&virgl->global);
+	LIST_INIT(&virgl->contexts);
+	virgl->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (virgl->poll_fd < 0) {
+		int error = errno;
+		plugin_free(virgl);
+		errno = error;
+		return NULL;
+	}
+	return virgl;
+}
+
+/* The device first, as virglrenderer may call back as soon as it is started. */
+static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_callbacks *cb,
+	const struct vgf_virgl_options *options)
+{
+	struct vgf_callbacks callbacks;
+	int ret = callbacks_init(virgl, cb, options->callbacks, &callbacks);
+
+	if (ret == 0) {
+		ret = vgf_device_create(&callbacks, virgl, &options->device, &virgl->device);
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	ret = watch_fd(virgl, vgf_device_get_fd(virgl->device));
+	if (ret == 0) {
+		ret = start_renderer(virgl);
+	}
+	if (ret < 0) {
+		vgf_device_destroy(virgl->device);
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
+	const struct vgf_virgl_options *options, struct vgf_virgl **out)
+{
+	static const struct vgf_virgl_options defaults;
+	struct vgf_virgl *virgl;
+	int ret;
+
+	*out = NULL;
+	options = options ? options : &defaults;
+	if (options->device.own_thread) {
+		return -EINVAL;
+	}
+	virgl = plugin_create(cookie, flags, options);
+	if (!virgl) {
+		return -errno;
+	}
+	ret = plugin_start(virgl, cb, options);
+	if (ret < 0) {
+		plugin_free(virgl);
+		return ret;
+	}
+	*out = virgl;
+	return 0;
+}
+
+VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
+{
+	if (!virgl) {
+		return;
+	}
+	assert_thread(virgl);
+	virgl->ended = true;
+	egl_sync_destroy(virgl->egl);
+	virgl_renderer_cleanup(virgl);
+	vgf_device_destroy(virgl->device);
+	forget_global_fences(virgl);
+	plugin_free(virgl);
+}
+
+VGF_EXPORT int vgf_virgl_reset(struct vgf_virgl *virgl)
+{
+	bool restart = !restarts_thread() && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC);
+	int ret;
+
+	assert_thread(virgl);
+	if (virgl->inside > 0) {
+		return -EDEADLK;
+	}
+	virgl->ended = true;
+	if (restart) {
+		egl_sync_destroy(virgl->egl);
+		virgl->egl = NULL;
+		virgl_renderer_cleanup(virgl);
+	} else {
+		virgl_renderer_reset();
+	}
+	ret = vgf_device_reset(virgl->device);
+	forget_global_fences(virgl);
+	set_timer(virgl, false);
+	if (restart) {
+		ret = start_renderer(virgl);
+	} else if (ret == 0) {
+		ret = watch_renderer(virgl);
+	}
+	virgl->ended = ret < 0;
+	return ret;
+}
+
+VGF_EXPORT struct vgf_device *vgf_virgl_get_device(struct vgf_virgl *virgl)
+{
+	return virgl->device;
+}
+
+/* ---- The loop ----------------------------------------------------------------------------- */
+
+VGF_EXPORT int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl)
+{
+	return virgl->poll_fd;
+}
+
+/* Whether virglrenderer calls back from a thread of its own. Then it wants to be polled for queries
+ * alone, and its thread waits for that. */
+static bool calls_back(const struct vgf_virgl *virgl)
+{
+	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && virgl->timer_fd < 0;
+}
+
+VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)
+{
+	uint64_t expirations;
+	int ret;
+
+	assert_thread(virgl);
+	if (!virgl->ended && !calls_back(virgl)) {
+		virgl_renderer_poll();
+	}
+	ret = vgf_device_dispatch(virgl->device, 0);
+	/* It was not the device that made the descriptor readable; or that comes next time. */
+	if (ret == 0 && !virgl->ended && calls_back(virgl) && virgl->renderer_fd >= 0) {
+		virgl_renderer_poll();
+	}
+	if (virgl->timer_runs) {
+		/* Not asked for how often. */
+		(void)!read(virgl->timer_fd, &expirations, sizeof(expirations));
+		set_timer(virgl, atomic_load(&virgl->sent) > 0);
+	}
+	return ret;
+}
+
+/* ---- Fences ------------------------------------------------------------------------------- */
+
+/* One less that virglrenderer has; or none, where they were forgotten. */
+void fence_came_back(struct vgf_virgl *virgl)
+{
+	unsigned int sent = atomic_load(&virgl->sent);
+
+	while (sent > 0 && !atomic_compare_exchange_weak(&virgl->sent, &sent, sent - 1)) {
+	}
+}
+
+/* Counted before virglrenderer has it, as it may call back at once. */
+static int was_sent(struct vgf_virgl *virgl, int ret)
+{
+	if (ret < 0) {
+		fence_came_back(virgl);
+	} else {
+		set_timer(virgl, atomic_load(&virgl->sent) > 0);
+	}
+	return ret;
+}
+
+int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	atomic_fetch_add(&virgl->sent, 1);
+	/* Each is called back for: merging is the device's, which knows what has retired. */
+	return was_sent(virgl,
+		to_errno(virgl_renderer_context_create_fence(
+			name->ctx_id, 0, (uint32_t)name->ring, name->fence_id)));
+}
+
+static void unlist_global_fence(struct vgf_virgl *virgl, struct global_fence *fence)
+{
+	pthread_mutex_lock(&virgl->mutex);
+	STAILQ_REMOVE(&virgl->global, fence, global_fence, link);
+	pthread_mutex_unlock(&virgl->mutex);
+	free(fence);
+}
+
+int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	struct global_fence *fence = calloc(1, sizeof(*fence));
+	int ret;
+
+	if (!fence) {
+		return -ENOMEM;
+	}
+	fence->name = *name;
+	pthread_mutex_lock(&virgl->mutex);
+	STAILQ_INSERT_TAIL(&virgl->global, fence, link);
+	pthread_mutex_unlock(&virgl->mutex);
+	atomic_fetch_add(&virgl->sent, 1);
+	ret = to_errno(virgl_renderer_create_fence((int)name->fence_id, name->ctx_id));
+	if (ret < 0) {
+		unlist_global_fence(virgl, fence);
+	}
+	return was_sent(virgl, ret);
+}
+
+/* Several callbacks may have been merged into one for the newest. */
+static void take_global_fences(
+	struct vgf_virgl *virgl, uint32_t fence_id, struct global_fences *taken)
+{
+	struct global_fence *fence;
+
+	STAILQ_INIT(taken);
+	pthread_mutex_lock(&virgl->mutex);
+	STAILQ_FOREACH(fence, &virgl->global, link) {
+		if ((uint32_t)fence->name.fence_id == fence_id) {
+			break;
+		}
+	}
+	while (fence && !STAILQ_EMPTY(&virgl->global)) {
+		struct global_fence *first = STAILQ_FIRST(&virgl->global);
+		STAILQ_REMOVE_HEAD(&virgl->global, link);
+		STAILQ_INSERT_TAIL(taken, first, link);
+		if (first == fence) {
+			break;
+		}
+	}
+	pthread_mutex_unlock(&virgl->mutex);
+}
+
+void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id)
+{
+	struct global_fences taken;
+	struct global_fence *fence;
+
+	take_global_fences(virgl, fence_id, &taken);
+	while ((fence = STAILQ_FIRST(&taken))) {
+		STAILQ_REMOVE_HEAD(&taken, link);
+		fence_came_back(virgl);
+		vgf_fence_signal(virgl->device, &fence->name, 0);
+		free(fence);
+	}
+}
+
+void context_fence_signalled(
+	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id)
+{
+	const struct vgf_fence_name name = {
+		.fence_id = fence_id,
+		.ctx_id = ctx_id,
+		.ring = (int32_t)ring_idx,
+	};
+
+	fence_came_back(virgl);
+	vgf_fence_signal(virgl->device, &name, 0);
+}
+
+static bool can_retire_context_fences(const struct vgf_virgl *virgl)
+{
+	return virgl->more.retire || virgl->vmm.write_context_fence;
+}
+
+/* A fence behind what was submitted before. Returns 0 where it will retire. */
+static int submit_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name, uint32_t flags)
+{
+	const struct vgf_submission submission = {
+		.fence = *name,
+		.flags = flags | VGF_FENCED,
+	};
+	bool will_retire;
+	int ret = vgf_submit(virgl->device, &submission, &will_retire);
+
+	return will_retire ? 0 : ret;
+}
+
+VGF_EXPORT int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id,
+	uint32_t flags, uint32_t ring_idx, uint64_t fence_id)
+{
+	const uint32_t known = VIRGL_RENDERER_FENCE_FLAG_MERGEABLE | VGF_VIRGL_FENCE_SHAREABLE;
+	const struct vgf_fence_name name = {
+		.fence_id = fence_id,
+		.ctx_id = ctx_id,
+		.ring = (int32_t)ring_idx,
+	};
+	uint32_t fence_flags = 0;
+
+	assert_thread(virgl);
+	if ((flags & ~known) || ring_idx >= VGF_MAX_RINGS || !can_retire_context_fences(virgl)) {
+		return -EINVAL;
+	}
+	if (flags & VIRGL_RENDERER_FENCE_FLAG_MERGEABLE) {
+		fence_flags |= VGF_MERGEABLE;
+	}
+	if (flags & VGF_VIRGL_FENCE_SHAREABLE) {
+		fence_flags |= VGF_SHAREABLE;
+	}
+	return submit_fence(virgl, &name, fence_flags);
+}
+
+VGF_EXPORT int vgf_virgl_create_fence(
+	struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id)
+{
+	const struct vgf_fence_name name = {
+		.fence_id = client_fence_id,
+		.ctx_id = ctx_id,
+		.ring = VGF_RING_GLOBAL,
+	};
+	int ret;
+
+	assert_thread(virgl);
+	if (find_context(virgl, ctx_id)) {
+		return submit_fence(virgl, &name, 0);
+	}
+	ret = vgf_fence_create_take(virgl->device, &name, 0, VGF_FENCE_BY_CALL);
+	if (ret == 0) {
+		int error = send_global_fence(virgl, &name);
+		if (error < 0) {
+			vgf_fence_signal(virgl->device, &name, error);
+		}
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_virgl_export_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, int *fd)
+{
+	int ret;
+
+	assert_thread(virgl);
+	*fd = -1;
+	ret = vgf_fence_export(virgl->device, client_fence_id);
+	if (ret < 0) {
+		return ret;
+	}
+	*fd = ret;
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VIRGL_H
+#define VIRGL_H
+
+/*
+ * Inside the virglrenderer plugin. It is a user of the library as others are: only the public
+ * headers.
+ *
+ *   virgl.c            start and end, the loop, fences
+ *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
+ *   virgl_context.c    contexts, and the driver that runs their work
+ *   virgl_resource.c   what is done to resources, behind held work
+ *   virgl_version.c    what the virglrenderer that is linked has
+ *   egl_sync.c         waiting in the GL server
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+/* Per-context fences were unstable in 0.10.4, and sharing fences still is. */
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
+
+#include <vgfence/virgl.h>
+
+#include "egl_sync.h"
+
+/* Numbers of capability sets: the virtio specification, 5.7.6.8 (GET_CAPSET_INFO). */
+enum capset {
+	CAPSET_VIRGL = 1,
+	CAPSET_VIRGL2 = 2,
+	CAPSET_VENUS = 4,
+	CAPSET_DRM = 6,
+};
+
+/* A fence on the global timeline that virglrenderer has: it calls back with 32 bits of the ID, and
+ * for the newest of several alone. */
+struct global_fence {
+	struct vgf_fence_name name;
+	STAILQ_ENTRY(global_fence) link;
+};
+
+/* Something that waits until several contexts have come to it. */
+struct resource_op {
+	struct vgf_virgl *virgl;
+	uint32_t res_handle;
+	bool unref;
+	unsigned int waits; /* for so many contexts, and one while it is set up */
+	vgf_virgl_done done;
+	void *arg;
+};
+
+struct op_wait {
+	struct resource_op *op;
+	STAILQ_ENTRY(op_wait) link;
+};
+
+struct virgl_context {
+	struct vgf_virgl *virgl;
+	uint32_t ctx_id;
+	uint32_t flags;
+	int error;       /* why virglrenderer's context was not made */
+	int failed;      /* how the last submission without a fence ended; the next fence tells */
+	bool closed;     /* destroyed by the VMM; its ID may be another's */
+	void *resources; /* attached, or soon: a tree of handles (search.h) */
+	STAILQ_HEAD(, op_wait) waits; /* what waits for a closed context to end */
+	LIST_ENTRY(virgl_context) link;
+};
+
+struct vgf_virgl {
+	struct vgf_device *device;
+	pthread_t thread;
+	void *cookie;
+	int flags;
+	struct virgl_renderer_callbacks vmm; /* the VMM's, as far as its version goes */
+	struct virgl_renderer_callbacks own; /* what virglrenderer got */
+	struct vgf_callbacks more;
+	bool independent_rings;
+	enum vgf_virgl_wait wait;
+	unsigned int inside; /* functions of the plugin that the device is in */
+	bool ended;          /* being reset or cleaned up: virglrenderer has no contexts any more */
+	struct egl_sync *egl; /* NULL where the GL server cannot wait */
+
+	int poll_fd;     /* an epoll set of the device's, virglrenderer's, and the timer */
+	int renderer_fd; /* virglrenderer's own; -1 where it has none */
+	int timer_fd;    /* -1 where virglrenderer need not be asked */
+	bool timer_runs;
+	atomic_uint sent; /* fences that virglrenderer has and has not called back for */
+
+	/* Protects `global`, as virglrenderer may call back from a thread of its own. Not held
+	 * while anything is called. */
+	pthread_mutex_t mutex;
+	STAILQ_HEAD(global_fences, global_fence) global;
+
+	LIST_HEAD(, virgl_context) contexts;
+};
+
+static inline void assert_thread(const struct vgf_virgl *virgl)
+{
+	(void)virgl;
+	assert(pthread_equal(virgl->thread, pthread_self()));
+}
+
+/* virglrenderer's functions return errno values of either sign, and -1. */
+static inline int to_errno(int ret)
+{
+	if (ret == -1) {
+		return -EINVAL;
+	}
+	return ret > 0 ? -ret : ret;
+}
+
+/* ---- virgl.c ---- */
+
+/* Gives virglrenderer a fence, for which it will call back. 0 or a negative errno value. */
+int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
+int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
+
+/* virglrenderer called back for one, or never will. */
+void fence_came_back(struct vgf_virgl *virgl);
+
+/* Adds a descriptor to what the VMM's loop polls. */
+int watch_fd(struct vgf_virgl *virgl, int fd);
+
+/* ---- virgl_callbacks.c ---- */
+
+/* Sets what virglrenderer gets and what the device gets. 0 or -EINVAL. */
+int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callbacks *cb,
+	const struct vgf_callbacks *more, struct vgf_callbacks *device);
+
+/* virglrenderer's own signalled: called by what it calls. */
+void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
+void context_fence_signalled(
+	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
+
+/* ---- virgl_context.c ---- */
+
+/* The one that the VMM means by this ID, or NULL. */
+struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id);
+
+static inline enum capset context_capset(const struct virgl_context *context)
+{
+	return context->flags & VIRGL_RENDERER_CONTEXT_FLAG_CAPSET_ID_MASK;
+}
+
+static inline bool context_is_gl(const struct virgl_context *context)
+{
+	enum capset capset = context_capset(context);
+
+	return capset == CAPSET_VIRGL || capset == CAPSET_VIRGL2;
+}
+
+/* ---- virgl_resource.c ---- */
+
+bool context_has_resource(const struct virgl_context *context, uint32_t res_handle);
+
+/* A context has come to what waits for it: it ends. Frees what it has. */
+void context_release_resources(struct virgl_context *context);
+
+/* ---- virgl_version.c ---- */
+
+/*
+ * What some versions have, or NULL. They are weak references, as the header is of one version and
+ * the library may be of another.
+ */
+#define SINCE_LATER __attribute__((weak))
+SINCE_LATER int virgl_renderer_submit_cmd2(
+	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences);
+SINCE_LATER int virgl_renderer_attach_fence(int ctx_id, int fence_fd);
+SINCE_LATER int virgl_renderer_get_fence_fd(uint64_t fence_id);
+
+/* Whether native contexts can wait for in-fences on the GPU. */
+bool has_native_wait(void);
+
+/* Whether its thread lives on after virgl_renderer_reset. */
+bool restarts_thread(void);
+
+#endif

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * virglrenderer calls the plugin in the VMM's place: about fences to have them retire in order,
+ * about everything else to pass it on, as it has one cookie for both.
+ */
+
+#include "virgl.h"
+
+#include <errno.h>
+
+/* ---- From virglrenderer ------------------------------------------------------------------- */
+
+static void write_fence(void *cookie, uint32_t fence)
+{
+	global_fence_signalled(cookie, fence);
+}
+
+static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id)
+{
+	context_fence_signalled(cookie, ctx_id, ring_idx, fence_id);
+}
+
+static virgl_renderer_gl_context create_gl_context(
+	void *cookie, int scanout_idx, struct virgl_renderer_gl_ctx_param *param)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return virgl->vmm.create_gl_context(virgl->cookie, scanout_idx, param);
+}
+
+static void destroy_gl_context(void *cookie, virgl_renderer_gl_context context)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	virgl->vmm.destroy_gl_context(virgl->cookie, context);
+}
+
+static int make_current(void *cookie, int scanout_idx, virgl_renderer_gl_context context)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return virgl->vmm.make_current(virgl->cookie, scanout_idx, context);
+}
+
+static int get_drm_fd(void *cookie)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return virgl->vmm.get_drm_fd(virgl->cookie);
+}
+
+static int get_server_fd(void *cookie, uint32_t version)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return virgl->vmm.get_server_fd(virgl->cookie, version);
+}
+
+static void *get_egl_display(void *cookie)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return virgl->vmm.get_egl_display(virgl->cookie);
+}
+
+/* ---- From the device ---------------------------------------------------------------------- */
+
+static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	if (virgl->more.retire) {
+		virgl->more.retire(virgl->cookie, fence, status);
+	} else if (fence->ring == VGF_RING_GLOBAL) {
+		virgl->vmm.write_fence(virgl->cookie, (uint32_t)fence->fence_id);
+	} else if (virgl->vmm.write_context_fence) {
+		virgl->vmm.write_context_fence(
+			virgl->cookie, fence->ctx_id, (uint32_t)fence->ring, fence->fence_id);
+	}
+}
+
+static void retire_end(void *cookie)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	virgl->more.retire_end(virgl->cookie);
+}
+
+static void stalled(void *cookie, const struct vgf_stall *stall)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	virgl->more.stalled(virgl->cookie, stall);
+}
+
+static void log_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	virgl->more.log(virgl->cookie, level, message);
+}
+
+/* ---- Which of them there are -------------------------------------------------------------- */
+
+/* The VMM's struct may end where its version does. */
+static void copy_version(
+	struct virgl_renderer_callbacks *to, const struct virgl_renderer_callbacks *from)
+{
+	to->version = from->version;
+	to->write_fence = from->write_fence;
+	to->create_gl_context = from->create_gl_context;
+	to->destroy_gl_context = from->destroy_gl_context;
+	to->make_current = from->make_current;
+	if (from->version >= 2) {
+		to->get_drm_fd = from->get_drm_fd;
+	}
+	if (from->version >= 3) {
+		to->write_context_fence = from->write_context_fence;
+		to->get_server_fd = from->get_server_fd;
+	}
+	if (from->version >= 4) {
+		to->get_egl_display = from->get_egl_display;
+	}
+}
+
+/* What the VMM does not have, virglrenderer does not get. */
+static void interpose(
+	struct virgl_renderer_callbacks *own, const struct virgl_renderer_callbacks *vmm)
+{
+	/* 3 brings write_context_fence; 4 also makes a failed make_current fatal, so only a VMM
+	 * that knows of it gets it. */
+	own->version = vmm->version < 3 ? 3 : vmm->version;
+	own->write_fence = write_fence;
+	own->write_context_fence = write_context_fence;
+	own->create_gl_context = vmm->create_gl_context ? create_gl_context : NULL;
+	own->destroy_gl_context = vmm->destroy_gl_context ? destroy_gl_context : NULL;
+	own->make_current = vmm->make_current ? make_current : NULL;
+	own->get_drm_fd = vmm->get_drm_fd ? get_drm_fd : NULL;
+	own->get_server_fd = vmm->get_server_fd ? get_server_fd : NULL;
+	own->get_egl_display = vmm->get_egl_display ? get_egl_display : NULL;
+}
+
+int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callbacks *cb,
+	const struct vgf_callbacks *more, struct vgf_callbacks *device)
+{
+	if (more) {
+		virgl->more = *more;
+	}
+	if (!cb || cb->version < 1 || cb->version > VIRGL_RENDERER_CALLBACKS_VERSION ||
+		(!cb->write_fence && !virgl->more.retire)) {
+		return -EINVAL;
+	}
+	copy_version(&virgl->vmm, cb);
+	interpose(&virgl->own, &virgl->vmm);
+	*device = (struct vgf_callbacks){
+		.retire = retire,
+		.retire_end = virgl->more.retire_end ? retire_end : NULL,
+		.stalled = virgl->more.stalled ? stalled : NULL,
+		.log = virgl->more.log ? log_message : NULL,
+	};
+	return 0;
+}

@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Contexts of virglrenderer as contexts of the device. */
+
+#include "virgl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "export.h"
+#include "gl_commands.h"
+
+struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id)
+{
+	struct virgl_context *context;
+
+	LIST_FOREACH(context, &virgl->contexts, link) {
+		if (context->ctx_id == ctx_id && !context->closed) {
+			return context;
+		}
+	}
+	return NULL;
+}
+
+/* ---- Waiting for in-fences ---------------------------------------------------------------- */
+
+/*
+ * The wait must be in the GL context that the commands run in, and that is the one of the
+ * subcontext which they choose first. What chooses it is submitted before the rest, and may be
+ * nothing: that makes the context current too. Sets *done to the bytes that were submitted.
+ */
+static int make_current(struct virgl_context *context, const struct vgf_job *job, size_t *done)
+{
+	size_t size = gl_commands_prologue(job->command, job->size);
+
+	if (gl_commands_change_context((const char *)job->command + size, job->size - size)) {
+		return -EOPNOTSUPP; /* the host waits instead */
+	}
+	*done = size;
+	return to_errno(virgl_renderer_submit_cmd(
+		(void *)job->command, (int)context->ctx_id, (int)(size / 4)));
+}
+
+static int wait_gl(struct virgl_context *context, const struct vgf_job *job, size_t *done)
+{
+	int ret = make_current(context, job, done);
+
+	for (uint32_t i = 0; ret == 0 && i < job->num_in_fences; i++) {
+		ret = egl_sync_wait(context->virgl->egl, job->in_fences[i].fd);
+		/* Nothing of it has run that may not run again. */
+		ret = ret == -EIO ? -EOPNOTSUPP : ret;
+	}
+	return ret;
+}
+
+/* virglrenderer merges the descriptors, and hands them to the kernel with the next command stream.
+ */
+static int attach_fences(struct virgl_context *context, const struct vgf_job *job)
+{
+	for (uint32_t i = 0; i < job->num_in_fences; i++) {
+		int fd = fcntl(job->in_fences[i].fd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0) {
+			return -errno;
+		}
+		/* It closes the descriptor. */
+		if (virgl_renderer_attach_fence((int)context->ctx_id, fd) != 0) {
+			return -EOPNOTSUPP;
+		}
+	}
+	return 0;
+}
+
+/* Whether virglrenderer knows the fences by their IDs: it takes others for signalled. */
+static bool knows_ids(const struct vgf_job *job)
+{
+	for (uint32_t i = 0; i < job->num_in_fences; i++) {
+		int fd = virgl_renderer_get_fence_fd(job->in_fences[i].fence_id);
+		if (fd < 0) {
+			return false;
+		}
+		close(fd);
+	}
+	return true;
+}
+
+static int submit_with_ids(struct virgl_context *context, const struct vgf_job *job)
+{
+	/* There are some, but a checker does not see it. */
+	uint64_t *ids = calloc((size_t)job->num_in_fences + 1, sizeof(*ids));
+	int ret;
+
+	if (!ids) {
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < job->num_in_fences; i++) {
+		ids[i] = job->in_fences[i].fence_id;
+	}
+	ret = virgl_renderer_submit_cmd2((void *)job->command, (int)context->ctx_id,
+		(int)(job->size / 4), ids, job->num_in_fences);
+	free(ids);
+	return to_errno(ret);
+}
+
+/* ---- The driver --------------------------------------------------------------------------- */
+
+static int submit_rest(struct virgl_context *context, const struct vgf_job *job, size_t done)
+{
+	if (job->size == done) {
+		return 0;
+	}
+	return to_errno(virgl_renderer_submit_cmd(
+		(char *)job->command + done, (int)context->ctx_id, (int)((job->size - done) / 4)));
+}
+
+static int submit_commands(struct virgl_context *context, const struct vgf_job *job)
+{
+	size_t done = 0;
+	int ret = 0;
+
+	if (job->num_in_fences > 0 && job->size == 0) {
+		return -EOPNOTSUPP; /* a fence alone: nothing that could wait */
+	}
+	if (job->wait == VGF_WAIT_GL) {
+		ret = wait_gl(context, job, &done);
+	} else if (job->wait == VGF_WAIT_DRIVER && virgl_renderer_attach_fence) {
+		ret = attach_fences(context, job);
+	} else if (job->wait == VGF_WAIT_DRIVER) {
+		return knows_ids(job) ? submit_with_ids(context, job) : -EOPNOTSUPP;
+	}
+	return ret < 0 ? ret : submit_rest(context, job, done);
+}
+
+static bool wants_descriptor(const struct virgl_context *context, const struct vgf_job *job)
+{
+	return (job->flags & VGF_SHAREABLE) && job->fence.ring != VGF_RING_GLOBAL &&
+		context->virgl->wait != VGF_VIRGL_WAIT_HOST;
+}
+
+/* The work's out-fence: a descriptor where others may wait for it on the GPU, else
+ * virglrenderer's callback. */
+static int make_fence(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
+{
+	struct vgf_virgl *virgl = context->virgl;
+	int ret;
+
+	if (wants_descriptor(context, job) && context_is_gl(context) && virgl->egl) {
+		ret = egl_sync_export(virgl->egl);
+		if (ret >= 0) {
+			*out_fence_fd = ret;
+			return 0;
+		}
+	}
+	*out_fence_fd = VGF_FENCE_BY_CALL;
+	if (job->fence.ring == VGF_RING_GLOBAL) {
+		return send_global_fence(virgl, &job->fence);
+	}
+	ret = send_context_fence(virgl, &job->fence);
+	if (ret == 0 && wants_descriptor(context, job) && context_capset(context) == CAPSET_DRM &&
+		has_native_wait()) {
+		int fd = virgl_renderer_get_fence_fd(job->fence.fence_id);
+		*out_fence_fd = fd < 0 ? VGF_FENCE_BY_CALL : fd;
+	}
+	return ret;
+}
+
+static bool can_run_again(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP;
+}
+
+static int run_job(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
+{
+	int ret = context->error;
+
+	if (ret == 0 && ((job->size & 3) || ((uintptr_t)job->command & 3))) {
+		ret = -EFAULT;
+	}
+	if (ret == 0) {
+		ret = submit_commands(context, job);
+	}
+	if (job->num_in_fences > 0 && can_run_again(ret)) {
+		return ret;
+	}
+	if (!(job->flags & VGF_FENCED)) {
+		context->failed = ret < 0 ? ret : context->failed;
+		*out_fence_fd = VGF_FENCE_DONE;
+		return ret;
+	}
+	/* The fence of a submission that had none of its own. */
+	if (ret == 0 && job->size == 0) {
+		ret = context->failed;
+	}
+	context->failed = 0;
+	return ret < 0 ? ret : make_fence(context, job, out_fence_fd);
+}
+
+static int driver_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	struct virgl_context *context = data;
+	int ret;
+
+	assert_thread(context->virgl);
+	if (context->virgl->ended) {
+		return -ECANCELED;
+	}
+	context->virgl->inside++;
+	ret = run_job(context, job, out_fence_fd);
+	context->virgl->inside--;
+	return ret;
+}
+
+/* virglrenderer has forgotten the fences that a context still has: only those are left that could
+ * not be waited for, as with no memory. */
+static void cancel_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
+{
+	size_t count = vgf_device_list_pending(virgl->device, NULL, 0);
+	struct vgf_pending *pending = calloc(count, sizeof(*pending));
+
+	if (!pending) {
+		return;
+	}
+	vgf_device_list_pending(virgl->device, pending, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct vgf_pending *p = &pending[i];
+		if (p->fence.ctx_id == ctx_id && p->fence.ring != VGF_RING_GLOBAL && !p->held &&
+			!p->has_fd && !p->signalled) {
+			fence_came_back(virgl);
+			vgf_fence_signal(virgl->device, &p->fence, -ECANCELED);
+		}
+	}
+	free(pending);
+}
+
+static void driver_destroy(void *data, bool cancelled)
+{
+	struct virgl_context *context = data;
+	struct vgf_virgl *virgl = context->virgl;
+
+	assert_thread(virgl);
+	virgl->inside++;
+	if (!virgl->ended && context->error == 0) {
+		virgl_renderer_context_destroy(context->ctx_id);
+		if (!cancelled) {
+			cancel_lost_fences(virgl, context->ctx_id);
+		}
+	}
+	LIST_REMOVE(context, link);
+	context_release_resources(context);
+	free(context);
+	virgl->inside--;
+}
+
+static struct vgf_driver choose_driver(const struct virgl_context *context)
+{
+	const struct vgf_virgl *virgl = context->virgl;
+	struct vgf_driver driver = {
+		.wait = VGF_WAIT_HOST,
+		.independent_rings = virgl->independent_rings && !context_is_gl(context),
+		.submit = driver_submit,
+		.destroy = driver_destroy,
+	};
+
+	if (virgl->wait == VGF_VIRGL_WAIT_HOST) {
+		return driver;
+	}
+	if (context_is_gl(context) && virgl->egl) {
+		driver.wait = VGF_WAIT_GL;
+	} else if (context_capset(context) == CAPSET_DRM && has_native_wait()) {
+		driver.wait = VGF_WAIT_DRIVER;
+	}
+	return driver;
+}
+
+/* ---- Creating and destroying -------------------------------------------------------------- */
+
+struct creation {
+	struct virgl_context *context;
+	uint32_t nlen;
+	char name[];
+};
+
+/* Contexts that are no GL contexts may have a descriptor of their own. */
+static void watch_context(struct virgl_context *context)
+{
+	int fd = -1;
+
+	if (!(context->virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !context_is_gl(context)) {
+		fd = virgl_renderer_context_get_poll_fd(context->ctx_id);
+	}
+	if (fd >= 0) {
+		watch_fd(context->virgl, fd);
+	}
+}
+
+static void create_now(void *arg, int status)
+{
+	struct creation *creation = arg;
+	struct virgl_context *context = creation->context;
+
+	(void)status; /* the old context's, and nobody can have cancelled the new one */
+	context->error = -ECANCELED;
+	if (!context->virgl->ended) {
+		context->error = to_errno(virgl_renderer_context_create_with_flags(
+			context->ctx_id, context->flags, creation->nlen, creation->name));
+	}
+	if (context->error == 0) {
+		watch_context(context);
+	}
+	free(creation);
+}
+
+static struct creation *creation_create(struct vgf_virgl *virgl, uint32_t ctx_id,
+	uint32_t ctx_flags, uint32_t nlen, const char *name)
+{
+	struct creation *creation = malloc(sizeof(*creation) + nlen);
+	struct virgl_context *context = calloc(1, sizeof(*context));
+
+	if (!creation || !context) {
+		free(creation);
+		free(context);
+		return NULL;
+	}
+	context->virgl = virgl;
+	context->ctx_id = ctx_id;
+	context->flags = ctx_flags;
+	STAILQ_INIT(&context->waits);
+	creation->context = context;
+	creation->nlen = nlen;
+	memcpy(creation->name, name, nlen);
+	return creation;
+}
+
+static int create_context(struct vgf_virgl *virgl, struct creation *creation)
+{
+	struct virgl_context *context = creation->context;
+	struct vgf_driver driver = choose_driver(context);
+	int ret = vgf_context_create(virgl->device, context->ctx_id, &driver, context);
+
+	if (ret < 0) {
+		free(context);
+		free(creation);
+		return ret;
+	}
+	LIST_INSERT_HEAD(&virgl->contexts, context, link);
+	/* An old context of this ID may still have work. */
+	ret = vgf_context_defer(virgl->device, context->ctx_id, create_now, creation);
+	if (ret < 0) {
+		context->error = ret;
+		free(creation);
+	} else if (ret == 0) {
+		ret = context->error;
+	}
+	if (ret < 0) {
+		context->closed = true;
+		vgf_context_destroy(virgl->device, context->ctx_id);
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
+	uint32_t ctx_flags, uint32_t nlen, const char *name)
+{
+	struct virgl_context *context;
+	struct creation *creation;
+
+	assert_thread(virgl);
+	if (ctx_id == 0 || virgl->ended) {
+		return -EINVAL;
+	}
+	context = find_context(virgl, ctx_id);
+	if (context) {
+		return context->flags == ctx_flags ? 0 : -EEXIST;
+	}
+	creation = creation_create(virgl, ctx_id, ctx_flags, name ? nlen : 0, name ? name : "");
+	return creation ? create_context(virgl, creation) : -ENOMEM;
+}
+
+VGF_EXPORT int vgf_virgl_context_create(
+	struct vgf_virgl *virgl, uint32_t handle, uint32_t nlen, const char *name)
+{
+	return vgf_virgl_context_create_with_flags(virgl, handle, CAPSET_VIRGL2, nlen, name);
+}
+
+/* Makes what follows in the context wait for a fence of its own. */
+static int wait_for(struct vgf_virgl *virgl, const struct vgf_fence_name *fence)
+{
+	const struct vgf_submission submission = {
+		.fence = { .ctx_id = fence->ctx_id, .ring = 0 },
+		.num_in_fences = 1,
+		.in_fences = &fence->fence_id,
+	};
+
+	return vgf_submit(virgl->device, &submission, NULL);
+}
+
+/*
+ * Keeps virglrenderer's context until its last fence has retired, as it would never call back for
+ * those that are left. Of each timeline only the newest counts, which is the last in the list.
+ */
+static int wait_for_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
+{
+	size_t count = vgf_device_list_pending(virgl->device, NULL, 0);
+	struct vgf_pending *pending;
+
+	if (count == 0) {
+		return 0;
+	}
+	pending = calloc(count, sizeof(*pending));
+	if (!pending) {
+		return -ENOMEM;
+	}
+	vgf_device_list_pending(virgl->device, pending, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct vgf_fence_name *fence = &pending[i].fence;
+		bool newest = i + 1 == count || pending[i + 1].fence.ctx_id != fence->ctx_id ||
+			pending[i + 1].fence.ring != fence->ring;
+		if (fence->ctx_id == ctx_id && fence->ring != VGF_RING_GLOBAL && newest) {
+			/* One that cannot be waited for is given up when the context ends. */
+			wait_for(virgl, fence);
+		}
+	}
+	free(pending);
+	return 0;
+}
+
+VGF_EXPORT int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handle)
+{
+	struct virgl_context *context;
+	int ret;
+
+	assert_thread(virgl);
+	context = find_context(virgl, handle);
+	if (!context) {
+		return -ENOENT;
+	}
+	ret = wait_for_fences(virgl, handle);
+	if (ret < 0) {
+		return ret;
+	}
+	/* Before, as the context may be gone afterwards. */
+	context->closed = true;
+	ret = vgf_context_destroy(virgl->device, handle);
+	if (ret < 0) {
+		context->closed = false;
+	}
+	return ret;
+}
+
+/* ---- Submitting --------------------------------------------------------------------------- */
+
+VGF_EXPORT int vgf_virgl_submit(
+	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire)
+{
+	assert_thread(virgl);
+	return vgf_submit(virgl->device, submission, will_retire);
+}
+
+VGF_EXPORT int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw,
+	const uint64_t *in_fence_ids, uint32_t num_in_fences)
+{
+	const struct vgf_submission submission = {
+		.fence = { .ctx_id = (uint32_t)ctx_id, .ring = 0 },
+		.in_fences = in_fence_ids,
+		.num_in_fences = num_in_fences,
+		.command = buffer,
+		.size = (size_t)ndw * 4,
+	};
+	struct virgl_context *context;
+	int ret;
+
+	assert_thread(virgl);
+	if (ndw < 0) {
+		return -EINVAL;
+	}
+	if ((uintptr_t)buffer & 3) {
+		return -EFAULT;
+	}
+	ret = vgf_submit(virgl->device, &submission, NULL);
+	context = find_context(virgl, (uint32_t)ctx_id);
+	if (ret < 0 && context) {
+		context->failed = 0; /* the VMM knows */
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_virgl_submit_cmd(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw)
+{
+	return vgf_virgl_submit_cmd2(virgl, buffer, ctx_id, ndw, NULL, 0);
+}

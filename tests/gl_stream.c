@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "gl_stream.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Numbers of the virgl protocol. */
+enum {
+	CREATE_OBJECT = 1,
+	DESTROY_OBJECT = 3,
+	SET_FRAMEBUFFER_STATE = 5,
+	CLEAR = 7,
+	RESOURCE_COPY_REGION = 17,
+	SET_SUB_CTX = 28,
+	CREATE_SUB_CTX = 29,
+	NONSENSE = 0xff,
+
+	OBJECT_NONE = 0,
+	OBJECT_SURFACE = 8,
+
+	CLEAR_COLOR0 = 1 << 2,
+};
+
+static void put(struct gl_stream *stream, uint32_t word)
+{
+	assert(stream->count < GL_STREAM_MAX);
+	stream->words[stream->count++] = word;
+}
+
+static void put_head(struct gl_stream *stream, uint32_t command, uint32_t object, uint32_t length)
+{
+	put(stream, command | object << 8 | length << 16);
+}
+
+void gl_stream_begin(struct gl_stream *stream)
+{
+	stream->count = 0;
+}
+
+void gl_stream_create_sub_ctx(struct gl_stream *stream, uint32_t id)
+{
+	put_head(stream, CREATE_SUB_CTX, OBJECT_NONE, 1);
+	put(stream, id);
+}
+
+void gl_stream_set_sub_ctx(struct gl_stream *stream, uint32_t id)
+{
+	put_head(stream, SET_SUB_CTX, OBJECT_NONE, 1);
+	put(stream, id);
+}
+
+void gl_stream_create_surface(struct gl_stream *stream, uint32_t handle, uint32_t res_handle)
+{
+	put_head(stream, CREATE_OBJECT, OBJECT_SURFACE, 5);
+	put(stream, handle);
+	put(stream, res_handle);
+	put(stream, GL_STREAM_FORMAT);
+	put(stream, 0); /* level */
+	put(stream, 0); /* layers: first and last */
+}
+
+void gl_stream_destroy_surface(struct gl_stream *stream, uint32_t handle)
+{
+	put_head(stream, DESTROY_OBJECT, OBJECT_SURFACE, 1);
+	put(stream, handle);
+}
+
+void gl_stream_set_framebuffer(struct gl_stream *stream, uint32_t surface_handle)
+{
+	put_head(stream, SET_FRAMEBUFFER_STATE, OBJECT_NONE, 3);
+	put(stream, 1); /* colour buffers */
+	put(stream, 0); /* no depth buffer */
+	put(stream, surface_handle);
+}
+
+static uint32_t channel(uint32_t pixel, unsigned int shift)
+{
+	float value = (float)(pixel >> shift & 0xff) / 255.0f;
+	uint32_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	return bits;
+}
+
+void gl_stream_clear(struct gl_stream *stream, uint32_t pixel)
+{
+	put_head(stream, CLEAR, OBJECT_NONE, 8);
+	put(stream, CLEAR_COLOR0);
+	for (unsigned int shift = 0; shift < 32; shift += 8) {
+		put(stream, channel(pixel, shift));
+	}
+	put(stream, 0); /* depth, 64 bits */
+	put(stream, 0);
+	put(stream, 0); /* stencil */
+}
+
+void gl_stream_copy(
+	struct gl_stream *stream, uint32_t to, uint32_t from, uint32_t width, uint32_t height)
+{
+	put_head(stream, RESOURCE_COPY_REGION, OBJECT_NONE, 13);
+	put(stream, to);
+	put(stream, 0); /* level */
+	put(stream, 0); /* x, y, z */
+	put(stream, 0);
+	put(stream, 0);
+	put(stream, from);
+	put(stream, 0); /* level */
+	put(stream, 0); /* x, y, z */
+	put(stream, 0);
+	put(stream, 0);
+	put(stream, width);
+	put(stream, height);
+	put(stream, 1); /* depth */
+}
+
+void gl_stream_nonsense(struct gl_stream *stream)
+{
+	put_head(stream, NONSENSE, OBJECT_NONE, 1);
+	put(stream, 0);
+}
+
+void gl_stream_fill(struct gl_stream *stream, uint32_t res_handle, uint32_t pixel)
+{
+	const uint32_t surface = 1;
+
+	gl_stream_create_surface(stream, surface, res_handle);
+	gl_stream_set_framebuffer(stream, surface);
+	gl_stream_clear(stream, pixel);
+	gl_stream_destroy_surface(stream, surface);
+}

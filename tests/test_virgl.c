@@ -1,0 +1,745 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The plugin with the real virglrenderer: what is drawn, in which order, and when its fences
+ * retire. */
+
+#include "virgl_vmm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RED PIXEL(255, 0, 0, 255)
+#define GREEN PIXEL(0, 255, 0, 255)
+#define BLUE PIXEL(0, 0, 255, 255)
+
+/* What the tests have in common: a producer and a consumer that share a texture, and one that is
+ * the consumer's. */
+enum {
+	PRODUCER = 1,
+	CONSUMER = 2,
+	SHARED = 10,
+	COPY = 11,
+};
+
+/* Each runs with every set of flags, and with each way to wait. */
+static int flags_now;
+static enum vgf_virgl_wait wait_now;
+
+static struct virgl_vmm *create_pair(void)
+{
+	struct virgl_vmm *vmm = virgl_vmm_create(flags_now, wait_now);
+
+	create_gl_context(vmm, PRODUCER);
+	create_gl_context(vmm, CONSUMER);
+	create_texture(vmm, SHARED, PRODUCER, CONSUMER, 0);
+	create_texture(vmm, COPY, CONSUMER, 0);
+	fill_now(vmm, PRODUCER, SHARED, RED);
+	fill_now(vmm, CONSUMER, COPY, BLUE);
+	return vmm;
+}
+
+/* ---- Drawing ------------------------------------------------------------------------------ */
+
+static void draws_and_retires(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t id = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
+
+	virgl_vmm_wait(vmm, 1);
+	assert_virgl_retired(vmm, PRODUCER, 0, id, 0);
+	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), BLUE);
+	virgl_vmm_destroy(vmm);
+}
+
+/* The producer's work is held back; the consumer names the producer's fence. */
+static void consumer_with_in_fence_sees_the_producers_pixel(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	uint64_t produced = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
+	uint64_t consumed = submit_copy(vmm, CONSUMER, COPY, SHARED, produced);
+
+	virgl_vmm_run(vmm, 20);
+	assert_int_equal(vmm->num_retired, 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 3);
+	assert_virgl_retired(vmm, 0, VGF_RING_GLOBAL, gate, 0);
+	assert_virgl_retired(vmm, PRODUCER, 0, produced, 0);
+	assert_virgl_retired(vmm, CONSUMER, 0, consumed, 0);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+/* The control: if this fails, the test above shows nothing. */
+static void consumer_without_in_fence_sees_the_old_pixel(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	uint64_t produced = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
+	uint64_t consumed = submit_copy(vmm, CONSUMER, COPY, SHARED, 0);
+
+	virgl_vmm_wait(vmm, 1);
+	assert_virgl_retired(vmm, CONSUMER, 0, consumed, 0);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 3);
+	assert_virgl_retired(vmm, PRODUCER, 0, produced, 0);
+	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
+	virgl_vmm_destroy(vmm);
+}
+
+/* As a guest's driver has it: every stream begins with the choice of a subcontext. */
+static void waits_in_the_subcontext_that_draws(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	struct gl_stream stream;
+	uint64_t produced;
+
+	for (uint32_t ctx_id = PRODUCER; ctx_id <= CONSUMER; ctx_id++) {
+		gl_stream_begin(&stream);
+		gl_stream_create_sub_ctx(&stream, 1);
+		gl_stream_set_sub_ctx(&stream, 1);
+		assert_int_equal(submit_stream(vmm, ctx_id, &stream, 0), 0);
+	}
+	gl_stream_begin(&stream);
+	gl_stream_set_sub_ctx(&stream, 1);
+	gl_stream_fill(&stream, SHARED, GREEN);
+	assert_int_equal(submit_stream(vmm, PRODUCER, &stream, gate), 1);
+	produced = vmm->last_id;
+	gl_stream_begin(&stream);
+	gl_stream_set_sub_ctx(&stream, 1);
+	gl_stream_copy(&stream, COPY, SHARED, SIDE, SIDE);
+	assert_int_equal(submit_stream(vmm, CONSUMER, &stream, produced), 1);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 5);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+static void fence_in_a_second_step(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_fill(&stream, SHARED, GREEN);
+	assert_int_equal(vgf_virgl_submit_cmd2(
+				 vmm->virgl, stream.words, PRODUCER, (int)stream.count, &gate, 1),
+		1);
+	assert_int_equal(vgf_virgl_context_create_fence(
+				 vmm->virgl, PRODUCER, VGF_VIRGL_FENCE_SHAREABLE, 0, 20),
+		0);
+	gl_stream_begin(&stream);
+	gl_stream_copy(&stream, COPY, SHARED, SIDE, SIDE);
+	assert_int_equal(vgf_virgl_submit_cmd2(vmm->virgl, stream.words, CONSUMER,
+				 (int)stream.count, &(uint64_t){ 20 }, 1),
+		1);
+	assert_int_equal(vgf_virgl_create_fence(vmm->virgl, 21, CONSUMER), 0);
+	virgl_vmm_run(vmm, 20);
+	assert_int_equal(vmm->num_retired, 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 3);
+	assert_virgl_retired(vmm, PRODUCER, 0, 20, 0);
+	assert_virgl_retired(vmm, CONSUMER, VGF_RING_GLOBAL, 21, 0);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+/* ---- Errors ------------------------------------------------------------------------------- */
+
+static void refused_stream_keeps_its_place(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	uint64_t before = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
+	struct gl_stream stream;
+	unsigned int place;
+	uint64_t refused;
+
+	gl_stream_begin(&stream);
+	gl_stream_nonsense(&stream);
+	assert_int_equal(submit_stream(vmm, PRODUCER, &stream, 0), 1);
+	refused = vmm->last_id;
+	/* Another context's is not kept back by it. */
+	submit_fill(vmm, CONSUMER, COPY, RED, 0);
+	virgl_vmm_wait(vmm, 1);
+	assert_virgl_retired(vmm, CONSUMER, 0, vmm->last_id, 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 4);
+	place = assert_virgl_retired(vmm, PRODUCER, 0, before, 0);
+	assert_true(assert_virgl_retired(vmm, PRODUCER, 0, refused, -EINVAL) > place);
+	virgl_vmm_destroy(vmm);
+}
+
+/* Also where nothing is held back: GL's fence before it is still pending. */
+static void refused_stream_does_not_overtake(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	struct gl_stream stream;
+	uint64_t first = vmm->last_id + 1;
+
+	for (int i = 0; i < 8; i++) {
+		submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
+	}
+	gl_stream_begin(&stream);
+	gl_stream_nonsense(&stream);
+	assert_int_equal(submit_stream(vmm, PRODUCER, &stream, 0), -EINVAL);
+	virgl_vmm_wait(vmm, 9);
+	for (unsigned int i = 0; i < 8; i++) {
+		assert_int_equal(assert_virgl_retired(vmm, PRODUCER, 0, first + i, 0), i);
+	}
+	assert_int_equal(assert_virgl_retired(vmm, PRODUCER, 0, first + 8, -EINVAL), 8);
+	virgl_vmm_destroy(vmm);
+}
+
+static void held_error_is_told_by_the_fence_of_the_second_step(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_nonsense(&stream);
+	assert_int_equal(vgf_virgl_submit_cmd2(
+				 vmm->virgl, stream.words, PRODUCER, (int)stream.count, &gate, 1),
+		1);
+	assert_int_equal(vgf_virgl_context_create_fence(vmm->virgl, PRODUCER, 0, 0, 20), 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 2);
+	assert_virgl_retired(vmm, PRODUCER, 0, 20, -EINVAL);
+	virgl_vmm_destroy(vmm);
+}
+
+static void checks_in_fences(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t retired = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
+	struct gl_stream stream;
+
+	virgl_vmm_wait(vmm, 1);
+	/* Retired: nothing to wait for. */
+	submit_copy(vmm, CONSUMER, COPY, SHARED, retired);
+	virgl_vmm_wait(vmm, 2);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	/* Never seen. */
+	gl_stream_begin(&stream);
+	gl_stream_fill(&stream, COPY, RED);
+	assert_int_equal(submit_stream(vmm, CONSUMER, &stream, 1000), -ENOENT);
+	virgl_vmm_wait(vmm, 3);
+	assert_virgl_retired(vmm, CONSUMER, 0, vmm->last_id, -ENOENT);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	/* Of a context that is gone. */
+	retired = submit_fill(vmm, PRODUCER, SHARED, RED, 0);
+	assert_in_range(vgf_virgl_context_destroy(vmm->virgl, PRODUCER), 0, 1);
+	submit_copy(vmm, CONSUMER, COPY, SHARED, retired);
+	virgl_vmm_wait(vmm, 5);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
+	virgl_vmm_destroy(vmm);
+}
+
+static void commands_without_a_context(void **state)
+{
+	struct virgl_vmm *vmm = virgl_vmm_create(flags_now, wait_now);
+	uint32_t words[2] = { 0 };
+	int fd;
+
+	assert_int_equal(vgf_virgl_context_create(vmm->virgl, 0, 0, NULL), -EINVAL);
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(vmm->virgl, 5, 0x1234, 0, NULL), -EINVAL);
+	assert_int_equal(vgf_virgl_context_destroy(vmm->virgl, 5), -ENOENT);
+	assert_int_equal(vgf_virgl_submit_cmd(vmm->virgl, words, 5, 1), -ENOENT);
+	assert_int_equal(vgf_virgl_submit_cmd(vmm->virgl, words, 5, -1), -EINVAL);
+	assert_int_equal(vgf_virgl_submit_cmd(vmm->virgl, (char *)words + 1, 5, 1), -EFAULT);
+	assert_int_equal(vgf_virgl_context_create_fence(vmm->virgl, 5, 0, 0, 1), -ENOENT);
+	assert_int_equal(vgf_virgl_ctx_attach_resource(vmm->virgl, 5, 6), 0);
+	assert_int_equal(vgf_virgl_ctx_detach_resource(vmm->virgl, 5, 6), 0);
+	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, 6, NULL, NULL), 0);
+	assert_int_equal(vgf_virgl_export_fence(vmm->virgl, 7, &fd), -ENOENT);
+	assert_int_equal(fd, -1);
+	assert_int_equal(vgf_virgl_create_fence(vmm->virgl, 8, 0), 0);
+	virgl_vmm_wait(vmm, 1);
+	assert_virgl_retired(vmm, 0, VGF_RING_GLOBAL, 8, 0);
+	create_gl_context(vmm, 5);
+	assert_int_equal(vgf_virgl_context_create(vmm->virgl, 5, 0, NULL), 0);
+	assert_int_equal(vgf_virgl_context_create_with_flags(vmm->virgl, 5, 4, 0, NULL), -EEXIST);
+	virgl_vmm_destroy(vmm);
+}
+
+/* ---- Order -------------------------------------------------------------------------------- */
+
+static void note_order(void *arg, int status)
+{
+	int *order = arg;
+
+	assert_int_equal(status, 0);
+	*order = 1;
+}
+
+static void commands_stay_behind_held_work(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	int done = 0;
+
+	/* The consumer's copy must still find the texture. */
+	submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
+	assert_int_equal(vgf_virgl_ctx_detach_resource(vmm->virgl, CONSUMER, SHARED), 1);
+	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, SHARED, note_order, &done), 1);
+	/* What the consumer does not have is not kept back. */
+	create_texture(vmm, 12, PRODUCER, 0);
+	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, 12, NULL, NULL), 0);
+	virgl_vmm_run(vmm, 5);
+	assert_int_equal(done, 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 2);
+	assert_int_equal(vmm->retired[1].status, 0);
+	assert_int_equal(done, 1);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
+	virgl_vmm_destroy(vmm);
+}
+
+static void attaching_stays_behind_held_work(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+
+	create_texture(vmm, 12, PRODUCER, 0);
+	fill_now(vmm, PRODUCER, 12, GREEN);
+	submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
+	assert_int_equal(vgf_virgl_ctx_detach_resource(vmm->virgl, CONSUMER, SHARED), 1);
+	assert_int_equal(vgf_virgl_ctx_attach_resource(vmm->virgl, CONSUMER, 12), 1);
+	submit_copy(vmm, CONSUMER, COPY, 12, 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 3);
+	assert_int_equal(vmm->retired[1].status, 0);
+	assert_int_equal(vmm->retired[2].status, 0);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+static void transfer_stays_behind_held_work(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	uint32_t pixels[SIDE * SIDE];
+	struct iovec iov = { .iov_base = pixels, .iov_len = sizeof(pixels) };
+	uint32_t box[6] = { 0, 0, 0, SIDE, SIDE, 1 };
+	int done = 0;
+
+	for (unsigned int i = 0; i < SIDE * SIDE; i++) {
+		pixels[i] = GREEN;
+	}
+	/* Red goes to the copy, and only then green to what it was copied from. */
+	submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
+	assert_int_equal(vgf_virgl_transfer_write_iov(vmm->virgl, SHARED, CONSUMER, 0, SIDE * 4, 0,
+				 (struct virgl_box *)box, 0, &iov, 1, note_order, &done),
+		1);
+	memset(box, 0xff, sizeof(box));
+	memset(&iov, 0xff, sizeof(iov));
+	assert_int_equal(done, 0);
+	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), RED);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 2);
+	assert_int_equal(done, 1);
+	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
+	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+/* ---- Ends --------------------------------------------------------------------------------- */
+
+static void destroyed_context_finishes_its_work(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	uint64_t held = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
+	int done = 0;
+
+	assert_int_equal(vgf_virgl_context_destroy(vmm->virgl, PRODUCER), 1);
+	assert_int_equal(vgf_virgl_context_destroy(vmm->virgl, PRODUCER), -ENOENT);
+	/* The ID is free, and the new context comes after the old one. */
+	assert_int_equal(vgf_virgl_context_create(vmm->virgl, PRODUCER, 3, "new"), 1);
+	assert_int_equal(vgf_virgl_ctx_attach_resource(vmm->virgl, PRODUCER, SHARED), 1);
+	submit_fill(vmm, PRODUCER, SHARED, BLUE, 0);
+	assert_int_equal(vgf_virgl_resource_defer(vmm->virgl, SHARED, note_order, &done), 1);
+	submit_copy(vmm, CONSUMER, COPY, SHARED, held);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 4);
+	for (unsigned int i = 0; i < 4; i++) {
+		assert_int_equal(vmm->retired[i].status, 0);
+	}
+	assert_virgl_retired(vmm, PRODUCER, 0, held, 0);
+	assert_int_equal(done, 1);
+	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), BLUE);
+	virgl_vmm_destroy(vmm);
+}
+
+/* virglrenderer would forget them. */
+static void destroyed_context_keeps_the_fences_that_run(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t first = vmm->last_id + 1;
+
+	for (int i = 0; i < 20; i++) {
+		submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
+	}
+	assert_in_range(vgf_virgl_context_destroy(vmm->virgl, PRODUCER), 0, 1);
+	virgl_vmm_wait(vmm, 20);
+	for (unsigned int i = 0; i < 20; i++) {
+		assert_int_equal(assert_virgl_retired(vmm, PRODUCER, 0, first + i, 0), i);
+	}
+	assert_int_equal(read_pixel(vmm, CONSUMER, SHARED), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+static void unref_waits_for_a_context_that_ends(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	uint64_t gate = create_test_fence(vmm);
+	int done = 0;
+
+	submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
+	assert_int_equal(vgf_virgl_context_destroy(vmm->virgl, CONSUMER), 1);
+	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, SHARED, note_order, &done), 1);
+	virgl_vmm_run(vmm, 5);
+	assert_int_equal(done, 0);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 2);
+	assert_int_equal(vmm->retired[1].status, 0);
+	virgl_vmm_run(vmm, 5);
+	assert_int_equal(done, 1);
+	virgl_vmm_destroy(vmm);
+}
+
+static void note_cancelled(void *arg, int status)
+{
+	int *done = arg;
+
+	assert_int_equal(status, -ECANCELED);
+	*done += 1;
+}
+
+static void load_everything(struct virgl_vmm *vmm, int *done)
+{
+	uint64_t gate = create_test_fence(vmm);
+
+	for (int i = 0; i < 10; i++) {
+		submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
+		assert_int_equal(vgf_virgl_create_fence(vmm->virgl, ++vmm->last_id, 0), 0);
+	}
+	for (int i = 0; i < 10; i++) {
+		submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
+	}
+	assert_int_equal(vgf_virgl_ctx_detach_resource(vmm->virgl, CONSUMER, COPY), 1);
+	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, COPY, note_cancelled, done), 1);
+	assert_int_equal(vgf_virgl_context_destroy(vmm->virgl, CONSUMER), 1);
+	assert_int_equal(vgf_virgl_context_create(vmm->virgl, CONSUMER, 3, "new"), 1);
+	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, SHARED, note_cancelled, done), 1);
+}
+
+static void reset_retires_everything(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+
+	for (unsigned int round = 1; round <= 3; round++) {
+		uint64_t id;
+		int done = 0;
+		load_everything(vmm, &done);
+		assert_int_equal(vgf_virgl_reset(vmm->virgl), 0);
+		assert_int_equal(vmm->num_retired, 31);
+		assert_int_equal(done, 2);
+		assert_int_equal(vgf_device_list_pending(vmm->device, NULL, 0), 0);
+		/* IDs start again, and everything works. */
+		vmm->num_retired = 0;
+		vmm->last_id = 0;
+		create_gl_context(vmm, PRODUCER);
+		create_gl_context(vmm, CONSUMER);
+		create_texture(vmm, SHARED, PRODUCER, CONSUMER, 0);
+		create_texture(vmm, COPY, CONSUMER, 0);
+		id = submit_fill(vmm, PRODUCER, SHARED, BLUE, 0);
+		submit_copy(vmm, CONSUMER, COPY, SHARED, id);
+		virgl_vmm_wait(vmm, 2);
+		assert_int_equal(read_pixel(vmm, CONSUMER, COPY), BLUE);
+		vmm->num_retired = 0;
+	}
+	virgl_vmm_destroy(vmm);
+}
+
+static void cleanup_retires_everything(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	int done = 0;
+
+	load_everything(vmm, &done);
+	assert_int_equal(virgl_vmm_destroy(vmm), 31);
+	assert_int_equal(done, 2);
+}
+
+/* ---- Callbacks ---------------------------------------------------------------------------- */
+
+struct calls {
+	unsigned int global, context, drm;
+	uint32_t last_global;
+	uint64_t last_context;
+};
+
+static void count_fence(void *cookie, uint32_t fence)
+{
+	struct calls *calls = cookie;
+
+	calls->global++;
+	calls->last_global = fence;
+}
+
+static void count_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id)
+{
+	struct calls *calls = cookie;
+
+	assert_int_equal(ctx_id, PRODUCER);
+	assert_int_equal(ring_idx, 0);
+	calls->context++;
+	calls->last_context = fence_id;
+}
+
+static int count_drm_fd(void *cookie)
+{
+	struct calls *calls = cookie;
+
+	calls->drm++;
+	return -1;
+}
+
+/* Where the version ends, the struct ends in memory that must not be read. */
+static struct virgl_renderer_callbacks *make_callbacks(int version)
+{
+	static const size_t sizes[] = {
+		0,
+		offsetof(struct virgl_renderer_callbacks, get_drm_fd),
+		offsetof(struct virgl_renderer_callbacks, write_context_fence),
+		offsetof(struct virgl_renderer_callbacks, get_egl_display),
+		sizeof(struct virgl_renderer_callbacks),
+	};
+	struct virgl_renderer_callbacks all = {
+		.version = version,
+		.write_fence = count_fence,
+		.get_drm_fd = count_drm_fd,
+		.write_context_fence = count_context_fence,
+	};
+	struct virgl_renderer_callbacks *callbacks = malloc(sizeof(all));
+
+	assert_non_null(callbacks);
+	memset(callbacks, 0x5a, sizeof(all));
+	memcpy(callbacks, &all, sizes[version]);
+	return callbacks;
+}
+
+static void run_version(int version)
+{
+	struct virgl_renderer_callbacks *callbacks = make_callbacks(version);
+	struct calls calls = { 0 };
+	struct virgl_vmm vmm = { 0 };
+
+	assert_int_equal(vgf_virgl_init(&calls, flags_now, callbacks, NULL, &vmm.virgl), 0);
+	free(callbacks); /* it was copied */
+	create_gl_context(&vmm, PRODUCER);
+	/* Past 32 bits, too. */
+	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 7, PRODUCER), 0);
+	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 0x100000008, 0), 0);
+	assert_int_equal(vgf_virgl_context_create_fence(vmm.virgl, PRODUCER, 0, 0, 0x200000001),
+		version >= 3 ? 0 : -EINVAL);
+	while (calls.global < 2 || (version >= 3 && calls.context < 1)) {
+		virgl_vmm_run(&vmm, 1);
+	}
+	assert_int_equal(calls.last_global, 8);
+	assert_int_equal(calls.last_context, version >= 3 ? 0x200000001 : 0);
+	assert_int_equal(calls.drm > 0, version >= 2);
+	vgf_virgl_cleanup(vmm.virgl);
+}
+
+static void takes_callbacks_of_every_version(void **state)
+{
+	for (int version = 1; version <= 4; version++) {
+		run_version(version);
+	}
+}
+
+static void refuses_bad_callbacks(void **state)
+{
+	struct virgl_renderer_callbacks callbacks = { .version = 1 };
+	const struct vgf_virgl_options threaded = { .device = { .own_thread = true } };
+	struct vgf_virgl *virgl;
+
+	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, NULL, NULL, &virgl), -EINVAL);
+	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, &callbacks, NULL, &virgl), -EINVAL);
+	assert_null(virgl);
+	callbacks.write_fence = count_fence;
+	callbacks.version = 0;
+	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, &callbacks, NULL, &virgl), -EINVAL);
+	callbacks.version = 1000;
+	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, &callbacks, NULL, &virgl), -EINVAL);
+	callbacks.version = 1;
+	assert_int_equal(
+		vgf_virgl_init(&callbacks, flags_now, &callbacks, &threaded, &virgl), -EINVAL);
+}
+
+static void one_plugin_at_a_time(void **state)
+{
+	struct virgl_vmm *vmm = create_pair();
+	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = count_fence };
+	struct vgf_virgl *virgl;
+
+	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, &callbacks, NULL, &virgl), -EBUSY);
+	assert_null(virgl);
+	/* The first goes on. */
+	submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
+	virgl_vmm_wait(vmm, 1);
+	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
+	virgl_vmm_destroy(vmm);
+}
+
+/* ---- Load --------------------------------------------------------------------------------- */
+
+#define LOAD_CONTEXTS 8
+#define LOAD_JOBS 10000
+
+static uint32_t random_number(uint32_t *seed)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return *seed >> 8;
+}
+
+/* Each context's fences came in order and once. */
+static void check_load(const struct virgl_vmm *vmm)
+{
+	uint64_t last[LOAD_CONTEXTS + 1] = { 0 };
+
+	assert_int_equal(vmm->num_retired, LOAD_JOBS);
+	for (unsigned int i = 0; i < LOAD_JOBS; i++) {
+		const struct vgf_fence_name *name = &vmm->retired[i].name;
+		assert_int_equal(vmm->retired[i].status, 0);
+		assert_in_range(name->ctx_id, 1, LOAD_CONTEXTS);
+		assert_true(name->fence_id > last[name->ctx_id]);
+		last[name->ctx_id] = name->fence_id;
+	}
+}
+
+/* A dependency has signalled before what names it runs, so it retires no later than in the same
+ * batch. Within that, timelines have no order. */
+static void check_dependencies(const struct virgl_vmm *vmm, const uint64_t *in_fences)
+{
+	unsigned int *batch = calloc(LOAD_JOBS + 1, sizeof(*batch));
+
+	assert_non_null(batch);
+	for (unsigned int i = 0; i < LOAD_JOBS; i++) {
+		batch[vmm->retired[i].name.fence_id] = vmm->retired[i].batch;
+	}
+	for (unsigned int id = 1; id <= LOAD_JOBS; id++) {
+		if (in_fences[id] != 0) {
+			assert_true(batch[in_fences[id]] <= batch[id]);
+		}
+	}
+	free(batch);
+}
+
+static void many_submissions_with_random_dependencies(void **state)
+{
+	struct virgl_vmm *vmm = virgl_vmm_create(flags_now, wait_now);
+	uint64_t *in_fences = calloc(LOAD_JOBS + 1, sizeof(*in_fences));
+	uint32_t seed = 1;
+
+	assert_non_null(in_fences);
+	for (uint32_t ctx_id = 1; ctx_id <= LOAD_CONTEXTS; ctx_id++) {
+		create_gl_context(vmm, ctx_id);
+		create_texture(vmm, ctx_id, ctx_id, 0);
+	}
+	for (unsigned int id = 1; id <= LOAD_JOBS; id++) {
+		uint32_t ctx_id = 1 + random_number(&seed) % LOAD_CONTEXTS;
+		uint32_t back = random_number(&seed) % 32;
+		in_fences[id] = back > 0 && back < id ? id - back : 0;
+		submit_fill(vmm, ctx_id, ctx_id, RED, in_fences[id]);
+		if (id % 64 == 0) {
+			virgl_vmm_wait(vmm, id > 512 ? id - 512 : 0);
+		}
+	}
+	virgl_vmm_wait(vmm, LOAD_JOBS);
+	virgl_vmm_run(vmm, 5);
+	check_load(vmm);
+	check_dependencies(vmm, in_fences);
+	free(in_fences);
+	virgl_vmm_destroy(vmm);
+}
+
+/* ---- */
+
+static int setup_plain(void **state)
+{
+	flags_now = FLAGS_PLAIN;
+	wait_now = VGF_VIRGL_WAIT_HOST;
+	return 0;
+}
+
+static int setup_thread(void **state)
+{
+	flags_now = FLAGS_THREAD;
+	wait_now = VGF_VIRGL_WAIT_AUTO;
+	return 0;
+}
+
+static int setup_async(void **state)
+{
+	flags_now = FLAGS_ASYNC;
+	wait_now = VGF_VIRGL_WAIT_AUTO;
+	return 0;
+}
+
+static int setup_gl(void **state)
+{
+	flags_now = FLAGS_ASYNC;
+	wait_now = VGF_VIRGL_WAIT_GL;
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(draws_and_retires),
+		counted_test(consumer_with_in_fence_sees_the_producers_pixel),
+		counted_test(consumer_without_in_fence_sees_the_old_pixel),
+		counted_test(waits_in_the_subcontext_that_draws),
+		counted_test(fence_in_a_second_step),
+		counted_test(refused_stream_keeps_its_place),
+		counted_test(refused_stream_does_not_overtake),
+		counted_test(held_error_is_told_by_the_fence_of_the_second_step),
+		counted_test(checks_in_fences),
+		counted_test(commands_without_a_context),
+		counted_test(commands_stay_behind_held_work),
+		counted_test(attaching_stays_behind_held_work),
+		counted_test(transfer_stays_behind_held_work),
+		counted_test(destroyed_context_finishes_its_work),
+		counted_test(destroyed_context_keeps_the_fences_that_run),
+		counted_test(unref_waits_for_a_context_that_ends),
+		counted_test(reset_retires_everything),
+		counted_test(cleanup_retires_everything),
+		counted_test(takes_callbacks_of_every_version),
+		counted_test(refuses_bad_callbacks),
+		counted_test(one_plugin_at_a_time),
+		counted_test(many_submissions_with_random_dependencies),
+	};
+	int failed = 0;
+
+	print_renderer();
+	failed += cmocka_run_group_tests_name("asked", tests, setup_plain, NULL);
+	failed += cmocka_run_group_tests_name("THREAD_SYNC", tests, setup_thread, NULL);
+	failed += cmocka_run_group_tests_name("ASYNC_FENCE_CB", tests, setup_async, NULL);
+	if (has_gl_wait()) {
+		failed += cmocka_run_group_tests_name("GL wait", tests, setup_gl, NULL);
+	}
+	return failed;
+}
