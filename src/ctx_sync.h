@@ -163,7 +163,7 @@ void contexts_reap(struct ctx_sync *sync);
 /* The ring of a context, made if need be; NULL: out of memory. */
 struct ring *context_ring(struct context *context, int32_t index);
 
-/* ---- Submissions ---- */
+/* ---- A submission: submission.c ---- */
 
 /* Copies the head and, of in_fence_fds, what is still pending; needs no lock. 0, or -ENOMEM,
  * -EMFILE, -ENFILE, -EBADF, -EIO. */
@@ -172,11 +172,33 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 /* It may have been resolved, but not be in a queue. NULL is fine. */
 void submission_free(struct submission *submission);
 
-/* Looks up the in-fences of a new submission. 0, -ENOENT, -EPERM, -ENOTUNIQ; with `bad` set to the
- * first ID at fault. With `ignore` those are left out and counted in *ignored instead. */
+/* Looks up the in-fences of a new submission. 0; -ENOENT, -EPERM, -ENOTUNIQ, with `bad` set to the
+ * first ID at fault; -EMFILE. With `ignore` bad ones are left out and counted in *ignored. */
 int submission_resolve(struct ctx_sync *sync, struct submission *submission,
 	const struct vgf_submission *head, bool ignore, uint64_t now_ns, uint32_t *ignored,
 	uint64_t *bad);
+
+/* Whether nothing that it waits for is left: it could go to its driver, descriptors aside. */
+bool submission_ready(const struct submission *submission);
+
+/* Waits for nothing any more. */
+void submission_stop_waiting(struct submission *submission);
+
+/* Takes what the submission needs to outlive the caller's memory. 0, -ENOSPC, -ENOMEM. */
+int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission);
+
+/* It is not held back any more, if it was. */
+void submission_hold_end(
+	struct ctx_sync *sync, struct context *context, struct submission *submission);
+
+/* Writes the in-fences that are still pending to in_fences, and leaves their waiting lists: each is
+ * referenced until submission_return. Returns how many. */
+uint32_t submission_lend(struct submission *submission);
+
+/* After the driver's submit. With `again` it refused them: wait for what is still pending. */
+void submission_return(struct ctx_sync *sync, struct submission *submission, bool again);
+
+/* ---- Its place in the context ---- */
 
 /* Whether it could go to its driver as soon as it is enqueued. */
 bool submission_can_run(
@@ -186,12 +208,6 @@ bool submission_can_run(
  * next to run there, NULL where others are before it. */
 struct queue *submission_enqueue(
 	struct ctx_sync *sync, struct context *context, struct submission *submission);
-
-/* Takes what the submission needs to outlive the caller's memory. 0, -ENOSPC, -ENOMEM. */
-int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission);
-
-/* Whether nothing that it waits for is left: it could go to its driver, descriptors aside. */
-bool submission_ready(const struct submission *submission);
 
 /* Marks held work as dropped. 0, or -EBUSY while it is being run. */
 int submission_drop(struct ctx_sync *sync, struct submission *submission, int status);
@@ -221,12 +237,5 @@ bool ctx_sync_has_room(const struct ctx_sync *sync, uint32_t count, bool oldest)
 
 /* The starved queue whose turn it is, if there is a descriptor for it; or NULL. */
 struct queue *ctx_sync_next_starved(const struct ctx_sync *sync);
-
-/* Writes the in-fences that are still pending to in_fences, and leaves their waiting lists: each is
- * referenced until submission_return. Returns how many. */
-uint32_t submission_lend(struct submission *submission);
-
-/* After the driver's submit. With `again` it refused them: wait for what is still pending. */
-void submission_return(struct ctx_sync *sync, struct submission *submission, bool again);
 
 #endif

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* One submission: its in-fences, and what it needs to outlive the call that brought it. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctx_sync.h"
+#include "sync_file.h"
+
+/* What one context may hold back of the device's max_held_size. */
+#define CONTEXT_HELD_SHARE 4
+
+static bool takes_files(const struct submission *submission)
+{
+	enum vgf_wait wait = submission->driver->driver.wait;
+
+	return wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL;
+}
+
+bool submission_ready(const struct submission *submission)
+{
+	return submission->status < 0 || submission->pending == 0 ||
+		(takes_files(submission) && !submission->on_host && submission->bare == 0);
+}
+
+/* A copy of a descriptor of the VMM's, unless it has signalled. */
+static int import_file(struct submission *submission, int fence_fd)
+{
+	struct fence *fence;
+	int copy;
+	int ret = vgf_sync_file_poll(fence_fd);
+
+	if (ret != 0) {
+		return ret < 0 ? ret : 0;
+	}
+	copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0) {
+		return -errno;
+	}
+	fence = fence_import(submission->name.ctx_id, copy);
+	if (!fence) {
+		close(copy);
+		return -ENOMEM;
+	}
+	STAILQ_INSERT_TAIL(&submission->imported, fence, link);
+	submission->num_imported++;
+	return 0;
+}
+
+int submission_create(const struct vgf_submission *head, struct submission **out)
+{
+	struct submission *submission;
+	uint32_t room = head->num_in_fences + head->num_in_fence_fds; /* checked against limits */
+	size_t size = sizeof(*submission) +
+		room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+	int ret = 0;
+
+	submission = malloc(size);
+	if (!submission) {
+		return -ENOMEM;
+	}
+	*submission = (struct submission){
+		.kind = SUBMISSION_WORK,
+		.name = head->fence,
+		.flags = head->flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
+		.command = head->command,
+		.size = head->size,
+		.room = room,
+		.waiters = (struct waiter *)(submission + 1),
+	};
+	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + room);
+	STAILQ_INIT(&submission->imported);
+	for (uint32_t i = 0; i < head->num_in_fence_fds && ret == 0; i++) {
+		ret = import_file(submission, head->in_fence_fds[i]);
+	}
+	if (ret < 0) {
+		submission_free(submission);
+		return ret;
+	}
+	*out = submission;
+	return 0;
+}
+
+/* Nobody else waits for an imported fence, so that it need not be watched any more. */
+static void end_import(struct submission *submission, struct fence *fence)
+{
+	if ((fence->flags & FENCE_IMPORTED) && !(fence->flags & FENCE_SIGNALLED)) {
+		fence_signal(submission->context->sync->fences, fence, 0);
+	}
+}
+
+void submission_stop_waiting(struct submission *submission)
+{
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		struct waiter *waiter = &submission->waiters[i];
+		if (waiter->fence) {
+			TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
+			end_import(submission, waiter->fence);
+			waiter->fence = NULL;
+		}
+	}
+	submission->pending = 0;
+	submission->bare = 0;
+}
+
+void submission_free(struct submission *submission)
+{
+	if (submission) {
+		submission_stop_waiting(submission);
+		fence_free_list(&submission->imported);
+		free(submission->copy);
+		free(submission);
+	}
+}
+
+static int check_in_fence(struct ctx_sync *sync, const struct submission *submission, uint64_t id,
+	struct fence **fence)
+{
+	int ret = fence_table_look_up(sync->fences, id, fence);
+
+	if (ret < 0 || !*fence) {
+		return ret;
+	}
+	if (!((*fence)->flags & VGF_SHAREABLE) &&
+		(*fence)->owner_serial != submission->driver->serial) {
+		return -EPERM;
+	}
+	/* Signalled and next to retire: no reason to wait for the dispatching thread. */
+	if (((*fence)->flags & FENCE_SIGNALLED) && fence_is_oldest(*fence)) {
+		*fence = NULL;
+	}
+	return 0;
+}
+
+static void wait_for(struct submission *submission, struct waiter *waiter, struct fence *fence)
+{
+	waiter->fence = fence;
+	waiter->submission = submission;
+	TAILQ_INSERT_TAIL(&fence->waiters, waiter, link);
+}
+
+/*
+ * Makes waiters of the fences found, each once. A timeline retires in order, so the host need only
+ * wait for its newest; a driver gets them all, as only the kernel knows which sync files signal in
+ * order.
+ */
+static void link_waiters(
+	struct ctx_sync *sync, struct submission *submission, uint32_t found, uint64_t now_ns)
+{
+	struct fence *fence;
+	uint64_t serial = ++sync->resolve_serial;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < found; i++) {
+		struct timeline *timeline;
+		struct waiter *last;
+		bool met;
+
+		fence = submission->waiters[i].fence;
+		timeline = fence->timeline;
+		last = TAILQ_LAST(&fence->waiters, waiter_list);
+		met = timeline->resolve_serial == serial;
+		if (last && last->submission == submission) {
+			continue;
+		}
+		if (met && !takes_files(submission)) {
+			struct waiter *newest = timeline->resolve_newest;
+			if (newest->fence->id < fence->id) {
+				TAILQ_REMOVE(&newest->fence->waiters, newest, link);
+				wait_for(submission, newest, fence);
+			}
+			continue;
+		}
+		timeline->resolve_serial = serial;
+		timeline->resolve_newest = &submission->waiters[count];
+		wait_for(submission, &submission->waiters[count++], fence);
+	}
+
+	while ((fence = STAILQ_FIRST(&submission->imported))) {
+		STAILQ_REMOVE_HEAD(&submission->imported, link);
+		fence_table_add_imported(sync->fences, fence, now_ns);
+		wait_for(submission, &submission->waiters[count++], fence);
+	}
+	submission->num_waiters = count;
+	submission->pending = count;
+	submission->waited = count > 0;
+	for (uint32_t i = 0; i < count; i++) {
+		submission->bare += !fence_has_file(submission->waiters[i].fence);
+	}
+}
+
+int submission_resolve(struct ctx_sync *sync, struct submission *submission,
+	const struct vgf_submission *head, bool ignore, uint64_t now_ns, uint32_t *ignored,
+	uint64_t *bad)
+{
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < head->num_in_fences; i++) {
+		struct fence *fence;
+		int ret = check_in_fence(sync, submission, head->in_fences[i], &fence);
+
+		if (ret < 0) {
+			*bad = head->in_fences[i];
+			if (!ignore) {
+				return ret;
+			}
+			(*ignored)++;
+			continue;
+		}
+		if (fence) {
+			submission->waiters[found++].fence = fence;
+		}
+	}
+	if (submission->num_imported > 0 &&
+		!ctx_sync_has_room(sync, submission->num_imported, false)) {
+		return -EMFILE;
+	}
+	link_waiters(sync, submission, found, now_ns);
+	return 0;
+}
+
+uint32_t submission_lend(struct submission *submission)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		struct waiter *waiter = &submission->waiters[i];
+		if (!waiter->fence) {
+			continue;
+		}
+		TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
+		fence_ref(waiter->fence);
+		submission->in_fences[count++] = (struct vgf_in_fence){ waiter->fence->id,
+			waiter->fence->fd };
+	}
+	return count;
+}
+
+void submission_return(struct ctx_sync *sync, struct submission *submission, bool again)
+{
+	submission->on_host |= again;
+	submission->pending = 0;
+	submission->bare = 0;
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		struct waiter *waiter = &submission->waiters[i];
+		struct fence *fence = waiter->fence;
+
+		if (!fence) {
+			continue;
+		}
+		waiter->fence = NULL;
+		if (again && !(fence->flags & FENCE_RETIRED)) {
+			wait_for(submission, waiter, fence);
+			submission->pending++;
+			submission->bare += !fence_has_file(fence);
+		} else {
+			end_import(submission, fence);
+		}
+		fence_unref(sync->fences, fence);
+	}
+}
+
+static size_t submission_weight(const struct submission *submission)
+{
+	return submission->size + sizeof(*submission) +
+		submission->room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+}
+
+int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission)
+{
+	size_t limit = sync->limits->max_held_size;
+	size_t weight = submission_weight(submission);
+
+	if (submission->held) {
+		return 0;
+	}
+	if (weight > limit - sync->stats->held_size ||
+		weight > limit / CONTEXT_HELD_SHARE - context->held_size) {
+		return -ENOSPC;
+	}
+	if (submission->size > 0) {
+		submission->copy = malloc(submission->size);
+		if (!submission->copy) {
+			return -ENOMEM;
+		}
+		memcpy(submission->copy, submission->command, submission->size);
+	}
+	submission->command = submission->copy;
+	submission->held = true;
+	context->held_size += weight;
+	sync->stats->held_size += weight;
+	if (++sync->stats->held > sync->stats->peak_held) {
+		sync->stats->peak_held = sync->stats->held;
+	}
+	return 0;
+}
+
+void submission_hold_end(
+	struct ctx_sync *sync, struct context *context, struct submission *submission)
+{
+	if (submission->held) {
+		submission->held = false;
+		context->held_size -= submission_weight(submission);
+		sync->stats->held_size -= submission_weight(submission);
+		sync->stats->held--;
+	}
+}
