@@ -6,7 +6,7 @@
  * order, and in the end nothing is left. What the library promises to do one at a time writes
  * plain variables here, so that a thread sanitizer sees whether it does.
  *
- * VGF_TEST_STEPS=N: that many submissions of each thread.
+ * VGF_TEST_THREAD_STEPS=N: that many submissions of each thread.
  */
 
 #include <errno.h>
@@ -569,7 +569,7 @@ static void *rival_main(void *data)
 
 static unsigned int get_steps(void)
 {
-	const char *text = getenv("VGF_TEST_STEPS");
+	const char *text = getenv("VGF_TEST_THREAD_STEPS");
 
 	return text ? (unsigned int)strtoul(text, NULL, 0) : DEFAULT_STEPS;
 }
