@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef GPU_H
+#define GPU_H
+
+/*
+ * A virtio-gpu device: takes the requests of its two queues, answers them, and completes those with
+ * a fence when vgfence retires it. It knows nothing of virtqueues and of vhost-user: a request is a
+ * row of buffers in guest memory.
+ *
+ * One thread. Errors are negative errno values; what a guest does wrong is answered to the guest.
+ * Layouts and command names: <linux/virtio_gpu.h>, virtio specification 1.3, 5.7.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <vgfence/vgfence.h>
+
+struct gpu;
+struct guest_memory;
+struct renderer;
+
+enum gpu_queue {
+	GPU_QUEUE_CONTROL,
+	GPU_QUEUE_CURSOR,
+	GPU_NUM_QUEUES,
+};
+
+/* Requests of a queue that are not completed. */
+#define GPU_MAX_REQUESTS 1024
+
+/*
+ * One request: a descriptor chain. The buffers stay until it is completed; the arrays too. Of the
+ * guest's bytes none is read twice.
+ */
+struct gpu_request {
+	enum gpu_queue queue;
+	uint32_t
+		token; /* the caller's, below GPU_MAX_REQUESTS; of its queue no other request has it */
+	const struct iovec *readable;
+	size_t num_readable;
+	const struct iovec *writable;
+	size_t num_writable;
+};
+
+struct gpu_callbacks {
+	/* A request is completed: `written` bytes of its writable buffers hold the response. Exactly
+	 * once for each request, from inside gpu_handle, gpu_dispatch or gpu_reset; in gpu_reset
+	 * only where it has not been completed before. */
+	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
+	/* After the last completion of a batch: the place to notify the guest once. */
+	void (*complete_end)(void *cookie);
+	/* The configuration space changed. */
+	void (*config_changed)(void *cookie);
+	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
+};
+
+struct gpu_options {
+	uint32_t num_scanouts;  /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */
+	uint32_t width, height; /* of each scanout's preferred mode */
+	int fence_passing_bit;  /* of the feature, 0 to 23 or 50 to 127; below 0: off */
+	const char *record;     /* a file to record all traffic to, or NULL */
+};
+
+/* Makes a device. renderer: owned from the call on, also when it fails. Returns 0, -EINVAL, -ENOMEM,
+ * what opening the recording said. */
+int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
+	const struct gpu_options *options, struct renderer *renderer, struct gpu **out);
+void gpu_destroy(struct gpu *gpu); /* completes nothing any more */
+
+/* Feature bits of the device (not those of virtio or vhost-user), offered and acknowledged. */
+uint64_t gpu_get_features(const struct gpu *gpu);
+void gpu_set_features(struct gpu *gpu, uint64_t features);
+
+/* Configuration space: struct virtio_gpu_config. -EINVAL for bytes outside it, or not writable. */
+int gpu_read_config(struct gpu *gpu, uint32_t offset, void *data, uint32_t size);
+int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_t size);
+
+/* Guest memory from now on, for backings that are attached later; those that are keep theirs. */
+void gpu_set_memory(struct gpu *gpu, struct guest_memory *memory);
+
+/* Handles a request. It may be completed before this returns, or later. */
+void gpu_handle(struct gpu *gpu, const struct gpu_request *request);
+
+/* Readable where gpu_dispatch has something to do. Idle, nothing makes it readable. */
+int gpu_get_fd(struct gpu *gpu);
+void gpu_dispatch(struct gpu *gpu);
+
+/* Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left, so that
+ * all requests are completed. For GET_VRING_BASE. */
+void gpu_drain(struct gpu *gpu, int timeout_ms);
+
+/* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each of these is
+ * completed first. */
+void gpu_reset(struct gpu *gpu);
+
+/* Writes what a scanout shows to a PNG file. -ENOENT where it shows nothing. */
+int gpu_screenshot(struct gpu *gpu, uint32_t scanout, const char *path);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef RENDERER_H
+#define RENDERER_H
+
+/*
+ * What draws for the device: the software GPU (renderer_soft.c), or virglrenderer by way of the
+ * plugin (renderer_virgl.c). The device (gpu.c) has checked what only needs the request and
+ * its own tables: a renderer is never called with a resource ID that does not exist.
+ *
+ * One thread. Errors are negative errno values. A function with a `done` returns 0 where the work is done, 1 where
+ * that follows and `done` tells, or an error and `done` is not called; like vgf_virgl_done.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <linux/virtio_gpu.h>
+#include <vgfence/vgfence.h>
+
+struct renderer;
+
+typedef void (*renderer_done)(void *arg, int status);
+
+/* Guest memory behind a resource; the device keeps it until `done` of detach_backing or unref. */
+struct renderer_backing {
+	struct iovec *iov;
+	uint32_t num_iov;
+};
+
+struct renderer_resource_3d { /* of struct virtio_gpu_resource_create_3d, in the host's byte order */
+	uint32_t target, format, bind, width, height, depth, array_size, last_level, nr_samples,
+		flags;
+};
+
+struct renderer_transfer {         /* of struct virtio_gpu_transfer_host_3d */
+	struct virtio_gpu_box box; /* in the host's byte order */
+	uint64_t offset;
+	uint32_t level, stride, layer_stride;
+};
+
+struct renderer_ops {
+	/* The fences' device: for refusing, statistics, attaching. */
+	struct vgf_device *(*get_device)(struct renderer *renderer);
+
+	/* Capability sets, by index. -EINVAL where there is none. data is NULL to ask for the size alone. */
+	int (*capset_info)(struct renderer *renderer, uint32_t index,
+		struct virtio_gpu_resp_capset_info *info);
+	int (*capset)(struct renderer *renderer, uint32_t id, uint32_t version, void *data,
+		uint32_t size);
+
+	int (*context_create)(struct renderer *renderer, uint32_t ctx_id, uint32_t context_init,
+		const char *name);
+	int (*context_destroy)(struct renderer *renderer, uint32_t ctx_id);
+
+	int (*create_2d)(struct renderer *renderer, uint32_t resource_id, uint32_t format,
+		uint32_t width, uint32_t height);
+	int (*create_3d)(struct renderer *renderer, uint32_t resource_id,
+		const struct renderer_resource_3d *resource);
+	int (*create_blob)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+		uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
+		const struct renderer_backing *backing);
+	int (*unref)(
+		struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg);
+
+	int (*attach_backing)(struct renderer *renderer, uint32_t resource_id,
+		const struct renderer_backing *backing);
+	int (*detach_backing)(
+		struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg);
+
+	int (*context_attach)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
+	int (*context_detach)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
+
+	/* ctx_id 0: a 2D transfer. */
+	int (*transfer_to_host)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+		const struct renderer_transfer *transfer, renderer_done done, void *arg);
+	int (*transfer_from_host)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+		const struct renderer_transfer *transfer, renderer_done done, void *arg);
+
+	int (*submit)(struct renderer *renderer, const struct vgf_submission *submission,
+		bool *will_retire);
+
+	/* The fence of any other command, behind the work of its context. Returns 0 where it will retire. */
+	int (*create_fence)(
+		struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags);
+
+	/* A rectangle of a resource as rows of 4 bytes a pixel, in the format that comes back; for what a scanout
+	 * shows. */
+	int (*read_pixels)(struct renderer *renderer, uint32_t resource_id,
+		const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format);
+
+	int (*get_fd)(struct renderer *renderer);
+	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
+	int (*reset)(struct renderer *renderer);
+	void (*destroy)(struct renderer *renderer);
+};
+
+struct renderer {
+	const struct renderer_ops *ops;
+};
+
+/* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. Return 0 or an error, with nothing to
+ * destroy. */
+int renderer_soft_create(
+	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out);
+int renderer_virgl_create(
+	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out);
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef GUEST_MEMORY_H
+#define GUEST_MEMORY_H
+
+/*
+ * The memory of a guest, mapped: a table of regions. A table never changes; when the front end
+ * adds, removes or replaces regions, a new one is made that shares the mappings which stay. A table,
+ * and with it its mappings, lives as long as somebody has a reference, so that a request that is
+ * being handled, or a resource's backing, can never lose the memory under it.
+ *
+ * What the guest writes there can change at any time: read each byte once.
+ *
+ * References may be taken and dropped by any thread. Errors are negative errno values.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct guest_memory;
+
+/* One region, as vhost-user describes it (VhostUserMemoryRegion). */
+struct guest_region {
+	uint64_t guest_addr; /* where the guest has it */
+	uint64_t size;       /* in bytes */
+	uint64_t user_addr;  /* where the front end has it: rings are named so */
+	uint64_t offset;     /* in the file */
+};
+
+/* How many regions a table may have. */
+#define GUEST_MEMORY_MAX_REGIONS 64
+
+/*
+ * Makes a table. fds: one for each region, borrowed. previous: mappings of the same file, offset and
+ * size are shared with it; may be NULL.
+ *
+ * Returns 0; -EINVAL for regions that overlap (in either address space), wrap, are empty, or lie past the end of
+ * their file; -E2BIG for too many; what mmap says; -ENOMEM.
+ */
+int guest_memory_create(const struct guest_region *regions, const int *fds, size_t num_regions,
+	struct guest_memory *previous, struct guest_memory **out);
+
+/* Makes a table with one region more (VHOST_USER_ADD_MEM_REG), or less (REM_MEM_REG: -ENOENT where
+ * there is none with these addresses and this size). */
+int guest_memory_add(struct guest_memory *memory, const struct guest_region *region, int fd,
+	struct guest_memory **out);
+int guest_memory_remove(
+	struct guest_memory *memory, const struct guest_region *region, struct guest_memory **out);
+
+struct guest_memory *guest_memory_ref(struct guest_memory *memory);
+void guest_memory_unref(struct guest_memory *memory); /* NULL is fine */
+
+/*
+ * Translates `size` bytes at a guest address; they may go on in a region that follows directly.
+ * Returns how many entries of iov were written, at least 1 for a size above 0; -EFAULT where not all of it is
+ * guest memory; -E2BIG where max_iov are too few.
+ */
+int guest_memory_map(const struct guest_memory *memory, uint64_t guest_addr, uint64_t size,
+	struct iovec *iov, size_t max_iov);
+
+/* Translates an address of the front end's. NULL where not all of it lies in one region. */
+void *guest_memory_user(const struct guest_memory *memory, uint64_t user_addr, uint64_t size);
+
+#endif
