@@ -10,16 +10,30 @@ import json
 import re
 import sys
 
-# What failed or was skipped is listed once more at the end.
-CMOCKA = re.compile(r"^\[ +(OK|FAILED|ERROR|SKIPPED) +\] (\w+)$", re.MULTILINE)
+# A library's message may be in front of it, without an end of line.
+CMOCKA = re.compile(r"\[ +(RUN|OK|FAILED|ERROR|SKIPPED) +\] (\w+)$", re.MULTILINE)
 COUNTED_BY_ITSELF = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
+
+
+def cmocka_outcomes(output):
+    """How each test ended. A program may run its tests several times over, and lists what failed or was skipped
+    once more at the end: only what follows RUN counts. One that does not end has crashed."""
+    outcomes = []
+    running = None
+    for outcome, name in CMOCKA.findall(output):
+        if outcome == "RUN":
+            running = name
+            outcomes.append("ERROR")
+        elif name == running:
+            outcomes[-1] = outcome
+            running = None
+    return outcomes
 
 
 def count(test):
     output = test.get("stdout", "") + test.get("stderr", "")
     ok = test["result"] in ("OK", "EXPECTEDFAIL")
-    # A test that fails and leaks besides is an "ERROR".
-    outcomes = [outcome for outcome, _ in set(CMOCKA.findall(output))]
+    outcomes = cmocka_outcomes(output)
     passed, skipped = outcomes.count("OK"), outcomes.count("SKIPPED")
     failed = outcomes.count("FAILED") + outcomes.count("ERROR")
     by_itself = COUNTED_BY_ITSELF.search(output)
