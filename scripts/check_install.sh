@@ -3,7 +3,7 @@
 #
 # check_install.sh BUILD: what others meet of the library. Its headers compile alone, in C and C++; a program
 # builds against the installed library through pkg-config and runs; it exports what src/vgfence.symbols
-# lists, and src/syncobj.symbols where it has these.
+# lists, and src/syncobj.symbols where it has these. The same of libvgfence-virgl, where it was built.
 set -euo pipefail
 build=$1
 
@@ -18,14 +18,35 @@ check_headers() {
     done
 }
 
-check_installed() {
+# Where it is installed is only known now, and libraries that it needs are elsewhere.
+install_to_work() {
     DESTDIR=$work meson install -C "$build" --no-rebuild --quiet
     PKG_CONFIG_PATH=$(dirname "$(find "$work" -name vgfence.pc)")
-    export PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR=$work
+    LD_LIBRARY_PATH=$(dirname "$(find "$work" -name libvgfence.so)")
+    export PKG_CONFIG_PATH LD_LIBRARY_PATH
+    sed -i "s|^prefix=|prefix=$work|" "$PKG_CONFIG_PATH"/*.pc
+}
+
+# compile SOURCE PACKAGE
+compile() {
     # shellcheck disable=SC2046
-    cc -std=c11 -Wall -Wextra -Werror tests/consumer.c -o "$work/consumer" \
-        $(pkg-config --cflags --libs vgfence)
-    LD_LIBRARY_PATH=$(dirname "$(find "$work" -name libvgfence.so)") "$work/consumer"
+    cc -std=c11 -Wall -Wextra -Werror "$1" -o "$work/consumer" $(pkg-config --cflags --libs "$2")
+}
+
+check_installed() {
+    compile tests/consumer.c vgfence
+    "$work/consumer"
+}
+
+check_installed_virgl() {
+    compile examples/virgl_vmm.c vgfence-virgl
+    "$work/consumer" >"$work/output"
+    grep -qx 'the copy is green' "$work/output"
+}
+
+# check_exports LIBRARY SYMBOLS...
+check_exports() {
+    nm -D --defined-only "$build/src/$1" | awk '{ print $3 }' | sort | diff -u <(sort "${@:2}") -
 }
 
 check_symbols() {
@@ -33,10 +54,14 @@ check_symbols() {
     if [ "$(pkg-config --variable=syncobj vgfence)" = true ]; then
         lists+=(src/syncobj.symbols)
     fi
-    nm -D --defined-only "$build/src/libvgfence.so" | awk '{ print $3 }' | sort |
-        diff -u <(sort "${lists[@]}") -
+    check_exports libvgfence.so "${lists[@]}"
 }
 
 check_headers
+install_to_work
 check_installed
 check_symbols
+if [ -f "$build/src/libvgfence-virgl.so" ]; then
+    check_installed_virgl
+    check_exports libvgfence-virgl.so src/virgl.symbols
+fi

@@ -74,7 +74,7 @@ check_format() {
     sources | xargs clang-format --dry-run -Werror
 }
 
-# What of the library is built here: optional parts may be left out.
+# What of the libraries is built here: optional parts may be left out.
 library_sources() {
     sed -n 's|.*"file": "\.\./\.\./\(src/[^"]*\)".*|\1|p' build/plain/compile_commands.json | sort -u
 }
@@ -90,7 +90,7 @@ check_consumers() {
 
 check_minimal_build() {
     rm -rf build/minimal
-    setup minimal -Dtools=false -Dtests=false && ninja -C build/minimal
+    setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled && ninja -C build/minimal
 }
 
 sanitizer_options() {
@@ -99,15 +99,50 @@ sanitizer_options() {
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 }
 
-# The plugin is built where virglrenderer is, and tested plain: Mesa is not fit for sanitizers.
-virgl_tests() {
-    if ! pkg-config --exists 'virglrenderer >= 0.10.4'; then
-        skip "virglrenderer plugin" "libvirglrenderer-dev is not installed"
+# notes LOG: what tests say of themselves: which virglrenderer they ran with, and in which ways.
+notes() {
+    if [ -f "$1" ]; then
+        sed -nE 's/^((virglrenderer|ran|skipped): .*)/    \1/p' "$1" | sort -u
+    fi
+}
+
+# The plugin is a part of each build where there is virglrenderer; its tests are counted apart.
+virgl_suite() {
+    local name=$1 directory=$2
+    if [ ! -f "build/$directory/src/libvgfence-virgl.so" ]; then
+        skip "$name" "libvirglrenderer-dev (0.10.4 or later) is not installed"
         return
     fi
-    build virgl -Dvirglrenderer=enabled -Dtools=false
-    suite "virglrenderer plugin, $(pkg-config --modversion virglrenderer)" virgl 0 \
-        virgl virgl_wait example_virgl_vmm
+    suite "$name" "$directory" 0 --suite virgl
+    notes "build/$directory/meson-logs/testlog.txt"
+}
+
+virgl_tests() {
+    virgl_suite "virglrenderer plugin" plain
+    virgl_suite "virglrenderer plugin, address" asan
+    virgl_suite "virglrenderer plugin, threads" tsan
+}
+
+# The newest virglrenderer, from Debian sid, and with it EGL native fences.
+virgl_in_sid() {
+    local name="virglrenderer plugin, sid" log=build/vm-sid.log counts run_failed=0
+    mkdir -p build/sid
+    if ! scripts/vm --check --rootfs sid >"$log" 2>&1 ||
+        ! scripts/vm --prepare --rootfs sid >>"$log" 2>&1; then
+        skip "$name" "$(tail -n 1 "$log")"
+        return
+    fi
+    scripts/vm --rootfs sid --build build/sid --timeout 900 scripts/test-virgl-in-vm build/sid \
+        >"$log" 2>&1 || run_failed=1
+    counts=$(last_sum "$log")
+    # shellcheck disable=SC2086
+    add_counts "$name" "$run_failed" "$log" ${counts:-0 1 0}
+    notes build/sid/meson-logs/testlog-uml.txt
+}
+
+# last_sum LOG: the numbers of its last "N passed, N failed, N skipped".
+last_sum() {
+    sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$1" | tail -n 1
 }
 
 # virtual_host KIND DIRECTORY: the same tests where the kernel has sync files. A host that cannot be prepared
@@ -122,8 +157,7 @@ virtual_host() {
     local run_failed=0
     scripts/vm --kind "$kind" --build "build/$directory" --timeout 900 \
         scripts/test-in-vm "build/$directory" >"$log" 2>&1 || run_failed=1
-    counts=$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$log" |
-        tail -n 1)
+    counts=$(last_sum "$log")
     # shellcheck disable=SC2086
     add_counts "virtual host, $kind" "$run_failed" "$log" ${counts:-0 1 0}
 }
@@ -160,12 +194,13 @@ run_all_tests() {
     fi
     step "headers, installed library, symbols" check_consumers
     step "build without optional parts" check_minimal_build
-    suite "tests" plain 20000
-    suite "tests, address and undefined" asan 3000
-    suite "tests, threads" tsan 1500
+    suite "tests" plain 20000 --no-suite virgl
+    suite "tests, address and undefined" asan 3000 --no-suite virgl
+    suite "tests, threads" tsan 1500 --no-suite virgl
     virgl_tests
     unset VGF_TEST_STEPS
     virtual_host uml plain
     virtual_host qemu asan
+    virgl_in_sid
     summary
 }

@@ -678,35 +678,8 @@ static void many_submissions_with_random_dependencies(void **state)
 
 /* ---- */
 
-static int setup_plain(void **state)
-{
-	flags_now = FLAGS_PLAIN;
-	wait_now = VGF_VIRGL_WAIT_HOST;
-	return 0;
-}
-
-static int setup_thread(void **state)
-{
-	flags_now = FLAGS_THREAD;
-	wait_now = VGF_VIRGL_WAIT_AUTO;
-	return 0;
-}
-
-static int setup_async(void **state)
-{
-	flags_now = FLAGS_ASYNC;
-	wait_now = VGF_VIRGL_WAIT_AUTO;
-	return 0;
-}
-
-static int setup_gl(void **state)
-{
-	flags_now = FLAGS_ASYNC;
-	wait_now = VGF_VIRGL_WAIT_GL;
-	return 0;
-}
-
-int main(void)
+/* Returns how many tests failed. */
+static int run_way(const char *way, int flags, enum vgf_virgl_wait wait)
 {
 	const struct CMUnitTest tests[] = {
 		counted_test(draws_and_retires),
@@ -732,14 +705,24 @@ int main(void)
 		counted_test(one_plugin_at_a_time),
 		counted_test(many_submissions_with_random_dependencies),
 	};
+
+	printf("ran: pixels, %s\n", way);
+	flags_now = flags;
+	wait_now = wait;
+	return cmocka_run_group_tests_name(way, tests, NULL, NULL);
+}
+
+int main(void)
+{
 	int failed = 0;
 
 	print_renderer();
-	failed += cmocka_run_group_tests_name("asked", tests, setup_plain, NULL);
-	failed += cmocka_run_group_tests_name("THREAD_SYNC", tests, setup_thread, NULL);
-	failed += cmocka_run_group_tests_name("ASYNC_FENCE_CB", tests, setup_async, NULL);
+	failed += run_way("host wait, asked", FLAGS_PLAIN, VGF_VIRGL_WAIT_HOST);
+	failed += run_way("host wait, THREAD_SYNC", FLAGS_THREAD, VGF_VIRGL_WAIT_HOST);
+	failed += run_way("host wait, ASYNC_FENCE_CB", FLAGS_ASYNC, VGF_VIRGL_WAIT_HOST);
 	if (has_gl_wait()) {
-		failed += cmocka_run_group_tests_name("GL wait", tests, setup_gl, NULL);
+		failed += run_way("GL wait, THREAD_SYNC", FLAGS_THREAD, VGF_VIRGL_WAIT_GL);
+		failed += run_way("GL wait, ASYNC_FENCE_CB", FLAGS_ASYNC, VGF_VIRGL_WAIT_GL);
 	}
 	return failed;
 }

@@ -225,19 +225,8 @@ static void subcontexts_chosen_late_are_waited_for_on_the_host(void **state)
 
 /* ---- */
 
-static int setup_gl(void **state)
-{
-	wait_now = VGF_VIRGL_WAIT_GL;
-	return 0;
-}
-
-static int setup_host(void **state)
-{
-	wait_now = VGF_VIRGL_WAIT_HOST;
-	return 0;
-}
-
-int main(void)
+/* Returns how many tests failed. */
+static int run_way(const char *way, enum vgf_virgl_wait wait)
 {
 	const struct CMUnitTest tests[] = {
 		counted_test(consumer_sees_what_came_after_a_sync_file),
@@ -246,6 +235,14 @@ int main(void)
 		counted_test(other_descriptors_are_waited_for_on_the_host),
 		counted_test(subcontexts_chosen_late_are_waited_for_on_the_host),
 	};
+
+	printf("ran: sync files, %s\n", way);
+	wait_now = wait;
+	return cmocka_run_group_tests_name(way, tests, NULL, NULL);
+}
+
+int main(void)
+{
 	int timeline_fd = sw_sync_timeline();
 	int failed = 0;
 
@@ -256,8 +253,8 @@ int main(void)
 	close(timeline_fd);
 	print_renderer();
 	if (has_gl_wait()) {
-		failed += cmocka_run_group_tests_name("GL wait", tests, setup_gl, NULL);
+		failed += run_way("GL wait", VGF_VIRGL_WAIT_GL);
 	}
-	failed += cmocka_run_group_tests_name("host wait", tests, setup_host, NULL);
+	failed += run_way("host wait", VGF_VIRGL_WAIT_HOST);
 	return failed;
 }

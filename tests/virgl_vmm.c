@@ -22,18 +22,7 @@ struct box {
 
 /* ---- Sanitizers --------------------------------------------------------------------------- */
 
-/* GL's libraries are not built with them. They are only named so that what is ours stands out. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-	return "leak:swrast_dri.so\nleak:libgallium\n";
-}
-
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void)
-{
-	return "ignore_noninstrumented_modules=1";
-}
+/* The leaks of GL's libraries are named in virgl.supp. */
 
 static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
 {
@@ -129,7 +118,8 @@ void print_renderer(void)
 	if (dladdr((void *)virgl_renderer_init, &info) != 0 && !realpath(info.dli_fname, path)) {
 		snprintf(path, sizeof(path), "%s", info.dli_fname);
 	}
-	printf("virglrenderer: built with %s, runs with %s:%s%s%s\n", BUILT_WITH, path,
+	printf("virglrenderer: built with %s, runs with %s, has%s%s%s%s\n", BUILT_WITH, path,
+		features ? "" : " per-context fences alone",
 		features & VGF_VIRGL_SUBMIT_CMD2 ? " submit_cmd2" : "",
 		features & VGF_VIRGL_ATTACH_FENCE ? " attach_fence" : "",
 		features & VGF_VIRGL_GET_FENCE_FD ? " get_fence_fd" : "");
