@@ -10,6 +10,7 @@
  *   virgl.c            start and end, the loop, fences
  *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
  *   virgl_context.c    contexts, and the driver that runs their work
+ *   virgl_native.c     native contexts, which wait on the GPU
  *   virgl_resource.c   what is done to resources, behind held work
  *   virgl_version.c    what the virglrenderer that is linked has
  *   egl_sync.c         waiting in the GL server
@@ -97,6 +98,9 @@ struct vgf_virgl {
 	STAILQ_HEAD(global_fences, global_fence) global;
 
 	LIST_HEAD(, virgl_context) contexts;
+
+	/* Names of pending fences that virglrenderer knows by their IDs: a tree (search.h). */
+	void *native_fences;
 };
 
 static inline void assert_thread(const struct vgf_virgl *virgl)
@@ -153,6 +157,29 @@ static inline bool context_is_gl(const struct virgl_context *context)
 
 	return capset == CAPSET_VIRGL || capset == CAPSET_VIRGL2;
 }
+
+/* ---- virgl_native.c ---- */
+
+/* In-fences that virglrenderer is given by their IDs. The caller frees ids. */
+struct native_ids {
+	uint64_t *ids;
+	uint32_t count;
+};
+
+/* Attaches what a job waits for and virglrenderer does not know by ID, and collects the IDs of the
+ * rest. After an error (-EOPNOTSUPP, -EMFILE, -ENOMEM) what was attached only makes the next
+ * submission wait longer. */
+int native_wait(
+	const struct virgl_context *context, const struct vgf_job *job, struct native_ids *ids);
+int native_submit(const struct virgl_context *context, const struct vgf_job *job,
+	const struct native_ids *ids);
+
+/* A fence with a descriptor, where virglrenderer has one for it; else by call. */
+int native_make_fence(
+	const struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd);
+
+/* Any fence of the device retires. */
+void native_fence_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
 
 /* ---- virgl_resource.c ---- */
 

@@ -71,6 +71,7 @@ static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
 {
 	struct vgf_virgl *virgl = cookie;
 
+	native_fence_retired(virgl, fence);
 	if (virgl->more.retire) {
 		virgl->more.retire(virgl->cookie, fence, status);
 	} else if (fence->ring == VGF_RING_GLOBAL) {

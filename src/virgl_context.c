@@ -57,55 +57,18 @@ static int wait_gl(struct virgl_context *context, const struct vgf_job *job, siz
 	return ret;
 }
 
-/* virglrenderer merges the descriptors, and hands them to the kernel with the next command stream.
- */
-static int attach_fences(struct virgl_context *context, const struct vgf_job *job)
-{
-	for (uint32_t i = 0; i < job->num_in_fences; i++) {
-		int fd = fcntl(job->in_fences[i].fd, F_DUPFD_CLOEXEC, 0);
-		if (fd < 0) {
-			return -errno;
-		}
-		/* It closes the descriptor. */
-		if (virgl_renderer_attach_fence((int)context->ctx_id, fd) != 0) {
-			return -EOPNOTSUPP;
-		}
-	}
-	return 0;
-}
-
-/* Whether virglrenderer knows the fences by their IDs: it takes others for signalled. */
-static bool knows_ids(const struct vgf_job *job)
-{
-	for (uint32_t i = 0; i < job->num_in_fences; i++) {
-		int fd = virgl_renderer_get_fence_fd(job->in_fences[i].fence_id);
-		if (fd < 0) {
-			return false;
-		}
-		close(fd);
-	}
-	return true;
-}
-
-static int submit_with_ids(struct virgl_context *context, const struct vgf_job *job)
-{
-	/* There are some, but a checker does not see it. */
-	uint64_t *ids = calloc((size_t)job->num_in_fences + 1, sizeof(*ids));
-	int ret;
-
-	if (!ids) {
-		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < job->num_in_fences; i++) {
-		ids[i] = job->in_fences[i].fence_id;
-	}
-	ret = virgl_renderer_submit_cmd2((void *)job->command, (int)context->ctx_id,
-		(int)(job->size / 4), ids, job->num_in_fences);
-	free(ids);
-	return to_errno(ret);
-}
-
 /* ---- The driver --------------------------------------------------------------------------- */
+
+static bool can_run_again(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP;
+}
+
+/* Once a command may have run, the job must not be submitted again. */
+static int final_error(const struct vgf_job *job, int error)
+{
+	return job->num_in_fences > 0 && can_run_again(error) ? -EIO : error;
+}
 
 static int submit_rest(struct virgl_context *context, const struct vgf_job *job, size_t done)
 {
@@ -116,22 +79,35 @@ static int submit_rest(struct virgl_context *context, const struct vgf_job *job,
 		(char *)job->command + done, (int)context->ctx_id, (int)((job->size - done) / 4)));
 }
 
-static int submit_commands(struct virgl_context *context, const struct vgf_job *job)
+static int submit_gl(struct virgl_context *context, const struct vgf_job *job)
 {
 	size_t done = 0;
-	int ret = 0;
+	int ret = wait_gl(context, job, &done);
 
-	if (job->num_in_fences > 0 && job->size == 0) {
+	return ret < 0 ? ret : final_error(job, submit_rest(context, job, done));
+}
+
+static int submit_native(struct virgl_context *context, const struct vgf_job *job)
+{
+	struct native_ids ids = { 0 };
+	int ret = native_wait(context, job, &ids);
+
+	if (ret == 0) {
+		ret = final_error(job, native_submit(context, job, &ids));
+	}
+	free(ids.ids);
+	return ret;
+}
+
+static int submit_commands(struct virgl_context *context, const struct vgf_job *job)
+{
+	if (job->num_in_fences == 0) {
+		return submit_rest(context, job, 0);
+	}
+	if (job->size == 0) {
 		return -EOPNOTSUPP; /* a fence alone: nothing that could wait */
 	}
-	if (job->wait == VGF_WAIT_GL) {
-		ret = wait_gl(context, job, &done);
-	} else if (job->wait == VGF_WAIT_DRIVER && virgl_renderer_attach_fence) {
-		ret = attach_fences(context, job);
-	} else if (job->wait == VGF_WAIT_DRIVER) {
-		return knows_ids(job) ? submit_with_ids(context, job) : -EOPNOTSUPP;
-	}
-	return ret < 0 ? ret : submit_rest(context, job, done);
+	return job->wait == VGF_WAIT_GL ? submit_gl(context, job) : submit_native(context, job);
 }
 
 static bool wants_descriptor(const struct virgl_context *context, const struct vgf_job *job)
@@ -158,18 +134,11 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	if (job->fence.ring == VGF_RING_GLOBAL) {
 		return send_global_fence(virgl, &job->fence);
 	}
-	ret = send_context_fence(virgl, &job->fence);
-	if (ret == 0 && wants_descriptor(context, job) && context_capset(context) == CAPSET_DRM &&
+	if (wants_descriptor(context, job) && context_capset(context) == CAPSET_DRM &&
 		has_native_wait()) {
-		int fd = virgl_renderer_get_fence_fd(job->fence.fence_id);
-		*out_fence_fd = fd < 0 ? VGF_FENCE_BY_CALL : fd;
+		return native_make_fence(context, job, out_fence_fd);
 	}
-	return ret;
-}
-
-static bool can_run_again(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP;
+	return send_context_fence(virgl, &job->fence);
 }
 
 static int run_job(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
@@ -195,7 +164,7 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 		ret = context->failed;
 	}
 	context->failed = 0;
-	return ret < 0 ? ret : make_fence(context, job, out_fence_fd);
+	return ret < 0 ? ret : final_error(job, make_fence(context, job, out_fence_fd));
 }
 
 static int driver_submit(void *data, const struct vgf_job *job, int *out_fence_fd)

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Native contexts, which wait on the GPU. virglrenderer has the fences of its native contexts in a
+ * table by their IDs, from which submit_cmd2 takes those that a command stream waits for; it merges
+ * the descriptors that attach_fence gets into that, too.
+ *
+ * What it does not find in the table it takes for signalled, so the plugin keeps count of what is
+ * there: fences that are pending in the device, with a descriptor from the table. All others go by
+ * their descriptors.
+ */
+
+#include "virgl.h"
+
+#include <fcntl.h>
+#include <search.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct vgf_fence_name *x = a;
+	const struct vgf_fence_name *y = b;
+
+	return (x->fence_id > y->fence_id) - (x->fence_id < y->fence_id);
+}
+
+static struct vgf_fence_name *find_native_fence(struct vgf_virgl *virgl, uint64_t fence_id)
+{
+	const struct vgf_fence_name key = { .fence_id = fence_id };
+	void *node = tfind(&key, &virgl->native_fences, compare_ids);
+
+	return node ? *(struct vgf_fence_name **)node : NULL;
+}
+
+/* Of no consequence where there is no memory: then it goes by its descriptor. */
+static void remember_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	struct vgf_fence_name *copy;
+
+	if (!virgl_renderer_submit_cmd2 || find_native_fence(virgl, name->fence_id)) {
+		return;
+	}
+	copy = malloc(sizeof(*copy));
+	if (!copy) {
+		return;
+	}
+	*copy = *name;
+	if (!tsearch(copy, &virgl->native_fences, compare_ids)) {
+		free(copy);
+	}
+}
+
+void native_fence_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	struct vgf_fence_name *fence = find_native_fence(virgl, name->fence_id);
+
+	if (fence && fence->ctx_id == name->ctx_id && fence->ring == name->ring) {
+		tdelete(fence, &virgl->native_fences, compare_ids);
+		free(fence);
+	}
+}
+
+static int attach_fence(const struct virgl_context *context, int fence_fd)
+{
+	int fd = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0) {
+		return -errno;
+	}
+	/* It closes the descriptor. One that it cannot merge is no sync file. */
+	return virgl_renderer_attach_fence((int)context->ctx_id, fd) == 0 ? 0 : -EOPNOTSUPP;
+}
+
+int native_wait(
+	const struct virgl_context *context, const struct vgf_job *job, struct native_ids *ids)
+{
+	int ret = 0;
+
+	/* There are some, but a checker does not see it. */
+	ids->ids = calloc((size_t)job->num_in_fences + 1, sizeof(*ids->ids));
+	if (!ids->ids) {
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < job->num_in_fences && ret == 0; i++) {
+		const struct vgf_in_fence *in_fence = &job->in_fences[i];
+		if (find_native_fence(context->virgl, in_fence->fence_id)) {
+			ids->ids[ids->count++] = in_fence->fence_id;
+		} else if (!virgl_renderer_attach_fence) {
+			ret = -EOPNOTSUPP;
+		}
+	}
+	for (uint32_t i = 0; i < job->num_in_fences && ret == 0; i++) {
+		const struct vgf_in_fence *in_fence = &job->in_fences[i];
+		if (!find_native_fence(context->virgl, in_fence->fence_id)) {
+			ret = attach_fence(context, in_fence->fd);
+		}
+	}
+	return ret;
+}
+
+int native_submit(const struct virgl_context *context, const struct vgf_job *job,
+	const struct native_ids *ids)
+{
+	if (ids->count == 0) {
+		return to_errno(virgl_renderer_submit_cmd(
+			(void *)job->command, (int)context->ctx_id, (int)(job->size / 4)));
+	}
+	return to_errno(virgl_renderer_submit_cmd2((void *)job->command, (int)context->ctx_id,
+		(int)(job->size / 4), ids->ids, ids->count));
+}
+
+/* The table has the ID of another fence: one of another timeline, or from before a reset. */
+static bool id_is_taken(uint64_t fence_id)
+{
+	int fd = virgl_renderer_get_fence_fd(fence_id);
+
+	if (fd >= 0) {
+		close(fd);
+	}
+	return fd >= 0;
+}
+
+int native_make_fence(
+	const struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
+{
+	struct vgf_virgl *virgl = context->virgl;
+	bool taken = id_is_taken(job->fence.fence_id);
+	int ret = send_context_fence(virgl, &job->fence);
+	int fd;
+
+	*out_fence_fd = VGF_FENCE_BY_CALL;
+	if (ret < 0 || taken) {
+		return ret;
+	}
+	fd = virgl_renderer_get_fence_fd(job->fence.fence_id);
+	if (fd >= 0) {
+		remember_fence(virgl, &job->fence);
+		*out_fence_fd = fd;
+	}
+	return 0;
+}

@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Native contexts, with a test double in virglrenderer's place (virgl_double.h): built once for each
+ * set of functions that a version may have.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <vgfence/virgl.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
+
+#include "support.h"
+#include "virgl_double.h"
+
+#define CAPSET_VIRGL2 2
+#define CAPSET_DRM 6
+#define FLAGS (VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB)
+#define MAX_RETIRED 64
+
+enum { PRODUCER = 1, CONSUMER = 2, GL = 3, RING = 1 };
+
+static struct vgf_virgl *virgl;
+static struct vgf_device *device;
+static struct {
+	struct vgf_fence_name name;
+	int status;
+} retired[MAX_RETIRED];
+static unsigned int num_retired;
+
+/* ---- The VMM ------------------------------------------------------------------------------ */
+
+static void note_retired(void *cookie, const struct vgf_fence_name *name, int status)
+{
+	assert_true(num_retired < MAX_RETIRED);
+	retired[num_retired].name = *name;
+	retired[num_retired++].status = status;
+}
+
+static void stop(void)
+{
+	vgf_virgl_cleanup(virgl);
+	virgl = NULL;
+	double_forget();
+}
+
+static void start_with(enum vgf_virgl_wait wait, bool independent_rings)
+{
+	static const struct vgf_callbacks callbacks = { .retire = note_retired };
+	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
+	const struct vgf_virgl_options options = {
+		.callbacks = &callbacks,
+		.wait = wait,
+		.independent_rings = independent_rings,
+	};
+
+	if (virgl) {
+		stop(); /* a test that failed */
+	}
+	num_retired = 0;
+	assert_int_equal(vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl), 0);
+	device = vgf_virgl_get_device(virgl);
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, PRODUCER, CAPSET_DRM, 0, NULL), 0);
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, CONSUMER, CAPSET_DRM, 0, NULL), 0);
+	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, GL, CAPSET_VIRGL2, 0, NULL), 0);
+}
+
+static void start(void)
+{
+	start_with(VGF_VIRGL_WAIT_AUTO, false);
+}
+
+static void dispatch(void)
+{
+	while (vgf_virgl_poll(virgl) > 0) {
+	}
+}
+
+#define NO_FENCE 0
+
+/* The ID is also the command stream. */
+static int submit_on(
+	uint32_t ctx_id, int32_t ring, uint64_t id, uint32_t flags, uint64_t first, uint64_t second)
+{
+	const uint32_t word = (uint32_t)id;
+	const uint64_t in_fences[] = { first, second };
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = id, .ctx_id = ctx_id, .ring = ring },
+		.flags = VGF_FENCED | flags,
+		.in_fences = in_fences,
+		.num_in_fences = (first != NO_FENCE) + (second != NO_FENCE),
+		.command = &word,
+		.size = sizeof(word),
+	};
+
+	return vgf_virgl_submit(virgl, &submission, NULL);
+}
+
+static int submit(uint32_t ctx_id, uint64_t id, uint64_t first, uint64_t second)
+{
+	return submit_on(ctx_id, RING, id, VGF_SHAREABLE, first, second);
+}
+
+/* A fence from elsewhere. Returns a copy of its descriptor, for signalling. */
+static int create_foreign(uint64_t id)
+{
+	const struct vgf_fence_name name = { .fence_id = id, .ring = VGF_RING_GLOBAL };
+	int fence_fd = make_fence(false);
+	int copy = dup(fence_fd);
+
+	assert_true(copy >= 0);
+	assert_int_equal(vgf_fence_create_take(device, &name, VGF_SHAREABLE, fence_fd), 0);
+	return copy;
+}
+
+static bool has(uint32_t feature)
+{
+	return vgf_virgl_get_features(virgl) & feature;
+}
+
+static bool gives_ids(void)
+{
+	return has(VGF_VIRGL_NATIVE_WAIT) && has(VGF_VIRGL_SUBMIT_CMD2);
+}
+
+static bool attaches(void)
+{
+	return has(VGF_VIRGL_NATIVE_WAIT) && has(VGF_VIRGL_ATTACH_FENCE);
+}
+
+static const struct double_submission *last_submission(void)
+{
+	assert_true(the_double.num_submissions > 0);
+	return &the_double.submissions[the_double.num_submissions - 1];
+}
+
+static bool is_readable(int fd)
+{
+	struct pollfd readable = { .fd = fd, .events = POLLIN };
+
+	return poll(&readable, 1, 0) == 1;
+}
+
+static void assert_retired(unsigned int at, uint64_t id, int status)
+{
+	assert_true(at < num_retired);
+	assert_int_equal(retired[at].name.fence_id, id);
+	assert_int_equal(retired[at].status, status);
+}
+
+static struct vgf_stats get_stats(void)
+{
+	struct vgf_stats stats;
+
+	vgf_device_get_stats(device, &stats);
+	return stats;
+}
+
+/* ---- Ways to wait ------------------------------------------------------------------------- */
+
+static void tells_what_the_library_has(void **state)
+{
+	uint32_t features = vgf_virgl_get_features(NULL);
+
+	assert_int_equal(!!(features & VGF_VIRGL_SUBMIT_CMD2), DOUBLE_SUBMIT_CMD2);
+	assert_int_equal(!!(features & VGF_VIRGL_ATTACH_FENCE), DOUBLE_ATTACH_FENCE);
+	assert_int_equal(!!(features & VGF_VIRGL_GET_FENCE_FD), DOUBLE_GET_FENCE_FD);
+	assert_int_equal(!!(features & VGF_VIRGL_NATIVE_WAIT),
+		DOUBLE_GET_FENCE_FD && (DOUBLE_SUBMIT_CMD2 || DOUBLE_ATTACH_FENCE));
+	assert_int_equal(features & VGF_VIRGL_EGL_FENCES, 0);
+}
+
+static void native_fences_are_handed_on(void **state)
+{
+	start();
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
+	if (!has(VGF_VIRGL_NATIVE_WAIT)) {
+		assert_int_equal(submit(CONSUMER, 3, 1, 2), 1);
+		assert_int_equal(the_double.num_submissions, 2);
+		stop();
+		return;
+	}
+	assert_int_equal(submit(CONSUMER, 3, 1, 2), 0);
+	assert_int_equal(get_stats().run_driver, 1);
+	assert_int_equal(last_submission()->word, 3);
+	if (gives_ids()) {
+		assert_int_equal(last_submission()->num_ids, 2);
+		assert_int_equal(last_submission()->ids[0], 1);
+		assert_int_equal(last_submission()->ids[1], 2);
+		assert_int_equal(last_submission()->num_attached, 0);
+	} else {
+		assert_int_equal(last_submission()->num_ids, 0);
+		assert_int_equal(last_submission()->num_attached, 2);
+		assert_false(is_readable(last_submission()->attached_fds[1]));
+		double_signal_fd(2);
+		assert_true(is_readable(last_submission()->attached_fds[1]));
+	}
+	stop();
+}
+
+static void fences_from_elsewhere_are_attached(void **state)
+{
+	int foreign;
+
+	start();
+	foreign = create_foreign(1);
+	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), attaches() ? 0 : 1);
+	if (attaches()) {
+		assert_int_equal(last_submission()->num_ids, 0);
+		assert_int_equal(last_submission()->num_attached, 1);
+		assert_false(is_readable(last_submission()->attached_fds[0]));
+		signal_fence(foreign);
+		assert_true(is_readable(last_submission()->attached_fds[0]));
+	} else {
+		assert_int_equal(the_double.num_submissions, 0);
+		signal_fence(foreign);
+		dispatch();
+		assert_int_equal(last_submission()->word, 2);
+		assert_int_equal(get_stats().run_host, 1);
+	}
+	stop();
+	close(foreign);
+}
+
+static void both_kinds_of_fences_in_one_submission(void **state)
+{
+	int foreign;
+
+	start();
+	foreign = create_foreign(1);
+	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(CONSUMER, 3, 1, 2), attaches() ? 0 : 1);
+	if (attaches()) {
+		assert_int_equal(last_submission()->num_ids, gives_ids() ? 1 : 0);
+		assert_int_equal(last_submission()->num_attached, gives_ids() ? 1 : 2);
+	} else {
+		assert_int_equal(the_double.num_submissions, 1);
+		signal_fence(foreign);
+		dispatch();
+		assert_int_equal(the_double.num_submissions, 1);
+		double_signal(2);
+		dispatch();
+		assert_int_equal(last_submission()->word, 3);
+		assert_int_equal(last_submission()->num_ids, 0);
+	}
+	stop();
+	close(foreign);
+}
+
+/* Fences of a context that is not native only call back. */
+static void fences_without_descriptors_are_waited_for_on_the_host(void **state)
+{
+	start();
+	assert_int_equal(submit(GL, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(GL, 2, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(CONSUMER, 3, 1, 2), 1);
+	double_signal(1);
+	dispatch();
+	assert_int_equal(the_double.num_submissions, 2);
+	double_signal(2);
+	dispatch();
+	assert_int_equal(last_submission()->word, 3);
+	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
+	stop();
+}
+
+static void waits_on_the_host_where_it_is_told_to(void **state)
+{
+	start_with(VGF_VIRGL_WAIT_HOST, false);
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), 1);
+	double_signal(1);
+	dispatch();
+	assert_int_equal(last_submission()->word, 2);
+	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
+	stop();
+}
+
+static void a_gl_context_waits_for_a_native_one_on_the_host(void **state)
+{
+	start();
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(GL, 2, 1, NO_FENCE), 1);
+	double_signal(1);
+	dispatch();
+	assert_int_equal(last_submission()->ctx_id, GL);
+	stop();
+}
+
+static void a_ring_that_waits_does_not_keep_another(void **state)
+{
+	start_with(VGF_VIRGL_WAIT_HOST, true);
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit_on(CONSUMER, 1, 2, VGF_SHAREABLE, 1, NO_FENCE), 1);
+	assert_int_equal(submit_on(CONSUMER, 2, 3, VGF_SHAREABLE, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(last_submission()->word, 3);
+	stop();
+}
+
+/* ---- Fences ------------------------------------------------------------------------------- */
+
+static void shareable_fences_can_be_exported(void **state)
+{
+	int fd;
+
+	start();
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit_on(PRODUCER, RING, 2, 0, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(vgf_virgl_export_fence(virgl, 2, &fd), -EAGAIN);
+	if (has(VGF_VIRGL_NATIVE_WAIT)) {
+		assert_int_equal(vgf_virgl_export_fence(virgl, 1, &fd), 0);
+		assert_false(is_readable(fd));
+		double_signal_fd(1);
+		assert_true(is_readable(fd));
+		close(fd);
+	} else {
+		assert_int_equal(vgf_virgl_export_fence(virgl, 1, &fd), -EAGAIN);
+	}
+	stop();
+}
+
+static void retires_once_by_descriptor_and_by_callback(void **state)
+{
+	start();
+	for (uint64_t id = 1; id <= 4; id++) {
+		assert_int_equal(submit(PRODUCER, id, NO_FENCE, NO_FENCE), 0);
+	}
+	/* The callback first, the descriptor first, both, and one of them for the last. */
+	double_call_back(1);
+	dispatch();
+	assert_int_equal(num_retired, 1);
+	double_signal_fd(2);
+	dispatch();
+	double_call_back(2);
+	dispatch();
+	assert_int_equal(num_retired, 2);
+	double_signal(4);
+	dispatch();
+	assert_int_equal(num_retired, 2);
+	double_signal(3);
+	dispatch();
+	assert_int_equal(num_retired, 4);
+	for (unsigned int i = 0; i < 4; i++) {
+		assert_retired(i, i + 1, 0);
+	}
+	stop();
+}
+
+/* As the CPU ring of a native context does. */
+static void a_fence_may_signal_while_it_is_made(void **state)
+{
+	start();
+	the_double.signals_at_once = true;
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit_on(PRODUCER, 0, 2, VGF_SHAREABLE, NO_FENCE, NO_FENCE), 0);
+	dispatch();
+	assert_int_equal(num_retired, 2);
+	assert_int_equal(submit(CONSUMER, 3, 1, 2), 0);
+	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
+	stop();
+}
+
+/* virglrenderer's table keeps what was pending when it was reset. */
+static void an_old_fence_is_not_taken_for_a_new_one_with_its_id(void **state)
+{
+	int fd;
+
+	start();
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	/* Without get_fence_fd the plugin ends and starts virglrenderer instead. */
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_retired(0, 1, -ECANCELED);
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, PRODUCER, CAPSET_DRM, 0, NULL), 0);
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, CONSUMER, CAPSET_DRM, 0, NULL), 0);
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(vgf_virgl_export_fence(virgl, 1, &fd), -EAGAIN);
+	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), 1);
+	double_call_back(1);
+	dispatch();
+	assert_retired(1, 1, 0);
+	assert_int_equal(last_submission()->word, 2);
+	stop();
+}
+
+/* The ID alone would name the fence that was given up. */
+static void a_fence_that_was_given_up_is_not_handed_on(void **state)
+{
+	const struct vgf_fence_name name = { .fence_id = 1, .ctx_id = PRODUCER, .ring = RING };
+	int foreign;
+
+	start();
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(vgf_fence_cancel(device, &name, -ETIME), 0);
+	dispatch();
+	assert_retired(0, 1, -ETIME);
+	foreign = create_foreign(1);
+	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), attaches() ? 0 : 1);
+	if (attaches()) {
+		assert_int_equal(last_submission()->num_ids, 0);
+		assert_int_equal(last_submission()->num_attached, 1);
+	}
+	stop();
+	close(foreign);
+}
+
+static void *signal_from_thread(void *arg)
+{
+	for (uint64_t id = 1; id <= 20; id++) {
+		double_signal(id);
+	}
+	return arg;
+}
+
+static void callbacks_come_from_another_thread(void **state)
+{
+	struct pollfd fd = { .events = POLLIN };
+	pthread_t thread;
+
+	start();
+	for (uint64_t id = 1; id <= 20; id++) {
+		assert_int_equal(submit(PRODUCER, id, NO_FENCE, NO_FENCE), 0);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, signal_from_thread, NULL), 0);
+	fd.fd = vgf_virgl_get_poll_fd(virgl);
+	while (num_retired < 20) {
+		assert_int_equal(poll(&fd, 1, 10000), 1);
+		vgf_virgl_poll(virgl);
+	}
+	pthread_join(thread, NULL);
+	for (unsigned int i = 0; i < 20; i++) {
+		assert_retired(i, i + 1, 0);
+	}
+	stop();
+}
+
+/* virglrenderer would forget the callbacks of those that only call back. */
+static void a_destroyed_context_is_kept_until_its_fences_have_retired(void **state)
+{
+	start();
+	assert_int_equal(submit_on(PRODUCER, RING, 1, 0, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, PRODUCER), 1);
+	assert_int_equal(the_double.num_contexts, 3);
+	double_signal(1);
+	dispatch();
+	assert_int_equal(the_double.num_contexts, 3);
+	double_signal(2);
+	dispatch();
+	assert_int_equal(the_double.num_contexts, 2);
+	assert_retired(0, 1, 0);
+	assert_retired(1, 2, 0);
+	stop();
+}
+
+/* ---- Errors ------------------------------------------------------------------------------- */
+
+static void waits_on_the_host_where_a_fence_cannot_be_attached(void **state)
+{
+	int foreign;
+
+	start();
+	foreign = create_foreign(1);
+	the_double.attach_error = -EINVAL;
+	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), 1);
+	assert_int_equal(the_double.num_submissions, 0);
+	signal_fence(foreign);
+	dispatch();
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_int_equal(get_stats().run_host, 1);
+	stop();
+	close(foreign);
+}
+
+static void waits_on_the_host_without_descriptors_to_attach(void **state)
+{
+	int foreign;
+	int ret;
+
+	start();
+	foreign = create_foreign(1);
+	limit_fds(0);
+	ret = submit(CONSUMER, 2, 1, NO_FENCE);
+	unlimit_fds();
+	assert_int_equal(ret, 1);
+	signal_fence(foreign);
+	dispatch();
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_int_equal(last_submission()->num_attached, 0);
+	stop();
+	close(foreign);
+}
+
+static void a_refused_command_stream_is_not_submitted_again(void **state)
+{
+	static const int errors[] = { EINVAL, -EINVAL, -1, -ENOMEM, -EOPNOTSUPP, ENFILE };
+
+	for (unsigned int i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		bool waits;
+		start();
+		waits = has(VGF_VIRGL_NATIVE_WAIT);
+		assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+		the_double.submit_error = waits ? errors[i] : 0;
+		assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE) < 0, waits);
+		if (!waits) {
+			the_double.submit_error = errors[i];
+			double_signal(1);
+		}
+		dispatch();
+		assert_int_equal(the_double.num_submissions, 2);
+		double_signal(1);
+		dispatch();
+		/* Its dependants run. */
+		assert_int_equal(submit(PRODUCER, 3, 2, NO_FENCE), 0);
+		assert_int_equal(num_retired, 2);
+		assert_true(retired[0].status < 0 || retired[1].status < 0);
+		stop();
+	}
+}
+
+static void a_fence_that_is_not_made_retires_with_the_error(void **state)
+{
+	static const int errors[] = { -EINVAL, -ENOMEM };
+
+	for (unsigned int i = 0; i < 2; i++) {
+		start();
+		the_double.fence_error = errors[i];
+		assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), errors[i]);
+		dispatch();
+		assert_retired(0, 1, errors[i]);
+		assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
+		/* The commands have run: not once more, though it waits. */
+		the_double.fence_error = errors[i];
+		submit(CONSUMER, 3, 2, NO_FENCE);
+		double_signal(2);
+		dispatch();
+		assert_int_equal(the_double.num_submissions, 3);
+		assert_int_equal(num_retired, 3);
+		stop();
+	}
+}
+
+static void reset_gives_up_what_runs(void **state)
+{
+	start();
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	submit(CONSUMER, 2, 1, NO_FENCE);
+	submit(GL, 3, 2, NO_FENCE);
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_int_equal(num_retired, 3);
+	assert_int_equal(the_double.num_contexts, 0);
+	stop();
+}
+
+static void renderer_that_does_not_start(void **state)
+{
+	struct virgl_renderer_callbacks callbacks = { .version = 1 };
+	const struct vgf_callbacks more = { .retire = note_retired };
+	const struct vgf_virgl_options options = { .callbacks = &more };
+	struct vgf_virgl *none = (void *)1;
+
+	the_double.init_error = -1;
+	assert_int_equal(vgf_virgl_init(&none, FLAGS, &callbacks, &options, &none), -EINVAL);
+	assert_null(none);
+	start();
+	the_double.context_error = ENOMEM;
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_DRM, 0, NULL), -ENOMEM);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, 9), -ENOENT);
+	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_DRM, 0, NULL), 0);
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(tells_what_the_library_has),
+		counted_test(native_fences_are_handed_on),
+		counted_test(fences_from_elsewhere_are_attached),
+		counted_test(both_kinds_of_fences_in_one_submission),
+		counted_test(fences_without_descriptors_are_waited_for_on_the_host),
+		counted_test(waits_on_the_host_where_it_is_told_to),
+		counted_test(a_gl_context_waits_for_a_native_one_on_the_host),
+		counted_test(a_ring_that_waits_does_not_keep_another),
+		counted_test(shareable_fences_can_be_exported),
+		counted_test(retires_once_by_descriptor_and_by_callback),
+		counted_test(a_fence_may_signal_while_it_is_made),
+		counted_test(an_old_fence_is_not_taken_for_a_new_one_with_its_id),
+		counted_test(a_fence_that_was_given_up_is_not_handed_on),
+		counted_test(callbacks_come_from_another_thread),
+		counted_test(a_destroyed_context_is_kept_until_its_fences_have_retired),
+		counted_test(waits_on_the_host_where_a_fence_cannot_be_attached),
+		counted_test(waits_on_the_host_without_descriptors_to_attach),
+		counted_test(a_refused_command_stream_is_not_submitted_again),
+		counted_test(a_fence_that_is_not_made_retires_with_the_error),
+		counted_test(reset_gives_up_what_runs),
+		counted_test(renderer_that_does_not_start),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "virgl_double.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
+
+#define MAX_CONTEXTS 16
+#define MAX_FENCES 512
+#define CAPSET_DRM 6
+
+struct double_fence {
+	bool used;
+	bool in_table;
+	bool global;
+	uint32_t ctx_id, ring;
+	uint64_t id;
+	int fd; /* -1 where it only calls back */
+};
+
+static struct {
+	void *cookie;
+	struct virgl_renderer_callbacks *callbacks;
+	struct double_context {
+		uint32_t id, capset;
+		int attached_fds[DOUBLE_MAX_IN_FENCES];
+		unsigned int num_attached;
+	} contexts[MAX_CONTEXTS];
+	struct double_fence fences[MAX_FENCES];
+} state;
+
+struct virgl_double the_double;
+
+static int take_error(int *error)
+{
+	int ret = *error;
+
+	*error = 0;
+	return ret;
+}
+
+/* ---- Fences ------------------------------------------------------------------------------- */
+
+static struct double_fence *find_fence(uint64_t id)
+{
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		if (state.fences[i].used && state.fences[i].id == id) {
+			return &state.fences[i];
+		}
+	}
+	return NULL;
+}
+
+static struct double_fence *find_in_table(uint64_t id)
+{
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		if (state.fences[i].in_table && state.fences[i].id == id) {
+			return &state.fences[i];
+		}
+	}
+	return NULL;
+}
+
+static void drop_fence(struct double_fence *fence)
+{
+	if (fence->fd >= 0 && (fence->used || fence->in_table)) {
+		close(fence->fd);
+	}
+	*fence = (struct double_fence){ .fd = -1 };
+}
+
+static struct double_fence *add_fence(uint32_t ctx_id, uint32_t ring, uint64_t id, bool native)
+{
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		struct double_fence *fence = &state.fences[i];
+		if (!fence->used && !fence->in_table) {
+			bool taken = find_in_table(id) != NULL;
+			*fence = (struct double_fence){ true, native && !taken, false, ctx_id, ring,
+				id, native ? eventfd(0, EFD_CLOEXEC) : -1 };
+			return fence;
+		}
+	}
+	return NULL;
+}
+
+bool double_signal_fd(uint64_t fence_id)
+{
+	struct double_fence *fence = find_fence(fence_id);
+
+	return fence && fence->fd >= 0 && eventfd_write(fence->fd, 1) == 0;
+}
+
+bool double_call_back(uint64_t fence_id)
+{
+	struct double_fence *fence = find_fence(fence_id);
+	struct double_fence copy;
+
+	if (!fence) {
+		return false;
+	}
+	copy = *fence;
+	fence->used = false;
+	if (!fence->in_table) {
+		fence->used = true;
+		drop_fence(fence);
+	}
+	if (copy.global) {
+		state.callbacks->write_fence(state.cookie, (uint32_t)copy.id);
+	} else {
+		state.callbacks->write_context_fence(state.cookie, copy.ctx_id, copy.ring, copy.id);
+	}
+	return true;
+}
+
+bool double_signal(uint64_t fence_id)
+{
+	struct double_fence *fence;
+
+	double_signal_fd(fence_id);
+	/* The table forgets what has signalled. */
+	fence = find_in_table(fence_id);
+	if (fence) {
+		fence->in_table = false;
+	}
+	return double_call_back(fence_id);
+}
+
+unsigned int double_pending(void)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		count += state.fences[i].used;
+	}
+	return count;
+}
+
+void double_forget(void)
+{
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		drop_fence(&state.fences[i]);
+	}
+	for (unsigned int i = 0; i < the_double.num_submissions; i++) {
+		struct double_submission *submission = &the_double.submissions[i];
+		for (unsigned int j = 0; j < submission->num_attached; j++) {
+			close(submission->attached_fds[j]);
+		}
+	}
+	memset(&the_double, 0, sizeof(the_double));
+}
+
+/* ---- Contexts ----------------------------------------------------------------------------- */
+
+static struct double_context *find_context(uint32_t ctx_id)
+{
+	for (unsigned int i = 0; i < MAX_CONTEXTS; i++) {
+		if (state.contexts[i].id == ctx_id) {
+			return &state.contexts[i];
+		}
+	}
+	return NULL;
+}
+
+static void end_context(struct double_context *context)
+{
+	for (unsigned int i = 0; i < context->num_attached; i++) {
+		close(context->attached_fds[i]);
+	}
+	/* Its fences are forgotten, but not by the table. */
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		struct double_fence *fence = &state.fences[i];
+		if (fence->used && !fence->global && fence->ctx_id == context->id) {
+			if (!fence->in_table) {
+				drop_fence(fence);
+			}
+			fence->used = false;
+		}
+	}
+	the_double.num_contexts -= context->id != 0;
+	memset(context, 0, sizeof(*context));
+}
+
+static void end_contexts(void)
+{
+	for (unsigned int i = 0; i < MAX_CONTEXTS; i++) {
+		if (state.contexts[i].id != 0) {
+			end_context(&state.contexts[i]);
+		}
+	}
+}
+
+int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb)
+{
+	(void)flags;
+	if (state.callbacks) {
+		return -EBUSY;
+	}
+	if (the_double.init_error) {
+		return take_error(&the_double.init_error);
+	}
+	state.cookie = cookie;
+	state.callbacks = cb;
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		state.fences[i].fd = -1;
+	}
+	return 0;
+}
+
+void virgl_renderer_cleanup(void *cookie)
+{
+	(void)cookie;
+	end_contexts();
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		drop_fence(&state.fences[i]);
+	}
+	state.callbacks = NULL;
+}
+
+void virgl_renderer_reset(void)
+{
+	end_contexts();
+}
+
+void virgl_renderer_poll(void)
+{
+}
+
+int virgl_renderer_get_poll_fd(void)
+{
+	return -1;
+}
+
+int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
+{
+	(void)ctx_id;
+	return -1;
+}
+
+void virgl_renderer_force_ctx_0(void)
+{
+}
+
+int virgl_renderer_context_create_with_flags(
+	uint32_t ctx_id, uint32_t ctx_flags, uint32_t nlen, const char *name)
+{
+	struct double_context *context = find_context(0);
+
+	(void)nlen;
+	(void)name;
+	if (the_double.context_error) {
+		return take_error(&the_double.context_error);
+	}
+	assert(context && !find_context(ctx_id));
+	context->id = ctx_id;
+	context->capset = ctx_flags;
+	the_double.num_contexts++;
+	return 0;
+}
+
+void virgl_renderer_context_destroy(uint32_t ctx_id)
+{
+	struct double_context *context = find_context(ctx_id);
+
+	if (context) {
+		end_context(context);
+	}
+}
+
+/* ---- Work --------------------------------------------------------------------------------- */
+
+static int submit(void *buffer, int ctx_id, int ndw, const uint64_t *ids, uint32_t num_ids)
+{
+	struct double_context *context = find_context((uint32_t)ctx_id);
+	struct double_submission *submission = &the_double.submissions[the_double.num_submissions];
+
+	if (!context) {
+		return EINVAL;
+	}
+	assert(the_double.num_submissions < DOUBLE_MAX_SUBMISSIONS);
+	the_double.num_submissions++;
+	submission->ctx_id = (uint32_t)ctx_id;
+	submission->word = ndw > 0 ? *(uint32_t *)buffer : 0;
+	submission->num_ids = num_ids;
+	for (uint32_t i = 0; i < num_ids; i++) {
+		submission->ids[i] = ids[i];
+	}
+	memcpy(submission->attached_fds, context->attached_fds, sizeof(context->attached_fds));
+	submission->num_attached = context->num_attached;
+	context->num_attached = 0;
+	return take_error(&the_double.submit_error);
+}
+
+int virgl_renderer_submit_cmd(void *buffer, int ctx_id, int ndw)
+{
+	return submit(buffer, ctx_id, ndw, NULL, 0);
+}
+
+#if DOUBLE_SUBMIT_CMD2
+int virgl_renderer_submit_cmd2(
+	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences);
+int virgl_renderer_submit_cmd2(
+	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences)
+{
+	return submit(buffer, ctx_id, ndw, in_fence_ids, num_in_fences);
+}
+#endif
+
+#if DOUBLE_ATTACH_FENCE
+int virgl_renderer_attach_fence(int ctx_id, int fence_fd);
+int virgl_renderer_attach_fence(int ctx_id, int fence_fd)
+{
+	struct double_context *context = find_context((uint32_t)ctx_id);
+
+	if (!context || the_double.attach_error) {
+		close(fence_fd);
+		return context ? take_error(&the_double.attach_error) : EINVAL;
+	}
+	assert(context->num_attached < DOUBLE_MAX_IN_FENCES);
+	context->attached_fds[context->num_attached++] = fence_fd;
+	return 0;
+}
+#endif
+
+#if DOUBLE_GET_FENCE_FD
+int virgl_renderer_get_fence_fd(uint64_t fence_id);
+int virgl_renderer_get_fence_fd(uint64_t fence_id)
+{
+	struct double_fence *fence = find_in_table(fence_id);
+
+	return fence ? fcntl(fence->fd, F_DUPFD_CLOEXEC, 0) : -1;
+}
+#endif
+
+int virgl_renderer_context_create_fence(
+	uint32_t ctx_id, uint32_t flags, uint32_t ring_idx, uint64_t fence_id)
+{
+	struct double_context *context = find_context(ctx_id);
+
+	(void)flags;
+	if (!context) {
+		return -EINVAL;
+	}
+	if (the_double.fence_error) {
+		return take_error(&the_double.fence_error);
+	}
+	if (!add_fence(ctx_id, ring_idx, fence_id, context->capset == CAPSET_DRM)) {
+		return -ENOMEM;
+	}
+	if (the_double.signals_at_once) {
+		double_signal(fence_id);
+	}
+	return 0;
+}
+
+int virgl_renderer_create_fence(int client_fence_id, uint32_t ctx_id)
+{
+	struct double_fence *fence;
+
+	if (the_double.fence_error) {
+		return take_error(&the_double.fence_error);
+	}
+	fence = add_fence(ctx_id, 0, (uint32_t)client_fence_id, false);
+	if (!fence) {
+		return -ENOMEM;
+	}
+	fence->global = true;
+	return 0;
+}
+
+/* ---- Resources: nothing to see here ------------------------------------------------------- */
+
+void virgl_renderer_ctx_attach_resource(int ctx_id, int res_handle)
+{
+	(void)ctx_id;
+	(void)res_handle;
+}
+
+void virgl_renderer_ctx_detach_resource(int ctx_id, int res_handle)
+{
+	(void)ctx_id;
+	(void)res_handle;
+}
+
+void virgl_renderer_resource_unref(uint32_t res_handle)
+{
+	(void)res_handle;
+}
+
+int virgl_renderer_transfer_read_iov(uint32_t handle, uint32_t ctx_id, uint32_t level,
+	uint32_t stride, uint32_t layer_stride, struct virgl_box *box, uint64_t offset,
+	struct iovec *iov, int iovec_cnt)
+{
+	(void)handle;
+	(void)ctx_id;
+	(void)level;
+	(void)stride;
+	(void)layer_stride;
+	(void)box;
+	(void)offset;
+	(void)iov;
+	(void)iovec_cnt;
+	return 0;
+}
+
+int virgl_renderer_transfer_write_iov(uint32_t handle, uint32_t ctx_id, int level, uint32_t stride,
+	uint32_t layer_stride, struct virgl_box *box, uint64_t offset, struct iovec *iovec,
+	unsigned int iovec_cnt)
+{
+	(void)handle;
+	(void)ctx_id;
+	(void)level;
+	(void)stride;
+	(void)layer_stride;
+	(void)box;
+	(void)offset;
+	(void)iovec;
+	(void)iovec_cnt;
+	return 0;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VIRGL_DOUBLE_H
+#define VIRGL_DOUBLE_H
+
+/*
+ * A test double: this is not virglrenderer, but has those of its functions that the plugin calls. Native
+ * contexts need a GPU, and what the plugin does with them can be seen here without one: which
+ * in-fences it hands on by ID, which by descriptor, and in which order.
+ *
+ * Modelled on virglrenderer 1.3: a table of the descriptors of native contexts' fences by ID, which
+ * a reset does not empty and which takes no second fence with an ID; an ID that is not there counts
+ * as signalled; attach_fence closes the descriptor, and holds for the next command stream;
+ * a fence's callback comes from whichever thread it signals in. A fence is an eventfd here, so it
+ * cannot be merged: the double keeps each.
+ *
+ * DOUBLE_SUBMIT_CMD2, DOUBLE_ATTACH_FENCE and DOUBLE_GET_FENCE_FD say by 0 or 1 what this "version"
+ * has.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DOUBLE_MAX_IN_FENCES 8
+#define DOUBLE_MAX_SUBMISSIONS 256
+
+/* A command stream that the renderer got. */
+struct double_submission {
+	uint32_t ctx_id;
+	uint32_t word; /* the first of its commands */
+	uint64_t ids[DOUBLE_MAX_IN_FENCES];
+	unsigned int num_ids;
+	int attached_fds[DOUBLE_MAX_IN_FENCES];
+	unsigned int num_attached;
+};
+
+extern struct virgl_double {
+	struct double_submission submissions[DOUBLE_MAX_SUBMISSIONS];
+	unsigned int num_submissions;
+	unsigned int num_contexts;
+	/* Set by a test: what the next call of each answers, once. An errno value. */
+	int init_error, context_error, submit_error, attach_error, fence_error;
+	/* Fences signal while they are made: as those of ring 0 do. */
+	bool signals_at_once;
+} the_double;
+
+/* Ends what a test has left. */
+void double_forget(void);
+
+/* The GPU has come to a fence: its descriptor signals, and its callback is called. False for one
+ * that is not there. Any thread; one at a time. */
+bool double_signal(uint64_t fence_id);
+
+/* The same in two steps. */
+bool double_signal_fd(uint64_t fence_id);
+bool double_call_back(uint64_t fence_id);
+
+/* How many fences it has that have not called back. */
+unsigned int double_pending(void);
+
+#endif
