@@ -11,9 +11,13 @@
  *
  * What the guest writes there can change at any time: read each byte once.
  *
+ * A front end can also shorten the file while it is mapped. Then what is lost reads as zeros, here
+ * alone, and guest_memory_is_lost tells (see memory_fault.h).
+ *
  * References may be taken and dropped by any thread. Errors are negative errno values.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -35,31 +39,38 @@ struct guest_region {
  * Makes a table. fds: one for each region, borrowed. previous: mappings of the same file, offset and
  * size are shared with it; may be NULL.
  *
- * Returns 0; -EINVAL for regions that overlap (in either address space), wrap, are empty, or lie past the end of
- * their file; -E2BIG for too many; what mmap says; -ENOMEM.
+ * Returns 0; -EINVAL for regions that overlap (in either address space), wrap, are empty, or lie
+ * past the end of their file, and for what is no regular file (a memfd is one); -E2BIG for too
+ * many; what mmap says; -ENOMEM.
  */
 int guest_memory_create(const struct guest_region *regions, const int *fds, size_t num_regions,
 	struct guest_memory *previous, struct guest_memory **out);
 
-/* Makes a table with one region more (VHOST_USER_ADD_MEM_REG), or less (REM_MEM_REG: -ENOENT where
- * there is none with these addresses and this size). */
+/*
+ * Makes a table with one region more (VHOST_USER_ADD_MEM_REG), or less (VHOST_USER_REM_MEM_REG:
+ * -ENOENT where there is none with these addresses and this size). The one that was there stays as
+ * it is. memory: NULL is an empty table.
+ */
 int guest_memory_add(struct guest_memory *memory, const struct guest_region *region, int fd,
 	struct guest_memory **out);
 int guest_memory_remove(
 	struct guest_memory *memory, const struct guest_region *region, struct guest_memory **out);
 
-struct guest_memory *guest_memory_ref(struct guest_memory *memory);
-void guest_memory_unref(struct guest_memory *memory); /* NULL is fine */
+struct guest_memory *guest_memory_ref(struct guest_memory *memory); /* NULL is fine, for both */
+void guest_memory_unref(struct guest_memory *memory);
 
 /*
  * Translates `size` bytes at a guest address; they may go on in a region that follows directly.
- * Returns how many entries of iov were written, at least 1 for a size above 0; -EFAULT where not all of it is
- * guest memory; -E2BIG where max_iov are too few.
+ * Returns how many entries of iov were written, at least 1 for a size above 0; -EFAULT where not
+ * all of it is guest memory; -E2BIG where max_iov are too few. memory: NULL has no bytes.
  */
 int guest_memory_map(const struct guest_memory *memory, uint64_t guest_addr, uint64_t size,
 	struct iovec *iov, size_t max_iov);
 
 /* Translates an address of the front end's. NULL where not all of it lies in one region. */
 void *guest_memory_user(const struct guest_memory *memory, uint64_t user_addr, uint64_t size);
+
+/* Whether some of it has been lost, as its file was shortened. */
+bool guest_memory_is_lost(const struct guest_memory *memory);
 
 #endif

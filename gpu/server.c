@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "server.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <linux/virtio_gpu.h>
+
+#include "renderer.h"
+#include "vhost_user.h"
+
+/* For work in flight when a queue is stopped. QEMU waits for the answer as long as it takes, and so
+ * does the guest. */
+#define DRAIN_MS 5000
+
+struct gpu_server {
+	struct gpu_server_options options;
+	struct gpu *gpu;
+	struct vhost_user *vhost_user;
+	struct vhost_user_watch gpu_watch;
+	int display_fd; /* the front end's, for what the guest displays; below 0: there is none */
+};
+
+/* ---- From vhost-user to the GPU ----------------------------------------------------------- */
+
+static uint64_t get_features(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	return gpu_get_features(server->gpu);
+}
+
+static void set_features(void *cookie, uint64_t features)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_set_features(server->gpu, features);
+}
+
+static int read_config(void *cookie, uint32_t offset, void *data, uint32_t size)
+{
+	struct gpu_server *server = cookie;
+
+	return gpu_read_config(server->gpu, offset, data, size);
+}
+
+/* QEMU writes all of it, of which the guest can change one field. */
+static int write_config(void *cookie, uint32_t offset, const void *data, uint32_t size)
+{
+	const uint32_t field = offsetof(struct virtio_gpu_config, events_clear);
+	const uint32_t end = field + sizeof(uint32_t);
+	struct gpu_server *server = cookie;
+
+	if (offset > field || size < end - offset) {
+		return gpu_write_config(server->gpu, offset, data, size);
+	}
+	return gpu_write_config(
+		server->gpu, field, (const char *)data + (field - offset), end - field);
+}
+
+static void set_memory(void *cookie, struct guest_memory *memory)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_set_memory(server->gpu, memory);
+}
+
+static void handle(void *cookie, uint32_t queue, const struct virtqueue_request *request)
+{
+	struct gpu_server *server = cookie;
+	const struct gpu_request gpu_request = {
+		.queue = (enum gpu_queue)queue,
+		.token = request->token,
+		.readable = request->readable,
+		.num_readable = request->num_readable,
+		.writable = request->writable,
+		.num_writable = request->num_writable,
+	};
+
+	gpu_handle(server->gpu, &gpu_request);
+}
+
+static void drain(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_drain(server->gpu, DRAIN_MS);
+}
+
+static void close_display(struct gpu_server *server)
+{
+	if (server->display_fd >= 0) {
+		close(server->display_fd);
+		server->display_fd = -1;
+	}
+}
+
+static void reset(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_reset(server->gpu);
+	close_display(server);
+}
+
+/* Nothing is shown there: screenshots are taken here. But QEMU reads from its end without rest once
+ * this one is closed. */
+static int set_gpu_socket_take(void *cookie, int socket_fd)
+{
+	struct gpu_server *server = cookie;
+
+	close_display(server);
+	server->display_fd = socket_fd;
+	return 0;
+}
+
+static void log_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	const struct gpu_server *server = cookie;
+
+	server->options.log(server->options.cookie, level, message);
+}
+
+/* ---- From the GPU to vhost-user ----------------------------------------------------------- */
+
+static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
+{
+	struct gpu_server *server = cookie;
+
+	vhost_user_complete(server->vhost_user, queue, token, written);
+}
+
+/* The end of the round is near enough, and then it is one notification for all. */
+static void complete_end(void *cookie)
+{
+	(void)cookie;
+}
+
+static void config_changed(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	vhost_user_config_changed(server->vhost_user);
+}
+
+static void dispatch_gpu(void *arg)
+{
+	struct gpu_server *server = arg;
+
+	gpu_dispatch(server->gpu);
+}
+
+/* ---- The server --------------------------------------------------------------------------- */
+
+static int create_gpu(struct gpu_server *server, struct renderer *renderer)
+{
+	static const struct gpu_callbacks callbacks = {
+		.complete = complete,
+		.complete_end = complete_end,
+		.config_changed = config_changed,
+		.log = log_message,
+	};
+
+	return gpu_create(&callbacks, server, &server->options.gpu, renderer, &server->gpu);
+}
+
+static int create_vhost_user(struct gpu_server *server)
+{
+	static const struct vhost_user_device_ops ops = {
+		.get_features = get_features,
+		.set_features = set_features,
+		.read_config = read_config,
+		.write_config = write_config,
+		.set_memory = set_memory,
+		.handle = handle,
+		.drain = drain,
+		.reset = reset,
+		.set_gpu_socket_take = set_gpu_socket_take,
+		.log = log_message,
+	};
+	int ret;
+
+	ret = vhost_user_create(
+		server->options.socket_path, GPU_NUM_QUEUES, &ops, server, &server->vhost_user);
+	if (ret < 0) {
+		return ret;
+	}
+	server->gpu_watch = (struct vhost_user_watch){
+		.fd = gpu_get_fd(server->gpu),
+		.readable = dispatch_gpu,
+		.arg = server,
+	};
+	return vhost_user_watch(server->vhost_user, &server->gpu_watch);
+}
+
+int gpu_server_create(const struct gpu_server_options *options, struct renderer *renderer,
+	struct gpu_server **out)
+{
+	struct gpu_server *server = calloc(1, sizeof(*server));
+	int ret;
+
+	if (!server) {
+		renderer->ops->destroy(renderer);
+		return -ENOMEM;
+	}
+	server->options = *options;
+	server->display_fd = -1;
+	ret = create_gpu(server, renderer);
+	if (ret == 0) {
+		ret = create_vhost_user(server);
+	}
+	if (ret < 0) {
+		gpu_server_destroy(server);
+		return ret;
+	}
+	*out = server;
+	return 0;
+}
+
+void gpu_server_destroy(struct gpu_server *server)
+{
+	if (!server) {
+		return;
+	}
+	vhost_user_destroy(server->vhost_user); /* resets the GPU where somebody uses it */
+	if (server->gpu) {
+		gpu_destroy(server->gpu);
+	}
+	close_display(server);
+	free(server);
+}
+
+int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
+{
+	return vhost_user_dispatch(server->vhost_user, timeout_ms);
+}
+
+int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)
+{
+	return vhost_user_watch(server->vhost_user, watch);
+}
+
+struct gpu *gpu_server_get_gpu(struct gpu_server *server)
+{
+	return server->gpu;
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The back end as a whole: the socket, the front end's connection, the loop. */
+
+#include "vhost_user.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vhost_user_private.h"
+
+#define MAX_EVENTS 16
+#define MAX_QUEUES 256
+
+/* Of one front end's messages, before others have their turn. */
+#define MAX_MESSAGES 32
+
+void vhost_user_log(struct vhost_user *server, enum vgf_log_level level, const char *format, ...)
+{
+	char message[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	server->ops.log(server->cookie, level, message);
+}
+
+static int control(struct vhost_user *server, int operation, int fd, uint32_t events, void *what)
+{
+	struct epoll_event event = { .events = events, .data.ptr = what };
+
+	return epoll_ctl(server->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+/* ---- The socket's file -------------------------------------------------------------------- */
+
+static int open_socket(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Removes a socket that nobody listens on. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+	struct stat file;
+	int fd, ret;
+
+	if (lstat(address->sun_path, &file) < 0) {
+		return errno == ENOENT ? 0 : -errno;
+	}
+	if (!S_ISSOCK(file.st_mode)) {
+		return -EEXIST;
+	}
+	fd = open_socket();
+	if (fd < 0) {
+		return fd;
+	}
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
+		ret = -EADDRINUSE;
+	} else {
+		ret = errno == EAGAIN ? -EADDRINUSE : -errno;
+	}
+	close(fd);
+	if (ret != -ECONNREFUSED) {
+		return ret;
+	}
+	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int listen_at(struct vhost_user *server, const char *path)
+{
+	size_t length = strlen(path);
+	int ret;
+
+	if (length >= sizeof(server->address.sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	server->address.sun_family = AF_UNIX;
+	memcpy(server->address.sun_path, path, length);
+	ret = remove_stale(&server->address);
+	if (ret < 0) {
+		return ret;
+	}
+	server->listen_fd = open_socket();
+	if (server->listen_fd < 0) {
+		return server->listen_fd;
+	}
+	if (bind(server->listen_fd, (const struct sockaddr *)&server->address,
+		    sizeof(server->address)) < 0) {
+		return -errno;
+	}
+	if (lstat(path, &server->socket_file) < 0 || listen(server->listen_fd, 1) < 0) {
+		return -errno;
+	}
+	return control(server, EPOLL_CTL_ADD, server->listen_fd, EPOLLIN, &server->listen_fd);
+}
+
+/* Unless it is another one's by now. */
+static void remove_socket(const struct vhost_user *server)
+{
+	struct stat file;
+
+	if (server->socket_file.st_ino != 0 && lstat(server->address.sun_path, &file) == 0 &&
+		file.st_dev == server->socket_file.st_dev &&
+		file.st_ino == server->socket_file.st_ino) {
+		unlink(server->address.sun_path);
+	}
+}
+
+/* ---- The front end ------------------------------------------------------------------------ */
+
+/* Whoever comes next waits in the listening socket until the one before has left. */
+static void listen_again(struct vhost_user *server, bool again)
+{
+	control(server, EPOLL_CTL_MOD, server->listen_fd, again ? EPOLLIN : 0, &server->listen_fd);
+}
+
+static int accept_front_end(struct vhost_user *server)
+{
+	int fd, ret;
+
+	if (server->socket_fd >= 0) {
+		return 0;
+	}
+	fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0) {
+		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
+	}
+	ret = control(server, EPOLL_CTL_ADD, fd, EPOLLIN, &server->socket_fd);
+	if (ret < 0) {
+		close(fd);
+		return ret;
+	}
+	server->socket_fd = fd;
+	listen_again(server, false);
+	vhost_user_log(server, VGF_LOG_DEBUG, "a front end has connected");
+	return 0;
+}
+
+static void disconnect(struct vhost_user *server, const char *reason)
+{
+	vhost_user_log(server, VGF_LOG_DEBUG, "the front end is disconnected: %s", reason);
+	vhost_user_forget(server);
+	close_fd(&server->socket_fd); /* nobody else has it, so it leaves the epoll set */
+	listen_again(server, true);
+}
+
+static void handle_messages(struct vhost_user *server)
+{
+	int ret = 1;
+
+	for (int i = 0; i < MAX_MESSAGES && ret > 0; i++) {
+		ret = vhost_user_receive(server->socket_fd, &server->message);
+		if (ret > 0) {
+			int handled = vhost_user_handle_message(server);
+
+			vhost_user_message_finish(&server->message);
+			ret = handled < 0 ? handled : 1;
+		} else if (ret == -EPROTO) {
+			vhost_user_log(server, VGF_LOG_WARNING,
+				"not a message of vhost-user, or one with too many descriptors");
+		}
+	}
+	if (ret < 0) {
+		disconnect(server, ret == -ECONNRESET ? "it has left" : strerrorname_np(-ret));
+	}
+}
+
+/* ---- The loop ----------------------------------------------------------------------------- */
+
+static int handle_event(struct vhost_user *server, void *what)
+{
+	struct vhost_user_queue *queue = what;
+	const struct vhost_user_watch *watch = what;
+
+	if (what == &server->listen_fd) {
+		return accept_front_end(server);
+	}
+	if (what == &server->socket_fd) {
+		if (server->socket_fd >= 0) {
+			handle_messages(server);
+		}
+	} else if (queue >= server->queues && queue < server->queues + server->num_queues) {
+		vhost_user_queue_process(queue);
+	} else {
+		watch->readable(watch->arg);
+	}
+	return 0;
+}
+
+static bool has_more(const struct vhost_user *server)
+{
+	for (uint32_t i = 0; i < server->num_queues; i++) {
+		if (server->queues[i].has_more) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What a round has left to do: the guest sees all that was completed in it at once. */
+static void end_round(struct vhost_user *server)
+{
+	for (uint32_t i = 0; i < server->num_queues; i++) {
+		if (server->queues[i].ring) {
+			vhost_user_queue_publish(&server->queues[i]);
+		}
+	}
+	if (guest_memory_is_lost(server->memory)) {
+		vhost_user_log(server, VGF_LOG_WARNING,
+			"the front end has shortened the file of the guest's memory");
+		disconnect(server, "memory is lost");
+	}
+}
+
+int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
+{
+	struct epoll_event events[MAX_EVENTS];
+	int count, ret = 0;
+
+	count = epoll_wait(server->epoll_fd, events, MAX_EVENTS, has_more(server) ? 0 : timeout_ms);
+	if (count < 0) {
+		return errno == EINTR ? 0 : -errno;
+	}
+	for (uint32_t i = 0; i < server->num_queues; i++) {
+		if (server->queues[i].has_more) {
+			vhost_user_queue_process(&server->queues[i]);
+		}
+	}
+	for (int i = 0; i < count; i++) {
+		int handled = handle_event(server, events[i].data.ptr);
+
+		ret = ret < 0 ? ret : handled;
+	}
+	end_round(server);
+	return ret;
+}
+
+int vhost_user_watch(struct vhost_user *server, struct vhost_user_watch *watch)
+{
+	return control(server, EPOLL_CTL_ADD, watch->fd, EPOLLIN, watch);
+}
+
+void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watch)
+{
+	epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+}
+
+/* ---- For the device ----------------------------------------------------------------------- */
+
+void vhost_user_complete(
+	struct vhost_user *server, uint32_t queue, uint32_t token, uint32_t written)
+{
+	virtqueue_push(server->queues[queue].ring, token, written);
+}
+
+void vhost_user_config_changed(struct vhost_user *server)
+{
+	const uint64_t needed = UINT64_C(1) << VHOST_USER_PROTOCOL_F_BACKEND_REQ |
+		UINT64_C(1) << VHOST_USER_PROTOCOL_F_CONFIG;
+	const struct vhost_user_header header = {
+		.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
+		.flags = VHOST_USER_VERSION,
+	};
+
+	if (server->backend.fd >= 0 && (server->protocol_features & needed) == needed &&
+		vhost_user_send(server->backend.fd, &header, NULL) < 0) {
+		vhost_user_log(server, VGF_LOG_WARNING,
+			"the front end could not be told that the configuration has changed");
+	}
+}
+
+bool vhost_user_is_connected(const struct vhost_user *server)
+{
+	return server->socket_fd >= 0;
+}
+
+/* ---- Creating ----------------------------------------------------------------------------- */
+
+static struct vhost_user *allocate(
+	uint32_t num_queues, const struct vhost_user_device_ops *ops, void *cookie)
+{
+	struct vhost_user *server = calloc(
+		1, sizeof(*server) + num_queues * sizeof(server->queues[0]));
+
+	if (!server) {
+		return NULL;
+	}
+	server->ops = *ops;
+	server->cookie = cookie;
+	server->epoll_fd = server->listen_fd = server->socket_fd = -1;
+	server->backend.fd = -1;
+	server->num_queues = num_queues;
+	for (uint32_t i = 0; i < num_queues; i++) {
+		vhost_user_queue_init(&server->queues[i], server, i);
+	}
+	return server;
+}
+
+/* Of what was made so far. */
+static void release(struct vhost_user *server)
+{
+	remove_socket(server);
+	close_fd(&server->listen_fd);
+	close_fd(&server->epoll_fd);
+	free(server);
+}
+
+int vhost_user_create(const char *socket_path, uint32_t num_queues,
+	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
+{
+	struct vhost_user *server;
+	int ret;
+
+	if (num_queues == 0 || num_queues > MAX_QUEUES) {
+		return -EINVAL;
+	}
+	server = allocate(num_queues, ops, cookie);
+	if (!server) {
+		return -ENOMEM;
+	}
+	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	ret = server->epoll_fd < 0 ? -errno : listen_at(server, socket_path);
+	if (ret < 0) {
+		release(server);
+		return ret;
+	}
+	*out = server;
+	return 0;
+}
+
+void vhost_user_destroy(struct vhost_user *server)
+{
+	if (!server) {
+		return;
+	}
+	if (server->socket_fd >= 0) {
+		disconnect(server, "the end");
+	}
+	release(server);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VHOST_USER_H
+#define VHOST_USER_H
+
+/*
+ * The back end of vhost-user (QEMU, docs/interop/vhost-user.rst), for a device of any kind: listens
+ * on a socket, serves one front end at a time and the next one when it has left, and keeps the
+ * virtqueues and the guest's memory.
+ *
+ * It has the program's only event loop: what a device waits for is added to it with
+ * vhost_user_watch. A request costs two system calls, that the loop waits and that the guest is
+ * notified; kicks are eventfds, of which edge-triggered epoll tells without reading them. All that is
+ * completed in one vhost_user_dispatch reaches the guest with one notification a queue. Idle, there
+ * is no timer and nothing wakes up.
+ *
+ * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK, CONFIG,
+ * BACKEND_REQ, CONFIGURE_MEM_SLOTS and RESET_DEVICE. Not STATUS: QEMU sets the status to 0, which
+ * would be a reset, also where the guest is only paused. Without it, a guest that has reset its
+ * device is told by SET_VRING_BASE: the queue begins elsewhere than it ended.
+ *
+ * A message that is wrong gets an error as its reply, where the front end asked for one; else the
+ * front end is disconnected, which resets the device. A queue whose rings are wrong stops; the front
+ * end is told by its error descriptor. All of these are logged.
+ *
+ * One thread. Errors are negative errno values.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vgfence/vgfence.h>
+
+#include "guest_memory.h"
+#include "virtqueue.h"
+
+struct vhost_user;
+
+struct vhost_user_device_ops {
+	/* Bits of the device's own; those of the rings and of vhost-user are added. Accepted ones are
+	 * a part of these. */
+	uint64_t (*get_features)(void *cookie);
+	void (*set_features)(void *cookie, uint64_t features);
+
+	/* The configuration space. 0 or an error, for bytes outside of it or not writable. */
+	int (*read_config)(void *cookie, uint32_t offset, void *data, uint32_t size);
+	int (*write_config)(void *cookie, uint32_t offset, const void *data, uint32_t size);
+
+	/* The guest's memory from now on; NULL: none. */
+	void (*set_memory)(void *cookie, struct guest_memory *memory);
+
+	/* A request has come. It ends with vhost_user_complete, before this returns or later. */
+	void (*handle)(void *cookie, uint32_t queue, const struct virtqueue_request *request);
+
+	/* A queue is about to be stopped: every request must be completed when this returns. */
+	void (*drain)(void *cookie);
+
+	/* The guest reset the device, or went away: the same, and what the guest made is gone. */
+	void (*reset)(void *cookie);
+
+	/* The socket on which a front end wants to be shown what the guest displays
+	 * (docs/interop/vhost-user-gpu.rst). Takes the descriptor. NULL: the device is no GPU. */
+	int (*set_gpu_socket_take)(void *cookie, int socket_fd);
+
+	/* One line without a newline. */
+	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
+};
+
+/*
+ * Makes a back end and listens at a path of the file system. A socket there that nobody listens on
+ * any more is replaced.
+ *
+ * ops: copied. Returns 0; -EADDRINUSE where somebody listens there; -EEXIST where something else is
+ * there; -ENAMETOOLONG; -EINVAL for no queue, or more than 256; -ENOMEM; what socket, bind and
+ * epoll_create say.
+ */
+int vhost_user_create(const char *socket_path, uint32_t num_queues,
+	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out);
+
+/* Resets the device and removes the socket. NULL is fine. */
+void vhost_user_destroy(struct vhost_user *server);
+
+/* A descriptor that the loop waits for too. The struct and the descriptor are the caller's, who
+ * calls vhost_user_unwatch before he closes it; that is not for other watches' callbacks. */
+struct vhost_user_watch {
+	int fd;
+	void (*readable)(void *arg);
+	void *arg;
+};
+int vhost_user_watch(struct vhost_user *server, struct vhost_user_watch *watch);
+void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watch);
+
+/*
+ * Waits until there is something to do, and does it. timeout_ms: as for poll, so -1 waits as long
+ * as it takes. Returns 0, also after a signal handler has run; what accept says where no descriptor
+ * is left for a front end.
+ */
+int vhost_user_dispatch(struct vhost_user *server, int timeout_ms);
+
+/* Completes a request, from inside vhost_user_dispatch or vhost_user_destroy. token: the
+ * request's; written: how many bytes of its writable buffers were written. */
+void vhost_user_complete(
+	struct vhost_user *server, uint32_t queue, uint32_t token, uint32_t written);
+
+/* Tells the guest that the configuration space has changed, where the front end takes that. */
+void vhost_user_config_changed(struct vhost_user *server);
+
+bool vhost_user_is_connected(const struct vhost_user *server);
+
+#endif

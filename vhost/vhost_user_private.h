@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VHOST_USER_PRIVATE_H
+#define VHOST_USER_PRIVATE_H
+
+/* What the files vhost_user*.c share. */
+
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "vhost_user.h"
+#include "vhost_user_message.h"
+
+/* A descriptor to write to. */
+struct notifier {
+	int fd; /* below 0: there is none */
+	bool is_socket;
+};
+
+struct vhost_user_queue {
+	struct vhost_user *server;
+	uint32_t index;
+	struct virtqueue_layout layout; /* its size is 0 until it is set */
+	bool has_rings;                 /* the layout's addresses are set */
+	bool enabled;
+	uint16_t base; /* where it begins, when it is started */
+	bool has_run;  /* since the device was reset */
+	bool has_more; /* requests that wait for the next round */
+	int kick_fd;   /* below 0: there is none */
+	struct notifier call, err;
+	struct virtqueue *ring; /* NULL: stopped */
+};
+
+struct vhost_user {
+	struct vhost_user_device_ops ops;
+	void *cookie;
+	int epoll_fd;
+	int listen_fd;
+	struct sockaddr_un address;
+	struct stat socket_file; /* ours, as long as it is this one */
+	int socket_fd;           /* of the front end; below 0: there is none */
+	struct notifier backend; /* for requests to it: messages */
+	uint64_t features, protocol_features;
+	struct guest_memory *memory;
+	struct vhost_user_message message;
+	uint32_t num_queues;
+	struct vhost_user_queue queues[];
+};
+
+__attribute__((format(printf, 3, 4))) void vhost_user_log(
+	struct vhost_user *server, enum vgf_log_level level, const char *format, ...);
+
+void close_fd(int *fd); /* and sets it to -1 */
+
+/* Handles the message that has come in. An error: the front end has to be disconnected. */
+int vhost_user_handle_message(struct vhost_user *server);
+
+/* Everything that a front end has set is gone, and so is what its guest made. */
+void vhost_user_forget(struct vhost_user *server);
+
+/* ---- vhost_user_queue.c ------------------------------------------------------------------- */
+
+void vhost_user_queue_init(
+	struct vhost_user_queue *queue, struct vhost_user *server, uint32_t index);
+
+/* Back to what it was after vhost_user_queue_init. It must be stopped. */
+void vhost_user_queue_finish(struct vhost_user_queue *queue);
+
+/* -EINVAL for what is no eventfd (or, but for a kick, no socket); what epoll_ctl says. fd: below 0
+ * for none. */
+int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd);
+int vhost_user_queue_set_call_take(struct vhost_user_queue *queue, int fd);
+int notifier_set_take(struct notifier *notifier, int fd);
+
+/* Starts the queue where it is complete, enabled and stopped. */
+int vhost_user_queue_start(struct vhost_user_queue *queue);
+
+/* Completes what it can, and stops the queue. Nothing of it may be in flight. */
+void vhost_user_queue_stop(struct vhost_user_queue *queue);
+
+/* The server's memory has changed. */
+void vhost_user_queue_set_memory(struct vhost_user_queue *queue);
+
+/* Hands the requests that are available to the device. */
+void vhost_user_queue_process(struct vhost_user_queue *queue);
+
+/* Shows the guest what was completed, and notifies it where it wants to be. */
+void vhost_user_queue_publish(struct vhost_user_queue *queue);
+
+#endif

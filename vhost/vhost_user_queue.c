@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* One queue of a back end: its descriptors, and when it runs. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vhost_user_private.h"
+
+/* ---- Descriptors -------------------------------------------------------------------------- */
+
+void close_fd(int *fd)
+{
+	if (*fd >= 0) {
+		close(*fd);
+	}
+	*fd = -1;
+}
+
+/* Also a few other things that are no files of a file system: these do no harm. */
+static bool is_eventfd(const struct stat *file)
+{
+	return (file->st_mode & S_IFMT) == 0;
+}
+
+/* Never read, so it cannot be a pipe or a socket, which would run full; nor does it matter whether
+ * reading it would block. */
+static int watch_kick(struct vhost_user_queue *queue, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = queue };
+	struct stat file;
+
+	if (fstat(fd, &file) < 0) {
+		return -errno;
+	}
+	if (!is_eventfd(&file)) {
+		return -EINVAL;
+	}
+	return epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
+{
+	int ret;
+
+	if (queue->kick_fd >= 0) {
+		/* Closing is not enough as long as the front end has it too. */
+		epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_DEL, queue->kick_fd, NULL);
+		close_fd(&queue->kick_fd);
+	}
+	if (fd < 0) {
+		return 0;
+	}
+	ret = watch_kick(queue, fd);
+	if (ret < 0) {
+		close(fd);
+		return ret;
+	}
+	queue->kick_fd = fd;
+	return 0;
+}
+
+/* A notification is never waited for: one that does not fit follows others that are not read yet. */
+static int prepare_notifier(int fd, bool is_socket)
+{
+	int flags;
+
+	if (is_socket) {
+		return 0; /* User-Mode Linux's; send does not wait where it is told so */
+	}
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+		return -errno;
+	}
+	return 0;
+}
+
+int notifier_set_take(struct notifier *notifier, int fd)
+{
+	struct stat file;
+	int ret = 0;
+
+	if (fd >= 0) {
+		ret = fstat(fd, &file) < 0 ? -errno : 0;
+		if (ret == 0 && !S_ISSOCK(file.st_mode) && !is_eventfd(&file)) {
+			ret = -EINVAL;
+		}
+		if (ret == 0) {
+			ret = prepare_notifier(fd, S_ISSOCK(file.st_mode));
+		}
+		if (ret < 0) {
+			close(fd);
+			return ret;
+		}
+	}
+	close_fd(&notifier->fd);
+	notifier->fd = fd;
+	notifier->is_socket = fd >= 0 && S_ISSOCK(file.st_mode);
+	return 0;
+}
+
+/* What fails here is the other end's affair: it has been told already, or is gone. */
+static void notify(const struct notifier *notifier)
+{
+	const uint64_t one = 1;
+	ssize_t ignored = 0;
+
+	if (notifier->is_socket) {
+		ignored = send(notifier->fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
+	} else if (notifier->fd >= 0) {
+		ignored = write(notifier->fd, &one, sizeof(one));
+	}
+	(void)ignored;
+}
+
+int vhost_user_queue_set_call_take(struct vhost_user_queue *queue, int fd)
+{
+	int ret = notifier_set_take(&queue->call, fd);
+
+	/* What came in between went to the one that was there before, and maybe nobody looked. */
+	if (ret == 0 && queue->ring) {
+		notify(&queue->call);
+	}
+	return ret;
+}
+
+/* ---- Running ------------------------------------------------------------------------------ */
+
+void vhost_user_queue_init(
+	struct vhost_user_queue *queue, struct vhost_user *server, uint32_t index)
+{
+	*queue = (struct vhost_user_queue){
+		.server = server,
+		.index = index,
+		.kick_fd = -1,
+		.call.fd = -1,
+		.err.fd = -1,
+	};
+}
+
+void vhost_user_queue_finish(struct vhost_user_queue *queue)
+{
+	vhost_user_queue_set_kick_take(queue, -1);
+	close_fd(&queue->call.fd);
+	close_fd(&queue->err.fd);
+	vhost_user_queue_init(queue, queue->server, queue->index);
+}
+
+static bool is_complete(const struct vhost_user_queue *queue)
+{
+	const struct vhost_user *server = queue->server;
+	bool enabled = queue->enabled ||
+		!(server->features & (UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES));
+
+	return enabled && queue->kick_fd >= 0 && queue->layout.size > 0 && queue->has_rings &&
+		server->memory;
+}
+
+int vhost_user_queue_start(struct vhost_user_queue *queue)
+{
+	struct vhost_user *server = queue->server;
+	int ret;
+
+	if (queue->ring || !is_complete(queue)) {
+		return 0;
+	}
+	queue->layout.features = server->features;
+	ret = virtqueue_create(&queue->layout, queue->base, server->memory, &queue->ring);
+	if (ret < 0) {
+		vhost_user_log(server, VGF_LOG_WARNING, "queue %u cannot start: %s", queue->index,
+			ret == -EFAULT ? "rings outside of memory" : strerrorname_np(-ret));
+		return ret;
+	}
+	queue->has_run = true;
+	/* The driver may have made requests available before there was a kick. */
+	vhost_user_queue_process(queue);
+	return 0;
+}
+
+void vhost_user_queue_stop(struct vhost_user_queue *queue)
+{
+	if (!queue->ring) {
+		return;
+	}
+	vhost_user_queue_publish(queue);
+	queue->base = virtqueue_base(queue->ring);
+	queue->has_more = false;
+	virtqueue_destroy(queue->ring);
+	queue->ring = NULL;
+}
+
+static void tell_failure(struct vhost_user_queue *queue)
+{
+	queue->has_more = false;
+	vhost_user_log(queue->server, VGF_LOG_WARNING, "queue %u stops: %s", queue->index,
+		virtqueue_error(queue->ring));
+	notify(&queue->err);
+}
+
+void vhost_user_queue_set_memory(struct vhost_user_queue *queue)
+{
+	if (!queue->ring) {
+		vhost_user_queue_start(queue);
+		return;
+	}
+	vhost_user_queue_publish(queue);
+	if (virtqueue_set_memory(queue->ring, queue->server->memory) < 0 &&
+		!virtqueue_error(queue->ring)) {
+		virtqueue_fail(queue->ring, "its rings are not in memory any more");
+		tell_failure(queue);
+	}
+}
+
+/* At most `budget` requests. Returns as virtqueue_pop does. */
+static int process_some(struct vhost_user_queue *queue, uint32_t *budget)
+{
+	struct vhost_user *server = queue->server;
+	struct virtqueue_request request;
+	int ret = 1;
+
+	while (*budget > 0 && (ret = virtqueue_pop(queue->ring, &request)) > 0) {
+		(*budget)--;
+		server->ops.handle(server->cookie, queue->index, &request);
+	}
+	return ret;
+}
+
+void vhost_user_queue_process(struct vhost_user_queue *queue)
+{
+	uint32_t budget = queue->layout.size;
+	int ret;
+
+	queue->has_more = false;
+	if (!queue->ring || virtqueue_error(queue->ring)) {
+		return;
+	}
+	virtqueue_disable_kicks(queue->ring);
+	do {
+		ret = process_some(queue, &budget);
+	} while (ret == 0 && virtqueue_enable_kicks(queue->ring));
+	if (ret < 0) {
+		tell_failure(queue);
+	}
+	/* Else a guest that is fast enough would keep all others waiting. */
+	queue->has_more = ret > 0;
+}
+
+void vhost_user_queue_publish(struct vhost_user_queue *queue)
+{
+	if (queue->ring && virtqueue_publish(queue->ring)) {
+		notify(&queue->call);
+	}
+}
