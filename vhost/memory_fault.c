@@ -22,7 +22,6 @@ struct memory_fault_range {
 static struct memory_fault_range ranges[MAX_RANGES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for changing ranges; not the handler */
 static struct sigaction previous;
-static bool installed;
 
 static struct memory_fault_range *find_range(uintptr_t address)
 {
@@ -82,20 +81,22 @@ static void handle_fault(int signal_number, siginfo_t *info, void *context)
 	pass_on(signal_number, info, context);
 }
 
+/* Looks each time: others in the process may have set theirs since. */
 static int install(void)
 {
 	struct sigaction action = { .sa_sigaction = handle_fault,
 		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
+	struct sigaction current;
 
-	if (installed) {
-		return 0;
-	}
-	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGBUS, &action, &previous) < 0) {
+	if (sigaction(SIGBUS, NULL, &current) < 0) {
 		return -errno;
 	}
-	installed = true;
-	return 0;
+	if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == handle_fault) {
+		return 0;
+	}
+	previous = current;
+	sigemptyset(&action.sa_mask);
+	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }
 
 int memory_fault_guard(void *base, size_t length, struct memory_fault_range **out)

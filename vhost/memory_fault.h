@@ -11,8 +11,8 @@
  * Nothing else keeps such a file's size (sealing it would, but neither QEMU nor User-Mode Linux seal
  * theirs), and looking before every access would be a race.
  *
- * The handler is set with the first mapping and stays; a SIGBUS that is about no such mapping goes
- * to the handler that was there before. Any thread may call these.
+ * The handler is set with a mapping and stays; a SIGBUS that is about no such mapping goes to the
+ * handler that was there before. Any thread may call these.
  */
 
 #include <stdbool.h>

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The guest's memory: what of it can be named, and how long it stays. */
+
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "alloc.h"
+#include "guest_memory.h"
+
+#define PAGE 0x1000
+
+#define REGIONS 3
+
+static const struct guest_region three[REGIONS] = {
+	{ .guest_addr = 0x10000, .size = 4 * PAGE, .user_addr = 0x7f0000000000, .offset = 0 },
+	{ .guest_addr = 0x14000, .size = 2 * PAGE, .user_addr = 0x7e0000000000, .offset = PAGE },
+	{ .guest_addr = 0x8000000000, .size = PAGE, .user_addr = 0x10000, .offset = 0x230 },
+};
+
+static int make_file(off_t size)
+{
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, size), 0);
+	return fd;
+}
+
+static void make_files(int *fds)
+{
+	for (size_t i = 0; i < REGIONS; i++) {
+		fds[i] = make_file(8 * PAGE);
+	}
+}
+
+static void close_files(const int *fds)
+{
+	for (size_t i = 0; i < REGIONS; i++) {
+		close(fds[i]);
+	}
+}
+
+static struct guest_memory *make_three(void)
+{
+	struct guest_memory *memory;
+	int fds[REGIONS];
+
+	make_files(fds);
+	assert_int_equal(guest_memory_create(three, fds, REGIONS, NULL, &memory), 0);
+	close_files(fds);
+	return memory;
+}
+
+static int count_mappings(void)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	char line[512];
+	int count = 0;
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		count += strstr(line, "memfd:guest") != NULL;
+	}
+	fclose(file);
+	return count;
+}
+
+/* ---- Translating -------------------------------------------------------------------------- */
+
+static void an_address_is_found_in_each_region(void **state)
+{
+	struct guest_memory *memory = make_three();
+	struct iovec iov[2];
+
+	(void)state;
+	for (size_t i = 0; i < REGIONS; i++) {
+		uint64_t last = three[i].size - 1;
+		char *start = guest_memory_user(memory, three[i].user_addr, 1);
+
+		assert_non_null(start);
+		assert_int_equal(guest_memory_map(memory, three[i].guest_addr, 1, iov, 2), 1);
+		assert_ptr_equal(iov[0].iov_base, start);
+		assert_int_equal(
+			guest_memory_map(memory, three[i].guest_addr + last, 1, iov, 2), 1);
+		assert_ptr_equal(iov[0].iov_base, start + last);
+		assert_int_equal(iov[0].iov_len, 1);
+	}
+	guest_memory_unref(memory);
+}
+
+static void what_one_region_writes_the_file_has(void **state)
+{
+	struct guest_memory *memory;
+	int fds[REGIONS];
+	struct iovec iov;
+	char byte = 0;
+
+	(void)state;
+	make_files(fds);
+	assert_int_equal(guest_memory_create(three, fds, REGIONS, NULL, &memory), 0);
+	/* The third one begins in the middle of a page. */
+	assert_int_equal(guest_memory_map(memory, three[2].guest_addr + 7, 1, &iov, 1), 1);
+	*(char *)iov.iov_base = 'x';
+	assert_int_equal(pread(fds[2], &byte, 1, 0x230 + 7), 1);
+	assert_int_equal(byte, 'x');
+	guest_memory_unref(memory);
+	close_files(fds);
+}
+
+static void a_buffer_goes_on_in_the_region_that_follows(void **state)
+{
+	struct guest_memory *memory = make_three();
+	struct iovec iov[3];
+
+	(void)state;
+	assert_int_equal(guest_memory_map(memory, 0x13ff0, 0x20, iov, 3), 2);
+	assert_int_equal(iov[0].iov_len, 0x10);
+	assert_int_equal(iov[1].iov_len, 0x10);
+	assert_ptr_equal(iov[1].iov_base, guest_memory_user(memory, three[1].user_addr, 1));
+	assert_int_equal(guest_memory_map(memory, 0x13ff0, 0x20, iov, 1), -E2BIG);
+	assert_int_equal(guest_memory_map(memory, 0x10000, 6 * PAGE, iov, 3), 2);
+	guest_memory_unref(memory);
+}
+
+static void what_is_not_all_in_memory_is_efault(void **state)
+{
+	const struct {
+		uint64_t addr, size;
+	} outside[] = {
+		{ 0, 1 },
+		{ 0xffff, 1 },
+		{ 0xffff, 2 },
+		{ 0x16000, 1 },
+		{ 0x15fff, 2 },
+		{ 0x10000, 6 * PAGE + 1 },
+		{ 0x10000, UINT64_MAX },
+		{ UINT64_MAX, 1 },
+		{ UINT64_MAX, UINT64_MAX },
+		{ 0x8000000fff, 2 },
+	};
+	struct guest_memory *memory = make_three();
+	struct iovec iov[4];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++) {
+		assert_int_equal(guest_memory_map(memory, outside[i].addr, outside[i].size, iov, 4),
+			-EFAULT);
+	}
+	assert_int_equal(guest_memory_map(NULL, 0x10000, 1, iov, 4), -EFAULT);
+	guest_memory_unref(memory);
+}
+
+static void a_front_ends_address_must_lie_in_one_region(void **state)
+{
+	struct guest_memory *memory = make_three();
+
+	(void)state;
+	assert_non_null(guest_memory_user(memory, three[0].user_addr, 4 * PAGE));
+	assert_null(guest_memory_user(memory, three[0].user_addr, 4 * PAGE + 1));
+	assert_null(guest_memory_user(memory, three[0].user_addr + 4 * PAGE, 1));
+	assert_null(guest_memory_user(memory, three[0].user_addr - 1, 1));
+	assert_null(guest_memory_user(memory, three[0].user_addr + 8, UINT64_MAX));
+	assert_null(guest_memory_user(memory, 0x10000 - 1, 2));
+	assert_null(guest_memory_user(NULL, three[0].user_addr, 1));
+	guest_memory_unref(memory);
+}
+
+/* ---- Tables that are refused -------------------------------------------------------------- */
+
+static int create_two(struct guest_region first, struct guest_region second)
+{
+	const struct guest_region regions[] = { first, second };
+	int fds[] = { make_file(8 * PAGE), make_file(8 * PAGE) };
+	struct guest_memory *memory = NULL;
+	int ret = guest_memory_create(regions, fds, 2, NULL, &memory);
+
+	if (ret == 0) {
+		guest_memory_unref(memory);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return ret;
+}
+
+static struct guest_region region(uint64_t guest_addr, uint64_t user_addr, uint64_t size)
+{
+	return (struct guest_region){
+		.guest_addr = guest_addr, .user_addr = user_addr, .size = size
+	};
+}
+
+static void regions_that_overlap_are_einval(void **state)
+{
+	(void)state;
+	assert_int_equal(create_two(region(PAGE, PAGE, PAGE), region(2 * PAGE, 2 * PAGE, PAGE)), 0);
+	assert_int_equal(create_two(region(PAGE, PAGE, PAGE + 1), region(2 * PAGE, 4 * PAGE, PAGE)),
+		-EINVAL);
+	assert_int_equal(create_two(region(2 * PAGE, PAGE, PAGE), region(PAGE, 4 * PAGE, PAGE + 1)),
+		-EINVAL);
+	assert_int_equal(create_two(region(PAGE, PAGE, PAGE + 1), region(4 * PAGE, 2 * PAGE, PAGE)),
+		-EINVAL);
+	assert_int_equal(create_two(region(PAGE, PAGE, 4 * PAGE), region(2 * PAGE, 9 * PAGE, PAGE)),
+		-EINVAL);
+	assert_int_equal(create_two(region(0, 0, PAGE), region(0, 9 * PAGE, PAGE)), -EINVAL);
+}
+
+static void regions_that_wrap_or_are_empty_are_einval(void **state)
+{
+	const struct guest_region good = region(PAGE, PAGE, PAGE);
+
+	(void)state;
+	assert_int_equal(create_two(good, region(4 * PAGE, 4 * PAGE, 0)), -EINVAL);
+	assert_int_equal(create_two(good, region(UINT64_MAX - PAGE + 2, 4 * PAGE, PAGE)), -EINVAL);
+	assert_int_equal(create_two(good, region(4 * PAGE, UINT64_MAX - PAGE + 2, PAGE)), -EINVAL);
+	assert_int_equal(create_two(good, region(4 * PAGE, 4 * PAGE, UINT64_MAX)), -EINVAL);
+}
+
+static int create_at(uint64_t offset, uint64_t size)
+{
+	struct guest_region where = region(PAGE, PAGE, size);
+
+	where.offset = offset;
+	return create_two(where, region(1 << 30, 1 << 30, PAGE));
+}
+
+static void regions_past_the_end_of_their_file_are_einval(void **state)
+{
+	(void)state;
+	assert_int_equal(create_at(0, 8 * PAGE), 0);
+	assert_int_equal(create_at(7 * PAGE + 1, PAGE - 1), 0);
+	assert_int_equal(create_at(0, 8 * PAGE + 1), -EINVAL);
+	assert_int_equal(create_at(1, 8 * PAGE), -EINVAL);
+	assert_int_equal(create_at(8 * PAGE, 1), -EINVAL);
+	assert_int_equal(create_at(UINT64_MAX, 1), -EINVAL);
+	assert_int_equal(create_at(UINT64_MAX - PAGE + 1, PAGE), -EINVAL);
+	assert_int_equal(create_at(PAGE, UINT64_MAX - PAGE + 1), -EINVAL);
+}
+
+static void what_is_no_file_is_refused(void **state)
+{
+	const struct guest_region where = region(PAGE, PAGE, PAGE);
+	struct guest_memory *memory;
+	int fence = make_fence(false), pipe_fds[2];
+
+	(void)state;
+	assert_int_equal(pipe(pipe_fds), 0);
+	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EINVAL);
+	assert_int_equal(guest_memory_create(&where, pipe_fds, 1, NULL, &memory), -EINVAL);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	close(fence);
+	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EBADF);
+}
+
+static void a_file_that_cannot_be_written_is_refused(void **state)
+{
+	const struct guest_region where = region(PAGE, PAGE, PAGE);
+	struct guest_memory *memory;
+	int fd = make_file(8 * PAGE), read_only;
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	read_only = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(read_only >= 0);
+	assert_int_equal(guest_memory_create(&where, &read_only, 1, NULL, &memory), -EACCES);
+	close(read_only);
+	close(fd);
+}
+
+static void too_many_regions_are_e2big(void **state)
+{
+	struct guest_region regions[GUEST_MEMORY_MAX_REGIONS + 1];
+	int fds[GUEST_MEMORY_MAX_REGIONS + 1];
+	struct guest_memory *memory, *more;
+	int fd = make_file(PAGE);
+
+	(void)state;
+	for (size_t i = 0; i <= GUEST_MEMORY_MAX_REGIONS; i++) {
+		regions[i] = region(i * PAGE, i * PAGE, PAGE);
+		fds[i] = fd;
+	}
+	assert_int_equal(
+		guest_memory_create(regions, fds, GUEST_MEMORY_MAX_REGIONS + 1, NULL, &memory),
+		-E2BIG);
+	assert_int_equal(
+		guest_memory_create(regions, fds, GUEST_MEMORY_MAX_REGIONS, NULL, &memory), 0);
+	assert_int_equal(
+		guest_memory_add(memory, &regions[GUEST_MEMORY_MAX_REGIONS], fd, &more), -E2BIG);
+	guest_memory_unref(memory);
+	close(fd);
+}
+
+/* ---- Tables that follow others ------------------------------------------------------------ */
+
+static void a_region_is_added_and_removed(void **state)
+{
+	struct guest_memory *one = NULL, *two, *less;
+	struct iovec iov;
+	int fds[REGIONS];
+
+	(void)state;
+	make_files(fds);
+	assert_int_equal(guest_memory_add(NULL, &three[2], fds[2], &one), 0);
+	assert_int_equal(guest_memory_add(one, &three[0], fds[0], &two), 0);
+	assert_int_equal(guest_memory_map(one, three[0].guest_addr, 1, &iov, 1), -EFAULT);
+	assert_int_equal(guest_memory_map(two, three[0].guest_addr, 1, &iov, 1), 1);
+	assert_int_equal(guest_memory_map(two, three[2].guest_addr, 1, &iov, 1), 1);
+
+	assert_int_equal(guest_memory_add(two, &three[0], fds[0], &less), -EINVAL);
+	assert_int_equal(guest_memory_remove(two, &three[1], &less), -ENOENT);
+	assert_int_equal(guest_memory_remove(NULL, &three[1], &less), -ENOENT);
+	assert_int_equal(guest_memory_remove(two, &three[2], &less), 0);
+	assert_int_equal(guest_memory_map(less, three[2].guest_addr, 1, &iov, 1), -EFAULT);
+	assert_int_equal(guest_memory_map(less, three[0].guest_addr, 1, &iov, 1), 1);
+	guest_memory_unref(one);
+	guest_memory_unref(two);
+	guest_memory_unref(less);
+	close_files(fds);
+}
+
+static void what_stays_is_mapped_once(void **state)
+{
+	struct guest_memory *memory, *next;
+	int fds[REGIONS], before = count_mappings();
+	void *address;
+
+	(void)state;
+	make_files(fds);
+	assert_int_equal(guest_memory_create(three, fds, REGIONS, NULL, &memory), 0);
+	assert_int_equal(guest_memory_create(three, fds, 2, memory, &next), 0);
+	assert_int_equal(count_mappings(), before + REGIONS);
+	address = guest_memory_user(memory, three[1].user_addr, 1);
+	assert_ptr_equal(guest_memory_user(next, three[1].user_addr, 1), address);
+
+	guest_memory_unref(memory);
+	assert_int_equal(count_mappings(), before + 2);
+	*(char *)address = 1;
+	guest_memory_unref(next);
+	assert_int_equal(count_mappings(), before);
+	close_files(fds);
+}
+
+static void another_file_is_mapped_anew(void **state)
+{
+	struct guest_memory *memory, *next;
+	int fd = make_file(8 * PAGE), other = make_file(8 * PAGE);
+
+	(void)state;
+	assert_int_equal(guest_memory_create(three, &fd, 1, NULL, &memory), 0);
+	assert_int_equal(guest_memory_create(three, &other, 1, memory, &next), 0);
+	assert_ptr_not_equal(guest_memory_user(next, three[0].user_addr, 1),
+		guest_memory_user(memory, three[0].user_addr, 1));
+	guest_memory_unref(memory);
+	guest_memory_unref(next);
+	close(fd);
+	close(other);
+}
+
+static void nothing_is_left_where_memory_runs_out(void **state)
+{
+	struct guest_memory *memory;
+	int fds[REGIONS], before = count_mappings(), ret;
+
+	(void)state;
+	make_files(fds);
+	for (unsigned long nth = 1;; nth++) {
+		alloc_fail(nth);
+		ret = guest_memory_create(three, fds, REGIONS, NULL, &memory);
+		alloc_reset();
+		if (ret == 0) {
+			break;
+		}
+		assert_int_equal(ret, -ENOMEM);
+		assert_int_equal(count_mappings(), before);
+	}
+	guest_memory_unref(memory);
+	close_files(fds);
+}
+
+static void *take_and_drop(void *arg)
+{
+	for (int i = 0; i < 10000; i++) {
+		guest_memory_unref(guest_memory_ref(arg));
+	}
+	guest_memory_unref(arg);
+	return NULL;
+}
+
+static void references_are_dropped_by_any_thread(void **state)
+{
+	struct guest_memory *memory = make_three();
+	int before = count_mappings();
+	pthread_t threads[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, take_and_drop, guest_memory_ref(memory)),
+			0);
+	}
+	guest_memory_unref(memory);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	assert_int_equal(count_mappings(), before - REGIONS);
+}
+
+/* ---- Files that are shortened ------------------------------------------------------------- */
+
+static void memory_that_is_taken_away_reads_as_zeros(void **state)
+{
+	struct guest_memory *memory;
+	volatile char *first, *last;
+	int fd = make_file(8 * PAGE);
+
+	(void)state;
+	assert_int_equal(guest_memory_create(three, &fd, 1, NULL, &memory), 0);
+	first = guest_memory_user(memory, three[0].user_addr, 1);
+	last = first + three[0].size - 1;
+	*first = *last = 1;
+	assert_false(guest_memory_is_lost(memory));
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_false(guest_memory_is_lost(memory));
+	assert_int_equal(*first, 1);
+	assert_int_equal(*last, 0);
+	assert_true(guest_memory_is_lost(memory));
+	*last = 2;
+	assert_int_equal(*last, 2);
+	guest_memory_unref(memory);
+	close(fd);
+}
+
+static void memory_that_was_lost_is_not_shared_with_the_next_table(void **state)
+{
+	struct guest_memory *memory, *next;
+	volatile char *address;
+	int fd = make_file(8 * PAGE);
+
+	(void)state;
+	assert_int_equal(guest_memory_create(three, &fd, 1, NULL, &memory), 0);
+	address = guest_memory_user(memory, three[0].user_addr, 1);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(*address, 0);
+	assert_int_equal(guest_memory_create(three, &fd, 1, memory, &next), -EINVAL);
+	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	assert_int_equal(guest_memory_create(three, &fd, 1, memory, &next), 0);
+	assert_false(guest_memory_is_lost(next));
+	guest_memory_unref(memory);
+	guest_memory_unref(next);
+	close(fd);
+}
+
+/* In a process of its own, without the handler of cmocka. */
+static void another_bus_error_still_ends_the_process(void **state)
+{
+	struct guest_memory *memory;
+	int fd = make_file(PAGE), status;
+	volatile char *other = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	pid_t child;
+
+	(void)state;
+	assert_true(other != MAP_FAILED);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		signal(SIGBUS, SIG_DFL);
+		memory = make_three();
+		_exit(memory && *other);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	munmap((void *)other, PAGE);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(an_address_is_found_in_each_region),
+		counted_test(what_one_region_writes_the_file_has),
+		counted_test(a_buffer_goes_on_in_the_region_that_follows),
+		counted_test(what_is_not_all_in_memory_is_efault),
+		counted_test(a_front_ends_address_must_lie_in_one_region),
+		counted_test(regions_that_overlap_are_einval),
+		counted_test(regions_that_wrap_or_are_empty_are_einval),
+		counted_test(regions_past_the_end_of_their_file_are_einval),
+		counted_test(what_is_no_file_is_refused),
+		counted_test(a_file_that_cannot_be_written_is_refused),
+		counted_test(too_many_regions_are_e2big),
+		counted_test(a_region_is_added_and_removed),
+		counted_test(what_stays_is_mapped_once),
+		counted_test(another_file_is_mapped_anew),
+		counted_test(nothing_is_left_where_memory_runs_out),
+		counted_test(references_are_dropped_by_any_thread),
+		counted_test(memory_that_is_taken_away_reads_as_zeros),
+		counted_test(memory_that_was_lost_is_not_shared_with_the_next_table),
+		counted_test(another_bus_error_still_ends_the_process),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
