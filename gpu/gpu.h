@@ -18,9 +18,10 @@
 
 #include <vgfence/vgfence.h>
 
+#include "renderer.h"
+
 struct gpu;
 struct guest_memory;
-struct renderer;
 
 enum gpu_queue {
 	GPU_QUEUE_CONTROL,
@@ -47,10 +48,11 @@ struct gpu_request {
 
 struct gpu_callbacks {
 	/* A request is completed: `written` bytes of its writable buffers hold the response. Exactly
-	 * once for each request, from inside gpu_handle, gpu_dispatch or gpu_reset; in gpu_reset
-	 * only where it has not been completed before. */
+	 * once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or gpu_reset. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
-	/* After the last completion of a batch: the place to notify the guest once. */
+	/* After the last completion of a gpu_dispatch, gpu_drain or gpu_reset that had any: the place
+	 * to notify the guest once. Never from gpu_handle: who calls that many times in a row
+	 * notifies after the last. */
 	void (*complete_end)(void *cookie);
 	/* The configuration space changed. */
 	void (*config_changed)(void *cookie);
@@ -58,17 +60,19 @@ struct gpu_callbacks {
 };
 
 struct gpu_options {
-	uint32_t num_scanouts;  /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */
-	uint32_t width, height; /* of each scanout's preferred mode */
-	int fence_passing_bit;  /* of the feature, 0 to 23 or 50 to 127; below 0: off */
-	const char *record;     /* a file to record all traffic to, or NULL */
+	uint32_t num_scanouts; /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */
+	/* Of each scanout's preferred mode, 64 to 4095 (an EDID has 12 bits for each); not looked at
+	 * without scanouts. */
+	uint32_t width, height;
+	int fence_passing_bit; /* of the feature, 5 to 23 or 50 to 63; below 0: off */
+	const char *record;    /* a file to record all traffic to, or NULL */
 };
 
-/* Makes a device. renderer: owned from the call on, also when it fails. Returns 0, -EINVAL, -ENOMEM,
- * what opening the recording said. */
+/* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options out
+ * of range; -ENOMEM; what opening the recording, or create_renderer, said. */
 int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
-	const struct gpu_options *options, struct renderer *renderer, struct gpu **out);
-void gpu_destroy(struct gpu *gpu); /* completes nothing any more */
+	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out);
+void gpu_destroy(struct gpu *gpu); /* completes nothing any more; NULL is fine */
 
 /* Feature bits of the device (not those of virtio or vhost-user), offered and acknowledged. */
 uint64_t gpu_get_features(const struct gpu *gpu);
@@ -78,10 +82,12 @@ void gpu_set_features(struct gpu *gpu, uint64_t features);
 int gpu_read_config(struct gpu *gpu, uint32_t offset, void *data, uint32_t size);
 int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_t size);
 
-/* Guest memory from now on, for backings that are attached later; those that are keep theirs. */
+/* Guest memory from now on, for backings that are attached later; those that are keep theirs. The
+ * device takes a reference of its own. NULL: none. */
 void gpu_set_memory(struct gpu *gpu, struct guest_memory *memory);
 
-/* Handles a request. It may be completed before this returns, or later. */
+/* Handles a request. It may be completed before this returns, or later; later also where its work was
+ * done at once, but its fence retires by gpu_dispatch. */
 void gpu_handle(struct gpu *gpu, const struct gpu_request *request);
 
 /* Readable where gpu_dispatch has something to do. Idle, nothing makes it readable. */
@@ -92,9 +98,19 @@ void gpu_dispatch(struct gpu *gpu);
  * all requests are completed. For GET_VRING_BASE. */
 void gpu_drain(struct gpu *gpu, int timeout_ms);
 
-/* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each of these is
- * completed first. */
+/* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each of
+ * these requests is completed first. The guest acknowledges features anew; its memory stays. */
 void gpu_reset(struct gpu *gpu);
+
+struct gpu_stats {
+	uint64_t requests[GPU_NUM_QUEUES];
+	uint64_t errors; /* requests that were answered with one, or not at all */
+	uint64_t submissions;
+	struct vgf_stats fences; /* of the fences' device, since it was made */
+};
+
+/* Since the device was made. */
+void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
 
 /* Writes what a scanout shows to a PNG file. -ENOENT where it shows nothing. */
 int gpu_screenshot(struct gpu *gpu, uint32_t scanout, const char *path);

@@ -8,8 +8,9 @@
  * plugin (renderer_virgl.c). The device (gpu.c) has checked what only needs the request and
  * its own tables: a renderer is never called with a resource ID that does not exist.
  *
- * One thread. Errors are negative errno values. A function with a `done` returns 0 where the work is done, 1 where
- * that follows and `done` tells, or an error and `done` is not called; like vgf_virgl_done.
+ * One thread. Errors are negative errno values. A function with a `done` calls it exactly once where
+ * it returns 0 (then before that) or 1 (then later), and not at all where it returns an error, as
+ * those of vgfence/virgl.h do.
  */
 
 #include <stdbool.h>
@@ -23,10 +24,13 @@ struct renderer;
 
 typedef void (*renderer_done)(void *arg, int status);
 
-/* Guest memory behind a resource; the device keeps it until `done` of detach_backing or unref. */
+/* Guest memory behind a resource; the device keeps it until `done` of detach_backing or unref, or until
+ * reset has returned. */
 struct renderer_backing {
 	struct iovec *iov;
+	uint64_t *starts; /* of each in the whole: the sum of the lengths before it */
 	uint32_t num_iov;
+	uint64_t size; /* of all */
 };
 
 struct renderer_resource_3d { /* of struct virtio_gpu_resource_create_3d, in the host's byte order */
@@ -44,9 +48,10 @@ struct renderer_ops {
 	/* The fences' device: for refusing, statistics, attaching. */
 	struct vgf_device *(*get_device)(struct renderer *renderer);
 
-	/* Capability sets, by index. -EINVAL where there is none. data is NULL to ask for the size alone. */
+	/* Capability sets, by index; -EINVAL where there is none. In the host's byte order. */
 	int (*capset_info)(struct renderer *renderer, uint32_t index,
 		struct virtio_gpu_resp_capset_info *info);
+	/* Fills in `size` bytes, the capset_max_size of that set. -EINVAL where there is none. */
 	int (*capset)(struct renderer *renderer, uint32_t id, uint32_t version, void *data,
 		uint32_t size);
 
@@ -92,6 +97,8 @@ struct renderer_ops {
 
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
+	/* Contexts and resources are gone; each fence has retired, and each `done` was called, before
+	 * this returns. */
 	int (*reset)(struct renderer *renderer);
 	void (*destroy)(struct renderer *renderer);
 };
@@ -99,6 +106,9 @@ struct renderer_ops {
 struct renderer {
 	const struct renderer_ops *ops;
 };
+
+typedef int (*renderer_create_fn)(
+	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out);
 
 /* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. Return 0 or an error, with nothing to
  * destroy. */
