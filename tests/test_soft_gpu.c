@@ -181,7 +181,7 @@ static void adds_up_what_a_command_stream_takes(void **state)
 
 static void refuses_a_command_stream_it_does_not_know(void **state)
 {
-	const uint32_t unknown[] = { htole32(2), htole32(1) };
+	const uint32_t unknown[] = { htole32(5), htole32(1) };
 	const uint32_t half[] = { htole32(SOFT_GPU_BUSY), htole32(1), htole32(SOFT_GPU_BUSY) };
 	const uint32_t hours[] = { htole32(SOFT_GPU_BUSY), UINT32_MAX };
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);

@@ -66,10 +66,36 @@ static void kick(struct soft_gpu *gpu)
 	}
 }
 
-/* Returns whether the kernel ended the fence before. */
-static bool signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
+/* Returns 0, or the error that ends the job. */
+static int run_stores(struct soft_gpu *gpu, const struct gpu_job *job)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < job->num_stores && ret == 0; i++) {
+		const struct gpu_store *store = &job->stores[i];
+
+		ret = gpu->options.store(gpu->options.store_data, job->fence.ctx_id,
+			store->resource_id, store->offset, store->value);
+	}
+	return ret;
+}
+
+/* A descriptor cannot tell of an error: the library gets that first. */
+static void fail_fence(struct soft_gpu *gpu, const struct gpu_job *job, int error)
+{
+	const struct timespec moment = { .tv_nsec = 10000 };
+
+	/* Busy: the submit that started the job has not returned yet. */
+	while (vgf_fence_cancel(gpu->device, &job->fence, error) == -EBUSY) {
+		nanosleep(&moment, NULL);
+	}
+}
+
+/* Finishes a job: its stores, then its fence. Returns whether the kernel ended the fence before. */
+static bool finish_job(struct soft_gpu *gpu, const struct gpu_job *job)
 {
 	const struct soft_gpu_observer *observer = &gpu->options.observer;
+	int status = run_stores(gpu, job);
 	uint64_t one = 1;
 
 	if (!job->fenced) {
@@ -78,6 +104,9 @@ static bool signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
 	if (observer->signal != NULL) {
 		observer->signal(observer->data, &job->fence, job->finish_ns);
 	}
+	if (status < 0 && (job->out_slot != NULL || job->out_fence_fd >= 0)) {
+		fail_fence(gpu, job, status);
+	}
 	if (job->out_slot != NULL) {
 		return vgem_slot_signal(job->out_slot) == -ETIMEDOUT;
 	}
@@ -85,7 +114,7 @@ static bool signal_fence(struct soft_gpu *gpu, const struct gpu_job *job)
 		(void)!write(job->out_fence_fd, &one, sizeof(one));
 	} else {
 		/* An error means that the VMM has given up on the fence. */
-		vgf_fence_signal(gpu->device, &job->fence, 0);
+		vgf_fence_signal(gpu->device, &job->fence, status);
 	}
 	return false;
 }
@@ -107,7 +136,7 @@ static bool run_due(struct soft_gpu *gpu)
 	gpu->signalling = true;
 	pthread_mutex_unlock(&gpu->lock);
 	STAILQ_FOREACH(job, &finished, link) {
-		num_expired += signal_fence(gpu, job);
+		num_expired += finish_job(gpu, job);
 	}
 	pthread_mutex_lock(&gpu->lock);
 	gpu->num_expired += num_expired;
@@ -240,31 +269,89 @@ static void *run_thread(void *data)
 
 /* ---- Driver --------------------------------------------------------------------------------- */
 
-int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns)
+/* What a command stream says. */
+struct parsed {
+	uint64_t busy_ns;
+	struct gpu_store next; /* where the next store goes */
+	uint32_t num_stores;
+	struct gpu_store stores[SOFT_GPU_MAX_STORES];
+};
+
+static int parse_pair(struct parsed *parsed, uint32_t operation, uint32_t argument)
+{
+	switch (operation) {
+	case SOFT_GPU_NOTHING:
+		return 0;
+	case SOFT_GPU_BUSY:
+		parsed->busy_ns += argument * NS_PER_US;
+		return parsed->busy_ns > MAX_BUSY_NS ? -EINVAL : 0;
+	case SOFT_GPU_RESOURCE:
+		parsed->next.resource_id = argument;
+		return 0;
+	case SOFT_GPU_OFFSET:
+		parsed->next.offset = argument;
+		return 0;
+	case SOFT_GPU_STORE:
+		if (parsed->num_stores == SOFT_GPU_MAX_STORES) {
+			return -E2BIG;
+		}
+		parsed->next.value = argument;
+		parsed->stores[parsed->num_stores++] = parsed->next;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* Does not clear parsed->stores, of which most jobs use none. */
+static int parse(struct parsed *parsed, const void *command, size_t size)
 {
 	const char *at = command;
 	uint32_t pair[2];
+	int ret = size % sizeof(pair) != 0 ? -EINVAL : 0;
 
-	if (size % sizeof(pair) != 0) {
-		return -EINVAL;
-	}
-	*busy_ns = 0;
-	for (const char *end = at + size; at != end; at += sizeof(pair)) {
+	parsed->busy_ns = 0;
+	parsed->num_stores = 0;
+	parsed->next = (struct gpu_store){ 0 };
+	for (; ret == 0 && size > 0; at += sizeof(pair), size -= sizeof(pair)) {
 		memcpy(pair, at, sizeof(pair));
-		switch (le32toh(pair[0])) {
-		case SOFT_GPU_NOTHING:
-			break;
-		case SOFT_GPU_BUSY:
-			*busy_ns += le32toh(pair[1]) * NS_PER_US;
-			break;
-		default:
-			return -EINVAL;
-		}
-		if (*busy_ns > MAX_BUSY_NS) {
-			return -EINVAL;
-		}
+		ret = parse_pair(parsed, le32toh(pair[0]), le32toh(pair[1]));
 	}
-	return 0;
+	return ret;
+}
+
+int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns)
+{
+	struct parsed parsed;
+	int ret = parse(&parsed, command, size);
+
+	if (ret == 0) {
+		*busy_ns = parsed.busy_ns;
+	}
+	return ret;
+}
+
+/* Makes a job of a command stream that was parsed. */
+static struct gpu_job *create_job(
+	const struct soft_gpu *gpu, const struct vgf_job *from, const struct parsed *parsed)
+{
+	struct gpu_job *job = gpu_job_create(from);
+	size_t size = parsed->num_stores * sizeof(parsed->stores[0]);
+
+	if (job == NULL) {
+		return NULL;
+	}
+	job->busy_ns = parsed->busy_ns;
+	if (size == 0 || gpu->options.store == NULL) {
+		return job;
+	}
+	job->stores = malloc(size);
+	if (job->stores == NULL) {
+		gpu_job_destroy(job);
+		return NULL;
+	}
+	memcpy(job->stores, parsed->stores, size);
+	job->num_stores = parsed->num_stores;
+	return job;
 }
 
 /* Makes the job's out-fence. On success *out_fence_fd is the library's end of it. */
@@ -343,19 +430,18 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
 {
 	struct soft_gpu_user *user = data;
+	struct parsed parsed;
 	struct gpu_job *job;
-	uint64_t busy_ns;
 	int fence_fd = -1;
-	int ret = soft_gpu_busy_time(from->command, from->size, &busy_ns);
+	int ret = parse(&parsed, from->command, from->size);
 
 	if (ret < 0) {
 		return ret;
 	}
-	job = gpu_job_create(from);
+	job = create_job(user->gpu, from, &parsed);
 	if (job == NULL) {
 		return -ENOMEM;
 	}
-	job->busy_ns = busy_ns;
 	ret = make_out_fence(user->gpu, job, &fence_fd);
 	if (ret == 0 && from->num_in_fences > 0 && user->gpu->vgem_pool != NULL) {
 		ret = merge_in_fences(job, from);

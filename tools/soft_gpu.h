@@ -13,6 +13,11 @@
  * context ID and ring run one after the other, rings run in parallel; the global timeline's work
  * runs on ring 0.
  *
+ * SOFT_GPU_RESOURCE and SOFT_GPU_OFFSET choose where SOFT_GPU_STORE writes its argument: into that
+ * resource, that many bytes from its beginning. A guest that reads the value back can tell whether
+ * a fence came early: all of a job's stores are made, in their order, when its time is over and
+ * before its fence signals. One that cannot be made ends the job, with the error for its fence.
+ *
  * It is honest. A job starts when its ring is free, its in-fences have signalled and it was
  * submitted, whichever is last, and from then on takes at least its time. Where the machine runs
  * the GPU's thread late, the job is late too, and all that depends on it.
@@ -30,7 +35,14 @@
 enum soft_gpu_operation {
 	SOFT_GPU_NOTHING = 0,
 	SOFT_GPU_BUSY = 1,
+	SOFT_GPU_RESOURCE = 2,
+	SOFT_GPU_OFFSET = 3,
+	SOFT_GPU_STORE = 4,
 };
+
+/* Stores of one job. A job keeps them until it is done, so this times soft_gpu_options.max_jobs bounds the
+ * memory that they take: 48 MiB. */
+#define SOFT_GPU_MAX_STORES 64
 
 /* How the out-fence of a job is signalled. */
 enum soft_gpu_fences {
@@ -66,6 +78,13 @@ struct soft_gpu_options {
 	 * any other.
 	 */
 	const cpu_set_t *own_cpus;
+	/*
+	 * Makes a store, from the GPU's thread, without its lock; not once soft_gpu_reset has
+	 * returned. Returns 0 or a negative errno value. NULL: stores do nothing.
+	 */
+	int (*store)(
+		void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value);
+	void *store_data;
 };
 
 struct soft_gpu;
@@ -98,7 +117,7 @@ void soft_gpu_destroy(struct soft_gpu *gpu);
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu);
 
 /* How long a command stream keeps its ring busy. Returns 0; -EINVAL for an unknown operation,
- * half a pair, or more than an hour in all. */
+ * half a pair, or more than an hour in all; -E2BIG for more than SOFT_GPU_MAX_STORES. */
 int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns);
 
 #endif

@@ -426,6 +426,7 @@ void gpu_job_destroy(struct gpu_job *job)
 	if (job->in_fence_fd >= 0) {
 		close(job->in_fence_fd);
 	}
+	free(job->stores);
 	free(job);
 }
 

@@ -29,6 +29,11 @@ struct gpu_wait {
 	bool timed; /* the descriptor's fences are jobs here, which told when they were done */
 };
 
+/* A value that a job writes. */
+struct gpu_store {
+	uint32_t resource_id, offset, value;
+};
+
 struct gpu_job {
 	STAILQ_ENTRY(gpu_job) link; /* in its ring's queue, later among the finished */
 	LIST_ENTRY(gpu_job) by_id;  /* among the jobs of its bucket */
@@ -40,6 +45,8 @@ struct gpu_job {
 	int out_fence_fd;           /* our end of it, or -1 */
 	struct vgem_slot *out_slot; /* or NULL */
 	int in_fence_fd;            /* all of its in-fences in one, ours; or -1 */
+	struct gpu_store *stores;   /* or NULL */
+	uint32_t num_stores;
 	uint64_t busy_ns;
 	uint64_t earliest_ns; /* not to start before */
 	uint64_t finish_ns;   /* of a running job: planned; of a finished one: real */
