@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef BACKING_H
+#define BACKING_H
+
+/* Guest memory behind a resource. */
+
+#include <stdint.h>
+
+#include "renderer.h"
+#include "request.h"
+
+struct guest_memory;
+
+/*
+ * Pieces of guest memory that all backings of a device may have together. A page each makes 4 GiB,
+ * more than a guest's driver has pinned at a time; and 24 MiB of ours.
+ */
+#define BACKING_MAX_IOV (1u << 20)
+
+struct backing {
+	struct renderer_backing base;
+	struct guest_memory *memory; /* a reference, so that it stays mapped */
+};
+
+/*
+ * Makes a backing of num_entries struct virtio_gpu_mem_entry, which are read from the request.
+ * num_iov: pieces in all backings so far; this one's are added.
+ *
+ * Returns 0; -EINVAL where the request does not have as many entries; -EFAULT where one is not guest
+ * memory; -ENOSPC at BACKING_MAX_IOV; -ENOMEM.
+ */
+int backing_create(struct guest_memory *memory, struct reader *reader, uint32_t num_entries,
+	uint32_t *num_iov, struct backing **out);
+
+/* Subtracts its pieces again. NULL is fine. */
+void backing_destroy(struct backing *backing, uint32_t *num_iov);
+
+/* Copy between a place in a backing and ours. Return 0, or -EFAULT where not all of that is in it. The
+ * guest can write there at the same time. */
+int backing_read(
+	const struct renderer_backing *backing, uint64_t offset, void *data, uint64_t size);
+int backing_write(
+	const struct renderer_backing *backing, uint64_t offset, const void *data, uint64_t size);
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Commands of contexts: capability sets, contexts and what they have, submissions. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu_private.h"
+
+/* ---- Capability sets ------------------------------------------------------------------------ */
+
+uint32_t get_capset_info(struct gpu *gpu, struct request *request)
+{
+	const size_t header_size = sizeof(struct virtio_gpu_ctrl_hdr);
+	struct virtio_gpu_resp_capset_info info = { 0 }, response = { 0 };
+	struct {
+		uint32_t capset_index, padding;
+	} body;
+	int ret;
+
+	if (!reader_read(&request->body, &body, sizeof(body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	ret = gpu->renderer->ops->capset_info(gpu->renderer, le32toh(body.capset_index), &info);
+	if (ret < 0) {
+		return response_of_error(ret);
+	}
+	response.capset_id = htole32(info.capset_id);
+	response.capset_max_version = htole32(info.capset_max_version);
+	response.capset_max_size = htole32(info.capset_max_size);
+	respond(request, (const char *)&response + header_size, sizeof(response) - header_size);
+	return VIRTIO_GPU_RESP_OK_CAPSET_INFO;
+}
+
+/* The size of a capability set, or -EINVAL. */
+static int64_t capset_size(struct gpu *gpu, uint32_t id, uint32_t version)
+{
+	struct virtio_gpu_resp_capset_info info;
+
+	for (uint32_t i = 0; i < gpu->num_capsets; i++) {
+		if (gpu->renderer->ops->capset_info(gpu->renderer, i, &info) == 0 &&
+			info.capset_id == id && version <= info.capset_max_version) {
+			return info.capset_max_size;
+		}
+	}
+	return -EINVAL;
+}
+
+uint32_t get_capset(struct gpu *gpu, struct request *request)
+{
+	struct {
+		uint32_t capset_id, capset_version;
+	} body;
+	int64_t size;
+	void *data;
+	int ret = -ENOMEM;
+
+	if (!reader_read(&request->body, &body, sizeof(body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	body.capset_id = le32toh(body.capset_id);
+	body.capset_version = le32toh(body.capset_version);
+	size = capset_size(gpu, body.capset_id, body.capset_version);
+	if (size < 0) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	data = calloc(1, (size_t)size + 1);
+	if (data != NULL) {
+		ret = gpu->renderer->ops->capset(
+			gpu->renderer, body.capset_id, body.capset_version, data, (uint32_t)size);
+	}
+	if (ret == 0) {
+		respond(request, data, (size_t)size);
+	}
+	free(data);
+	return ret < 0 ? response_of_error(ret) : VIRTIO_GPU_RESP_OK_CAPSET;
+}
+
+/* ---- Contexts ------------------------------------------------------------------------------- */
+
+static bool has_context(struct gpu *gpu, const struct request *request)
+{
+	return context_exists(&gpu->contexts, request->header.ctx_id);
+}
+
+uint32_t context_create(struct gpu *gpu, struct request *request)
+{
+	uint32_t ctx_id = request->header.ctx_id, context_init = 0;
+	struct {
+		uint32_t nlen, context_init;
+		char debug_name[64];
+	} body;
+	char name[sizeof(body.debug_name) + 1] = { 0 };
+	int ret;
+
+	if (!reader_read(&request->body, &body, sizeof(body)) ||
+		le32toh(body.nlen) > sizeof(body.debug_name)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	if (ctx_id == 0 || has_context(gpu, request)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
+	}
+	memcpy(name, body.debug_name, le32toh(body.nlen));
+	/* Without the feature it is padding. */
+	if (gpu->features & (UINT64_C(1) << VIRTIO_GPU_F_CONTEXT_INIT)) {
+		context_init = le32toh(body.context_init);
+	}
+	ret = context_add(&gpu->contexts, ctx_id);
+	if (ret < 0) {
+		return response_of_error(ret);
+	}
+	ret = gpu->renderer->ops->context_create(gpu->renderer, ctx_id, context_init, name);
+	if (ret < 0) {
+		context_remove(&gpu->contexts, ctx_id);
+		return response_of_error(ret);
+	}
+	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+uint32_t context_destroy(struct gpu *gpu, struct request *request)
+{
+	uint32_t ctx_id = request->header.ctx_id;
+	int ret;
+
+	if (!has_context(gpu, request)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
+	}
+	ret = gpu->renderer->ops->context_destroy(gpu->renderer, ctx_id);
+	if (ret < 0) {
+		return response_of_error(ret);
+	}
+	context_remove(&gpu->contexts, ctx_id);
+	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+/* Finds both that a command is about. Returns an error for the guest, or 0. */
+static uint32_t read_context_resource(struct gpu *gpu, struct request *request, uint32_t *id)
+{
+	struct {
+		uint32_t resource_id, padding;
+	} body;
+
+	if (!reader_read(&request->body, &body, sizeof(body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	if (!has_context(gpu, request)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
+	}
+	*id = le32toh(body.resource_id);
+	return find_resource(gpu, *id) != NULL ? 0 : VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+}
+
+uint32_t context_attach_resource(struct gpu *gpu, struct request *request)
+{
+	uint32_t id, error = read_context_resource(gpu, request, &id);
+	int ret;
+
+	if (error != 0) {
+		return error;
+	}
+	ret = gpu->renderer->ops->context_attach(gpu->renderer, request->header.ctx_id, id);
+	return ret < 0 ? response_of_error(ret) : VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+uint32_t context_detach_resource(struct gpu *gpu, struct request *request)
+{
+	uint32_t id, error = read_context_resource(gpu, request, &id);
+	int ret;
+
+	if (error != 0) {
+		return error;
+	}
+	ret = gpu->renderer->ops->context_detach(gpu->renderer, request->header.ctx_id, id);
+	return ret < 0 ? response_of_error(ret) : VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+/* ---- Submissions ---------------------------------------------------------------------------- */
+
+static uint32_t submit_decoded(
+	struct gpu *gpu, struct request *request, const struct vgf_submission *submission)
+{
+	struct pending_request *pending = request->pending;
+	bool will_retire = false;
+	int ret;
+
+	request->fence_settled = true;
+	if (pending->fenced) {
+		pending_add_fence(&gpu->pending, pending);
+	}
+	ret = gpu->renderer->ops->submit(gpu->renderer, submission, &will_retire);
+	if (pending->fenced && !will_retire) {
+		pending_remove_fence(pending);
+		pending->fenced = false;
+	}
+	if (ret < 0) {
+		log_guest(gpu, "context %u: a submission was refused: %s", submission->fence.ctx_id,
+			strerror(-ret));
+		return response_of_error(ret);
+	}
+	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+uint32_t submit_3d(struct gpu *gpu, struct request *request)
+{
+	const struct iovec iov = { (void *)request->bytes, request->size };
+	struct vgf_submit_3d decoded;
+	const char *reason;
+	uint32_t type;
+	int ret;
+
+	if (!has_context(gpu, request)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
+	}
+	ret = vgf_submit_3d_decode(&iov, 1, gpu->fence_passing, NULL, &decoded, &reason);
+	if (ret < 0) {
+		log_guest(gpu, "context %u: a bad submission: %s", request->header.ctx_id, reason);
+		return response_of_error(ret);
+	}
+	gpu->stats.submissions++;
+	type = submit_decoded(gpu, request, &decoded.submission);
+	vgf_submit_3d_finish(&decoded);
+	return type;
+}

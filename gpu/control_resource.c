@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Commands of resources: making them, their backing, their end. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "gpu_private.h"
+
+/* What most commands about a resource have behind the header. */
+struct resource_body {
+	uint32_t resource_id;
+	uint32_t other; /* padding, or a count */
+};
+
+/* Finds the resource. Returns an error for the guest, or 0. */
+static uint32_t read_resource(struct gpu *gpu, struct request *request, struct resource_body *body,
+	struct resource **resource)
+{
+	if (!reader_read(&request->body, body, sizeof(*body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	body->other = le32toh(body->other);
+	*resource = find_resource(gpu, le32toh(body->resource_id));
+	return *resource != NULL ? 0 : VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+}
+
+/* ---- Making --------------------------------------------------------------------------------- */
+
+static struct resource *enter(struct gpu *gpu, uint32_t id, uint32_t *error)
+{
+	int ret;
+	struct resource *resource = resource_create(&gpu->resources, id, &ret);
+
+	if (resource == NULL) {
+		*error = ret == -EINVAL || ret == -EEXIST ?
+			VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID :
+			VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+	}
+	return resource;
+}
+
+/* The end of making one: the renderer has answered with `ret`. */
+static uint32_t created(struct gpu *gpu, struct resource *resource, int ret)
+{
+	if (ret < 0) {
+		resource_destroy(&gpu->resources, resource);
+		return response_of_error(ret);
+	}
+	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+uint32_t resource_create_2d(struct gpu *gpu, struct request *request)
+{
+	struct {
+		uint32_t resource_id, format, width, height;
+	} body;
+	struct resource *resource;
+	uint8_t places[3];
+	uint32_t error;
+
+	if (!reader_read(&request->body, &body, sizeof(body)) || body.width == 0 ||
+		body.height == 0 || !format_layout(le32toh(body.format), places)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	resource = enter(gpu, le32toh(body.resource_id), &error);
+	if (resource == NULL) {
+		return error;
+	}
+	resource->kind = RESOURCE_2D;
+	resource->format = le32toh(body.format);
+	resource->width = le32toh(body.width);
+	resource->height = le32toh(body.height);
+	return created(gpu, resource,
+		gpu->renderer->ops->create_2d(gpu->renderer, resource->id, resource->format,
+			resource->width, resource->height));
+}
+
+uint32_t resource_create_3d(struct gpu *gpu, struct request *request)
+{
+	struct {
+		uint32_t resource_id, words[10], padding;
+	} body;
+	struct renderer_resource_3d args;
+	struct resource *resource;
+	uint32_t error;
+
+	_Static_assert(
+		sizeof(args) == sizeof(body.words), "the fields of the request, in its order");
+	if (!reader_read(&request->body, &body, sizeof(body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	for (size_t i = 0; i < sizeof(body.words) / sizeof(body.words[0]); i++) {
+		body.words[i] = le32toh(body.words[i]);
+	}
+	memcpy(&args, body.words, sizeof(args));
+	resource = enter(gpu, le32toh(body.resource_id), &error);
+	if (resource == NULL) {
+		return error;
+	}
+	resource->kind = RESOURCE_3D;
+	resource->format = args.format;
+	resource->width = args.width;
+	resource->height = args.height;
+	return created(
+		gpu, resource, gpu->renderer->ops->create_3d(gpu->renderer, resource->id, &args));
+}
+
+struct blob_body {
+	uint32_t resource_id, blob_mem, blob_flags, nr_entries;
+	uint64_t blob_id, size;
+};
+
+/* Guest memory must be there for all of it. */
+static uint32_t add_blob_backing(struct gpu *gpu, struct request *request,
+	struct resource *resource, const struct blob_body *body)
+{
+	int ret;
+
+	if (body->blob_mem == VIRTIO_GPU_BLOB_MEM_HOST3D) {
+		return body->nr_entries == 0 ? 0 : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	ret = backing_create(gpu->memory, &request->body, body->nr_entries, &gpu->resources.num_iov,
+		&resource->backing);
+	if (ret < 0) {
+		return response_of_error(ret);
+	}
+	return resource->backing->base.size >= body->size ? 0 :
+							    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+}
+
+static bool blob_ok(
+	const struct gpu *gpu, const struct request *request, const struct blob_body *body)
+{
+	uint32_t ctx_id = request->header.ctx_id;
+
+	return body->size > 0 && body->blob_mem >= VIRTIO_GPU_BLOB_MEM_GUEST &&
+		body->blob_mem <= VIRTIO_GPU_BLOB_MEM_HOST3D_GUEST &&
+		(ctx_id == 0 || context_exists(&gpu->contexts, ctx_id));
+}
+
+uint32_t resource_create_blob(struct gpu *gpu, struct request *request)
+{
+	struct blob_body body;
+	struct resource *resource;
+	uint32_t error;
+
+	if (!reader_read(&request->body, &body, sizeof(body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	body.blob_mem = le32toh(body.blob_mem);
+	body.blob_flags = le32toh(body.blob_flags);
+	body.nr_entries = le32toh(body.nr_entries);
+	body.blob_id = le64toh(body.blob_id);
+	body.size = le64toh(body.size);
+	if (!blob_ok(gpu, request, &body)) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	resource = enter(gpu, le32toh(body.resource_id), &error);
+	if (resource == NULL) {
+		return error;
+	}
+	resource->kind = RESOURCE_BLOB;
+	resource->blob_size = body.size;
+	error = add_blob_backing(gpu, request, resource, &body);
+	if (error != 0) {
+		resource_destroy(&gpu->resources, resource);
+		return error;
+	}
+	return created(gpu, resource,
+		gpu->renderer->ops->create_blob(gpu->renderer, request->header.ctx_id, resource->id,
+			body.blob_mem, body.blob_flags, body.blob_id, body.size,
+			resource->backing != NULL ? &resource->backing->base : NULL));
+}
+
+/* ---- The end -------------------------------------------------------------------------------- */
+
+/* The ID is free when the renderer is done with the resource, which the guest learns then. */
+uint32_t resource_unref(struct gpu *gpu, struct request *request)
+{
+	struct resource_body body;
+	struct resource *resource;
+	uint32_t type = read_resource(gpu, request, &body, &resource);
+
+	if (type != 0) {
+		return type;
+	}
+	scanouts_forget(gpu, resource);
+	resource->leaving = true;
+	request->pending->resource = resource;
+	renderer_begin(request);
+	type = renderer_end(request,
+		gpu->renderer->ops->unref(
+			gpu->renderer, resource->id, request_done, request->pending));
+	if (request->pending->resource != NULL && !request->pending->awaits_renderer) {
+		request->pending->resource = NULL; /* an error: it is still there */
+		resource->leaving = false;
+	}
+	return type;
+}
+
+/* ---- Backing -------------------------------------------------------------------------------- */
+
+uint32_t resource_attach_backing(struct gpu *gpu, struct request *request)
+{
+	struct resource_body body;
+	struct resource *resource;
+	struct backing *backing;
+	uint32_t error = read_resource(gpu, request, &body, &resource);
+	int ret;
+
+	if (error != 0) {
+		return error;
+	}
+	if (resource->kind == RESOURCE_BLOB || resource->backing != NULL) {
+		return VIRTIO_GPU_RESP_ERR_UNSPEC;
+	}
+	ret = backing_create(
+		gpu->memory, &request->body, body.other, &gpu->resources.num_iov, &backing);
+	if (ret < 0) {
+		return response_of_error(ret);
+	}
+	ret = gpu->renderer->ops->attach_backing(gpu->renderer, resource->id, &backing->base);
+	if (ret < 0) {
+		backing_destroy(backing, &gpu->resources.num_iov);
+		return response_of_error(ret);
+	}
+	resource->backing = backing;
+	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+uint32_t resource_detach_backing(struct gpu *gpu, struct request *request)
+{
+	struct pending_request *pending = request->pending;
+	struct resource_body body;
+	struct resource *resource;
+	uint32_t type = read_resource(gpu, request, &body, &resource);
+
+	if (type != 0) {
+		return type;
+	}
+	if (resource->kind == RESOURCE_BLOB || resource->backing == NULL) {
+		return VIRTIO_GPU_RESP_ERR_UNSPEC;
+	}
+	pending->backing = resource->backing;
+	resource->backing = NULL;
+	renderer_begin(request);
+	type = renderer_end(request,
+		gpu->renderer->ops->detach_backing(
+			gpu->renderer, resource->id, request_done, pending));
+	if (pending->backing != NULL && !pending->awaits_renderer) {
+		resource->backing = pending->backing; /* an error: it is still there */
+		pending->backing = NULL;
+	}
+	return type;
+}
+
+/* ---- Sharing -------------------------------------------------------------------------------- */
+
+/* A random one (RFC 9562, version 4), so that it names the resource to other devices too. */
+static int make_uuid(uint8_t uuid[16])
+{
+	if (getrandom(uuid, 16, 0) != 16) {
+		return -errno;
+	}
+	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+	return 0;
+}
+
+uint32_t resource_assign_uuid(struct gpu *gpu, struct request *request)
+{
+	struct resource_body body;
+	struct resource *resource;
+	uint32_t error = read_resource(gpu, request, &body, &resource);
+
+	if (error != 0) {
+		return error;
+	}
+	if (!resource->has_uuid && make_uuid(resource->uuid) < 0) {
+		return VIRTIO_GPU_RESP_ERR_UNSPEC;
+	}
+	resource->has_uuid = true;
+	respond(request, resource->uuid, sizeof(resource->uuid));
+	return VIRTIO_GPU_RESP_OK_RESOURCE_UUID;
+}
+
+/* No shared memory is offered that something could be mapped into; unmapping likewise. */
+uint32_t resource_map_blob(struct gpu *gpu, struct request *request)
+{
+	struct resource_body body;
+	struct resource *resource;
+	uint32_t error = read_resource(gpu, request, &body, &resource);
+
+	return error != 0 ? error : VIRTIO_GPU_RESP_ERR_UNSPEC;
+}

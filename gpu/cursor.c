@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Commands of the cursor queue. */
+
+#include "gpu_private.h"
+
+#define CURSOR_SIZE 64 /* in both directions, says the specification */
+
+struct cursor_body {
+	struct virtio_gpu_cursor_pos pos;
+	uint32_t resource_id, hot_x, hot_y, padding;
+};
+
+/* Finds the scanout. Returns an error for the guest, or 0. */
+static uint32_t read_cursor(struct gpu *gpu, struct request *request, struct cursor_body *body,
+	struct scanout **scanout)
+{
+	uint32_t id;
+
+	if (!reader_read(&request->body, body, sizeof(*body))) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	}
+	id = le32toh(body->pos.scanout_id);
+	if (id >= gpu->options.num_scanouts) {
+		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
+	}
+	*scanout = &gpu->scanouts[id];
+	return 0;
+}
+
+static void move(struct scanout *scanout, const struct cursor_body *body)
+{
+	scanout->cursor_x = le32toh(body->pos.x);
+	scanout->cursor_y = le32toh(body->pos.y);
+}
+
+uint32_t update_cursor(struct gpu *gpu, struct request *request)
+{
+	const struct resource *resource;
+	struct cursor_body body;
+	struct scanout *scanout;
+	uint32_t error = read_cursor(gpu, request, &body, &scanout);
+
+	if (error != 0) {
+		return error;
+	}
+	if (body.resource_id != 0) {
+		resource = find_resource(gpu, le32toh(body.resource_id));
+		if (resource == NULL) {
+			return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+		}
+		if (resource->kind == RESOURCE_BLOB ?
+				resource->blob_size < CURSOR_SIZE * CURSOR_SIZE * 4 :
+				resource->width != CURSOR_SIZE || resource->height != CURSOR_SIZE) {
+			return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+		}
+	}
+	move(scanout, &body);
+	scanout->cursor_resource_id = le32toh(body.resource_id);
+	scanout->hot_x = le32toh(body.hot_x);
+	scanout->hot_y = le32toh(body.hot_y);
+	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+uint32_t move_cursor(struct gpu *gpu, struct request *request)
+{
+	struct cursor_body body;
+	struct scanout *scanout;
+	uint32_t error = read_cursor(gpu, request, &body, &scanout);
+
+	if (error == 0) {
+		move(scanout, &body);
+	}
+	return error != 0 ? error : VIRTIO_GPU_RESP_OK_NODATA;
+}

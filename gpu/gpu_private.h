@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef GPU_PRIVATE_H
+#define GPU_PRIVATE_H
+
+/* What the files of the device share. */
+
+#include <endian.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/virtio_gpu.h>
+
+#include "gpu.h"
+#include "log.h"
+#include "pending.h"
+#include "request.h"
+#include "resource.h"
+#include "scanout.h"
+
+struct guest_memory;
+struct recorder;
+
+struct gpu {
+	struct gpu_callbacks callbacks;
+	void *cookie;
+	struct gpu_options options;
+	struct renderer *renderer;
+	struct guest_memory *memory; /* or NULL */
+	struct recorder *recorder;   /* or NULL */
+	struct log_limit log_limit;
+	uint64_t features; /* acknowledged */
+	bool fence_passing;
+	uint32_t num_capsets;
+	uint32_t events_read;
+	bool completed; /* something, since the last complete_end */
+
+	struct request_buffer buffer;
+	struct pending pending;
+	struct resource_table resources;
+	struct context_table contexts;
+	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
+	struct gpu_stats stats;
+};
+
+/* ---- Requests ------------------------------------------------------------------------------- */
+
+/* In place of a response: the renderer's `done` will tell. */
+#define RESPONSE_LATER 0u
+
+/* A request while it is handled. The pending one stays until it is completed. */
+struct request {
+	struct pending_request *pending;
+	struct virtio_gpu_ctrl_hdr header; /* in the host's byte order */
+	const uint8_t *bytes;              /* all of it, header too */
+	size_t size;
+	struct reader body; /* behind the header */
+	uint32_t fence_flags;
+	bool fence_settled; /* the handler has made the fence, or seen that there will be none */
+};
+
+/* Handles a command; returns the response's type (VIRTIO_GPU_RESP_...), or RESPONSE_LATER. */
+typedef uint32_t command_fn(struct gpu *gpu, struct request *request);
+
+/* Writes what follows the response's header. */
+void respond(struct request *request, const void *payload, size_t size);
+
+/* The response for a negative errno value, where nothing closer to the cause is known. */
+uint32_t response_of_error(int error);
+
+/*
+ * For what the renderer may do later. begin comes before the renderer's function, which gets
+ * request_done and the pending request; end gets what that returned, and returns the response.
+ */
+void renderer_begin(struct request *request);
+void request_done(void *arg, int status);
+uint32_t renderer_end(struct request *request, int ret);
+
+/* A resource that the guest may use, or NULL. */
+struct resource *find_resource(struct gpu *gpu, uint32_t id);
+
+/* ---- Commands ------------------------------------------------------------------------------- */
+
+command_fn get_display_info, get_edid; /* control_display.c */
+command_fn set_scanout, set_scanout_blob, resource_flush;
+
+command_fn update_cursor, move_cursor; /* cursor.c */
+
+command_fn resource_create_2d, resource_create_3d, resource_create_blob; /* control_resource.c */
+command_fn resource_unref, resource_attach_backing, resource_detach_backing;
+command_fn resource_assign_uuid, resource_map_blob;
+
+command_fn transfer_to_host_2d, transfer_to_host_3d, transfer_from_host_3d; /* control_transfer.c */
+
+command_fn get_capset_info, get_capset; /* control_context.c */
+command_fn context_create, context_destroy, context_attach_resource, context_detach_resource;
+command_fn submit_3d;
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef PENDING_H
+#define PENDING_H
+
+/*
+ * Requests that are not completed: a place for each token of each queue, and those with a fence by
+ * its name. Nothing is allocated for a request.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <vgfence/fence_table.h>
+
+#include "gpu.h"
+
+struct backing;
+struct resource;
+
+struct pending_request {
+	LIST_ENTRY(pending_request) link; /* among the fences of its bucket */
+	struct gpu *gpu;
+	bool used; /* not completed */
+	struct gpu_request request;
+	uint32_t seq; /* in the recording; 0: not recorded */
+
+	bool has_header; /* otherwise nothing is answered */
+	bool fenced;     /* the response says so */
+	struct vgf_fence_name fence;
+	uint32_t type;         /* of the response; RESPONSE_LATER while it is not known */
+	uint32_t payload_size; /* written behind the place of the response's header */
+	bool overrun;          /* the payload did not fit */
+
+	/* What it waits for, besides the end of the function that handles it. */
+	bool handling;
+	bool awaits_fence;
+	bool awaits_renderer;
+
+	/* To be freed when the renderer is done. */
+	struct backing *backing;
+	struct resource *resource;
+};
+
+/* As many as there can be fences, so that a bucket has one or two. */
+#define NUM_FENCE_BUCKETS (GPU_NUM_QUEUES * GPU_MAX_REQUESTS)
+
+struct pending {
+	struct pending_request requests[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
+	LIST_HEAD(, pending_request) fences[NUM_FENCE_BUCKETS];
+	uint32_t count;
+};
+
+/* Takes the place of a request. Returns NULL for a queue or token out of range, or not completed. */
+struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request);
+void pending_release(struct pending *pending, struct pending_request *request);
+
+/* Makes a request known by its fence, or no longer. */
+void pending_add_fence(struct pending *pending, struct pending_request *request);
+void pending_remove_fence(struct pending_request *request);
+
+/* The request with this fence, or NULL. */
+struct pending_request *pending_find_fence(
+	struct pending *pending, const struct vgf_fence_name *name);
+
+#endif

@@ -1,0 +1,645 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * The renderer without a GPU: contexts of the software GPU (tools/soft_gpu.h), 2D resources in plain
+ * memory, and blobs of guest memory.
+ */
+
+#include <endian.h>
+#include <errno.h>
+#include <pthread.h>
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "backing.h"
+#include "placement.h"
+#include "renderer.h"
+#include "soft_gpu.h"
+
+#define CAPSET_DRM 6 /* VIRTIO_GPU_CAPSET_DRM */
+
+/* Two pictures of 1920 by 1080 for each of 16 scanouts. */
+#define MAX_PIXEL_BYTES (UINT64_C(256) << 20)
+
+/* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
+#define MAX_ATTACHMENTS (256u << 10)
+
+/* What the documented part of a DRM capability set begins with (virglrenderer's drm_hw.h). */
+struct capset_drm {
+	uint32_t wire_format_version;
+	uint32_t version_major, version_minor, version_patchlevel;
+	uint32_t context_type; /* 0 is no driver's */
+	uint32_t pad;
+};
+
+/* That a context has a resource. */
+struct attachment {
+	uint32_t ctx_id, resource_id;
+	struct resource *resource;
+	LIST_ENTRY(attachment) of_context, of_resource;
+};
+
+LIST_HEAD(attachment_list, attachment);
+
+struct context {
+	uint32_t id;
+	struct attachment_list attachments;
+};
+
+struct resource {
+	uint32_t id;
+	uint32_t format, width, height;         /* of a 2D resource */
+	uint8_t *pixels;                        /* NULL for a blob */
+	const struct renderer_backing *backing; /* the device's; or NULL */
+	struct attachment_list attachments;
+};
+
+struct soft {
+	struct renderer base;
+	struct vgf_device *device;
+	struct soft_gpu *gpu;
+	struct placement placement;
+	uint64_t pixel_bytes;
+	uint32_t num_attachments;
+	void *contexts; /* trees of tsearch */
+	void *resources;
+	/* The GPU's thread looks up attachments, and uses backings that it finds by them. */
+	pthread_mutex_t lock;
+	void *attachments;
+};
+
+static struct soft *soft_from(struct renderer *renderer)
+{
+	return (struct soft *)renderer;
+}
+
+/* ---- Tables --------------------------------------------------------------------------------- */
+
+/* Contexts and resources begin with their ID. */
+static int compare_ids(const void *left, const void *right)
+{
+	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+
+	return (a > b) - (a < b);
+}
+
+static int compare_attachments(const void *left, const void *right)
+{
+	const struct attachment *a = left, *b = right;
+
+	if (a->ctx_id != b->ctx_id) {
+		return a->ctx_id > b->ctx_id ? 1 : -1;
+	}
+	return (a->resource_id > b->resource_id) - (a->resource_id < b->resource_id);
+}
+
+static struct context *find_context(struct soft *soft, uint32_t id)
+{
+	struct context **found = tfind(&id, &soft->contexts, compare_ids);
+
+	return found != NULL ? *found : NULL;
+}
+
+static struct resource *find_resource(struct soft *soft, uint32_t id)
+{
+	struct resource **found = tfind(&id, &soft->resources, compare_ids);
+
+	return found != NULL ? *found : NULL;
+}
+
+static struct attachment *find_attachment(struct soft *soft, uint32_t ctx_id, uint32_t resource_id)
+{
+	const struct attachment key = { .ctx_id = ctx_id, .resource_id = resource_id };
+	struct attachment **found = tfind(&key, &soft->attachments, compare_attachments);
+
+	return found != NULL ? *found : NULL;
+}
+
+/* With the lock held, as the next one. */
+static int attach(struct soft *soft, struct context *context, struct resource *resource)
+{
+	struct attachment *attachment;
+
+	if (find_attachment(soft, context->id, resource->id) != NULL) {
+		return 0;
+	}
+	if (soft->num_attachments == MAX_ATTACHMENTS) {
+		return -ENOSPC;
+	}
+	attachment = calloc(1, sizeof(*attachment));
+	if (attachment == NULL) {
+		return -ENOMEM;
+	}
+	attachment->ctx_id = context->id;
+	attachment->resource_id = resource->id;
+	attachment->resource = resource;
+	if (tsearch(attachment, &soft->attachments, compare_attachments) == NULL) {
+		free(attachment);
+		return -ENOMEM;
+	}
+	LIST_INSERT_HEAD(&context->attachments, attachment, of_context);
+	LIST_INSERT_HEAD(&resource->attachments, attachment, of_resource);
+	soft->num_attachments++;
+	return 0;
+}
+
+static void detach(struct soft *soft, struct attachment *attachment)
+{
+	tdelete(attachment, &soft->attachments, compare_attachments);
+	LIST_REMOVE(attachment, of_context);
+	LIST_REMOVE(attachment, of_resource);
+	soft->num_attachments--;
+	free(attachment);
+}
+
+/* ---- The GPU's stores ----------------------------------------------------------------------- */
+
+static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value)
+{
+	struct soft *soft = data;
+	const struct attachment *attachment;
+	int ret = -EFAULT;
+
+	value = htole32(value);
+	pthread_mutex_lock(&soft->lock);
+	attachment = find_attachment(soft, ctx_id, resource_id);
+	if (attachment != NULL && attachment->resource->backing != NULL) {
+		ret = backing_write(attachment->resource->backing, offset, &value, sizeof(value));
+	}
+	pthread_mutex_unlock(&soft->lock);
+	return ret;
+}
+
+/* ---- Capability sets ------------------------------------------------------------------------ */
+
+static int capset_info(
+	struct renderer *renderer, uint32_t index, struct virtio_gpu_resp_capset_info *info)
+{
+	(void)renderer;
+	if (index > 0) {
+		return -EINVAL;
+	}
+	info->capset_id = CAPSET_DRM;
+	info->capset_max_version = 0;
+	info->capset_max_size = sizeof(struct capset_drm);
+	return 0;
+}
+
+static int capset(
+	struct renderer *renderer, uint32_t id, uint32_t version, void *data, uint32_t size)
+{
+	const struct capset_drm capset_drm = { .version_major = htole32(1) };
+
+	(void)renderer;
+	if (id != CAPSET_DRM || version != 0 || size != sizeof(capset_drm)) {
+		return -EINVAL;
+	}
+	memcpy(data, &capset_drm, sizeof(capset_drm));
+	return 0;
+}
+
+/* ---- Contexts ------------------------------------------------------------------------------- */
+
+/* Without a capability set for guests that do not know of those. */
+static int context_create(
+	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+{
+	uint32_t capset_id = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
+	struct soft *soft = soft_from(renderer);
+	struct context *context;
+	int ret;
+
+	(void)name;
+	if (capset_id != CAPSET_DRM && capset_id != 0) {
+		return -EINVAL;
+	}
+	context = calloc(1, sizeof(*context));
+	if (context == NULL) {
+		return -ENOMEM;
+	}
+	context->id = ctx_id;
+	ret = tsearch(context, &soft->contexts, compare_ids) != NULL ? 0 : -ENOMEM;
+	if (ret == 0) {
+		ret = soft_gpu_context_create(soft->gpu, ctx_id);
+		if (ret < 0) {
+			tdelete(context, &soft->contexts, compare_ids);
+		}
+	}
+	if (ret < 0) {
+		free(context);
+	}
+	return ret;
+}
+
+static void free_context(struct soft *soft, struct context *context)
+{
+	struct attachment *attachment;
+
+	pthread_mutex_lock(&soft->lock);
+	while ((attachment = LIST_FIRST(&context->attachments)) != NULL) {
+		detach(soft, attachment);
+	}
+	pthread_mutex_unlock(&soft->lock);
+	tdelete(context, &soft->contexts, compare_ids);
+	free(context);
+}
+
+static int context_destroy(struct renderer *renderer, uint32_t ctx_id)
+{
+	struct soft *soft = soft_from(renderer);
+	int ret = vgf_context_destroy(soft->device, ctx_id);
+
+	if (ret < 0) {
+		return ret;
+	}
+	free_context(soft, find_context(soft, ctx_id));
+	return 0;
+}
+
+static int context_attach(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+{
+	struct soft *soft = soft_from(renderer);
+	int ret;
+
+	pthread_mutex_lock(&soft->lock);
+	ret = attach(soft, find_context(soft, ctx_id), find_resource(soft, resource_id));
+	pthread_mutex_unlock(&soft->lock);
+	return ret;
+}
+
+static int context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+{
+	struct soft *soft = soft_from(renderer);
+	struct attachment *attachment;
+
+	pthread_mutex_lock(&soft->lock);
+	attachment = find_attachment(soft, ctx_id, resource_id);
+	if (attachment != NULL) {
+		detach(soft, attachment);
+	}
+	pthread_mutex_unlock(&soft->lock);
+	return 0;
+}
+
+/* ---- Resources ------------------------------------------------------------------------------ */
+
+static struct resource *add_resource(struct soft *soft, uint32_t id)
+{
+	struct resource *resource = calloc(1, sizeof(*resource));
+
+	if (resource == NULL) {
+		return NULL;
+	}
+	resource->id = id;
+	if (tsearch(resource, &soft->resources, compare_ids) == NULL) {
+		free(resource);
+		return NULL;
+	}
+	return resource;
+}
+
+static uint64_t num_pixel_bytes(const struct resource *resource)
+{
+	return resource->pixels != NULL ? (uint64_t)resource->width * resource->height * 4 : 0;
+}
+
+static void free_resource(struct soft *soft, struct resource *resource)
+{
+	struct attachment *attachment;
+
+	pthread_mutex_lock(&soft->lock);
+	while ((attachment = LIST_FIRST(&resource->attachments)) != NULL) {
+		detach(soft, attachment);
+	}
+	pthread_mutex_unlock(&soft->lock);
+	tdelete(resource, &soft->resources, compare_ids);
+	soft->pixel_bytes -= num_pixel_bytes(resource);
+	free(resource->pixels);
+	free(resource);
+}
+
+static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t format,
+	uint32_t width, uint32_t height)
+{
+	struct soft *soft = soft_from(renderer);
+	uint64_t num_pixels = (uint64_t)width * height;
+	struct resource *resource;
+
+	if (num_pixels > (MAX_PIXEL_BYTES - soft->pixel_bytes) / 4) {
+		return -ENOSPC;
+	}
+	resource = add_resource(soft, resource_id);
+	if (resource == NULL) {
+		return -ENOMEM;
+	}
+	resource->pixels = calloc((size_t)num_pixels, 4);
+	if (resource->pixels == NULL) {
+		free_resource(soft, resource);
+		return -ENOMEM;
+	}
+	resource->format = format;
+	resource->width = width;
+	resource->height = height;
+	soft->pixel_bytes += num_pixels * 4;
+	return 0;
+}
+
+static int create_3d(struct renderer *renderer, uint32_t resource_id,
+	const struct renderer_resource_3d *resource)
+{
+	(void)renderer;
+	(void)resource_id;
+	(void)resource;
+	return -EOPNOTSUPP;
+}
+
+/* The device has no memory of its own. */
+static int create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+	uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
+	const struct renderer_backing *backing)
+{
+	struct soft *soft = soft_from(renderer);
+	struct resource *resource;
+
+	(void)ctx_id;
+	(void)blob_flags;
+	(void)blob_id;
+	(void)size;
+	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
+		return -EINVAL;
+	}
+	resource = add_resource(soft, resource_id);
+	if (resource == NULL) {
+		return -ENOMEM;
+	}
+	resource->backing = backing;
+	return 0;
+}
+
+static int unref(struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
+{
+	struct soft *soft = soft_from(renderer);
+
+	free_resource(soft, find_resource(soft, resource_id));
+	done(arg, 0);
+	return 0;
+}
+
+static void set_backing(
+	struct soft *soft, uint32_t resource_id, const struct renderer_backing *backing)
+{
+	pthread_mutex_lock(&soft->lock);
+	find_resource(soft, resource_id)->backing = backing;
+	pthread_mutex_unlock(&soft->lock);
+}
+
+static int attach_backing(
+	struct renderer *renderer, uint32_t resource_id, const struct renderer_backing *backing)
+{
+	set_backing(soft_from(renderer), resource_id, backing);
+	return 0;
+}
+
+static int detach_backing(
+	struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
+{
+	set_backing(soft_from(renderer), resource_id, NULL);
+	done(arg, 0);
+	return 0;
+}
+
+/* ---- Pixels --------------------------------------------------------------------------------- */
+
+typedef int (*copy_row)(
+	const struct renderer_backing *backing, uint64_t offset, uint8_t *row, uint64_t size);
+
+static int row_from_guest(
+	const struct renderer_backing *backing, uint64_t offset, uint8_t *row, uint64_t size)
+{
+	return backing_read(backing, offset, row, size);
+}
+
+static int row_to_guest(
+	const struct renderer_backing *backing, uint64_t offset, uint8_t *row, uint64_t size)
+{
+	return backing_write(backing, offset, row, size);
+}
+
+/* Whether the rows, `stride` apart in the guest, are all in the backing. */
+static bool rows_fit(const struct renderer_backing *backing,
+	const struct renderer_transfer *transfer, uint64_t stride)
+{
+	uint64_t size = stride * (transfer->box.h - 1) + (uint64_t)transfer->box.w * 4;
+
+	return transfer->offset <= backing->size && size <= backing->size - transfer->offset;
+}
+
+static int copy_rows(struct soft *soft, uint32_t resource_id,
+	const struct renderer_transfer *transfer, copy_row copy)
+{
+	const struct resource *resource = find_resource(soft, resource_id);
+	const struct virtio_gpu_box *box = &transfer->box;
+	uint64_t stride = transfer->stride != 0 ? transfer->stride : (uint64_t)resource->width * 4;
+	int ret = 0;
+
+	if (resource->pixels == NULL || transfer->level != 0) {
+		return -EINVAL;
+	}
+	if (box->w == 0 || box->h == 0) {
+		return 0;
+	}
+	if (!rows_fit(resource->backing, transfer, stride)) {
+		return -EFAULT;
+	}
+	for (uint32_t y = 0; y < box->h && ret == 0; y++) {
+		size_t at = ((size_t)(box->y + y) * resource->width + box->x) * 4;
+
+		ret = copy(resource->backing, transfer->offset + stride * y, resource->pixels + at,
+			(uint64_t)box->w * 4);
+	}
+	return ret;
+}
+
+static int transfer_to_host(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+	const struct renderer_transfer *transfer, renderer_done done, void *arg)
+{
+	int ret = copy_rows(soft_from(renderer), resource_id, transfer, row_from_guest);
+
+	(void)ctx_id;
+	if (ret == 0) {
+		done(arg, 0);
+	}
+	return ret;
+}
+
+static int transfer_from_host(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+	const struct renderer_transfer *transfer, renderer_done done, void *arg)
+{
+	int ret = copy_rows(soft_from(renderer), resource_id, transfer, row_to_guest);
+
+	(void)ctx_id;
+	if (ret == 0) {
+		done(arg, 0);
+	}
+	return ret;
+}
+
+static int read_pixels(struct renderer *renderer, uint32_t resource_id,
+	const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format)
+{
+	const struct resource *resource = find_resource(soft_from(renderer), resource_id);
+
+	if (resource->pixels == NULL) {
+		return -EINVAL;
+	}
+	for (uint32_t y = 0; y < rect->height; y++) {
+		size_t at = ((size_t)(rect->y + y) * resource->width + rect->x) * 4;
+
+		memcpy(pixels + (size_t)y * rect->width, resource->pixels + at,
+			(size_t)rect->width * 4);
+	}
+	*format = resource->format;
+	return 0;
+}
+
+/* ---- Fences --------------------------------------------------------------------------------- */
+
+static struct vgf_device *get_device(struct renderer *renderer)
+{
+	return soft_from(renderer)->device;
+}
+
+static int submit(
+	struct renderer *renderer, const struct vgf_submission *submission, bool *will_retire)
+{
+	return vgf_submit(soft_from(renderer)->device, submission, will_retire);
+}
+
+/* Whatever else there is to do is done at once. */
+static int create_fence(
+	struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
+{
+	return vgf_fence_create_take(soft_from(renderer)->device, name, flags, VGF_FENCE_DONE);
+}
+
+static int get_fd(struct renderer *renderer)
+{
+	return vgf_device_get_fd(soft_from(renderer)->device);
+}
+
+static int dispatch(struct renderer *renderer)
+{
+	return vgf_device_dispatch(soft_from(renderer)->device, 0);
+}
+
+/* ---- The renderer --------------------------------------------------------------------------- */
+
+static int reset(struct renderer *renderer)
+{
+	struct soft *soft = soft_from(renderer);
+	int ret;
+
+	soft_gpu_reset(soft->gpu);
+	ret = vgf_device_reset(soft->device);
+	while (soft->contexts != NULL) {
+		free_context(soft, *(struct context **)soft->contexts);
+	}
+	while (soft->resources != NULL) {
+		free_resource(soft, *(struct resource **)soft->resources);
+	}
+	return ret;
+}
+
+static void destroy(struct renderer *renderer)
+{
+	struct soft *soft = soft_from(renderer);
+
+	if (soft->gpu != NULL) {
+		reset(renderer);
+	}
+	vgf_device_destroy(soft->device);
+	soft_gpu_destroy(soft->gpu);
+	placement_return(&soft->placement);
+	pthread_mutex_destroy(&soft->lock);
+	free(soft);
+}
+
+static const struct renderer_ops ops = {
+	.get_device = get_device,
+	.capset_info = capset_info,
+	.capset = capset,
+	.context_create = context_create,
+	.context_destroy = context_destroy,
+	.create_2d = create_2d,
+	.create_3d = create_3d,
+	.create_blob = create_blob,
+	.unref = unref,
+	.attach_backing = attach_backing,
+	.detach_backing = detach_backing,
+	.context_attach = context_attach,
+	.context_detach = context_detach,
+	.transfer_to_host = transfer_to_host,
+	.transfer_from_host = transfer_from_host,
+	.submit = submit,
+	.create_fence = create_fence,
+	.read_pixels = read_pixels,
+	.get_fd = get_fd,
+	.dispatch = dispatch,
+	.reset = reset,
+	.destroy = destroy,
+};
+
+/* Who holds it and is preempted keeps the GPU waiting, but with its priority not for long. */
+static void init_lock(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+}
+
+/* The GPU has a CPU of its own, where there is one to spare. */
+static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
+{
+	struct soft_gpu_options options = {
+		.fences = SOFT_GPU_FENCES_EVENTFD,
+		.wait = VGF_WAIT_DRIVER,
+		.store = store,
+		.store_data = soft,
+	};
+	int ret = vgf_device_create(callbacks, cookie, NULL, &soft->device);
+
+	if (ret < 0) {
+		return ret;
+	}
+	placement_find(&soft->placement);
+	options.own_cpus = soft->placement.split ? &soft->placement.gpu : NULL;
+	ret = soft_gpu_create(soft->device, &options, &soft->gpu);
+	/* Now, not before: the GPU's thread would have to leave too. */
+	placement_leave(&soft->placement);
+	return ret;
+}
+
+int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
+{
+	struct soft *soft = calloc(1, sizeof(*soft));
+	int ret;
+
+	if (soft == NULL) {
+		return -ENOMEM;
+	}
+	soft->base.ops = &ops;
+	init_lock(&soft->lock);
+	ret = start_gpu(soft, callbacks, cookie);
+	if (ret < 0) {
+		destroy(&soft->base);
+		return ret;
+	}
+	*out = &soft->base;
+	return 0;
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <errno.h>
+#include <search.h>
+#include <stdlib.h>
+
+#include "resource.h"
+
+/* Both structs begin with their ID. */
+static int compare_ids(const void *left, const void *right)
+{
+	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+
+	return (a > b) - (a < b);
+}
+
+/* ---- Resources ------------------------------------------------------------------------------ */
+
+struct resource *resource_find(const struct resource_table *table, uint32_t id)
+{
+	struct resource *const *found = tfind(&id, &table->tree, compare_ids);
+
+	return found != NULL ? *found : NULL;
+}
+
+static int enter(struct resource_table *table, struct resource *resource)
+{
+	if (resource->id == 0) {
+		return -EINVAL;
+	}
+	if (resource_find(table, resource->id) != NULL) {
+		return -EEXIST;
+	}
+	if (table->count == MAX_RESOURCES) {
+		return -ENOSPC;
+	}
+	return tsearch(resource, &table->tree, compare_ids) != NULL ? 0 : -ENOMEM;
+}
+
+struct resource *resource_create(struct resource_table *table, uint32_t id, int *error)
+{
+	struct resource *resource = calloc(1, sizeof(*resource));
+
+	if (resource == NULL) {
+		*error = -ENOMEM;
+		return NULL;
+	}
+	resource->id = id;
+	*error = enter(table, resource);
+	if (*error < 0) {
+		free(resource);
+		return NULL;
+	}
+	table->count++;
+	return resource;
+}
+
+void resource_destroy(struct resource_table *table, struct resource *resource)
+{
+	tdelete(resource, &table->tree, compare_ids);
+	table->count--;
+	backing_destroy(resource->backing, &table->num_iov);
+	free(resource);
+}
+
+void resource_destroy_all(struct resource_table *table)
+{
+	while (table->tree != NULL) {
+		resource_destroy(table, *(struct resource **)table->tree);
+	}
+}
+
+/* ---- Contexts ------------------------------------------------------------------------------- */
+
+bool context_exists(const struct context_table *table, uint32_t id)
+{
+	return tfind(&id, &table->tree, compare_ids) != NULL;
+}
+
+int context_add(struct context_table *table, uint32_t id)
+{
+	uint32_t *entry;
+
+	if (table->count == MAX_CONTEXTS) {
+		return -ENOSPC;
+	}
+	entry = malloc(sizeof(*entry));
+	if (entry == NULL) {
+		return -ENOMEM;
+	}
+	*entry = id;
+	if (tsearch(entry, &table->tree, compare_ids) == NULL) {
+		free(entry);
+		return -ENOMEM;
+	}
+	table->count++;
+	return 0;
+}
+
+void context_remove(struct context_table *table, uint32_t id)
+{
+	uint32_t **found = tfind(&id, &table->tree, compare_ids);
+
+	if (found != NULL) {
+		uint32_t *entry = *found;
+
+		tdelete(entry, &table->tree, compare_ids);
+		table->count--;
+		free(entry);
+	}
+}
+
+void context_remove_all(struct context_table *table)
+{
+	while (table->tree != NULL) {
+		context_remove(table, **(uint32_t **)table->tree);
+	}
+}

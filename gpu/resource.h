@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef RESOURCE_H
+#define RESOURCE_H
+
+/* The device's tables of resources and contexts, by the IDs that the guest gave them. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backing.h"
+
+/* As many as Linux maps of one process (vm.max_map_count), which no guest was seen to come near to;
+ * with what is kept for each, 16 MiB. */
+#define MAX_RESOURCES 65536u
+
+enum resource_kind {
+	RESOURCE_2D,
+	RESOURCE_3D,
+	RESOURCE_BLOB,
+};
+
+struct resource {
+	uint32_t id;
+	enum resource_kind kind;
+	uint32_t format, width, height; /* not of a blob */
+	uint64_t blob_size;
+	bool leaving;            /* unref was called, and the renderer is not done with it */
+	struct backing *backing; /* or NULL */
+	bool has_uuid;
+	uint8_t uuid[16];
+};
+
+struct resource_table {
+	void *tree; /* of tsearch */
+	uint32_t count;
+	uint32_t num_iov; /* of all backings */
+};
+
+/* The resource with this ID, or NULL. */
+struct resource *resource_find(const struct resource_table *table, uint32_t id);
+
+/* Enters a resource. Returns it; or NULL with the error in *error: -EINVAL for ID 0, -EEXIST, -ENOSPC
+ * at MAX_RESOURCES, -ENOMEM. */
+struct resource *resource_create(struct resource_table *table, uint32_t id, int *error);
+
+/* Removes it, and frees it with its backing. */
+void resource_destroy(struct resource_table *table, struct resource *resource);
+void resource_destroy_all(struct resource_table *table);
+
+/* vgfence's own default limit. */
+#define MAX_CONTEXTS 1024u
+
+struct context_table {
+	void *tree;
+	uint32_t count;
+};
+
+bool context_exists(const struct context_table *table, uint32_t id);
+
+/* Returns 0, -ENOSPC at MAX_CONTEXTS or -ENOMEM. There is none with this ID. */
+int context_add(struct context_table *table, uint32_t id);
+void context_remove(struct context_table *table, uint32_t id);
+void context_remove_all(struct context_table *table);
+
+#endif

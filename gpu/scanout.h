@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef SCANOUT_H
+#define SCANOUT_H
+
+/* What a scanout shows, and where its cursor is. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/virtio_gpu.h>
+
+struct gpu;
+struct resource;
+
+struct scanout {
+	uint32_t resource_id;        /* 0: nothing */
+	struct virtio_gpu_rect rect; /* of the resource, in the host's byte order */
+	/* How a blob is laid out; the format of other resources is their own. */
+	uint32_t format, stride, offset;
+
+	uint32_t cursor_resource_id; /* 0: none */
+	uint32_t cursor_x, cursor_y, hot_x, hot_y;
+};
+
+/* Where red, green and blue are in the four bytes of a pixel of this format, and whether it is one
+ * that the device knows. */
+bool format_layout(uint32_t format, uint8_t places[3]);
+
+/* No scanout shows the resource any more. */
+void scanouts_forget(struct gpu *gpu, const struct resource *resource);
+
+#endif

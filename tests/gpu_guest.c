@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "gpu_guest.h"
+
+#include <endian.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "guest_memory.h"
+#include "soft_gpu.h"
+
+/* Only so that a request that is lost ends the test. */
+#define LOST_MS 20000
+
+/* ---- Callbacks ------------------------------------------------------------------------------ */
+
+static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
+{
+	struct guest *guest = cookie;
+	struct guest_response *response = &guest->responses[queue][token];
+	size_t at = 0;
+
+	assert_true(response->sent);
+	assert_false(response->done);
+	assert_true(written <= response->size);
+	response->done = true;
+	response->written = written;
+	response->order = ++guest->num_completed;
+	for (size_t i = 0; i < response->num_writable; i++) {
+		const struct iovec *iov = &response->writable[i];
+
+		if (iov->iov_len > 0) {
+			memcpy(response->bytes + at, iov->iov_base, iov->iov_len);
+		}
+		at += iov->iov_len;
+	}
+}
+
+static void complete_end(void *cookie)
+{
+	struct guest *guest = cookie;
+
+	guest->num_batches++;
+}
+
+static void log_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	struct guest *guest = cookie;
+
+	guest->num_warnings += level == VGF_LOG_WARNING;
+	guest->num_errors += level == VGF_LOG_ERROR;
+	if (getenv("VGF_TEST_LOG") != NULL) {
+		print_message("log: %s\n", message);
+	}
+}
+
+/* ---- The guest ------------------------------------------------------------------------------ */
+
+static void start_memory(struct guest *guest)
+{
+	const struct guest_region region = {
+		.guest_addr = GUEST_ADDR,
+		.size = GUEST_SIZE,
+		.user_addr = GUEST_ADDR,
+	};
+
+	guest->memory_fd = memfd_create("guest", MFD_CLOEXEC);
+	assert_true(guest->memory_fd >= 0);
+	assert_int_equal(ftruncate(guest->memory_fd, GUEST_SIZE), 0);
+	guest->memory = mmap(
+		NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, guest->memory_fd, 0);
+	assert_ptr_not_equal(guest->memory, MAP_FAILED);
+	assert_int_equal(
+		guest_memory_create(&region, &guest->memory_fd, 1, NULL, &guest->table), 0);
+}
+
+void guest_start(struct guest *guest, const struct gpu_options *options)
+{
+	static const struct gpu_callbacks callbacks = {
+		.complete = complete,
+		.complete_end = complete_end,
+		.log = log_message,
+	};
+	static const struct gpu_options usual = {
+		.num_scanouts = 2,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+	};
+
+	memset(guest, 0, sizeof(*guest));
+	start_memory(guest);
+	assert_int_equal(gpu_create(&callbacks, guest, options != NULL ? options : &usual,
+				 renderer_soft_create, &guest->gpu),
+		0);
+	gpu_set_features(guest->gpu, gpu_get_features(guest->gpu));
+	gpu_set_memory(guest->gpu, guest->table);
+}
+
+static void free_iov(struct iovec *iov, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(iov[i].iov_base);
+	}
+	free(iov);
+}
+
+static void free_response(struct guest_response *response)
+{
+	free_iov(response->readable, response->num_readable);
+	free_iov(response->writable, response->num_writable);
+	free(response->bytes);
+	memset(response, 0, sizeof(*response));
+}
+
+void guest_stop(struct guest *guest)
+{
+	gpu_destroy(guest->gpu);
+	guest_memory_unref(guest->table);
+	munmap(guest->memory, GUEST_SIZE);
+	close(guest->memory_fd);
+	for (size_t queue = 0; queue < GPU_NUM_QUEUES; queue++) {
+		for (size_t token = 0; token < GPU_MAX_REQUESTS; token++) {
+			free_response(&guest->responses[queue][token]);
+		}
+	}
+}
+
+/* Each piece gets memory of its own and of its exact size, where a sanitizer sees what is too much. */
+static struct iovec *cut(const uint8_t *data, size_t size, size_t piece, size_t *count)
+{
+	struct iovec *iov;
+	size_t length = piece > 0 && piece < size ? piece : size;
+
+	*count = size > 0 ? (size + length - 1) / length : 0;
+	iov = calloc(*count + 1, sizeof(*iov));
+	assert_non_null(iov);
+	for (size_t i = 0; i < *count; i++) {
+		size_t at = i * length, left = size - at;
+
+		iov[i].iov_len = left < length ? left : length;
+		iov[i].iov_base = malloc(iov[i].iov_len);
+		assert_non_null(iov[i].iov_base);
+		if (data != NULL) {
+			memcpy(iov[i].iov_base, data + at, iov[i].iov_len);
+		} else {
+			memset(iov[i].iov_base, 0xee, iov[i].iov_len);
+		}
+	}
+	return iov;
+}
+
+uint32_t guest_send(struct guest *guest, enum gpu_queue queue, const void *request, size_t size,
+	size_t response_size)
+{
+	uint32_t token = guest->next_token++ % GPU_MAX_REQUESTS;
+	struct guest_response *response = &guest->responses[queue][token];
+	struct gpu_request gpu_request = { .queue = queue, .token = token };
+
+	assert_true(!response->sent || response->done);
+	free_response(response);
+	response->sent = true;
+	response->size = response_size;
+	response->bytes = malloc(response_size + 1);
+	assert_non_null(response->bytes);
+	response->readable = cut(request, size, guest->piece, &response->num_readable);
+	response->writable = cut(NULL, response_size, guest->piece, &response->num_writable);
+	gpu_request.readable = response->readable;
+	gpu_request.num_readable = response->num_readable;
+	gpu_request.writable = response->writable;
+	gpu_request.num_writable = response->num_writable;
+	gpu_handle(guest->gpu, &gpu_request);
+	return token;
+}
+
+const struct guest_response *guest_wait(struct guest *guest, enum gpu_queue queue, uint32_t token)
+{
+	struct guest_response *response = &guest->responses[queue][token];
+
+	while (!response->done) {
+		struct pollfd poll_fd = { .fd = gpu_get_fd(guest->gpu), .events = POLLIN };
+
+		assert_int_equal(poll(&poll_fd, 1, LOST_MS), 1);
+		gpu_dispatch(guest->gpu);
+	}
+	return response;
+}
+
+struct virtio_gpu_ctrl_hdr guest_header(const struct guest_response *response)
+{
+	struct virtio_gpu_ctrl_hdr header;
+
+	assert_true(response->done);
+	assert_true(response->written >= sizeof(header));
+	memcpy(&header, response->bytes, sizeof(header));
+	header.type = le32toh(header.type);
+	header.flags = le32toh(header.flags);
+	header.fence_id = le64toh(header.fence_id);
+	header.ctx_id = le32toh(header.ctx_id);
+	return header;
+}
+
+uint32_t guest_call(struct guest *guest, const void *request, size_t size)
+{
+	return guest_ask(guest, request, size, NULL, 0);
+}
+
+uint32_t guest_ask(
+	struct guest *guest, const void *request, size_t size, void *payload, size_t payload_size)
+{
+	const size_t header_size = sizeof(struct virtio_gpu_ctrl_hdr);
+	uint32_t token = guest_send(
+		guest, GPU_QUEUE_CONTROL, request, size, header_size + payload_size);
+	const struct guest_response *response = guest_wait(guest, GPU_QUEUE_CONTROL, token);
+
+	if (response->written == 0) {
+		return 0;
+	}
+	if (payload_size > 0 && guest_header(response).type < VIRTIO_GPU_RESP_ERR_UNSPEC) {
+		assert_int_equal(response->written, header_size + payload_size);
+		memcpy(payload, response->bytes + header_size, payload_size);
+	}
+	return guest_header(response).type;
+}
+
+/* ---- Requests ------------------------------------------------------------------------------- */
+
+struct virtio_gpu_ctrl_hdr header(uint32_t type, uint32_t ctx_id)
+{
+	return (struct virtio_gpu_ctrl_hdr){
+		.type = htole32(type),
+		.ctx_id = htole32(ctx_id),
+	};
+}
+
+uint32_t create_context(struct guest *guest, uint32_t ctx_id)
+{
+	const struct virtio_gpu_ctx_create request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, ctx_id),
+		.nlen = htole32(4),
+		.context_init = htole32(6),
+		.debug_name = "test",
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+uint32_t destroy_context(struct guest *guest, uint32_t ctx_id)
+{
+	const struct virtio_gpu_ctx_destroy request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_DESTROY, ctx_id),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+uint32_t create_2d(struct guest *guest, uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_resource_create_2d request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, 0),
+		.resource_id = htole32(resource_id),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.width = htole32(width),
+		.height = htole32(height),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+uint32_t unref(struct guest *guest, uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_unref request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF, 0),
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+static uint32_t context_resource(
+	struct guest *guest, uint32_t type, uint32_t ctx_id, uint32_t resource_id)
+{
+	const struct virtio_gpu_ctx_resource request = {
+		.hdr = header(type, ctx_id),
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+uint32_t attach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_id)
+{
+	return context_resource(guest, VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, ctx_id, resource_id);
+}
+
+uint32_t detach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_id)
+{
+	return context_resource(guest, VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE, ctx_id, resource_id);
+}
+
+uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size)
+{
+	struct {
+		struct virtio_gpu_resource_create_blob request;
+		struct virtio_gpu_mem_entry entry;
+	} blob = {
+		.request = {
+			.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
+			.resource_id = htole32(resource_id),
+			.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+			.nr_entries = htole32(1),
+			.size = htole64(size),
+		},
+		.entry = { .addr = htole64(GUEST_ADDR + offset), .length = htole32(size) },
+	};
+
+	return guest_call(guest, &blob, sizeof(blob));
+}
+
+uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size)
+{
+	struct {
+		struct virtio_gpu_resource_attach_backing request;
+		struct virtio_gpu_mem_entry entry;
+	} attach = {
+		.request = {
+			.hdr = header(VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, 0),
+			.resource_id = htole32(resource_id),
+			.nr_entries = htole32(1),
+		},
+		.entry = { .addr = htole64(GUEST_ADDR + offset), .length = htole32(size) },
+	};
+
+	return guest_call(guest, &attach, sizeof(attach));
+}
+
+uint32_t detach_backing(struct guest *guest, uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_detach_backing request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING, 0),
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+static void put_pair(uint32_t **at, uint32_t operation, uint32_t argument)
+{
+	*(*at)++ = htole32(operation);
+	*(*at)++ = htole32(argument);
+}
+
+uint32_t submit(struct guest *guest, const struct job *job)
+{
+	struct {
+		struct virtio_gpu_cmd_submit request;
+		uint8_t rest[4 * 8 + 4 * 8];
+	} submit = { .request.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, job->ctx_id) };
+	struct virtio_gpu_ctrl_hdr *hdr = &submit.request.hdr;
+	uint32_t words[8], *at = words;
+	size_t size, in_fences_size = job->num_in_fences * sizeof(job->in_fences[0]);
+
+	put_pair(&at, SOFT_GPU_BUSY, job->busy_us);
+	if (job->resource_id != 0) {
+		put_pair(&at, SOFT_GPU_RESOURCE, job->resource_id);
+		put_pair(&at, SOFT_GPU_OFFSET, job->offset);
+		put_pair(&at, SOFT_GPU_STORE, job->value);
+	}
+	size = (size_t)(at - words) * sizeof(words[0]);
+	hdr->flags = VIRTIO_GPU_FLAG_INFO_RING_IDX | 1u << 2;
+	hdr->flags = htole32(hdr->flags | (job->fence_id != 0 ? VIRTIO_GPU_FLAG_FENCE : 0));
+	hdr->fence_id = htole64(job->fence_id);
+	hdr->ring_idx = job->ring;
+	submit.request.size = htole32((uint32_t)size);
+	submit.request.padding = htole32(job->num_in_fences);
+	memcpy(submit.rest, job->in_fences, in_fences_size);
+	memcpy(submit.rest + in_fences_size, words, size);
+	return guest_send(guest, GPU_QUEUE_CONTROL, &submit,
+		sizeof(submit.request) + in_fences_size + size, sizeof(struct virtio_gpu_ctrl_hdr));
+}
+
+uint32_t read_memory(const struct guest *guest, uint32_t offset)
+{
+	const uint32_t *at = (const uint32_t *)(guest->memory + offset);
+
+	return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}

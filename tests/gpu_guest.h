@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef GPU_GUEST_H
+#define GPU_GUEST_H
+
+/* A guest of the virtio-gpu device, for tests: memory, requests cut into pieces, responses. */
+
+#include "support.h"
+
+#include <linux/virtio_gpu.h>
+
+#include "gpu.h"
+
+/* What of the tests' memory is the guest's: from this address on. */
+#define GUEST_ADDR 0x100000u
+#define GUEST_SIZE (1u << 20)
+
+#define FENCE_PASSING_BIT 20
+
+struct guest_response {
+	bool sent, done;
+	uint32_t order; /* of its completion among all, from 1 */
+	uint32_t written;
+	size_t size;    /* the room that there was */
+	uint8_t *bytes; /* what is in it, once done */
+	struct iovec *readable, *writable;
+	size_t num_readable, num_writable;
+};
+
+struct guest {
+	struct gpu *gpu;
+	int memory_fd;
+	uint8_t *memory; /* GUEST_SIZE bytes */
+	struct guest_memory *table;
+	struct guest_response responses[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
+	size_t piece; /* requests and responses are cut into pieces of this size; 0: not at all */
+	uint32_t num_completed, num_batches;
+	uint32_t next_token;
+	unsigned int num_warnings, num_errors; /* log messages */
+};
+
+/* With 2 scanouts of 640 by 480, fence passing, and no recording, unless options are given. */
+void guest_start(struct guest *guest, const struct gpu_options *options);
+void guest_stop(struct guest *guest);
+
+/* Sends a request, and does not wait. Returns its token. */
+uint32_t guest_send(struct guest *guest, enum gpu_queue queue, const void *request, size_t size,
+	size_t response_size);
+
+/* Waits until a request is completed. */
+const struct guest_response *guest_wait(struct guest *guest, enum gpu_queue queue, uint32_t token);
+
+/* The header of what came back for a completed request. */
+struct virtio_gpu_ctrl_hdr guest_header(const struct guest_response *response);
+
+/* Sends a request on the control queue with room for a header, and waits. Returns the response's type, or 0 for
+ * none. */
+uint32_t guest_call(struct guest *guest, const void *request, size_t size);
+
+/* The same with room for more, which must all have been written; what is behind the header goes to
+ * `payload`. */
+uint32_t guest_ask(
+	struct guest *guest, const void *request, size_t size, void *payload, size_t payload_size);
+
+/* ---- Requests ------------------------------------------------------------------------------- */
+
+struct virtio_gpu_ctrl_hdr header(uint32_t type, uint32_t ctx_id);
+
+uint32_t create_context(struct guest *guest, uint32_t ctx_id);
+uint32_t destroy_context(struct guest *guest, uint32_t ctx_id);
+uint32_t create_2d(struct guest *guest, uint32_t resource_id, uint32_t width, uint32_t height);
+uint32_t unref(struct guest *guest, uint32_t resource_id);
+uint32_t attach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_id);
+uint32_t detach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_id);
+
+/* From an offset in the guest's memory on. */
+uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
+uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
+uint32_t detach_backing(struct guest *guest, uint32_t resource_id);
+
+/* A submission on a ring, which busies it and then stores `value`, or not with resource_id 0. */
+struct job {
+	uint32_t ctx_id;
+	uint8_t ring;
+	uint64_t fence_id; /* 0: not fenced */
+	uint32_t busy_us;
+	uint32_t resource_id, offset, value;
+	uint32_t num_in_fences;
+	uint64_t in_fences[4];
+};
+
+/* Returns its token. */
+uint32_t submit(struct guest *guest, const struct job *job);
+uint32_t read_memory(const struct guest *guest, uint32_t offset);
+
+#endif
