@@ -408,7 +408,7 @@ void gpu_reset(struct gpu *gpu)
 	context_remove_all(&gpu->contexts);
 	memset(gpu->scanouts, 0, sizeof(gpu->scanouts));
 	gpu->events_read = 0;
-	gpu_set_features(gpu, 0);
+	gpu->stats.resets++;
 	end_batch(gpu);
 }
 

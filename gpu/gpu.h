@@ -99,13 +99,14 @@ void gpu_dispatch(struct gpu *gpu);
 void gpu_drain(struct gpu *gpu, int timeout_ms);
 
 /* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each of
- * these requests is completed first. The guest acknowledges features anew; its memory stays. */
+ * these requests is completed first. Features and guest memory stay until they are set anew. */
 void gpu_reset(struct gpu *gpu);
 
 struct gpu_stats {
 	uint64_t requests[GPU_NUM_QUEUES];
 	uint64_t errors; /* requests that were answered with one, or not at all */
 	uint64_t submissions;
+	uint64_t resets;
 	struct vgf_stats fences; /* of the fences' device, since it was made */
 };
 

@@ -155,7 +155,7 @@ static void dispatch_gpu(void *arg)
 
 /* ---- The server --------------------------------------------------------------------------- */
 
-static int create_gpu(struct gpu_server *server, struct renderer *renderer)
+static int create_gpu(struct gpu_server *server, renderer_create_fn create_renderer)
 {
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
@@ -164,7 +164,7 @@ static int create_gpu(struct gpu_server *server, struct renderer *renderer)
 		.log = log_message,
 	};
 
-	return gpu_create(&callbacks, server, &server->options.gpu, renderer, &server->gpu);
+	return gpu_create(&callbacks, server, &server->options.gpu, create_renderer, &server->gpu);
 }
 
 static int create_vhost_user(struct gpu_server *server)
@@ -196,19 +196,18 @@ static int create_vhost_user(struct gpu_server *server)
 	return vhost_user_watch(server->vhost_user, &server->gpu_watch);
 }
 
-int gpu_server_create(const struct gpu_server_options *options, struct renderer *renderer,
+int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out)
 {
 	struct gpu_server *server = calloc(1, sizeof(*server));
 	int ret;
 
 	if (!server) {
-		renderer->ops->destroy(renderer);
 		return -ENOMEM;
 	}
 	server->options = *options;
 	server->display_fd = -1;
-	ret = create_gpu(server, renderer);
+	ret = create_gpu(server, create_renderer);
 	if (ret == 0) {
 		ret = create_vhost_user(server);
 	}

@@ -7,6 +7,7 @@
  * program's exit status. */
 int bench_main(int argc, char **argv);
 int demo_main(int argc, char **argv);
+int gpu_main(int argc, char **argv);
 int info_main(int argc, char **argv);
 int replay_main(int argc, char **argv);
 

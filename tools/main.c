@@ -17,6 +17,7 @@ static const struct command {
 	const char *summary;
 } commands[] = {
 	{ "info", info_main, "what this host can do" },
+	{ "gpu", gpu_main, "a GPU for a guest, behind a vhost-user socket" },
 	{ "replay", replay_main, "recorded guest traffic through the library and a software GPU" },
 	{ "demo", demo_main, "the same guest work with and without fence passing, compared" },
 	{ "bench", bench_main, "what the library costs" },

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* vgfence gpu: a GPU for a guest, behind a vhost-user socket. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "commands.h"
+#include "server.h"
+#include "vhost_user.h"
+
+static const char usage[] = "usage: vgfence gpu --socket=PATH [OPTION...]\n";
+
+static const char help[] =
+	"\n"
+	"A GPU for a guest: the device end of vhost-user, for virtio-gpu. Serves one virtual\n"
+	"machine at a time, and the next one when that has left.\n"
+	"\n"
+	"  --socket=PATH     where to listen\n"
+	"  --renderer=soft   a GPU in software that draws nothing: its jobs take as long as their\n"
+	"                    command streams say. The guest's own 2D graphics work (default)\n"
+	"  --renderer=virgl  OpenGL of this host, by virglrenderer\n"
+	"  --fence-passing-bit=N|off\n"
+	"                    offer fence passing as feature bit N, as the guest's driver expects\n"
+	"                    it. Off by default, as it has no number of its own yet: the bit 5 of\n"
+	"                    the experimental drivers was given to BLOB_ALIGNMENT since\n"
+	"  --scanouts=N      monitors, 0 to 16 (default 1); 0 for rendering alone\n"
+	"  --size=WxH        what the monitors prefer (default 1280x800, at most 4095x4095)\n"
+	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
+	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
+	"                    the end\n"
+	"  --stats           tell what there was to do, after each virtual machine and at the end\n"
+	"\n"
+	"SIGINT and SIGTERM end it.\n";
+
+struct options {
+	struct gpu_server_options server;
+	renderer_create_fn create_renderer;
+	const char *screenshot;
+	bool stats;
+};
+
+enum option_id {
+	OPTION_SOCKET,
+	OPTION_RENDERER,
+	OPTION_BIT,
+	OPTION_SCANOUTS,
+	OPTION_SIZE,
+	OPTION_RECORD,
+	OPTION_SCREENSHOT,
+	OPTION_STATS,
+	OPTION_HELP,
+};
+
+static const struct option long_options[] = {
+	{ "socket", required_argument, NULL, OPTION_SOCKET },
+	{ "renderer", required_argument, NULL, OPTION_RENDERER },
+	{ "fence-passing-bit", required_argument, NULL, OPTION_BIT },
+	{ "scanouts", required_argument, NULL, OPTION_SCANOUTS },
+	{ "size", required_argument, NULL, OPTION_SIZE },
+	{ "record", required_argument, NULL, OPTION_RECORD },
+	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
+	{ "stats", no_argument, NULL, OPTION_STATS },
+	{ "help", no_argument, NULL, OPTION_HELP },
+	{ 0 },
+};
+
+/* ---- Options -------------------------------------------------------------------------------- */
+
+static void bad_usage(const char *message)
+{
+	fprintf(stderr, "vgfence gpu: %s\n%s", message, usage);
+	exit(2);
+}
+
+/* Returns -1 where it is no number up to max, or is not ended by `end`. */
+static long parse_number(const char **text, long max, char end)
+{
+	char *after;
+	long number;
+
+	errno = 0;
+	number = strtol(*text, &after, 10);
+	if (errno != 0 || after == *text || *after != end || number < 0 || number > max) {
+		return -1;
+	}
+	*text = after + (end != '\0');
+	return number;
+}
+
+static renderer_create_fn parse_renderer(const char *name)
+{
+	if (strcmp(name, "soft") == 0) {
+		return renderer_soft_create;
+	}
+	if (strcmp(name, "virgl") != 0) {
+		bad_usage("--renderer must be soft or virgl");
+	}
+#if HAVE_VIRGL
+	return renderer_virgl_create;
+#else
+	fprintf(stderr,
+		"vgfence gpu: built without virglrenderer; build with -Dvirglrenderer=enabled\n");
+	exit(2);
+#endif
+}
+
+static int parse_bit(const char *text)
+{
+	long bit = parse_number(&text, 63, '\0');
+
+	if (strcmp(text, "off") == 0) {
+		return -1;
+	}
+	if (bit < 5 || (bit > 23 && bit < 50)) {
+		bad_usage("--fence-passing-bit must be off, 5 to 23, or 50 to 63: other bits have\n"
+			  "a meaning already");
+	}
+	return (int)bit;
+}
+
+static void parse_size(struct gpu_options *gpu, const char *text)
+{
+	long width = parse_number(&text, 4095, 'x');
+	long height = width >= 64 ? parse_number(&text, 4095, '\0') : -1;
+
+	if (height < 64) {
+		bad_usage("--size must be like 1280x800, with numbers from 64 to 4095");
+	}
+	gpu->width = (uint32_t)width;
+	gpu->height = (uint32_t)height;
+}
+
+static uint32_t parse_scanouts(const char *text)
+{
+	long number = parse_number(&text, 16, '\0');
+
+	if (number < 0) {
+		bad_usage("--scanouts must be a number from 0 to 16");
+	}
+	return (uint32_t)number;
+}
+
+static void parse_option(struct options *options, int id)
+{
+	struct gpu_options *gpu = &options->server.gpu;
+
+	switch (id) {
+	case OPTION_SOCKET:
+		options->server.socket_path = optarg;
+		break;
+	case OPTION_RENDERER:
+		options->create_renderer = parse_renderer(optarg);
+		break;
+	case OPTION_BIT:
+		gpu->fence_passing_bit = parse_bit(optarg);
+		break;
+	case OPTION_SCANOUTS:
+		gpu->num_scanouts = parse_scanouts(optarg);
+		break;
+	case OPTION_SIZE:
+		parse_size(gpu, optarg);
+		break;
+	case OPTION_RECORD:
+		gpu->record = optarg;
+		break;
+	case OPTION_SCREENSHOT:
+		options->screenshot = optarg;
+		break;
+	case OPTION_STATS:
+		options->stats = true;
+		break;
+	case OPTION_HELP:
+		printf("%s%s", usage, help);
+		exit(EXIT_SUCCESS);
+	default:
+		fprintf(stderr, "%s", usage);
+		exit(2);
+	}
+}
+
+static void log_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	(void)cookie;
+	if (level != VGF_LOG_DEBUG) {
+		fprintf(stderr, "vgfence gpu: %s\n", message);
+	}
+}
+
+static void parse_options(struct options *options, int argc, char **argv)
+{
+	int id;
+
+	*options = (struct options){
+		.create_renderer = renderer_soft_create,
+		.server = {
+			.log = log_message,
+			.gpu = {
+				.num_scanouts = 1,
+				.width = 1280,
+				.height = 800,
+				.fence_passing_bit = -1,
+			},
+		},
+	};
+	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		parse_option(options, id);
+	}
+	if (optind != argc) {
+		bad_usage("there is something that is no option");
+	}
+	if (options->server.socket_path == NULL) {
+		bad_usage("--socket is missing");
+	}
+}
+
+/* ---- Statistics ----------------------------------------------------------------------------- */
+
+struct sample {
+	struct gpu_stats gpu;
+	uint64_t t_ns, cpu_ns;
+};
+
+static uint64_t to_ns(const struct timeval *time)
+{
+	return (uint64_t)time->tv_sec * NS_PER_S + (uint64_t)time->tv_usec * NS_PER_US;
+}
+
+/* The CPU time is of this thread, which is all but the GPU itself. */
+static void take_sample(const struct gpu *gpu, struct sample *sample)
+{
+	struct rusage used;
+
+	gpu_get_stats(gpu, &sample->gpu);
+	getrusage(RUSAGE_THREAD, &used);
+	sample->cpu_ns = to_ns(&used.ru_utime) + to_ns(&used.ru_stime);
+	sample->t_ns = now_ns();
+}
+
+static void print_stats(const char *title, const struct sample *from, const struct sample *to)
+{
+#define SINCE(field) (to->field - from->field)
+	uint64_t submissions = SINCE(gpu.submissions);
+
+	fprintf(stderr, "%s, %.1f s\n", title, (double)SINCE(t_ns) / NS_PER_S);
+	fprintf(stderr,
+		"  requests     %" PRIu64 " on the control queue, %" PRIu64
+		" on the cursor queue; %" PRIu64 " with an error\n",
+		SINCE(gpu.requests[GPU_QUEUE_CONTROL]), SINCE(gpu.requests[GPU_QUEUE_CURSOR]),
+		SINCE(gpu.errors));
+	fprintf(stderr,
+		"  submissions  %" PRIu64 ": %" PRIu64 " were ready, %" PRIu64
+		" waited in the GPU, %" PRIu64 " were held back, %" PRIu64 " refused\n",
+		submissions, SINCE(gpu.fences.run_ready),
+		SINCE(gpu.fences.run_driver) + SINCE(gpu.fences.run_gl), SINCE(gpu.fences.run_host),
+		SINCE(gpu.fences.refused));
+	fprintf(stderr,
+		"  in-fences    %" PRIu64 ", of which %" PRIu64
+		" had signalled, or were repeated\n",
+		SINCE(gpu.fences.in_fences), SINCE(gpu.fences.in_fences_done));
+	fprintf(stderr,
+		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
+		" cancelled\n",
+		SINCE(gpu.fences.retired), SINCE(gpu.fences.failed), SINCE(gpu.fences.cancelled));
+	if (submissions > 0) {
+		fprintf(stderr, "  CPU time     %.1f us a submission, without the GPU's own\n",
+			(double)SINCE(cpu_ns) / NS_PER_US / (double)submissions);
+	}
+#undef SINCE
+}
+
+/* ---- Running -------------------------------------------------------------------------------- */
+
+struct program {
+	const struct options *options;
+	struct gpu_server *server;
+	struct vhost_user_watch signals;
+	bool end;
+	struct sample start, connected; /* with --stats: when it began, and the last guest left */
+};
+
+static void screenshot(struct program *program, bool asked)
+{
+	const char *path = program->options->screenshot;
+	int ret;
+
+	if (path == NULL) {
+		fprintf(stderr, "vgfence gpu: no screenshot without --screenshot=FILE\n");
+		return;
+	}
+	ret = gpu_screenshot(gpu_server_get_gpu(program->server), 0, path);
+	if (ret == -ENOENT && asked) {
+		fprintf(stderr, "vgfence gpu: no screenshot: the monitor shows nothing\n");
+	} else if (ret < 0 && ret != -ENOENT) {
+		fprintf(stderr, "vgfence gpu: no screenshot in %s: %s\n", path, strerror(-ret));
+	}
+}
+
+static void handle_signal(void *arg)
+{
+	struct program *program = arg;
+	struct signalfd_siginfo info;
+
+	if (read(program->signals.fd, &info, sizeof(info)) != sizeof(info)) {
+		return;
+	}
+	if (info.ssi_signo == SIGUSR1) {
+		screenshot(program, true);
+	} else {
+		program->end = true;
+	}
+}
+
+/* Before there is any other thread, so that none gets them. */
+static int open_signals(void)
+{
+	sigset_t signals;
+	int fd;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The device is reset when a guest leaves. */
+static void watch_stats(struct program *program)
+{
+	struct sample now;
+
+	if (!program->options->stats) {
+		return;
+	}
+	gpu_get_stats(gpu_server_get_gpu(program->server), &now.gpu);
+	if (now.gpu.resets == program->connected.gpu.resets) {
+		return;
+	}
+	take_sample(gpu_server_get_gpu(program->server), &now);
+	if (now.gpu.requests[GPU_QUEUE_CONTROL] !=
+		program->connected.gpu.requests[GPU_QUEUE_CONTROL]) {
+		print_stats("a guest has left", &program->connected, &now);
+	}
+	program->connected = now;
+}
+
+static int run(struct program *program)
+{
+	int ret = 0;
+
+	take_sample(gpu_server_get_gpu(program->server), &program->start);
+	program->connected = program->start;
+	while (ret == 0 && !program->end) {
+		ret = gpu_server_dispatch(program->server, -1);
+		watch_stats(program);
+	}
+	return ret;
+}
+
+static void finish(struct program *program)
+{
+	struct sample now;
+
+	if (program->options->screenshot != NULL) {
+		screenshot(program, false);
+	}
+	if (program->options->stats) {
+		take_sample(gpu_server_get_gpu(program->server), &now);
+		print_stats("in all", &program->start, &now);
+	}
+}
+
+static int serve(struct program *program)
+{
+	const struct options *options = program->options;
+	int ret = gpu_server_create(&options->server, options->create_renderer, &program->server);
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = gpu_server_watch(program->server, &program->signals);
+	if (ret == 0) {
+		ret = run(program);
+		finish(program);
+	}
+	gpu_server_destroy(program->server);
+	return ret;
+}
+
+int gpu_main(int argc, char **argv)
+{
+	struct options options;
+	struct program program = { .options = &options };
+	int ret;
+
+	parse_options(&options, argc, argv);
+	program.signals.readable = handle_signal;
+	program.signals.arg = &program;
+	program.signals.fd = open_signals();
+	ret = program.signals.fd >= 0 ? serve(&program) : program.signals.fd;
+	if (program.signals.fd >= 0) {
+		close(program.signals.fd);
+	}
+	if (ret < 0) {
+		fprintf(stderr, "vgfence gpu: %s: %s\n", options.server.socket_path,
+			strerror(-ret));
+		return EXIT_FAILURE;
+	}
+	return EXIT_SUCCESS;
+}
