@@ -115,7 +115,7 @@ start_qemu() {
     "${leash[@]}" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max,la57=off \
         -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot -display none -vga none \
         -kernel "$qemu_kernel/vmlinuz" -initrd "$qemu_kernel/initrd" \
-        -append "console=ttyS0 panic=-1 quiet" -serial "file:/dev/fd/3" \
+        -append "console=ttyS0 panic=-1 quiet ${kernel_arguments[*]}" -serial "file:/dev/fd/3" \
         -device virtio-gpu-pci -device virtio-serial-pci \
         -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \
         -chardev file,id=err,path=/dev/fd/5 -device virtserialport,chardev=err,name=stderr \

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Copyright the vgfence authors
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154  # cache, parts, scratch, run and root are set by the other parts
+# shellcheck disable=SC2034,SC2154  # cache, parts, top, scratch, run, ... are set by the other parts
 #
 # Kind uml: a Linux kernel that is an ordinary process. Built from Debian's source with
-# uml.config and the patches in patches/.
+# uml.config, the patches in patches/ and those of the guest, tests/guest/patches/.
 
 readonly uml_source=linux-source-6.12
 readonly uml_tools=(make:make gcc:gcc /usr/include/stdio.h:libc6-dev flex:flex bison:bison bc:bc
@@ -24,13 +24,18 @@ uml_package() {
     [ -e "${files[0]}" ] && echo "${files[0]}"
 }
 
+# The same kernel serves as virtual host and as guest of 'vgfence gpu'.
+uml_list_patches() {
+    shopt -s nullglob
+    uml_patches=("$parts"/patches/*.patch "$top"/tests/guest/patches/*.patch)
+}
+
 # The directory of the kernel that belongs to the package, the configuration and the patches.
 uml_directory() {
-    local package patches
+    local package uml_patches
     package=$(uml_package) || return 1
-    shopt -s nullglob
-    patches=("$parts"/patches/*.patch)
-    echo "$cache/uml/$(key 1 "${package##*/}" -- "$parts/uml.config" "${patches[@]}")"
+    uml_list_patches
+    echo "$cache/uml/$(key 1 "${package##*/}" -- "$parts/uml.config" "${uml_patches[@]}")"
 }
 
 uml_ready() {
@@ -66,9 +71,10 @@ uml_unpack() {
     mkdir "$scratch/linux"
     dpkg --fsys-tarfile "$(uml_package)" | tar -xO "./usr/src/$uml_source.tar.xz" |
         tar -xJ -C "$scratch/linux" --strip-components=1 "${uml_left_out[@]/#/--exclude=*/}"
-    local patch
-    for patch in "$parts"/patches/*.patch; do
-        if [ -e "$patch" ]; then patch -d "$scratch/linux" -p1 --forward <"$patch"; fi
+    local patch uml_patches
+    uml_list_patches
+    for patch in "${uml_patches[@]}"; do
+        patch -d "$scratch/linux" -p1 --forward <"$patch" || return 1
     done
 }
 
@@ -140,7 +146,7 @@ start_uml() {
             "mem=${memory}M" "uml_dir=$run/uml/" umid=vm rootfstype=hostfs \
             "rootflags=$root" ro quiet LIBMOUNT_FORCE_MOUNT2=always \
             con=null con0=null,fd:3 con1=null,fd:4 con2=null,fd:5 \
-            init=/bin/bash -- -c "\"$start\"" \
+            "${kernel_arguments[@]}" init=/bin/bash -- -c "\"$start\"" \
             </dev/null >"$run/console" 2>&1 3>>"$run/console" 4>"$run/stdout" 5>"$run/stderr"
     ) &
     vm=$!

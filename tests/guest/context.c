@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/sync_file.h>
+#include <xf86drm.h>
+
+#include "context.h"
+
+#define CAPSET_DRM 6
+
+/* The software GPU's command streams: pairs of operation and argument. See tools/soft_gpu.h. */
+enum operation {
+	OPERATION_BUSY = 1,
+	OPERATION_RESOURCE = 2,
+	OPERATION_OFFSET = 3,
+	OPERATION_STORE = 4,
+};
+
+static bool is_virtio_gpu(int fd)
+{
+	drmVersionPtr version = drmGetVersion(fd);
+	bool is = version && strcmp(version->name, "virtio_gpu") == 0;
+
+	drmFreeVersion(version);
+	return is;
+}
+
+int open_render_node(void)
+{
+	static char path[32]; /* of the node, once found */
+
+	if (path[0]) {
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0) {
+			err(1, "%s", path);
+		}
+		return fd;
+	}
+	for (int minor = 128; minor < 192; minor++) {
+		snprintf(path, sizeof(path), "/dev/dri/renderD%d", minor);
+		int fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && is_virtio_gpu(fd)) {
+			return fd;
+		}
+		if (fd >= 0) {
+			close(fd);
+		}
+	}
+	errx(1, "no render node of virtio-gpu in /dev/dri");
+}
+
+bool has_fence_passing(void)
+{
+	int fd = open_render_node(), value = 0;
+	struct uapi_getparam getparam = {
+		.param = UAPI_PARAM_FENCE_PASSING,
+		.value = (uintptr_t)&value,
+	};
+	int ret = drmIoctl(fd, UAPI_IOCTL_GETPARAM, &getparam);
+
+	close(fd);
+	return ret == 0 && value == 1;
+}
+
+int context_init(int fd, uint32_t num_rings, bool passing)
+{
+	struct uapi_context_param params[] = {
+		{ UAPI_CONTEXT_CAPSET_ID, CAPSET_DRM },
+		{ UAPI_CONTEXT_NUM_RINGS, num_rings },
+		{ UAPI_CONTEXT_FENCE_PASSING, 1 },
+	};
+	struct uapi_context_init init = {
+		.num_params = passing ? 3 : 2,
+		.params = (uintptr_t)params,
+	};
+
+	return drmIoctl(fd, UAPI_IOCTL_CONTEXT_INIT, &init) < 0 ? -errno : 0;
+}
+
+static void make_buffer(struct context *context)
+{
+	struct uapi_blob blob = {
+		.blob_mem = UAPI_BLOB_MEM_GUEST,
+		.blob_flags = UAPI_BLOB_MAPPABLE,
+		.size = CONTEXT_NUM_SLOTS * sizeof(uint32_t),
+	};
+	struct uapi_map map = { 0 };
+	void *address;
+
+	if (drmIoctl(context->fd, UAPI_IOCTL_BLOB, &blob) < 0) {
+		err(1, "making a blob resource");
+	}
+	map.handle = blob.bo_handle;
+	if (drmIoctl(context->fd, UAPI_IOCTL_MAP, &map) < 0) {
+		err(1, "mapping a blob resource");
+	}
+	address = mmap(NULL, blob.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+		context->fd, (off_t)map.offset);
+	if (address == MAP_FAILED) {
+		err(1, "mapping a blob resource");
+	}
+	context->resource = blob.res_handle;
+	context->slots = address;
+}
+
+void context_open(struct context *context, uint32_t num_rings, bool passing)
+{
+	int ret;
+
+	context->fd = open_render_node();
+	context->passing = passing;
+	ret = context_init(context->fd, num_rings, passing);
+	if (ret < 0) {
+		errx(1, "making a context %s fence passing: %s", passing ? "with" : "without",
+			strerror(-ret));
+	}
+	make_buffer(context);
+}
+
+void context_close(struct context *context)
+{
+	close(context->fd);
+	context->fd = -1;
+}
+
+void context_unmap(struct context *context)
+{
+	munmap((void *)context->slots, CONTEXT_NUM_SLOTS * sizeof(uint32_t));
+	context->slots = NULL;
+}
+
+int context_try_submit(struct context *context, const struct context_job *job, uint32_t extra_flags,
+	int *out_fence_fd)
+{
+	const uint32_t stream[] = {
+		OPERATION_RESOURCE,
+		context->resource,
+		OPERATION_OFFSET,
+		job->slot * (uint32_t)sizeof(uint32_t),
+		OPERATION_BUSY,
+		job->busy_us,
+		OPERATION_STORE,
+		job->value,
+	};
+	struct uapi_execbuffer exec = {
+		.flags = UAPI_EXEC_RING_IDX | extra_flags,
+		.size = sizeof(stream),
+		.command = (uintptr_t)stream,
+		.fence_fd = job->in_fence_fd,
+		.ring_idx = job->ring,
+		.syncobj_stride = sizeof(struct uapi_syncobj),
+		.num_in_syncobjs = job->in_syncobj ? 1 : 0,
+		.num_out_syncobjs = job->out_syncobj ? 1 : 0,
+		.in_syncobjs = (uintptr_t)job->in_syncobj,
+		.out_syncobjs = (uintptr_t)job->out_syncobj,
+	};
+
+	if (job->in_fence_fd >= 0) {
+		exec.flags |= UAPI_EXEC_FENCE_FD_IN;
+	}
+	if (out_fence_fd) {
+		exec.flags |= UAPI_EXEC_FENCE_FD_OUT;
+	}
+	if (drmIoctl(context->fd, UAPI_IOCTL_EXECBUFFER, &exec) < 0) {
+		return -errno;
+	}
+	if (out_fence_fd) {
+		*out_fence_fd = exec.fence_fd;
+	}
+	return 0;
+}
+
+void context_submit(struct context *context, const struct context_job *job, int *out_fence_fd)
+{
+	bool shared = context->passing && !job->private_fence;
+	int ret = context_try_submit(
+		context, job, shared ? UAPI_EXEC_SHARED_FENCE : 0, out_fence_fd);
+
+	if (ret < 0) {
+		errx(1, "submitting a job: %s", strerror(-ret));
+	}
+}
+
+int merge_fences(int a_fd, int b_fd)
+{
+	struct sync_merge_data data = { .fd2 = b_fd };
+
+	if (ioctl(a_fd, SYNC_IOC_MERGE, &data) < 0) {
+		err(1, "merging sync files");
+	}
+	return data.fence;
+}
+
+bool wait_fence(int fd, int timeout_ms)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+	int ret;
+
+	do {
+		ret = poll(&pollfd, 1, timeout_ms);
+	} while (ret < 0 && errno == EINTR);
+	if (ret < 0 || (pollfd.revents & (POLLERR | POLLNVAL))) {
+		err(1, "waiting for a sync file");
+	}
+	return ret == 1;
+}

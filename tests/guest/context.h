@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef CONTEXT_H
+#define CONTEXT_H
+
+/*
+ * A context of the guest's virtio-gpu, with a buffer that its jobs write to. A job keeps its ring busy
+ * for a time, and then, before its fence signals, writes a value to a slot of the buffer. So
+ * whoever finds the fence signalled must find the value too.
+ *
+ * What fails ends the program.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtgpu_uapi.h"
+
+#define CONTEXT_NUM_SLOTS 32768u
+
+struct context {
+	int fd; /* of the render node: each opening of it is a context */
+	bool passing;
+	uint32_t resource; /* the buffer, as the host calls it */
+	volatile uint32_t *slots;
+};
+
+struct context_job {
+	uint32_t ring;
+	uint32_t busy_us;
+	uint32_t slot, value;
+	int in_fence_fd;    /* or -1 */
+	bool private_fence; /* even with fence passing, only this context may name the out-fence */
+	const struct uapi_syncobj *in_syncobj, *out_syncobj; /* one each, or NULL */
+};
+
+/* Opens a render node of virtio-gpu, without making a context. */
+int open_render_node(void);
+
+/* Whether the kernel and the device have fence passing. */
+bool has_fence_passing(void);
+
+/* Returns 0 or a negative errno value, as the kernel says. */
+int context_init(int fd, uint32_t num_rings, bool passing);
+
+void context_open(struct context *context, uint32_t num_rings, bool passing);
+void context_close(struct context *context); /* its buffer stays mapped */
+void context_unmap(struct context *context);
+
+/* Submits a job. out_fence_fd: where its sync file goes, or NULL for none. */
+void context_submit(struct context *context, const struct context_job *job, int *out_fence_fd);
+
+/* The same, but returns what the kernel says: 0 or a negative errno value. */
+int context_try_submit(struct context *context, const struct context_job *job, uint32_t extra_flags,
+	int *out_fence_fd);
+
+/* A new sync file for both. */
+int merge_fences(int a_fd, int b_fd);
+
+/* Whether it has signalled, after at most timeout_ms. */
+bool wait_fence(int fd, int timeout_ms);
+
+#endif

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include <err.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sw_sync.h"
+#include "workloads.h"
+
+/*
+ * Who waits for what is seen by when a submission returns: one that the guest's kernel lets wait returns
+ * when its in-fences have signalled, one whose in-fences are passed returns at once. LONG_US is the work
+ * before that fence: so long that a submission is over long before, on any machine.
+ */
+#define LONG_US 200000
+#define SHORT_US 10
+
+#define MAX_PASSED 64 /* MAX_IN_FENCES of the kernel */
+#define NUM_TOO_MANY 6
+
+static uint32_t num_checks;
+
+static void __attribute__((format(printf, 2, 3))) check(bool right, const char *format, ...)
+{
+	va_list args;
+
+	num_checks++;
+	if (right) {
+		return;
+	}
+	va_start(args, format);
+	vwarnx(format, args);
+	va_end(args);
+	exit(1);
+}
+
+static uint32_t next_value(void)
+{
+	static uint32_t value;
+
+	return ++value;
+}
+
+/* A job of a context; returns its fence. */
+static int submit(struct context *context, uint32_t ring, uint32_t busy_us, int in_fence_fd,
+	bool private_fence)
+{
+	const struct context_job job = {
+		.ring = ring,
+		.busy_us = busy_us,
+		.slot = ring,
+		.value = next_value(),
+		.in_fence_fd = in_fence_fd,
+		.private_fence = private_fence,
+	};
+	int fd;
+
+	context_submit(context, &job, &fd);
+	return fd;
+}
+
+static bool has_signalled(int fd)
+{
+	return wait_fence(fd, 0);
+}
+
+static void wait_and_close(int fd)
+{
+	check(wait_fence(fd, RUN_TIMEOUT_MS), "a fence is lost");
+	close(fd);
+}
+
+enum waits { HOST_WAITS, GUEST_WAITS };
+
+/* Submits to ring 0 of a context a job that waits for the fence. Takes the fence. */
+static void check_who_waits(
+	struct context *context, int in_fence_fd, enum waits waits, const char *what)
+{
+	int fd = submit(context, 0, SHORT_US, in_fence_fd, false);
+	bool waited = has_signalled(in_fence_fd);
+
+	check(waited == (waits == GUEST_WAITS), "%s: the %s", what,
+		waited ? "guest's kernel has waited" : "guest's kernel has not waited");
+	wait_and_close(fd);
+	check(has_signalled(in_fence_fd), "%s: done before its in-fence", what);
+	close(in_fence_fd);
+}
+
+static void check_refusals(bool available)
+{
+	const struct context_job job = { .busy_us = SHORT_US, .value = 1, .in_fence_fd = -1 };
+	struct context context;
+	int fd = open_render_node(), out;
+
+	check(context_init(fd, 1, true) == (available ? 0 : -EINVAL),
+		"a context asks for fence passing");
+	close(fd);
+	context_open(&context, 1, false);
+	check(context_try_submit(&context, &job, UAPI_EXEC_SHARED_FENCE, &out) == -EINVAL,
+		"a shared fence in a context that has not asked for fence passing");
+	context_close(&context);
+	context_unmap(&context);
+}
+
+static void check_passing(struct context *a, struct context *b, struct context *waiting)
+{
+	check_who_waits(b, submit(a, 0, LONG_US, -1, false), HOST_WAITS,
+		"a shareable fence of another context");
+	check_who_waits(b, submit(a, 0, LONG_US, -1, true), GUEST_WAITS,
+		"a fence of another context that is not shareable");
+	check_who_waits(b, submit(b, 1, LONG_US, -1, true), HOST_WAITS,
+		"a fence of another ring that is not shareable");
+	check_who_waits(waiting, submit(a, 0, LONG_US, -1, false), GUEST_WAITS,
+		"a context that has not asked for fence passing");
+}
+
+/* Merged and merged again, of one timeline and of several. */
+static void check_arrays(struct context *a, struct context *b)
+{
+	int first = submit(a, 0, LONG_US, -1, false);
+	int second = submit(a, 1, LONG_US, -1, false);
+	int third = submit(a, 0, SHORT_US, -1, false);
+	int two = merge_fences(first, second), three = merge_fences(two, third);
+
+	check_who_waits(b, three, HOST_WAITS, "an array of fences");
+	check(has_signalled(first) && has_signalled(second) && has_signalled(third),
+		"an array has signalled before a fence of it");
+	close(first);
+	close(second);
+	close(third);
+	close(two);
+}
+
+/* The newest of a timeline may not be passed, the one before it may: the guest waits for both. */
+static void check_mixed_timeline(struct context *a, struct context *b)
+{
+	int shared = submit(a, 0, SHORT_US, -1, false);
+	int private = submit(a, 0, LONG_US, -1, true);
+	int both = merge_fences(shared, private);
+
+	check_who_waits(
+		b, both, GUEST_WAITS, "a timeline of which only the older fence is shareable");
+	close(shared);
+	close(private);
+}
+
+/* Signals a fence of sw_sync in a while, from another process. */
+static pid_t signal_later(int timeline)
+{
+	pid_t child = fork();
+
+	if (child < 0) {
+		err(1, "fork");
+	}
+	if (child == 0) {
+		usleep(LONG_US / 2);
+		sw_sync_advance(timeline, 1);
+		_exit(0);
+	}
+	return child;
+}
+
+/* A fence of another driver, which the host cannot know, and one of this device. */
+static void check_foreign(struct context *a, struct context *b)
+{
+	int timeline = sw_sync_timeline(), foreign, own;
+	pid_t child;
+
+	if (timeline < 0) {
+		err(1, "%s", SW_SYNC_PATH);
+	}
+	foreign = sw_sync_fence(timeline, 1);
+	own = submit(a, 0, 2 * LONG_US, -1, false);
+	child = signal_later(timeline);
+	check_who_waits(b, merge_fences(own, foreign), HOST_WAITS,
+		"a fence of this device, merged with one of another driver");
+	check(has_signalled(foreign), "done before a fence of another driver");
+	waitpid(child, NULL, 0);
+	close(foreign);
+	close(own);
+	close(timeline);
+}
+
+/* On more timelines than one submission has room for: the guest waits for those of `few` and goes on. */
+static void check_many(struct context *b)
+{
+	struct context many, few;
+	int fds[MAX_PASSED + NUM_TOO_MANY], all = -1, pending = 0;
+
+	context_open(&many, MAX_PASSED, true);
+	context_open(&few, NUM_TOO_MANY, true);
+	for (uint32_t i = 0; i < MAX_PASSED + NUM_TOO_MANY; i++) {
+		bool is_many = i < MAX_PASSED;
+
+		fds[i] = submit(is_many ? &many : &few, is_many ? i : i - MAX_PASSED,
+			is_many ? 3 * LONG_US : LONG_US, -1, false);
+		if (all >= 0) {
+			int merged = merge_fences(all, fds[i]);
+			close(all);
+			all = merged;
+		} else {
+			all = dup(fds[i]);
+		}
+	}
+	check_who_waits(b, all, HOST_WAITS, "more fences than a submission has room for");
+	for (uint32_t i = 0; i < MAX_PASSED + NUM_TOO_MANY; i++) {
+		pending += !has_signalled(fds[i]);
+		close(fds[i]);
+	}
+	check(pending == 0, "%d of many in-fences were pending when the job was done", pending);
+	context_close(&many);
+	context_close(&few);
+	context_unmap(&many);
+	context_unmap(&few);
+}
+
+uint32_t check_driver(void)
+{
+	bool available = has_fence_passing();
+	struct context a, b, waiting;
+
+	num_checks = 0;
+	check_refusals(available);
+	if (!available) {
+		return num_checks;
+	}
+	context_open(&a, 2, true);
+	context_open(&b, 2, true);
+	context_open(&waiting, 1, false);
+	check_passing(&a, &b, &waiting);
+	check_arrays(&a, &b);
+	check_mixed_timeline(&a, &b);
+	check_foreign(&a, &b);
+	check_many(&b);
+	for (struct context *const *context = (struct context *[]){ &a, &b, &waiting, NULL };
+		*context; context++) {
+		context_close(*context);
+		context_unmap(*context);
+	}
+	return num_checks;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * vgfence-guest: workloads for the guest's virtio-gpu. See usage() below.
+ */
+
+#include <err.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/klog.h>
+#include <time.h>
+
+#include "workloads.h"
+
+#define MAX_ROUNDS 101
+
+struct options {
+	bool passing[2]; /* without, and with it */
+	bool json, pause;
+	uint32_t units, rounds; /* units 0: the workload's own number */
+};
+
+static const struct workload *const workloads[] = {
+	&workload_chain,
+	&workload_frames,
+	&workload_storm,
+	&workload_syncobj,
+	&workload_teardown,
+};
+
+#define NUM_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
+
+static void usage(FILE *stream)
+{
+	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
+	      "\n"
+	      "  --passing      only with fence passing (else without it, too)\n"
+	      "  --no-passing   only without: the guest's kernel waits\n"
+	      "  --jobs N       so many jobs, frames, round trips or cycles in a run\n"
+	      "  --rounds N     runs that are measured, of which the median counts (default 5)\n"
+	      "  --json         one JSON object a line\n"
+	      "  --pause        announces each measurement, and rests before and after it\n",
+		stream);
+}
+
+/* Errors that the device answered are seen by the kernel alone. It says so, but not each time. */
+static uint32_t count_device_errors(void)
+{
+	enum { READ_ALL = 3 };
+	static char log[1 << 18];
+	int size = klogctl(READ_ALL, log, sizeof(log) - 1);
+	uint32_t count = 0;
+
+	if (size < 0) {
+		err(1, "reading the kernel's log");
+	}
+	log[size] = '\0';
+	for (const char *at = log; (at = strstr(at, "*ERROR* response")); at++) {
+		count++;
+	}
+	return count;
+}
+
+/* The guest is idle meanwhile: whoever measures its CPU time has time to look. */
+static void rest(const struct options *options)
+{
+	const struct timespec duration = { .tv_nsec = 60000000 };
+
+	if (options->pause) {
+		nanosleep(&duration, NULL);
+	}
+}
+
+static void announce(const struct options *options, const struct workload *workload, bool passing)
+{
+	if (options->pause) {
+		printf("{\"start\": \"%s\", \"passing\": %s}\n", workload->name,
+			passing ? "true" : "false");
+		fflush(stdout);
+		rest(options);
+	}
+}
+
+static int compare(const void *a, const void *b)
+{
+	double left = *(const double *)a, right = *(const double *)b;
+
+	return (left > right) - (left < right);
+}
+
+struct result {
+	uint32_t units;
+	double us[MAX_ROUNDS]; /* a unit, sorted */
+	double limit_us;       /* of the GPU; 0: none is known */
+	uint64_t num_checks;
+};
+
+static void report(const struct options *options, const struct workload *workload, bool passing,
+	const struct result *result)
+{
+	double median = result->us[options->rounds / 2];
+
+	if (options->json) {
+		printf("{\"workload\": \"%s\", \"passing\": %s, \"unit\": \"%s\", \"units\": %u, "
+		       "\"rounds\": %u, \"us\": %.2f, \"min_us\": %.2f, \"limit_us\": %.2f, "
+		       "\"checks\": %llu}\n",
+			workload->name, passing ? "true" : "false", workload->unit, result->units,
+			options->rounds, median, result->us[0], result->limit_us,
+			(unsigned long long)result->num_checks);
+	} else {
+		printf("%s, %s: %.1f us a %s", workload->name,
+			passing ? "fences passed" : "guest waits", median, workload->unit);
+		if (result->limit_us > 0) {
+			printf(" (the GPU's limit: %.1f)", result->limit_us);
+		}
+		printf(", %llu checks right\n", (unsigned long long)result->num_checks);
+	}
+	fflush(stdout);
+}
+
+static void run_workload(
+	const struct options *options, const struct workload *workload, bool passing)
+{
+	struct result result = { .units = options->units ? options->units : workload->units };
+	uint32_t device_errors = count_device_errors();
+	struct run run;
+
+	run_init(&run, workload->num_contexts, workload->num_rings, passing);
+	for (uint32_t i = 0; i <= options->rounds; i++) {
+		bool warms_up = i == 0;
+
+		run_begin(&run, warms_up);
+		workload->submit(&run, result.units);
+		run_end(&run);
+		result.num_checks += run.num_checks;
+		if (warms_up) {
+			announce(options, workload, passing);
+		} else {
+			result.us[i - 1] = (double)(run.end_ns - run.start_ns) / 1000 /
+				result.units;
+		}
+	}
+	if (count_device_errors() != device_errors) {
+		errx(1, "the device has answered with an error (see the kernel's log)");
+	}
+	result.limit_us = (double)run.critical_path_us / result.units;
+	qsort(result.us, options->rounds, sizeof(result.us[0]), compare);
+	report(options, workload, passing, &result);
+	rest(options);
+	run_finish(&run);
+}
+
+static void run_both(const struct options *options, const struct workload *workload)
+{
+	for (int passing = 0; passing < 2; passing++) {
+		if (options->passing[passing]) {
+			run_workload(options, workload, passing);
+		}
+	}
+}
+
+static uint32_t number(const char *text, uint32_t max)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (*end || value < 1 || value > max) {
+		errx(2, "not a number from 1 to %u: '%s'", max, text);
+	}
+	return (uint32_t)value;
+}
+
+static void parse(int argc, char **argv, struct options *options)
+{
+	static const struct option names[] = {
+		{ "passing", no_argument, NULL, 'p' },
+		{ "no-passing", no_argument, NULL, 'n' },
+		{ "jobs", required_argument, NULL, 'j' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "json", no_argument, NULL, 'J' },
+		{ "pause", no_argument, NULL, 'P' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
+		switch (option) {
+		case 'p':
+			options->passing[0] = false;
+			break;
+		case 'n':
+			options->passing[1] = false;
+			break;
+		case 'j':
+			options->units = number(optarg, CONTEXT_NUM_SLOTS / 4);
+			break;
+		case 'r':
+			options->rounds = number(optarg, MAX_ROUNDS);
+			break;
+		case 'J':
+			options->json = true;
+			break;
+		case 'P':
+			options->pause = true;
+			break;
+		case 'h':
+			usage(stdout);
+			exit(0);
+		default:
+			usage(stderr);
+			exit(2);
+		}
+	}
+}
+
+static bool run_named(const struct options *options, const char *name)
+{
+	bool all = strcmp(name, "all") == 0, found = all;
+
+	for (size_t i = 0; i < NUM_WORKLOADS; i++) {
+		if (all || strcmp(name, workloads[i]->name) == 0) {
+			run_both(options, workloads[i]);
+			found = true;
+		}
+	}
+	if (all || strcmp(name, "driver") == 0) {
+		uint32_t checks = check_driver();
+		printf(options->json ? "{\"driver_checks\": %u}\n" : "driver: %u checks right\n",
+			checks);
+		found = true;
+	}
+	return found;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { .passing = { true, true }, .rounds = 5 };
+
+	parse(argc, argv, &options);
+	if (optind + 1 != argc) {
+		usage(stderr);
+		return 2;
+	}
+	if (!has_fence_passing()) {
+		if (!options.passing[0]) {
+			errx(1, "this guest has no fence passing");
+		}
+		options.passing[1] = false;
+	}
+	if (!run_named(&options, argv[optind])) {
+		usage(stderr);
+		return 2;
+	}
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef WORKLOADS_H
+#define WORKLOADS_H
+
+/* The workloads that tests/data/traces/README.md describes. */
+
+#include <stdint.h>
+
+#include "run.h"
+
+struct workload {
+	const char *name;
+	const char *unit;
+	uint32_t units;                   /* in a run, where nothing else is asked for */
+	uint32_t num_contexts, num_rings; /* that the run opens */
+	void (*submit)(struct run *run, uint32_t units);
+};
+
+extern const struct workload workload_chain, workload_frames, workload_storm, workload_syncobj,
+	workload_teardown;
+
+/* Who waits for which fence, in the kernel of the guest or on the host; what is refused. Returns how many
+ * checks were made; a wrong one ends the program. */
+uint32_t check_driver(void);
+
+#endif
