@@ -66,13 +66,16 @@ static bool rect_visible(const struct virtio_gpu_rect *rect, uint32_t width, uin
 }
 
 /* What the scanout is to show, but for its cursor. */
-static void show(struct scanout *scanout, const struct scanout *what)
+static void show(struct gpu *gpu, uint32_t index, const struct scanout *what)
 {
+	struct scanout *scanout = &gpu->scanouts[index];
+
 	scanout->resource_id = what->resource_id;
 	scanout->rect = what->rect;
 	scanout->format = what->format;
 	scanout->stride = what->stride;
 	scanout->offset = what->offset;
+	scanout_tell_size(gpu, index);
 }
 
 uint32_t set_scanout(struct gpu *gpu, struct request *request)
@@ -92,7 +95,7 @@ uint32_t set_scanout(struct gpu *gpu, struct request *request)
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
 	}
 	if (body.resource_id == 0) {
-		show(&gpu->scanouts[body.scanout_id], &what);
+		show(gpu, body.scanout_id, &what);
 		return VIRTIO_GPU_RESP_OK_NODATA;
 	}
 	resource = find_resource(gpu, le32toh(body.resource_id));
@@ -105,7 +108,7 @@ uint32_t set_scanout(struct gpu *gpu, struct request *request)
 		!rect_visible(&what.rect, resource->width, resource->height)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
-	show(&gpu->scanouts[body.scanout_id], &what);
+	show(gpu, body.scanout_id, &what);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
@@ -144,7 +147,7 @@ uint32_t set_scanout_blob(struct gpu *gpu, struct request *request)
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
 	}
 	if (body.resource_id == 0) {
-		show(&gpu->scanouts[body.scanout_id], &what);
+		show(gpu, body.scanout_id, &what);
 		return VIRTIO_GPU_RESP_OK_NODATA;
 	}
 	resource = find_resource(gpu, le32toh(body.resource_id));
@@ -159,11 +162,10 @@ uint32_t set_scanout_blob(struct gpu *gpu, struct request *request)
 	if (resource->kind != RESOURCE_BLOB || !blob_fits(&body, &what, resource)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
-	show(&gpu->scanouts[body.scanout_id], &what);
+	show(gpu, body.scanout_id, &what);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
-/* Nobody looks on: what a scanout shows is read when a screenshot is made. */
 uint32_t resource_flush(struct gpu *gpu, struct request *request)
 {
 	struct {
@@ -184,5 +186,6 @@ uint32_t resource_flush(struct gpu *gpu, struct request *request)
 	if (resource->kind != RESOURCE_BLOB && !rect_in(&rect, resource->width, resource->height)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
+	scanouts_flush(gpu, resource, &rect);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }

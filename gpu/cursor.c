@@ -3,6 +3,8 @@
 
 /* Commands of the cursor queue. */
 
+#include <errno.h>
+
 #include "gpu_private.h"
 
 #define CURSOR_SIZE 64 /* in both directions, says the specification */
@@ -35,9 +37,53 @@ static void move(struct scanout *scanout, const struct cursor_body *body)
 	scanout->cursor_y = le32toh(body->pos.y);
 }
 
+/* ---- For who shows it ----------------------------------------------------------------------- */
+
+static int read_picture(struct gpu *gpu, const struct resource *resource, uint32_t *pixels)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, CURSOR_SIZE, CURSOR_SIZE };
+	const uint64_t size = CURSOR_SIZE * CURSOR_SIZE * sizeof(*pixels);
+	uint32_t format = VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM; /* of blobs, as DRM's ARGB8888 */
+	int ret;
+
+	if (resource->kind == RESOURCE_BLOB) {
+		ret = resource->backing == NULL ?
+			-EOPNOTSUPP :
+			backing_read(&resource->backing->base, 0, pixels, size);
+	} else {
+		ret = gpu->renderer->ops->read_pixels(
+			gpu->renderer, resource->id, &rect, pixels, &format);
+	}
+	return ret < 0 ? ret : pixels_to_argb(pixels, CURSOR_SIZE * CURSOR_SIZE, format);
+}
+
+/* resource: the picture, or NULL where it is as it was. */
+static void tell_cursor(
+	struct gpu *gpu, const struct scanout *scanout, const struct resource *resource)
+{
+	uint32_t pixels[CURSOR_SIZE * CURSOR_SIZE];
+	struct gpu_cursor cursor = {
+		.visible = scanout->cursor_resource_id != 0,
+		.x = scanout->cursor_x,
+		.y = scanout->cursor_y,
+		.hot_x = scanout->hot_x,
+		.hot_y = scanout->hot_y,
+	};
+
+	if (gpu->callbacks.cursor_changed == NULL) {
+		return;
+	}
+	if (resource != NULL && read_picture(gpu, resource, pixels) == 0) {
+		cursor.pixels = pixels;
+	}
+	gpu->callbacks.cursor_changed(gpu->cookie, (uint32_t)(scanout - gpu->scanouts), &cursor);
+}
+
+/* ---- Commands ------------------------------------------------------------------------------- */
+
 uint32_t update_cursor(struct gpu *gpu, struct request *request)
 {
-	const struct resource *resource;
+	const struct resource *resource = NULL;
 	struct cursor_body body;
 	struct scanout *scanout;
 	uint32_t error = read_cursor(gpu, request, &body, &scanout);
@@ -60,6 +106,7 @@ uint32_t update_cursor(struct gpu *gpu, struct request *request)
 	scanout->cursor_resource_id = le32toh(body.resource_id);
 	scanout->hot_x = le32toh(body.hot_x);
 	scanout->hot_y = le32toh(body.hot_y);
+	tell_cursor(gpu, scanout, resource);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
@@ -71,6 +118,7 @@ uint32_t move_cursor(struct gpu *gpu, struct request *request)
 
 	if (error == 0) {
 		move(scanout, &body);
+		tell_cursor(gpu, scanout, NULL);
 	}
 	return error != 0 ? error : VIRTIO_GPU_RESP_OK_NODATA;
 }

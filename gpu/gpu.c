@@ -406,7 +406,7 @@ void gpu_reset(struct gpu *gpu)
 	complete_rest(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
-	memset(gpu->scanouts, 0, sizeof(gpu->scanouts));
+	scanouts_reset(gpu);
 	gpu->events_read = 0;
 	gpu->stats.resets++;
 	end_batch(gpu);

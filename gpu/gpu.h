@@ -46,6 +46,14 @@ struct gpu_request {
 	size_t num_writable;
 };
 
+/* What follows the pointer on a scanout. */
+struct gpu_cursor {
+	bool visible;
+	uint32_t x, y;          /* of its hot spot, on the scanout */
+	uint32_t hot_x, hot_y;  /* in the picture */
+	const uint32_t *pixels; /* 64 by 64, 0xaarrggbb; NULL: as it was */
+};
+
 struct gpu_callbacks {
 	/* A request is completed: `written` bytes of its writable buffers hold the response. Exactly
 	 * once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or gpu_reset. */
@@ -54,6 +62,11 @@ struct gpu_callbacks {
 	 * to notify the guest once. Never from gpu_handle: who calls that many times in a row
 	 * notifies after the last. */
 	void (*complete_end)(void *cookie);
+	/* For who shows scanouts; may be NULL, all three or none. A scanout has another size and
+	 * content, 0 by 0 for none at all; a part of it has changed; its cursor has. */
+	void (*scanout_changed)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
+	void (*scanout_flushed)(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect);
+	void (*cursor_changed)(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
 	/* The configuration space changed. */
 	void (*config_changed)(void *cookie);
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
@@ -112,6 +125,10 @@ struct gpu_stats {
 
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
+
+/* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT where it does not show that. */
+int gpu_read_scanout(
+	struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
 
 /* Writes what a scanout shows to a PNG file. -ENOENT where it shows nothing. */
 int gpu_screenshot(struct gpu *gpu, uint32_t scanout, const char *path);

@@ -35,11 +35,69 @@ bool format_layout(uint32_t format, uint8_t places[3])
 	return false;
 }
 
+/* ---- For who shows it ----------------------------------------------------------------------- */
+
+void scanout_tell_size(struct gpu *gpu, uint32_t index)
+{
+	const struct scanout *scanout = &gpu->scanouts[index];
+	const struct virtio_gpu_rect none = { 0 };
+	const struct virtio_gpu_rect *rect = scanout->resource_id != 0 ? &scanout->rect : &none;
+
+	if (gpu->callbacks.scanout_changed != NULL) {
+		gpu->callbacks.scanout_changed(gpu->cookie, index, rect->width, rect->height);
+	}
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint32_t max(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* The part of a resource's rectangle that the scanout shows, in the scanout's own coordinates. Returns
+ * whether there is any. */
+static bool visible_part(const struct scanout *scanout, const struct virtio_gpu_rect *rect,
+	struct virtio_gpu_rect *part)
+{
+	const struct virtio_gpu_rect *shown = &scanout->rect;
+	uint32_t left = max(rect->x, shown->x), top = max(rect->y, shown->y);
+	uint64_t right = min((uint64_t)rect->x + rect->width, (uint64_t)shown->x + shown->width);
+	uint64_t bottom = min((uint64_t)rect->y + rect->height, (uint64_t)shown->y + shown->height);
+
+	if (left >= right || top >= bottom) {
+		return false;
+	}
+	*part = (struct virtio_gpu_rect){ left - shown->x, top - shown->y, (uint32_t)(right - left),
+		(uint32_t)(bottom - top) };
+	return true;
+}
+
+void scanouts_flush(
+	struct gpu *gpu, const struct resource *resource, const struct virtio_gpu_rect *rect)
+{
+	struct virtio_gpu_rect part;
+
+	if (gpu->callbacks.scanout_flushed == NULL) {
+		return;
+	}
+	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
+		if (gpu->scanouts[i].resource_id == resource->id &&
+			visible_part(&gpu->scanouts[i], rect, &part)) {
+			gpu->callbacks.scanout_flushed(gpu->cookie, i, &part);
+		}
+	}
+}
+
 void scanouts_forget(struct gpu *gpu, const struct resource *resource)
 {
-	for (size_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		if (gpu->scanouts[i].resource_id == resource->id) {
 			gpu->scanouts[i].resource_id = 0;
+			scanout_tell_size(gpu, i);
 		}
 		if (gpu->scanouts[i].cursor_resource_id == resource->id) {
 			gpu->scanouts[i].cursor_resource_id = 0;
@@ -47,12 +105,23 @@ void scanouts_forget(struct gpu *gpu, const struct resource *resource)
 	}
 }
 
-/* ---- Screenshots ---------------------------------------------------------------------------- */
-
-static int read_blob(
-	const struct scanout *scanout, const struct resource *resource, uint32_t *pixels)
+void scanouts_reset(struct gpu *gpu)
 {
-	const struct virtio_gpu_rect *rect = &scanout->rect;
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		bool shown = gpu->scanouts[i].resource_id != 0;
+
+		gpu->scanouts[i] = (struct scanout){ 0 };
+		if (shown) {
+			scanout_tell_size(gpu, i);
+		}
+	}
+}
+
+/* ---- Pixels --------------------------------------------------------------------------------- */
+
+static int read_blob(const struct scanout *scanout, const struct resource *resource,
+	const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
 	int ret = resource->backing != NULL ? 0 : -EOPNOTSUPP;
 
 	for (uint32_t y = 0; y < rect->height && ret == 0; y++) {
@@ -65,67 +134,88 @@ static int read_blob(
 	return ret;
 }
 
-/* Pixels to rows of red, green and blue, in their place: those are shorter. */
-static int convert(uint8_t *pixels, size_t count, uint32_t format)
+int pixels_to_argb(uint32_t *pixels, size_t count, uint32_t format)
 {
-	uint8_t places[3];
+	uint8_t places[3], alpha;
 
 	if (!format_layout(format, places)) {
 		return -EOPNOTSUPP;
 	}
+	alpha = (uint8_t)(0 + 1 + 2 + 3 - places[0] - places[1] - places[2]);
 	for (size_t i = 0; i < count; i++) {
-		uint8_t red = pixels[4 * i + places[0]];
-		uint8_t green = pixels[4 * i + places[1]];
-		uint8_t blue = pixels[4 * i + places[2]];
+		const uint8_t *bytes = (const uint8_t *)&pixels[i];
 
-		pixels[3 * i] = red;
-		pixels[3 * i + 1] = green;
-		pixels[3 * i + 2] = blue;
+		pixels[i] = (uint32_t)bytes[alpha] << 24 | (uint32_t)bytes[places[0]] << 16 |
+			(uint32_t)bytes[places[1]] << 8 | bytes[places[2]];
 	}
 	return 0;
 }
 
-static int shoot(struct gpu *gpu, const struct scanout *scanout, const struct resource *resource,
-	uint32_t *pixels, const char *path)
+static bool contains(const struct virtio_gpu_rect *outer, const struct virtio_gpu_rect *inner)
 {
-	const struct virtio_gpu_rect *rect = &scanout->rect;
+	return (uint64_t)inner->x + inner->width <= outer->width &&
+		(uint64_t)inner->y + inner->height <= outer->height;
+}
+
+int gpu_read_scanout(
+	struct gpu *gpu, uint32_t index, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	const struct scanout *scanout = &gpu->scanouts[index % VIRTIO_GPU_MAX_SCANOUTS];
+	const struct resource *resource = find_resource(gpu, scanout->resource_id);
+	const struct virtio_gpu_rect source = { scanout->rect.x + rect->x,
+		scanout->rect.y + rect->y, rect->width, rect->height };
 	uint32_t format = scanout->format;
 	int ret;
 
+	if (index >= gpu->options.num_scanouts || resource == NULL ||
+		!contains(&scanout->rect, rect)) {
+		return -ENOENT;
+	}
 	if (resource->kind == RESOURCE_BLOB) {
-		ret = read_blob(scanout, resource, pixels);
+		ret = read_blob(scanout, resource, &source, pixels);
 	} else {
 		ret = gpu->renderer->ops->read_pixels(
-			gpu->renderer, resource->id, rect, pixels, &format);
+			gpu->renderer, resource->id, &source, pixels, &format);
 	}
-	if (ret == 0) {
-		ret = convert((uint8_t *)pixels, (size_t)rect->width * rect->height, format);
+	return ret < 0 ? ret : pixels_to_argb(pixels, (size_t)rect->width * rect->height, format);
+}
+
+/* ---- Screenshots ---------------------------------------------------------------------------- */
+
+/* To rows of red, green and blue, in their place: those are shorter. */
+static void pack(uint32_t *pixels, size_t count)
+{
+	uint8_t *bytes = (uint8_t *)pixels;
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t pixel = pixels[i];
+
+		bytes[3 * i] = (uint8_t)(pixel >> 16);
+		bytes[3 * i + 1] = (uint8_t)(pixel >> 8);
+		bytes[3 * i + 2] = (uint8_t)pixel;
 	}
-	if (ret == 0) {
-		ret = image_write(path, (const uint8_t *)pixels, rect->width, rect->height);
-	}
-	return ret;
 }
 
 int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path)
 {
 	const struct scanout *scanout = &gpu->scanouts[index % VIRTIO_GPU_MAX_SCANOUTS];
-	const struct resource *resource;
+	const struct virtio_gpu_rect rect = { 0, 0, scanout->rect.width, scanout->rect.height };
+	size_t count = (size_t)rect.width * rect.height;
 	uint32_t *pixels;
 	int ret;
 
 	if (index >= gpu->options.num_scanouts || scanout->resource_id == 0) {
 		return -ENOENT;
 	}
-	resource = find_resource(gpu, scanout->resource_id);
-	if (resource == NULL) {
-		return -ENOENT;
-	}
-	pixels = calloc((size_t)scanout->rect.width * scanout->rect.height, sizeof(*pixels));
+	pixels = calloc(count, sizeof(*pixels));
 	if (pixels == NULL) {
 		return -ENOMEM;
 	}
-	ret = shoot(gpu, scanout, resource, pixels, path);
+	ret = gpu_read_scanout(gpu, index, &rect, pixels);
+	if (ret == 0) {
+		pack(pixels, count);
+		ret = image_write(path, (const uint8_t *)pixels, rect.width, rect.height);
+	}
 	free(pixels);
 	return ret;
 }

@@ -27,7 +27,21 @@ struct scanout {
  * that the device knows. */
 bool format_layout(uint32_t format, uint8_t places[3]);
 
+/* Pixels of a format to 0xaarrggbb, or 0x??rrggbb where it has no alpha, in their place. -EOPNOTSUPP for a format
+ * that the device does not know. */
+int pixels_to_argb(uint32_t *pixels, size_t count, uint32_t format);
+
+/* Tells who shows the scanout that it has another size, or content. */
+void scanout_tell_size(struct gpu *gpu, uint32_t index);
+
+/* A rectangle within the resource has changed. */
+void scanouts_flush(
+	struct gpu *gpu, const struct resource *resource, const struct virtio_gpu_rect *rect);
+
 /* No scanout shows the resource any more. */
 void scanouts_forget(struct gpu *gpu, const struct resource *resource);
+
+/* None shows anything. */
+void scanouts_reset(struct gpu *gpu);
 
 #endif

@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
+#include <sys/epoll.h>
 
 #include <linux/virtio_gpu.h>
 
+#include "display_socket.h"
 #include "renderer.h"
 #include "vhost_user.h"
 
@@ -21,8 +23,93 @@ struct gpu_server {
 	struct gpu *gpu;
 	struct vhost_user *vhost_user;
 	struct vhost_user_watch gpu_watch;
-	int display_fd; /* the front end's, for what the guest displays; below 0: there is none */
+	struct display_socket *display; /* where the front end shows what the guest does, or NULL */
+	struct vhost_user_watch display_watch;
+	bool display_changed; /* it has been told something in this round */
 };
+
+/* ---- The front end's display -------------------------------------------------------------- */
+
+static void close_display(struct gpu_server *server)
+{
+	if (server->display) {
+		vhost_user_unwatch(server->vhost_user, &server->display_watch);
+		display_socket_destroy(server->display);
+		server->display = NULL;
+	}
+}
+
+/* Also whenever the socket has room again. */
+static void dispatch_display(void *arg)
+{
+	struct gpu_server *server = arg;
+
+	if (server->display && display_socket_dispatch(server->display) < 0) {
+		close_display(server);
+	}
+}
+
+static int read_scanout(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	struct gpu_server *server = cookie;
+
+	return gpu_read_scanout(server->gpu, scanout, rect, pixels);
+}
+
+static int set_gpu_socket_take(void *cookie, int socket_fd)
+{
+	struct gpu_server *server = cookie;
+	int ret;
+
+	close_display(server);
+	ret = display_socket_create_take(socket_fd, read_scanout, server, &server->display);
+	if (ret < 0) {
+		return ret;
+	}
+	server->display_watch = (struct vhost_user_watch){
+		.fd = socket_fd,
+		.events = EPOLLIN | EPOLLOUT | EPOLLET,
+		.readable = dispatch_display,
+		.arg = server,
+	};
+	ret = vhost_user_watch(server->vhost_user, &server->display_watch);
+	if (ret < 0) {
+		close_display(server);
+	}
+	return ret;
+}
+
+static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	struct gpu_server *server = cookie;
+
+	if (server->display) {
+		server->display_changed = true;
+		display_socket_set_scanout(server->display, scanout, width, height);
+	}
+}
+
+static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect)
+{
+	struct gpu_server *server = cookie;
+
+	if (server->display) {
+		server->display_changed = true;
+		display_socket_update(server->display, scanout, rect);
+	}
+}
+
+static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
+{
+	struct gpu_server *server = cookie;
+
+	if (server->display) {
+		server->display_changed = true;
+		display_socket_set_cursor(server->display, scanout, cursor->x, cursor->y,
+			cursor->visible, cursor->hot_x, cursor->hot_y, cursor->pixels);
+	}
+}
 
 /* ---- From vhost-user to the GPU ----------------------------------------------------------- */
 
@@ -40,11 +127,18 @@ static void set_features(void *cookie, uint64_t features)
 	gpu_set_features(server->gpu, features);
 }
 
+/* A newer front end reads fields that this device does not have: those are 0. */
 static int read_config(void *cookie, uint32_t offset, void *data, uint32_t size)
 {
+	const uint32_t end = sizeof(struct virtio_gpu_config);
 	struct gpu_server *server = cookie;
 
-	return gpu_read_config(server->gpu, offset, data, size);
+	memset(data, 0, size);
+	if (offset >= end) {
+		return 0;
+	}
+	return gpu_read_config(
+		server->gpu, offset, data, size < end - offset ? size : end - offset);
 }
 
 /* QEMU writes all of it, of which the guest can change one field. */
@@ -90,31 +184,12 @@ static void drain(void *cookie)
 	gpu_drain(server->gpu, DRAIN_MS);
 }
 
-static void close_display(struct gpu_server *server)
-{
-	if (server->display_fd >= 0) {
-		close(server->display_fd);
-		server->display_fd = -1;
-	}
-}
-
 static void reset(void *cookie)
 {
 	struct gpu_server *server = cookie;
 
 	gpu_reset(server->gpu);
 	close_display(server);
-}
-
-/* Nothing is shown there: screenshots are taken here. But QEMU reads from its end without rest once
- * this one is closed. */
-static int set_gpu_socket_take(void *cookie, int socket_fd)
-{
-	struct gpu_server *server = cookie;
-
-	close_display(server);
-	server->display_fd = socket_fd;
-	return 0;
 }
 
 static void log_message(void *cookie, enum vgf_log_level level, const char *message)
@@ -160,6 +235,9 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
 		.complete_end = complete_end,
+		.scanout_changed = scanout_changed,
+		.scanout_flushed = scanout_flushed,
+		.cursor_changed = cursor_changed,
 		.config_changed = config_changed,
 		.log = log_message,
 	};
@@ -206,7 +284,6 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 		return -ENOMEM;
 	}
 	server->options = *options;
-	server->display_fd = -1;
 	ret = create_gpu(server, create_renderer);
 	if (ret == 0) {
 		ret = create_vhost_user(server);
@@ -224,17 +301,24 @@ void gpu_server_destroy(struct gpu_server *server)
 	if (!server) {
 		return;
 	}
+	close_display(server);
 	vhost_user_destroy(server->vhost_user); /* resets the GPU where somebody uses it */
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
 	}
-	close_display(server);
 	free(server);
 }
 
 int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
 {
-	return vhost_user_dispatch(server->vhost_user, timeout_ms);
+	int ret = vhost_user_dispatch(server->vhost_user, timeout_ms);
+
+	/* What has changed in this round is shown once. */
+	if (server->display_changed) {
+		server->display_changed = false;
+		dispatch_display(server);
+	}
+	return ret;
 }
 
 int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)

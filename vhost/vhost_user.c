@@ -248,7 +248,8 @@ int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 
 int vhost_user_watch(struct vhost_user *server, struct vhost_user_watch *watch)
 {
-	return control(server, EPOLL_CTL_ADD, watch->fd, EPOLLIN, watch);
+	return control(
+		server, EPOLL_CTL_ADD, watch->fd, watch->events ? watch->events : EPOLLIN, watch);
 }
 
 void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watch)

@@ -84,6 +84,7 @@ void vhost_user_destroy(struct vhost_user *server);
  * calls vhost_user_unwatch before he closes it; that is not for other watches' callbacks. */
 struct vhost_user_watch {
 	int fd;
+	uint32_t events; /* of epoll; 0 is EPOLLIN */
 	void (*readable)(void *arg);
 	void *arg;
 };

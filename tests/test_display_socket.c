@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What a front end with a display is told of scanouts and of the cursor, and how little of it is
+ * kept where it does not read. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support.h"
+
+#include "display_socket.h"
+
+enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDATE = 8 };
+
+struct fixture {
+	struct display_socket *display;
+	int front_end;
+	uint32_t color; /* what the scanout shows */
+	unsigned int num_reads;
+	int read_status;
+};
+
+static int read_color(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	struct fixture *fixture = cookie;
+
+	(void)scanout;
+	fixture->num_reads++;
+	for (size_t i = 0; i < (size_t)rect->width * rect->height; i++) {
+		pixels[i] = fixture->color;
+	}
+	return fixture->read_status;
+}
+
+static struct fixture *fixture_create(void)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	int fds[2];
+
+	assert_non_null(fixture);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	fixture->front_end = fds[0];
+	assert_int_equal(
+		display_socket_create_take(fds[1], read_color, fixture, &fixture->display), 0);
+	return fixture;
+}
+
+static void fixture_destroy(struct fixture *fixture)
+{
+	display_socket_destroy(fixture->display);
+	close(fixture->front_end);
+	free(fixture);
+}
+
+/* The next message, as words: its request is checked, its payload comes back. The device goes on
+ * sending meanwhile. NULL where nothing is left. */
+static uint32_t *receive(struct fixture *fixture, uint32_t request, uint32_t *size)
+{
+	uint32_t header[3], *payload;
+	size_t received = 0;
+
+	display_socket_dispatch(fixture->display);
+	if (recv(fixture->front_end, header, sizeof(header), MSG_DONTWAIT) !=
+		(ssize_t)sizeof(header)) {
+		return NULL;
+	}
+	assert_int_equal(header[0], request);
+	assert_int_equal(header[1], 0);
+	payload = malloc(header[2]);
+	assert_non_null(payload);
+	while (received < header[2]) {
+		ssize_t n = recv(fixture->front_end, (char *)payload + received,
+			header[2] - received, MSG_DONTWAIT);
+
+		received += n > 0 ? (size_t)n : 0;
+		display_socket_dispatch(fixture->display);
+	}
+	*size = header[2];
+	return payload;
+}
+
+static void assert_no_message(struct fixture *fixture)
+{
+	char byte;
+
+	display_socket_dispatch(fixture->display);
+	assert_int_equal(recv(fixture->front_end, &byte, 1, MSG_DONTWAIT), -1);
+}
+
+static void expect_words(struct fixture *fixture, uint32_t request, const uint32_t *words, size_t n)
+{
+	uint32_t size, *payload = receive(fixture, request, &size);
+
+	assert_non_null(payload);
+	assert_true(size >= n * sizeof(*words));
+	assert_memory_equal(payload, words, n * sizeof(*words));
+	free(payload);
+}
+
+#define EXPECT(fixture, request, ...)                                                              \
+	expect_words(fixture, request, (const uint32_t[]){ __VA_ARGS__ },                          \
+		sizeof((const uint32_t[]){ __VA_ARGS__ }) / sizeof(uint32_t))
+
+static void update(struct fixture *fixture, uint32_t x, uint32_t y, uint32_t w, uint32_t h)
+{
+	const struct virtio_gpu_rect rect = { .x = x, .y = y, .width = w, .height = h };
+
+	display_socket_update(fixture->display, 0, &rect);
+}
+
+/* ---- Scanouts ----------------------------------------------------------------------------- */
+
+static void tells_the_size_then_the_pixels(void **state)
+{
+	struct fixture *fixture = fixture_create();
+
+	fixture->color = 0x112233;
+	display_socket_set_scanout(fixture->display, 0, 4, 2);
+	update(fixture, 0, 0, 4, 2);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2, 0x112233, 0x112233);
+	assert_no_message(fixture);
+	assert_false(display_socket_wants_write(fixture->display));
+	fixture_destroy(fixture);
+}
+
+static void turns_a_scanout_off(void **state)
+{
+	struct fixture *fixture = fixture_create();
+
+	display_socket_set_scanout(fixture->display, 2, 0, 0);
+	EXPECT(fixture, SCANOUT, 2, 0, 0);
+	fixture_destroy(fixture);
+}
+
+static void an_update_is_cut_to_the_scanout(void **state)
+{
+	struct fixture *fixture = fixture_create();
+
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	EXPECT(fixture, SCANOUT, 0, 4, 4);
+	update(fixture, 2, 3, UINT32_MAX, UINT32_MAX);
+	EXPECT(fixture, UPDATE, 0, 2, 3, 2, 1);
+	update(fixture, 4, 0, 1, 1);
+	update(fixture, UINT32_MAX, UINT32_MAX, 2, 2);
+	update(fixture, 0, 0, 1, 0);
+	assert_no_message(fixture);
+	fixture_destroy(fixture);
+}
+
+static void an_update_of_a_large_scanout_comes_in_bands(void **state)
+{
+	struct fixture *fixture = fixture_create();
+	uint32_t rows = 0, size, *payload;
+
+	display_socket_set_scanout(fixture->display, 0, 1024, 600);
+	update(fixture, 0, 0, 1024, 600);
+	EXPECT(fixture, SCANOUT, 0, 1024, 600);
+	while ((payload = receive(fixture, UPDATE, &size))) {
+		assert_int_equal(payload[2], rows);
+		assert_int_equal(payload[3], 1024);
+		assert_int_equal(size, 20 + payload[3] * payload[4] * 4);
+		rows += payload[4];
+		free(payload);
+	}
+	assert_int_equal(rows, 600);
+	fixture_destroy(fixture);
+}
+
+static void a_front_end_that_does_not_read_is_told_the_latest_once(void **state)
+{
+	struct fixture *fixture = fixture_create();
+	uint32_t size, *payload, num_updates = 0, last = 0;
+
+	display_socket_set_scanout(fixture->display, 0, 256, 256);
+	for (uint32_t i = 0; i < 1000; i++) {
+		fixture->color = i;
+		update(fixture, 0, 0, 256, 256);
+		assert_int_equal(display_socket_dispatch(fixture->display), 0);
+	}
+	assert_true(display_socket_wants_write(fixture->display));
+	assert_true(fixture->num_reads < 10);
+	EXPECT(fixture, SCANOUT, 0, 256, 256);
+	while ((payload = receive(fixture, UPDATE, &size))) {
+		last = payload[5];
+		num_updates++;
+		free(payload);
+	}
+	assert_true(num_updates < 10);
+	assert_int_equal(last, 999);
+	fixture_destroy(fixture);
+}
+
+static void what_cannot_be_read_is_left_out(void **state)
+{
+	struct fixture *fixture = fixture_create();
+
+	fixture->read_status = -ENOENT;
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	update(fixture, 0, 0, 4, 4);
+	EXPECT(fixture, SCANOUT, 0, 4, 4);
+	assert_no_message(fixture);
+	assert_int_equal(fixture->num_reads, 1);
+	fixture_destroy(fixture);
+}
+
+static void a_scanout_that_does_not_exist_is_ignored(void **state)
+{
+	struct fixture *fixture = fixture_create();
+	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
+
+	display_socket_set_scanout(fixture->display, VIRTIO_GPU_MAX_SCANOUTS, 4, 4);
+	display_socket_update(fixture->display, UINT32_MAX, &rect);
+	assert_no_message(fixture);
+	fixture_destroy(fixture);
+}
+
+/* ---- The cursor --------------------------------------------------------------------------- */
+
+static void tells_the_cursor(void **state)
+{
+	struct fixture *fixture = fixture_create();
+	static uint32_t pixels[DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE] = { 0xff010203 };
+
+	display_socket_set_cursor(fixture->display, 1, 10, 20, true, 3, 4, pixels);
+	EXPECT(fixture, CURSOR_UPDATE, 1, 10, 20, 3, 4, 0xff010203, 0);
+	display_socket_set_cursor(fixture->display, 1, 11, 21, true, 0, 0, NULL);
+	EXPECT(fixture, CURSOR_POS, 1, 11, 21);
+	display_socket_set_cursor(fixture->display, 1, 11, 21, false, 0, 0, NULL);
+	EXPECT(fixture, CURSOR_POS_HIDE, 1, 11, 21);
+	assert_no_message(fixture);
+	fixture_destroy(fixture);
+}
+
+/* ---- The other side ----------------------------------------------------------------------- */
+
+static void tells_when_the_front_end_has_gone(void **state)
+{
+	struct fixture *fixture = fixture_create();
+
+	assert_int_equal(shutdown(fixture->front_end, SHUT_RDWR), 0);
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	assert_int_equal(display_socket_dispatch(fixture->display), -EPIPE);
+	fixture_destroy(fixture);
+}
+
+static void what_a_front_end_sends_is_dropped(void **state)
+{
+	struct fixture *fixture = fixture_create();
+	char bytes[1000] = { 1 };
+
+	assert_int_equal(send(fixture->front_end, bytes, sizeof(bytes), 0), sizeof(bytes));
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	EXPECT(fixture, SCANOUT, 0, 4, 4);
+	fixture_destroy(fixture);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(tells_the_size_then_the_pixels),
+		counted_test(turns_a_scanout_off),
+		counted_test(an_update_is_cut_to_the_scanout),
+		counted_test(an_update_of_a_large_scanout_comes_in_bands),
+		counted_test(a_front_end_that_does_not_read_is_told_the_latest_once),
+		counted_test(what_cannot_be_read_is_left_out),
+		counted_test(a_scanout_that_does_not_exist_is_ignored),
+		counted_test(tells_the_cursor),
+		counted_test(tells_when_the_front_end_has_gone),
+		counted_test(what_a_front_end_sends_is_dropped),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
