@@ -109,8 +109,7 @@ static renderer_create_fn parse_renderer(const char *name)
 #if HAVE_VIRGL
 	return renderer_virgl_create;
 #else
-	fprintf(stderr,
-		"vgfence gpu: built without virglrenderer; build with -Dvirglrenderer=enabled\n");
+	fprintf(stderr, "vgfence gpu: built without virglrenderer (libvirglrenderer-dev)\n");
 	exit(2);
 #endif
 }

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Draws with virglrenderer, by way of the plugin: what has to keep its place behind held work goes
+ * to the plugin, the rest to virglrenderer itself. */
+
+#include "renderer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vgfence/virgl.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS /* VIRGL_RENDERER_ASYNC_FENCE_CB, in virglrenderer 0.10 */
+#include <virglrenderer.h>
+
+#define RENDERER_FLAGS                                                                             \
+	(VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS | VIRGL_RENDERER_THREAD_SYNC |    \
+		VIRGL_RENDERER_ASYNC_FENCE_CB)
+
+/* What Gallium calls the target and the binding of a plain image to draw on: p_defines.h. */
+#define TEXTURE_2D 2
+#define BIND_RENDER_TARGET (1 << 1)
+
+/* Capability sets that virglrenderer may have: virtio specification 1.3, 5.7.6.7. */
+static const uint32_t capsets[] = {
+	VIRTIO_GPU_CAPSET_VIRGL, VIRTIO_GPU_CAPSET_VIRGL2, 4, /* VENUS */
+	6,                                                    /* DRM */
+};
+#define NUM_CAPSETS (sizeof(capsets) / sizeof(capsets[0]))
+
+struct virgl_box { /* virglrenderer declares it and leaves it to its callers */
+	uint32_t x, y, z, w, h, d;
+};
+
+struct renderer_virgl {
+	struct renderer base;
+	struct vgf_virgl *virgl;
+	struct virgl_renderer_callbacks callbacks;
+};
+
+static struct vgf_virgl *to_virgl(struct renderer *renderer)
+{
+	return ((struct renderer_virgl *)renderer)->virgl;
+}
+
+/* virglrenderer's errors have either sign. */
+static int to_errno(int ret)
+{
+	return ret > 0 ? -ret : ret;
+}
+
+static struct vgf_device *virgl_get_device(struct renderer *renderer)
+{
+	return vgf_virgl_get_device(to_virgl(renderer));
+}
+
+/* ---- Capability sets ---------------------------------------------------------------------- */
+
+static int virgl_capset_info(
+	struct renderer *renderer, uint32_t index, struct virtio_gpu_resp_capset_info *info)
+{
+	uint32_t version, size;
+
+	(void)renderer;
+	for (size_t i = 0; i < NUM_CAPSETS; i++) {
+		virgl_renderer_get_cap_set(capsets[i], &version, &size);
+		if (size > 0 && index-- == 0) {
+			info->capset_id = capsets[i];
+			info->capset_max_version = version;
+			info->capset_max_size = size;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int virgl_capset(
+	struct renderer *renderer, uint32_t id, uint32_t version, void *data, uint32_t size)
+{
+	uint32_t max_version, max_size;
+
+	(void)renderer;
+	virgl_renderer_get_cap_set(id, &max_version, &max_size);
+	if (max_size == 0 || size != max_size || version > max_version) {
+		return -EINVAL;
+	}
+	virgl_renderer_fill_caps(id, version, data);
+	return 0;
+}
+
+/* ---- Contexts ----------------------------------------------------------------------------- */
+
+static int virgl_context_create(
+	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+{
+	uint32_t capset = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
+	int ret = vgf_virgl_context_create_with_flags(to_virgl(renderer), ctx_id,
+		capset ? capset : VIRTIO_GPU_CAPSET_VIRGL2, (uint32_t)strlen(name), name);
+
+	return ret < 0 ? ret : 0;
+}
+
+static int virgl_context_destroy(struct renderer *renderer, uint32_t ctx_id)
+{
+	int ret = vgf_virgl_context_destroy(to_virgl(renderer), ctx_id);
+
+	return ret < 0 ? ret : 0;
+}
+
+static int virgl_context_attach(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+{
+	int ret = vgf_virgl_ctx_attach_resource(to_virgl(renderer), (int)ctx_id, (int)resource_id);
+
+	return ret < 0 ? ret : 0;
+}
+
+static int virgl_context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+{
+	int ret = vgf_virgl_ctx_detach_resource(to_virgl(renderer), (int)ctx_id, (int)resource_id);
+
+	return ret < 0 ? ret : 0;
+}
+
+/* ---- Resources ---------------------------------------------------------------------------- */
+
+static int virgl_create_3d(struct renderer *renderer, uint32_t resource_id,
+	const struct renderer_resource_3d *resource)
+{
+	struct virgl_renderer_resource_create_args args = {
+		.handle = resource_id,
+		.target = resource->target,
+		.format = resource->format,
+		.bind = resource->bind,
+		.width = resource->width,
+		.height = resource->height,
+		.depth = resource->depth,
+		.array_size = resource->array_size,
+		.last_level = resource->last_level,
+		.nr_samples = resource->nr_samples,
+		.flags = resource->flags,
+	};
+
+	(void)renderer;
+	return to_errno(virgl_renderer_resource_create(&args, NULL, 0));
+}
+
+static int virgl_create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t format,
+	uint32_t width, uint32_t height)
+{
+	const struct renderer_resource_3d resource = {
+		.target = TEXTURE_2D,
+		.format = format,
+		.bind = BIND_RENDER_TARGET,
+		.width = width,
+		.height = height,
+		.depth = 1,
+		.array_size = 1,
+		.flags = VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP,
+	};
+
+	return virgl_create_3d(renderer, resource_id, &resource);
+}
+
+static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+	uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
+	const struct renderer_backing *backing)
+{
+	const struct virgl_renderer_resource_create_blob_args args = {
+		.res_handle = resource_id,
+		.ctx_id = ctx_id,
+		.blob_mem = blob_mem,
+		.blob_flags = blob_flags,
+		.blob_id = blob_id,
+		.size = size,
+		.iovecs = backing ? backing->iov : NULL,
+		.num_iovs = backing ? backing->num_iov : 0,
+	};
+
+	(void)renderer;
+	return to_errno(virgl_renderer_resource_create_blob(&args));
+}
+
+static int virgl_unref(
+	struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
+{
+	return vgf_virgl_resource_unref(to_virgl(renderer), resource_id, done, arg);
+}
+
+static int virgl_attach_backing(
+	struct renderer *renderer, uint32_t resource_id, const struct renderer_backing *backing)
+{
+	(void)renderer;
+	return to_errno(virgl_renderer_resource_attach_iov(
+		(int)resource_id, backing->iov, (int)backing->num_iov));
+}
+
+struct detach {
+	uint32_t resource_id;
+	renderer_done done;
+	void *arg;
+};
+
+static void detach_done(void *arg, int status)
+{
+	struct detach *detach = arg;
+	struct iovec *iov;
+	int num_iov;
+
+	/* After a reset there is no such resource any more. */
+	if (status == 0) {
+		virgl_renderer_resource_detach_iov((int)detach->resource_id, &iov, &num_iov);
+	}
+	if (detach->done) {
+		detach->done(detach->arg, status);
+	}
+	free(detach);
+}
+
+static int virgl_detach_backing(
+	struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
+{
+	struct detach *detach = malloc(sizeof(*detach));
+	int ret;
+
+	if (!detach) {
+		return -ENOMEM;
+	}
+	*detach = (struct detach){ resource_id, done, arg };
+	ret = vgf_virgl_resource_defer(to_virgl(renderer), resource_id, detach_done, detach);
+	if (ret < 0) {
+		free(detach);
+	}
+	return ret;
+}
+
+/* ---- Transfers ---------------------------------------------------------------------------- */
+
+static struct virgl_box to_box(const struct virtio_gpu_box *box)
+{
+	return (struct virgl_box){ box->x, box->y, box->z, box->w, box->h, box->d };
+}
+
+/* Without an iovec of its own a transfer goes to and from the resource's backing. */
+static int virgl_transfer_to_host(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+	const struct renderer_transfer *transfer, renderer_done done, void *arg)
+{
+	struct virgl_box box = to_box(&transfer->box);
+
+	return vgf_virgl_transfer_write_iov(to_virgl(renderer), resource_id, ctx_id,
+		(int)transfer->level, transfer->stride, transfer->layer_stride, &box,
+		transfer->offset, NULL, 0, done, arg);
+}
+
+static int virgl_transfer_from_host(struct renderer *renderer, uint32_t ctx_id,
+	uint32_t resource_id, const struct renderer_transfer *transfer, renderer_done done,
+	void *arg)
+{
+	struct virgl_box box = to_box(&transfer->box);
+
+	return vgf_virgl_transfer_read_iov(to_virgl(renderer), resource_id, ctx_id, transfer->level,
+		transfer->stride, transfer->layer_stride, &box, transfer->offset, NULL, 0, done,
+		arg);
+}
+
+static int virgl_read_pixels(struct renderer *renderer, uint32_t resource_id,
+	const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format)
+{
+	struct virgl_box box = { rect->x, rect->y, 0, rect->width, rect->height, 1 };
+	struct iovec iov = { pixels, (size_t)rect->width * rect->height * sizeof(*pixels) };
+	struct virgl_renderer_resource_info info;
+	int ret = to_errno(virgl_renderer_resource_get_info((int)resource_id, &info));
+
+	(void)renderer;
+	if (ret < 0) {
+		return ret;
+	}
+	*format = info.virgl_format;
+	return to_errno(virgl_renderer_transfer_read_iov(
+		resource_id, 0, 0, rect->width * (uint32_t)sizeof(*pixels), 0, &box, 0, &iov, 1));
+}
+
+/* ---- Work and fences ---------------------------------------------------------------------- */
+
+static int virgl_submit(
+	struct renderer *renderer, const struct vgf_submission *submission, bool *will_retire)
+{
+	return vgf_virgl_submit(to_virgl(renderer), submission, will_retire);
+}
+
+static int virgl_create_fence(
+	struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
+{
+	struct vgf_virgl *virgl = to_virgl(renderer);
+
+	if (name->ring == VGF_RING_GLOBAL) {
+		return vgf_virgl_create_fence(virgl, name->fence_id, name->ctx_id);
+	}
+	return vgf_virgl_context_create_fence(virgl, name->ctx_id,
+		flags & VGF_SHAREABLE ? VGF_VIRGL_FENCE_SHAREABLE : 0, (uint32_t)name->ring,
+		name->fence_id);
+}
+
+static int virgl_get_fd(struct renderer *renderer)
+{
+	return vgf_virgl_get_poll_fd(to_virgl(renderer));
+}
+
+static int virgl_dispatch(struct renderer *renderer)
+{
+	return vgf_virgl_poll(to_virgl(renderer));
+}
+
+/* ---- Start and end ------------------------------------------------------------------------ */
+
+static int virgl_reset(struct renderer *renderer)
+{
+	return vgf_virgl_reset(to_virgl(renderer));
+}
+
+static void virgl_destroy(struct renderer *renderer)
+{
+	vgf_virgl_cleanup(to_virgl(renderer));
+	free(renderer);
+}
+
+static const struct renderer_ops virgl_ops = {
+	.get_device = virgl_get_device,
+	.capset_info = virgl_capset_info,
+	.capset = virgl_capset,
+	.context_create = virgl_context_create,
+	.context_destroy = virgl_context_destroy,
+	.create_2d = virgl_create_2d,
+	.create_3d = virgl_create_3d,
+	.create_blob = virgl_create_blob,
+	.unref = virgl_unref,
+	.attach_backing = virgl_attach_backing,
+	.detach_backing = virgl_detach_backing,
+	.context_attach = virgl_context_attach,
+	.context_detach = virgl_context_detach,
+	.transfer_to_host = virgl_transfer_to_host,
+	.transfer_from_host = virgl_transfer_from_host,
+	.submit = virgl_submit,
+	.create_fence = virgl_create_fence,
+	.read_pixels = virgl_read_pixels,
+	.get_fd = virgl_get_fd,
+	.dispatch = virgl_dispatch,
+	.reset = virgl_reset,
+	.destroy = virgl_destroy,
+};
+
+/* `retire` tells of all fences; the plugin only asks that this is there. */
+static void write_fence(void *cookie, uint32_t fence)
+{
+	(void)cookie;
+	(void)fence;
+}
+
+int renderer_virgl_create(
+	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
+{
+	/* Every submission comes with its ring. */
+	const struct vgf_virgl_options options = {
+		.callbacks = callbacks,
+		.independent_rings = true,
+	};
+	struct renderer_virgl *renderer = calloc(1, sizeof(*renderer));
+	int ret;
+
+	*out = NULL;
+	if (!renderer) {
+		return -ENOMEM;
+	}
+	renderer->base.ops = &virgl_ops;
+	renderer->callbacks.version = 1;
+	renderer->callbacks.write_fence = write_fence;
+	ret = vgf_virgl_init(
+		cookie, RENDERER_FLAGS, &renderer->callbacks, &options, &renderer->virgl);
+	if (ret < 0) {
+		free(renderer);
+		return ret;
+	}
+	*out = &renderer->base;
+	return 0;
+}
