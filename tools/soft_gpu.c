@@ -54,16 +54,22 @@ struct soft_gpu_user {
 
 /* ---- The thread ----------------------------------------------------------------------------- */
 
-static void kick(struct soft_gpu *gpu)
+/* Makes the thread look at the schedule anew. Returns whether it sleeps, and is to be woken. */
+static bool kick(struct soft_gpu *gpu)
+{
+	if (!gpu->asleep) {
+		atomic_store_explicit(&gpu->kicked, true, memory_order_relaxed);
+	}
+	return gpu->asleep;
+}
+
+/* Without the lock: the thread runs at once, and wants it. */
+static void wake(struct soft_gpu *gpu)
 {
 	uint64_t one = 1;
 
-	if (gpu->asleep) {
-		/* Cannot fail: nobody lives to fill the counter. */
-		(void)!write(gpu->wake_fd, &one, sizeof(one));
-	} else {
-		atomic_store_explicit(&gpu->kicked, true, memory_order_relaxed);
-	}
+	/* Cannot fail: nobody lives to fill the counter. */
+	(void)!write(gpu->wake_fd, &one, sizeof(one));
 }
 
 /* Returns 0, or the error that ends the job. */
@@ -404,6 +410,7 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 {
 	struct soft_gpu *gpu = user->gpu;
 	const struct soft_gpu_observer *observer = &gpu->options.observer;
+	bool must_wake = false;
 	uint32_t num_watched;
 	uint64_t now;
 	int ret = -ENOSPC;
@@ -421,9 +428,12 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 	}
 	if (schedule_next_ns(&gpu->schedule) < gpu->awake_at_ns ||
 		(gpu->schedule.num_watched > num_watched && !gpu->asleep)) {
-		kick(gpu);
+		must_wake = kick(gpu);
 	}
 	pthread_mutex_unlock(&gpu->lock);
+	if (must_wake) {
+		wake(gpu);
+	}
 	return ret;
 }
 
@@ -625,14 +635,19 @@ uint32_t soft_gpu_num_expired(struct soft_gpu *gpu)
 
 void soft_gpu_destroy(struct soft_gpu *gpu)
 {
+	bool must_wake;
+
 	if (gpu == NULL) {
 		return;
 	}
 	pthread_mutex_lock(&gpu->lock);
 	drop_jobs(gpu, NULL);
 	gpu->stop = true;
-	kick(gpu);
+	must_wake = kick(gpu);
 	pthread_mutex_unlock(&gpu->lock);
+	if (must_wake) {
+		wake(gpu);
+	}
 	pthread_join(gpu->thread, NULL);
 	schedule_finish(&gpu->schedule);
 	vgem_pool_destroy(gpu->vgem_pool);
