@@ -24,6 +24,7 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 	struct guest_response *response = &guest->responses[queue][token];
 	size_t at = 0;
 
+	assert_false(guest->stopped);
 	assert_true(response->sent);
 	assert_false(response->done);
 	assert_true(written <= response->size);
@@ -119,6 +120,7 @@ static void free_response(struct guest_response *response)
 
 void guest_stop(struct guest *guest)
 {
+	guest->stopped = true; /* nothing is completed any more */
 	gpu_destroy(guest->gpu);
 	guest_memory_unref(guest->table);
 	munmap(guest->memory, GUEST_SIZE);

@@ -4,6 +4,7 @@
 /* Contexts and submissions of the virtio-gpu device: fences, their order, errors in their place. */
 
 #include <endian.h>
+#include <poll.h>
 #include <string.h>
 
 #include "gpu_guest.h"
@@ -77,10 +78,569 @@ static void a_job_stores_before_its_fence(void **state)
 	guest_stop(&guest);
 }
 
+static void jobs_of_a_ring_are_answered_in_order(void **state)
+{
+	uint32_t tokens[50];
+
+	(void)state;
+	start_with_context(1);
+	for (uint32_t i = 0; i < 50; i++) {
+		const struct job job = { .ctx_id = 1, .fence_id = i + 1, .busy_us = 200 - 4 * i };
+
+		tokens[i] = submit(&guest, &job);
+	}
+	for (uint32_t i = 0; i < 50; i++) {
+		assert_int_equal(wait_for(tokens[i])->order, i + 2); /* the context was first */
+	}
+	guest_stop(&guest);
+}
+
+static void another_ring_is_not_waited_for(void **state)
+{
+	const struct job never = { .ctx_id = 1, .fence_id = 1, .busy_us = NEVER_US };
+	const struct job other = { .ctx_id = 1, .ring = 1, .fence_id = 2 };
+	uint32_t token;
+
+	(void)state;
+	start_with_context(1);
+	token = submit(&guest, &never);
+	assert_int_equal(guest_header(wait_for(submit(&guest, &other))).ring_idx, 1);
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
+	guest_stop(&guest);
+}
+
+static void a_job_waits_for_anothers_fence(void **state)
+{
+	const struct job producer = {
+		.ctx_id = 1, .fence_id = 1, .busy_us = 3000, .resource_id = 7, .value = 11
+	};
+	const struct job consumer = { .ctx_id = 2,
+		.fence_id = 2,
+		.resource_id = 7,
+		.value = 22,
+		.num_in_fences = 1,
+		.in_fences = { 1 } };
+
+	(void)state;
+	start_with_context(1);
+	assert_int_equal(create_context(&guest, 2), OK);
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	assert_int_equal(attach_context(&guest, 2, 7), OK);
+	submit(&guest, &producer);
+	assert_int_equal(guest_header(wait_for(submit(&guest, &consumer))).type, OK);
+	assert_int_equal(read_memory(&guest, 0), 22);
+	guest_stop(&guest);
+}
+
+static void in_fences_are_padding_without_the_feature(void **state)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 1 };
+	struct virtio_gpu_cmd_submit request = {
+		.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1),
+		.padding = htole32(0xffffffff),
+	};
+
+	(void)state;
+	start_with_context(1);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	gpu_set_features(
+		guest.gpu, gpu_get_features(guest.gpu) & ~(UINT64_C(1) << FENCE_PASSING_BIT));
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	wait_for(submit(&guest, &job));
+	guest_stop(&guest);
+}
+
+static void an_unfenced_job_is_answered_at_once(void **state)
+{
+	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
+	uint32_t token;
+
+	(void)state;
+	start_with_context(1);
+	token = submit(&guest, &job);
+	assert_true(guest.responses[GPU_QUEUE_CONTROL][token].done);
+	assert_int_equal(guest_header(&guest.responses[GPU_QUEUE_CONTROL][token]).flags, 0);
+	guest_stop(&guest);
+}
+
+static void all_commands_may_be_cut_anywhere(void **state)
+{
+	(void)state;
+	for (size_t piece = 1; piece < 40; piece += 6) {
+		const struct job first = { .ctx_id = 1, .fence_id = 1, .busy_us = 100 };
+		const struct job job = { .ctx_id = 1,
+			.fence_id = 2,
+			.resource_id = 7,
+			.offset = 8,
+			.value = 5,
+			.num_in_fences = 1,
+			.in_fences = { 1 } };
+
+		guest_start(&guest, NULL);
+		guest.piece = piece;
+		assert_int_equal(create_context(&guest, 1), OK);
+		assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+		assert_int_equal(attach_context(&guest, 1, 7), OK);
+		submit(&guest, &first);
+		assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+		assert_int_equal(read_memory(&guest, 8), 5);
+		guest_stop(&guest);
+	}
+}
+
+/* ---- Errors in their place ------------------------------------------------------------------ */
+
+/* Sends a fenced request on ring 0 of context 1. */
+static uint32_t send_fenced(void *request, size_t size, uint64_t fence_id)
+{
+	struct virtio_gpu_ctrl_hdr *hdr = request;
+
+	hdr->flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	hdr->fence_id = htole64(fence_id);
+	return guest_send(&guest, GPU_QUEUE_CONTROL, request, size, sizeof(*hdr));
+}
+
+/* A request that is wrong, behind a job that takes a while: answered with `type`, in its turn. */
+static void check_refused_in_place(void *request, size_t size, uint32_t type)
+{
+	const struct job before = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
+	const struct job after = { .ctx_id = 1, .fence_id = 3 };
+	struct virtio_gpu_ctrl_hdr hdr;
+	uint32_t tokens[3];
+
+	start_with_context(1);
+	tokens[0] = submit(&guest, &before);
+	tokens[1] = send_fenced(request, size, 2);
+	tokens[2] = submit(&guest, &after);
+	wait_for(tokens[2]);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(wait_for(tokens[i])->order, i + 2);
+	}
+	hdr = guest_header(wait_for(tokens[1]));
+	assert_int_equal(hdr.type, type);
+	assert_int_equal(hdr.flags, VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	assert_int_equal(hdr.fence_id, 2);
+	assert_int_equal(guest_header(wait_for(tokens[2])).type, OK);
+	guest_stop(&guest);
+}
+
+static void a_refused_command_stream_keeps_its_place(void **state)
+{
+	struct {
+		struct virtio_gpu_cmd_submit request;
+		uint32_t words[2];
+	} unknown = { { .hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1), .size = htole32(8) },
+		{ htole32(99), 0 } };
+
+	(void)state;
+	check_refused_in_place(&unknown, sizeof(unknown), BAD_PARAMETER);
+}
+
+static void a_command_stream_past_the_end_keeps_its_place(void **state)
+{
+	struct virtio_gpu_cmd_submit request = {
+		.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1),
+		.size = htole32(0xfffffffc),
+	};
+
+	(void)state;
+	check_refused_in_place(&request, sizeof(request), BAD_PARAMETER);
+}
+
+static void too_many_in_fences_keep_their_place(void **state)
+{
+	struct virtio_gpu_cmd_submit request = {
+		.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1),
+		.padding = htole32(0xffffffff),
+	};
+
+	(void)state;
+	check_refused_in_place(&request, sizeof(request), BAD_PARAMETER);
+}
+
+static void an_unknown_in_fence_keeps_its_place(void **state)
+{
+	struct {
+		struct virtio_gpu_cmd_submit request;
+		uint64_t in_fence;
+	} unknown = {
+		{ .hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1), .padding = htole32(1) },
+		htole64(12345),
+	};
+
+	(void)state;
+	check_refused_in_place(&unknown, sizeof(unknown), BAD_PARAMETER);
+}
+
+static void another_command_that_fails_keeps_its_place(void **state)
+{
+	struct virtio_gpu_ctx_resource request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1),
+		.resource_id = htole32(99),
+	};
+
+	(void)state;
+	check_refused_in_place(&request, sizeof(request), BAD_RESOURCE);
+}
+
+static void an_unknown_command_keeps_its_place(void **state)
+{
+	struct virtio_gpu_ctrl_hdr request = header(0x4242, 1);
+
+	(void)state;
+	check_refused_in_place(&request, sizeof(request), VIRTIO_GPU_RESP_ERR_UNSPEC);
+}
+
+static void another_command_with_a_fence_is_answered_in_its_turn(void **state)
+{
+	const struct job before = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
+	struct virtio_gpu_ctx_resource request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1),
+		.resource_id = htole32(7),
+	};
+	uint32_t tokens[2];
+
+	(void)state;
+	start_with_context(1);
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	tokens[0] = submit(&guest, &before);
+	tokens[1] = send_fenced(&request, sizeof(request), 2);
+	assert_int_equal(guest_header(wait_for(tokens[1])).type, OK);
+	assert_true(wait_for(tokens[0])->order < wait_for(tokens[1])->order);
+	guest_stop(&guest);
+}
+
+/* ---- Errors that have no place -------------------------------------------------------------- */
+
+/* Answered at once, without a fence. */
+static void check_answered_at_once(uint32_t token, uint32_t type)
+{
+	const struct guest_response *response = &guest.responses[GPU_QUEUE_CONTROL][token];
+
+	assert_true(response->done);
+	assert_int_equal(guest_header(response).type, type);
+	assert_int_equal(guest_header(response).flags, 0);
+	assert_int_equal(guest_header(response).fence_id, 0);
+}
+
+static void a_fence_of_no_context_is_answered_at_once(void **state)
+{
+	const struct job job = { .ctx_id = 5, .fence_id = 1 };
+
+	(void)state;
+	start_with_context(1);
+	check_answered_at_once(submit(&guest, &job), BAD_CONTEXT);
+	guest_stop(&guest);
+}
+
+static void a_ring_out_of_range_is_answered_at_once(void **state)
+{
+	const struct job job = { .ctx_id = 1, .ring = 64, .fence_id = 1 };
+
+	(void)state;
+	start_with_context(1);
+	check_answered_at_once(submit(&guest, &job), BAD_PARAMETER);
+	guest_stop(&guest);
+}
+
+static void a_fence_id_that_does_not_grow_is_answered_at_once(void **state)
+{
+	const struct job never = { .ctx_id = 1, .fence_id = 2, .busy_us = NEVER_US };
+	const struct job again = { .ctx_id = 1, .fence_id = 2 };
+	uint32_t token;
+
+	(void)state;
+	start_with_context(1);
+	token = submit(&guest, &never);
+	check_answered_at_once(submit(&guest, &again), BAD_PARAMETER);
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
+	gpu_reset(guest.gpu);
+	assert_true(guest.responses[GPU_QUEUE_CONTROL][token].done);
+	guest_stop(&guest);
+}
+
+/* ---- Stores --------------------------------------------------------------------------------- */
+
+static void a_store_that_cannot_be_made_fails_the_job(void **state)
+{
+	static const struct job bad[] = {
+		{ .resource_id = 8 },                       /* not attached */
+		{ .resource_id = 99 },                      /* not there */
+		{ .resource_id = 7, .offset = 4093 },       /* reaches out */
+		{ .resource_id = 7, .offset = 4096 },       /* behind the end */
+		{ .resource_id = 7, .offset = 0xfffffffc }, /* far behind it */
+		{ .resource_id = 9 },                       /* no backing */
+	};
+
+	(void)state;
+	start_with_context(1);
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	assert_int_equal(create_blob(&guest, 8, 4096, 4096), OK);
+	assert_int_equal(create_2d(&guest, 9, 16, 16), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	assert_int_equal(attach_context(&guest, 1, 9), OK);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct job job = bad[i];
+		struct virtio_gpu_ctrl_hdr hdr;
+
+		job.ctx_id = 1;
+		job.fence_id = i + 1;
+		job.value = 1;
+		hdr = guest_header(wait_for(submit(&guest, &job)));
+		assert_int_equal(hdr.type, BAD_PARAMETER);
+		assert_true(hdr.flags & VIRTIO_GPU_FLAG_FENCE);
+	}
+	for (uint32_t i = 0; i < 8192; i += 4) {
+		assert_int_equal(read_memory(&guest, i), 0);
+	}
+	guest_stop(&guest);
+}
+
+/* Takes a resource away while a job is to write to it. */
+static void check_taken_away(uint32_t (*take)(struct guest *guest))
+{
+	const struct job job = {
+		.ctx_id = 1, .fence_id = 1, .busy_us = 20000, .resource_id = 7, .value = 1
+	};
+	uint32_t token;
+
+	start_with_context(1);
+	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
+	assert_int_equal(attach_backing(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	token = submit(&guest, &job);
+	assert_int_equal(take(&guest), OK);
+	assert_int_equal(guest_header(wait_for(token)).type, BAD_PARAMETER);
+	assert_int_equal(read_memory(&guest, 0), 0);
+	guest_stop(&guest);
+}
+
+static uint32_t take_attachment(struct guest *from)
+{
+	return detach_context(from, 1, 7);
+}
+
+static uint32_t take_backing(struct guest *from)
+{
+	return detach_backing(from, 7);
+}
+
+static uint32_t take_resource(struct guest *from)
+{
+	return unref(from, 7);
+}
+
+static void a_resource_may_be_detached_under_a_job(void **state)
+{
+	(void)state;
+	check_taken_away(take_attachment);
+}
+
+static void a_backing_may_be_detached_under_a_job(void **state)
+{
+	(void)state;
+	check_taken_away(take_backing);
+}
+
+static void a_resource_may_be_destroyed_under_a_job(void **state)
+{
+	(void)state;
+	check_taken_away(take_resource);
+}
+
+static void a_context_may_be_destroyed_under_its_jobs(void **state)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
+	uint32_t token;
+
+	(void)state;
+	start_with_context(1);
+	token = submit(&guest, &job);
+	assert_int_equal(destroy_context(&guest, 1), OK);
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(guest_header(wait_for(token)).type, OK);
+	guest_stop(&guest);
+}
+
+/* ---- Reset, drain, the end ------------------------------------------------------------------ */
+
+#define MANY 600
+
+static void fill(uint32_t *tokens)
+{
+	for (uint32_t i = 0; i < MANY; i++) {
+		const struct job job = { .ctx_id = 1,
+			.ring = (uint8_t)(i % 8),
+			.fence_id = i + 1,
+			.busy_us = i < 8 ? NEVER_US : 1 };
+
+		tokens[i] = submit(&guest, &job);
+	}
+}
+
+static void a_reset_completes_everything_once(void **state)
+{
+	uint32_t tokens[MANY], batches;
+
+	(void)state;
+	start_with_context(1);
+	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
+	batches = guest.num_batches;
+	fill(tokens);
+	gpu_reset(guest.gpu);
+	assert_int_equal(guest.num_batches, batches + 1);
+	for (uint32_t i = 0; i < MANY; i++) {
+		assert_true(guest.responses[GPU_QUEUE_CONTROL][tokens[i]].done);
+	}
+	/* IDs start again. */
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
+	fill(tokens);
+	guest_stop(&guest);
+}
+
+static void a_drain_waits_for_work(void **state)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 5000 };
+	uint32_t token;
+
+	(void)state;
+	start_with_context(1);
+	token = submit(&guest, &job);
+	gpu_drain(guest.gpu, 20000);
+	assert_int_equal(guest_header(&guest.responses[GPU_QUEUE_CONTROL][token]).type, OK);
+	guest_stop(&guest);
+}
+
+static void a_drain_cancels_what_does_not_end(void **state)
+{
+	const struct job job = { .ctx_id = 1, .ring = 9, .fence_id = 10000 };
+	uint32_t tokens[MANY];
+
+	(void)state;
+	start_with_context(1);
+	fill(tokens);
+	gpu_drain(guest.gpu, 0);
+	for (uint32_t i = 0; i < MANY; i++) {
+		assert_true(guest.responses[GPU_QUEUE_CONTROL][tokens[i]].done);
+	}
+	/* Contexts are still there. */
+	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+	guest_stop(&guest);
+}
+
+static void nothing_is_completed_once_it_is_destroyed(void **state)
+{
+	uint32_t tokens[MANY];
+
+	(void)state;
+	start_with_context(1);
+	fill(tokens);
+	guest_stop(&guest); /* fails for a completion */
+}
+
+static void a_batch_ends_once(void **state)
+{
+	const struct job slow = { .ctx_id = 1, .fence_id = 1, .busy_us = 3000 };
+	uint32_t token = 0, batches;
+
+	(void)state;
+	start_with_context(1);
+	batches = guest.num_batches;
+	submit(&guest, &slow);
+	for (uint32_t i = 2; i < 100; i++) {
+		const struct job job = { .ctx_id = 1, .fence_id = i };
+
+		token = submit(&guest, &job);
+	}
+	assert_int_equal(guest.num_batches, batches);
+	wait_for(token);
+	assert_true(guest.num_batches > batches && guest.num_batches < batches + 20);
+	guest_stop(&guest);
+}
+
+static void idle_there_is_nothing_to_dispatch(void **state)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 1 };
+	struct pollfd poll_fd = { .events = POLLIN };
+
+	(void)state;
+	start_with_context(1);
+	wait_for(submit(&guest, &job));
+	gpu_dispatch(guest.gpu);
+	poll_fd.fd = gpu_get_fd(guest.gpu);
+	assert_int_equal(poll(&poll_fd, 1, 0), 0);
+	guest_stop(&guest);
+}
+
+/* ---- Limits --------------------------------------------------------------------------------- */
+
+static void there_are_1024_contexts_at_most(void **state)
+{
+	(void)state;
+	guest_start(&guest, NULL);
+	for (uint32_t i = 1; i <= 1024; i++) {
+		assert_int_equal(create_context(&guest, i), OK);
+	}
+	assert_int_equal(create_context(&guest, 1025), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(destroy_context(&guest, 1), OK);
+	assert_int_equal(create_context(&guest, 1025), OK);
+	guest_stop(&guest);
+}
+
+static void a_context_needs_a_capability_set_that_is_there(void **state)
+{
+	struct virtio_gpu_ctx_create request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 3),
+		.context_init = htole32(2),
+	};
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	request.context_init = 0;
+	request.nlen = htole32(65);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	request.nlen = htole32(64);
+	memset(request.debug_name, 'x', sizeof(request.debug_name));
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	guest_stop(&guest);
+}
+
 static const struct CMUnitTest tests[] = {
 	counted_test(creates_and_destroys_a_context),
 	counted_test(refuses_a_context_twice_and_id_0),
 	counted_test(a_job_stores_before_its_fence),
+	counted_test(jobs_of_a_ring_are_answered_in_order),
+	counted_test(another_ring_is_not_waited_for),
+	counted_test(a_job_waits_for_anothers_fence),
+	counted_test(in_fences_are_padding_without_the_feature),
+	counted_test(an_unfenced_job_is_answered_at_once),
+	counted_test(all_commands_may_be_cut_anywhere),
+	counted_test(a_refused_command_stream_keeps_its_place),
+	counted_test(a_command_stream_past_the_end_keeps_its_place),
+	counted_test(too_many_in_fences_keep_their_place),
+	counted_test(an_unknown_in_fence_keeps_its_place),
+	counted_test(another_command_that_fails_keeps_its_place),
+	counted_test(an_unknown_command_keeps_its_place),
+	counted_test(another_command_with_a_fence_is_answered_in_its_turn),
+	counted_test(a_fence_of_no_context_is_answered_at_once),
+	counted_test(a_ring_out_of_range_is_answered_at_once),
+	counted_test(a_fence_id_that_does_not_grow_is_answered_at_once),
+	counted_test(a_store_that_cannot_be_made_fails_the_job),
+	counted_test(a_resource_may_be_detached_under_a_job),
+	counted_test(a_backing_may_be_detached_under_a_job),
+	counted_test(a_resource_may_be_destroyed_under_a_job),
+	counted_test(a_context_may_be_destroyed_under_its_jobs),
+	counted_test(a_reset_completes_everything_once),
+	counted_test(a_drain_waits_for_work),
+	counted_test(a_drain_cancels_what_does_not_end),
+	counted_test(nothing_is_completed_once_it_is_destroyed),
+	counted_test(a_batch_ends_once),
+	counted_test(idle_there_is_nothing_to_dispatch),
+	counted_test(there_are_1024_contexts_at_most),
+	counted_test(a_context_needs_a_capability_set_that_is_there),
 };
 
 int main(void)

@@ -1,0 +1,607 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What the virtio-gpu device says of itself, what it shows, and requests that are no commands. */
+
+#include <endian.h>
+#include <errno.h>
+#include <png.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "edid.h"
+#include "gpu_guest.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+#define BAD_PARAMETER VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER
+#define BAD_RESOURCE VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID
+#define BAD_SCANOUT VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID
+#define UNSPECIFIED VIRTIO_GPU_RESP_ERR_UNSPEC
+
+static struct guest guest;
+
+/* ---- What there is -------------------------------------------------------------------------- */
+
+static void tells_its_modes(void **state)
+{
+	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+	struct virtio_gpu_display_one modes[VIRTIO_GPU_MAX_SCANOUTS];
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(guest_ask(&guest, &request, sizeof(request), modes, sizeof(modes)),
+		VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		assert_int_equal(le32toh(modes[i].enabled), i < 2);
+		assert_int_equal(le32toh(modes[i].r.width), i < 2 ? 640 : 0);
+		assert_int_equal(le32toh(modes[i].r.height), i < 2 ? 480 : 0);
+	}
+	guest_stop(&guest);
+}
+
+static void tells_its_capability_sets(void **state)
+{
+	struct virtio_gpu_get_capset_info info_request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
+	};
+	struct virtio_gpu_get_capset request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
+		.capset_id = htole32(6),
+	};
+	uint32_t info[4], capset[6];
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(guest_ask(&guest, &info_request, sizeof(info_request), info, sizeof(info)),
+		VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+	assert_int_equal(le32toh(info[0]), 6);
+	assert_int_equal(le32toh(info[2]), sizeof(capset));
+	assert_int_equal(guest_ask(&guest, &request, sizeof(request), capset, sizeof(capset)),
+		VIRTIO_GPU_RESP_OK_CAPSET);
+	assert_int_equal(capset[4], 0); /* the context type */
+	info_request.capset_index = htole32(1);
+	assert_int_equal(guest_call(&guest, &info_request, sizeof(info_request)), BAD_PARAMETER);
+	request.capset_version = htole32(1);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	request.capset_version = 0;
+	request.capset_id = htole32(1);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	guest_stop(&guest);
+}
+
+static void has_a_configuration_space(void **state)
+{
+	struct virtio_gpu_config config;
+	uint32_t word = htole32(1);
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
+	assert_int_equal(le32toh(config.num_scanouts), 2);
+	assert_int_equal(le32toh(config.num_capsets), 1);
+	assert_int_equal(le32toh(config.events_read), 0);
+	assert_int_equal(gpu_read_config(guest.gpu, 8, &word, 4), 0);
+	assert_int_equal(le32toh(word), 2);
+	assert_int_equal(gpu_read_config(guest.gpu, 13, &word, 4), -EINVAL);
+	assert_int_equal(gpu_read_config(guest.gpu, 0xffffffff, &word, 4), -EINVAL);
+	assert_int_equal(gpu_read_config(guest.gpu, 4, &word, 0xffffffff), -EINVAL);
+	assert_int_equal(gpu_write_config(guest.gpu, 4, &word, 4), 0);
+	assert_int_equal(gpu_write_config(guest.gpu, 0, &word, 4), -EINVAL);
+	assert_int_equal(gpu_write_config(guest.gpu, 8, &word, 4), -EINVAL);
+	guest_stop(&guest);
+}
+
+static void refuses_options_out_of_range(void **state)
+{
+	static const struct gpu_callbacks callbacks = { 0 };
+	static const struct gpu_options bad[] = {
+		{ .num_scanouts = 17, .width = 640, .height = 480, .fence_passing_bit = -1 },
+		{ .num_scanouts = 1, .width = 63, .height = 480, .fence_passing_bit = -1 },
+		{ .num_scanouts = 1, .width = 640, .height = 4096, .fence_passing_bit = -1 },
+		{ .fence_passing_bit = 4 },
+		{ .fence_passing_bit = 24 },
+		{ .fence_passing_bit = 49 },
+		{ .fence_passing_bit = 64 },
+	};
+	struct gpu *gpu;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(
+			gpu_create(&callbacks, NULL, &bad[i], renderer_soft_create, &gpu), -EINVAL);
+	}
+}
+
+static void a_feature_that_is_not_accepted_is_not_there(void **state)
+{
+	const struct virtio_gpu_cmd_get_edid edid = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_EDID, 0),
+	};
+
+	(void)state;
+	guest_start(&guest, NULL);
+	gpu_set_features(guest.gpu, 0);
+	assert_int_equal(guest_call(&guest, &edid, sizeof(edid)), UNSPECIFIED);
+	assert_int_equal(create_context(&guest, 1), UNSPECIFIED);
+	assert_int_equal(create_blob(&guest, 1, 0, 4096), UNSPECIFIED);
+	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
+	guest_stop(&guest);
+}
+
+/* ---- EDID ----------------------------------------------------------------------------------- */
+
+static void tells_an_edid_for_each_scanout(void **state)
+{
+	struct virtio_gpu_cmd_get_edid request = { .hdr = header(VIRTIO_GPU_CMD_GET_EDID, 0) };
+	struct {
+		uint32_t size, padding;
+		uint8_t edid[1024];
+	} response;
+	uint8_t sum = 0;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	request.scanout = htole32(1);
+	assert_int_equal(guest_ask(&guest, &request, sizeof(request), &response, sizeof(response)),
+		VIRTIO_GPU_RESP_OK_EDID);
+	assert_int_equal(le32toh(response.size), 128);
+	for (size_t i = 0; i < 128; i++) {
+		sum = (uint8_t)(sum + response.edid[i]);
+	}
+	assert_int_equal(sum, 0);
+	request.scanout = htole32(2);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_SCANOUT);
+	guest_stop(&guest);
+}
+
+/* What the tool makes of it, as text; NULL where it is not installed. */
+static char *decode_edid(uint32_t width, uint32_t height)
+{
+	char path[] = "/tmp/vgfence-edid-XXXXXX", command[128], *text = calloc(1, 65536);
+	uint8_t edid[EDID_SIZE];
+	int fd = mkstemp(path);
+	FILE *pipe;
+
+	assert_true(fd >= 0 && text != NULL);
+	edid_make(edid, width, height, 0);
+	assert_int_equal(write(fd, edid, sizeof(edid)), sizeof(edid));
+	close(fd);
+	snprintf(command, sizeof(command), "edid-decode --check %s 2>&1", path);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	assert_true(fread(text, 1, 65535, pipe) < 65535);
+	pclose(pipe);
+	unlink(path);
+	if (strstr(text, "not found") != NULL) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static void edids_conform(void **state)
+{
+	static const uint32_t sizes[][2] = { { 640, 480 }, { 800, 600 }, { 1024, 768 },
+		{ 1280, 800 }, { 1280, 1024 }, { 1366, 768 }, { 1920, 1080 }, { 1920, 1200 },
+		{ 2560, 1440 }, { 3840, 2160 }, { 4095, 4095 }, { 320, 240 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		char *text = decode_edid(sizes[i][0], sizes[i][1]), mode[32];
+
+		if (text == NULL) {
+			print_message("edid-decode is not installed\n");
+			skip();
+		}
+		snprintf(mode, sizeof(mode), "%ux%u", sizes[i][0], sizes[i][1]);
+		if (strstr(text, "EDID conformity: PASS") == NULL || strstr(text, mode) == NULL) {
+			fail_msg("%s: %s", mode, text);
+		}
+		free(text);
+	}
+}
+
+/* ---- Scanouts ------------------------------------------------------------------------------- */
+
+static uint32_t set_scanout(uint32_t scanout, uint32_t resource_id, uint32_t x, uint32_t y,
+	uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_set_scanout request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT, 0),
+		.r = { htole32(x), htole32(y), htole32(width), htole32(height) },
+		.scanout_id = htole32(scanout),
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static uint32_t flush(uint32_t resource_id, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_resource_flush request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH, 0),
+		.r = { htole32(x), htole32(y), htole32(width), htole32(height) },
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static void checks_scanouts(void **state)
+{
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
+	assert_int_equal(create_blob(&guest, 2, 0, 4096), OK);
+	assert_int_equal(set_scanout(0, 1, 0, 0, 100, 50), OK);
+	assert_int_equal(set_scanout(1, 1, 50, 25, 50, 25), OK);
+	assert_int_equal(set_scanout(2, 1, 0, 0, 100, 50), BAD_SCANOUT);
+	assert_int_equal(set_scanout(0xffffffff, 0, 0, 0, 0, 0), BAD_SCANOUT);
+	assert_int_equal(set_scanout(0, 9, 0, 0, 100, 50), BAD_RESOURCE);
+	assert_int_equal(set_scanout(0, 1, 1, 0, 100, 50), BAD_PARAMETER);
+	assert_int_equal(set_scanout(0, 1, 0xffffffff, 0, 1, 50), BAD_PARAMETER);
+	assert_int_equal(set_scanout(0, 1, 0, 0, 0, 50), BAD_PARAMETER);
+	assert_int_equal(set_scanout(0, 2, 0, 0, 1, 1), BAD_PARAMETER);
+	assert_int_equal(set_scanout(0, 0, 0, 0, 0, 0), OK);
+	guest_stop(&guest);
+}
+
+static void checks_what_is_flushed(void **state)
+{
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
+	assert_int_equal(flush(1, 0, 0, 100, 50), OK);
+	assert_int_equal(flush(1, 1, 0, 100, 50), BAD_PARAMETER);
+	assert_int_equal(flush(1, 0xffffffff, 0xffffffff, 2, 2), BAD_PARAMETER);
+	assert_int_equal(flush(2, 0, 0, 1, 1), BAD_RESOURCE);
+	guest_stop(&guest);
+}
+
+/* ---- Screenshots ---------------------------------------------------------------------------- */
+
+#define SCREENSHOT "/tmp/vgfence-screenshot-%d.png"
+
+/* The pixels of scanout 0, as red, green, blue. The caller frees them. */
+static uint8_t *screenshot(uint32_t *width, uint32_t *height)
+{
+	png_image image = { .version = PNG_IMAGE_VERSION };
+	char path[64];
+	uint8_t *pixels;
+
+	snprintf(path, sizeof(path), SCREENSHOT, getpid());
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), 0);
+	assert_true(png_image_begin_read_from_file(&image, path));
+	image.format = PNG_FORMAT_RGB;
+	pixels = malloc(PNG_IMAGE_SIZE(image));
+	assert_true(png_image_finish_read(&image, NULL, pixels, 0, NULL));
+	*width = image.width;
+	*height = image.height;
+	unlink(path);
+	return pixels;
+}
+
+static void to_host(uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_transfer_to_host_2d request = {
+		.hdr = header(VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, 0),
+		.r = { 0, 0, htole32(width), htole32(height) },
+		.resource_id = htole32(resource_id),
+	};
+
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+}
+
+static void a_screenshot_shows_the_scanouts_part(void **state)
+{
+	uint32_t width, height;
+	uint8_t *pixels;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
+	assert_int_equal(attach_backing(&guest, 1, 0, 256), OK);
+	for (uint32_t i = 0; i < 64; i++) {
+		/* Blue, green, red, nothing. */
+		memcpy(guest.memory + 4 * i, (uint8_t[]){ (uint8_t)i, 100, 200, 0 }, 4);
+	}
+	to_host(1, 8, 8);
+	assert_int_equal(set_scanout(0, 1, 2, 1, 5, 4), OK);
+	pixels = screenshot(&width, &height);
+	assert_int_equal(width, 5);
+	assert_int_equal(height, 4);
+	for (uint32_t i = 0; i < 20; i++) {
+		assert_int_equal(pixels[3 * i], 200);
+		assert_int_equal(pixels[3 * i + 1], 100);
+		assert_int_equal(pixels[3 * i + 2], (i / 5 + 1) * 8 + i % 5 + 2);
+	}
+	free(pixels);
+	guest_stop(&guest);
+}
+
+/* Four bytes of memory are 1, 2, 3, 4: which of them a format takes for red, green, blue. */
+static void screenshots_know_every_format(void **state)
+{
+	static const struct {
+		uint32_t format;
+		uint8_t rgb[3];
+	} formats[] = {
+		{ VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, { 3, 2, 1 } },
+		{ VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, { 3, 2, 1 } },
+		{ VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM, { 2, 3, 4 } },
+		{ VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM, { 2, 3, 4 } },
+		{ VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM, { 1, 2, 3 } },
+		{ VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM, { 4, 3, 2 } },
+		{ VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM, { 4, 3, 2 } },
+		{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 1, 2, 3 } },
+	};
+
+	(void)state;
+	guest_start(&guest, NULL);
+	memcpy(guest.memory, (uint8_t[]){ 1, 2, 3, 4 }, 4);
+	for (uint32_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+		const struct virtio_gpu_resource_create_2d request = {
+			.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, 0),
+			.resource_id = htole32(i + 1),
+			.format = htole32(formats[i].format),
+			.width = htole32(1),
+			.height = htole32(1),
+		};
+		uint32_t width, height;
+		uint8_t *pixels;
+
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+		assert_int_equal(attach_backing(&guest, i + 1, 0, 4), OK);
+		to_host(i + 1, 1, 1);
+		assert_int_equal(set_scanout(0, i + 1, 0, 0, 1, 1), OK);
+		pixels = screenshot(&width, &height);
+		assert_memory_equal(pixels, formats[i].rgb, 3);
+		free(pixels);
+	}
+	guest_stop(&guest);
+}
+
+static void without_a_picture_there_is_no_screenshot(void **state)
+{
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/nowhere/x.png"), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 99, "/nowhere/x.png"), -ENOENT);
+	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
+	assert_int_equal(set_scanout(0, 1, 0, 0, 8, 8), OK);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/proc/x.png"), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOTDIR);
+	assert_int_equal(unref(&guest, 1), OK);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOENT);
+	guest_stop(&guest);
+}
+
+static struct virtio_gpu_set_scanout_blob scanout_blob(void)
+{
+	return (struct virtio_gpu_set_scanout_blob){
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
+		.r = { 0, 0, htole32(4), htole32(4) },
+		.resource_id = htole32(1),
+		.width = htole32(4),
+		.height = htole32(4),
+		.format = htole32(VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM),
+		.strides = { htole32(32) },
+		.offsets = { htole32(64) },
+	};
+}
+
+static void a_scanout_may_be_a_blob(void **state)
+{
+	const struct virtio_gpu_set_scanout_blob request = scanout_blob();
+	uint32_t width, height;
+	uint8_t *pixels;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_blob(&guest, 1, 4096, 64 + 3 * 32 + 16), OK);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	for (uint32_t y = 0; y < 4; y++) {
+		guest.memory[4096 + 64 + y * 32] = (uint8_t)(10 + y);
+	}
+	pixels = screenshot(&width, &height);
+	assert_int_equal(width, 4);
+	assert_int_equal(height, 4);
+	for (uint32_t y = 0; y < 4; y++) {
+		assert_int_equal(pixels[y * 4 * 3], 10 + y);
+	}
+	free(pixels);
+	assert_int_equal(flush(1, 0, 0, 4, 4), OK);
+	guest_stop(&guest);
+}
+
+static void refuses_blobs_that_are_too_small_for_a_scanout(void **state)
+{
+	struct virtio_gpu_set_scanout_blob bad[8];
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_blob(&guest, 1, 0, 64 + 3 * 32 + 16), OK);
+	assert_int_equal(create_2d(&guest, 2, 8, 8), OK);
+	for (size_t i = 0; i < 8; i++) {
+		bad[i] = scanout_blob();
+	}
+	bad[0].offsets[0] = htole32(68);
+	bad[1].strides[0] = htole32(36);
+	bad[2].height = htole32(5);
+	bad[3].strides[0] = htole32(12);
+	bad[4].width = htole32(0x40000000);
+	bad[5].r.width = htole32(5);
+	bad[6].format = 0;
+	bad[7].resource_id = htole32(2);
+	for (size_t i = 0; i < 8; i++) {
+		assert_int_equal(guest_call(&guest, &bad[i], sizeof(bad[i])), BAD_PARAMETER);
+	}
+	bad[0] = scanout_blob();
+	bad[0].scanout_id = htole32(2);
+	assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), BAD_SCANOUT);
+	bad[0] = scanout_blob();
+	bad[0].resource_id = htole32(3);
+	assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), BAD_RESOURCE);
+	bad[0].resource_id = 0;
+	assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), OK);
+	guest_stop(&guest);
+}
+
+/* ---- Cursor --------------------------------------------------------------------------------- */
+
+static uint32_t cursor(uint32_t type, uint32_t scanout, uint32_t resource_id)
+{
+	const struct virtio_gpu_update_cursor request = {
+		.hdr = header(type, 0),
+		.pos = { .scanout_id = htole32(scanout), .x = htole32(5), .y = htole32(6) },
+		.resource_id = htole32(resource_id),
+	};
+	uint32_t token = guest_send(&guest, GPU_QUEUE_CURSOR, &request, sizeof(request), 24);
+
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CURSOR, token)).type;
+}
+
+static void checks_cursors(void **state)
+{
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_2d(&guest, 1, 64, 64), OK);
+	assert_int_equal(create_2d(&guest, 2, 65, 64), OK);
+	assert_int_equal(create_blob(&guest, 3, 0, 64 * 64 * 4 - 1), OK);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_UPDATE_CURSOR, 0, 1), OK);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_UPDATE_CURSOR, 1, 0), OK);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_UPDATE_CURSOR, 2, 1), BAD_SCANOUT);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_UPDATE_CURSOR, 0, 2), BAD_PARAMETER);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_UPDATE_CURSOR, 0, 3), BAD_PARAMETER);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_UPDATE_CURSOR, 0, 4), BAD_RESOURCE);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_MOVE_CURSOR, 0, 9), OK);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_MOVE_CURSOR, 2, 0), BAD_SCANOUT);
+	assert_int_equal(cursor(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0, 0), UNSPECIFIED);
+	guest_stop(&guest);
+}
+
+static void a_cursor_needs_no_room_for_a_response(void **state)
+{
+	const struct virtio_gpu_update_cursor request = {
+		.hdr = header(VIRTIO_GPU_CMD_MOVE_CURSOR, 0),
+	};
+	uint32_t token;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	token = guest_send(&guest, GPU_QUEUE_CURSOR, &request, sizeof(request), 0);
+	assert_int_equal(guest_wait(&guest, GPU_QUEUE_CURSOR, token)->written, 0);
+	guest_stop(&guest);
+}
+
+/* ---- Requests that are no commands ---------------------------------------------------------- */
+
+static void unknown_commands_get_an_error(void **state)
+{
+	static const uint32_t types[] = { 0, 1, 0xff, 0x10e, 0x1ff, 0x20a, 0x300, 0x301, 0x1100,
+		0xffffffff };
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		const struct virtio_gpu_ctrl_hdr request = header(types[i], 0);
+
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), UNSPECIFIED);
+	}
+	assert_true(guest.num_warnings <= 12); /* of two seconds at most */
+	guest_stop(&guest);
+}
+
+static void a_request_without_a_header_gets_nothing(void **state)
+{
+	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (size_t size = 0; size < sizeof(request); size++) {
+		assert_int_equal(guest_call(&guest, &request, size), 0);
+	}
+	guest_stop(&guest);
+}
+
+static void commands_that_are_cut_short_get_an_error(void **state)
+{
+	static const uint32_t types[] = { 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108,
+		0x109, 0x10a, 0x10b, 0x10c, 0x10d, 0x200, 0x204, 0x205, 0x206 };
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		struct virtio_gpu_ctrl_hdr request = header(types[i], 1);
+
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	}
+	guest_stop(&guest);
+}
+
+static void a_response_that_does_not_fit_is_left_out(void **state)
+{
+	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (size_t room = 0; room < 408; room += 17) {
+		uint32_t token = guest_send(
+			&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), room);
+
+		assert_int_equal(guest_wait(&guest, GPU_QUEUE_CONTROL, token)->written, 0);
+	}
+	guest_stop(&guest);
+}
+
+static void a_fenced_response_says_which(void **state)
+{
+	struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 3);
+	struct virtio_gpu_ctrl_hdr response;
+	uint32_t token;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	request.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	request.fence_id = htole64(UINT64_C(0x123456789a));
+	token = guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), 500);
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
+	response = guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, token));
+	assert_int_equal(response.type, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	assert_int_equal(response.flags, VIRTIO_GPU_FLAG_FENCE);
+	assert_true(response.fence_id == UINT64_C(0x123456789a));
+	assert_int_equal(response.ctx_id, 3);
+	assert_int_equal(guest.responses[GPU_QUEUE_CONTROL][token].written, 408);
+	guest_stop(&guest);
+}
+
+static const struct CMUnitTest tests[] = {
+	counted_test(tells_its_modes),
+	counted_test(tells_its_capability_sets),
+	counted_test(has_a_configuration_space),
+	counted_test(refuses_options_out_of_range),
+	counted_test(a_feature_that_is_not_accepted_is_not_there),
+	counted_test(tells_an_edid_for_each_scanout),
+	counted_test(edids_conform),
+	counted_test(checks_scanouts),
+	counted_test(checks_what_is_flushed),
+	counted_test(a_screenshot_shows_the_scanouts_part),
+	counted_test(screenshots_know_every_format),
+	counted_test(without_a_picture_there_is_no_screenshot),
+	counted_test(a_scanout_may_be_a_blob),
+	counted_test(refuses_blobs_that_are_too_small_for_a_scanout),
+	counted_test(checks_cursors),
+	counted_test(a_cursor_needs_no_room_for_a_response),
+	counted_test(unknown_commands_get_an_error),
+	counted_test(a_request_without_a_header_gets_nothing),
+	counted_test(commands_that_are_cut_short_get_an_error),
+	counted_test(a_response_that_does_not_fit_is_left_out),
+	counted_test(a_fenced_response_says_which),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests_name("gpu_display", tests, NULL, NULL);
+}

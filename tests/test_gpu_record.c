@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Recordings of the virtio-gpu device, read back as 'vgfence replay' does. */
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gpu_guest.h"
+#include "trace.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+
+static struct guest guest;
+static char path[64];
+
+static void start_recording(const char *file)
+{
+	const struct gpu_options options = {
+		.fence_passing_bit = FENCE_PASSING_BIT,
+		.record = file,
+	};
+
+	guest_start(&guest, &options);
+}
+
+static void start(void)
+{
+	int fd;
+
+	strcpy(path, "/tmp/vgfence-record-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	close(fd);
+	start_recording(path);
+}
+
+static void stop(struct trace *trace)
+{
+	struct trace_error error = { 0 };
+
+	guest_stop(&guest);
+	if (trace_load(trace, path, &error) < 0) {
+		fail_msg("at %u: %s", (unsigned int)error.offset, error.message);
+	}
+	unlink(path);
+}
+
+static void records_requests_and_responses(void **state)
+{
+	const struct job slow = { .ctx_id = 1, .fence_id = 1, .busy_us = 1000 };
+	const struct job quick = { .ctx_id = 1, .ring = 1, .fence_id = 2 };
+	const struct virtio_gpu_ctrl_hdr *hdr;
+	const struct trace_record *record;
+	struct trace trace;
+	uint32_t token;
+
+	(void)state;
+	start();
+	guest.piece = 5;
+	assert_int_equal(create_context(&guest, 1), OK);
+	token = submit(&guest, &slow);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &quick));
+	guest_wait(&guest, GPU_QUEUE_CONTROL, token);
+	stop(&trace);
+
+	assert_int_equal(trace.num_records, 6);
+	assert_int_equal(trace.num_requests, 3);
+	record = &trace.records[0];
+	assert_int_equal(record->size, sizeof(struct virtio_gpu_ctx_create));
+	hdr = (const void *)record->data;
+	assert_int_equal(le32toh(hdr->type), VIRTIO_GPU_CMD_CTX_CREATE);
+	assert_int_equal(record->peer, 1);
+	hdr = (const void *)trace.records[1].data;
+	assert_int_equal(le32toh(hdr->type), OK);
+	/* The second job was done first. */
+	assert_int_equal(trace.records[4].peer, 3);
+	assert_int_equal(trace.records[5].peer, 2);
+	hdr = (const void *)trace.records[4].data;
+	assert_int_equal(le64toh(hdr->fence_id), 2);
+	assert_true(trace.records[5].t_ns >= trace.records[2].t_ns + 1000000);
+	trace_finish(&trace);
+}
+
+static void records_payload_and_queue(void **state)
+{
+	const struct virtio_gpu_get_capset request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
+		.capset_id = htole32(6),
+	};
+	const struct virtio_gpu_update_cursor cursor = {
+		.hdr = header(VIRTIO_GPU_CMD_MOVE_CURSOR, 0),
+	};
+	uint32_t capset[6];
+	struct trace trace;
+
+	(void)state;
+	start();
+	guest.piece = 7;
+	assert_int_equal(guest_ask(&guest, &request, sizeof(request), capset, sizeof(capset)),
+		VIRTIO_GPU_RESP_OK_CAPSET);
+	guest_wait(&guest, GPU_QUEUE_CURSOR,
+		guest_send(&guest, GPU_QUEUE_CURSOR, &cursor, sizeof(cursor), 0));
+	stop(&trace);
+
+	assert_int_equal(trace.num_records, 4);
+	assert_int_equal(trace.records[1].size, 24 + sizeof(capset));
+	assert_memory_equal(trace.records[1].data + 24, capset, sizeof(capset));
+	assert_int_equal(trace.records[2].queue, GPU_QUEUE_CURSOR);
+	assert_int_equal(trace.records[3].queue, GPU_QUEUE_CURSOR);
+	assert_int_equal(trace.records[3].size, 0);
+	trace_finish(&trace);
+}
+
+static void leaves_out_what_has_no_header(void **state)
+{
+	struct trace trace;
+
+	(void)state;
+	start();
+	assert_int_equal(guest_call(&guest, "short", 5), 0);
+	assert_int_equal(create_context(&guest, 1), OK);
+	stop(&trace);
+	assert_int_equal(trace.num_requests, 1);
+	trace_finish(&trace);
+}
+
+static void goes_on_over_a_reset(void **state)
+{
+	const struct job never = { .ctx_id = 1, .fence_id = 1, .busy_us = 1000000000 };
+	struct trace trace;
+
+	(void)state;
+	start();
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(create_context(&guest, 1), OK);
+		submit(&guest, &never);
+		gpu_reset(guest.gpu);
+	}
+	stop(&trace);
+	assert_int_equal(trace.num_requests, 6);
+	assert_int_equal(trace.num_records, 12);
+	trace_finish(&trace);
+}
+
+static void a_full_disk_ends_the_recording_alone(void **state)
+{
+	static uint8_t large[1 << 20];
+	struct virtio_gpu_ctrl_hdr *hdr = (void *)large;
+
+	(void)state;
+	if (access("/dev/full", W_OK) < 0) {
+		print_message("there is no /dev/full\n");
+		skip();
+	}
+	start_recording("/dev/full");
+	*hdr = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+	guest_call(&guest, large, sizeof(large));
+	assert_int_equal(guest.num_errors, 1);
+	guest_call(&guest, large, sizeof(large));
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(guest.num_errors, 1);
+	guest_stop(&guest);
+}
+
+static void a_file_that_cannot_be_opened_is_an_error(void **state)
+{
+	static const struct gpu_callbacks callbacks = { 0 };
+	const struct gpu_options options = { .fence_passing_bit = -1, .record = "/dev/null/x" };
+	struct gpu *gpu;
+
+	(void)state;
+	assert_int_equal(
+		gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu), -ENOTDIR);
+}
+
+static const struct CMUnitTest tests[] = {
+	counted_test(records_requests_and_responses),
+	counted_test(records_payload_and_queue),
+	counted_test(leaves_out_what_has_no_header),
+	counted_test(goes_on_over_a_reset),
+	counted_test(a_full_disk_ends_the_recording_alone),
+	counted_test(a_file_that_cannot_be_opened_is_an_error),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests_name("gpu_record", tests, NULL, NULL);
+}
