@@ -478,8 +478,8 @@ static bool options_ok(const struct gpu_options *options)
 		return false;
 	}
 	if (options->num_scanouts > 0 &&
-		(options->width < 64 || options->width > 4095 || options->height < 64 ||
-			options->height > 4095)) {
+		(options->width < GPU_MIN_WIDTH || options->width > GPU_MAX_SIZE ||
+			options->height < GPU_MIN_HEIGHT || options->height > GPU_MAX_SIZE)) {
 		return false;
 	}
 	return bit < 0 || (bit > VIRTIO_GPU_F_CONTEXT_INIT && bit < 24) || (bit >= 50 && bit < 64);

@@ -72,10 +72,15 @@ struct gpu_callbacks {
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 };
 
+/* What an EDID can tell: it has 12 bits for each, and no pixel clock below 10 MHz. */
+#define GPU_MIN_WIDTH 400
+#define GPU_MIN_HEIGHT 300
+#define GPU_MAX_SIZE 4095
+
 struct gpu_options {
 	uint32_t num_scanouts; /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */
-	/* Of each scanout's preferred mode, 64 to 4095 (an EDID has 12 bits for each); not looked at
-	 * without scanouts. */
+	/* Of each scanout's preferred mode, GPU_MIN_WIDTH to GPU_MAX_SIZE, and GPU_MIN_HEIGHT to that;
+	 * not looked at without scanouts. */
 	uint32_t width, height;
 	int fence_passing_bit; /* of the feature, 5 to 23 or 50 to 63; below 0: off */
 	const char *record;    /* a file to record all traffic to, or NULL */

@@ -35,7 +35,7 @@ static const char help[] =
 	"                    it. Off by default, as it has no number of its own yet: the bit 5 of\n"
 	"                    the experimental drivers was given to BLOB_ALIGNMENT since\n"
 	"  --scanouts=N      monitors, 0 to 16 (default 1); 0 for rendering alone\n"
-	"  --size=WxH        what the monitors prefer (default 1280x800, at most 4095x4095)\n"
+	"  --size=WxH        what the monitors prefer (default 1280x800)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
@@ -130,11 +130,11 @@ static int parse_bit(const char *text)
 
 static void parse_size(struct gpu_options *gpu, const char *text)
 {
-	long width = parse_number(&text, 4095, 'x');
-	long height = width >= 64 ? parse_number(&text, 4095, '\0') : -1;
+	long width = parse_number(&text, GPU_MAX_SIZE, 'x');
+	long height = width >= GPU_MIN_WIDTH ? parse_number(&text, GPU_MAX_SIZE, '\0') : -1;
 
-	if (height < 64) {
-		bad_usage("--size must be like 1280x800, with numbers from 64 to 4095");
+	if (height < GPU_MIN_HEIGHT) {
+		bad_usage("--size must be like 1280x800, from 400x300 to 4095x4095");
 	}
 	gpu->width = (uint32_t)width;
 	gpu->height = (uint32_t)height;

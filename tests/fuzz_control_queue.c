@@ -1,0 +1,677 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on: each
+ * request is completed once, within its room, and fences come in the order of their timeline.
+ *
+ * Built as a program, it replays files, or runs pseudo-random mutations of recorded and of made up
+ * requests:
+ *     fuzz_control_queue [--runs N] [--seed N] [--traces DIRECTORY] [FILE...]
+ * With clang, -fsanitize=fuzzer and -DLIBFUZZER it is a libFuzzer target; `--corpus DIR --runs N`
+ * of the program writes it something to begin with.
+ *
+ * An input is a row of steps. A step is a byte that says what to do: for a request, a byte that says
+ * how it is cut, a byte for the room of its response, 16 bits of length and that many bytes.
+ */
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/virtio_gpu.h>
+
+#include "gpu.h"
+#include "guest_memory.h"
+#include "trace.h"
+
+#define GUEST_ADDR 0x10000u
+#define GUEST_SIZE 0x20000u
+#define FENCE_PASSING_BIT 20
+#define MAX_ELEMENTS 64
+
+enum step {
+	STEP_CONTROL, /* and what is not named here */
+	STEP_CURSOR = 0xf8,
+	STEP_DISPATCH,
+	STEP_FEATURES,
+	STEP_DRAIN,
+	STEP_RESET,
+	STEP_MEMORY,
+	STEP_NO_MEMORY,
+	STEP_SCREENSHOT,
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Not assert, which NDEBUG would take away. */
+#define CHECK(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+/* ---- The guest ------------------------------------------------------------------------------ */
+
+struct sent {
+	bool pending;
+	uint64_t number; /* counts requests */
+	struct virtio_gpu_ctrl_hdr header;
+	bool has_header;
+	struct iovec readable[MAX_ELEMENTS], writable[MAX_ELEMENTS];
+	size_t num_readable, num_writable, room;
+};
+
+static struct gpu *gpu;
+static struct guest_memory *memory;
+static struct sent sent[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
+static uint32_t next_token[GPU_NUM_QUEUES];
+static uint64_t num_sent;
+static uint64_t num_by_type[2]; /* completed: without and with an error */
+
+/* The last request of each timeline whose fence has come; the last entry is the global one's. */
+static struct timeline {
+	uint32_t ctx_id;
+	uint8_t ring;
+	uint64_t number;
+} timelines[1024];
+static size_t num_timelines;
+
+static void gather(const struct iovec *iov, size_t count, void *data, size_t size)
+{
+	uint8_t *to = data;
+
+	for (size_t i = 0; i < count && size > 0; i++) {
+		size_t length = iov[i].iov_len < size ? iov[i].iov_len : size;
+
+		if (length > 0) {
+			memcpy(to, iov[i].iov_base, length);
+		}
+		to += length;
+		size -= length;
+	}
+}
+
+static void check_order(const struct sent *request)
+{
+	bool has_ring = le32toh(request->header.flags) & VIRTIO_GPU_FLAG_INFO_RING_IDX;
+	uint32_t ctx_id = has_ring ? request->header.ctx_id : 0;
+	uint8_t ring = has_ring ? request->header.ring_idx : 255;
+	size_t i = 0;
+
+	while (i < num_timelines && (timelines[i].ctx_id != ctx_id || timelines[i].ring != ring)) {
+		i++;
+	}
+	if (i == sizeof(timelines) / sizeof(timelines[0])) {
+		return;
+	}
+	if (i == num_timelines) {
+		timelines[num_timelines++] = (struct timeline){ ctx_id, ring, 0 };
+	}
+	CHECK(request->number > timelines[i].number);
+	timelines[i].number = request->number;
+}
+
+static void check_response(const struct sent *request, uint32_t written)
+{
+	struct virtio_gpu_ctrl_hdr response;
+	uint32_t type;
+
+	CHECK(written <= request->room);
+	if (written == 0) {
+		return;
+	}
+	CHECK(request->has_header);
+	CHECK(written >= sizeof(response));
+	gather(request->writable, request->num_writable, &response, sizeof(response));
+	type = le32toh(response.type);
+	num_by_type[type >= VIRTIO_GPU_RESP_ERR_UNSPEC]++;
+	CHECK((type >= VIRTIO_GPU_RESP_OK_NODATA && type <= VIRTIO_GPU_RESP_OK_RESOURCE_UUID) ||
+		(type >= VIRTIO_GPU_RESP_ERR_UNSPEC &&
+			type <= VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER));
+	if (response.flags == 0) {
+		CHECK(response.fence_id == 0 && response.ctx_id == 0);
+		return;
+	}
+	CHECK(le32toh(request->header.flags) & VIRTIO_GPU_FLAG_FENCE);
+	CHECK(response.fence_id == request->header.fence_id);
+	CHECK(response.ctx_id == request->header.ctx_id);
+	check_order(request);
+}
+
+static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
+{
+	struct sent *request = &sent[queue][token];
+
+	(void)cookie;
+	CHECK(request->pending);
+	check_response(request, written);
+	for (size_t i = 0; i < request->num_readable; i++) {
+		free(request->readable[i].iov_base);
+	}
+	for (size_t i = 0; i < request->num_writable; i++) {
+		free(request->writable[i].iov_base);
+	}
+	request->pending = false;
+}
+
+static void complete_end(void *cookie)
+{
+	(void)cookie;
+}
+
+static void start(void)
+{
+	const struct gpu_callbacks callbacks = {
+		.complete = complete,
+		.complete_end = complete_end,
+	};
+	const struct gpu_options options = {
+		.num_scanouts = 2,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+	};
+	const struct guest_region region = {
+		.guest_addr = GUEST_ADDR,
+		.size = GUEST_SIZE,
+		.user_addr = GUEST_ADDR,
+	};
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && ftruncate(fd, GUEST_SIZE) == 0);
+	CHECK(guest_memory_create(&region, &fd, 1, NULL, &memory) == 0);
+	close(fd);
+	CHECK(gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu) == 0);
+}
+
+/* ---- One input ------------------------------------------------------------------------------ */
+
+/* Each element gets memory of its own and of its exact size, where a sanitizer sees an access past
+ * it. */
+static size_t cut(const uint8_t *data, size_t size, size_t piece, struct iovec *iov)
+{
+	size_t count = 0;
+
+	if (piece == 0 || piece * MAX_ELEMENTS < size) {
+		piece = size;
+	}
+	while (size > 0) {
+		size_t length = size < piece ? size : piece;
+
+		iov[count] = (struct iovec){ malloc(length), length };
+		CHECK(iov[count].iov_base != NULL);
+		if (data != NULL) {
+			memcpy(iov[count].iov_base, data, length);
+			data += length;
+		}
+		size -= length;
+		count++;
+	}
+	return count;
+}
+
+static void send_request(
+	enum gpu_queue queue, const uint8_t *data, size_t size, uint8_t piece, size_t room)
+{
+	uint32_t token = next_token[queue];
+	struct sent *request = &sent[queue][token];
+	struct gpu_request gpu_request = { .queue = queue, .token = token };
+
+	if (request->pending) {
+		return; /* a full queue */
+	}
+	next_token[queue] = (token + 1) % GPU_MAX_REQUESTS;
+	request->pending = true;
+	request->number = ++num_sent;
+	request->room = room;
+	request->has_header = size >= sizeof(request->header);
+	if (request->has_header) {
+		memcpy(&request->header, data, sizeof(request->header));
+	}
+	request->num_readable = cut(data, size, piece, request->readable);
+	request->num_writable = cut(NULL, room, piece, request->writable);
+	gpu_request.readable = request->readable;
+	gpu_request.num_readable = request->num_readable;
+	gpu_request.writable = request->writable;
+	gpu_request.num_writable = request->num_writable;
+	gpu_handle(gpu, &gpu_request);
+}
+
+static void reset(void)
+{
+	gpu_reset(gpu);
+	for (size_t queue = 0; queue < GPU_NUM_QUEUES; queue++) {
+		for (size_t token = 0; token < GPU_MAX_REQUESTS; token++) {
+			CHECK(!sent[queue][token].pending);
+		}
+	}
+}
+
+struct input {
+	const uint8_t *at;
+	size_t left;
+};
+
+static uint32_t take(struct input *input, unsigned int size)
+{
+	uint32_t value = 0;
+
+	for (unsigned int i = 0; i < size && input->left > 0; i++) {
+		value |= (uint32_t)*input->at++ << (8 * i);
+		input->left--;
+	}
+	return value;
+}
+
+static void run_request(struct input *input, enum gpu_queue queue)
+{
+	static const uint16_t rooms[] = { 24, 0, 23, 40, 48, 408, 1056, 2000 };
+	uint8_t piece = (uint8_t)take(input, 1);
+	size_t room = rooms[take(input, 1) % 8];
+	size_t size = take(input, 2);
+
+	if (size > input->left) {
+		size = input->left;
+	}
+	send_request(queue, input->at, size, piece, room);
+	input->at += size;
+	input->left -= size;
+}
+
+static void run_step(struct input *input)
+{
+	uint8_t step = (uint8_t)take(input, 1);
+
+	switch (step) {
+	case STEP_CURSOR:
+		run_request(input, GPU_QUEUE_CURSOR);
+		return;
+	case STEP_DISPATCH:
+		gpu_dispatch(gpu);
+		return;
+	case STEP_FEATURES:
+		gpu_set_features(gpu, take(input, 3));
+		return;
+	case STEP_DRAIN:
+		gpu_drain(gpu, 0);
+		return;
+	case STEP_RESET:
+		reset();
+		return;
+	case STEP_MEMORY:
+		gpu_set_memory(gpu, memory);
+		return;
+	case STEP_NO_MEMORY:
+		gpu_set_memory(gpu, NULL);
+		return;
+	case STEP_SCREENSHOT:
+		gpu_screenshot(gpu, take(input, 1), "/dev/null/x");
+		return;
+	default:
+		run_request(input, GPU_QUEUE_CONTROL);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input input = { data, size };
+
+	if (gpu == NULL) {
+		start();
+	}
+	gpu_set_features(gpu, gpu_get_features(gpu));
+	gpu_set_memory(gpu, memory);
+	num_timelines = 0;
+	while (input.left > 0) {
+		run_step(&input);
+	}
+	gpu_dispatch(gpu);
+	reset();
+	return 0;
+}
+
+/* ---- The program ---------------------------------------------------------------------------- */
+
+#ifndef LIBFUZZER
+
+#define MAX_INPUT 16384
+#define MAX_TRACES 32
+
+struct output {
+	uint8_t bytes[MAX_INPUT];
+	size_t size;
+};
+
+static struct trace traces[MAX_TRACES];
+static size_t num_traces;
+
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u; /* SplitMix64 */
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+static uint32_t random_below(uint64_t *state, uint32_t bound)
+{
+	return (uint32_t)(next_random(state) % bound);
+}
+
+static void put(struct output *output, uint64_t value, unsigned int size)
+{
+	for (unsigned int i = 0; i < size && output->size < MAX_INPUT; i++) {
+		output->bytes[output->size++] = (uint8_t)(value >> (8 * i));
+	}
+}
+
+static void put_request(
+	struct output *output, enum step step, uint64_t *random, const uint8_t *data, size_t size)
+{
+	if (output->size + 5 + size > MAX_INPUT) {
+		return;
+	}
+	put(output, step, 1);
+	put(output, random_below(random, 4) == 0 ? 1 + random_below(random, 40) : 0, 1);
+	put(output, random_below(random, 2) == 0 ? 7 : random_below(random, 8), 1);
+	put(output, size, 2);
+	memcpy(output->bytes + output->size, data, size);
+	output->size += size;
+}
+
+static void put32(uint8_t *to, uint32_t value)
+{
+	value = htole32(value);
+	memcpy(to, &value, sizeof(value));
+}
+
+/* Numbers that are likely to mean something, somewhere. */
+static uint32_t likely(uint64_t *random)
+{
+	static const uint32_t values[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 64, 256, 4096, 16384,
+		65536, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff, GUEST_ADDR,
+		GUEST_ADDR + GUEST_SIZE - 1, GUEST_SIZE };
+	const uint32_t count = sizeof(values) / sizeof(values[0]);
+
+	/* Small ones more often: they are IDs. */
+	return values[random_below(random, random_below(random, 3) == 0 ? count : 5)];
+}
+
+/* A header and words that are likely to mean something; guest memory where entries may be. */
+static void make_request(struct output *output, uint64_t *random, uint64_t *fence_id)
+{
+	static const struct {
+		uint16_t type;
+		uint8_t words;
+	} commands[] = { { 0x100, 0 }, { 0x101, 4 }, { 0x102, 2 }, { 0x103, 6 }, { 0x104, 6 },
+		{ 0x105, 8 }, { 0x106, 2 }, { 0x107, 2 }, { 0x108, 2 }, { 0x109, 2 }, { 0x10a, 2 },
+		{ 0x10b, 2 }, { 0x10c, 8 }, { 0x10d, 18 }, { 0x200, 18 }, { 0x201, 0 },
+		{ 0x202, 2 }, { 0x203, 2 }, { 0x204, 12 }, { 0x205, 12 }, { 0x206, 12 },
+		{ 0x207, 2 }, { 0x208, 4 }, { 0x209, 2 }, { 0x300, 8 }, { 0x301, 8 } };
+	uint32_t index = random_below(random, sizeof(commands) / sizeof(commands[0]));
+	uint8_t bytes[24 + 18 * 4 + 4 * 16] = { 0 };
+	size_t size = 24 + 4u * commands[index].words;
+
+	put32(bytes, commands[index].type);
+	put32(bytes + 4, random_below(random, 8));
+	put32(bytes + 8, (uint32_t)(*fence_id += random_below(random, 8) > 0));
+	put32(bytes + 16, random_below(random, 4));
+	bytes[20] = (uint8_t)random_below(random, random_below(random, 8) == 0 ? 70 : 2);
+	for (size_t at = 24; at < size; at += 4) {
+		put32(bytes + at, likely(random));
+	}
+	if (commands[index].type == 0x10c) {
+		put32(bytes + 28, 1 + random_below(random, 3));
+		put32(bytes + 52, 0); /* the upper half of the size */
+	}
+	if (commands[index].type == 0x101) {
+		put32(bytes + 28, 1 + random_below(random, 4));
+	}
+	for (uint32_t i = random_below(random, 5); i > 0; i--, size += 16) {
+		put32(bytes + size, GUEST_ADDR + likely(random) % GUEST_SIZE);
+		put32(bytes + size + 8, likely(random) % 8192);
+	}
+	put_request(output, commands[index].type >= 0x300 ? STEP_CURSOR : STEP_CONTROL, random,
+		bytes, size);
+}
+
+/* Two contexts that have a resource each, so that what follows finds something. */
+static void make_preamble(struct output *output, uint64_t *random)
+{
+	for (uint32_t id = 1; id < 3; id++) {
+		uint8_t bytes[24 + 72] = { 0 };
+
+		put32(bytes, 0x200);
+		put32(bytes + 16, id);
+		put_request(output, STEP_CONTROL, random, bytes, sizeof(bytes));
+		memset(bytes, 0, sizeof(bytes));
+		put32(bytes, 0x10c);
+		put32(bytes + 24, id);
+		put32(bytes + 28, 1);
+		put32(bytes + 36, 1);
+		put32(bytes + 48, 4096);
+		put32(bytes + 56, GUEST_ADDR + id * 4096);
+		put32(bytes + 64, 4096);
+		put_request(output, STEP_CONTROL, random, bytes, 72);
+		memset(bytes, 0, sizeof(bytes));
+		put32(bytes, 0x202);
+		put32(bytes + 16, id);
+		put32(bytes + 24, id);
+		put_request(output, STEP_CONTROL, random, bytes, 32);
+	}
+}
+
+/* A submission whose job writes into a resource. */
+static void make_job(struct output *output, uint64_t *random, uint64_t *fence_id)
+{
+	uint8_t bytes[32 + 8 * 4 + 8 * 4] = { 0 };
+	uint32_t num_in_fences = random_below(random, 5);
+	uint8_t *at = bytes + 32;
+
+	put32(bytes, 0x207);
+	put32(bytes + 4, 3 | random_below(random, 2) << 2);
+	put32(bytes + 8, (uint32_t)++ * fence_id);
+	put32(bytes + 16, 1 + random_below(random, 2));
+	bytes[20] = (uint8_t)random_below(random, 2);
+	put32(bytes + 24, 32);
+	put32(bytes + 28, num_in_fences);
+	for (uint32_t i = 0; i < num_in_fences; i++, at += 8) {
+		put32(at, random_below(random, (uint32_t)*fence_id + 1));
+	}
+	for (uint32_t i = 0; i < 4; i++, at += 8) {
+		put32(at, 1 + i);
+		put32(at + 4, i == 0 ? random_below(random, 100) : likely(random));
+	}
+	put_request(output, STEP_CONTROL, random, bytes, (size_t)(at - bytes));
+}
+
+/* The beginning of a recording, which makes contexts, and a part further on. */
+static void take_recorded(struct output *output, uint64_t *random)
+{
+	const struct trace *trace = &traces[random_below(random, (uint32_t)num_traces)];
+	size_t first = random_below(random, (uint32_t)trace->num_records);
+
+	for (size_t i = 0; i < trace->num_records; i++) {
+		const struct trace_record *record = &trace->records[i];
+
+		if (record->kind == TRACE_REQUEST && (i < 20 || (i >= first && i < first + 40))) {
+			put_request(output, STEP_CONTROL, random, record->data, record->size);
+		}
+	}
+}
+
+static void make_input(struct output *output, uint64_t *random)
+{
+	uint64_t fence_id = 0;
+
+	output->size = 0;
+	if (num_traces > 0 && random_below(random, 2) == 0) {
+		take_recorded(output, random);
+		return;
+	}
+	make_preamble(output, random);
+	for (uint32_t i = random_below(random, 60); i > 0; i--) {
+		if (random_below(random, 2) == 0) {
+			make_job(output, random, &fence_id);
+		} else {
+			make_request(output, random, &fence_id);
+		}
+		if (random_below(random, 8) == 0) {
+			put(output, STEP_CURSOR + random_below(random, 8), 1);
+		}
+	}
+}
+
+static void mutate(struct output *output, uint64_t *random)
+{
+	uint32_t size = (uint32_t)output->size;
+	uint32_t at = random_below(random, size);
+
+	switch (random_below(random, 4)) {
+	case 0:
+		output->bytes[at] ^= (uint8_t)(1u << random_below(random, 8));
+		break;
+	case 1:
+		output->bytes[at] = (uint8_t)next_random(random);
+		break;
+	case 2:
+		if (at + 4 <= size) {
+			put32(output->bytes + at, likely(random));
+		}
+		break;
+	default:
+		memmove(output->bytes + at, output->bytes + at + 1, size - at - 1);
+		output->size--;
+		break;
+	}
+}
+
+static void load_traces(const char *directory)
+{
+	static const char *const names[] = { "chain", "frames", "storm", "syncobj", "teardown" };
+
+	for (size_t i = 0; i < 2 * sizeof(names) / sizeof(names[0]); i++) {
+		struct trace_error error;
+		char path[4096];
+
+		snprintf(path, sizeof(path), "%s/%s-%s.vgtrace", directory, names[i / 2],
+			i % 2 ? "passing" : "guestwait");
+		if (trace_load(&traces[num_traces], path, &error) == 0) {
+			num_traces++;
+		}
+	}
+	CHECK(num_traces > 0);
+}
+
+static int run_file(const char *path)
+{
+	static uint8_t data[1 << 20];
+	FILE *file = fopen(path, "rb");
+	uint8_t *exact;
+	size_t size;
+
+	if (!file) {
+		perror(path);
+		return 1;
+	}
+	size = fread(data, 1, sizeof(data), file);
+	fclose(file);
+	exact = malloc(size + !size);
+	CHECK(exact);
+	memcpy(exact, data, size);
+	LLVMFuzzerTestOneInput(exact, size);
+	free(exact);
+	return 0;
+}
+
+static int write_input(const char *directory, uint64_t number, const struct output *output)
+{
+	char path[4096];
+	FILE *file;
+	bool written;
+
+	snprintf(path, sizeof(path), "%s/control_queue-%" PRIu64, directory, number);
+	file = fopen(path, "wb");
+	written = file && fwrite(output->bytes, 1, output->size, file) == output->size;
+	if (file && fclose(file) != 0) {
+		written = false;
+	}
+	if (!written) {
+		perror(path);
+	}
+	return written ? 0 : 1;
+}
+
+static int run_random(uint64_t runs, uint64_t seed, const char *corpus)
+{
+	static struct output output;
+	uint64_t random = seed;
+
+	printf("seed %" PRIu64 ", %" PRIu64 " inputs\n", seed, runs);
+	fflush(stdout);
+	for (uint64_t i = 0; i < runs; i++) {
+		make_input(&output, &random);
+		if (corpus) {
+			if (write_input(corpus, i, &output) != 0) {
+				return 1;
+			}
+			continue;
+		}
+		for (uint32_t left = random_below(&random, 12); left > 0 && output.size > 0;
+			left--) {
+			mutate(&output, &random);
+		}
+		LLVMFuzzerTestOneInput(output.bytes, output.size);
+	}
+	printf("%" PRIu64 " requests, %" PRIu64 " answered well, %" PRIu64 " with an error\n",
+		num_sent, num_by_type[0], num_by_type[1]);
+	return 0;
+}
+
+static void stop(void)
+{
+	gpu_destroy(gpu);
+	guest_memory_unref(memory);
+	for (size_t i = 0; i < num_traces; i++) {
+		trace_finish(&traces[i]);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t runs = 3000, seed = (uint64_t)time(NULL);
+	const char *corpus = NULL;
+	bool files = false;
+	int ret = 0;
+
+	for (int i = 1; i < argc && ret == 0; i++) {
+		if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc) {
+			runs = strtoull(argv[++i], NULL, 0);
+		} else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+			seed = strtoull(argv[++i], NULL, 0);
+		} else if (strcmp(argv[i], "--corpus") == 0 && i + 1 < argc) {
+			corpus = argv[++i];
+		} else if (strcmp(argv[i], "--traces") == 0 && i + 1 < argc) {
+			load_traces(argv[++i]);
+		} else {
+			files = true;
+			ret = run_file(argv[i]);
+		}
+	}
+	if (ret == 0 && !files) {
+		ret = run_random(runs, seed, corpus);
+	}
+	stop();
+	return ret;
+}
+
+#endif
