@@ -97,7 +97,7 @@ uint32_t update_cursor(struct gpu *gpu, struct request *request)
 			return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
 		}
 		if (resource->kind == RESOURCE_BLOB ?
-				resource->blob_size < CURSOR_SIZE * CURSOR_SIZE * 4 :
+				resource->blob_size < UINT64_C(4) * CURSOR_SIZE * CURSOR_SIZE :
 				resource->width != CURSOR_SIZE || resource->height != CURSOR_SIZE) {
 			return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 		}

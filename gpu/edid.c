@@ -96,12 +96,14 @@ static void put_timing(uint8_t *at, const struct timing *timing)
 /* A descriptor of text: ended by a newline, filled up with spaces. */
 static void put_text(uint8_t *at, uint8_t tag, const char *text)
 {
-	size_t length = strlen(text);
+	size_t i = 5;
 
 	at[3] = tag;
-	memset(at + 5, ' ', 13);
-	memcpy(at + 5, text, length);
-	at[5 + length] = '\n';
+	for (; *text != '\0'; text++) {
+		at[i++] = (uint8_t)*text;
+	}
+	at[i++] = '\n';
+	memset(at + i, ' ', 18 - i);
 }
 
 /* How big the picture is, in cm; 0 where it does not fit. */

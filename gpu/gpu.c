@@ -7,115 +7,13 @@
 #include <string.h>
 #include <time.h>
 
-#include "command_table.h"
 #include "gpu_private.h"
 #include "guest_memory.h"
 #include "record.h"
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
-/* ---- Responses ------------------------------------------------------------------------------ */
-
-static bool is_error(uint32_t type)
-{
-	return type >= VIRTIO_GPU_RESP_ERR_UNSPEC;
-}
-
-uint32_t response_of_error(int error)
-{
-	switch (error) {
-	case -ENOMEM:
-	case -ENOSPC:
-	case -EMFILE:
-	case -ENFILE:
-		return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
-	case -EINVAL:
-	case -EBADMSG:
-	case -E2BIG:
-	case -ENOENT:
-	case -EPERM:
-	case -ENOTUNIQ:
-	case -EFAULT:
-		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-	}
-	return VIRTIO_GPU_RESP_ERR_UNSPEC;
-}
-
-void respond(struct request *request, const void *payload, size_t size)
-{
-	struct pending_request *pending = request->pending;
-	const struct gpu_request *from = &pending->request;
-	const size_t at = sizeof(struct virtio_gpu_ctrl_hdr);
-
-	pending->payload_size = (uint32_t)size;
-	pending->overrun = !iov_has_room(from->writable, from->num_writable, at + size);
-	if (!pending->overrun) {
-		iov_write(from->writable, from->num_writable, at, payload, size);
-	}
-}
-
-/* Without the fence flag there is nothing to say but the type. */
-static void write_header(const struct pending_request *pending)
-{
-	struct virtio_gpu_ctrl_hdr header = { .type = htole32(pending->type) };
-
-	if (pending->fenced) {
-		header.flags = VIRTIO_GPU_FLAG_FENCE;
-		header.fence_id = htole64(pending->fence.fence_id);
-		header.ctx_id = htole32(pending->fence.ctx_id);
-		if (pending->fence.ring != VGF_RING_GLOBAL) {
-			header.flags |= VIRTIO_GPU_FLAG_INFO_RING_IDX;
-			header.ring_idx = (uint8_t)pending->fence.ring;
-		}
-		header.flags = htole32(header.flags);
-	}
-	iov_write(pending->request.writable, pending->request.num_writable, 0, &header,
-		sizeof(header));
-}
-
-/* Returns how many bytes the guest gets. */
-static uint32_t write_response(struct pending_request *pending)
-{
-	const struct gpu_request *request = &pending->request;
-	uint32_t size = (uint32_t)sizeof(struct virtio_gpu_ctrl_hdr);
-
-	if (!pending->has_header || pending->overrun) {
-		return 0;
-	}
-	/* An error after the payload was written: without it. */
-	if (!is_error(pending->type)) {
-		size += pending->payload_size;
-	}
-	if (!iov_has_room(request->writable, request->num_writable, size)) {
-		return 0;
-	}
-	write_header(pending);
-	return size;
-}
-
-static void complete(struct pending_request *pending)
-{
-	struct gpu *gpu = pending->gpu;
-	uint32_t written = write_response(pending);
-
-	if (!pending->has_header || pending->overrun || is_error(pending->type)) {
-		gpu->stats.errors++;
-	}
-	if (pending->seq != 0) {
-		recorder_completion(gpu->recorder, &pending->request, pending->seq, written);
-	}
-	pending_release(&gpu->pending, pending);
-	gpu->completed = true;
-	gpu->callbacks.complete(
-		gpu->cookie, pending->request.queue, pending->request.token, written);
-}
-
-static void complete_if_done(struct pending_request *pending)
-{
-	if (!pending->handling && !pending->awaits_fence && !pending->awaits_renderer) {
-		complete(pending);
-	}
-}
+/* ---- Loop ----------------------------------------------------------------------------------- */
 
 static void end_batch(struct gpu *gpu)
 {
@@ -124,187 +22,6 @@ static void end_batch(struct gpu *gpu)
 		gpu->callbacks.complete_end(gpu->cookie);
 	}
 }
-
-/* ---- Work of the renderer ------------------------------------------------------------------- */
-
-void renderer_begin(struct request *request)
-{
-	request->pending->type = RESPONSE_LATER;
-	request->pending->awaits_renderer = true;
-}
-
-void request_done(void *arg, int status)
-{
-	struct pending_request *pending = arg;
-	struct gpu *gpu = pending->gpu;
-
-	pending->awaits_renderer = false;
-	backing_destroy(pending->backing, &gpu->resources.num_iov);
-	pending->backing = NULL;
-	if (pending->resource != NULL) {
-		resource_destroy(&gpu->resources, pending->resource);
-		pending->resource = NULL;
-	}
-	if (pending->type == RESPONSE_LATER) {
-		pending->type = status < 0 ? response_of_error(status) : VIRTIO_GPU_RESP_OK_NODATA;
-	}
-	complete_if_done(pending);
-}
-
-uint32_t renderer_end(struct request *request, int ret)
-{
-	struct pending_request *pending = request->pending;
-
-	if (ret < 0) {
-		pending->awaits_renderer = false;
-		return response_of_error(ret);
-	}
-	return pending->type;
-}
-
-/* ---- Fences --------------------------------------------------------------------------------- */
-
-static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
-{
-	struct gpu *gpu = cookie;
-	struct pending_request *pending = pending_find_fence(&gpu->pending, fence);
-
-	if (pending == NULL) {
-		return; /* of a guest that has reset the device */
-	}
-	pending_remove_fence(pending);
-	if (status < 0 && !is_error(pending->type)) {
-		pending->type = response_of_error(status);
-	}
-	complete_if_done(pending);
-}
-
-static void log_renderer(void *cookie, enum vgf_log_level level, const char *message)
-{
-	struct gpu *gpu = cookie;
-
-	if (gpu->callbacks.log != NULL) {
-		gpu->callbacks.log(gpu->cookie, level, message);
-	}
-}
-
-/*
- * The response of a fenced request goes back when its fence retires, so that the guest does not take
- * it for the end of earlier ones; errors too. Where the fence has no place on its timeline, the
- * answer is an error without the fence flag.
- */
-static void settle_fence(struct gpu *gpu, const struct request *request, uint32_t type)
-{
-	struct pending_request *pending = request->pending;
-	struct renderer *renderer = gpu->renderer;
-	int ret;
-
-	pending_add_fence(&gpu->pending, pending);
-	if (is_error(type)) {
-		ret = vgf_fence_refuse(renderer->ops->get_device(renderer), &pending->fence,
-			request->fence_flags, -EINVAL);
-	} else {
-		ret = renderer->ops->create_fence(renderer, &pending->fence, request->fence_flags);
-	}
-	if (ret < 0) {
-		pending_remove_fence(pending);
-		pending->fenced = false;
-		if (!is_error(type)) {
-			pending->type = response_of_error(ret);
-		}
-	}
-}
-
-/* ---- Requests ------------------------------------------------------------------------------- */
-
-/* Fills in what the fence needs. Returns whether the header is good. */
-static bool decode_header(struct request *request)
-{
-	struct virtio_gpu_ctrl_hdr *header = &request->header;
-	struct pending_request *pending = request->pending;
-	bool has_ring;
-
-	header->type = le32toh(header->type);
-	header->flags = le32toh(header->flags);
-	header->fence_id = le64toh(header->fence_id);
-	header->ctx_id = le32toh(header->ctx_id);
-	has_ring = header->flags & VIRTIO_GPU_FLAG_INFO_RING_IDX;
-	if (has_ring && header->ring_idx >= VGF_MAX_RINGS) {
-		return false;
-	}
-	pending->fenced = header->flags & VIRTIO_GPU_FLAG_FENCE;
-	request->fence_flags = pending->fenced ? VGF_FENCED : 0;
-	pending->fence = (struct vgf_fence_name){
-		.fence_id = header->fence_id,
-		.ctx_id = header->ctx_id,
-		.ring = has_ring ? header->ring_idx : VGF_RING_GLOBAL,
-	};
-	return true;
-}
-
-static uint32_t run_command(struct gpu *gpu, struct request *request)
-{
-	const struct command *command = command_find(
-		request->header.type, request->pending->request.queue);
-
-	if (command == NULL) {
-		log_guest(gpu, "an unknown command, 0x%04x", request->header.type);
-		return VIRTIO_GPU_RESP_ERR_UNSPEC;
-	}
-	if (command->features & ~gpu->features) {
-		log_guest(gpu, "%s without its feature", command->name);
-		return VIRTIO_GPU_RESP_ERR_UNSPEC;
-	}
-	return command->run(gpu, request);
-}
-
-static void handle(struct gpu *gpu, struct request *request)
-{
-	struct pending_request *pending = request->pending;
-	uint32_t type = VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-
-	pending->has_header = true;
-	if (decode_header(request)) {
-		type = run_command(gpu, request);
-	}
-	pending->type = type;
-	if (pending->fenced && !request->fence_settled) {
-		settle_fence(gpu, request, type);
-	}
-}
-
-void gpu_handle(struct gpu *gpu, const struct gpu_request *from)
-{
-	struct request request = { .pending = pending_take(&gpu->pending, from) };
-	struct pending_request *pending = request.pending;
-	ptrdiff_t size;
-
-	if (pending == NULL) {
-		log_error(gpu, "a request with a token that is out of range, or in use");
-		return;
-	}
-	gpu->stats.requests[from->queue]++;
-	pending->gpu = gpu;
-	pending->handling = true;
-	size = request_copy(&gpu->buffer, from->readable, from->num_readable);
-	if (size >= (ptrdiff_t)sizeof(request.header)) {
-		request.bytes = gpu->buffer.bytes;
-		request.size = (size_t)size;
-		request.body = (struct reader){ request.bytes, request.size };
-		reader_read(&request.body, &request.header, sizeof(request.header));
-		if (gpu->recorder != NULL) {
-			pending->seq = recorder_request(
-				gpu->recorder, from->queue, request.bytes, request.size);
-		}
-		handle(gpu, &request);
-	} else {
-		log_guest(gpu, "a request without a whole header");
-	}
-	pending->handling = false;
-	complete_if_done(pending);
-}
-
-/* ---- Loop ----------------------------------------------------------------------------------- */
 
 int gpu_get_fd(struct gpu *gpu)
 {
@@ -485,6 +202,15 @@ static bool options_ok(const struct gpu_options *options)
 	return bit < 0 || (bit > VIRTIO_GPU_F_CONTEXT_INIT && bit < 24) || (bit >= 50 && bit < 64);
 }
 
+static void log_renderer(void *cookie, enum vgf_log_level level, const char *message)
+{
+	struct gpu *gpu = cookie;
+
+	if (gpu->callbacks.log != NULL) {
+		gpu->callbacks.log(gpu->cookie, level, message);
+	}
+}
+
 static void count_capsets(struct gpu *gpu)
 {
 	struct virtio_gpu_resp_capset_info info;
@@ -498,7 +224,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out)
 {
 	const struct vgf_callbacks renderer_callbacks = {
-		.retire = retire,
+		.retire = fence_retired,
 		.log = log_renderer,
 	};
 	struct gpu *gpu;
@@ -555,13 +281,6 @@ void gpu_destroy(struct gpu *gpu)
 	guest_memory_unref(gpu->memory);
 	request_buffer_finish(&gpu->buffer);
 	free(gpu);
-}
-
-struct resource *find_resource(struct gpu *gpu, uint32_t id)
-{
-	struct resource *resource = resource_find(&gpu->resources, id);
-
-	return resource != NULL && !resource->leaving ? resource : NULL;
 }
 
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats)

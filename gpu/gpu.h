@@ -136,6 +136,6 @@ int gpu_read_scanout(
 	struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
 
 /* Writes what a scanout shows to a PNG file. -ENOENT where it shows nothing. */
-int gpu_screenshot(struct gpu *gpu, uint32_t scanout, const char *path);
+int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path);
 
 #endif

@@ -76,6 +76,9 @@ void renderer_begin(struct request *request);
 void request_done(void *arg, int status);
 uint32_t renderer_end(struct request *request, int ret);
 
+/* vgfence's callback: completes what waits for that fence alone. */
+void fence_retired(void *cookie, const struct vgf_fence_name *fence, int status);
+
 /* A resource that the guest may use, or NULL. */
 struct resource *find_resource(struct gpu *gpu, uint32_t id);
 

@@ -44,7 +44,7 @@ struct pending_request {
 };
 
 /* As many as there can be fences, so that a bucket has one or two. */
-#define NUM_FENCE_BUCKETS (GPU_NUM_QUEUES * GPU_MAX_REQUESTS)
+#define NUM_FENCE_BUCKETS ((size_t)GPU_NUM_QUEUES * GPU_MAX_REQUESTS)
 
 struct pending {
 	struct pending_request requests[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];

@@ -236,10 +236,12 @@ static int context_create(
 
 static void free_context(struct soft *soft, struct context *context)
 {
-	struct attachment *attachment;
+	struct attachment *attachment, *next;
 
 	pthread_mutex_lock(&soft->lock);
-	while ((attachment = LIST_FIRST(&context->attachments)) != NULL) {
+	for (attachment = LIST_FIRST(&context->attachments); attachment != NULL;
+		attachment = next) {
+		next = LIST_NEXT(attachment, of_context);
 		detach(soft, attachment);
 	}
 	pthread_mutex_unlock(&soft->lock);
@@ -308,10 +310,12 @@ static uint64_t num_pixel_bytes(const struct resource *resource)
 
 static void free_resource(struct soft *soft, struct resource *resource)
 {
-	struct attachment *attachment;
+	struct attachment *attachment, *next;
 
 	pthread_mutex_lock(&soft->lock);
-	while ((attachment = LIST_FIRST(&resource->attachments)) != NULL) {
+	for (attachment = LIST_FIRST(&resource->attachments); attachment != NULL;
+		attachment = next) {
+		next = LIST_NEXT(attachment, of_resource);
 		detach(soft, attachment);
 	}
 	pthread_mutex_unlock(&soft->lock);
