@@ -734,17 +734,17 @@ static void a_front_end_that_shortens_its_memory_is_disconnected(void **state)
 
 static int get_config(uint32_t offset, uint32_t size, uint32_t message_size, void *data)
 {
-	struct vhost_user_config config = { .offset = offset, .size = size };
+	union vhost_user_payload payload = { .config = { .offset = offset, .size = size } };
 	uint32_t request;
 	int ret;
 
-	front_end_send(&front_end, VHOST_USER_GET_CONFIG, 0, &config, message_size, NULL, 0);
-	ret = front_end_receive(&front_end, &request, &config, sizeof(config));
+	front_end_send(&front_end, VHOST_USER_GET_CONFIG, 0, &payload, message_size, NULL, 0);
+	ret = front_end_receive(&front_end, &request, &payload, sizeof(payload));
 	assert_int_equal(request, VHOST_USER_GET_CONFIG);
 	if (ret > 12) {
-		assert_int_equal(config.offset, offset);
-		assert_int_equal(config.size, size);
-		memcpy(data, config.data, size);
+		assert_int_equal(payload.config.offset, offset);
+		assert_int_equal(payload.config.size, size);
+		memcpy(data, payload.config.data, size);
 	}
 	return ret;
 }

@@ -207,25 +207,27 @@ static int grow(struct virtqueue *queue, struct slot *slot)
 	return 0;
 }
 
-/* Where it is in guest memory, added to the slot. */
+/* Where it is in guest memory, added to the slot. Returns how many pieces that are. */
 static int map_buffer(struct virtqueue *queue, struct slot *slot, const struct vring_desc *desc)
 {
 	size_t used = slot->num_readable + slot->num_writable;
-	int ret;
+	int ret = -E2BIG;
 
-	do {
+	if (slot->max_iov > used) {
 		ret = guest_memory_map(queue->memory, desc->addr, desc->len, slot->iov + used,
 			slot->max_iov - used);
-		if (ret == -E2BIG) {
-			if (slot->max_iov >= VIRTQUEUE_MAX_BUFFERS) {
-				return fail(queue, "a request of more than %d buffers",
-					VIRTQUEUE_MAX_BUFFERS);
-			}
-			if (grow(queue, slot) < 0) {
-				return -ENOMEM;
-			}
+	}
+	while (ret == -E2BIG) {
+		if (slot->max_iov >= VIRTQUEUE_MAX_BUFFERS) {
+			return fail(
+				queue, "a request of more than %d buffers", VIRTQUEUE_MAX_BUFFERS);
 		}
-	} while (ret == -E2BIG);
+		if (grow(queue, slot) < 0) {
+			return -ENOMEM;
+		}
+		ret = guest_memory_map(queue->memory, desc->addr, desc->len, slot->iov + used,
+			slot->max_iov - used);
+	}
 	if (ret < 0) {
 		return fail(queue, "a buffer outside of memory: %u bytes at 0x%llx",
 			(unsigned int)desc->len, (unsigned long long)desc->addr);
