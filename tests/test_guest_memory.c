@@ -250,14 +250,16 @@ static void regions_past_the_end_of_their_file_are_einval(void **state)
 
 static void what_is_no_file_is_refused(void **state)
 {
-	const struct guest_region where = region(PAGE, PAGE, PAGE);
+	const struct guest_region where = region(PAGE, PAGE, PAGE), one_byte = region(0, 0, 1);
 	struct guest_memory *memory;
-	int fence = make_fence(false), pipe_fds[2];
+	int fence = make_fence(false), directory = open("/", O_RDONLY | O_CLOEXEC), pipe_fds[2];
 
 	(void)state;
 	assert_int_equal(pipe(pipe_fds), 0);
 	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EINVAL);
 	assert_int_equal(guest_memory_create(&where, pipe_fds, 1, NULL, &memory), -EINVAL);
+	assert_int_equal(guest_memory_create(&one_byte, &directory, 1, NULL, &memory), -EINVAL);
+	close(directory);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
 	close(fence);

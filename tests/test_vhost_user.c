@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
@@ -281,6 +282,23 @@ static void many_kicks_are_noticed_though_none_is_read(void **state)
 	end();
 }
 
+/* Waits a little, for nothing to happen: the time is a lower bound, so a slow machine is none. */
+static void nothing_wakes_up_an_idle_device(void **state)
+{
+	struct timespec before, after;
+	int64_t ns;
+
+	(void)state;
+	begin();
+	assert_echo(0);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(vhost_user_dispatch(device.server, 20), 0);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	ns = (after.tv_sec - before.tv_sec) * INT64_C(1000000000) + after.tv_nsec - before.tv_nsec;
+	assert_true(ns >= 20000000);
+	end();
+}
+
 static void a_kick_without_a_request_does_nothing(void **state)
 {
 	(void)state;
@@ -461,6 +479,7 @@ static void the_base_of_a_queue_that_never_ran_is_what_was_set(void **state)
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 0);
 	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_BASE, 0, 77), 0);
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 77);
+	assert_int_equal(device.resets, 0);
 	end();
 }
 
@@ -841,6 +860,7 @@ static void the_gpus_socket_goes_to_the_device(void **state)
 	run();
 	close(sockets[1]);
 	assert_true(device.gpu_socket_fd >= 0);
+	assert_int_equal(fcntl(device.gpu_socket_fd, F_GETFD), FD_CLOEXEC);
 	assert_int_equal(send(device.gpu_socket_fd, "x", 1, 0), 1);
 	assert_int_equal(recv(sockets[0], &byte, 1, MSG_DONTWAIT), 1);
 	close(sockets[0]);
@@ -1255,6 +1275,8 @@ static void numbers_that_are_wrong_are_refused(void **state)
 {
 	const uint32_t sizes[] = { 0, 3, 2048, UINT32_MAX };
 	const struct vhost_user_vring_addr logged = { .flags = 1 };
+	const uint64_t bits[] = { 1 << 9, 1 << 16, BIT(32), BIT(63) };
+	int other = make_fence(false);
 
 	(void)state;
 	begin_negotiated();
@@ -1266,6 +1288,13 @@ static void numbers_that_are_wrong_are_refused(void **state)
 	assert_true(front_end_call_state(&front_end, VHOST_USER_SET_VRING_ENABLE, 0, 2) > 0);
 	assert_true(
 		front_end_call(&front_end, VHOST_USER_SET_VRING_ADDR, &logged, 40, NULL, 0) > 0);
+	for (size_t i = 0; i < 4; i++) {
+		assert_true(front_end_call(&front_end, VHOST_USER_SET_VRING_CALL, &bits[i], 8,
+				    &other, 1) > 0);
+		assert_true(front_end_call_number(&front_end, VHOST_USER_SET_VRING_CALL,
+				    bits[i] | VHOST_USER_VRING_NO_FD) > 0);
+	}
+	close(other);
 	end();
 }
 
@@ -1631,6 +1660,7 @@ int main(void)
 		counted_test(a_guest_that_wants_no_notification_gets_none),
 		counted_test(kicks_are_wanted_again_when_all_is_handled),
 		counted_test(many_kicks_are_noticed_though_none_is_read),
+		counted_test(nothing_wakes_up_an_idle_device),
 		counted_test(a_kick_without_a_request_does_nothing),
 		counted_test(no_more_than_a_queue_is_handled_before_others),
 		counted_test(a_notification_can_go_to_a_socket),

@@ -623,6 +623,31 @@ static void misaligned_rings_are_einval(void **state)
 	end();
 }
 
+/* What is aligned there need not be so here. */
+static void rings_that_are_misaligned_in_their_file_are_einval(void **state)
+{
+	const struct guest_region odd = { .guest_addr = UINT64_C(1) << 40,
+		.user_addr = UINT64_C(1) << 40,
+		.size = 0x10000,
+		.offset = 8 };
+	const uint64_t addr = odd.user_addr + 0x1000;
+	struct virtqueue_layout layout = { .size = SIZE };
+	struct guest_memory *other;
+
+	(void)state;
+	begin(0);
+	assert_int_equal(guest_memory_add(memory, &odd, guest.regions[0].fd, &other), 0);
+	guest_memory_unref(memory);
+	memory = other;
+	layout.desc = addr;
+	layout.avail = addr + 0x1000;
+	layout.used = addr + 0x2000;
+	assert_int_equal(create_with(layout), -EINVAL);
+	layout.desc = layout_of(driver, 0).desc;
+	assert_int_equal(create_with(layout), 0);
+	end();
+}
+
 static void rings_outside_of_memory_are_efault(void **state)
 {
 	const uint64_t end_of_near = FRONT_END_NEXT + FRONT_END_USER_OFFSET;
@@ -811,6 +836,7 @@ int main(void)
 		counted_test(a_queue_stops_where_memory_runs_out),
 		counted_test(sizes_that_are_none_are_einval),
 		counted_test(misaligned_rings_are_einval),
+		counted_test(rings_that_are_misaligned_in_their_file_are_einval),
 		counted_test(rings_outside_of_memory_are_efault),
 		counted_test(completions_show_when_they_are_published),
 		counted_test(a_flag_suppresses_notifications),
