@@ -288,13 +288,16 @@ static void show(struct reader *reader)
 	}
 }
 
-static void kick(struct reader *reader)
+static void kick_queue(struct front_end_queue *queue)
 {
-	struct front_end_queue *queue = read_queue(reader);
-
 	if (queue->kick_fd >= 0) {
 		front_end_kick(queue);
 	}
+}
+
+static void kick(struct reader *reader)
+{
+	kick_queue(read_queue(reader));
 	run();
 }
 
@@ -305,6 +308,8 @@ static void shorten(struct reader *reader)
 	off_t size = (off_t)(region->where.offset + region->where.size);
 
 	CHECK(ftruncate(region->fd, read_short(reader)) == 0);
+	kick_queue(&front_end.queues[0]);
+	kick_queue(&front_end.queues[1]);
 	run();
 	CHECK(ftruncate(region->fd, size) == 0);
 }
@@ -469,6 +474,48 @@ static void make_request(struct input *input, uint64_t *random)
 	put_row(input, shown, sizeof(shown));
 }
 
+/* One of the right size, with the right number of descriptors. */
+static void make_message(struct input *input, uint64_t *random)
+{
+	static const struct {
+		uint8_t request, size, num_fds;
+	} messages[] = {
+		{ VHOST_USER_GET_FEATURES, 0, 0 },
+		{ VHOST_USER_SET_FEATURES, 1, 0 },
+		{ VHOST_USER_RESET_OWNER, 0, 0 },
+		{ VHOST_USER_SET_MEM_TABLE, 6, 3 },
+		{ VHOST_USER_SET_VRING_NUM, 1, 0 },
+		{ VHOST_USER_SET_VRING_ADDR, 4, 0 },
+		{ VHOST_USER_SET_VRING_BASE, 1, 0 },
+		{ VHOST_USER_GET_VRING_BASE, 1, 0 },
+		{ VHOST_USER_SET_VRING_KICK, 1, 1 },
+		{ VHOST_USER_SET_VRING_CALL, 1, 1 },
+		{ VHOST_USER_SET_VRING_ERR, 1, 1 },
+		{ VHOST_USER_SET_VRING_ENABLE, 1, 0 },
+		{ VHOST_USER_SET_BACKEND_REQ_FD, 0, 1 },
+		{ VHOST_USER_GET_CONFIG, 9, 0 },
+		{ VHOST_USER_SET_CONFIG, 10, 0 },
+		{ VHOST_USER_GPU_SET_SOCKET, 0, 1 },
+		{ VHOST_USER_RESET_DEVICE, 0, 0 },
+		{ VHOST_USER_ADD_MEM_REG, 4, 1 },
+		{ VHOST_USER_REM_MEM_REG, 4, 0 },
+	};
+	static const uint8_t sizes[] = { 0, 8, 8, 8, 40, 40, 104, 72, 36, 12, 16, 1 };
+	size_t which = (size_t)(next_random(random) % (sizeof(messages) / sizeof(messages[0])));
+
+	put(input, STEP_MESSAGE);
+	put(input, messages[which].request);
+	put(input, messages[which].num_fds << 4 | VHOST_USER_FLAG_NEED_REPLY);
+	put(input, messages[which].size);
+	for (int i = 0; i < sizes[messages[which].size]; i++) {
+		/* Small numbers in little-endian words, as most are. */
+		put(input, i % 4 == 0 ? (unsigned int)next_random(random) % 4 : 0);
+	}
+	for (int i = 0; i < messages[which].num_fds; i++) {
+		put(input, (unsigned int)next_random(random));
+	}
+}
+
 static void make_session(struct input *input, uint64_t *random)
 {
 	input->size = 0;
@@ -489,10 +536,14 @@ static void make_session(struct input *input, uint64_t *random)
 			put(input, (unsigned int)next_random(random));
 			break;
 		case 3:
-			put(input, STEP_MESSAGE);
-			for (int i = 0; i < 16; i++) {
-				put(input, (unsigned int)next_random(random));
-			}
+			make_message(input, random);
+			break;
+		case 4:
+			make_request(input, random);
+			input->size -= 2; /* no kick yet */
+			put(input, STEP_SHORTEN);
+			put(input, 0);
+			put(input, 0);
 			break;
 		default:
 			make_request(input, random);
