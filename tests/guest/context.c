@@ -34,33 +34,36 @@ static bool is_virtio_gpu(int fd)
 	return is;
 }
 
-int open_render_node(void)
+int open_render_node(uint32_t device)
 {
-	static char path[32]; /* of the node, once found */
+	static char paths[2][32]; /* of those that were found before */
+	uint32_t found = 0;
 
-	if (path[0]) {
-		int fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0) {
-			err(1, "%s", path);
-		}
-		return fd;
+	if (paths[device][0]) {
+		return open(paths[device], O_RDWR | O_CLOEXEC);
 	}
 	for (int minor = 128; minor < 192; minor++) {
+		char path[32];
+
 		snprintf(path, sizeof(path), "/dev/dri/renderD%d", minor);
 		int fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd >= 0 && is_virtio_gpu(fd)) {
+		if (fd >= 0 && is_virtio_gpu(fd) && found++ == device) {
+			memcpy(paths[device], path, sizeof(path));
 			return fd;
 		}
 		if (fd >= 0) {
 			close(fd);
 		}
 	}
-	errx(1, "no render node of virtio-gpu in /dev/dri");
+	if (device == 0) {
+		errx(1, "no render node of virtio-gpu in /dev/dri");
+	}
+	return -1;
 }
 
 bool has_fence_passing(void)
 {
-	int fd = open_render_node(), value = 0;
+	int fd = open_render_node(0), value = 0;
 	struct uapi_getparam getparam = {
 		.param = UAPI_PARAM_FENCE_PASSING,
 		.value = (uintptr_t)&value,
@@ -114,9 +117,17 @@ static void make_buffer(struct context *context)
 
 void context_open(struct context *context, uint32_t num_rings, bool passing)
 {
+	context_open_on(context, 0, num_rings, passing);
+}
+
+void context_open_on(struct context *context, uint32_t device, uint32_t num_rings, bool passing)
+{
 	int ret;
 
-	context->fd = open_render_node();
+	context->fd = open_render_node(device);
+	if (context->fd < 0) {
+		err(1, "opening device %u", device);
+	}
 	context->passing = passing;
 	ret = context_init(context->fd, num_rings, passing);
 	if (ret < 0) {

@@ -34,8 +34,9 @@ struct context_job {
 	const struct uapi_syncobj *in_syncobj, *out_syncobj; /* one each, or NULL */
 };
 
-/* Opens a render node of virtio-gpu, without making a context. */
-int open_render_node(void);
+/* Opens the render node of a virtio-gpu device, counted from 0, without making a context. Negative where there is
+ * no such device; but there is a first one. */
+int open_render_node(uint32_t device);
 
 /* Whether the kernel and the device have fence passing. */
 bool has_fence_passing(void);
@@ -43,7 +44,9 @@ bool has_fence_passing(void);
 /* Returns 0 or a negative errno value, as the kernel says. */
 int context_init(int fd, uint32_t num_rings, bool passing);
 
+/* Of the first device, or of another. */
 void context_open(struct context *context, uint32_t num_rings, bool passing);
+void context_open_on(struct context *context, uint32_t device, uint32_t num_rings, bool passing);
 void context_close(struct context *context); /* its buffer stays mapped */
 void context_unmap(struct context *context);
 

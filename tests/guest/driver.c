@@ -16,7 +16,7 @@
  * when its in-fences have signalled, one whose in-fences are passed returns at once. LONG_US is the work
  * before that fence: so long that a submission is over long before, on any machine.
  */
-#define LONG_US 200000
+#define LONG_US 50000
 #define SHORT_US 10
 
 #define MAX_PASSED 64 /* MAX_IN_FENCES of the kernel */
@@ -94,7 +94,7 @@ static void check_refusals(bool available)
 {
 	const struct context_job job = { .busy_us = SHORT_US, .value = 1, .in_fence_fd = -1 };
 	struct context context;
-	int fd = open_render_node(), out;
+	int fd = open_render_node(0), out;
 
 	check(context_init(fd, 1, true) == (available ? 0 : -EINVAL),
 		"a context asks for fence passing");
@@ -185,6 +185,24 @@ static void check_foreign(struct context *a, struct context *b)
 	close(timeline);
 }
 
+/* The same ID can be that of a fence of each device. */
+static void check_other_device(struct context *b)
+{
+	struct context other;
+	int fd = open_render_node(1);
+
+	if (fd < 0) {
+		warnx("there is no second device whose fences to try");
+		return;
+	}
+	close(fd);
+	context_open_on(&other, 1, 1, true);
+	check_who_waits(b, submit(&other, 0, LONG_US, -1, false), GUEST_WAITS,
+		"a shareable fence of another device");
+	context_close(&other);
+	context_unmap(&other);
+}
+
 /* On more timelines than one submission has room for: the guest waits for those of `few` and goes on. */
 static void check_many(struct context *b)
 {
@@ -235,6 +253,7 @@ uint32_t check_driver(void)
 	check_arrays(&a, &b);
 	check_mixed_timeline(&a, &b);
 	check_foreign(&a, &b);
+	check_other_device(&b);
 	check_many(&b);
 	for (struct context *const *context = (struct context *[]){ &a, &b, &waiting, NULL };
 		*context; context++) {

@@ -67,7 +67,7 @@ static uint32_t count_device_errors(void)
 /* The guest is idle meanwhile: whoever measures its CPU time has time to look. */
 static void rest(const struct options *options)
 {
-	const struct timespec duration = { .tv_nsec = 60000000 };
+	const struct timespec duration = { .tv_nsec = 30000000 };
 
 	if (options->pause) {
 		nanosleep(&duration, NULL);

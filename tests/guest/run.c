@@ -109,7 +109,7 @@ static void check_dependencies(struct run *run, const struct run_job *job, const
 	}
 }
 
-void run_check_job(struct run *run, uint32_t number)
+static void check_job(struct run *run, uint32_t number)
 {
 	const struct run_job *job = &run->jobs[number];
 
@@ -153,7 +153,7 @@ static void wait_job(struct run *run, uint32_t number)
 	if (!wait_fence(run->jobs[number].fence_fd, RUN_TIMEOUT_MS)) {
 		errx(1, "the fence of job %u is lost", number);
 	}
-	run_check_job(run, number);
+	check_job(run, number);
 }
 
 static void depend(struct run *run, struct run_job *job, uint32_t dependency)
@@ -168,8 +168,8 @@ static void depend(struct run *run, struct run_job *job, uint32_t dependency)
 }
 
 /* Enters a job before it is submitted: it may be done by the time that returns. */
-static uint32_t add_job(struct run *run, struct context *context, struct run_timeline *timeline,
-	uint32_t busy_us, const uint32_t *dependencies, uint32_t num_dependencies)
+static uint32_t add_job(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
+	const uint32_t *dependencies, uint32_t num_dependencies)
 {
 	uint32_t number = run->num_jobs;
 	struct run_job *job = &run->jobs[number];
@@ -178,7 +178,7 @@ static uint32_t add_job(struct run *run, struct context *context, struct run_tim
 		errx(1, "more than %u jobs in a run", run->max_jobs);
 	}
 	*job = (struct run_job){
-		.slot = &context->slots[number],
+		.slot = &run->contexts[context].slots[number],
 		.value = run->generation << 16 | (number + 1),
 		.next = RUN_NO_JOB,
 		.fence_fd = -1,
@@ -186,7 +186,7 @@ static uint32_t add_job(struct run *run, struct context *context, struct run_tim
 	for (uint32_t i = 0; i < num_dependencies; i++) {
 		depend(run, job, dependencies[i]);
 	}
-	depend(run, job, timeline->last);
+	depend(run, job, run->timelines[context][ring].last);
 	job->path_us += busy_us;
 	if (job->path_us > run->critical_path_us) {
 		run->critical_path_us = job->path_us;
@@ -222,24 +222,20 @@ static int in_fence(struct run *run, const uint32_t *jobs, uint32_t count)
 	return fd;
 }
 
-uint32_t run_submit(struct run *run, uint32_t context_index, uint32_t ring, uint32_t busy_us,
-	const uint32_t *dependencies, uint32_t num_dependencies)
+/* Submits what was entered. job->in_fence_fd and the syncobjs are the caller's. */
+static void submit(struct run *run, uint32_t context_index, uint32_t number,
+	struct context_job *submission, bool with_file)
 {
 	struct context *context = &run->contexts[context_index];
-	struct run_timeline *timeline = &run->timelines[context_index][ring];
-	uint32_t number = add_job(run, context, timeline, busy_us, dependencies, num_dependencies);
 	struct run_job *job = &run->jobs[number];
-	const struct context_job submission = {
-		.ring = ring,
-		.busy_us = busy_us,
-		.slot = (uint32_t)(job->slot - context->slots),
-		.value = job->value,
-		.in_fence_fd = in_fence(run, dependencies, num_dependencies),
-	};
 
-	context_submit(context, &submission, &job->fence_fd);
-	append(run, timeline, number);
-	close_later(run, job->fence_fd);
+	submission->slot = (uint32_t)(job->slot - context->slots);
+	submission->value = job->value;
+	context_submit(context, submission, with_file ? &job->fence_fd : NULL);
+	append(run, &run->timelines[context_index][submission->ring], number);
+	if (with_file) {
+		close_later(run, job->fence_fd);
+	}
 	if (run->num_fds >= MAX_FDS) {
 		close_oldest(run, MAX_FDS / 2);
 	}
@@ -247,30 +243,36 @@ uint32_t run_submit(struct run *run, uint32_t context_index, uint32_t ring, uint
 	if (run->each_fence && run->num_jobs - run->next_to_wait > LAG) {
 		wait_job(run, run->next_to_wait++);
 	}
+}
+
+uint32_t run_submit(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
+	const uint32_t *dependencies, uint32_t num_dependencies)
+{
+	uint32_t number = add_job(run, context, ring, busy_us, dependencies, num_dependencies);
+	struct context_job submission = {
+		.ring = ring,
+		.busy_us = busy_us,
+		.in_fence_fd = in_fence(run, dependencies, num_dependencies),
+	};
+
+	submit(run, context, number, &submission, true);
 	return number;
 }
 
-uint32_t run_submit_syncobj(struct run *run, uint32_t context_index, uint32_t ring,
-	uint32_t busy_us, const struct uapi_syncobj *in, uint32_t dependency,
-	const struct uapi_syncobj *out)
+uint32_t run_submit_syncobj(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
+	const struct uapi_syncobj *in, uint32_t dependency, const struct uapi_syncobj *out,
+	bool last)
 {
-	struct context *context = &run->contexts[context_index];
-	struct run_timeline *timeline = &run->timelines[context_index][ring];
-	uint32_t number = add_job(run, context, timeline, busy_us, &dependency, in ? 1 : 0);
-	struct run_job *job = &run->jobs[number];
-	const struct context_job submission = {
+	uint32_t number = add_job(run, context, ring, busy_us, &dependency, in ? 1 : 0);
+	struct context_job submission = {
 		.ring = ring,
 		.busy_us = busy_us,
-		.slot = (uint32_t)(job->slot - context->slots),
-		.value = job->value,
 		.in_fence_fd = -1,
 		.in_syncobj = in,
 		.out_syncobj = out,
 	};
 
-	context_submit(context, &submission, NULL);
-	append(run, timeline, number);
-	look(run);
+	submit(run, context, number, &submission, last || run->each_fence);
 	return number;
 }
 

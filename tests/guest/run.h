@@ -74,12 +74,13 @@ void run_end(struct run *run);
 uint32_t run_submit(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
 	const uint32_t *dependencies, uint32_t num_dependencies);
 
-/* The same, waiting by syncobj for the one job, and with no sync file for its own fence. */
+/*
+ * The same, waiting by syncobj for the one job. It only has a sync file for its own fence where it is the
+ * `last`, or with each_fence: the kernel here tells of a timeline's point one tick late.
+ */
 uint32_t run_submit_syncobj(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
-	const struct uapi_syncobj *in, uint32_t dependency, const struct uapi_syncobj *out);
-
-/* The job's fence has been found signalled: looks whether its value is there, and all those that it depends on. */
-void run_check_job(struct run *run, uint32_t job);
+	const struct uapi_syncobj *in, uint32_t dependency, const struct uapi_syncobj *out,
+	bool last);
 
 uint64_t now_ns(void);
 

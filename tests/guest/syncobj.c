@@ -9,7 +9,6 @@
 
 #define THERE_BUSY_US 60
 #define BACK_BUSY_US 40
-#define LAG 3 /* round trips */
 
 /* A timeline that both contexts have, each by a handle of its own. */
 struct timeline {
@@ -35,17 +34,6 @@ static void destroy_timeline(const struct run *run, const struct timeline *timel
 	}
 }
 
-static void wait_for_point(const struct run *run, const struct timeline *timeline, uint64_t point)
-{
-	uint32_t handle = timeline->handles[0];
-	int64_t deadline_ns = (int64_t)now_ns() + RUN_TIMEOUT_MS * INT64_C(1000000);
-
-	if (drmSyncobjTimelineWait(run->contexts[0].fd, &handle, &point, 1, deadline_ns, 0, NULL) <
-		0) {
-		err(1, "waiting for point %llu of a timeline", (unsigned long long)point);
-	}
-}
-
 /* From one context to the other and back. Job n (from 1) signals point n, and waits for point n - 1. */
 static void submit_round_trips(struct run *run, uint32_t units)
 {
@@ -60,14 +48,9 @@ static void submit_round_trips(struct run *run, uint32_t units)
 		struct uapi_syncobj out = { .handle = timeline.handles[context], .point = i + 1 };
 
 		previous = run_submit_syncobj(run, context, 0,
-			context ? BACK_BUSY_US : THERE_BUSY_US, i > 0 ? &in : NULL, previous, &out);
-		if (run->each_fence && i >= 2 * LAG) {
-			wait_for_point(run, &timeline, i + 1 - 2 * LAG);
-			run_check_job(run, i - 2 * LAG);
-		}
+			context ? BACK_BUSY_US : THERE_BUSY_US, i > 0 ? &in : NULL, previous, &out,
+			i + 1 == num_jobs);
 	}
-	wait_for_point(run, &timeline, num_jobs);
-	run_check_job(run, num_jobs - 1);
 	destroy_timeline(run, &timeline);
 }
 
