@@ -162,6 +162,16 @@ virtual_host() {
     add_counts "virtual host, $kind" "$run_failed" "$log" ${counts:-0 1 0}
 }
 
+# A guest whose GPU is 'vgfence gpu': its workloads and their checks, without and with fence passing.
+guest_tests() {
+    local log=build/guest.log
+    if ! scripts/vm --check >"$log" 2>&1 || ! scripts/vm --prepare >>"$log" 2>&1; then
+        skip "guest" "$(tail -n 1 "$log")"
+        return
+    fi
+    step "guest" scripts/guest --timeout 100
+}
+
 summary() {
     local line
     echo
@@ -200,6 +210,7 @@ run_all_tests() {
     virgl_tests
     unset VGF_TEST_STEPS
     virtual_host uml plain
+    guest_tests
     virtual_host qemu asan
     virgl_in_sid
     summary

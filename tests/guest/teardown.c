@@ -29,6 +29,24 @@ static int submit(struct context *context, uint32_t busy_us, uint32_t number, in
 	return out_fence_fd;
 }
 
+static bool is_done(const struct context *context, uint32_t number)
+{
+	return context->slots[number] == number + 1;
+}
+
+/* Whether work of a context that is gone is still done is not promised. That what is done is done in
+ * order is. */
+static void check_order(struct run *run, const struct closed *closed)
+{
+	for (uint32_t i = 0; i < NUM_JOBS; i++) {
+		if (is_done(&closed->contexts[1], i) && !is_done(&closed->contexts[0], i)) {
+			errx(1, "job %u of the second context was done, that of the first was not",
+				i);
+		}
+		run->num_checks++;
+	}
+}
+
 /* Work for both, of which the second's waits for the first's; then both go away at once. */
 static void submit_and_close(struct run *run, struct closed *closed)
 {
@@ -47,18 +65,14 @@ static void submit_and_close(struct run *run, struct closed *closed)
 				close(last);
 			}
 		}
+		check_order(run, closed);
 	}
 	context_close(&closed->contexts[0]);
 	context_close(&closed->contexts[1]);
+	check_order(run, closed);
 }
 
-static bool is_done(const struct context *context, uint32_t number)
-{
-	return context->slots[number] == number + 1;
-}
-
-/* Whether work of a context that is gone is still done is not promised; that its fences signal, and that
- * what is done is done in order, is. */
+/* The fences of a context that is gone still signal. */
 static void wait_for_closed(struct run *run, struct closed *closed)
 {
 	for (uint32_t i = 0; i < 2; i++) {
@@ -68,13 +82,7 @@ static void wait_for_closed(struct run *run, struct closed *closed)
 		close(closed->last_fds[i]);
 		run->num_checks++;
 	}
-	for (uint32_t i = 0; i < NUM_JOBS; i++) {
-		if (is_done(&closed->contexts[1], i) && !is_done(&closed->contexts[0], i)) {
-			errx(1, "job %u of the second context was done, that of the first was not",
-				i);
-		}
-		run->num_checks++;
-	}
+	check_order(run, closed);
 	context_unmap(&closed->contexts[0]);
 	context_unmap(&closed->contexts[1]);
 }
