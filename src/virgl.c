@@ -101,6 +101,7 @@ static void forget_global_fences(struct vgf_virgl *virgl)
 
 static void plugin_free(struct vgf_virgl *virgl)
 {
+	egl_display_destroy(virgl->display);
 	if (virgl->timer_fd >= 0) {
 		close(virgl->timer_fd);
 	}
@@ -152,7 +153,12 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 	if (ret < 0) {
 		return ret;
 	}
-	ret = watch_fd(virgl, vgf_device_get_fd(virgl->device));
+	if (options->own_display) {
+		ret = callbacks_add_display(virgl);
+	}
+	if (ret == 0) {
+		ret = watch_fd(virgl, vgf_device_get_fd(virgl->device));
+	}
 	if (ret == 0) {
 		ret = start_renderer(virgl);
 	}

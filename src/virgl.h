@@ -13,6 +13,7 @@
  *   virgl_native.c     native contexts, which wait on the GPU
  *   virgl_resource.c   what is done to resources, behind held work
  *   virgl_version.c    what the virglrenderer that is linked has
+ *   egl_display.c      an EGL display where the VMM has none
  *   egl_sync.c         waiting in the GL server
  */
 
@@ -28,6 +29,7 @@
 
 #include <vgfence/virgl.h>
 
+#include "egl_display.h"
 #include "egl_sync.h"
 
 /* Numbers of capability sets: the virtio specification, 5.7.6.8 (GET_CAPSET_INFO). */
@@ -84,7 +86,8 @@ struct vgf_virgl {
 	enum vgf_virgl_wait wait;
 	unsigned int inside; /* functions of the plugin that the device is in */
 	bool ended;          /* being reset or cleaned up: virglrenderer has no contexts any more */
-	struct egl_sync *egl; /* NULL where the GL server cannot wait */
+	struct egl_sync *egl;        /* NULL where the GL server cannot wait */
+	struct egl_display *display; /* the plugin's own, or NULL */
 
 	int poll_fd;     /* an epoll set of the device's, virglrenderer's, and the timer */
 	int renderer_fd; /* virglrenderer's own; -1 where it has none */
@@ -135,6 +138,10 @@ int watch_fd(struct vgf_virgl *virgl, int fd);
 /* Sets what virglrenderer gets and what the device gets. 0 or -EINVAL. */
 int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callbacks *cb,
 	const struct vgf_callbacks *more, struct vgf_callbacks *device);
+
+/* Brings up the plugin's own display, if the VMM gives none, and hands it to virglrenderer. 0 or an
+ * error. */
+int callbacks_add_display(struct vgf_virgl *virgl);
 
 /* virglrenderer's own signalled: called by what it calls. */
 void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);

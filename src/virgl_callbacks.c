@@ -143,6 +143,84 @@ static void interpose(
 	own->get_egl_display = vmm->get_egl_display ? get_egl_display : NULL;
 }
 
+/* ---- The plugin's own display ------------------------------------------------------------- */
+
+static virgl_renderer_gl_context create_own_context(
+	void *cookie, int scanout_idx, struct virgl_renderer_gl_ctx_param *param)
+{
+	struct vgf_virgl *virgl = cookie;
+	bool compatibility = false;
+
+	(void)scanout_idx;
+#ifdef VIRGL_RENDERER_COMPAT_PROFILE
+	compatibility = param->version >= 2 && param->compat_ctx;
+#endif
+	return egl_display_create_context(
+		virgl->display, param->major_ver, param->minor_ver, param->shared, compatibility);
+}
+
+static void destroy_own_context(void *cookie, virgl_renderer_gl_context context)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	egl_display_destroy_context(virgl->display, context);
+}
+
+/* Also in virglrenderer's thread. */
+static int make_own_current(void *cookie, int scanout_idx, virgl_renderer_gl_context context)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	(void)scanout_idx;
+	return egl_display_make_current(virgl->display, context);
+}
+
+static void *get_own_display(void *cookie)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return egl_display_get(virgl->display);
+}
+
+static bool has_display(const struct vgf_virgl *virgl)
+{
+	const int others = VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_USE_EGL |
+		VIRGL_RENDERER_USE_GLX;
+
+	return (virgl->flags & others) || virgl->vmm.create_gl_context ||
+		virgl->vmm.get_egl_display;
+}
+
+int callbacks_add_display(struct vgf_virgl *virgl)
+{
+	struct virgl_renderer_callbacks *own = &virgl->own;
+	enum egl_display_kind kind = virgl->flags & VIRGL_RENDERER_USE_SURFACELESS ?
+		EGL_DISPLAY_SURFACELESS :
+		EGL_DISPLAY_ANY;
+	int drm_fd = -1;
+	int ret;
+
+	if (has_display(virgl)) {
+		return 0;
+	}
+	if (kind == EGL_DISPLAY_ANY && virgl->vmm.get_drm_fd) {
+		drm_fd = virgl->vmm.get_drm_fd(virgl->cookie);
+	}
+	ret = egl_display_create(
+		drm_fd, kind, virgl->flags & VIRGL_RENDERER_USE_GLES, &virgl->display);
+	if (ret < 0) {
+		return ret;
+	}
+	own->version = 4;
+	own->create_gl_context = create_own_context;
+	own->destroy_gl_context = destroy_own_context;
+	own->make_current = make_own_current;
+	own->get_egl_display = get_own_display;
+	return 0;
+}
+
+/* ---- */
+
 int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callbacks *cb,
 	const struct vgf_callbacks *more, struct vgf_callbacks *device)
 {

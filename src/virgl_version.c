@@ -28,6 +28,7 @@ VGF_EXPORT uint32_t vgf_virgl_get_features(const struct vgf_virgl *virgl)
 	features |= virgl_renderer_attach_fence ? VGF_VIRGL_ATTACH_FENCE : 0;
 	features |= virgl_renderer_get_fence_fd ? VGF_VIRGL_GET_FENCE_FD : 0;
 	features |= has_native_wait() ? VGF_VIRGL_NATIVE_WAIT : 0;
+	features |= egl_display_available() ? VGF_VIRGL_OWN_DISPLAY : 0;
 	features |= virgl && virgl->egl ? VGF_VIRGL_EGL_FENCES : 0;
 	return features;
 }

@@ -44,7 +44,7 @@ static void note_retired(void *cookie, const struct vgf_fence_name *name, int st
 	retired[num_retired++].status = status;
 }
 
-static void stop(void)
+static void finish(void)
 {
 	vgf_virgl_cleanup(virgl);
 	virgl = NULL;
@@ -62,7 +62,7 @@ static void start_with(enum vgf_virgl_wait wait, bool independent_rings)
 	};
 
 	if (virgl) {
-		stop(); /* a test that failed */
+		finish(); /* a test that failed */
 	}
 	num_retired = 0;
 	assert_int_equal(vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl), 0);
@@ -74,7 +74,7 @@ static void start_with(enum vgf_virgl_wait wait, bool independent_rings)
 	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, GL, CAPSET_VIRGL2, 0, NULL), 0);
 }
 
-static void start(void)
+static void begin(void)
 {
 	start_with(VGF_VIRGL_WAIT_AUTO, false);
 }
@@ -181,13 +181,13 @@ static void tells_what_the_library_has(void **state)
 
 static void native_fences_are_handed_on(void **state)
 {
-	start();
+	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
 	if (!has(VGF_VIRGL_NATIVE_WAIT)) {
 		assert_int_equal(submit(CONSUMER, 3, 1, 2), 1);
 		assert_int_equal(the_double.num_submissions, 2);
-		stop();
+		finish();
 		return;
 	}
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), 0);
@@ -205,14 +205,14 @@ static void native_fences_are_handed_on(void **state)
 		double_signal_fd(2);
 		assert_true(is_readable(last_submission()->attached_fds[1]));
 	}
-	stop();
+	finish();
 }
 
 static void fences_from_elsewhere_are_attached(void **state)
 {
 	int foreign;
 
-	start();
+	begin();
 	foreign = create_foreign(1);
 	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), attaches() ? 0 : 1);
 	if (attaches()) {
@@ -228,7 +228,7 @@ static void fences_from_elsewhere_are_attached(void **state)
 		assert_int_equal(last_submission()->word, 2);
 		assert_int_equal(get_stats().run_host, 1);
 	}
-	stop();
+	finish();
 	close(foreign);
 }
 
@@ -236,7 +236,7 @@ static void both_kinds_of_fences_in_one_submission(void **state)
 {
 	int foreign;
 
-	start();
+	begin();
 	foreign = create_foreign(1);
 	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), attaches() ? 0 : 1);
@@ -253,14 +253,14 @@ static void both_kinds_of_fences_in_one_submission(void **state)
 		assert_int_equal(last_submission()->word, 3);
 		assert_int_equal(last_submission()->num_ids, 0);
 	}
-	stop();
+	finish();
 	close(foreign);
 }
 
 /* Fences of a context that is not native only call back. */
 static void fences_without_descriptors_are_waited_for_on_the_host(void **state)
 {
-	start();
+	begin();
 	assert_int_equal(submit(GL, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(GL, 2, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), 1);
@@ -271,7 +271,7 @@ static void fences_without_descriptors_are_waited_for_on_the_host(void **state)
 	dispatch();
 	assert_int_equal(last_submission()->word, 3);
 	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
-	stop();
+	finish();
 }
 
 static void waits_on_the_host_where_it_is_told_to(void **state)
@@ -283,18 +283,18 @@ static void waits_on_the_host_where_it_is_told_to(void **state)
 	dispatch();
 	assert_int_equal(last_submission()->word, 2);
 	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
-	stop();
+	finish();
 }
 
 static void a_gl_context_waits_for_a_native_one_on_the_host(void **state)
 {
-	start();
+	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(GL, 2, 1, NO_FENCE), 1);
 	double_signal(1);
 	dispatch();
 	assert_int_equal(last_submission()->ctx_id, GL);
-	stop();
+	finish();
 }
 
 static void a_ring_that_waits_does_not_keep_another(void **state)
@@ -304,7 +304,7 @@ static void a_ring_that_waits_does_not_keep_another(void **state)
 	assert_int_equal(submit_on(CONSUMER, 1, 2, VGF_SHAREABLE, 1, NO_FENCE), 1);
 	assert_int_equal(submit_on(CONSUMER, 2, 3, VGF_SHAREABLE, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(last_submission()->word, 3);
-	stop();
+	finish();
 }
 
 /* ---- Fences ------------------------------------------------------------------------------- */
@@ -313,7 +313,7 @@ static void shareable_fences_can_be_exported(void **state)
 {
 	int fd;
 
-	start();
+	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit_on(PRODUCER, RING, 2, 0, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(vgf_virgl_export_fence(virgl, 2, &fd), -EAGAIN);
@@ -326,12 +326,12 @@ static void shareable_fences_can_be_exported(void **state)
 	} else {
 		assert_int_equal(vgf_virgl_export_fence(virgl, 1, &fd), -EAGAIN);
 	}
-	stop();
+	finish();
 }
 
 static void retires_once_by_descriptor_and_by_callback(void **state)
 {
-	start();
+	begin();
 	for (uint64_t id = 1; id <= 4; id++) {
 		assert_int_equal(submit(PRODUCER, id, NO_FENCE, NO_FENCE), 0);
 	}
@@ -353,13 +353,13 @@ static void retires_once_by_descriptor_and_by_callback(void **state)
 	for (unsigned int i = 0; i < 4; i++) {
 		assert_retired(i, i + 1, 0);
 	}
-	stop();
+	finish();
 }
 
 /* As the CPU ring of a native context does. */
 static void a_fence_may_signal_while_it_is_made(void **state)
 {
-	start();
+	begin();
 	the_double.signals_at_once = true;
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit_on(PRODUCER, 0, 2, VGF_SHAREABLE, NO_FENCE, NO_FENCE), 0);
@@ -367,7 +367,7 @@ static void a_fence_may_signal_while_it_is_made(void **state)
 	assert_int_equal(num_retired, 2);
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), 0);
 	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
-	stop();
+	finish();
 }
 
 /* virglrenderer's table keeps what was pending when it was reset. */
@@ -375,7 +375,7 @@ static void an_old_fence_is_not_taken_for_a_new_one_with_its_id(void **state)
 {
 	int fd;
 
-	start();
+	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	/* Without get_fence_fd the plugin ends and starts virglrenderer instead. */
 	assert_int_equal(vgf_virgl_reset(virgl), 0);
@@ -391,7 +391,7 @@ static void an_old_fence_is_not_taken_for_a_new_one_with_its_id(void **state)
 	dispatch();
 	assert_retired(1, 1, 0);
 	assert_int_equal(last_submission()->word, 2);
-	stop();
+	finish();
 }
 
 /* The ID alone would name the fence that was given up. */
@@ -400,7 +400,7 @@ static void a_fence_that_was_given_up_is_not_handed_on(void **state)
 	const struct vgf_fence_name name = { .fence_id = 1, .ctx_id = PRODUCER, .ring = RING };
 	int foreign;
 
-	start();
+	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(vgf_fence_cancel(device, &name, -ETIME), 0);
 	dispatch();
@@ -411,7 +411,7 @@ static void a_fence_that_was_given_up_is_not_handed_on(void **state)
 		assert_int_equal(last_submission()->num_ids, 0);
 		assert_int_equal(last_submission()->num_attached, 1);
 	}
-	stop();
+	finish();
 	close(foreign);
 }
 
@@ -428,7 +428,7 @@ static void callbacks_come_from_another_thread(void **state)
 	struct pollfd fd = { .events = POLLIN };
 	pthread_t thread;
 
-	start();
+	begin();
 	for (uint64_t id = 1; id <= 20; id++) {
 		assert_int_equal(submit(PRODUCER, id, NO_FENCE, NO_FENCE), 0);
 	}
@@ -442,13 +442,13 @@ static void callbacks_come_from_another_thread(void **state)
 	for (unsigned int i = 0; i < 20; i++) {
 		assert_retired(i, i + 1, 0);
 	}
-	stop();
+	finish();
 }
 
 /* virglrenderer would forget the callbacks of those that only call back. */
 static void a_destroyed_context_is_kept_until_its_fences_have_retired(void **state)
 {
-	start();
+	begin();
 	assert_int_equal(submit_on(PRODUCER, RING, 1, 0, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(vgf_virgl_context_destroy(virgl, PRODUCER), 1);
@@ -461,7 +461,7 @@ static void a_destroyed_context_is_kept_until_its_fences_have_retired(void **sta
 	assert_int_equal(the_double.num_contexts, 2);
 	assert_retired(0, 1, 0);
 	assert_retired(1, 2, 0);
-	stop();
+	finish();
 }
 
 /* ---- Errors ------------------------------------------------------------------------------- */
@@ -470,7 +470,7 @@ static void waits_on_the_host_where_a_fence_cannot_be_attached(void **state)
 {
 	int foreign;
 
-	start();
+	begin();
 	foreign = create_foreign(1);
 	the_double.attach_error = -EINVAL;
 	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), 1);
@@ -479,7 +479,7 @@ static void waits_on_the_host_where_a_fence_cannot_be_attached(void **state)
 	dispatch();
 	assert_int_equal(the_double.num_submissions, 1);
 	assert_int_equal(get_stats().run_host, 1);
-	stop();
+	finish();
 	close(foreign);
 }
 
@@ -488,7 +488,7 @@ static void waits_on_the_host_without_descriptors_to_attach(void **state)
 	int foreign;
 	int ret;
 
-	start();
+	begin();
 	foreign = create_foreign(1);
 	limit_fds(0);
 	ret = submit(CONSUMER, 2, 1, NO_FENCE);
@@ -498,7 +498,7 @@ static void waits_on_the_host_without_descriptors_to_attach(void **state)
 	dispatch();
 	assert_int_equal(the_double.num_submissions, 1);
 	assert_int_equal(last_submission()->num_attached, 0);
-	stop();
+	finish();
 	close(foreign);
 }
 
@@ -508,7 +508,7 @@ static void a_refused_command_stream_is_not_submitted_again(void **state)
 
 	for (unsigned int i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
 		bool waits;
-		start();
+		begin();
 		waits = has(VGF_VIRGL_NATIVE_WAIT);
 		assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 		the_double.submit_error = waits ? errors[i] : 0;
@@ -525,7 +525,7 @@ static void a_refused_command_stream_is_not_submitted_again(void **state)
 		assert_int_equal(submit(PRODUCER, 3, 2, NO_FENCE), 0);
 		assert_int_equal(num_retired, 2);
 		assert_true(retired[0].status < 0 || retired[1].status < 0);
-		stop();
+		finish();
 	}
 }
 
@@ -534,7 +534,7 @@ static void a_fence_that_is_not_made_retires_with_the_error(void **state)
 	static const int errors[] = { -EINVAL, -ENOMEM };
 
 	for (unsigned int i = 0; i < 2; i++) {
-		start();
+		begin();
 		the_double.fence_error = errors[i];
 		assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), errors[i]);
 		dispatch();
@@ -547,20 +547,20 @@ static void a_fence_that_is_not_made_retires_with_the_error(void **state)
 		dispatch();
 		assert_int_equal(the_double.num_submissions, 3);
 		assert_int_equal(num_retired, 3);
-		stop();
+		finish();
 	}
 }
 
 static void reset_gives_up_what_runs(void **state)
 {
-	start();
+	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	submit(CONSUMER, 2, 1, NO_FENCE);
 	submit(GL, 3, 2, NO_FENCE);
 	assert_int_equal(vgf_virgl_reset(virgl), 0);
 	assert_int_equal(num_retired, 3);
 	assert_int_equal(the_double.num_contexts, 0);
-	stop();
+	finish();
 }
 
 static void renderer_that_does_not_start(void **state)
@@ -573,13 +573,13 @@ static void renderer_that_does_not_start(void **state)
 	the_double.init_error = -1;
 	assert_int_equal(vgf_virgl_init(&none, FLAGS, &callbacks, &options, &none), -EINVAL);
 	assert_null(none);
-	start();
+	begin();
 	the_double.context_error = ENOMEM;
 	assert_int_equal(
 		vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_DRM, 0, NULL), -ENOMEM);
 	assert_int_equal(vgf_virgl_context_destroy(virgl, 9), -ENOENT);
 	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_DRM, 0, NULL), 0);
-	stop();
+	finish();
 }
 
 int main(void)

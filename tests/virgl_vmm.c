@@ -82,6 +82,7 @@ struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
 	const struct vgf_virgl_options options = {
 		.callbacks = &callbacks,
 		.wait = wait,
+		.own_display = true, /* where flags have none */
 	};
 	struct virgl_vmm *vmm = calloc(1, sizeof(*vmm));
 
@@ -111,6 +112,8 @@ unsigned int virgl_vmm_destroy(struct virgl_vmm *vmm)
 
 void print_renderer(void)
 {
+	const uint32_t later = VGF_VIRGL_SUBMIT_CMD2 | VGF_VIRGL_ATTACH_FENCE |
+		VGF_VIRGL_GET_FENCE_FD;
 	uint32_t features = vgf_virgl_get_features(NULL);
 	char path[PATH_MAX] = "?";
 	Dl_info info;
@@ -119,7 +122,7 @@ void print_renderer(void)
 		snprintf(path, sizeof(path), "%s", info.dli_fname);
 	}
 	printf("virglrenderer: built with %s, runs with %s, has%s%s%s%s\n", BUILT_WITH, path,
-		features ? "" : " per-context fences alone",
+		features & later ? "" : " per-context fences alone",
 		features & VGF_VIRGL_SUBMIT_CMD2 ? " submit_cmd2" : "",
 		features & VGF_VIRGL_ATTACH_FENCE ? " attach_fence" : "",
 		features & VGF_VIRGL_GET_FENCE_FD ? " get_fence_fd" : "");

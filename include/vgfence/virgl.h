@@ -70,6 +70,16 @@ struct vgf_virgl_options {
 	bool independent_rings;
 
 	enum vgf_virgl_wait wait;
+
+	/*
+	 * Where the VMM gives no window system, that is with GL, but with neither
+	 * VIRGL_RENDERER_USE_EGL nor _USE_GLX and without callbacks for contexts: the plugin brings
+	 * up an EGL display of its own. It is on the render node that the VMM's get_drm_fd returns,
+	 * else on the first one that works, else surfaceless; with VIRGL_RENDERER_USE_SURFACELESS
+	 * surfaceless at once. EGL has one surfaceless display in a process, which ends with the
+	 * plugin.
+	 */
+	bool own_display;
 };
 
 /*
@@ -84,8 +94,9 @@ struct vgf_virgl_options {
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
  * Returns 0; -EBUSY where virglrenderer is in use; -EINVAL for callbacks of another version or
- * without write_fence, or for own_thread; what virglrenderer failed with; the errors of
- * vgf_device_create.
+ * without write_fence, or for own_thread; -ENODEV where own_display finds no display, -EOPNOTSUPP
+ * where the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the
+ * errors of vgf_device_create.
  */
 int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out);
@@ -122,6 +133,7 @@ enum vgf_virgl_features {
 					   * known of a plugin, as its options allow it */
 	VGF_VIRGL_NATIVE_WAIT = 1u
 		<< 4, /* of these: enough for native contexts to wait on the GPU */
+	VGF_VIRGL_OWN_DISPLAY = 1u << 5, /* the plugin was built with EGL and gbm: own_display */
 };
 
 /* virgl: may be NULL, for what can be told without starting it. Any thread. */
