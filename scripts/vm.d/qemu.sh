@@ -8,10 +8,11 @@
 
 readonly qemu_tools=(qemu-system-x86_64:qemu-system-x86 xz:xz-utils)
 readonly qemu_modules=(virtio-gpu vgem 9pnet_virtio 9p)
+readonly qemu_scripts=("$parts/qemu-init" "$parts/show-console")
 
 qemu_ready() {
     local directories
-    directories=("$cache"/qemu/*-"$(key 1 "${qemu_modules[@]}" -- "$parts/qemu-init")")
+    directories=("$cache"/qemu/*-"$(key 1 "${qemu_modules[@]}" -- "${qemu_scripts[@]}")")
     qemu_kernel=${directories[0]}
     [ -e "$qemu_kernel/initrd" ]
 }
@@ -50,7 +51,7 @@ make_qemu_kernel() {
     make_initrd "$tree" "$scratch/made/initrd"
     cp "$tree"/boot/vmlinuz-* "$scratch/made/vmlinuz"
     keep "$scratch/made" \
-        "$cache/qemu/$package-$(key 1 "${qemu_modules[@]}" -- "$parts/qemu-init")"
+        "$cache/qemu/$package-$(key 1 "${qemu_modules[@]}" -- "${qemu_scripts[@]}")"
     qemu_ready
 }
 
@@ -62,6 +63,7 @@ make_initrd() {
     mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root}
     cp "$busybox" "$initrd/bin/busybox"
     install -m 755 "$parts/qemu-init" "$initrd/init"
+    install -m 644 "$parts/show-console" "$initrd/show-console"
     while read -r module; do
         order=$((order + 1))
         xz -dc "$module" >"$initrd/modules/$(printf %02d $order).ko"

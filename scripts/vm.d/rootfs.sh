@@ -50,15 +50,17 @@ make_sid() {
     local archive log=$cache/log/rootfs-sid.log
     archive=$(mirror) || die "no Debian archive in apt's configuration"
     : >"$log"
-    in_log "$log" "making a Debian sid root" '^Setting up' make_sid_tree "$archive"
+    in_log "$log" "making a Debian sid root" '^Setting up' \
+        make_sid_tree "$archive" minbase "${sid_packages[@]}"
     keep "$scratch/sid" "$root"
 }
 
+# make_sid_tree ARCHIVE VARIANT PACKAGE...
 make_sid_tree() {
     local packages
-    packages=$(IFS=, && echo "${sid_packages[*]}")
+    packages=$(IFS=, && echo "${*:3}")
     mkdir "$scratch/sid"
-    mmdebstrap --variant=minbase --include="$packages" \
+    mmdebstrap --variant="$2" --include="$packages" \
         --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Sandbox::User ""' \
         --format=tar sid - "$1" |
         tar -x -C "$scratch/sid" --no-same-owner --exclude='./dev/*'
