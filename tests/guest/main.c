@@ -62,10 +62,21 @@ static void check_device_errors(void)
 	}
 }
 
-/* The guest is idle meanwhile: whoever measures its CPU time has time to look. */
+/* The guest is idle meanwhile: whoever measures its CPU time has time to look, until then. */
+#define REST_US 50000
+
+static unsigned long long rest_until_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000 +
+		REST_US;
+}
+
 static void rest(const struct options *options)
 {
-	const struct timespec duration = { .tv_nsec = 40000000 };
+	const struct timespec duration = { .tv_nsec = REST_US * 1000L };
 
 	if (options->pause) {
 		nanosleep(&duration, NULL);
@@ -75,8 +86,8 @@ static void rest(const struct options *options)
 static void announce(const struct options *options, const struct workload *workload, bool passing)
 {
 	if (options->pause) {
-		printf("{\"start\": \"%s\", \"passing\": %s}\n", workload->name,
-			passing ? "true" : "false");
+		printf("{\"start\": \"%s\", \"passing\": %s, \"until_us\": %llu}\n", workload->name,
+			passing ? "true" : "false", rest_until_us());
 		fflush(stdout);
 		rest(options);
 	}
@@ -104,10 +115,10 @@ static void report(const struct options *options, const struct workload *workloa
 	if (options->json) {
 		printf("{\"workload\": \"%s\", \"passing\": %s, \"unit\": \"%s\", \"units\": %u, "
 		       "\"rounds\": %u, \"us\": %.2f, \"median_us\": %.2f, \"limit_us\": %.2f, "
-		       "\"checks\": %llu}\n",
+		       "\"checks\": %llu, \"until_us\": %llu}\n",
 			workload->name, passing ? "true" : "false", workload->unit, result->units,
 			options->rounds, best, median, result->limit_us,
-			(unsigned long long)result->num_checks);
+			(unsigned long long)result->num_checks, rest_until_us());
 	} else {
 		printf("%s, %s: %.1f us a %s", workload->name,
 			passing ? "fences passed" : "guest waits", best, workload->unit);
@@ -246,6 +257,10 @@ int main(int argc, char **argv)
 			errx(1, "this guest has no fence passing");
 		}
 		options.passing[1] = false;
+	}
+	if (options.pause) {
+		printf("{\"begin\": true}\n");
+		fflush(stdout);
 	}
 	if (!run_named(&options, argv[optind])) {
 		usage(stderr);

@@ -92,13 +92,14 @@ static void submit_teardown(struct run *run, uint32_t units)
 {
 	struct closed closed[2];
 
-	for (uint32_t i = 0; i < units; i++) {
-		submit_and_close(run, &closed[i % 2]);
+	for (uint32_t i = 0; i <= units; i++) {
+		if (i < units) {
+			submit_and_close(run, &closed[i % 2]);
+		}
 		if (i > 0) {
 			wait_for_closed(run, &closed[(i - 1) % 2]);
 		}
 	}
-	wait_for_closed(run, &closed[(units - 1) % 2]);
 }
 
 const struct workload workload_teardown = {
