@@ -45,8 +45,7 @@ void respond(struct request *request, const void *payload, size_t size)
 	const size_t at = sizeof(struct virtio_gpu_ctrl_hdr);
 
 	pending->payload_size = (uint32_t)size;
-	pending->overrun = !iov_has_room(from->writable, from->num_writable, at + size);
-	if (!pending->overrun) {
+	if (iov_has_room(from->writable, from->num_writable, at + size)) {
 		iov_write(from->writable, from->num_writable, at, payload, size);
 	}
 }
@@ -76,7 +75,7 @@ static uint32_t write_response(struct pending_request *pending)
 	const struct gpu_request *request = &pending->request;
 	uint32_t size = (uint32_t)sizeof(struct virtio_gpu_ctrl_hdr);
 
-	if (!pending->has_header || pending->overrun) {
+	if (!pending->has_header) {
 		return 0;
 	}
 	/* An error after the payload was written: without it. */
@@ -95,7 +94,7 @@ static void complete(struct pending_request *pending)
 	struct gpu *gpu = pending->gpu;
 	uint32_t written = write_response(pending);
 
-	if (!pending->has_header || pending->overrun || is_error(pending->type)) {
+	if (!pending->has_header || is_error(pending->type)) {
 		gpu->stats.errors++;
 	}
 	if (pending->seq != 0) {

@@ -31,7 +31,6 @@ struct pending_request {
 	struct vgf_fence_name fence;
 	uint32_t type;         /* of the response; RESPONSE_LATER while it is not known */
 	uint32_t payload_size; /* written behind the place of the response's header */
-	bool overrun;          /* the payload did not fit */
 
 	/* What it waits for, besides the end of the function that handles it. */
 	bool handling;

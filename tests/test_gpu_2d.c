@@ -452,6 +452,19 @@ static void refuses_transfers_past_the_backing(void **state)
 	guest_stop(&guest);
 }
 
+static void a_transfer_that_is_refused_copies_nothing(void **state)
+{
+	uint32_t pixels[WIDTH * HEIGHT];
+
+	(void)state;
+	start_with_resource();
+	draw();
+	assert_int_equal(to_host_2d(0, 0, WIDTH, HEIGHT, 4), BAD_PARAMETER);
+	read_back(pixels);
+	assert_int_equal(pixels[0], 0);
+	guest_stop(&guest);
+}
+
 static void transfers_of_3d_have_a_stride(void **state)
 {
 	struct virtio_gpu_transfer_host_3d request = transfer_3d(
@@ -544,6 +557,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(transfers_what_was_asked_for_alone),
 	counted_test(refuses_rectangles_that_reach_out),
 	counted_test(refuses_transfers_past_the_backing),
+	counted_test(a_transfer_that_is_refused_copies_nothing),
 	counted_test(transfers_of_3d_have_a_stride),
 	counted_test(refuses_boxes_that_reach_out),
 	counted_test(transfers_need_resource_context_and_kind),

@@ -564,11 +564,14 @@ static void idle_there_is_nothing_to_dispatch(void **state)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1 };
 	struct pollfd poll_fd = { .events = POLLIN };
+	uint32_t batches;
 
 	(void)state;
 	start_with_context(1);
 	wait_for(submit(&guest, &job));
+	batches = guest.num_batches;
 	gpu_dispatch(guest.gpu);
+	assert_int_equal(guest.num_batches, batches);
 	poll_fd.fd = gpu_get_fd(guest.gpu);
 	assert_int_equal(poll(&poll_fd, 1, 0), 0);
 	guest_stop(&guest);

@@ -378,6 +378,9 @@ static void without_a_picture_there_is_no_screenshot(void **state)
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOTDIR);
 	assert_int_equal(unref(&guest, 1), OK);
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOENT);
+	/* Another resource with that ID, and smaller, is not what was shown. */
+	assert_int_equal(create_2d(&guest, 1, 4, 4), OK);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOENT);
 	guest_stop(&guest);
 }
 

@@ -102,16 +102,19 @@ static void records_payload_and_queue(void **state)
 	guest.piece = 7;
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), capset, sizeof(capset)),
 		VIRTIO_GPU_RESP_OK_CAPSET);
+	guest_wait(&guest, GPU_QUEUE_CONTROL,
+		guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), 100));
 	guest_wait(&guest, GPU_QUEUE_CURSOR,
 		guest_send(&guest, GPU_QUEUE_CURSOR, &cursor, sizeof(cursor), 0));
 	stop(&trace);
 
-	assert_int_equal(trace.num_records, 4);
+	assert_int_equal(trace.num_records, 6);
+	assert_int_equal(trace.records[3].size, 24 + sizeof(capset));
 	assert_int_equal(trace.records[1].size, 24 + sizeof(capset));
 	assert_memory_equal(trace.records[1].data + 24, capset, sizeof(capset));
-	assert_int_equal(trace.records[2].queue, GPU_QUEUE_CURSOR);
-	assert_int_equal(trace.records[3].queue, GPU_QUEUE_CURSOR);
-	assert_int_equal(trace.records[3].size, 0);
+	assert_int_equal(trace.records[4].queue, GPU_QUEUE_CURSOR);
+	assert_int_equal(trace.records[5].queue, GPU_QUEUE_CURSOR);
+	assert_int_equal(trace.records[5].size, 0);
 	trace_finish(&trace);
 }
 
