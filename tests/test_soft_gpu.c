@@ -49,6 +49,13 @@ static void need_vgem(void)
 	}
 }
 
+#define MAX_STORES 256
+
+struct store {
+	uint32_t ctx_id, resource_id, offset, value;
+	uint64_t t_ns;
+};
+
 struct machine {
 	struct vgf_device *device;
 	struct soft_gpu *gpu;
@@ -57,6 +64,9 @@ struct machine {
 	size_t num_retired;
 	/* By fence ID. Atomic, as they come from several threads. */
 	_Atomic uint64_t run_ns[MAX_FENCES], signal_ns[MAX_FENCES];
+	/* What jobs wrote; read once a later fence has retired. */
+	struct store stores[MAX_STORES];
+	_Atomic size_t num_stores;
 };
 
 static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
@@ -82,6 +92,22 @@ static void observe_signal(void *data, const struct vgf_fence_name *fence, uint6
 	machine->signal_ns[fence->fence_id] = t_ns;
 }
 
+/* Resource 13 cannot be written to. */
+static int take_store(
+	void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value)
+{
+	struct machine *machine = data;
+
+	if (resource_id == 13) {
+		return -EFAULT;
+	}
+	assert_true(machine->num_stores < MAX_STORES);
+	machine->stores[machine->num_stores] = (struct store){ ctx_id, resource_id, offset, value,
+		now_ns() };
+	machine->num_stores++;
+	return 0;
+}
+
 static struct machine *machine_create(
 	enum soft_gpu_fences fences, enum vgf_wait wait, uint32_t max_jobs)
 {
@@ -92,6 +118,8 @@ static struct machine *machine_create(
 		.wait = wait,
 		.observer = { observe_run, observe_signal, machine },
 		.max_jobs = max_jobs,
+		.store = take_store,
+		.store_data = machine,
 	};
 
 	assert_non_null(machine);
@@ -189,6 +217,102 @@ static void refuses_a_command_stream_it_does_not_know(void **state)
 	assert_int_equal(submit_words(machine, 1, 0, 1, unknown, 2, 0), -EINVAL);
 	assert_int_equal(submit_words(machine, 1, 0, 2, half, 3, 0), -EINVAL);
 	assert_int_equal(submit_words(machine, 1, 0, 3, hours, 2, 0), -EINVAL);
+	machine_destroy(machine);
+}
+
+/* ---- Stores ------------------------------------------------------------------------------- */
+
+/* Submits a job of one store, or several of the same. */
+static int submit_store(struct machine *machine, uint64_t fence_id, uint32_t busy_us,
+	uint32_t resource_id, size_t count)
+{
+	uint32_t words[2 * (3 + SOFT_GPU_MAX_STORES + 1)] = {
+		htole32(SOFT_GPU_RESOURCE),
+		htole32(resource_id),
+		htole32(SOFT_GPU_OFFSET),
+		htole32(64),
+		htole32(SOFT_GPU_BUSY),
+		htole32(busy_us),
+	};
+
+	for (size_t i = 0; i < count; i++) {
+		words[6 + 2 * i] = htole32(SOFT_GPU_STORE);
+		words[7 + 2 * i] = htole32((uint32_t)(1000 * fence_id + i));
+	}
+	return submit_words(machine, 1, 0, fence_id, words, 6 + 2 * count, 0);
+}
+
+static void stores_when_a_job_is_done(void **state)
+{
+	(void)state;
+	for (size_t kind = 0; kind < num_kinds(); kind++) {
+		struct machine *machine = machine_create(kinds[kind], VGF_WAIT_DRIVER, 0);
+
+		for (uint64_t id = 1; id <= 20; id++) {
+			assert_int_equal(submit_store(machine, id, 100, 7, 3), 0);
+		}
+		wait_for_retired(machine, 20);
+		assert_int_equal(machine->num_stores, 60);
+		for (uint32_t i = 0; i < 60; i++) {
+			const struct store *store = &machine->stores[i];
+			uint32_t id = i / 3 + 1;
+
+			assert_int_equal(store->ctx_id, 1);
+			assert_int_equal(store->resource_id, 7);
+			assert_int_equal(store->offset, 64);
+			assert_int_equal(store->value, 1000 * id + i % 3);
+			assert_true(store->t_ns >= machine->run_ns[id] + 100 * NS_PER_US);
+			assert_true(store->t_ns >= machine->signal_ns[id]); /* both are its end */
+		}
+		machine_destroy(machine);
+	}
+}
+
+static void a_store_that_fails_is_the_fences_error(void **state)
+{
+	(void)state;
+	for (size_t kind = 0; kind < num_kinds(); kind++) {
+		struct machine *machine = machine_create(kinds[kind], VGF_WAIT_DRIVER, 0);
+
+		for (uint64_t id = 1; id <= 20; id++) {
+			assert_int_equal(submit_store(machine, id, 0, id % 2 ? 13 : 7, 1), 0);
+		}
+		wait_for_retired(machine, 20);
+		for (uint32_t i = 0; i < 20; i++) {
+			assert_int_equal(machine->retired[i], i + 1);
+			assert_int_equal(machine->status[i], i % 2 ? 0 : -EFAULT);
+		}
+		machine_destroy(machine);
+	}
+}
+
+static void refuses_more_stores_than_it_keeps(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+
+	(void)state;
+	assert_int_equal(submit_store(machine, 1, 0, 7, SOFT_GPU_MAX_STORES + 1), -E2BIG);
+	assert_int_equal(submit_store(machine, 2, 0, 7, SOFT_GPU_MAX_STORES), 0);
+	wait_for_retired(machine, 2);
+	assert_int_equal(machine->num_stores, SOFT_GPU_MAX_STORES);
+	machine_destroy(machine);
+}
+
+static void stores_nothing_once_it_is_reset(void **state)
+{
+	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
+	size_t num_stores;
+
+	(void)state;
+	for (uint64_t id = 1; id <= 60; id++) {
+		assert_int_equal(submit_store(machine, id, 20, 7, 1), 0);
+	}
+	wait_for_retired(machine, 5);
+	soft_gpu_reset(machine->gpu);
+	num_stores = machine->num_stores;
+	assert_true(num_stores < 60);
+	sleep_us(3000);
+	assert_int_equal(machine->num_stores, num_stores);
 	machine_destroy(machine);
 }
 
@@ -500,6 +624,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		counted_test(adds_up_what_a_command_stream_takes),
 		counted_test(refuses_a_command_stream_it_does_not_know),
+		counted_test(stores_when_a_job_is_done),
+		counted_test(a_store_that_fails_is_the_fences_error),
+		counted_test(refuses_more_stores_than_it_keeps),
+		counted_test(stores_nothing_once_it_is_reset),
 		counted_test(runs_jobs_of_a_ring_one_after_the_other),
 		counted_test(runs_work_of_the_global_timeline_on_ring_0),
 		counted_test(runs_rings_in_parallel),
