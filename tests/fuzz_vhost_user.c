@@ -634,7 +634,7 @@ static int run_random(uint64_t runs, uint64_t seed, const char *corpus)
 
 int main(int argc, char **argv)
 {
-	uint64_t runs = 10000, seed = (uint64_t)time(NULL);
+	uint64_t runs = 2000, seed = (uint64_t)time(NULL);
 	const char *corpus = NULL;
 	bool files = false;
 
