@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -385,6 +387,144 @@ static void a_kick_that_would_block_a_reader_is_fine(void **state)
 	assert_echo(0);
 	run();
 	end();
+}
+
+/* ---- Two threads -------------------------------------------------------------------------- */
+
+#define ANSWER_MS 10000 /* only where a notification was lost */
+
+struct device_thread {
+	pthread_t thread;
+	struct vhost_user_watch stop;
+	bool stopped;
+};
+
+static void note_stop(void *arg)
+{
+	struct device_thread *thread = arg;
+
+	thread->stopped = true;
+}
+
+static void *run_device(void *arg)
+{
+	struct device_thread *thread = arg;
+
+	while (!thread->stopped) {
+		vhost_user_dispatch(device.server, -1);
+	}
+	return NULL;
+}
+
+static void start_thread(struct device_thread *thread)
+{
+	*thread = (struct device_thread){
+		.stop = { .fd = make_fence(false), .readable = note_stop, .arg = thread },
+	};
+	assert_int_equal(vhost_user_watch(device.server, &thread->stop), 0);
+	assert_int_equal(pthread_create(&thread->thread, NULL, run_device, thread), 0);
+}
+
+static void stop_thread(struct device_thread *thread)
+{
+	signal_fence(thread->stop.fd);
+	pthread_join(thread->thread, NULL);
+	vhost_user_unwatch(device.server, &thread->stop);
+	close(thread->stop.fd);
+}
+
+static uint16_t load(const uint16_t *from)
+{
+	return __atomic_load_n(from, __ATOMIC_SEQ_CST);
+}
+
+static void store(uint16_t *to, uint16_t value)
+{
+	__atomic_store_n(to, value, __ATOMIC_SEQ_CST);
+}
+
+/* As Linux's driver does: kicks only where the device wants it. */
+static void make_available(bool event_idx, uint16_t head)
+{
+	uint16_t old = queue->next_avail;
+	bool wanted;
+
+	front_end_offer(queue, head);
+	front_end_show(queue);
+	if (event_idx) {
+		wanted = vring_need_event(
+			load((uint16_t *)&queue->used->ring[queue->size]), queue->next_avail, old);
+	} else {
+		wanted = !(load(&queue->used->flags) & VRING_USED_F_NO_NOTIFY);
+	}
+	if (wanted) {
+		front_end_kick(queue);
+	}
+}
+
+/* Asks for notifications only where there is nothing left to look at. */
+static uint32_t wait_for_one(bool event_idx)
+{
+	struct pollfd pollfd = { .fd = queue->call_fd, .events = POLLIN };
+	uint32_t head, written;
+
+	while (!front_end_used(queue, &head, &written)) {
+		if (event_idx) {
+			store(&queue->avail->ring[queue->size], queue->next_used);
+		} else {
+			store(&queue->avail->flags, 0);
+		}
+		if (load(&queue->used->idx) == queue->next_used) {
+			assert_int_equal(poll(&pollfd, 1, ANSWER_MS), 1);
+			front_end_notifications(queue);
+		}
+		if (!event_idx) {
+			store(&queue->avail->flags, VRING_AVAIL_F_NO_INTERRUPT);
+		}
+	}
+	return head;
+}
+
+static void exchange(uint64_t features, unsigned int requests)
+{
+	const bool event_idx = features & BIT(VIRTIO_RING_F_EVENT_IDX);
+	struct device_thread thread;
+
+	begin_negotiated();
+	assert_int_equal(front_end_call_number(&front_end, VHOST_USER_SET_FEATURES,
+				 BIT(VHOST_USER_F_PROTOCOL_FEATURES) | features),
+		0);
+	assert_int_equal(front_end_set_memory(&front_end), 0);
+	front_end_make_queue(&front_end, 0, 16);
+	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
+	for (uint32_t i = 0; i < 8; i++) {
+		front_end_desc(queue, i, FRONT_END_FAR, 1, 0, 0);
+	}
+	start_thread(&thread);
+	for (uint16_t i = 0; i < 8; i++) {
+		make_available(event_idx, i);
+	}
+	for (unsigned int i = 8; i < requests; i++) {
+		make_available(event_idx, (uint16_t)wait_for_one(event_idx));
+	}
+	for (int i = 0; i < 8; i++) {
+		wait_for_one(event_idx);
+	}
+	stop_thread(&thread);
+	assert_int_equal(device.handled, requests);
+	end();
+}
+
+static void no_kick_and_no_notification_is_lost_with_flags(void **state)
+{
+	(void)state;
+	exchange(0, 5000);
+}
+
+static void no_kick_and_no_notification_is_lost_with_the_event_index(void **state)
+{
+	(void)state;
+	exchange(BIT(VIRTIO_RING_F_EVENT_IDX), 5000);
 }
 
 /* ---- Queues start and stop ---------------------------------------------------------------- */
@@ -1667,6 +1807,8 @@ int main(void)
 		counted_test(a_notification_that_is_not_read_is_not_waited_for),
 		counted_test(a_queue_without_a_call_descriptor_works),
 		counted_test(a_kick_that_would_block_a_reader_is_fine),
+		counted_test(no_kick_and_no_notification_is_lost_with_flags),
+		counted_test(no_kick_and_no_notification_is_lost_with_the_event_index),
 		counted_test(requests_from_before_the_start_need_no_kick),
 		counted_test(a_queue_that_is_disabled_waits),
 		counted_test(without_protocol_features_queues_need_not_be_enabled),
