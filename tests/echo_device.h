@@ -4,7 +4,8 @@
 #define ECHO_DEVICE_H
 
 /*
- * The simplest device behind vhost-user: writes what it reads. It can be told to hold requests back.
+ * The simplest device behind vhost-user: writes what it reads. It can be told to hold requests
+ * back.
  */
 
 #include <stdbool.h>

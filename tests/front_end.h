@@ -4,8 +4,8 @@
 #define FRONT_END_H
 
 /*
- * A vhost-user front end for tests, with the guest's side of the virtqueues: behaves well by itself,
- * and lets a test send any bytes with any descriptors, and write anything into the rings.
+ * A vhost-user front end for tests, with the guest's side of the virtqueues: behaves well by
+ * itself, and lets a test send any bytes with any descriptors, and write anything into the rings.
  *
  * What it needs for itself and cannot get ends the program, so tests need not look.
  */

@@ -3,8 +3,8 @@
 
 /*
  * Fuzzes the back end of vhost-user, with the device that echoes: messages, descriptors, rings, and
- * front ends that come and go. Whatever it is sent, it must let the front end go in the end, be back
- * where it began, and have kept no descriptor.
+ * front ends that come and go. Whatever it is sent, it must let the front end go in the end, be
+ * back where it began, and have kept no descriptor.
  *
  * Built as a program, it replays files, or runs pseudo-random sessions:
  *     fuzz_vhost_user [--runs N] [--seed N] [FILE...]

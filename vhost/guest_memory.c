@@ -18,7 +18,8 @@
 /* A part of a file, mapped. Tables share it. */
 struct mapping {
 	atomic_uint references;
-	dev_t device; /* with the inode, which file: it cannot be another one's as long as it is mapped */
+	/* Which file: no other can have both numbers as long as it is mapped. */
+	dev_t device;
 	ino_t inode;
 	uint64_t offset, size;
 	uint8_t *start; /* of what was asked for */

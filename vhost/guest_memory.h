@@ -5,9 +5,9 @@
 
 /*
  * The memory of a guest, mapped: a table of regions. A table never changes; when the front end
- * adds, removes or replaces regions, a new one is made that shares the mappings which stay. A table,
- * and with it its mappings, lives as long as somebody has a reference, so that a request that is
- * being handled, or a resource's backing, can never lose the memory under it.
+ * adds, removes or replaces regions, a new one is made that shares the mappings which stay. A
+ * table, and with it its mappings, lives as long as somebody has a reference, so that a request
+ * that is being handled, or a resource's backing, can never lose the memory under it.
  *
  * What the guest writes there can change at any time: read each byte once.
  *
@@ -36,8 +36,8 @@ struct guest_region {
 #define GUEST_MEMORY_MAX_REGIONS 64
 
 /*
- * Makes a table. fds: one for each region, borrowed. previous: mappings of the same file, offset and
- * size are shared with it; may be NULL.
+ * Makes a table. fds: one for each region, borrowed. previous: mappings of the same file, offset
+ * and size are shared with it; may be NULL.
  *
  * Returns 0; -EINVAL for regions that overlap (in either address space), wrap, are empty, or lie
  * past the end of their file, and for what is no regular file (a memfd is one); -E2BIG for too

@@ -12,7 +12,7 @@
 /* Of all tables that are in use at once: a full table for each of 64 that a device still holds. */
 #define MAX_RANGES 4096
 
-/* The handler reads these while other threads change them: base is written last, and NULL is free. */
+/* The handler reads these while other threads change them: base is written last; NULL is free. */
 struct memory_fault_range {
 	_Atomic(char *) base;
 	atomic_size_t length;

@@ -8,8 +8,8 @@
  * SIGBUS, which would end the process. Here a handler puts zero pages in the place of the whole
  * mapping, once, and what was interrupted goes on.
  *
- * Nothing else keeps such a file's size (sealing it would, but neither QEMU nor User-Mode Linux seal
- * theirs), and looking before every access would be a race.
+ * Nothing else keeps such a file's size (sealing it would, but neither QEMU nor User-Mode Linux
+ * seal theirs), and looking before every access would be a race.
  *
  * The handler is set with a mapping and stays; a SIGBUS that is about no such mapping goes to the
  * handler that was there before. Any thread may call these.

@@ -10,18 +10,18 @@
  *
  * It has the program's only event loop: what a device waits for is added to it with
  * vhost_user_watch. A request costs two system calls, that the loop waits and that the guest is
- * notified; kicks are eventfds, of which edge-triggered epoll tells without reading them. All that is
- * completed in one vhost_user_dispatch reaches the guest with one notification a queue. Idle, there
- * is no timer and nothing wakes up.
+ * notified; kicks are eventfds, of which edge-triggered epoll tells without reading them. All that
+ * is completed in one vhost_user_dispatch reaches the guest with one notification a queue. Idle,
+ * there is no timer and nothing wakes up.
  *
- * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK, CONFIG,
- * BACKEND_REQ, CONFIGURE_MEM_SLOTS and RESET_DEVICE. Not STATUS: QEMU sets the status to 0, which
- * would be a reset, also where the guest is only paused. Without it, a guest that has reset its
- * device is told by SET_VRING_BASE: the queue begins elsewhere than it ended.
+ * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK,
+ * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS and RESET_DEVICE. Not STATUS: QEMU sets the status to 0,
+ * which would be a reset, also where the guest is only paused. Without it, a guest that has reset
+ * its device is told by SET_VRING_BASE: the queue begins elsewhere than it ended.
  *
  * A message that is wrong gets an error as its reply, where the front end asked for one; else the
- * front end is disconnected, which resets the device. A queue whose rings are wrong stops; the front
- * end is told by its error descriptor. All of these are logged.
+ * front end is disconnected, which resets the device. A queue whose rings are wrong stops; the
+ * front end is told by its error descriptor. All of these are logged.
  *
  * One thread. Errors are negative errno values.
  */
@@ -37,8 +37,8 @@
 struct vhost_user;
 
 struct vhost_user_device_ops {
-	/* Bits of the device's own; those of the rings and of vhost-user are added. Accepted ones are
-	 * a part of these. */
+	/* Bits of the device's own; those of the rings and of vhost-user are added. Accepted ones
+	 * are a part of these. */
 	uint64_t (*get_features)(void *cookie);
 	void (*set_features)(void *cookie, uint64_t features);
 

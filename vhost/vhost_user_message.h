@@ -123,8 +123,8 @@ struct vhost_user_message {
 };
 
 /*
- * Reads on, without waiting, until the message is complete. Returns 1 when it is; 0 where more has to
- * come; -ECONNRESET where nothing comes any more; -EPROTO for what cannot be a message: another
+ * Reads on, without waiting, until the message is complete. Returns 1 when it is; 0 where more has
+ * to come; -ECONNRESET where nothing comes any more; -EPROTO for what cannot be a message: another
  * version, a payload that is too large, too many descriptors; what recvmsg says.
  */
 int vhost_user_receive(int socket_fd, struct vhost_user_message *message);

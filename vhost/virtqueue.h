@@ -7,8 +7,8 @@
  * The device side of a split virtqueue (virtio specification 1.3, 2.7), with indirect descriptors
  * (VIRTIO_RING_F_INDIRECT_DESC) and event index (VIRTIO_RING_F_EVENT_IDX).
  *
- * The guest can write anything there at any time. Each descriptor is copied once and then checked; a
- * guest that breaks the rules gets no further request taken from this queue, and nothing else
+ * The guest can write anything there at any time. Each descriptor is copied once and then checked;
+ * a guest that breaks the rules gets no further request taken from this queue, and nothing else
  * happens. Requests that were taken before can still be completed.
  *
  * One thread. Errors are negative errno values.
@@ -47,8 +47,8 @@ struct virtqueue_request {
 };
 
 /*
- * Makes a queue that goes on at `base` in the available ring. layout: copied; memory: a reference is
- * kept.
+ * Makes a queue that goes on at `base` in the available ring. layout: copied; memory: a reference
+ * is kept.
  *
  * Returns 0; -EINVAL for a size that is none, or rings that are misaligned; -EFAULT for rings that
  * are not in memory; -ENOMEM.
