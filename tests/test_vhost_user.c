@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -1037,6 +1038,43 @@ static void a_descriptor_of_the_devices_is_watched(void **state)
 	end();
 }
 
+struct pair {
+	struct vhost_user_watch watch;
+	struct pair *other;
+};
+
+static void unwatch_the_other(void *arg)
+{
+	struct pair *pair = arg;
+
+	vhost_user_unwatch(device.server, &pair->other->watch);
+	device.handled++;
+}
+
+/* Both are ready in one round; whichever comes first takes the other one away. */
+static void a_descriptor_that_is_not_watched_any_more_is_not_told_of(void **state)
+{
+	struct pair pairs[2];
+
+	(void)state;
+	begin();
+	for (int i = 0; i < 2; i++) {
+		pairs[i].other = &pairs[1 - i];
+		pairs[i].watch = (struct vhost_user_watch){ .fd = make_fence(true),
+			.events = EPOLLIN | EPOLLET,
+			.readable = unwatch_the_other,
+			.arg = &pairs[i] };
+		assert_int_equal(vhost_user_watch(device.server, &pairs[i].watch), 0);
+	}
+	run();
+	assert_int_equal(device.handled, 1);
+	for (int i = 0; i < 2; i++) {
+		vhost_user_unwatch(device.server, &pairs[i].watch);
+		close(pairs[i].watch.fd);
+	}
+	end();
+}
+
 /* ---- Connections -------------------------------------------------------------------------- */
 
 static void the_next_front_end_is_served(void **state)
@@ -1832,6 +1870,7 @@ int main(void)
 		counted_test(a_change_of_the_configuration_is_told),
 		counted_test(the_gpus_socket_goes_to_the_device),
 		counted_test(a_descriptor_of_the_devices_is_watched),
+		counted_test(a_descriptor_that_is_not_watched_any_more_is_not_told_of),
 		counted_test(the_next_front_end_is_served),
 		counted_test(a_second_front_end_waits_for_the_first_to_leave),
 		counted_test(a_front_end_dies_with_requests_in_flight),

@@ -16,7 +16,6 @@
 
 #include "vhost_user_private.h"
 
-#define MAX_EVENTS 16
 #define MAX_QUEUES 256
 
 /* Of one front end's messages, before others have their turn. */
@@ -183,6 +182,9 @@ static int handle_event(struct vhost_user *server, void *what)
 	struct vhost_user_queue *queue = what;
 	const struct vhost_user_watch *watch = what;
 
+	if (!what) {
+		return 0; /* one that is not watched any more */
+	}
 	if (what == &server->listen_fd) {
 		return accept_front_end(server);
 	}
@@ -225,23 +227,25 @@ static void end_round(struct vhost_user *server)
 
 int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 {
-	struct epoll_event events[MAX_EVENTS];
 	int count, ret = 0;
 
-	count = epoll_wait(server->epoll_fd, events, MAX_EVENTS, has_more(server) ? 0 : timeout_ms);
+	count = epoll_wait(
+		server->epoll_fd, server->events, MAX_EVENTS, has_more(server) ? 0 : timeout_ms);
 	if (count < 0) {
 		return errno == EINTR ? 0 : -errno;
 	}
+	server->num_events = count;
 	for (uint32_t i = 0; i < server->num_queues; i++) {
 		if (server->queues[i].has_more) {
 			vhost_user_queue_process(&server->queues[i]);
 		}
 	}
 	for (int i = 0; i < count; i++) {
-		int handled = handle_event(server, events[i].data.ptr);
+		int handled = handle_event(server, server->events[i].data.ptr);
 
 		ret = ret < 0 ? ret : handled;
 	}
+	server->num_events = 0;
 	end_round(server);
 	return ret;
 }
@@ -255,6 +259,11 @@ int vhost_user_watch(struct vhost_user *server, struct vhost_user_watch *watch)
 void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watch)
 {
 	epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+	for (int i = 0; i < server->num_events; i++) {
+		if (server->events[i].data.ptr == watch) {
+			server->events[i].data.ptr = NULL;
+		}
+	}
 }
 
 /* ---- For the device ----------------------------------------------------------------------- */

@@ -81,7 +81,7 @@ int vhost_user_create(const char *socket_path, uint32_t num_queues,
 void vhost_user_destroy(struct vhost_user *server);
 
 /* A descriptor that the loop waits for too. The struct and the descriptor are the caller's, who
- * calls vhost_user_unwatch before he closes it; that is not for other watches' callbacks. */
+ * calls vhost_user_unwatch before he closes it: after that it is not called any more. */
 struct vhost_user_watch {
 	int fd;
 	uint32_t events; /* of epoll; 0 is EPOLLIN */

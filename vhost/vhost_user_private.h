@@ -5,11 +5,14 @@
 
 /* What the files vhost_user*.c share. */
 
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include "vhost_user.h"
 #include "vhost_user_message.h"
+
+#define MAX_EVENTS 16
 
 /* A descriptor to write to. */
 struct notifier {
@@ -35,6 +38,8 @@ struct vhost_user {
 	struct vhost_user_device_ops ops;
 	void *cookie;
 	int epoll_fd;
+	struct epoll_event events[MAX_EVENTS]; /* of this round */
+	int num_events;
 	int listen_fd;
 	struct sockaddr_un address;
 	struct stat socket_file; /* ours, as long as it is this one */

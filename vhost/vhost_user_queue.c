@@ -65,8 +65,7 @@ int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
 	return 0;
 }
 
-/* A notification is never waited for: one that does not fit follows others that are not read yet.
- * */
+/* A notification is never waited for: one that does not fit follows others that are not read. */
 static int prepare_notifier(int fd, bool is_socket)
 {
 	int flags;
