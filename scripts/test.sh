@@ -172,6 +172,23 @@ guest_tests() {
     step "guest" scripts/guest --timeout 100
 }
 
+# A front end that knows nothing of us: a stock QEMU, with Debian's own kernel.
+console_tests() {
+    local log=build/console.log renderer
+    if ! scripts/vm --check --kind client >"$log" 2>&1 ||
+        ! scripts/vm --prepare --kind client >>"$log" 2>&1; then
+        skip "console under stock QEMU" "$(tail -n 1 "$log")"
+        return
+    fi
+    for renderer in soft virgl; do
+        if [ $renderer = virgl ] && [ ! -f build/plain/src/libvgfence-virgl.so ]; then
+            skip "console under stock QEMU, virgl" "libvirglrenderer-dev is not installed"
+        else
+            step "console under stock QEMU, $renderer" scripts/console --renderer $renderer
+        fi
+    done
+}
+
 summary() {
     local line
     echo
@@ -211,6 +228,7 @@ run_all_tests() {
     unset VGF_TEST_STEPS
     virtual_host uml plain
     guest_tests
+    console_tests
     virtual_host qemu asan
     virgl_in_sid
     summary
