@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "alloc.h"
 #include "guest_memory.h"
 #include "soft_gpu.h"
 
@@ -156,6 +157,18 @@ static struct iovec *cut(const uint8_t *data, size_t size, size_t piece, size_t 
 	return iov;
 }
 
+static void handle(struct guest *guest, const struct gpu_request *request)
+{
+	unsigned long count = alloc_count();
+
+	alloc_fail(guest->fail_nth);
+	gpu_handle(guest->gpu, request);
+	alloc_fail(0);
+	if (guest->fail_nth > 0 && alloc_count() - count >= guest->fail_nth) {
+		guest->failed = true;
+	}
+}
+
 uint32_t guest_send(struct guest *guest, enum gpu_queue queue, const void *request, size_t size,
 	size_t response_size)
 {
@@ -175,7 +188,7 @@ uint32_t guest_send(struct guest *guest, enum gpu_queue queue, const void *reque
 	gpu_request.num_readable = response->num_readable;
 	gpu_request.writable = response->writable;
 	gpu_request.num_writable = response->num_writable;
-	gpu_handle(guest->gpu, &gpu_request);
+	handle(guest, &gpu_request);
 	return token;
 }
 

@@ -36,6 +36,8 @@ struct guest {
 	size_t piece; /* requests and responses are cut into pieces of this size; 0: not at all */
 	uint32_t num_completed, num_batches;
 	uint32_t next_token;
+	uint32_t fail_nth; /* this allocation of each request fails; 0: none */
+	bool failed;       /* whether it did */
 	bool stopped;
 	unsigned int num_warnings, num_errors; /* log messages */
 };

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The virtio-gpu device where there is no memory, and where it needs none. */
+
+#include <endian.h>
+#include <errno.h>
+
+#include "alloc.h"
+#include "gpu_guest.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+
+static struct guest guest;
+
+/* ---- What is asked for ---------------------------------------------------------------------- */
+
+static uint32_t make_context(void)
+{
+	return create_context(&guest, 1);
+}
+
+static uint32_t make_2d(void)
+{
+	return create_2d(&guest, 1, 64, 64);
+}
+
+static uint32_t make_blob(void)
+{
+	return create_blob(&guest, 2, 0, 4096);
+}
+
+static uint32_t add_backing(void)
+{
+	return attach_backing(&guest, 1, 4096, 16384);
+}
+
+static uint32_t give_to_context(void)
+{
+	return attach_context(&guest, 1, 2);
+}
+
+static uint32_t ask_for_capset(void)
+{
+	const struct virtio_gpu_get_capset request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
+		.capset_id = htole32(6),
+	};
+	uint32_t capset[6];
+	uint32_t type = guest_ask(&guest, &request, sizeof(request), capset, sizeof(capset));
+
+	return type == VIRTIO_GPU_RESP_OK_CAPSET ? OK : type;
+}
+
+static uint32_t run_job(void)
+{
+	static uint64_t fence_id;
+	const struct job job = {
+		.ctx_id = 1, .fence_id = ++fence_id, .resource_id = 2, .value = 1
+	};
+	const struct guest_response *response = guest_wait(
+		&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+
+	return response->written > 0 ? guest_header(response).type : 0;
+}
+
+static uint32_t end_resources(void)
+{
+	uint32_t type = unref(&guest, 1);
+
+	return type == OK ? unref(&guest, 2) : type;
+}
+
+static uint32_t end_context(void)
+{
+	return destroy_context(&guest, 1);
+}
+
+/* ---- Tests ---------------------------------------------------------------------------------- */
+
+/* Lets each allocation of a command fail in turn; then it succeeds. Returns how many there were. */
+static uint32_t fail_each(uint32_t (*command)(void))
+{
+	uint32_t nth = 0, type;
+
+	do {
+		guest.fail_nth = ++nth;
+		guest.failed = false;
+		type = command();
+		if (guest.failed && type != VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY && type != 0) {
+			fail_msg("allocation %u: answered with 0x%x", nth, type);
+		}
+	} while (guest.failed);
+	guest.fail_nth = 0;
+	assert_int_equal(type, OK);
+	return nth - 1;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+	uint32_t count = 0;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	count += fail_each(make_context);
+	count += fail_each(make_2d);
+	count += fail_each(make_blob);
+	count += fail_each(add_backing);
+	count += fail_each(give_to_context);
+	count += fail_each(ask_for_capset);
+	count += fail_each(run_job);
+	count += fail_each(end_resources);
+	count += fail_each(end_context);
+	assert_true(count > 12);
+	guest_stop(&guest);
+}
+
+static void nothing_is_allocated_to_complete_requests(void **state)
+{
+	uint32_t tokens[100];
+	unsigned long count;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(make_context(), OK);
+	for (uint32_t i = 0; i < 100; i++) {
+		const struct job job = { .ctx_id = 1, .fence_id = i + 1, .busy_us = 50 };
+
+		tokens[i] = submit(&guest, &job);
+	}
+	count = alloc_count();
+	for (uint32_t i = 0; i < 100; i++) {
+		guest_wait(&guest, GPU_QUEUE_CONTROL, tokens[i]);
+	}
+	assert_int_equal(alloc_count(), count);
+	guest_stop(&guest);
+}
+
+static void a_device_that_cannot_be_made_leaves_nothing(void **state)
+{
+	static const struct gpu_callbacks callbacks = { 0 };
+	static const struct gpu_options options = { .fence_passing_bit = -1 };
+	struct gpu *gpu;
+	int ret;
+
+	(void)state;
+	for (unsigned long nth = 1;; nth++) {
+		unsigned long count = alloc_count();
+
+		alloc_fail(nth);
+		ret = gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu);
+		alloc_fail(0);
+		if (alloc_count() - count < nth) {
+			break;
+		}
+		assert_int_equal(ret, -ENOMEM);
+	}
+	assert_int_equal(ret, 0);
+	gpu_destroy(gpu);
+}
+
+static const struct CMUnitTest tests[] = {
+	counted_test(every_allocation_may_fail),
+	counted_test(nothing_is_allocated_to_complete_requests),
+	counted_test(a_device_that_cannot_be_made_leaves_nothing),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests_name("gpu_out_of_memory", tests, NULL, NULL);
+}
