@@ -38,8 +38,8 @@ enum gpu_queue {
  */
 struct gpu_request {
 	enum gpu_queue queue;
-	uint32_t
-		token; /* the caller's, below GPU_MAX_REQUESTS; of its queue no other request has it */
+	/* The caller's, below GPU_MAX_REQUESTS; of its queue no other request has it. */
+	uint32_t token;
 	const struct iovec *readable;
 	size_t num_readable;
 	const struct iovec *writable;
@@ -55,11 +55,12 @@ struct gpu_cursor {
 };
 
 struct gpu_callbacks {
-	/* A request is completed: `written` bytes of its writable buffers hold the response. Exactly
-	 * once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or gpu_reset. */
+	/* A request is completed: `written` bytes of its writable buffers hold the response.
+	 * Exactly once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or
+	 * gpu_reset. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
-	/* After the last completion of a gpu_dispatch, gpu_drain or gpu_reset that had any: the place
-	 * to notify the guest once. Never from gpu_handle: who calls that many times in a row
+	/* After the last completion of a gpu_dispatch, gpu_drain or gpu_reset that had any: the
+	 * place to notify the guest once. Never from gpu_handle: who calls that many times in a row
 	 * notifies after the last. */
 	void (*complete_end)(void *cookie);
 	/* For who shows scanouts; may be NULL, all three or none. A scanout has another size and
@@ -79,15 +80,15 @@ struct gpu_callbacks {
 
 struct gpu_options {
 	uint32_t num_scanouts; /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */
-	/* Of each scanout's preferred mode, GPU_MIN_WIDTH to GPU_MAX_SIZE, and GPU_MIN_HEIGHT to that;
-	 * not looked at without scanouts. */
+	/* Of each scanout's preferred mode, GPU_MIN_WIDTH to GPU_MAX_SIZE, and GPU_MIN_HEIGHT to
+	 * that; not looked at without scanouts. */
 	uint32_t width, height;
 	int fence_passing_bit; /* of the feature, 5 to 23 or 50 to 63; below 0: off */
 	const char *record;    /* a file to record all traffic to, or NULL */
 };
 
-/* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options out
- * of range; -ENOMEM; what opening the recording, or create_renderer, said. */
+/* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options
+ * out of range; -ENOMEM; what opening the recording, or create_renderer, said. */
 int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out);
 void gpu_destroy(struct gpu *gpu); /* completes nothing any more; NULL is fine */
@@ -104,20 +105,20 @@ int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_
  * device takes a reference of its own. NULL: none. */
 void gpu_set_memory(struct gpu *gpu, struct guest_memory *memory);
 
-/* Handles a request. It may be completed before this returns, or later; later also where its work was
- * done at once, but its fence retires by gpu_dispatch. */
+/* Handles a request. It may be completed before this returns, or later; later also where its work
+ * was done at once, but its fence retires by gpu_dispatch. */
 void gpu_handle(struct gpu *gpu, const struct gpu_request *request);
 
 /* Readable where gpu_dispatch has something to do. Idle, nothing makes it readable. */
 int gpu_get_fd(struct gpu *gpu);
 void gpu_dispatch(struct gpu *gpu);
 
-/* Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left, so that
- * all requests are completed. For GET_VRING_BASE. */
+/* Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left,
+ * so that all requests are completed. For GET_VRING_BASE. */
 void gpu_drain(struct gpu *gpu, int timeout_ms);
 
-/* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each of
- * these requests is completed first. Features and guest memory stay until they are set anew. */
+/* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each
+ * of these requests is completed first. Features and guest memory stay until they are set anew. */
 void gpu_reset(struct gpu *gpu);
 
 struct gpu_stats {

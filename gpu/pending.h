@@ -51,7 +51,8 @@ struct pending {
 	uint32_t count;
 };
 
-/* Takes the place of a request. Returns NULL for a queue or token out of range, or not completed. */
+/* Takes the place of a request. Returns NULL for a queue or token out of range, or not
+ * completed. */
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request);
 void pending_release(struct pending *pending, struct pending_request *request);
 

@@ -12,8 +12,8 @@
 
 struct recorder;
 
-/* Opens a recording, over one that is there. When it cannot be written any more (a full disk), it ends,
- * with a message to the device's log. Returns 0, -ENOMEM or what opening the file said. */
+/* Opens a recording, over one that is there. When it cannot be written any more (a full disk), it
+ * ends, with a message to the device's log. Returns 0, -ENOMEM or what opening the file said. */
 int recorder_create(struct gpu *gpu, const char *path, struct recorder **out);
 void recorder_destroy(struct recorder *recorder); /* NULL is fine */
 

@@ -5,12 +5,12 @@
 
 /*
  * What draws for the device: the software GPU (renderer_soft.c), or virglrenderer by way of the
- * plugin (renderer_virgl.c). The device (gpu.c) has checked what only needs the request and
- * its own tables: a renderer is never called with a resource ID that does not exist.
+ * plugin (renderer_virgl.c). The device (gpu.c) has checked what only needs the request and its own
+ * tables: a renderer is never called with a resource ID that does not exist.
  *
- * One thread. Errors are negative errno values. A function with a `done` calls it exactly once where
- * it returns 0 (then before that) or 1 (then later), and not at all where it returns an error, as
- * those of vgfence/virgl.h do.
+ * One thread. Errors are negative errno values. A function with a `done` calls it exactly once
+ * where it returns 0 (then before that) or 1 (then later), and not at all where it returns an
+ * error, as those of vgfence/virgl.h do.
  */
 
 #include <stdbool.h>
@@ -24,8 +24,8 @@ struct renderer;
 
 typedef void (*renderer_done)(void *arg, int status);
 
-/* Guest memory behind a resource; the device keeps it until `done` of detach_backing or unref, or until
- * reset has returned. */
+/* Guest memory behind a resource; the device keeps it until `done` of detach_backing or unref, or
+ * until reset has returned. */
 struct renderer_backing {
 	struct iovec *iov;
 	uint64_t *starts; /* of each in the whole: the sum of the lengths before it */
@@ -86,19 +86,20 @@ struct renderer_ops {
 	int (*submit)(struct renderer *renderer, const struct vgf_submission *submission,
 		bool *will_retire);
 
-	/* The fence of any other command, behind the work of its context. Returns 0 where it will retire. */
+	/* The fence of any other command, behind the work of its context. Returns 0 where it will
+	 * retire. */
 	int (*create_fence)(
 		struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags);
 
-	/* A rectangle of a resource as rows of 4 bytes a pixel, in the format that comes back; for what a scanout
-	 * shows. */
+	/* A rectangle of a resource as rows of 4 bytes a pixel, in the format that comes back; for
+	 * what a scanout shows. */
 	int (*read_pixels)(struct renderer *renderer, uint32_t resource_id,
 		const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format);
 
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
-	/* Contexts and resources are gone; each fence has retired, and each `done` was called, before
-	 * this returns. */
+	/* Contexts and resources are gone; each fence has retired, and each `done` was called,
+	 * before this returns. */
 	int (*reset)(struct renderer *renderer);
 	void (*destroy)(struct renderer *renderer);
 };
@@ -110,8 +111,8 @@ struct renderer {
 typedef int (*renderer_create_fn)(
 	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out);
 
-/* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. Return 0 or an error, with nothing to
- * destroy. */
+/* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. Return 0 or an error,
+ * with nothing to destroy. */
 int renderer_soft_create(
 	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out);
 int renderer_virgl_create(

@@ -14,9 +14,9 @@
 #include <sys/uio.h>
 
 /*
- * Bytes of a request that are looked at: the longest is a SUBMIT_3D at vgfence's default limits (a command
- * stream of 4 MiB, 256 in-fences, 32 bytes of header). That is also a backing of 262144 entries,
- * which is 1 GiB where each is a page.
+ * Bytes of a request that are looked at: the longest is a SUBMIT_3D at vgfence's default limits (a
+ * command stream of 4 MiB, 256 in-fences, 32 bytes of header). That is also a backing of 262144
+ * entries, which is 1 GiB where each is a page.
  */
 #define REQUEST_MAX_SIZE ((4u << 20) + 256u * 8 + 32)
 
@@ -28,8 +28,8 @@ struct request_buffer {
 
 void request_buffer_finish(struct request_buffer *buffer);
 
-/* Copies a request into the buffer, or as much of it as REQUEST_MAX_SIZE allows. Returns how much that
- * is, or -ENOMEM. */
+/* Copies a request into the buffer, or as much of it as REQUEST_MAX_SIZE allows. Returns how much
+ * that is, or -ENOMEM. */
 ptrdiff_t request_copy(struct request_buffer *buffer, const struct iovec *iov, size_t count);
 
 /* What has not been read yet of the copy. */

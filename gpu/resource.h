@@ -40,8 +40,8 @@ struct resource_table {
 /* The resource with this ID, or NULL. */
 struct resource *resource_find(const struct resource_table *table, uint32_t id);
 
-/* Enters a resource. Returns it; or NULL with the error in *error: -EINVAL for ID 0, -EEXIST, -ENOSPC
- * at MAX_RESOURCES, -ENOMEM. */
+/* Enters a resource. Returns it; or NULL with the error in *error: -EINVAL for ID 0, -EEXIST,
+ * -ENOSPC at MAX_RESOURCES, -ENOMEM. */
 struct resource *resource_create(struct resource_table *table, uint32_t id, int *error);
 
 /* Removes it, and frees it with its backing. */

@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on: each
- * request is completed once, within its room, and fences come in the order of their timeline.
+ * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on:
+ * each request is completed once, within its room, and fences come in the order of their timeline.
  *
  * Built as a program, it replays files, or runs pseudo-random mutations of recorded and of made up
  * requests:
@@ -11,8 +11,8 @@
  * With clang, -fsanitize=fuzzer and -DLIBFUZZER it is a libFuzzer target; `--corpus DIR --runs N`
  * of the program writes it something to begin with.
  *
- * An input is a row of steps. A step is a byte that says what to do: for a request, a byte that says
- * how it is cut, a byte for the room of its response, 16 bits of length and that many bytes.
+ * An input is a row of steps. A step is a byte that says what to do: for a request, a byte that
+ * says how it is cut, a byte for the room of its response, 16 bits of length and that many bytes.
  */
 
 #include <endian.h>
@@ -76,7 +76,7 @@ static uint32_t next_token[GPU_NUM_QUEUES];
 static uint64_t num_sent;
 static uint64_t num_by_type[2]; /* completed: without and with an error */
 
-/* The last request of each timeline whose fence has come; the last entry is the global one's. */
+/* The last request of each timeline whose fence has come. */
 static struct timeline {
 	uint32_t ctx_id;
 	uint8_t ring;

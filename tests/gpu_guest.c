@@ -133,7 +133,8 @@ void guest_stop(struct guest *guest)
 	}
 }
 
-/* Each piece gets memory of its own and of its exact size, where a sanitizer sees what is too much. */
+/* Each piece gets memory of its own and of its exact size, where a sanitizer sees what is too
+ * much. */
 static struct iovec *cut(const uint8_t *data, size_t size, size_t piece, size_t *count)
 {
 	struct iovec *iov;

@@ -56,8 +56,8 @@ const struct guest_response *guest_wait(struct guest *guest, enum gpu_queue queu
 /* The header of what came back for a completed request. */
 struct virtio_gpu_ctrl_hdr guest_header(const struct guest_response *response);
 
-/* Sends a request on the control queue with room for a header, and waits. Returns the response's type, or 0 for
- * none. */
+/* Sends a request on the control queue with room for a header, and waits. Returns the response's
+ * type, or 0 for none. */
 uint32_t guest_call(struct guest *guest, const void *request, size_t size);
 
 /* The same with room for more, which must all have been written; what is behind the header goes to

@@ -549,7 +549,8 @@ static void close_fds(struct soft_gpu *gpu)
 	}
 }
 
-/* Who holds the lock and is preempted keeps the thread waiting, but with its priority not for long. */
+/* Who holds the lock and is preempted keeps the thread waiting, but with its priority not for
+ * long. */
 static void init_lock(pthread_mutex_t *lock)
 {
 	pthread_mutexattr_t attributes;

@@ -40,8 +40,8 @@ enum soft_gpu_operation {
 	SOFT_GPU_STORE = 4,
 };
 
-/* Stores of one job. A job keeps them until it is done, so this times soft_gpu_options.max_jobs bounds the
- * memory that they take: 48 MiB. */
+/* Stores of one job. A job keeps them until it is done, so this times soft_gpu_options.max_jobs
+ * bounds the memory that they take: 48 MiB. */
 #define SOFT_GPU_MAX_STORES 64
 
 /* How the out-fence of a job is signalled. */
