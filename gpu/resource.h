@@ -10,8 +10,8 @@
 
 #include "backing.h"
 
-/* As many as Linux maps of one process (vm.max_map_count), which no guest was seen to come near to;
- * with what is kept for each, 16 MiB. */
+/* About as many as a process may have mappings (vm.max_map_count), which is what each would be on a
+ * real driver's host; with what is kept for each here, some 16 MiB. */
 #define MAX_RESOURCES 65536u
 
 enum resource_kind {

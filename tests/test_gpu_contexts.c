@@ -592,6 +592,30 @@ static void there_are_1024_contexts_at_most(void **state)
 	guest_stop(&guest);
 }
 
+static void there_are_65536_resources_at_most(void **state)
+{
+	(void)state;
+	guest_start(&guest, NULL);
+	for (uint32_t i = 1; i <= 65536; i++) {
+		assert_int_equal(create_2d(&guest, i, 1, 1), OK);
+	}
+	assert_int_equal(create_2d(&guest, 65537, 1, 1), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	for (uint32_t context = 1; context <= 4; context++) {
+		assert_int_equal(create_context(&guest, context), OK);
+		for (uint32_t i = 1; i <= 65536; i++) {
+			assert_int_equal(attach_context(&guest, context, i), OK);
+		}
+	}
+	/* That is as much as contexts may have, of whatever. */
+	assert_int_equal(create_context(&guest, 5), OK);
+	assert_int_equal(attach_context(&guest, 5, 1), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(attach_context(&guest, 4, 1), OK); /* has it already */
+	assert_int_equal(unref(&guest, 9), OK);
+	assert_int_equal(attach_context(&guest, 5, 1), OK);
+	assert_int_equal(create_2d(&guest, 65537, 1, 1), OK);
+	guest_stop(&guest);
+}
+
 static void a_context_needs_a_capability_set_that_is_there(void **state)
 {
 	struct virtio_gpu_ctx_create request = {
@@ -643,6 +667,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(a_batch_ends_once),
 	counted_test(idle_there_is_nothing_to_dispatch),
 	counted_test(there_are_1024_contexts_at_most),
+	counted_test(there_are_65536_resources_at_most),
 	counted_test(a_context_needs_a_capability_set_that_is_there),
 };
 
