@@ -246,7 +246,9 @@ static void handle(struct gpu *gpu, struct request *request)
 	if (decode_header(request)) {
 		type = run_command(gpu, request);
 	}
-	pending->type = type;
+	if (!is_error(pending->type)) { /* The fence may have retired meanwhile, with an error. */
+		pending->type = type;
+	}
 	if (pending->fenced && !request->fence_settled) {
 		settle_fence(gpu, request, type);
 	}
