@@ -22,6 +22,7 @@ static const struct {
 } benchmarks[] = {
 	{ "core", bench_core },
 	{ "wakeup", bench_wakeup },
+	{ "virgl", bench_virgl },
 };
 
 #define NUM_BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -72,10 +73,11 @@ struct json_object *bench_number(double value)
 
 static int usage(FILE *out)
 {
-	fputs("usage: vgfence bench [core|wakeup] [--json]\n"
+	fputs("usage: vgfence bench [core|wakeup|virgl] [--json]\n"
 	      "\n"
 	      "  core    time and memory of a fence, with few and with many pending\n"
 	      "  wakeup  from a signal in another thread to the callback\n"
+	      "  virgl   the virglrenderer plugin beside virglrenderer alone\n"
 	      "\n"
 	      "Without a name: all of them. --json: arrays of objects instead of tables.\n",
 		out);

@@ -29,5 +29,6 @@ struct json_object *bench_number(double value);
 /* Each measures, then adds its rows to the array or, where that is NULL, prints a table. */
 int bench_core(struct json_object *array);
 int bench_wakeup(struct json_object *array);
+int bench_virgl(struct json_object *array);
 
 #endif

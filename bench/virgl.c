@@ -6,10 +6,16 @@
  * takes from the submission to the VMM, and what a submission costs. No in-fences: what a VMM pays
  * for the plugin where a guest does without it.
  *
+ * With ASYNC_FENCE_CB virglrenderer calls back from its own thread, and the VMM's has to be told, since the
+ * guest's queue is its: QEMU schedules a bottom half, crosvm writes to an eventfd. The plugin calls
+ * back in the VMM's thread. So it is compared with virglrenderer and an eventfd; what the callback
+ * in virglrenderer's thread takes is shown, too.
+ *
  * The work, a clear of a small texture, is part of both, as nothing tells when it was done.
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,16 +28,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <json-c/json.h>
+
 #include <vgfence/virgl.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virglrenderer.h>
 
+#include "bench.h"
 #include "gl_stream.h"
 
-#define ROUNDS 5
-#define WARM_UP 50
-#define MAX_JOBS 500
+#define ROUNDS 30
+#define WARM_UP 30
+#define MAX_JOBS 100
+
+/* GL cannot be started here. */
+#define SKIPPED 77
 
 enum { CTX_ID = 1, TEXTURE = 10, SIDE = 16 };
 
@@ -40,28 +52,31 @@ enum { CTX_ID = 1, TEXTURE = 10, SIDE = 16 };
 struct run;
 
 struct way {
-	const char *name;
+	const char *key, *name;
 	bool plugin;
 	bool async;          /* callbacks from virglrenderer's thread */
-	bool hand_over;      /* which then tells the VMM's thread, where the guest is answered */
+	bool hand_over;      /* which then tells the VMM's */
 	unsigned int period; /* of polling, in milliseconds; 0: by descriptor */
 	unsigned int jobs;   /* in a round */
 };
 
 static const struct way ways[] = {
-	{ "virglrenderer alone, its thread answers", .async = true, .jobs = 500 },
-	{ "virglrenderer alone, told to the VMM's", .async = true, .hand_over = true, .jobs = 500 },
-	{ "virglrenderer alone, by descriptor", .jobs = 500 },
-	{ "virglrenderer alone, asked every 10 ms", .period = 10, .jobs = 50 },
-	{ "plugin, ASYNC_FENCE_CB", .plugin = true, .async = true, .jobs = 500 },
-	{ "plugin, by descriptor", .plugin = true, .jobs = 500 },
+	{ "bare_async", "virglrenderer, the VMM's thread told", .async = true, .hand_over = true,
+		.jobs = MAX_JOBS },
+	{ "plugin_async", "plugin, ASYNC_FENCE_CB", .plugin = true, .async = true,
+		.jobs = MAX_JOBS },
+	{ "bare_descriptor", "virglrenderer, by descriptor", .jobs = MAX_JOBS },
+	{ "plugin_descriptor", "plugin, by descriptor", .plugin = true, .jobs = MAX_JOBS },
+	{ "bare_polled", "virglrenderer, polled every 10 ms", .period = 10, .jobs = 10 },
+	{ "bare_callback", "virglrenderer, in its own thread", .async = true, .jobs = MAX_JOBS },
 };
 
 #define NUM_WAYS (sizeof(ways) / sizeof(ways[0]))
 
 struct result {
-	double latency_us[ROUNDS * MAX_JOBS];
+	double latency_us[ROUNDS * MAX_JOBS]; /* round after round */
 	unsigned int count;
+	double median_us[ROUNDS];
 	double cpu_us; /* of all that were counted */
 };
 
@@ -71,7 +86,8 @@ struct run {
 	struct vgf_virgl *virgl;
 	struct virgl_renderer_callbacks callbacks;
 	struct gl_stream clear;
-	int told_fd; /* written once a fence has come back */
+	int told_fd;    /* written where a fence comes back in another thread */
+	bool came_back; /* where it does in this one */
 	int64_t retired_ns;
 };
 
@@ -96,7 +112,7 @@ static void check(int ret, const char *what)
 {
 	if (ret != 0) {
 		fprintf(stderr, "%s: %s\n", what, strerror(abs(ret)));
-		_exit(77); /* no GL here: skipped */
+		_exit(SKIPPED);
 	}
 }
 
@@ -116,7 +132,9 @@ static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring_idx
 	(void)ring_idx;
 	(void)fence_id;
 	run->retired_ns = now_ns();
-	if (eventfd_write(run->told_fd, 1) < 0) {
+	if (run->way->plugin || !run->way->async) {
+		run->came_back = true;
+	} else if (eventfd_write(run->told_fd, 1) < 0) {
 		abort();
 	}
 }
@@ -197,29 +215,41 @@ static void submit(struct run *run, uint64_t fence_id)
 	check(virgl_renderer_context_create_fence(CTX_ID, 0, 0, fence_id), "fence");
 }
 
-/* Until the fence is back, as the VMM's loop does it. */
-static void wait_for_fence(struct run *run)
+static int get_fd(const struct run *run)
 {
-	struct pollfd fd = { .fd = run->told_fd, .events = POLLIN };
-	const struct timespec period = { .tv_nsec = run->way->period * 1000000L };
+	if (run->way->plugin) {
+		return vgf_virgl_get_poll_fd(run->virgl);
+	}
+	return run->way->async ? run->told_fd : virgl_renderer_get_poll_fd();
+}
+
+static void dispatch(struct run *run)
+{
 	eventfd_t count;
 
 	if (run->way->plugin) {
-		fd.fd = vgf_virgl_get_poll_fd(run->virgl);
+		vgf_virgl_poll(run->virgl);
 	} else if (!run->way->async) {
-		fd.fd = virgl_renderer_get_poll_fd();
+		virgl_renderer_poll();
+	} else if (eventfd_read(run->told_fd, &count) == 0) {
+		run->came_back = true;
 	}
-	while (eventfd_read(run->told_fd, &count) < 0) {
+}
+
+/* Until the fence is back, as the VMM's loop does it. */
+static void wait_for_fence(struct run *run)
+{
+	struct pollfd fd = { .fd = get_fd(run), .events = POLLIN };
+	const struct timespec period = { .tv_nsec = run->way->period * 1000000L };
+
+	run->came_back = false;
+	while (!run->came_back) {
 		if (run->way->period > 0) {
 			nanosleep(&period, NULL);
 		} else {
 			poll(&fd, 1, -1);
 		}
-		if (run->way->plugin) {
-			vgf_virgl_poll(run->virgl);
-		} else if (!run->way->async) {
-			virgl_renderer_poll();
-		}
+		dispatch(run);
 	}
 	if (run->way->hand_over) {
 		run->retired_ns = now_ns();
@@ -252,6 +282,15 @@ static void measure(const struct way *way, struct result *result)
 	stop(&run);
 }
 
+/* What virglrenderer and GL say of themselves. */
+static void mute(void)
+{
+	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	dup2(null_fd, STDOUT_FILENO);
+	dup2(null_fd, STDERR_FILENO);
+}
+
 /* In a process of its own: virglrenderer 0.10.4 calls back from its thread for good if it ever did.
  * Returns the process's exit status. */
 static int run_way(const struct way *way, struct result *result)
@@ -260,6 +299,7 @@ static int run_way(const struct way *way, struct result *result)
 	int status;
 
 	if (child == 0) {
+		mute();
 		measure(way, result);
 		_exit(0);
 	}
@@ -271,45 +311,93 @@ static int run_way(const struct way *way, struct result *result)
 
 /* ---- The table ---------------------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b)
+static int run_round(struct result *results, unsigned int round)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double percentile(const struct result *result, unsigned int percent)
-{
-	return result->latency_us[(size_t)result->count * percent / 100];
-}
-
-int main(void)
-{
-	struct result *results = mmap(NULL, NUM_WAYS * sizeof(*results), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (results == MAP_FAILED) {
-		return 1;
-	}
-	for (unsigned int round = 0; round < ROUNDS; round++) {
-		for (size_t i = 0; i < NUM_WAYS; i++) {
-			int status = run_way(&ways[i], &results[i]);
-			if (status != 0) {
-				return status;
-			}
-		}
-	}
-	printf("%-42s %10s %10s %7s %12s\n", "submission to VMM, in us", "p50", "p99", "ratio",
-		"CPU/submit");
 	for (size_t i = 0; i < NUM_WAYS; i++) {
 		struct result *result = &results[i];
-		qsort(result->latency_us, result->count, sizeof(double), compare);
-		printf("%-42s %10.1f %10.1f %7.2f %12.1f\n", ways[i].name, percentile(result, 50),
-			percentile(result, 99),
-			percentile(result, 50) / percentile(&results[1], 50),
-			result->cpu_us / result->count);
+		unsigned int first = result->count;
+		int status = run_way(&ways[i], result);
+		if (status != 0) {
+			return status == SKIPPED ? 1 : bench_error(-ECHILD, ways[i].name);
+		}
+		result->median_us[round] = bench_percentile(
+			&result->latency_us[first], result->count - first, 50);
 	}
-	printf("ratio: p50 to that of virglrenderer alone where the VMM's thread answers the "
-	       "guest\n");
 	return 0;
+}
+
+/* What else the machine does changes from round to round, and hits neighbours alike: a ratio for each
+ * round, and of these the median. */
+static double median_ratio(const struct result *results, size_t way)
+{
+	/* By descriptor, and with callbacks from virglrenderer's thread. */
+	const struct result *bare = &results[strstr(ways[way].key, "descriptor") ? 2 : 0];
+	double ratios[ROUNDS];
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		ratios[round] = results[way].median_us[round] / bare->median_us[round];
+	}
+	return bench_percentile(ratios, ROUNDS, 50);
+}
+
+static void show_way(struct result *results, size_t way, struct json_object *array)
+{
+	struct result *result = &results[way];
+	double ratio = median_ratio(results, way);
+	double cpu = result->cpu_us / result->count;
+	double p50 = bench_percentile(result->latency_us, result->count, 50);
+	double p99 = bench_percentile(result->latency_us, result->count, 99);
+	struct json_object *object;
+
+	if (!array) {
+		printf("%-42s %9.1f %9.1f %8.2fx %11.1f\n", ways[way].name, p50, p99, ratio, cpu);
+		return;
+	}
+	object = json_object_new_object();
+	json_object_object_add(object, "name", json_object_new_string(ways[way].key));
+	json_object_object_add(object, "p50_us", bench_number(p50));
+	json_object_object_add(object, "p99_us", bench_number(p99));
+	json_object_object_add(object, "of_bare", bench_number(ratio));
+	json_object_object_add(object, "cpu_us", bench_number(cpu));
+	json_object_array_add(array, object);
+}
+
+static void show(struct result *results, struct json_object *array)
+{
+	if (!array) {
+		printf("%-42s %9s %9s %9s %11s\n", "from submission to VMM, in us", "p50", "p99",
+			"of bare", "CPU/submit");
+	}
+	for (size_t way = 0; way < NUM_WAYS; way++) {
+		show_way(results, way, array);
+	}
+	if (!array) {
+		puts("of bare: to virglrenderer by descriptor, or to it with the VMM's thread "
+		     "told;\n"
+		     "the median of the ratios of each round");
+	}
+}
+
+int bench_virgl(struct json_object *array)
+{
+	size_t size = NUM_WAYS * sizeof(struct result);
+	struct result *results = mmap(
+		NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int ret = 0;
+
+	if (results == MAP_FAILED) {
+		return bench_error(-errno, "mmap");
+	}
+	for (unsigned int round = 0; round < ROUNDS && ret == 0; round++) {
+		bench_progress("virgl", round, ROUNDS);
+		ret = run_round(results, round);
+	}
+	bench_progress("virgl", ROUNDS, ROUNDS);
+	if (ret == 0) {
+		show(results, array);
+	} else if (ret > 0) {
+		fprintf(stderr, "vgfence bench: virgl: skipped, as virglrenderer does not start\n");
+	}
+	munmap(results, size);
+	return ret < 0 ? ret : 0;
 }

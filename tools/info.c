@@ -64,6 +64,8 @@ static const struct {
 		"OpenGL contexts wait on the host" },
 	[INFO_VIRGLRENDERER] = { "virglrenderer", "virglrenderer", "it can run contexts",
 		"only drivers of the VMM's own" },
+	[INFO_VIRGL_NATIVE] = { "virgl_native", "  native contexts",
+		"they wait in the GPU's driver", "they wait on the host" },
 };
 
 static const char *const answers[] = {
@@ -176,8 +178,7 @@ static void probe(struct info *info)
 	probe_sw_sync(info);
 	probe_sync_file(info);
 	probe_descriptors(info);
-	info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "not probed: built without EGL");
-	info_set(info, INFO_VIRGLRENDERER, INFO_UNKNOWN, "not probed: built without virglrenderer");
+	info_probe_virgl(info);
 	if (info->sync_fd >= 0) {
 		close(info->sync_fd);
 		info->sync_fd = -1;

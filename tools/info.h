@@ -31,6 +31,7 @@ enum info_item {
 	INFO_DESCRIPTORS,
 	INFO_EGL_FENCE,
 	INFO_VIRGLRENDERER,
+	INFO_VIRGL_NATIVE,
 	NUM_INFO_ITEMS,
 };
 
@@ -60,5 +61,8 @@ void info_probe_drm(struct info *info);
 
 /* Probes of buffers without a GPU: INFO_UDMABUF to INFO_DMABUF_IMPORT. */
 void info_probe_dmabuf(struct info *info);
+
+/* Probes of virglrenderer, and of EGL as it has it: INFO_EGL_FENCE to INFO_VIRGL_NATIVE. */
+void info_probe_virgl(struct info *info);
 
 #endif

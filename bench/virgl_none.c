@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Where the plugin is not built. */
+
+#include <stdio.h>
+
+#include "bench.h"
+
+int bench_virgl(struct json_object *array)
+{
+	(void)array;
+	fprintf(stderr, "vgfence bench: virgl: skipped, as it was built without virglrenderer\n");
+	return 0;
+}

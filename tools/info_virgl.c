@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* virglrenderer, and EGL as virglrenderer has it: tried in a process of its own, as GL's libraries leave
+ * threads and memory behind, and some end the process. */
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <vgfence/virgl.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
+
+#include "info.h"
+
+/* A driver that hangs is not waited for longer. */
+#define LIMIT_S 20
+
+/* What the other process finds out. */
+struct finding {
+	int error;
+	uint32_t features; /* of a plugin that waits wherever it can */
+	bool used;         /* EGL native fences, without being told to */
+};
+
+static void ignore_fence(void *cookie, uint32_t fence)
+{
+	(void)cookie;
+	(void)fence;
+}
+
+static int get_features(enum vgf_virgl_wait wait, uint32_t *features)
+{
+	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = ignore_fence };
+	const struct vgf_virgl_options options = { .wait = wait };
+	struct vgf_virgl *virgl;
+	int ret = vgf_virgl_init(&callbacks,
+		VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS |
+			VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB,
+		&callbacks, &options, &virgl);
+
+	if (ret == 0) {
+		*features = vgf_virgl_get_features(virgl);
+		vgf_virgl_cleanup(virgl);
+	}
+	return ret;
+}
+
+/* The other process. */
+static void find_out(int fd)
+{
+	struct finding finding = { 0 };
+	uint32_t features = 0;
+	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	dup2(null_fd, STDOUT_FILENO);
+	dup2(null_fd, STDERR_FILENO);
+	alarm(LIMIT_S);
+	finding.error = get_features(VGF_VIRGL_WAIT_GL, &finding.features);
+	if (finding.error == 0) {
+		finding.error = get_features(VGF_VIRGL_WAIT_AUTO, &features);
+	}
+	finding.used = features & VGF_VIRGL_EGL_FENCES;
+	_exit(write(fd, &finding, sizeof(finding)) == sizeof(finding) ? 0 : 1);
+}
+
+static bool ask(struct finding *finding)
+{
+	int fds[2];
+	bool answered;
+	pid_t child;
+
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		return false;
+	}
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		find_out(fds[1]);
+	}
+	close(fds[1]);
+	answered = child > 0 && read(fds[0], finding, sizeof(*finding)) == sizeof(*finding);
+	close(fds[0]);
+	if (child > 0) {
+		waitpid(child, NULL, 0);
+	}
+	return answered;
+}
+
+static void set_egl(struct info *info, const struct finding *finding)
+{
+	if (!(finding->features & VGF_VIRGL_EGL_FENCES)) {
+		info_set(info, INFO_EGL_FENCE, INFO_NO,
+			"no EGL_ANDROID_native_fence_sync on virglrenderer's display");
+	} else {
+		info_set(info, INFO_EGL_FENCE, INFO_YES, "%s",
+			finding->used ? "tried on virglrenderer's display" :
+					"a software renderer's, so not used unless told to");
+	}
+}
+
+static const char *yes_or_no(uint32_t features, uint32_t feature)
+{
+	return features & feature ? "yes" : "no";
+}
+
+static void set_native(struct info *info)
+{
+	uint32_t features = vgf_virgl_get_features(NULL);
+
+	info_set(info, INFO_VIRGL_NATIVE, features & VGF_VIRGL_NATIVE_WAIT ? INFO_YES : INFO_NO,
+		"submit_cmd2 %s, attach_fence %s, get_fence_fd %s",
+		yes_or_no(features, VGF_VIRGL_SUBMIT_CMD2),
+		yes_or_no(features, VGF_VIRGL_ATTACH_FENCE),
+		yes_or_no(features, VGF_VIRGL_GET_FENCE_FD));
+}
+
+/* It has no version to ask for, but a file name. */
+static const char *library_name(char path[PATH_MAX])
+{
+	const char *slash;
+	Dl_info library;
+
+	if (dladdr((void *)virgl_renderer_init, &library) == 0 ||
+		!realpath(library.dli_fname, path)) {
+		return "a library of unknown name";
+	}
+	slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+void info_probe_virgl(struct info *info)
+{
+	struct finding finding;
+	char path[PATH_MAX];
+	const char *name = library_name(path);
+
+	set_native(info);
+	if (!ask(&finding)) {
+		info_set(info, INFO_VIRGLRENDERER, INFO_NO,
+			"built with " VIRGLRENDERER_VERSION ", runs with %s, which crashes", name);
+		info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "virglrenderer does not start");
+	} else if (finding.error < 0) {
+		info_set(info, INFO_VIRGLRENDERER, INFO_NO,
+			"built with " VIRGLRENDERER_VERSION ", %s does not start: %s", name,
+			strerror(-finding.error));
+		info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "virglrenderer does not start");
+	} else {
+		info_set(info, INFO_VIRGLRENDERER, INFO_YES,
+			"built with " VIRGLRENDERER_VERSION ", runs with %s", name);
+		set_egl(info, &finding);
+	}
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Where the virglrenderer plugin is not built. */
+
+#include "info.h"
+
+void info_probe_virgl(struct info *info)
+{
+	info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "not probed: built without virglrenderer");
+	info_set(info, INFO_VIRGLRENDERER, INFO_UNKNOWN, "not probed: built without it");
+	info_set(info, INFO_VIRGL_NATIVE, INFO_UNKNOWN, "not probed");
+}
