@@ -243,12 +243,19 @@ static void signal_seen(struct vgf_device *device, struct fence *fence, uint32_t
 	}
 }
 
+static void take_kick(struct vgf_device *device)
+{
+	uint64_t count;
+
+	device->kicked = read(device->kick_fd, &count, sizeof(count)) < 0 && errno == EINTR;
+}
+
 static void take_event(struct vgf_device *device, const struct epoll_event *event)
 {
 	uint64_t count;
 
 	if (event->data.ptr == &device->kick_fd) {
-		device->kicked = read(device->kick_fd, &count, sizeof(count)) < 0 && errno == EINTR;
+		take_kick(device);
 	} else if (event->data.ptr == &device->timer_fd) {
 		if (read(device->timer_fd, &count, sizeof(count)) == sizeof(count)) {
 			device->timer_ns = UINT64_MAX;
@@ -404,15 +411,21 @@ static int process(struct vgf_device *device)
 	return total;
 }
 
-int loop_run(struct vgf_device *device, int timeout_ms)
+/* Fences that are signalled by call, as renderers do it, need no look at the epoll set. */
+static bool was_only_kicked(const struct vgf_device *device)
+{
+	return device->kicked && device->fences.fds == 0 && clock_ns() < device->timer_ns;
+}
+
+/* Takes note of what has happened. 0 or -EINTR. */
+static int take_events(struct vgf_device *device, int timeout_ms)
 {
 	struct epoll_event events[MAX_EVENTS];
-	bool nested = device->processing;
 	int count, ret;
 
-	/* Inside a callback nobody has kicked for what is left to do. */
-	if (has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
-		timeout_ms = 0;
+	if (timeout_ms == 0 && was_only_kicked(device)) {
+		take_kick(device);
+		return 0;
 	}
 	device->processing = false;
 	device_unlock(device);
@@ -424,6 +437,20 @@ int loop_run(struct vgf_device *device, int timeout_ms)
 	for (int i = 0; i < count; i++) {
 		take_event(device, &events[i]);
 	}
+	return ret;
+}
+
+int loop_run(struct vgf_device *device, int timeout_ms)
+{
+	bool nested = device->processing;
+	int ret;
+
+	/* Inside a callback nobody has kicked for what is left to do. */
+	if (has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
+		timeout_ms = 0;
+	}
+	ret = take_events(device, timeout_ms);
+	device->processing = true;
 	if (ret == 0) {
 		ret = process(device);
 	}
