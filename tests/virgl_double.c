@@ -126,8 +126,10 @@ bool double_signal(uint64_t fence_id)
 	double_signal_fd(fence_id);
 	/* The table forgets what has signalled. */
 	fence = find_in_table(fence_id);
-	if (fence) {
+	if (fence && fence->used) {
 		fence->in_table = false;
+	} else if (fence) {
+		drop_fence(fence);
 	}
 	return double_call_back(fence_id);
 }
