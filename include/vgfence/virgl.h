@@ -151,7 +151,8 @@ int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl);
 
 /*
  * In place of virgl_renderer_poll and virgl_renderer_context_poll: takes note of what has
- * signalled, runs held work, retires fences. Does not wait.
+ * signalled, runs held work, retires fences. Does not wait. Held work runs GL commands: where the
+ * VMM makes GL contexts current in this thread itself, it calls virgl_renderer_force_ctx_0 before.
  *
  * Returns how many fences were retired; -EDEADLK from inside a vgf_virgl_done.
  */
