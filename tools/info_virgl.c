@@ -97,7 +97,9 @@ static bool ask(struct finding *finding)
 
 static void set_egl(struct info *info, const struct finding *finding)
 {
-	if (!(finding->features & VGF_VIRGL_EGL_FENCES)) {
+	if (!(finding->features & VGF_VIRGL_OWN_DISPLAY)) {
+		info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "not probed: built without EGL");
+	} else if (!(finding->features & VGF_VIRGL_EGL_FENCES)) {
 		info_set(info, INFO_EGL_FENCE, INFO_NO,
 			"no EGL_ANDROID_native_fence_sync on virglrenderer's display");
 	} else {
