@@ -34,12 +34,15 @@ static struct vgf_fence_name *find_native_fence(struct vgf_virgl *virgl, uint64_
 	return node ? *(struct vgf_fence_name **)node : NULL;
 }
 
-/* Of no consequence where there is no memory: then it goes by its descriptor. */
-static void remember_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+/* One that is not remembered, for want of memory say, goes by its descriptor. */
+static void remember_fence(struct vgf_virgl *virgl, const struct vgf_job *job)
 {
+	const struct vgf_fence_name *name = &job->fence;
 	struct vgf_fence_name *copy;
 
-	if (!virgl_renderer_submit_cmd2 || find_native_fence(virgl, name->fence_id)) {
+	/* That a mergeable one has retired is not told. */
+	if (!virgl_renderer_submit_cmd2 || (job->flags & VGF_MERGEABLE) ||
+		find_native_fence(virgl, name->fence_id)) {
 		return;
 	}
 	copy = malloc(sizeof(*copy));
@@ -136,7 +139,7 @@ int native_make_fence(
 	}
 	fd = virgl_renderer_get_fence_fd(job->fence.fence_id);
 	if (fd >= 0) {
-		remember_fence(virgl, &job->fence);
+		remember_fence(virgl, job);
 		*out_fence_fd = fd;
 	}
 	return 0;

@@ -415,6 +415,33 @@ static void a_fence_that_was_given_up_is_not_handed_on(void **state)
 	close(foreign);
 }
 
+/* It may retire without a word, and its ID be another's then. */
+static void a_mergeable_fence_is_handed_on_by_its_descriptor(void **state)
+{
+	int foreign;
+
+	begin();
+	assert_int_equal(
+		submit_on(PRODUCER, RING, 1, VGF_SHAREABLE | VGF_MERGEABLE, NO_FENCE, NO_FENCE), 0);
+	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
+	submit(CONSUMER, 3, 1, NO_FENCE);
+	if (attaches()) {
+		assert_int_equal(last_submission()->num_ids, 0);
+		assert_int_equal(last_submission()->num_attached, 1);
+	}
+	double_signal(1);
+	double_signal(2);
+	dispatch();
+	foreign = create_foreign(1);
+	assert_int_equal(submit(CONSUMER, 4, 1, NO_FENCE), attaches() ? 0 : 1);
+	if (attaches()) {
+		assert_int_equal(last_submission()->num_ids, 0);
+		assert_int_equal(last_submission()->num_attached, 1);
+	}
+	finish();
+	close(foreign);
+}
+
 static void *signal_from_thread(void *arg)
 {
 	for (uint64_t id = 1; id <= 20; id++) {
@@ -598,6 +625,7 @@ int main(void)
 		counted_test(a_fence_may_signal_while_it_is_made),
 		counted_test(an_old_fence_is_not_taken_for_a_new_one_with_its_id),
 		counted_test(a_fence_that_was_given_up_is_not_handed_on),
+		counted_test(a_mergeable_fence_is_handed_on_by_its_descriptor),
 		counted_test(callbacks_come_from_another_thread),
 		counted_test(a_destroyed_context_is_kept_until_its_fences_have_retired),
 		counted_test(waits_on_the_host_where_a_fence_cannot_be_attached),
