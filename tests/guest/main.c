@@ -7,11 +7,13 @@
 
 #include <err.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "workloads.h"
 
@@ -19,7 +21,8 @@
 
 struct options {
 	bool passing[2]; /* without, and with it */
-	bool json, pause;
+	bool json;
+	const char *pause;      /* a directory, or NULL */
 	uint32_t units, rounds; /* units 0: the workload's own number */
 };
 
@@ -42,7 +45,9 @@ static void usage(FILE *stream)
 	      "  --jobs N       so many jobs, frames, round trips or cycles in a run\n"
 	      "  --rounds N     runs that are measured, of which the best counts (default 3)\n"
 	      "  --json         one JSON object a line\n"
-	      "  --pause        announces each measurement, and rests before and after it\n",
+	      "  --pause DIR    rests before and after each measurement, until the files 1, 2, "
+	      "...\n"
+	      "                 appear in the directory: for who looks at the guest's CPU time\n",
 		stream);
 }
 
@@ -62,32 +67,31 @@ static void check_device_errors(void)
 	}
 }
 
-/* The guest is idle meanwhile: whoever measures its CPU time has time to look, until then. */
-#define REST_US 50000
-
-static unsigned long long rest_until_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000 +
-		REST_US;
-}
-
+/* Idle, until whoever measures the CPU time outside has looked. */
 static void rest(const struct options *options)
 {
-	const struct timespec duration = { .tv_nsec = REST_US * 1000L };
+	const struct timespec moment = { .tv_nsec = 5000000 };
+	static uint32_t number;
+	uint64_t end_ns = now_ns() + RUN_TIMEOUT_MS * 1000000ull;
+	char path[PATH_MAX];
 
-	if (options->pause) {
-		nanosleep(&duration, NULL);
+	if (!options->pause) {
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/%u", options->pause, ++number);
+	while (access(path, F_OK) < 0) {
+		if (now_ns() > end_ns) {
+			errx(1, "nobody has looked: there is no %s", path);
+		}
+		nanosleep(&moment, NULL);
 	}
 }
 
 static void announce(const struct options *options, const struct workload *workload, bool passing)
 {
 	if (options->pause) {
-		printf("{\"start\": \"%s\", \"passing\": %s, \"until_us\": %llu}\n", workload->name,
-			passing ? "true" : "false", rest_until_us());
+		printf("{\"start\": \"%s\", \"passing\": %s}\n", workload->name,
+			passing ? "true" : "false");
 		fflush(stdout);
 		rest(options);
 	}
@@ -115,10 +119,10 @@ static void report(const struct options *options, const struct workload *workloa
 	if (options->json) {
 		printf("{\"workload\": \"%s\", \"passing\": %s, \"unit\": \"%s\", \"units\": %u, "
 		       "\"rounds\": %u, \"us\": %.2f, \"median_us\": %.2f, \"limit_us\": %.2f, "
-		       "\"checks\": %llu, \"until_us\": %llu}\n",
+		       "\"checks\": %llu}\n",
 			workload->name, passing ? "true" : "false", workload->unit, result->units,
 			options->rounds, best, median, result->limit_us,
-			(unsigned long long)result->num_checks, rest_until_us());
+			(unsigned long long)result->num_checks);
 	} else {
 		printf("%s, %s: %.1f us a %s", workload->name,
 			passing ? "fences passed" : "guest waits", best, workload->unit);
@@ -187,7 +191,7 @@ static void parse(int argc, char **argv, struct options *options)
 		{ "jobs", required_argument, NULL, 'j' },
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "json", no_argument, NULL, 'J' },
-		{ "pause", no_argument, NULL, 'P' },
+		{ "pause", required_argument, NULL, 'P' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
@@ -211,7 +215,7 @@ static void parse(int argc, char **argv, struct options *options)
 			options->json = true;
 			break;
 		case 'P':
-			options->pause = true;
+			options->pause = optarg;
 			break;
 		case 'h':
 			usage(stdout);
