@@ -8,6 +8,7 @@
 #include "gpu_private.h"
 
 #define CURSOR_SIZE 64 /* in both directions, says the specification */
+#define NUM_PIXELS ((size_t)CURSOR_SIZE * CURSOR_SIZE)
 
 struct cursor_body {
 	struct virtio_gpu_cursor_pos pos;
@@ -42,7 +43,7 @@ static void move(struct scanout *scanout, const struct cursor_body *body)
 static int read_picture(struct gpu *gpu, const struct resource *resource, uint32_t *pixels)
 {
 	const struct virtio_gpu_rect rect = { 0, 0, CURSOR_SIZE, CURSOR_SIZE };
-	const uint64_t size = CURSOR_SIZE * CURSOR_SIZE * sizeof(*pixels);
+	const uint64_t size = NUM_PIXELS * sizeof(*pixels);
 	uint32_t format = VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM; /* of blobs, as DRM's ARGB8888 */
 	int ret;
 
@@ -54,14 +55,14 @@ static int read_picture(struct gpu *gpu, const struct resource *resource, uint32
 		ret = gpu->renderer->ops->read_pixels(
 			gpu->renderer, resource->id, &rect, pixels, &format);
 	}
-	return ret < 0 ? ret : pixels_to_argb(pixels, CURSOR_SIZE * CURSOR_SIZE, format);
+	return ret < 0 ? ret : pixels_to_argb(pixels, NUM_PIXELS, format);
 }
 
 /* resource: the picture, or NULL where it is as it was. */
 static void tell_cursor(
 	struct gpu *gpu, const struct scanout *scanout, const struct resource *resource)
 {
-	uint32_t pixels[CURSOR_SIZE * CURSOR_SIZE];
+	uint32_t pixels[NUM_PIXELS];
 	struct gpu_cursor cursor = {
 		.visible = scanout->cursor_resource_id != 0,
 		.x = scanout->cursor_x,
@@ -97,7 +98,7 @@ uint32_t update_cursor(struct gpu *gpu, struct request *request)
 			return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
 		}
 		if (resource->kind == RESOURCE_BLOB ?
-				resource->blob_size < UINT64_C(4) * CURSOR_SIZE * CURSOR_SIZE :
+				resource->blob_size < UINT64_C(4) * NUM_PIXELS :
 				resource->width != CURSOR_SIZE || resource->height != CURSOR_SIZE) {
 			return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 		}

@@ -134,7 +134,7 @@ void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
 
 /* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT where it does not show that. */
 int gpu_read_scanout(
-	struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
+	struct gpu *gpu, uint32_t index, const struct virtio_gpu_rect *rect, uint32_t *pixels);
 
 /* Writes what a scanout shows to a PNG file. -ENOENT where it shows nothing. */
 int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path);

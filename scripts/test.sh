@@ -74,13 +74,13 @@ check_format() {
     sources | xargs clang-format --dry-run -Werror
 }
 
-# What of the libraries is built here: optional parts may be left out.
-library_sources() {
-    sed -n 's|.*"file": "\.\./\.\./\(src/[^"]*\)".*|\1|p' build/plain/compile_commands.json | sort -u
+# What of the libraries and of 'vgfence gpu' is built here: optional parts may be left out.
+linted_sources() {
+    sed -nE 's,.*"file": "\.\./\.\./((src|vhost|gpu)/[^"]*)".*,\1,p' build/plain/compile_commands.json | sort -u
 }
 
 check_lint() {
-    library_sources | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/plain
+    linted_sources | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/plain
 }
 
 # The library as others meet it.
