@@ -5,11 +5,7 @@
  * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on:
  * each request is completed once, within its room, and fences come in the order of their timeline.
  *
- * Built as a program, it replays files, or runs pseudo-random mutations of recorded and of made up
- * requests:
- *     fuzz_control_queue [--runs N] [--seed N] [--traces DIRECTORY] [FILE...]
- * With clang, -fsanitize=fuzzer and -DLIBFUZZER it is a libFuzzer target; `--corpus DIR --runs N`
- * of the program writes it something to begin with.
+ * The program (fuzz.h) mutates made up requests and, with --traces, recorded ones.
  *
  * An input is a row of steps. A step is a byte that says what to do: for a request, a byte that
  * says how it is cut, a byte for the room of its response, 16 bits of length and that many bytes.
@@ -21,11 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/virtio_gpu.h>
 
+#include "fuzz.h"
 #include "gpu.h"
 #include "guest_memory.h"
 #include "trace.h"
@@ -46,17 +42,6 @@ enum step {
 	STEP_NO_MEMORY,
 	STEP_SCREENSHOT,
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Not assert, which NDEBUG would take away. */
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 /* ---- The guest ------------------------------------------------------------------------------ */
 
@@ -342,42 +327,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #ifndef LIBFUZZER
 
-#define MAX_INPUT 16384
 #define MAX_TRACES 32
-
-struct output {
-	uint8_t bytes[MAX_INPUT];
-	size_t size;
-};
 
 static struct trace traces[MAX_TRACES];
 static size_t num_traces;
 
-static uint64_t next_random(uint64_t *state)
+static void put(struct fuzz_input *output, uint64_t value, unsigned int size)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15u; /* SplitMix64 */
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-static uint32_t random_below(uint64_t *state, uint32_t bound)
-{
-	return (uint32_t)(next_random(state) % bound);
-}
-
-static void put(struct output *output, uint64_t value, unsigned int size)
-{
-	for (unsigned int i = 0; i < size && output->size < MAX_INPUT; i++) {
+	for (unsigned int i = 0; i < size && output->size < FUZZ_MAX_INPUT; i++) {
 		output->bytes[output->size++] = (uint8_t)(value >> (8 * i));
 	}
 }
 
-static void put_request(
-	struct output *output, enum step step, uint64_t *random, const uint8_t *data, size_t size)
+static void put_request(struct fuzz_input *output, enum step step, uint64_t *random,
+	const uint8_t *data, size_t size)
 {
-	if (output->size + 5 + size > MAX_INPUT) {
+	if (output->size + 5 + size > FUZZ_MAX_INPUT) {
 		return;
 	}
 	put(output, step, 1);
@@ -407,7 +372,7 @@ static uint32_t likely(uint64_t *random)
 }
 
 /* A header and words that are likely to mean something; guest memory where entries may be. */
-static void make_request(struct output *output, uint64_t *random, uint64_t *fence_id)
+static void make_request(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
 {
 	static const struct {
 		uint16_t type;
@@ -445,7 +410,7 @@ static void make_request(struct output *output, uint64_t *random, uint64_t *fenc
 }
 
 /* Two contexts that have a resource each, so that what follows finds something. */
-static void make_preamble(struct output *output, uint64_t *random)
+static void make_preamble(struct fuzz_input *output, uint64_t *random)
 {
 	for (uint32_t id = 1; id < 3; id++) {
 		uint8_t bytes[24 + 72] = { 0 };
@@ -471,7 +436,7 @@ static void make_preamble(struct output *output, uint64_t *random)
 }
 
 /* A submission whose job writes into a resource. */
-static void make_job(struct output *output, uint64_t *random, uint64_t *fence_id)
+static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
 {
 	uint8_t bytes[32 + 8 * 4 + 8 * 4] = { 0 };
 	uint32_t num_in_fences = random_below(random, 5);
@@ -495,7 +460,7 @@ static void make_job(struct output *output, uint64_t *random, uint64_t *fence_id
 }
 
 /* The beginning of a recording, which makes contexts, and a part further on. */
-static void take_recorded(struct output *output, uint64_t *random)
+static void take_recorded(struct fuzz_input *output, uint64_t *random)
 {
 	const struct trace *trace = &traces[random_below(random, (uint32_t)num_traces)];
 	size_t first = random_below(random, (uint32_t)trace->num_records);
@@ -509,11 +474,10 @@ static void take_recorded(struct output *output, uint64_t *random)
 	}
 }
 
-static void make_input(struct output *output, uint64_t *random)
+static void make_input(struct fuzz_input *output, uint64_t *random)
 {
 	uint64_t fence_id = 0;
 
-	output->size = 0;
 	if (num_traces > 0 && random_below(random, 2) == 0) {
 		take_recorded(output, random);
 		return;
@@ -531,7 +495,7 @@ static void make_input(struct output *output, uint64_t *random)
 	}
 }
 
-static void mutate(struct output *output, uint64_t *random)
+static void mutate(struct fuzz_input *output, uint64_t *random)
 {
 	uint32_t size = (uint32_t)output->size;
 	uint32_t at = random_below(random, size);
@@ -572,71 +536,6 @@ static void load_traces(const char *directory)
 	CHECK(num_traces > 0);
 }
 
-static int run_file(const char *path)
-{
-	static uint8_t data[1 << 20];
-	FILE *file = fopen(path, "rb");
-	uint8_t *exact;
-	size_t size;
-
-	if (!file) {
-		perror(path);
-		return 1;
-	}
-	size = fread(data, 1, sizeof(data), file);
-	fclose(file);
-	exact = malloc(size + !size);
-	CHECK(exact);
-	memcpy(exact, data, size);
-	LLVMFuzzerTestOneInput(exact, size);
-	free(exact);
-	return 0;
-}
-
-static int write_input(const char *directory, uint64_t number, const struct output *output)
-{
-	char path[4096];
-	FILE *file;
-	bool written;
-
-	snprintf(path, sizeof(path), "%s/control_queue-%" PRIu64, directory, number);
-	file = fopen(path, "wb");
-	written = file && fwrite(output->bytes, 1, output->size, file) == output->size;
-	if (file && fclose(file) != 0) {
-		written = false;
-	}
-	if (!written) {
-		perror(path);
-	}
-	return written ? 0 : 1;
-}
-
-static int run_random(uint64_t runs, uint64_t seed, const char *corpus)
-{
-	static struct output output;
-	uint64_t random = seed;
-
-	printf("seed %" PRIu64 ", %" PRIu64 " inputs\n", seed, runs);
-	fflush(stdout);
-	for (uint64_t i = 0; i < runs; i++) {
-		make_input(&output, &random);
-		if (corpus) {
-			if (write_input(corpus, i, &output) != 0) {
-				return 1;
-			}
-			continue;
-		}
-		for (uint32_t left = random_below(&random, 12); left > 0 && output.size > 0;
-			left--) {
-			mutate(&output, &random);
-		}
-		LLVMFuzzerTestOneInput(output.bytes, output.size);
-	}
-	printf("%" PRIu64 " requests, %" PRIu64 " answered well, %" PRIu64 " with an error\n",
-		num_sent, num_by_type[0], num_by_type[1]);
-	return 0;
-}
-
 static void stop(void)
 {
 	gpu_destroy(gpu);
@@ -648,30 +547,19 @@ static void stop(void)
 
 int main(int argc, char **argv)
 {
-	uint64_t runs = 3000, seed = (uint64_t)time(NULL);
-	const char *corpus = NULL;
-	bool files = false;
-	int ret = 0;
+	static const struct fuzz_program program = {
+		.name = "control_queue",
+		.runs = 3000,
+		.num_changes = 12,
+		.make = make_input,
+		.mutate = mutate,
+		.load_traces = load_traces,
+	};
+	int status = fuzz_main(&program, argc, argv);
 
-	for (int i = 1; i < argc && ret == 0; i++) {
-		if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc) {
-			runs = strtoull(argv[++i], NULL, 0);
-		} else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-			seed = strtoull(argv[++i], NULL, 0);
-		} else if (strcmp(argv[i], "--corpus") == 0 && i + 1 < argc) {
-			corpus = argv[++i];
-		} else if (strcmp(argv[i], "--traces") == 0 && i + 1 < argc) {
-			load_traces(argv[++i]);
-		} else {
-			files = true;
-			ret = run_file(argv[i]);
-		}
-	}
-	if (ret == 0 && !files) {
-		ret = run_random(runs, seed, corpus);
-	}
+	printf("%" PRIu64 " requests, %" PRIu64 " answered well, %" PRIu64 " with an error\n",
+		num_sent, num_by_type[0], num_by_type[1]);
 	stop();
-	return ret;
+	return status;
 }
-
 #endif

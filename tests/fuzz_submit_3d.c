@@ -4,10 +4,7 @@
 /*
  * Fuzzes the decoding of SUBMIT_3D, against a second decoder written here from the protocol's page.
  *
- * Built as a program, it replays files, or runs pseudo-random mutations of valid requests:
- *     fuzz_submit_3d [--runs N] [--seed N] [FILE...]
- * With clang, -fsanitize=fuzzer and -DLIBFUZZER it is a libFuzzer target; `--corpus DIR --runs N`
- * of the program writes it something to begin with.
+ * The program (fuzz.h) mutates valid requests.
  *
  * An input is a byte of options, a byte that seeds the cuts of the iovec, and the request.
  */
@@ -15,43 +12,17 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <vgfence/vgfence.h>
+
+#include "fuzz.h"
 
 #define OPTION_FENCE_PASSING 1
 #define OPTION_SMALL_LIMITS 2
 #define OPTION_NO_LIMITS 4
 
 #define MAX_ELEMENTS 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Not assert, which NDEBUG would take away. */
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u; /* SplitMix64 */
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-static uint64_t random_below(uint64_t *state, uint64_t bound)
-{
-	return next_random(state) % bound;
-}
 
 /* ---- The reference ------------------------------------------------------------------------ */
 
@@ -237,11 +208,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #define MAX_INPUT 256
 
-struct input {
-	uint8_t bytes[MAX_INPUT];
-	size_t size;
-};
-
 static void put(uint8_t *to, uint64_t value, unsigned int size)
 {
 	for (unsigned int i = 0; i < size; i++) {
@@ -249,7 +215,7 @@ static void put(uint8_t *to, uint64_t value, unsigned int size)
 	}
 }
 
-static void make_valid(struct input *input, uint64_t *random)
+static void make_valid(struct fuzz_input *input, uint64_t *random)
 {
 	uint8_t *request = input->bytes + 2;
 	uint64_t num_in_fences = random_below(random, 7);
@@ -265,7 +231,7 @@ static void make_valid(struct input *input, uint64_t *random)
 	put(request + 28, num_in_fences, 4);
 }
 
-static void mutate(struct input *input, uint64_t *random)
+static void mutate(struct fuzz_input *input, uint64_t *random)
 {
 	static const uint32_t values[] = { 0, 1, 3, 4, 63, 64, 0x207, 0x10000, 0x1fffffff,
 		0x20000000, 0x7fffffff, 0x80000000, 0xfffffff8, 0xfffffffc, UINT32_MAX };
@@ -292,89 +258,16 @@ static void mutate(struct input *input, uint64_t *random)
 	}
 }
 
-static int run_file(const char *path)
-{
-	static uint8_t data[1 << 20];
-	FILE *file = fopen(path, "rb");
-	uint8_t *exact;
-	size_t size;
-
-	if (!file) {
-		perror(path);
-		return 1;
-	}
-	size = fread(data, 1, sizeof(data), file);
-	fclose(file);
-	exact = malloc(size + !size);
-	CHECK(exact);
-	memcpy(exact, data, size);
-	LLVMFuzzerTestOneInput(exact, size);
-	free(exact);
-	return 0;
-}
-
-static int write_input(const char *directory, uint64_t number, const struct input *input)
-{
-	char path[4096];
-	FILE *file;
-	bool written;
-
-	snprintf(path, sizeof(path), "%s/submit_3d-%" PRIu64, directory, number);
-	file = fopen(path, "wb");
-	written = file && fwrite(input->bytes, 1, input->size, file) == input->size;
-	if (file && fclose(file) != 0) {
-		written = false;
-	}
-	if (!written) {
-		perror(path);
-	}
-	return written ? 0 : 1;
-}
-
-static int run_random(uint64_t runs, uint64_t seed, const char *corpus)
-{
-	uint64_t random = seed;
-	struct input input = { 0 };
-
-	printf("seed %" PRIu64 ", %" PRIu64 " inputs\n", seed, runs);
-	fflush(stdout);
-	for (uint64_t i = 0; i < runs; i++) {
-		make_valid(&input, &random);
-		if (corpus) {
-			if (write_input(corpus, i, &input) != 0) {
-				return 1;
-			}
-			continue;
-		}
-		for (uint64_t left = random_below(&random, 4); left > 0; left--) {
-			mutate(&input, &random);
-		}
-		LLVMFuzzerTestOneInput(input.bytes, input.size);
-	}
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
-	uint64_t runs = 100000, seed = (uint64_t)time(NULL);
-	const char *corpus = NULL;
-	bool files = false;
+	static const struct fuzz_program program = {
+		.name = "submit_3d",
+		.runs = 100000,
+		.num_changes = 4,
+		.make = make_valid,
+		.mutate = mutate,
+	};
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc) {
-			runs = strtoull(argv[++i], NULL, 0);
-		} else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-			seed = strtoull(argv[++i], NULL, 0);
-		} else if (strcmp(argv[i], "--corpus") == 0 && i + 1 < argc) {
-			corpus = argv[++i];
-		} else {
-			files = true;
-			if (run_file(argv[i]) != 0) {
-				return 1;
-			}
-		}
-	}
-	return files ? 0 : run_random(runs, seed, corpus);
+	return fuzz_main(&program, argc, argv);
 }
-
 #endif

@@ -6,12 +6,9 @@
  * front ends that come and go. Whatever it is sent, it must let the front end go in the end, be
  * back where it began, and have kept no descriptor.
  *
- * Built as a program, it replays files, or runs pseudo-random sessions:
- *     fuzz_vhost_user [--runs N] [--seed N] [FILE...]
- * With clang, -fsanitize=fuzzer and -DLIBFUZZER it is a libFuzzer target; `--corpus DIR --runs N`
- * of the program writes it something to begin with:
+ * The program (fuzz.h) mutates whole sessions. For libFuzzer:
  *     clang -g -D_GNU_SOURCE -DLIBFUZZER -fsanitize=fuzzer,address,undefined -Iinclude -Ivhost
- *         tests/fuzz_vhost_user.c tests/front_end.c tests/echo_device.c vhost/[a-z]*.c
+ *         tests/fuzz_vhost_user.c tests/fuzz.c tests/front_end.c tests/echo_device.c vhost/[a-z]*.c
  *
  * An input is a row of steps: a byte that says which, and what it reads from the bytes that follow.
  */
@@ -25,22 +22,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "echo_device.h"
 #include "front_end.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Not assert, which NDEBUG would take away. */
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);    \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "fuzz.h"
 
 enum step {
 	STEP_START, /* a queue, by all its messages */
@@ -413,28 +399,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #define MAX_SIZE 1024
 
-struct input {
-	uint8_t bytes[MAX_SIZE];
-	size_t size;
-};
-
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u; /* SplitMix64 */
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-static void put(struct input *input, unsigned int byte)
+static void put(struct fuzz_input *input, unsigned int byte)
 {
 	if (input->size < MAX_SIZE) {
 		input->bytes[input->size++] = (uint8_t)byte;
 	}
 }
 
-static void put_row(struct input *input, const uint8_t *bytes, size_t size)
+static void put_row(struct fuzz_input *input, const uint8_t *bytes, size_t size)
 {
 	for (size_t i = 0; i < size; i++) {
 		put(input, bytes[i]);
@@ -442,7 +414,7 @@ static void put_row(struct input *input, const uint8_t *bytes, size_t size)
 }
 
 /* A request of two or three descriptors, maybe indirect, made available and kicked. */
-static void make_request(struct input *input, uint64_t *random)
+static void make_request(struct fuzz_input *input, uint64_t *random)
 {
 	uint8_t queue = next_random(random) % 2, head = next_random(random) % 14;
 	uint8_t size = (uint8_t)(1 + next_random(random) % 100);
@@ -475,7 +447,7 @@ static void make_request(struct input *input, uint64_t *random)
 }
 
 /* One of the right size, with the right number of descriptors. */
-static void make_message(struct input *input, uint64_t *random)
+static void make_message(struct fuzz_input *input, uint64_t *random)
 {
 	static const struct {
 		uint8_t request, size, num_fds;
@@ -516,7 +488,7 @@ static void make_message(struct input *input, uint64_t *random)
 	}
 }
 
-static void make_session(struct input *input, uint64_t *random)
+static void make_session(struct fuzz_input *input, uint64_t *random)
 {
 	input->size = 0;
 	for (uint8_t queue = 0; queue < 2; queue++) {
@@ -552,7 +524,7 @@ static void make_session(struct input *input, uint64_t *random)
 	}
 }
 
-static void mutate(struct input *input, uint64_t *random)
+static void mutate(struct fuzz_input *input, uint64_t *random)
 {
 	static const uint8_t values[] = { 0, 1, 2, 4, 7, 0x0f, 0x10, 0x40, 0x7f, 0x80, 0xf1, 0xff };
 	size_t at = (size_t)(next_random(random) % input->size);
@@ -575,84 +547,16 @@ static void mutate(struct input *input, uint64_t *random)
 	}
 }
 
-static int run_file(const char *name)
-{
-	static uint8_t data[1 << 20];
-	FILE *file = fopen(name, "rbe");
-	size_t size;
-
-	if (!file) {
-		perror(name);
-		return 1;
-	}
-	size = fread(data, 1, sizeof(data), file);
-	fclose(file);
-	LLVMFuzzerTestOneInput(data, size);
-	return 0;
-}
-
-static int write_input(const char *corpus, uint64_t number, const struct input *input)
-{
-	char name[4096];
-	FILE *file;
-	bool written;
-
-	snprintf(name, sizeof(name), "%s/vhost_user-%" PRIu64, corpus, number);
-	file = fopen(name, "wbe");
-	written = file && fwrite(input->bytes, 1, input->size, file) == input->size;
-	if (file && fclose(file) != 0) {
-		written = false;
-	}
-	if (!written) {
-		perror(name);
-	}
-	return written ? 0 : 1;
-}
-
-static int run_random(uint64_t runs, uint64_t seed, const char *corpus)
-{
-	uint64_t random = seed;
-	struct input input;
-
-	printf("seed %" PRIu64 ", %" PRIu64 " inputs\n", seed, runs);
-	fflush(stdout);
-	for (uint64_t i = 0; i < runs; i++) {
-		make_session(&input, &random);
-		if (corpus) {
-			if (write_input(corpus, i, &input) != 0) {
-				return 1;
-			}
-			continue;
-		}
-		for (uint64_t left = next_random(&random) % 8; left > 0; left--) {
-			mutate(&input, &random);
-		}
-		LLVMFuzzerTestOneInput(input.bytes, input.size);
-	}
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
-	uint64_t runs = 2000, seed = (uint64_t)time(NULL);
-	const char *corpus = NULL;
-	bool files = false;
+	static const struct fuzz_program program = {
+		.name = "vhost_user",
+		.runs = 2000,
+		.num_changes = 8,
+		.make = make_session,
+		.mutate = mutate,
+	};
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc) {
-			runs = strtoull(argv[++i], NULL, 0);
-		} else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-			seed = strtoull(argv[++i], NULL, 0);
-		} else if (strcmp(argv[i], "--corpus") == 0 && i + 1 < argc) {
-			corpus = argv[++i];
-		} else {
-			files = true;
-			if (run_file(argv[i]) != 0) {
-				return 1;
-			}
-		}
-	}
-	return files ? 0 : run_random(runs, seed, corpus);
+	return fuzz_main(&program, argc, argv);
 }
-
 #endif
