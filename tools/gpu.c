@@ -19,27 +19,30 @@
 #include "server.h"
 #include "vhost_user.h"
 
-static const char usage[] = "usage: vgfence gpu --socket=PATH [OPTION...]\n";
+static const char usage[] = "usage: vgfence gpu --socket=PATH [OPTION...] (--help for more)\n";
 
 static const char help[] =
 	"\n"
-	"A GPU for a guest: the device end of vhost-user, for virtio-gpu. Serves one virtual\n"
-	"machine at a time, and the next one when that has left.\n"
+	"A GPU for a virtual machine, in a process of its own: a virtio-gpu device behind a\n"
+	"vhost-user socket. It serves one virtual machine at a time, and the next one when that\n"
+	"has left. With QEMU, whose guest's memory must be shared (all of it: docs/gpu.md):\n"
+	"\n"
+	"    -chardev socket,id=gpu,path=PATH -device vhost-user-gpu-pci,chardev=gpu\n"
 	"\n"
 	"  --socket=PATH     where to listen\n"
-	"  --renderer=soft   a GPU in software that draws nothing: its jobs take as long as their\n"
-	"                    command streams say. The guest's own 2D graphics work (default)\n"
+	"  --renderer=soft   a GPU in software, for tests: the guest's 2D graphics work, and jobs\n"
+	"                    take as long as they say, but draw nothing (default)\n"
 	"  --renderer=virgl  OpenGL of this host, by virglrenderer\n"
 	"  --fence-passing-bit=N|off\n"
-	"                    offer fence passing as feature bit N, as the guest's driver expects\n"
-	"                    it. Off by default, as it has no number of its own yet: the bit 5 of\n"
-	"                    the experimental drivers was given to BLOB_ALIGNMENT since\n"
+	"                    offer fence passing as feature bit N, where the guest's driver\n"
+	"                    expects it. Off by default, as the feature has no number of its own:\n"
+	"                    bit 5, which the first drivers used, means BLOB_ALIGNMENT by now\n"
 	"  --scanouts=N      monitors, 0 to 16 (default 1); 0 for rendering alone\n"
 	"  --size=WxH        what the monitors prefer (default 1280x800)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
-	"  --stats           tell what there was to do, after each virtual machine and at the end\n"
+	"  --stats           print what there was to do, after each virtual machine and in all\n"
 	"\n"
 	"SIGINT and SIGTERM end it.\n";
 

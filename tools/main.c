@@ -17,9 +17,9 @@ static const struct command {
 	const char *summary;
 } commands[] = {
 	{ "info", info_main, "what this host can do" },
-	{ "gpu", gpu_main, "a GPU for a guest, behind a vhost-user socket" },
+	{ "gpu", gpu_main, "a GPU for a virtual machine, behind a vhost-user socket" },
 	{ "replay", replay_main, "recorded guest traffic through the library and a software GPU" },
-	{ "demo", demo_main, "the same guest work with and without fence passing, compared" },
+	{ "demo", demo_main, "recorded guest traffic without and with fence passing, compared" },
 	{ "bench", bench_main, "what the library costs" },
 };
 
