@@ -60,7 +60,7 @@ build_uml() {
     log=$cache/log/uml-${1##*/}.log
     : >"$log"
     in_log "$log" "unpacking $uml_source" . uml_unpack
-    in_log "$log" "building the User-Mode Linux kernel, about 3 minutes" '^ ' uml_compile
+    in_log "$log" "building the User-Mode Linux kernel, about 4 minutes" '^ ' uml_compile
     mkdir "$scratch/made"
     cp "$scratch/linux/linux" "$scratch/linux/.config" "$scratch/made"
     keep "$scratch/made" "$1"
@@ -118,7 +118,7 @@ check_uml() {
         echo "uml: $uml_source comes from Debian 12 or 13, and apt knows no archive of these"
         return 1
     fi
-    echo "uml: can be prepared (a kernel build of about 3 minutes)"
+    echo "uml: can be prepared (a kernel build of about 4 minutes)"
 }
 
 # The kernel's memory is a file: where there is room for it, best in memory.
