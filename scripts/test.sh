@@ -178,14 +178,31 @@ virtual_host() {
     add_counts "virtual host, $kind" "$run_failed" "$log" ${counts:-0 1 0}
 }
 
-# A guest whose GPU is 'vgfence gpu': its workloads and their checks, without and with fence passing.
+# A guest whose GPU is 'vgfence gpu': its workloads and their checks, without and with fence passing; and what
+# becomes of guest and device when one of them goes away.
 guest_tests() {
-    local log=build/guest.log
+    local log=build/guest.log counts run_failed=0
     if ! scripts/vm --check >"$log" 2>&1 || ! scripts/vm --prepare >>"$log" 2>&1; then
         skip "guest" "$(tail -n 1 "$log")"
         return
     fi
-    step "guest" scripts/guest --timeout 100
+    step "guest, workloads" guest_workloads
+    python3 tests/guest/test_guest.py build >"$log" 2>&1 </dev/null || run_failed=1
+    counts=$(last_sum "$log")
+    # shellcheck disable=SC2086
+    add_counts "guest and device" "$run_failed" "$log" ${counts:-0 1 0}
+    notes "$log"
+}
+
+# The last column of its table counts the checks that were right. No row may be missing.
+guest_workloads() {
+    scripts/guest --timeout 100 </dev/null >build/guest-table || return
+    cat build/guest-table
+    awk '$NF ~ /^[0-9]+$/ { rows++; checks += $NF }
+        END {
+            print checks " checks in " rows " rows"
+            exit rows != 6 || checks < 10000
+        }' build/guest-table
 }
 
 # A front end that knows nothing of us: a stock QEMU, with Debian's own kernel.

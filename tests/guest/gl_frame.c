@@ -6,7 +6,7 @@
  * driver for virtio-gpu, on the host with the renderer that the device uses. The two must not
  * differ.
  *
- * usage: gl_frame FILE (a portable pixmap). Prints the renderer's name.
+ * usage: gl_frame FILE [DRAWS] (a portable pixmap). Prints the renderer's name.
  */
 
 #include <stdint.h>
@@ -16,7 +16,7 @@
 #include <epoxy/egl.h>
 #include <epoxy/gl.h>
 
-enum { SIZE = 256, CHECKS = 16 };
+enum { SIZE = 256, CHECKS = 16, NUM_DRAWS = 8 };
 
 static void fail(const char *what)
 {
@@ -135,7 +135,7 @@ static void make_checks(void)
 }
 
 /* Many draws, each over the ones before, so that order shows. */
-static void draw(void)
+static void draw(int num_draws)
 {
 	GLuint program = make_program(), vertices;
 
@@ -147,7 +147,7 @@ static void draw(void)
 	glClear(GL_COLOR_BUFFER_BIT);
 	glEnable(GL_BLEND);
 	glBlendFunc(GL_SRC_ALPHA, GL_ONE_MINUS_SRC_ALPHA);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < num_draws; i++) {
 		glUniform1f(glGetUniformLocation(program, "turn"), (float)i * 0.3f);
 		glDrawArrays(GL_TRIANGLES, 0, 3);
 		glFlush();
@@ -173,15 +173,15 @@ static void write_frame(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc != 2) {
-		fprintf(stderr, "usage: gl_frame FILE\n");
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: gl_frame FILE [DRAWS]\n");
 		return 2;
 	}
 	make_context();
 	printf("%s\n", (const char *)glGetString(GL_RENDERER));
 	make_target();
 	make_checks();
-	draw();
+	draw(argc == 3 ? atoi(argv[2]) : NUM_DRAWS);
 	write_frame(argv[1]);
 	return 0;
 }

@@ -39,6 +39,7 @@ static const struct workload *const workloads[] = {
 static void usage(FILE *stream)
 {
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
+	      "       vgfence-guest [OPTION...] pending\n"
 	      "\n"
 	      "  --passing      only with fence passing (else without it, too)\n"
 	      "  --no-passing   only without: the guest's kernel waits\n"
@@ -242,6 +243,10 @@ static bool run_named(const struct options *options, const char *name)
 		check_device_errors();
 		printf(options->json ? "{\"driver_checks\": %u}\n" : "driver: %u checks right\n",
 			checks);
+		found = true;
+	}
+	if (strcmp(name, "pending") == 0) {
+		leave_pending(options->passing[1], options->units);
 		found = true;
 	}
 	return found;

@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""A guest, its device, and what becomes of one when the other goes away; and what a device does of
+which a guest sees nothing. Needs the kernel of scripts/vm; ./run test runs it.
+
+usage: test_guest.py DIRECTORY_OF_BUILDS [TEST...]
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from machines import LIMIT_S, TOP, Device, Guest, add_device, processes_with, shell, wait_until
+
+sys.path.insert(0, str(TOP / "tests"))
+import check_events  # noqa: E402
+
+BUILDS = pathlib.Path()
+NUM_PENDING = 240  # of 'vgfence-guest pending'
+PENDING = f"{NUM_PENDING} fences pending"
+
+
+class GuestTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = temporary.name
+        self.addCleanup(self.expect_no_process)
+
+    def expect_no_process(self):
+        """Whatever the test was: nothing that it started is left."""
+        wait_until(
+            lambda: not processes_with(self.directory), f"all end: {processes_with(self.directory)}"
+        )
+
+    def device(self, *options, build="plain", environment=()):
+        # The thread sanitizer does not find its way with the address space of newer kernels.
+        wrapper = ["setarch", "-R"] if build == "tsan" else []
+        device = Device(
+            BUILDS / build, self.directory, *options, wrapper=wrapper, environment=environment
+        )
+        self.addCleanup(device.end)
+        return device
+
+    def guest(self, device, *program, **options):
+        guest = Guest(device, *program, build=BUILDS / "plain", **options)
+        self.addCleanup(guest.errors.close)
+        self.addCleanup(guest.process.stdout.close)
+        self.addCleanup(guest.process.wait)
+        self.addCleanup(guest.process.terminate)
+        return guest
+
+    def run_guest(self, device, *program, **options):
+        guest = self.guest(device, *program, **options)
+        status, output = guest.finish()
+        self.assertEqual(status, 0, guest.complaints())
+        return output
+
+    def end_well(self, device):
+        """With the sanitizers it would tell by now of what it did wrong."""
+        self.assertEqual((device.end(), device.messages()), (0, ""))
+
+
+class KilledGuest(GuestTest):
+    def kill_many(self, device, rounds):
+        """Returns what the device had before, and after each."""
+        samples = []
+        for _ in range(rounds + 1):
+            device.wait_until_idle()
+            samples.append((device.descriptors(), device.threads(), device.memory_kib()))
+            if len(samples) <= rounds:
+                guest = self.guest(device, "vgfence-guest", "--passing", "pending")
+                guest.expect_line(PENDING)
+                self.assertGreater(device.descriptors(), samples[0][0])
+                guest.kill()
+        return samples
+
+    def test_a_killed_guest_leaves_nothing_in_the_device(self):
+        warm_up, rounds = 4, 12
+        device = self.device()
+        samples = self.kill_many(device, rounds)
+        self.assertEqual({sample[:2] for sample in samples}, {samples[0][:2]})
+        # A fence and its submission have more than 256 bytes: rounds that left theirs would show.
+        left_kib = (rounds - warm_up) * NUM_PENDING * 256 // 1024
+        self.assertLess(samples[-1][2] - samples[warm_up][2], left_kib // 4, samples)
+        self.run_guest(device, "vgfence-guest", "--rounds", "1", "storm")
+        self.end_well(device)
+
+    def test_nor_does_the_address_sanitizer_find_anything(self):
+        device = self.device(build="asan")
+        samples = self.kill_many(device, 3)
+        self.assertEqual({sample[:2] for sample in samples}, {samples[0][:2]})
+        self.run_guest(device, "vgfence-guest", "--rounds", "1", "storm")
+        self.end_well(device)
+
+
+class KilledDevice(GuestTest):
+    def restart(self, device):
+        """At the socket that the one before has left."""
+        device.kill()
+        self.assertTrue(os.path.exists(device.socket))
+        return self.device()
+
+    def test_a_running_guest_gets_a_killed_device_back(self):
+        device = self.device()
+        rounds = 3
+        guest = self.guest(
+            device,
+            *shell(
+                f"for round in $(seq {rounds}); do",
+                "    vgfence-guest --passing pending",
+                f"    until [ -e {self.directory}/again$round ]; do sleep 0.05; done",
+                f"    {add_device(device)}",
+                "done",
+                "vgfence-guest --rounds 1 storm >&2",
+                "vgfence-guest driver >&2",
+            ),
+        )
+        for i in range(rounds):
+            guest.expect_line(PENDING)
+            device = self.restart(device)
+            guest.expect_line(f"{NUM_PENDING} of {NUM_PENDING} fences failed: No such device")
+            pathlib.Path(self.directory, f"again{i + 1}").touch()
+        self.assertEqual(guest.finish(), (0, b""), guest.complaints())
+
+    def test_programs_in_full_swing_end_with_an_error_and_the_guest_goes_on(self):
+        for passing in ("--passing", "--no-passing"):
+            device = self.device()
+            guest = self.guest(
+                device,
+                *shell(
+                    f"vgfence-guest --json --pause {passing} --rounds 100 storm ||",
+                    "    echo failed",
+                    "echo 'goes on'",
+                ),
+            )
+            guest.expect_line('{"begin": true}')
+            self.assertIn("start", guest.read_line())
+            # Somewhere in the middle.
+            before = device.activity()
+            wait_until(lambda b=before, d=device: d.activity() != b, "the device is busy")
+            device.kill()
+            self.assertEqual(guest.finish(), (0, b"failed\ngoes on\n"), guest.complaints())
+
+    def test_the_next_guest_gets_the_device_at_the_same_socket(self):
+        device = self.device()
+        guest = self.guest(device, "vgfence-guest", "--no-passing", "pending")
+        guest.expect_line(PENDING)
+        device = self.restart(device)
+        guest.finish()
+        self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
+
+
+class Idle(GuestTest):
+    def test_a_device_with_an_idle_guest_never_runs(self):
+        device = self.device()
+        guest = self.guest(
+            device,
+            *shell("vgfence-guest --rounds 1 --passing storm", "echo idle", "sleep 4", "echo over"),
+        )
+        start = device.activity()
+        self.assertIn("storm", guest.read_line())
+        guest.expect_line("idle")
+        device.wait_until_idle()
+        before = device.activity()
+        self.assertNotEqual(start, before)
+        time.sleep(2)
+        self.assertEqual(device.activity(), before)
+        self.assertEqual(guest.finish(), (0, b"over\n"), guest.complaints())
+
+    def test_nor_does_one_without_a_guest(self):
+        device = self.device()
+        self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
+        device.wait_until_idle()
+        before = device.activity()
+        time.sleep(2)
+        self.assertEqual(device.activity(), before)
+
+
+class Recording(GuestTest):
+    def replay(self, trace):
+        events = os.path.join(self.directory, "events")
+        result = subprocess.run(
+            [BUILDS / "plain/tools/vgfence", "replay", "--json", "--events", events, trace],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return check_events.read_events(events)
+
+    def record(self, workload, passing):
+        trace = os.path.join(self.directory, "trace")
+        device = self.device("--record", trace)
+        self.run_guest(device, "vgfence-guest", "--rounds", "1", passing, workload)
+        self.end_well(device)
+        return trace
+
+    def test_a_recorded_guest_is_replayed_and_keeps_its_order(self):
+        # The jobs of the run that warms up, and of the other.
+        for workload, num_jobs in (("chain", 2 * 400), ("storm", 2 * 1000)):
+            for passing in ("--passing", "--no-passing"):
+                with self.subTest(workload=workload, passing=passing):
+                    trace = self.record(workload, passing)
+                    jobs = check_events.read_jobs(trace)
+                    self.assertEqual(len(jobs), num_jobs)
+                    has_in_fences = any(job.in_fences for job in jobs)
+                    self.assertEqual(has_in_fences, passing == "--passing")
+                    self.assertEqual(check_events.check(jobs, self.replay(trace)), [])
+
+
+class Threads(GuestTest):
+    def test_the_thread_sanitizer_finds_nothing(self):
+        device = self.device(build="tsan")
+        for workload in ("storm", "teardown"):
+            self.run_guest(device, "vgfence-guest", "--rounds", "1", workload)
+        self.end_well(device)
+
+
+class Leash(GuestTest):
+    """scripts/guest, whose directories are in the test's."""
+
+    def start(self):
+        process = subprocess.Popen(
+            ["scripts/guest", "vgfence-guest", "pending"],
+            cwd=TOP,
+            env=dict(os.environ, TMPDIR=self.directory),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.addCleanup(process.stdout.close)
+        self.assertEqual(process.stdout.readline().decode(), PENDING + "\n")
+        self.assertTrue(processes_with(self.directory))
+        return process
+
+    def test_nothing_is_left_of_a_killed_run(self):
+        process = self.start()
+        process.kill()
+        process.wait()
+        self.expect_no_process()
+        wait_until(lambda: not os.listdir(self.directory), "its directories are gone")
+
+    def test_nor_of_one_that_is_killed_with_its_process_group(self):
+        process = self.start()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.expect_no_process()
+
+
+class Graphics(GuestTest):
+    """The same frame by virtio-gpu's driver in the guest, and by that of the host."""
+
+    llvmpipe = {"LIBGL_ALWAYS_SOFTWARE": "1"}
+
+    def setUp(self):
+        super().setUp()
+        self.program = BUILDS / "plain/tests/guest/gl_frame"
+        if not self.program.exists():
+            self.skipTest("needs libvirglrenderer-dev, libepoxy-dev, libegl-dev")
+
+    def draw_on_host(self, draws):
+        frame = os.path.join(self.directory, "host.ppm")
+        subprocess.run(
+            [self.program, frame, draws],
+            check=True,
+            timeout=LIMIT_S,
+            stdout=subprocess.DEVNULL,
+            env=dict(os.environ, **self.llvmpipe),
+        )
+        return pathlib.Path(frame).read_bytes()
+
+    def draw_in_guest(self, device, draws):
+        """The renderer's name, and the frame."""
+        frame = os.path.join(self.directory, "guest.ppm")
+        name = self.run_guest(device, "gl_frame", frame, draws).decode().strip()
+        return name, pathlib.Path(frame).read_bytes()
+
+    def test_a_frame_of_the_guest_is_that_of_the_host(self):
+        device = self.device("--renderer", "virgl", environment=self.llvmpipe)
+        frames = {}
+        # Another frame has to be another one, or comparing tells nothing.
+        for draws in ("8", "7"):
+            expected = self.draw_on_host(draws)
+            name, frame = self.draw_in_guest(device, draws)
+            self.assertIn("virgl", name)
+            self.assertTrue(frame == expected, f"{draws} draws: the frames differ")
+            frames[draws] = frame
+        self.assertNotEqual(frames["8"], frames["7"])
+        self.assertEqual(device.end(), 0)
+
+
+def main():
+    global BUILDS
+    if len(sys.argv) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    BUILDS = pathlib.Path(sys.argv.pop(1)).resolve()
+    result = unittest.main(verbosity=2, exit=False).result
+    failed = len(result.failures) + len(result.errors)
+    skipped = len(result.skipped)
+    print(f"{result.testsRun - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
