@@ -15,8 +15,6 @@
 
 #include "context.h"
 
-#define CAPSET_DRM 6
-
 /* The software GPU's command streams: pairs of operation and argument. See tools/soft_gpu.h. */
 enum operation {
 	OPERATION_BUSY = 1,
@@ -74,10 +72,10 @@ bool has_fence_passing(void)
 	return ret == 0 && value == 1;
 }
 
-int context_init(int fd, uint32_t num_rings, bool passing)
+int context_init(int fd, uint32_t capset, uint32_t num_rings, bool passing)
 {
 	struct uapi_context_param params[] = {
-		{ UAPI_CONTEXT_CAPSET_ID, CAPSET_DRM },
+		{ UAPI_CONTEXT_CAPSET_ID, capset },
 		{ UAPI_CONTEXT_NUM_RINGS, num_rings },
 		{ UAPI_CONTEXT_FENCE_PASSING, 1 },
 	};
@@ -129,7 +127,7 @@ void context_open_on(struct context *context, uint32_t device, uint32_t num_ring
 		err(1, "opening device %u", device);
 	}
 	context->passing = passing;
-	ret = context_init(context->fd, num_rings, passing);
+	ret = context_init(context->fd, CAPSET_DRM, num_rings, passing);
 	if (ret < 0) {
 		errx(1, "making a context %s fence passing: %s", passing ? "with" : "without",
 			strerror(-ret));

@@ -41,8 +41,14 @@ int open_render_node(uint32_t device);
 /* Whether the kernel and the device have fence passing. */
 bool has_fence_passing(void);
 
+/* What a context's command streams are for. */
+enum {
+	CAPSET_VIRGL2 = 2,
+	CAPSET_DRM = 6, /* here: the software GPU's */
+};
+
 /* Returns 0 or a negative errno value, as the kernel says. */
-int context_init(int fd, uint32_t num_rings, bool passing);
+int context_init(int fd, uint32_t capset, uint32_t num_rings, bool passing);
 
 /* Of the first device, or of another. */
 void context_open(struct context *context, uint32_t num_rings, bool passing);

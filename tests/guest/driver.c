@@ -96,7 +96,7 @@ static void check_refusals(bool available)
 	struct context context;
 	int fd = open_render_node(0), out;
 
-	check(context_init(fd, 1, true) == (available ? 0 : -EINVAL),
+	check(context_init(fd, CAPSET_DRM, 1, true) == (available ? 0 : -EINVAL),
 		"a context asks for fence passing");
 	close(fd);
 	context_open(&context, 1, false);

@@ -39,7 +39,7 @@ static const struct workload *const workloads[] = {
 static void usage(FILE *stream)
 {
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
-	      "       vgfence-guest [OPTION...] pending\n"
+	      "       vgfence-guest [OPTION...] pending|virgl\n"
 	      "\n"
 	      "  --passing      only with fence passing (else without it, too)\n"
 	      "  --no-passing   only without: the guest's kernel waits\n"
@@ -228,6 +228,12 @@ static void parse(int argc, char **argv, struct options *options)
 	}
 }
 
+static void report_checks(const struct options *options, const char *name, uint32_t num_checks)
+{
+	check_device_errors();
+	printf(options->json ? "{\"%s_checks\": %u}\n" : "%s: %u checks right\n", name, num_checks);
+}
+
 static bool run_named(const struct options *options, const char *name)
 {
 	bool all = strcmp(name, "all") == 0, found = all;
@@ -239,10 +245,11 @@ static bool run_named(const struct options *options, const char *name)
 		}
 	}
 	if (all || strcmp(name, "driver") == 0) {
-		uint32_t checks = check_driver();
-		check_device_errors();
-		printf(options->json ? "{\"driver_checks\": %u}\n" : "driver: %u checks right\n",
-			checks);
+		report_checks(options, "driver", check_driver());
+		found = true;
+	}
+	if (strcmp(name, "virgl") == 0) {
+		report_checks(options, "virgl", check_virgl());
 		found = true;
 	}
 	if (strcmp(name, "pending") == 0) {
