@@ -80,6 +80,15 @@ static void tell_cursor(
 	gpu->callbacks.cursor_changed(gpu->cookie, (uint32_t)(scanout - gpu->scanouts), &cursor);
 }
 
+void cursor_show(struct gpu *gpu, const struct scanout *scanout)
+{
+	const struct resource *resource = find_resource(gpu, scanout->cursor_resource_id);
+
+	if (resource != NULL) {
+		tell_cursor(gpu, scanout, resource);
+	}
+}
+
 /* ---- Commands ------------------------------------------------------------------------------- */
 
 uint32_t update_cursor(struct gpu *gpu, struct request *request)

@@ -105,6 +105,20 @@ void scanouts_forget(struct gpu *gpu, const struct resource *resource)
 	}
 }
 
+void gpu_show(struct gpu *gpu)
+{
+	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
+		const struct scanout *scanout = &gpu->scanouts[i];
+		const struct resource *resource = find_resource(gpu, scanout->resource_id);
+
+		if (resource != NULL) {
+			scanout_tell_size(gpu, i);
+			scanouts_flush(gpu, resource, &scanout->rect);
+		}
+		cursor_show(gpu, scanout);
+	}
+}
+
 void scanouts_reset(struct gpu *gpu)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {

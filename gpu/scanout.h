@@ -41,6 +41,9 @@ void scanouts_flush(
 /* No scanout shows the resource any more. */
 void scanouts_forget(struct gpu *gpu, const struct resource *resource);
 
+/* Tells of a scanout's cursor where it has one, with its picture. */
+void cursor_show(struct gpu *gpu, const struct scanout *scanout);
+
 /* None shows anything. */
 void scanouts_reset(struct gpu *gpu);
 

@@ -63,6 +63,9 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	int ret;
 
 	close_display(server);
+	if (socket_fd < 0) {
+		return 0;
+	}
 	ret = display_socket_create_take(socket_fd, read_scanout, server, &server->display);
 	if (ret < 0) {
 		return ret;
@@ -76,8 +79,11 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	ret = vhost_user_watch(server->vhost_user, &server->display_watch);
 	if (ret < 0) {
 		close_display(server);
+		return ret;
 	}
-	return ret;
+	/* A guest that was only paused does not say it again. */
+	gpu_show(server->gpu);
+	return 0;
 }
 
 static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
@@ -189,7 +195,6 @@ static void reset(void *cookie)
 	struct gpu_server *server = cookie;
 
 	gpu_reset(server->gpu);
-	close_display(server);
 }
 
 static void log_message(void *cookie, enum vgf_log_level level, const char *message)

@@ -59,7 +59,9 @@ struct vhost_user_device_ops {
 	void (*reset)(void *cookie);
 
 	/* The socket on which a front end wants to be shown what the guest displays
-	 * (docs/interop/vhost-user-gpu.rst). Takes the descriptor. NULL: the device is no GPU. */
+	 * (docs/interop/vhost-user-gpu.rst). Takes the descriptor; -1: the front end has left. A
+	 * reset changes nothing about it: QEMU gives it before it starts the queues. NULL: the
+	 * device is no GPU. */
 	int (*set_gpu_socket_take)(void *cookie, int socket_fd);
 
 	/* One line without a newline. */

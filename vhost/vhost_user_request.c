@@ -530,6 +530,9 @@ void vhost_user_forget(struct vhost_user *server)
 	server->memory = NULL;
 	server->features = server->protocol_features = 0;
 	server->ops.set_features(server->cookie, 0);
+	if (server->ops.set_gpu_socket_take) {
+		server->ops.set_gpu_socket_take(server->cookie, -1);
+	}
 	close_fd(&server->backend.fd);
 	vhost_user_message_finish(&server->message);
 }

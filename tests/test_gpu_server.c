@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The virtio-gpu device behind its socket: front ends with and without a display, guests that reset
+ * the device or leave, and work that takes long. */
+
+#include "support.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/virtio_gpu.h>
+
+#include "front_end.h"
+#include "server.h"
+#include "soft_gpu.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+
+#define ROUNDS 20
+#define LOST_ROUNDS 20000 /* of a millisecond: only so that what is lost ends the test */
+
+enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDATE = 8 };
+
+static char directory[] = "/tmp/vgfence-gpu-server-XXXXXX";
+static char path[sizeof(directory) + 8];
+
+static struct gpu_server *server;
+static struct front_end front_end;
+
+/* ---- The server and its front end --------------------------------------------------------- */
+
+static void log_nothing(void *cookie, enum vgf_log_level level, const char *message)
+{
+	(void)cookie;
+	(void)level;
+	if (getenv("VGF_TEST_LOG")) {
+		print_message("log: %s\n", message);
+	}
+}
+
+static void run(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < ROUNDS; i++) {
+		assert_int_equal(gpu_server_dispatch(server, 0), 0);
+	}
+}
+
+static void begin(void)
+{
+	const struct gpu_server_options options = {
+		.socket_path = path,
+		.gpu = { .num_scanouts = 2, .width = 640, .height = 480, .fence_passing_bit = 20 },
+		.log = log_nothing,
+	};
+
+	assert_int_equal(gpu_server_create(&options, renderer_soft_create, &server), 0);
+	front_end_init(&front_end, path, run, NULL);
+	front_end_start(&front_end);
+}
+
+static void end(void)
+{
+	front_end_finish(&front_end);
+	gpu_server_destroy(server);
+}
+
+/* ---- The guest ---------------------------------------------------------------------------- */
+
+static struct virtio_gpu_ctrl_hdr header(uint32_t type)
+{
+	return (struct virtio_gpu_ctrl_hdr){ .type = htole32(type) };
+}
+
+static struct virtio_gpu_rect rectangle(uint32_t width, uint32_t height)
+{
+	return (struct virtio_gpu_rect){ .width = htole32(width), .height = htole32(height) };
+}
+
+/* The type of the response. The request is the only one in flight. */
+static uint32_t call_on(uint32_t index, const void *request, uint32_t size)
+{
+	struct front_end_queue *queue = &front_end.queues[index];
+	const uint64_t free_before = front_end.next_free;
+	const struct virtio_gpu_ctrl_hdr *response = front_end_request(
+		&front_end, index, 0, request, size, sizeof(*response));
+	uint32_t head, written;
+
+	front_end_kick(queue);
+	for (int i = 0; !front_end_used(queue, &head, &written); i++) {
+		assert_true(i < LOST_ROUNDS);
+		assert_int_equal(gpu_server_dispatch(server, 1), 0);
+	}
+	front_end.next_free = free_before;
+	return written > 0 ? le32toh(response->type) : 0;
+}
+
+static uint32_t call(const void *request, uint32_t size)
+{
+	return call_on(0, request, size);
+}
+
+static uint32_t create_2d(uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_resource_create_2d request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D),
+		.resource_id = htole32(resource_id),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.width = htole32(width),
+		.height = htole32(height),
+	};
+
+	return call(&request, sizeof(request));
+}
+
+static uint32_t set_scanout(uint32_t scanout, uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_set_scanout request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT),
+		.r = rectangle(width, height),
+		.scanout_id = htole32(scanout),
+		.resource_id = htole32(resource_id),
+	};
+
+	return call(&request, sizeof(request));
+}
+
+static uint32_t flush(uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_resource_flush request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH),
+		.r = rectangle(width, height),
+		.resource_id = htole32(resource_id),
+	};
+
+	return call(&request, sizeof(request));
+}
+
+static uint32_t update_cursor(uint32_t resource_id)
+{
+	const struct virtio_gpu_update_cursor request = {
+		.hdr = header(VIRTIO_GPU_CMD_UPDATE_CURSOR),
+		.pos = { .x = htole32(7), .y = htole32(9) },
+		.resource_id = htole32(resource_id),
+	};
+
+	return call_on(1, &request, sizeof(request));
+}
+
+/* As a guest does that boots again: its queues begin anew. */
+static void restart_queues(uint16_t control_base, uint16_t cursor_base)
+{
+	for (uint32_t i = 0; i < FRONT_END_QUEUES; i++) {
+		front_end_free_queue(&front_end, i);
+		front_end_make_queue(&front_end, i, 16);
+	}
+	assert_int_equal(front_end_start_queue(&front_end, 0, control_base), 0);
+	assert_int_equal(front_end_start_queue(&front_end, 1, cursor_base), 0);
+}
+
+/* ---- A display ---------------------------------------------------------------------------- */
+
+/* Gives the device one end. Returns the other one, which does not block. */
+static int set_display(void)
+{
+	int sockets[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), 0);
+	assert_int_equal(
+		front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &sockets[1], 1), 0);
+	close(sockets[1]);
+	return sockets[0];
+}
+
+struct shown {
+	uint32_t width, height; /* of the first scanout */
+	unsigned int num_scanouts, num_cursors;
+	uint64_t pixels; /* updated */
+};
+
+static bool read_all(int fd, void *to, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t length = recv(fd, (char *)to + done, size - done, 0);
+
+		if (length > 0) {
+			done += (size_t)length;
+		} else if (done == 0) {
+			return false;
+		} else {
+			run(NULL);
+		}
+	}
+	return true;
+}
+
+/* All that a display has been told by now. */
+static struct shown read_display(int fd)
+{
+	static uint32_t payload[300000];
+	struct shown shown = { 0 };
+	uint32_t message[3];
+
+	run(NULL);
+	while (read_all(fd, message, sizeof(message))) {
+		assert_true(message[2] <= sizeof(payload));
+		assert_true(read_all(fd, payload, message[2]));
+		if (message[0] == SCANOUT) {
+			shown.num_scanouts++;
+			if (payload[0] == 0) {
+				shown.width = payload[1];
+				shown.height = payload[2];
+			}
+		} else if (message[0] == UPDATE) {
+			assert_int_equal(message[2],
+				(5 + (uint64_t)payload[3] * payload[4]) * sizeof(uint32_t));
+			shown.pixels += (uint64_t)payload[3] * payload[4];
+		} else {
+			shown.num_cursors += message[0] == CURSOR_UPDATE;
+		}
+		run(NULL);
+	}
+	return shown;
+}
+
+static void show_something(void)
+{
+	assert_int_equal(create_2d(1, 100, 50), OK);
+	assert_int_equal(set_scanout(0, 1, 100, 50), OK);
+	assert_int_equal(flush(1, 100, 50), OK);
+}
+
+static void a_display_is_told_what_the_guest_shows(void **state)
+{
+	struct shown shown;
+	int display;
+
+	(void)state;
+	begin();
+	display = set_display();
+	show_something();
+	shown = read_display(display);
+	assert_int_equal(shown.num_scanouts, 1);
+	assert_int_equal(shown.width, 100);
+	assert_int_equal(shown.height, 50);
+	assert_int_equal(shown.pixels, 100 * 50);
+	close(display);
+	end();
+}
+
+/* QEMU gives the socket, then the queues begin anew. */
+static void a_display_outlives_the_guests_reset(void **state)
+{
+	struct shown shown;
+	int display;
+
+	(void)state;
+	begin();
+	show_something();
+	front_end_stop_queue(&front_end, 0);
+	front_end_stop_queue(&front_end, 1);
+	display = set_display();
+	restart_queues(0, 0);
+	shown = read_display(display);
+	assert_int_equal(shown.width, 0);
+	show_something();
+	shown = read_display(display);
+	assert_int_equal(shown.width, 100);
+	assert_int_equal(shown.pixels, 100 * 50);
+	close(display);
+	end();
+}
+
+/* QEMU gives a new one where the guest goes on after a pause. */
+static void a_display_that_comes_later_is_told_what_is_shown(void **state)
+{
+	uint16_t control_base, cursor_base;
+	struct shown shown;
+	int display;
+
+	(void)state;
+	begin();
+	close(set_display());
+	show_something();
+	assert_int_equal(create_2d(2, 64, 64), OK);
+	assert_int_equal(update_cursor(2), OK);
+	control_base = front_end_stop_queue(&front_end, 0);
+	cursor_base = front_end_stop_queue(&front_end, 1);
+	display = set_display();
+	restart_queues(control_base, cursor_base);
+	shown = read_display(display);
+	assert_int_equal(shown.num_scanouts, 1);
+	assert_int_equal(shown.width, 100);
+	assert_int_equal(shown.pixels, 100 * 50);
+	assert_int_equal(shown.num_cursors, 1);
+	close(display);
+	end();
+}
+
+/* The device's end must be closed. */
+static void a_display_leaves_with_its_front_end(void **state)
+{
+	char byte;
+	int display;
+
+	(void)state;
+	begin();
+	display = set_display();
+	front_end_disconnect(&front_end);
+	run(NULL);
+	assert_int_equal(recv(display, &byte, 1, 0), 0);
+	close(display);
+	end();
+}
+
+/* In the middle of a message that is larger than what a socket holds. */
+static void a_display_may_leave_in_the_middle(void **state)
+{
+	int display;
+
+	(void)state;
+	begin();
+	display = set_display();
+	assert_int_equal(create_2d(1, 2048, 1024), OK);
+	assert_int_equal(set_scanout(0, 1, 2048, 1024), OK);
+	assert_int_equal(flush(1, 2048, 1024), OK);
+	close(display);
+	assert_int_equal(flush(1, 2048, 1024), OK);
+	end();
+}
+
+static void assert_harmless_display(int fd)
+{
+	assert_true(fd >= 0);
+	/* Refused or not: what it cannot do is noticed when it is used. */
+	assert_true(front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &fd, 1) >= 0);
+	close(fd);
+	assert_int_equal(flush(1, 100, 50), OK);
+	run(NULL);
+}
+
+static void displays_that_are_no_connections_do_no_harm(void **state)
+{
+	int pipe_fds[2];
+
+	(void)state;
+	begin();
+	show_something();
+	assert_harmless_display(eventfd(0, EFD_CLOEXEC));
+	assert_harmless_display(memfd_create("display", MFD_CLOEXEC));
+	assert_harmless_display(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	assert_harmless_display(open("/dev/null", O_RDWR | O_CLOEXEC));
+	assert_harmless_display(open("/", O_PATH | O_CLOEXEC));
+	assert_harmless_display(epoll_create1(EPOLL_CLOEXEC));
+	assert_harmless_display(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	assert_harmless_display(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	assert_harmless_display(pipe_fds[0]);
+	assert_harmless_display(pipe_fds[1]);
+	assert_int_equal(flush(1, 100, 50), OK);
+	end();
+}
+
+/* ---- The end ------------------------------------------------------------------------------ */
+
+static int make_directory(void **state)
+{
+	(void)state;
+	if (!mkdtemp(directory)) {
+		return -1;
+	}
+	snprintf(path, sizeof(path), "%s/socket", directory);
+	return 0;
+}
+
+static int remove_directory(void **state)
+{
+	(void)state;
+	return rmdir(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		counted_test(a_display_is_told_what_the_guest_shows),
+		counted_test(a_display_outlives_the_guests_reset),
+		counted_test(a_display_that_comes_later_is_told_what_is_shown),
+		counted_test(a_display_leaves_with_its_front_end),
+		counted_test(a_display_may_leave_in_the_middle),
+		counted_test(displays_that_are_no_connections_do_no_harm),
+	};
+
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
