@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 
 #include "backing.h"
 #include "placement.h"
@@ -26,6 +27,12 @@
 
 /* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
 #define MAX_ATTACHMENTS (256u << 10)
+
+/*
+ * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four times
+ * a control queue's. With 256 in-fences and 64 stores each they are 48 MiB.
+ */
+#define MAX_JOBS 4096
 
 /* What the documented part of a DRM capability set begins with (virglrenderer's drm_hw.h). */
 struct capset_drm {
@@ -607,16 +614,30 @@ static void init_lock(pthread_mutex_t *lock)
 	pthread_mutexattr_destroy(&attributes);
 }
 
+/* Each fence takes two descriptors, of which the GPU's are not counted: half of what there may be is
+ * left for the rest. 0, the default, where there are more than enough. */
+static uint32_t max_fence_fds(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 4 > UINT16_MAX) {
+		return 0;
+	}
+	return limit.rlim_cur < 8 ? 2 : (uint32_t)(limit.rlim_cur / 4);
+}
+
 /* The GPU has a CPU of its own, where there is one to spare. */
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
 {
+	const struct vgf_options device_options = { .limits.max_fds = max_fence_fds() };
 	struct soft_gpu_options options = {
+		.max_jobs = MAX_JOBS,
 		.fences = SOFT_GPU_FENCES_EVENTFD,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,
 		.store_data = soft,
 	};
-	int ret = vgf_device_create(callbacks, cookie, NULL, &soft->device);
+	int ret = vgf_device_create(callbacks, cookie, &device_options, &soft->device);
 
 	if (ret < 0) {
 		return ret;

@@ -6,6 +6,7 @@
 #include <endian.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "gpu_guest.h"
 
@@ -616,6 +617,37 @@ static void there_are_65536_resources_at_most(void **state)
 	guest_stop(&guest);
 }
 
+/* Without a fence they take up no place in a queue. */
+static void jobs_are_limited(void **state)
+{
+	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
+
+	(void)state;
+	start_with_context(1);
+	for (uint32_t i = 0; i < 4096; i++) {
+		assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+	}
+	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type,
+		VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	guest_stop(&guest);
+}
+
+static void jobs_leave_half_of_the_descriptors(void **state)
+{
+	struct rlimit before;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 400, before.rlim_max }), 0);
+	start_with_context(1);
+	for (uint32_t i = 1; i <= 400; i++) {
+		submit(&guest, &(struct job){ .ctx_id = 1, .fence_id = i, .busy_us = NEVER_US });
+	}
+	assert_in_range(count_fds(), 150, 250);
+	guest_stop(&guest);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static void a_context_needs_a_capability_set_that_is_there(void **state)
 {
 	struct virtio_gpu_ctx_create request = {
@@ -668,6 +700,8 @@ static const struct CMUnitTest tests[] = {
 	counted_test(idle_there_is_nothing_to_dispatch),
 	counted_test(there_are_1024_contexts_at_most),
 	counted_test(there_are_65536_resources_at_most),
+	counted_test(jobs_are_limited),
+	counted_test(jobs_leave_half_of_the_descriptors),
 	counted_test(a_context_needs_a_capability_set_that_is_there),
 };
 

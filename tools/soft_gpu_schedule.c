@@ -272,7 +272,7 @@ static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
 	struct gpu_job *job, *found = NULL;
 
 	LIST_FOREACH(job, job_bucket(schedule, fence_id), by_id) {
-		if (job->fence.fence_id == fence_id && job->fenced) {
+		if (job->fence.fence_id == fence_id) {
 			if (found != NULL) {
 				return NULL;
 			}
@@ -446,7 +446,9 @@ int schedule_submit(struct schedule *schedule, struct gpu_context *context, stru
 		return ret;
 	}
 	job->earliest_ns = now;
-	LIST_INSERT_HEAD(job_bucket(schedule, job->fence.fence_id), job, by_id);
+	if (job->fenced) {
+		LIST_INSERT_HEAD(job_bucket(schedule, job->fence.fence_id), job, by_id);
+	}
 	STAILQ_INSERT_TAIL(&job->ring->queue, job, link);
 	context->num_jobs++;
 	schedule->num_jobs++;
@@ -483,7 +485,9 @@ void schedule_forget(struct schedule *schedule, struct gpu_job *job)
 {
 	struct gpu_context *context = job->ring->context;
 
-	LIST_REMOVE(job, by_id);
+	if (job->fenced) {
+		LIST_REMOVE(job, by_id);
+	}
 	context->num_jobs--;
 	schedule->num_jobs--;
 	context_free_unused(schedule, context);

@@ -36,7 +36,7 @@ struct gpu_store {
 
 struct gpu_job {
 	STAILQ_ENTRY(gpu_job) link; /* in its ring's queue, later among the finished */
-	LIST_ENTRY(gpu_job) by_id;  /* among the jobs of its bucket */
+	LIST_ENTRY(gpu_job) by_id;  /* of a fenced one: among the jobs of its bucket */
 	LIST_HEAD(, gpu_wait) waiters;
 	struct gpu_ring *ring;
 	struct vgf_fence_name fence;
