@@ -97,6 +97,9 @@ static void handle(void *cookie, uint32_t queue, const struct virtqueue_request 
 	struct echo_device *device = cookie;
 
 	device->handled++;
+	if (device->slow_ms > 0) {
+		poll(NULL, 0, (int)device->slow_ms);
+	}
 	if (!device->hold) {
 		echo(device, queue, request);
 		return;

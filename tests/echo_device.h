@@ -19,7 +19,8 @@
 
 struct echo_device {
 	struct vhost_user *server;
-	bool hold; /* requests that come from now on */
+	bool hold;            /* requests that come from now on */
+	unsigned int slow_ms; /* how long each takes at least */
 	struct {
 		uint32_t queue;
 		struct virtqueue_request request;

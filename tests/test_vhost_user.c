@@ -331,6 +331,27 @@ static void no_more_than_a_queue_is_handled_before_others(void **state)
 	end();
 }
 
+static void requests_that_take_long_let_others_have_their_turn(void **state)
+{
+	(void)state;
+	begin();
+	device.slow_ms = 150;
+	for (uint16_t i = 0; i < 3; i++) {
+		front_end_desc(queue, i, FRONT_END_FAR, 1, 0, 0);
+		front_end_offer(queue, i);
+	}
+	front_end_show(queue);
+	front_end_kick(queue);
+	for (uint16_t i = 0; i < 3; i++) {
+		assert_int_equal(vhost_user_dispatch(device.server, -1), 0);
+		assert_int_equal(device.handled, i + 1);
+		assert_used(queue, i, 0);
+	}
+	device.slow_ms = 0;
+	assert_echo(0);
+	end();
+}
+
 static void a_notification_can_go_to_a_socket(void **state)
 {
 	uint64_t count = 0;
@@ -1841,6 +1862,7 @@ int main(void)
 		counted_test(nothing_wakes_up_an_idle_device),
 		counted_test(a_kick_without_a_request_does_nothing),
 		counted_test(no_more_than_a_queue_is_handled_before_others),
+		counted_test(requests_that_take_long_let_others_have_their_turn),
 		counted_test(a_notification_can_go_to_a_socket),
 		counted_test(a_notification_that_is_not_read_is_not_waited_for),
 		counted_test(a_queue_without_a_call_descriptor_works),

@@ -8,9 +8,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vhost_user_private.h"
+
+/* Of one queue's requests, before others have their turn: a guest can ask for copies that take long. */
+#define ROUND_MS 100
 
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
@@ -216,8 +220,18 @@ void vhost_user_queue_set_memory(struct vhost_user_queue *queue)
 	}
 }
 
-/* At most `budget` requests. Returns as virtqueue_pop does. */
-static int process_some(struct vhost_user_queue *queue, uint32_t *budget)
+/* Coarse, which costs nothing. */
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* At most `budget` requests, and none any more when the time is over. Returns as virtqueue_pop
+ * does. */
+static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ms)
 {
 	struct vhost_user *server = queue->server;
 	struct virtqueue_request request;
@@ -226,6 +240,9 @@ static int process_some(struct vhost_user_queue *queue, uint32_t *budget)
 	while (*budget > 0 && (ret = virtqueue_pop(queue->ring, &request)) > 0) {
 		(*budget)--;
 		server->ops.handle(server->cookie, queue->index, &request);
+		if (now_ms() >= end_ms) {
+			*budget = 0;
+		}
 	}
 	return ret;
 }
@@ -233,6 +250,7 @@ static int process_some(struct vhost_user_queue *queue, uint32_t *budget)
 void vhost_user_queue_process(struct vhost_user_queue *queue)
 {
 	uint32_t budget = queue->layout.size;
+	int64_t end_ms = now_ms() + ROUND_MS;
 	int ret;
 
 	queue->has_more = false;
@@ -241,12 +259,12 @@ void vhost_user_queue_process(struct vhost_user_queue *queue)
 	}
 	virtqueue_disable_kicks(queue->ring);
 	do {
-		ret = process_some(queue, &budget);
+		ret = process_some(queue, &budget, end_ms);
 	} while (ret == 0 && virtqueue_enable_kicks(queue->ring));
 	if (ret < 0) {
 		tell_failure(queue);
 	}
-	/* Else a guest that is fast enough would keep all others waiting. */
+	/* Else a guest that is fast enough, or asks for enough, would keep all others waiting. */
 	queue->has_more = ret > 0;
 }
 
