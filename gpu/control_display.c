@@ -62,7 +62,8 @@ static bool rect_in(const struct virtio_gpu_rect *rect, uint32_t width, uint32_t
 
 static bool rect_visible(const struct virtio_gpu_rect *rect, uint32_t width, uint32_t height)
 {
-	return rect->width > 0 && rect->height > 0 && rect_in(rect, width, height);
+	return rect->width > 0 && rect->height > 0 && rect->width <= SCANOUT_MAX_SIZE &&
+		rect->height <= SCANOUT_MAX_SIZE && rect_in(rect, width, height);
 }
 
 /* What the scanout is to show, but for its cursor. */

@@ -25,6 +25,9 @@
 /* Two pictures of 1920 by 1080 for each of 16 scanouts. */
 #define MAX_PIXEL_BYTES (UINT64_C(256) << 20)
 
+/* In each direction, as most GPUs' textures have. A transfer takes a while for each row. */
+#define MAX_SIZE 16384
+
 /* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
 #define MAX_ATTACHMENTS (256u << 10)
 
@@ -339,7 +342,8 @@ static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t f
 	uint64_t num_pixels = (uint64_t)width * height;
 	struct resource *resource;
 
-	if (num_pixels > (MAX_PIXEL_BYTES - soft->pixel_bytes) / 4) {
+	if (width > MAX_SIZE || height > MAX_SIZE ||
+		num_pixels > (MAX_PIXEL_BYTES - soft->pixel_bytes) / 4) {
 		return -ENOSPC;
 	}
 	resource = add_resource(soft, resource_id);

@@ -13,6 +13,10 @@
 struct gpu;
 struct resource;
 
+/* In each direction, as in Linux's driver. All of it is 256 MiB, which a screenshot takes; a blob
+ * alone would not bound that, as its entries may name the same page again and again. */
+#define SCANOUT_MAX_SIZE 8192u
+
 struct scanout {
 	uint32_t resource_id;        /* 0: nothing */
 	struct virtio_gpu_rect rect; /* of the resource, in the host's byte order */

@@ -114,6 +114,8 @@ static void refuses_sizes_that_are_0_or_wrap(void **state)
 	assert_int_equal(create_2d(&guest, 1, 64, 0), BAD_PARAMETER);
 	assert_int_equal(create_2d(&guest, 1, 0x80000000, 2), NO_MEMORY);
 	assert_int_equal(create_2d(&guest, 1, 0x10000, 0x10000), NO_MEMORY);
+	assert_int_equal(create_2d(&guest, 1, 1, 16385), NO_MEMORY);
+	assert_int_equal(create_2d(&guest, 1, 16385, 1), NO_MEMORY);
 	assert_int_equal(create_2d(&guest, 1, 0xffffffff, 0xffffffff), NO_MEMORY);
 	assert_int_equal(create_2d(&guest, 1, 1, 1), OK);
 	guest_stop(&guest);

@@ -251,6 +251,34 @@ static void checks_scanouts(void **state)
 	guest_stop(&guest);
 }
 
+/* A screenshot takes memory for all of it, and a blob may have the same page in many places. */
+static void refuses_scanouts_that_are_huge(void **state)
+{
+	struct virtio_gpu_set_scanout_blob blob = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
+		.r = { .width = htole32(8193), .height = htole32(1) },
+		.resource_id = htole32(3),
+		.width = htole32(8193),
+		.height = htole32(1),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(8193 * 4) },
+	};
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_2d(&guest, 1, 8193, 1), OK);
+	assert_int_equal(create_2d(&guest, 2, 1, 8193), OK);
+	assert_int_equal(create_blob(&guest, 3, 0, 8193 * 4), OK);
+	assert_int_equal(set_scanout(0, 1, 0, 0, 8193, 1), BAD_PARAMETER);
+	assert_int_equal(set_scanout(0, 1, 1, 0, 8192, 1), OK);
+	assert_int_equal(set_scanout(0, 2, 0, 0, 1, 8193), BAD_PARAMETER);
+	assert_int_equal(set_scanout(0, 2, 0, 1, 1, 8192), OK);
+	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), BAD_PARAMETER);
+	blob.r.width = htole32(8192);
+	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), OK);
+	guest_stop(&guest);
+}
+
 static void checks_what_is_flushed(void **state)
 {
 	(void)state;
@@ -592,6 +620,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(tells_an_edid_for_each_scanout),
 	counted_test(edids_conform),
 	counted_test(checks_scanouts),
+	counted_test(refuses_scanouts_that_are_huge),
 	counted_test(checks_what_is_flushed),
 	counted_test(a_screenshot_shows_the_scanouts_part),
 	counted_test(screenshots_know_every_format),
