@@ -12,6 +12,9 @@
 /* Pixels in one message: enough for a band of any screen, little enough to hold at all times. */
 #define MAX_PIXELS (256 * 1024)
 
+/* Before others have their turn: 16 MiB at most. Sixteen large scanouts are much more. */
+#define MAX_SENDS 16
+
 enum request {
 	CURSOR_POS = 4,
 	CURSOR_POS_HIDE = 5,
@@ -298,8 +301,11 @@ int display_socket_dispatch(struct display_socket *display)
 {
 	int ret = drop_input(display);
 
-	while (ret == 0 && (display_socket_wants_write(display) || make_message(display))) {
+	for (int i = 0; i < MAX_SENDS && ret == 0; i++) {
+		if (!display_socket_wants_write(display) && !make_message(display)) {
+			return 0;
+		}
 		ret = send_some(display);
 	}
-	return ret == -EAGAIN ? 0 : ret;
+	return ret == -EAGAIN ? 0 : ret < 0 ? ret : 1;
 }

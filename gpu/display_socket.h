@@ -52,8 +52,8 @@ void display_socket_set_cursor(struct display_socket *display, uint32_t scanout,
 int display_socket_get_fd(const struct display_socket *display);
 bool display_socket_wants_write(const struct display_socket *display);
 
-/* Sends what can be sent without blocking. Returns 0, or -EPIPE once the other side has gone: then it is
- * to be destroyed. */
+/* Sends what can be sent without blocking. Returns 0; 1 where there is more that can be sent, after
+ * others have had their turn; -EPIPE once the other side has gone: then it is to be destroyed. */
 int display_socket_dispatch(struct display_socket *display);
 
 #endif

@@ -28,6 +28,8 @@ struct gpu_server {
 	bool display_changed; /* it has been told something in this round */
 };
 
+static void dispatch_display(void *arg);
+
 /* ---- The front end's display -------------------------------------------------------------- */
 
 static void close_display(struct gpu_server *server)
@@ -39,12 +41,29 @@ static void close_display(struct gpu_server *server)
 	}
 }
 
+/* Edge-triggered, so it tells at once of a socket that has room. */
+static int watch_display(struct gpu_server *server)
+{
+	server->display_watch = (struct vhost_user_watch){
+		.fd = display_socket_get_fd(server->display),
+		.events = EPOLLIN | EPOLLOUT | EPOLLET,
+		.readable = dispatch_display,
+		.arg = server,
+	};
+	return vhost_user_watch(server->vhost_user, &server->display_watch);
+}
+
 /* Also whenever the socket has room again. */
 static void dispatch_display(void *arg)
 {
 	struct gpu_server *server = arg;
+	int ret = server->display ? display_socket_dispatch(server->display) : 0;
 
-	if (server->display && display_socket_dispatch(server->display) < 0) {
+	if (ret > 0) {
+		vhost_user_unwatch(server->vhost_user, &server->display_watch);
+		ret = watch_display(server);
+	}
+	if (ret < 0) {
 		close_display(server);
 	}
 }
@@ -70,13 +89,7 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	if (ret < 0) {
 		return ret;
 	}
-	server->display_watch = (struct vhost_user_watch){
-		.fd = socket_fd,
-		.events = EPOLLIN | EPOLLOUT | EPOLLET,
-		.readable = dispatch_display,
-		.arg = server,
-	};
-	ret = vhost_user_watch(server->vhost_user, &server->display_watch);
+	ret = watch_display(server);
 	if (ret < 0) {
 		close_display(server);
 		return ret;

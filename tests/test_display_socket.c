@@ -196,6 +196,32 @@ static void a_front_end_that_does_not_read_is_told_the_latest_once(void **state)
 	fixture_destroy(fixture);
 }
 
+static void others_have_their_turn_after_16_messages(void **state)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
+	struct fixture *fixture = fixture_create();
+	uint32_t header[3], payload[6];
+	unsigned int count = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		display_socket_set_scanout(fixture->display, i, 1, 1);
+		display_socket_update(fixture->display, i, &rect);
+	}
+	assert_int_equal(display_socket_dispatch(fixture->display), 1);
+	while (recv(fixture->front_end, header, sizeof(header), MSG_DONTWAIT) ==
+		(ssize_t)sizeof(header)) {
+		assert_true(header[2] <= sizeof(payload));
+		assert_int_equal(
+			recv(fixture->front_end, payload, header[2], MSG_DONTWAIT), header[2]);
+		count++;
+	}
+	assert_int_equal(count, 16);
+	assert_int_equal(display_socket_dispatch(fixture->display), 1);
+	assert_int_equal(display_socket_dispatch(fixture->display), 0);
+	fixture_destroy(fixture);
+}
+
 static void what_cannot_be_read_is_left_out(void **state)
 {
 	struct fixture *fixture = fixture_create();
@@ -268,6 +294,7 @@ int main(void)
 		counted_test(an_update_is_cut_to_the_scanout),
 		counted_test(an_update_of_a_large_scanout_comes_in_bands),
 		counted_test(a_front_end_that_does_not_read_is_told_the_latest_once),
+		counted_test(others_have_their_turn_after_16_messages),
 		counted_test(what_cannot_be_read_is_left_out),
 		counted_test(a_scanout_that_does_not_exist_is_ignored),
 		counted_test(tells_the_cursor),

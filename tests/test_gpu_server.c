@@ -60,7 +60,7 @@ static void begin(void)
 {
 	const struct gpu_server_options options = {
 		.socket_path = path,
-		.gpu = { .num_scanouts = 2, .width = 640, .height = 480, .fence_passing_bit = 20 },
+		.gpu = { .num_scanouts = 16, .width = 640, .height = 480, .fence_passing_bit = 20 },
 		.log = log_nothing,
 	};
 
@@ -310,6 +310,26 @@ static void a_display_that_comes_later_is_told_what_is_shown(void **state)
 	end();
 }
 
+/* More messages than are sent at a time. */
+static void a_display_is_told_of_every_scanout(void **state)
+{
+	struct shown shown;
+	int display;
+
+	(void)state;
+	begin();
+	assert_int_equal(create_2d(1, 100, 50), OK);
+	for (uint32_t i = 0; i < 16; i++) {
+		assert_int_equal(set_scanout(i, 1, 100, 50), OK);
+	}
+	display = set_display();
+	shown = read_display(display);
+	assert_int_equal(shown.num_scanouts, 16);
+	assert_int_equal(shown.pixels, 16 * 100 * 50);
+	close(display);
+	end();
+}
+
 /* The device's end must be closed. */
 static void a_display_leaves_with_its_front_end(void **state)
 {
@@ -398,6 +418,7 @@ int main(void)
 		counted_test(a_display_is_told_what_the_guest_shows),
 		counted_test(a_display_outlives_the_guests_reset),
 		counted_test(a_display_that_comes_later_is_told_what_is_shown),
+		counted_test(a_display_is_told_of_every_scanout),
 		counted_test(a_display_leaves_with_its_front_end),
 		counted_test(a_display_may_leave_in_the_middle),
 		counted_test(displays_that_are_no_connections_do_no_harm),
