@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <png.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -26,12 +28,23 @@ static int write_png(FILE *file, const uint8_t *rows, uint32_t width, uint32_t h
 	return 0;
 }
 
+/* A device must not become a file. */
+static bool may_replace(const char *path)
+{
+	struct stat file;
+
+	return stat(path, &file) < 0 || S_ISREG(file.st_mode);
+}
+
 int image_write(const char *path, const uint8_t *rows, uint32_t width, uint32_t height)
 {
 	char *part;
 	FILE *file;
 	int ret;
 
+	if (!may_replace(path)) {
+		return -EEXIST;
+	}
 	if (asprintf(&part, "%s.part", path) < 0) {
 		return -ENOMEM;
 	}

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "edid.h"
@@ -394,6 +395,31 @@ static void screenshots_know_every_format(void **state)
 	guest_stop(&guest);
 }
 
+static void a_screenshot_replaces_nothing_but_files(void **state)
+{
+	char path[64], part[72];
+	struct stat file;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
+	assert_int_equal(set_scanout(0, 1, 0, 0, 100, 50), OK);
+	snprintf(path, sizeof(path), SCREENSHOT, getpid());
+	snprintf(part, sizeof(part), "%s.part", path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), -EEXIST);
+	assert_int_equal(stat(path, &file), 0);
+	assert_true(S_ISFIFO(file.st_mode));
+	assert_int_equal(stat(part, &file), -1);
+	unlink(path);
+	/* On a full disk nothing is left of it. */
+	assert_int_equal(symlink("/dev/full", part), 0);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), -ENOSPC);
+	assert_int_equal(stat(path, &file), -1);
+	assert_int_equal(lstat(part, &file), -1);
+	guest_stop(&guest);
+}
+
 static void without_a_picture_there_is_no_screenshot(void **state)
 {
 	(void)state;
@@ -624,6 +650,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(checks_what_is_flushed),
 	counted_test(a_screenshot_shows_the_scanouts_part),
 	counted_test(screenshots_know_every_format),
+	counted_test(a_screenshot_replaces_nothing_but_files),
 	counted_test(without_a_picture_there_is_no_screenshot),
 	counted_test(a_scanout_may_be_a_blob),
 	counted_test(refuses_blobs_that_are_too_small_for_a_scanout),
