@@ -105,6 +105,19 @@ class Running(unittest.TestCase):
         self.assertEqual(gpu.end()[0], 0)
         self.assertFalse(os.path.exists(picture))
 
+    def test_a_log_that_nobody_reads_does_not_end_it(self):
+        gpu = Gpu(self.directory)
+        gpu.process.stderr.close()
+        gpu.process.send_signal(signal.SIGUSR1)  # there is no --screenshot, which it says
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(LIMIT_S)
+            connection.connect(gpu.path)
+            for _ in range(2):  # one more round than the signal's
+                connection.sendall(struct.pack("<III", 1, 1, 0))
+                self.assertEqual(len(connection.recv(20, socket.MSG_WAITALL)), 20)
+        gpu.process.send_signal(signal.SIGTERM)
+        self.assertEqual(gpu.process.wait(LIMIT_S), 0)
+
     def test_statistics_come_at_the_end(self):
         status, text = Gpu(self.directory, "--stats").end()
         self.assertEqual(status, 0)

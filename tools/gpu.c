@@ -408,6 +408,7 @@ int gpu_main(int argc, char **argv)
 	int ret;
 
 	parse_options(&options, argc, argv);
+	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
 	program.signals.readable = handle_signal;
 	program.signals.arg = &program;
 	program.signals.fd = open_signals();
