@@ -11,10 +11,40 @@
 #include "backing.h"
 #include "guest_memory.h"
 
-/* Adds a piece of memory; to the last one where it goes on behind it. */
-static int add_piece(struct backing *backing, uint32_t *room, const struct iovec *piece)
+/* A backing's pieces while they are added. */
+struct pieces {
+	struct backing *backing;
+	uint32_t room, max;
+};
+
+/* Gives it room for so many; at the end, for no more than there are. */
+static int set_room(struct pieces *pieces, uint32_t room)
 {
-	struct renderer_backing *base = &backing->base;
+	struct renderer_backing *base = &pieces->backing->base;
+	struct iovec *iov = reallocarray(base->iov, room, sizeof(*iov));
+
+	if (iov == NULL) {
+		return -ENOMEM;
+	}
+	base->iov = iov;
+	pieces->room = room;
+	return 0;
+}
+
+static int grow(struct pieces *pieces)
+{
+	uint32_t room = pieces->room == 0 ? 4 : 2 * pieces->room;
+
+	if (pieces->room == pieces->max) {
+		return -ENOSPC;
+	}
+	return set_room(pieces, room < pieces->max ? room : pieces->max);
+}
+
+/* Adds a piece of memory; to the last one where it goes on behind it. */
+static int add_piece(struct pieces *pieces, const struct iovec *piece)
+{
+	struct renderer_backing *base = &pieces->backing->base;
 
 	if (base->num_iov > 0) {
 		struct iovec *last = &base->iov[base->num_iov - 1];
@@ -25,55 +55,50 @@ static int add_piece(struct backing *backing, uint32_t *room, const struct iovec
 			return 0;
 		}
 	}
-	if (base->num_iov == *room) {
-		struct iovec *iov;
+	if (base->num_iov == pieces->room) {
+		int ret = grow(pieces);
 
-		if (*room == BACKING_MAX_IOV) {
-			return -ENOSPC;
+		if (ret < 0) {
+			return ret;
 		}
-		*room = *room == 0 ? 4 : 2 * *room;
-		iov = reallocarray(base->iov, *room, sizeof(*iov));
-		if (iov == NULL) {
-			return -ENOMEM;
-		}
-		base->iov = iov;
 	}
 	base->iov[base->num_iov++] = *piece;
 	base->size += piece->iov_len;
 	return 0;
 }
 
-static int add_entry(
-	struct backing *backing, uint32_t *room, const struct virtio_gpu_mem_entry *entry)
+static int add_entry(struct pieces *pieces, const struct virtio_gpu_mem_entry *entry)
 {
-	struct iovec pieces[GUEST_MEMORY_MAX_REGIONS];
+	struct iovec iov[GUEST_MEMORY_MAX_REGIONS];
 	uint32_t length = le32toh(entry->length);
 	int count, ret = 0;
 
 	if (length == 0) {
 		return 0;
 	}
-	count = guest_memory_map(
-		backing->memory, le64toh(entry->addr), length, pieces, GUEST_MEMORY_MAX_REGIONS);
+	count = guest_memory_map(pieces->backing->memory, le64toh(entry->addr), length, iov,
+		GUEST_MEMORY_MAX_REGIONS);
 	if (count < 0) {
 		return -EFAULT;
 	}
 	for (int i = 0; i < count && ret == 0; i++) {
-		ret = add_piece(backing, room, &pieces[i]);
+		ret = add_piece(pieces, &iov[i]);
 	}
 	return ret;
 }
 
-static int add_entries(struct backing *backing, struct reader *reader, uint32_t num_entries)
+static int add_entries(struct pieces *pieces, struct reader *reader, uint32_t num_entries)
 {
 	struct virtio_gpu_mem_entry entry;
-	uint32_t room = 0;
 	int ret = 0;
 
 	for (uint32_t i = 0; i < num_entries && ret == 0; i++) {
-		ret = reader_read(reader, &entry, sizeof(entry)) ?
-			add_entry(backing, &room, &entry) :
-			-EINVAL;
+		ret = reader_read(reader, &entry, sizeof(entry)) ? add_entry(pieces, &entry) :
+								   -EINVAL;
+	}
+	if (ret == 0 && pieces->room > pieces->backing->base.num_iov) {
+		set_room(
+			pieces, pieces->backing->base.num_iov); /* there is more than enough else */
 	}
 	return ret;
 }
@@ -104,6 +129,7 @@ static void free_backing(struct backing *backing)
 int backing_create(struct guest_memory *memory, struct reader *reader, uint32_t num_entries,
 	uint32_t *num_iov, struct backing **out)
 {
+	struct pieces pieces = { .max = BACKING_MAX_IOV - *num_iov };
 	struct backing *backing;
 	int ret;
 
@@ -118,10 +144,8 @@ int backing_create(struct guest_memory *memory, struct reader *reader, uint32_t 
 		return -ENOMEM;
 	}
 	backing->memory = guest_memory_ref(memory);
-	ret = add_entries(backing, reader, num_entries);
-	if (ret == 0 && backing->base.num_iov > BACKING_MAX_IOV - *num_iov) {
-		ret = -ENOSPC;
-	}
+	pieces.backing = backing;
+	ret = add_entries(&pieces, reader, num_entries);
 	if (ret == 0) {
 		ret = add_starts(&backing->base);
 	}

@@ -4,12 +4,14 @@
 /* Resources of the virtio-gpu device, their backing, and transfers. */
 
 #include <endian.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "gpu_guest.h"
+#include "backing.h"
 #include "guest_memory.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
@@ -354,6 +356,28 @@ static void backings_are_limited(void **state)
 	guest_stop(&guest);
 }
 
+/* Else the limit on pieces would bound half of the memory that they take. */
+static void a_backing_keeps_no_room_for_more(void **state)
+{
+	struct virtio_gpu_mem_entry entries[(1 << 10) + 1];
+	struct reader reader = { (const uint8_t *)entries, sizeof(entries) };
+	struct backing *backing;
+	uint32_t num_iov = 0;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (size_t i = 0; i < (1 << 10) + 1; i++) {
+		entries[i] = (struct virtio_gpu_mem_entry){ htole64(GUEST_ADDR), htole32(4), 0 };
+	}
+	assert_int_equal(
+		backing_create(guest.table, &reader, (1 << 10) + 1, &num_iov, &backing), 0);
+	assert_int_equal(num_iov, (1 << 10) + 1);
+	assert_in_range(malloc_usable_size(backing->base.iov), num_iov * sizeof(struct iovec),
+		(num_iov + 4) * sizeof(struct iovec));
+	backing_destroy(backing, &num_iov);
+	guest_stop(&guest);
+}
+
 static void a_backing_may_be_in_pieces(void **state)
 {
 	struct {
@@ -554,6 +578,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(refuses_entries_outside_guest_memory),
 	counted_test(a_resource_has_one_backing_at_a_time),
 	counted_test(backings_are_limited),
+	counted_test(a_backing_keeps_no_room_for_more),
 	counted_test(a_backing_may_be_in_pieces),
 	counted_test(a_backing_keeps_memory_that_is_replaced),
 	counted_test(transfers_what_was_asked_for_alone),
