@@ -56,7 +56,7 @@ check_client() {
 
 # Prints the kernel's directory, and QEMU with its first arguments, one a line.
 locate_client() {
-    qemu_ready && client_ready || die "not prepared yet: --prepare --kind client"
+    if ! qemu_ready || ! client_ready; then die "not prepared yet: --prepare --kind client"; fi
     echo "$qemu_kernel"
     if system_qemu_is_new; then
         command -v qemu-system-x86_64
