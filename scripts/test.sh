@@ -194,15 +194,12 @@ guest_tests() {
     notes "$log"
 }
 
-# The last column of its table counts the checks that were right. No row may be missing.
+# No row of its table may be missing, and it says how many checks were right.
 guest_workloads() {
     scripts/guest --timeout 100 </dev/null >build/guest-table || return
     cat build/guest-table
-    awk '$NF ~ /^[0-9]+$/ { rows++; checks += $NF }
-        END {
-            print checks " checks in " rows " rows"
-            exit rows != 6 || checks < 10000
-        }' build/guest-table
+    [ "$(grep -c '^[a-z]*, an\? .*[0-9]x ' build/guest-table)" = 5 ] &&
+        grep -qE '^[0-9]{5,} checks of what the guest saw.*: all right$' build/guest-table
 }
 
 # A front end that knows nothing of us: a stock QEMU, with Debian's own kernel.
