@@ -105,6 +105,9 @@ class Device:
         tasks = sorted(pathlib.Path(f"/proc/{self.process.pid}/task").iterdir())
         return [(task.name, (task / "schedstat").read_text(encoding="ascii")) for task in tasks]
 
+    def cpu_ns(self):
+        return sum(int(schedstat.split()[0]) for _, schedstat in self.activity())
+
     def wait_until_idle(self):
         """It has done all there was to do: it does not run for a tenth of a second."""
 

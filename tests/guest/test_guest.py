@@ -69,6 +69,19 @@ class GuestTest(unittest.TestCase):
         self.assertEqual((device.end(), device.messages()), (0, ""))
 
 
+def endless_storm(passing):
+    return ["vgfence-guest", "--json", "--pause", passing, "--rounds", "100", "storm"]
+
+
+def wait_for_storm(guest, device):
+    """Until it is somewhere in the middle of it: the device has worked for a while."""
+    guest.expect_line('{"begin": true}')
+    if "start" not in guest.read_line():
+        raise AssertionError(guest.complaints())
+    enough_ns = device.cpu_ns() + 20_000_000
+    wait_until(lambda: device.cpu_ns() > enough_ns, "the device is busy")
+
+
 class KilledGuest(GuestTest):
     def kill_many(self, device, rounds):
         """Returns what the device had before, and after each."""
@@ -100,6 +113,17 @@ class KilledGuest(GuestTest):
         self.assertEqual({sample[:2] for sample in samples}, {samples[0][:2]})
         self.run_guest(device, "vgfence-guest", "--rounds", "1", "storm")
         self.end_well(device)
+
+    def test_guests_may_be_killed_in_full_swing(self):
+        for build in ("asan", "tsan"):
+            with self.subTest(build=build):
+                device = self.device(build=build)
+                for passing in ("--passing", "--no-passing") * 2:
+                    guest = self.guest(device, *endless_storm(passing))
+                    wait_for_storm(guest, device)
+                    guest.kill()
+                self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
+                self.end_well(device)
 
 
 class KilledDevice(GuestTest):
@@ -134,19 +158,9 @@ class KilledDevice(GuestTest):
     def test_programs_in_full_swing_end_with_an_error_and_the_guest_goes_on(self):
         for passing in ("--passing", "--no-passing"):
             device = self.device()
-            guest = self.guest(
-                device,
-                *shell(
-                    f"vgfence-guest --json --pause {passing} --rounds 100 storm ||",
-                    "    echo failed",
-                    "echo 'goes on'",
-                ),
-            )
-            guest.expect_line('{"begin": true}')
-            self.assertIn("start", guest.read_line())
-            # Somewhere in the middle.
-            before = device.activity()
-            wait_until(lambda b=before, d=device: d.activity() != b, "the device is busy")
+            storm = " ".join(endless_storm(passing))
+            guest = self.guest(device, *shell(f"{storm} || echo failed", "echo 'goes on'"))
+            wait_for_storm(guest, device)
             device.kill()
             self.assertEqual(guest.finish(), (0, b"failed\ngoes on\n"), guest.complaints())
 
