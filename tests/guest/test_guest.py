@@ -322,6 +322,22 @@ class Graphics(GuestTest):
         self.assertNotEqual(frames["8"], frames["7"])
         self.assertEqual(device.end(), 0)
 
+    def test_guests_killed_while_they_draw_leave_nothing_in_the_device(self):
+        device = self.device("--renderer", "virgl", environment=self.llvmpipe)
+        samples = []
+        # The first leaves what is made once, as the threads of llvmpipe.
+        for _ in range(5):
+            script = "echo draws; while gl_frame /dev/null; do :; done"
+            guest = self.guest(device, *shell(script))
+            guest.expect_line("draws")
+            self.assertIn("virgl", guest.read_line())
+            guest.kill()
+            device.wait_until_idle()
+            samples.append((device.descriptors(), device.threads()))
+        self.assertEqual(set(samples[1:]), {samples[0]})
+        self.draw_in_guest(device, "8")
+        self.assertEqual(device.end(), 0)
+
     def test_fences_are_passed_between_contexts_of_virgl(self):
         device = self.device("--renderer", "virgl", "--stats", environment=self.llvmpipe)
         self.run_guest(device, "vgfence-guest", "virgl")
