@@ -82,6 +82,12 @@ static void start_memory(struct guest *guest)
 
 void guest_start(struct guest *guest, const struct gpu_options *options)
 {
+	guest_start_with(guest, options, renderer_soft_create);
+}
+
+void guest_start_with(
+	struct guest *guest, const struct gpu_options *options, renderer_create_fn create_renderer)
+{
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
 		.complete_end = complete_end,
@@ -97,7 +103,7 @@ void guest_start(struct guest *guest, const struct gpu_options *options)
 	memset(guest, 0, sizeof(*guest));
 	start_memory(guest);
 	assert_int_equal(gpu_create(&callbacks, guest, options != NULL ? options : &usual,
-				 renderer_soft_create, &guest->gpu),
+				 create_renderer, &guest->gpu),
 		0);
 	gpu_set_features(guest->gpu, gpu_get_features(guest->gpu));
 	gpu_set_memory(guest->gpu, guest->table);

@@ -42,8 +42,11 @@ struct guest {
 	unsigned int num_warnings, num_errors; /* log messages */
 };
 
-/* With 2 scanouts of 640 by 480, fence passing, and no recording, unless options are given. */
+/* With 2 scanouts of 640 by 480, fence passing, and no recording, unless options are given; drawn by
+ * the software GPU. */
 void guest_start(struct guest *guest, const struct gpu_options *options);
+void guest_start_with(
+	struct guest *guest, const struct gpu_options *options, renderer_create_fn create_renderer);
 void guest_stop(struct guest *guest);
 
 /* Sends a request, and does not wait. Returns its token. */

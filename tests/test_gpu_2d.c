@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "gpu_guest.h"
+
 #include "backing.h"
 #include "guest_memory.h"
 

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The virtio-gpu device with virglrenderer: 2D and OpenGL, as far as a guest can tell, and what a
+ * guest does wrong. */
+
+#include <dlfcn.h>
+#include <endian.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gl_stream.h"
+#include "gpu_guest.h"
+#include "gpu_private.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+#define BAD_PARAMETER VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER
+
+#define SIDE 16
+#define SIZE (SIDE * SIDE * 4)
+
+#define TEXTURE_2D 2
+#define BIND_RENDER_TARGET (1 << 1)
+#define BIND_SAMPLER_VIEW (1 << 3)
+
+#define NUM_HELD 200
+
+static struct guest guest;
+
+static void start(void)
+{
+	guest_start_with(&guest, NULL, renderer_virgl_create);
+}
+
+/* A GL context. */
+static uint32_t create_gl_context(uint32_t ctx_id)
+{
+	const struct virtio_gpu_ctx_create request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, ctx_id),
+		.context_init = htole32(VIRTIO_GPU_CAPSET_VIRGL2),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static struct virtio_gpu_resource_create_3d texture(uint32_t resource_id)
+{
+	return (struct virtio_gpu_resource_create_3d){
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_3D, 0),
+		.resource_id = htole32(resource_id),
+		.target = htole32(TEXTURE_2D),
+		.format = htole32(GL_STREAM_FORMAT),
+		.bind = htole32(BIND_RENDER_TARGET | BIND_SAMPLER_VIEW),
+		.width = htole32(SIDE),
+		.height = htole32(SIDE),
+		.depth = htole32(1),
+		.array_size = htole32(1),
+	};
+}
+
+static uint32_t create_texture(uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_create_3d request = texture(resource_id);
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static uint32_t show(uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_set_scanout request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT, 0),
+		.r = { .width = htole32(width), .height = htole32(height) },
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static uint32_t to_host_2d(uint32_t resource_id, struct virtio_gpu_rect rect, uint64_t offset)
+{
+	const struct virtio_gpu_transfer_to_host_2d request = {
+		.hdr = header(VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, 0),
+		.r = { htole32(rect.x), htole32(rect.y), htole32(rect.width),
+			htole32(rect.height) },
+		.offset = htole64(offset),
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static struct virtio_gpu_transfer_host_3d transfer(
+	uint32_t type, uint32_t ctx_id, uint32_t resource_id)
+{
+	return (struct virtio_gpu_transfer_host_3d){
+		.hdr = header(type, ctx_id),
+		.box = { .w = htole32(SIDE), .h = htole32(SIDE), .d = htole32(1) },
+		.resource_id = htole32(resource_id),
+		.stride = htole32(SIDE * 4),
+	};
+}
+
+static uint32_t from_host_3d(uint32_t ctx_id, uint32_t resource_id)
+{
+	const struct virtio_gpu_transfer_host_3d request = transfer(
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, ctx_id, resource_id);
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static uint32_t *guest_words(uint32_t offset)
+{
+	return (uint32_t *)(guest.memory + offset);
+}
+
+/* A fenced submission that fills a texture. Returns its token. */
+static uint32_t submit_fill(
+	uint32_t ctx_id, uint32_t resource_id, uint32_t pixel, uint64_t fence_id, uint64_t in_fence)
+{
+	struct {
+		struct virtio_gpu_cmd_submit request;
+		uint8_t rest[8 + GL_STREAM_MAX * sizeof(uint32_t)];
+	} submit = { .request.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, ctx_id) };
+	size_t in_fences_size = in_fence != 0 ? sizeof(in_fence) : 0, size;
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_fill(&stream, resource_id, pixel);
+	size = stream.count * sizeof(stream.words[0]);
+	submit.request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	submit.request.hdr.fence_id = htole64(fence_id);
+	submit.request.size = htole32((uint32_t)size);
+	submit.request.padding = htole32(in_fence != 0);
+	in_fence = htole64(in_fence);
+	memcpy(submit.rest, &in_fence, in_fences_size);
+	memcpy(submit.rest + in_fences_size, stream.words, size);
+	return guest_send(&guest, GPU_QUEUE_CONTROL, &submit,
+		sizeof(submit.request) + in_fences_size + size, sizeof(struct virtio_gpu_ctrl_hdr));
+}
+
+static struct virtio_gpu_ctrl_hdr wait_for(uint32_t token)
+{
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, token));
+}
+
+static void start_with_texture(void)
+{
+	start();
+	assert_int_equal(create_gl_context(1), OK);
+	assert_int_equal(create_texture(1), OK);
+	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), OK);
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+}
+
+/* ---- Drawing -------------------------------------------------------------------------------- */
+
+static void tells_the_capability_sets_of_gl(void **state)
+{
+	struct virtio_gpu_get_capset_info info_request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
+	};
+	struct virtio_gpu_get_capset request = { .hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0) };
+	struct virtio_gpu_config config;
+	uint32_t info[4];
+	uint8_t *capset;
+
+	(void)state;
+	start();
+	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
+	assert_true(le32toh(config.num_capsets) >= 2);
+	for (uint32_t i = 0; i < le32toh(config.num_capsets); i++) {
+		info_request.capset_index = htole32(i);
+		assert_int_equal(
+			guest_ask(&guest, &info_request, sizeof(info_request), info, sizeof(info)),
+			VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+		request.capset_id = info[0];
+		request.capset_version = info[1];
+		capset = malloc(le32toh(info[2]));
+		assert_non_null(capset);
+		assert_int_equal(
+			guest_ask(&guest, &request, sizeof(request), capset, le32toh(info[2])),
+			VIRTIO_GPU_RESP_OK_CAPSET);
+		free(capset);
+		request.capset_version = htole32(le32toh(info[1]) + 1);
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	}
+	guest_stop(&guest);
+}
+
+static void shows_what_a_guest_without_gl_draws(void **state)
+{
+	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE }, part = { 2, 3, 4, 5 };
+	uint32_t pixels[SIDE * SIDE];
+
+	(void)state;
+	start();
+	assert_int_equal(create_2d(&guest, 1, SIDE, SIDE), OK);
+	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), OK);
+	for (uint32_t i = 0; i < SIDE * SIDE; i++) {
+		guest_words(0)[i] = htole32(0x112200 + i); /* B8G8R8X8 */
+	}
+	assert_int_equal(to_host_2d(1, all, 0), OK);
+	memset(guest.memory, 0xff, SIZE);
+	assert_int_equal(to_host_2d(1, part, (3 * SIDE + 2) * 4), OK);
+	assert_int_equal(show(1, SIDE, SIDE), OK);
+	assert_int_equal(gpu_read_scanout(guest.gpu, 0, &all, pixels), 0);
+	for (uint32_t i = 0; i < SIDE * SIDE; i++) {
+		bool changed = i % SIDE >= 2 && i % SIDE < 6 && i / SIDE >= 3 && i / SIDE < 8;
+
+		assert_int_equal(pixels[i] & 0xffffff, changed ? 0xffffff : 0x112200 + i);
+	}
+	guest_stop(&guest);
+}
+
+static void draws_behind_its_fence(void **state)
+{
+	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
+	struct virtio_gpu_ctrl_hdr response;
+	uint32_t pixels[SIDE * SIDE];
+
+	(void)state;
+	start_with_texture();
+	response = wait_for(submit_fill(1, 1, PIXEL(10, 20, 30, 255), 5, 0));
+	assert_int_equal(response.type, OK);
+	assert_int_equal(response.flags, VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	assert_int_equal(response.fence_id, 5);
+	assert_int_equal(from_host_3d(1, 1), OK);
+	assert_int_equal(le32toh(guest_words(0)[SIDE + 1]), PIXEL(10, 20, 30, 255));
+	assert_int_equal(show(1, SIDE, SIDE), OK);
+	assert_int_equal(gpu_read_scanout(guest.gpu, 0, &all, pixels), 0);
+	assert_int_equal(pixels[0] & 0xffffff, 10 << 16 | 20 << 8 | 30);
+	guest_stop(&guest);
+}
+
+/* ---- Wrong ---------------------------------------------------------------------------------- */
+
+static void refuses_transfers_that_reach_out(void **state)
+{
+	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
+
+	(void)state;
+	start_with_texture();
+	for (size_t i = 0; i < 2; i++) {
+		struct virtio_gpu_transfer_host_3d bad[8];
+
+		for (size_t j = 0; j < 8; j++) {
+			bad[j] = transfer(types[i], 1, 1);
+		}
+		bad[0].box.w = htole32(SIDE + 1);
+		bad[1].box.y = htole32(1);
+		bad[2].box.x = htole32(0x80000000);
+		bad[3].box.d = htole32(2);
+		bad[4].level = htole32(1);
+		bad[5].level = htole32(0xffffffff);
+		bad[6].offset = htole64(4);
+		bad[7].offset = htole64(UINT64_MAX - 3);
+		for (size_t j = 0; j < 8; j++) {
+			assert_true(guest_call(&guest, &bad[j], sizeof(bad[j])) >=
+				VIRTIO_GPU_RESP_ERR_UNSPEC);
+		}
+		bad[0] = transfer(types[i], 1, 1);
+		assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), OK);
+	}
+	guest_stop(&guest);
+}
+
+/* Fifteen such rows are 44 bytes in the 32 bits that virglrenderer counts in: the second one would be
+ * read far behind the backing. */
+static void refuses_strides_that_wrap(void **state)
+{
+	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
+
+	(void)state;
+	start_with_texture();
+	for (size_t i = 0; i < 2; i++) {
+		struct virtio_gpu_transfer_host_3d request = transfer(types[i], 1, 1);
+
+		request.stride = htole32(286331156);
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+		request.stride = htole32(0xfffffffc);
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+		request.box.h = htole32(1);
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+		request.layer_stride = htole32(0xfffffffc);
+		request.box.d = htole32(2);
+		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	}
+	guest_stop(&guest);
+}
+
+/* A scanout of what is no plain picture is refused when it is read, at the latest. */
+static void survives_scanouts_of_any_resource(void **state)
+{
+	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
+	uint32_t *pixels = malloc(SIZE); /* where a sanitizer sees what is too much */
+	unsigned int num_created = 0;
+
+	(void)state;
+	assert_non_null(pixels);
+	start();
+	for (uint32_t target = 0; target < 10; target++) {
+		for (uint32_t format = 0; format < 200; format++) {
+			struct virtio_gpu_resource_create_3d request = texture(1);
+
+			request.target = htole32(target);
+			request.format = htole32(format);
+			request.nr_samples = htole32(format % 3 == 2 ? 4 : 0);
+			request.array_size = htole32(target == 5 ? 6 : 1);
+			if (guest_call(&guest, &request, sizeof(request)) != OK) {
+				continue;
+			}
+			num_created++;
+			if (show(1, SIDE, SIDE) == OK) {
+				gpu_read_scanout(guest.gpu, 0, &all, pixels);
+			}
+			assert_int_equal(unref(&guest, 1), OK);
+		}
+	}
+	assert_true(num_created > 10);
+	free(pixels);
+	guest_stop(&guest);
+}
+
+static void refuses_what_virglrenderer_does_not_have(void **state)
+{
+	struct virtio_gpu_resource_create_3d request = texture(1);
+	struct virtio_gpu_ctx_create context = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 3),
+		.context_init = htole32(99),
+	};
+
+	(void)state;
+	start();
+	request.target = htole32(99);
+	assert_true(guest_call(&guest, &request, sizeof(request)) >= VIRTIO_GPU_RESP_ERR_UNSPEC);
+	request = texture(1);
+	request.width = htole32(0xffffffff);
+	assert_true(guest_call(&guest, &request, sizeof(request)) >= VIRTIO_GPU_RESP_ERR_UNSPEC);
+	assert_true(guest_call(&guest, &context, sizeof(context)) >= VIRTIO_GPU_RESP_ERR_UNSPEC);
+	/* Nothing of these is left. */
+	assert_int_equal(create_texture(1), OK);
+	assert_int_equal(create_gl_context(3), OK);
+	guest_stop(&guest);
+}
+
+/* ---- In flight ------------------------------------------------------------------------------ */
+
+/* A fence that only this test signals, on the global timeline. */
+static void create_test_fence(uint64_t fence_id)
+{
+	struct renderer *renderer = guest.gpu->renderer;
+	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
+
+	assert_int_equal(vgf_fence_create_take(renderer->ops->get_device(renderer), &name,
+				 VGF_FENCED | VGF_SHAREABLE, VGF_FENCE_BY_CALL),
+		0);
+}
+
+static void signal_test_fence(uint64_t fence_id)
+{
+	struct renderer *renderer = guest.gpu->renderer;
+	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
+
+	assert_int_equal(vgf_fence_signal(renderer->ops->get_device(renderer), &name, 0), 0);
+}
+
+/* A submission that waits for fence 1, and behind it a transfer, then what takes the memory away.
+ * Sends them, and returns the first token. */
+static uint32_t send_held(void)
+{
+	const struct virtio_gpu_transfer_host_3d back = transfer(
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 1, 1);
+	const struct virtio_gpu_resource_detach_backing detach = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING, 0),
+		.resource_id = htole32(1),
+	};
+	const struct virtio_gpu_resource_unref unref_1 = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF, 0),
+		.resource_id = htole32(1),
+	};
+	const size_t room = sizeof(struct virtio_gpu_ctrl_hdr);
+	uint32_t token;
+
+	create_test_fence(1);
+	token = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
+	guest_send(&guest, GPU_QUEUE_CONTROL, &back, sizeof(back), room);
+	guest_send(&guest, GPU_QUEUE_CONTROL, &detach, sizeof(detach), room);
+	guest_send(&guest, GPU_QUEUE_CONTROL, &unref_1, sizeof(unref_1), room);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_false(guest.responses[GPU_QUEUE_CONTROL][token + i].done);
+	}
+	return token;
+}
+
+static void what_is_held_keeps_its_place(void **state)
+{
+	uint32_t token;
+
+	(void)state;
+	start_with_texture();
+	token = send_held();
+	assert_int_equal(create_texture(1), VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
+	signal_test_fence(1);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(wait_for(token + i).type, OK);
+	}
+	assert_int_equal(le32toh(guest_words(0)[0]), PIXEL(1, 2, 3, 255));
+	assert_int_equal(create_texture(1), OK);
+	guest_stop(&guest);
+}
+
+static void a_reset_completes_what_is_held(void **state)
+{
+	uint32_t token;
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		start_with_texture();
+		token = send_held();
+		gpu_reset(guest.gpu);
+		for (uint32_t i = 0; i < 4; i++) {
+			assert_true(wait_for(token + i).type >= VIRTIO_GPU_RESP_ERR_UNSPEC);
+		}
+		/* All is as at the beginning. */
+		assert_int_equal(create_gl_context(1), OK);
+		assert_int_equal(create_texture(1), OK);
+		assert_int_equal(attach_context(&guest, 1, 1), OK);
+		assert_int_equal(wait_for(submit_fill(1, 1, PIXEL(1, 2, 3, 255), 1, 0)).type, OK);
+		guest_stop(&guest);
+	}
+}
+
+static void a_drain_cancels_what_is_held(void **state)
+{
+	uint32_t token;
+
+	(void)state;
+	start_with_texture();
+	token = send_held();
+	gpu_drain(guest.gpu, 10);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_true(guest.responses[GPU_QUEUE_CONTROL][token + i].done);
+	}
+	guest_stop(&guest);
+}
+
+static void is_destroyed_with_much_in_flight(void **state)
+{
+	(void)state;
+	start_with_texture();
+	create_test_fence(1);
+	for (uint32_t i = 0; i < NUM_HELD; i++) {
+		submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2 + i, i % 2);
+	}
+	guest_stop(&guest);
+}
+
+static const struct CMUnitTest tests[] = {
+	counted_test(tells_the_capability_sets_of_gl),
+	counted_test(shows_what_a_guest_without_gl_draws),
+	counted_test(draws_behind_its_fence),
+	counted_test(refuses_transfers_that_reach_out),
+	counted_test(refuses_strides_that_wrap),
+	counted_test(survives_scanouts_of_any_resource),
+	counted_test(refuses_what_virglrenderer_does_not_have),
+	counted_test(what_is_held_keeps_its_place),
+	counted_test(a_reset_completes_what_is_held),
+	counted_test(a_drain_cancels_what_is_held),
+	counted_test(is_destroyed_with_much_in_flight),
+};
+
+/* A leak of a library that was unloaded has no name for virgl.supp. */
+static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
+{
+	(void)size;
+	(void)data;
+	if (info->dlpi_name[0] == '/') {
+		(void)dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+	}
+	return 0;
+}
+
+/* GL's libraries keep descriptors and threads of their own once they are loaded. */
+static int load_gl(void **state)
+{
+	(void)state;
+	start();
+	assert_int_equal(create_gl_context(1), OK);
+	dl_iterate_phdr(keep_library, NULL);
+	guest_stop(&guest);
+	return 0;
+}
+
+int main(void)
+{
+	return cmocka_run_group_tests(tests, load_gl, NULL);
+}
