@@ -480,6 +480,67 @@ static void fill(uint32_t *tokens)
 	}
 }
 
+/* Takes away something that jobs write to, another one each time. */
+static void take_away(uint32_t round)
+{
+	switch (round % 7) {
+	case 0:
+		assert_int_equal(detach_backing(&guest, 1), OK);
+		break;
+	case 1:
+		assert_int_equal(unref(&guest, 1), OK);
+		assert_int_equal(unref(&guest, 2), OK);
+		break;
+	case 2:
+		assert_int_equal(detach_context(&guest, 1, 1), OK);
+		assert_int_equal(detach_context(&guest, 1, 2), OK);
+		break;
+	case 3:
+		assert_int_equal(destroy_context(&guest, 1), OK);
+		break;
+	case 4:
+		gpu_set_memory(guest.gpu, NULL);
+		assert_int_equal(unref(&guest, 2), OK);
+		gpu_set_memory(guest.gpu, guest.table);
+		break;
+	case 5:
+		gpu_drain(guest.gpu, 0);
+		break;
+	default:
+		gpu_reset(guest.gpu);
+	}
+}
+
+/* For ThreadSanitizer and AddressSanitizer: the GPU's thread writes meanwhile, or not. */
+static void what_jobs_write_to_may_go_at_any_moment(void **state)
+{
+	struct job job = { .ctx_id = 1 };
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (uint32_t round = 0; round < 210; round++) {
+		create_context(&guest, 1); /* unless it is there */
+		assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
+		assert_int_equal(attach_backing(&guest, 1, 4096, 256), OK);
+		assert_int_equal(create_blob(&guest, 2, 8192, 4096), OK);
+		assert_int_equal(attach_context(&guest, 1, 1), OK);
+		assert_int_equal(attach_context(&guest, 1, 2), OK);
+		for (uint32_t i = 0; i < 16; i++) {
+			job.ring = i % 4;
+			job.fence_id++;
+			job.busy_us = round % 5 * i;
+			job.resource_id = 1 + i % 2;
+			job.offset = 4 * i;
+			submit(&guest, &job);
+		}
+		take_away(round);
+		gpu_drain(guest.gpu, 10000);
+		unref(&guest, 1); /* where they are still there */
+		unref(&guest, 2);
+	}
+	guest_stop(&guest);
+}
+
 static void a_reset_completes_everything_once(void **state)
 {
 	uint32_t tokens[MANY], batches;
@@ -692,6 +753,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(a_backing_may_be_detached_under_a_job),
 	counted_test(a_resource_may_be_destroyed_under_a_job),
 	counted_test(a_context_may_be_destroyed_under_its_jobs),
+	counted_test(what_jobs_write_to_may_go_at_any_moment),
 	counted_test(a_reset_completes_everything_once),
 	counted_test(a_drain_waits_for_work),
 	counted_test(a_drain_cancels_what_does_not_end),
