@@ -480,6 +480,58 @@ static void fill(uint32_t *tokens)
 	}
 }
 
+/* Either in its turn, and saying which it was, or at once and without the flag. */
+static void assert_answered(enum gpu_queue queue, const struct virtio_gpu_ctrl_hdr *sent)
+{
+	const struct {
+		struct virtio_gpu_ctrl_hdr hdr;
+		uint8_t rest[32];
+	} request = { .hdr = *sent };
+	uint32_t token = guest_send(&guest, queue, &request, sizeof(request), sizeof(*sent));
+	struct virtio_gpu_ctrl_hdr response = guest_header(guest_wait(&guest, queue, token));
+	uint32_t sent_flags = le32toh(sent->flags);
+
+	assert_true(response.type != 0);
+	if (!(response.flags & VIRTIO_GPU_FLAG_FENCE)) {
+		assert_int_equal(response.flags, 0);
+		assert_true(response.type >= VIRTIO_GPU_RESP_ERR_UNSPEC);
+		return;
+	}
+	assert_int_equal(response.flags, sent_flags);
+	assert_int_equal(response.fence_id, le64toh(sent->fence_id));
+	assert_int_equal(response.ctx_id, le32toh(sent->ctx_id));
+	assert_int_equal(
+		response.ring_idx, sent_flags & VIRTIO_GPU_FLAG_INFO_RING_IDX ? sent->ring_idx : 0);
+}
+
+static void any_fence_of_any_command_is_answered_once(void **state)
+{
+	static const uint64_t ids[] = { 0, 1, 1, 3, 2, UINT64_MAX - 1, UINT64_MAX, 0 };
+	static const uint8_t rings[] = { 0, 1, 63, 64, 255 };
+	static const uint32_t types[] = { VIRTIO_GPU_CMD_CTX_CREATE, VIRTIO_GPU_CMD_MOVE_CURSOR,
+		VIRTIO_GPU_CMD_RESOURCE_UNREF, VIRTIO_GPU_CMD_SUBMIT_3D, VIRTIO_GPU_CMD_CTX_DESTROY,
+		0, 0xffffffff };
+	struct virtio_gpu_ctrl_hdr hdr;
+	uint32_t num_sent = 0;
+
+	(void)state;
+	guest_start(&guest, NULL);
+	for (uint32_t i = 0; i < 7 * 2 * 2 * 5 * 8; i++) {
+		uint32_t flags = VIRTIO_GPU_FLAG_FENCE;
+
+		hdr = header(types[i / 8 % 7], i / 56 % 2);
+		flags |= i / 112 % 2 ? VIRTIO_GPU_FLAG_INFO_RING_IDX : 0;
+		hdr.flags = htole32(flags);
+		hdr.fence_id = htole64(ids[i % 8]);
+		hdr.ring_idx = rings[i / 224 % 5];
+		assert_answered(GPU_QUEUE_CONTROL, &hdr);
+		assert_answered(GPU_QUEUE_CURSOR, &hdr);
+		num_sent += 2;
+	}
+	assert_int_equal(guest.num_completed, num_sent);
+	guest_stop(&guest);
+}
+
 /* Takes away something that jobs write to, another one each time. */
 static void take_away(uint32_t round)
 {
@@ -753,6 +805,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(a_backing_may_be_detached_under_a_job),
 	counted_test(a_resource_may_be_destroyed_under_a_job),
 	counted_test(a_context_may_be_destroyed_under_its_jobs),
+	counted_test(any_fence_of_any_command_is_answered_once),
 	counted_test(what_jobs_write_to_may_go_at_any_moment),
 	counted_test(a_reset_completes_everything_once),
 	counted_test(a_drain_waits_for_work),
