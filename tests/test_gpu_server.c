@@ -394,6 +394,120 @@ static void displays_that_are_no_connections_do_no_harm(void **state)
 	end();
 }
 
+/* ---- Work --------------------------------------------------------------------------------- */
+
+struct submission {
+	struct virtio_gpu_cmd_submit request;
+	uint32_t command[2];
+};
+
+/* On a ring of context 1. */
+static struct submission fenced_job(uint64_t fence_id, uint32_t busy_us)
+{
+	struct submission submission = {
+		.request.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D),
+		.request.size = htole32(sizeof(submission.command)),
+		.command = { htole32(SOFT_GPU_BUSY), htole32(busy_us) },
+	};
+
+	submission.request.hdr.flags = htole32(
+		VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	submission.request.hdr.fence_id = htole64(fence_id);
+	submission.request.hdr.ctx_id = htole32(1);
+	return submission;
+}
+
+static uint32_t create_context(void)
+{
+	struct virtio_gpu_ctx_create request = { .hdr = header(VIRTIO_GPU_CMD_CTX_CREATE) };
+
+	request.hdr.ctx_id = htole32(1);
+	return call(&request, sizeof(request));
+}
+
+/* Fills the queue with work that does not end in any test's time. */
+static void send_endless_jobs(void)
+{
+	assert_int_equal(create_context(), OK);
+	for (uint16_t i = 0; i < 8; i++) {
+		struct submission job = fenced_job(i + 1, 1000000000);
+
+		front_end_request(&front_end, 0, (uint16_t)(2 * i), &job, sizeof(job),
+			sizeof(job.request.hdr));
+	}
+	front_end_kick(&front_end.queues[0]);
+	run(NULL);
+}
+
+static void a_front_end_dies_with_jobs_in_flight(void **state)
+{
+	(void)state;
+	begin();
+	for (int i = 0; i < 3; i++) {
+		send_endless_jobs();
+		front_end_disconnect(&front_end);
+		run(NULL);
+		front_end_connect(&front_end, path);
+		front_end.next_free = FRONT_END_NEAR;
+		front_end_start(&front_end);
+	}
+	assert_int_equal(create_context(), OK);
+	end();
+}
+
+static void the_server_ends_with_jobs_in_flight(void **state)
+{
+	(void)state;
+	begin();
+	send_endless_jobs();
+	gpu_server_destroy(server);
+	server = NULL;
+	front_end.run = NULL;
+	front_end_finish(&front_end);
+}
+
+static void a_reset_answers_all_jobs_in_flight(void **state)
+{
+	uint32_t head, written;
+	unsigned int count = 0;
+
+	(void)state;
+	begin();
+	send_endless_jobs();
+	assert_false(front_end_used(&front_end.queues[0], &head, &written));
+	assert_int_equal(front_end_call(&front_end, VHOST_USER_RESET_DEVICE, NULL, 0, NULL, 0), 0);
+	while (front_end_used(&front_end.queues[0], &head, &written)) {
+		assert_int_equal(written, sizeof(struct virtio_gpu_ctrl_hdr));
+		count++;
+	}
+	assert_int_equal(count, 8);
+	restart_queues(0, 0);
+	assert_int_equal(create_context(), OK);
+	end();
+}
+
+/* Without descriptors there are no fences, and no memory; but answers, and the same when there are
+ * some again. */
+static void the_device_outlives_that_descriptors_run_out(void **state)
+{
+	struct submission job = fenced_job(1, 10);
+	int display;
+
+	(void)state;
+	begin();
+	assert_int_equal(create_context(), OK);
+	limit_fds(0);
+	assert_true(call(&job, sizeof(job)) >= OK);
+	show_something();
+	unlimit_fds();
+	job = fenced_job(2, 10);
+	assert_int_equal(call(&job, sizeof(job)), OK);
+	display = set_display();
+	assert_int_equal(read_display(display).pixels, 100 * 50);
+	close(display);
+	end();
+}
+
 /* ---- The end ------------------------------------------------------------------------------ */
 
 static int make_directory(void **state)
@@ -422,6 +536,10 @@ int main(void)
 		counted_test(a_display_leaves_with_its_front_end),
 		counted_test(a_display_may_leave_in_the_middle),
 		counted_test(displays_that_are_no_connections_do_no_harm),
+		counted_test(a_front_end_dies_with_jobs_in_flight),
+		counted_test(the_server_ends_with_jobs_in_flight),
+		counted_test(a_reset_answers_all_jobs_in_flight),
+		counted_test(the_device_outlives_that_descriptors_run_out),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
