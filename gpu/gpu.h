@@ -132,7 +132,8 @@ struct gpu_stats {
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
 
-/* Tells of all that is shown now, cursors too, as if it had just changed: to a display that came later. */
+/* Tells of all that is shown now, cursors too, as if it had just changed: to a display that came
+ * later. */
 void gpu_show(struct gpu *gpu);
 
 /* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT where it does not show that. */

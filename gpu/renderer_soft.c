@@ -32,8 +32,8 @@
 #define MAX_ATTACHMENTS (256u << 10)
 
 /*
- * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four times
- * a control queue's. With 256 in-fences and 64 stores each they are 48 MiB.
+ * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four
+ * times a control queue's. With 256 in-fences and 64 stores each they are 48 MiB.
  */
 #define MAX_JOBS 4096
 
@@ -618,8 +618,8 @@ static void init_lock(pthread_mutex_t *lock)
 	pthread_mutexattr_destroy(&attributes);
 }
 
-/* Each fence takes two descriptors, of which the GPU's are not counted: half of what there may be is
- * left for the rest. 0, the default, where there are more than enough. */
+/* Each fence takes two descriptors, of which the GPU's are not counted: half of what there may be
+ * is left for the rest. 0, the default, where there are more than enough. */
 static uint32_t max_fence_fds(void)
 {
 	struct rlimit limit;

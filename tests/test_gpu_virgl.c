@@ -266,8 +266,8 @@ static void refuses_transfers_that_reach_out(void **state)
 	guest_stop(&guest);
 }
 
-/* Fifteen such rows are 44 bytes in the 32 bits that virglrenderer counts in: the second one would be
- * read far behind the backing. */
+/* Fifteen such rows are 44 bytes in the 32 bits that virglrenderer counts in: the second one would
+ * be read far behind the backing. */
 static void refuses_strides_that_wrap(void **state)
 {
 	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,

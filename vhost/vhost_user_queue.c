@@ -13,7 +13,8 @@
 
 #include "vhost_user_private.h"
 
-/* Of one queue's requests, before others have their turn: a guest can ask for copies that take long. */
+/* Of one queue's requests, before others have their turn: a guest can ask for copies that take
+ * long. */
 #define ROUND_MS 100
 
 /* ---- Descriptors -------------------------------------------------------------------------- */
