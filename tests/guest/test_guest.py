@@ -342,9 +342,10 @@ class Graphics(GuestTest):
         device = self.device("--renderer", "virgl", "--stats", environment=self.llvmpipe)
         self.run_guest(device, "vgfence-guest", "virgl")
         self.assertEqual(device.end(), 0)
-        # Each job but the first came with one; where the guest waits itself there are none.
+        # Each job but the first comes with one, unless the guest has seen that it has signalled; where the guest
+        # waits itself there are none.
         self.assertRegex(device.messages(), "submissions +120: .* 0 refused")
-        self.assertRegex(device.messages(), "in-fences +119,")
+        self.assertRegex(device.messages(), "in-fences +[1-9][0-9]*,")
         self.assertRegex(device.messages(), "fences +120 retired: 0 with an error, 0 cancelled")
 
 
