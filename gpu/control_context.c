@@ -85,6 +85,14 @@ static bool has_context(struct gpu *gpu, const struct request *request)
 	return context_exists(&gpu->contexts, request->header.ctx_id);
 }
 
+/* It ends up in messages, so a guest must not make lines of its own there, nor move a cursor. */
+static void copy_name(char *name, const char *debug_name, size_t size)
+{
+	for (size_t i = 0; i < size && debug_name[i] != '\0'; i++) {
+		name[i] = debug_name[i] < ' ' || debug_name[i] > '~' ? '?' : debug_name[i];
+	}
+}
+
 uint32_t context_create(struct gpu *gpu, struct request *request)
 {
 	uint32_t ctx_id = request->header.ctx_id, context_init = 0;
@@ -102,7 +110,7 @@ uint32_t context_create(struct gpu *gpu, struct request *request)
 	if (ctx_id == 0 || has_context(gpu, request)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
 	}
-	memcpy(name, body.debug_name, le32toh(body.nlen));
+	copy_name(name, body.debug_name, le32toh(body.nlen));
 	/* Without the feature it is padding. */
 	if (gpu->features & (UINT64_C(1) << VIRTIO_GPU_F_CONTEXT_INIT)) {
 		context_init = le32toh(body.context_init);

@@ -4,6 +4,7 @@
 /* Contexts and submissions of the virtio-gpu device: fences, their order, errors in their place. */
 
 #include <endian.h>
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -761,6 +762,52 @@ static void jobs_leave_half_of_the_descriptors(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+static struct renderer_ops spy_ops;
+static char spied_name[80];
+
+static int spy_on_name(
+	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+{
+	(void)renderer;
+	(void)ctx_id;
+	(void)context_init;
+	strncpy(spied_name, name, sizeof(spied_name) - 1);
+	return -ENOMEM;
+}
+
+static int create_spy(const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
+{
+	int ret = renderer_soft_create(callbacks, cookie, out);
+
+	if (ret == 0) {
+		spy_ops = *(*out)->ops;
+		spy_ops.context_create = spy_on_name;
+		(*out)->ops = &spy_ops;
+	}
+	return ret;
+}
+
+/* virglrenderer prints it. */
+static void a_contexts_name_is_fit_to_be_printed(void **state)
+{
+	struct virtio_gpu_ctx_create request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 3),
+		.nlen = htole32(64),
+		.debug_name = "a b\n\x1b[2J\xc3~\x7f",
+	};
+
+	(void)state;
+	guest_start_with(&guest, NULL, create_spy);
+	assert_int_equal(
+		guest_call(&guest, &request, sizeof(request)), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_string_equal(spied_name, "a b??[2J?~?");
+	memset(request.debug_name, 'x', sizeof(request.debug_name));
+	request.nlen = htole32(2);
+	guest_call(&guest, &request, sizeof(request));
+	assert_string_equal(spied_name, "xx");
+	guest_stop(&guest);
+}
+
 static void a_context_needs_a_capability_set_that_is_there(void **state)
 {
 	struct virtio_gpu_ctx_create request = {
@@ -817,6 +864,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(there_are_65536_resources_at_most),
 	counted_test(jobs_are_limited),
 	counted_test(jobs_leave_half_of_the_descriptors),
+	counted_test(a_contexts_name_is_fit_to_be_printed),
 	counted_test(a_context_needs_a_capability_set_that_is_there),
 };
 
