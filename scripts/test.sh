@@ -187,7 +187,7 @@ guest_tests() {
         return
     fi
     step "guest, workloads" guest_workloads
-    sed -n 's/^[0-9]* checks in .*/    &/p' build/step.log
+    sed -n 's/^[0-9]* checks of .*/    &/p' build/step.log
     python3 tests/guest/test_guest.py build >"$log" 2>&1 </dev/null || run_failed=1
     counts=$(last_sum "$log")
     # shellcheck disable=SC2086

@@ -70,15 +70,12 @@ class GuestTest(unittest.TestCase):
 
 
 def endless_storm(passing):
-    return ["vgfence-guest", "--json", "--pause", passing, "--rounds", "100", "storm"]
+    return ["vgfence-guest", passing, "--rounds", "100", "storm"]
 
 
-def wait_for_storm(guest, device):
+def wait_for_storm(device):
     """Until it is somewhere in the middle of it: the device has worked for a while."""
-    guest.expect_line('{"begin": true}')
-    if "start" not in guest.read_line():
-        raise AssertionError(guest.complaints())
-    enough_ns = device.cpu_ns() + 20_000_000
+    enough_ns = device.cpu_ns() + 50_000_000
     wait_until(lambda: device.cpu_ns() > enough_ns, "the device is busy")
 
 
@@ -120,7 +117,7 @@ class KilledGuest(GuestTest):
                 device = self.device(build=build)
                 for passing in ("--passing", "--no-passing") * 2:
                     guest = self.guest(device, *endless_storm(passing))
-                    wait_for_storm(guest, device)
+                    wait_for_storm(device)
                     guest.kill()
                 self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
                 self.end_well(device)
@@ -160,7 +157,7 @@ class KilledDevice(GuestTest):
             device = self.device()
             storm = " ".join(endless_storm(passing))
             guest = self.guest(device, *shell(f"{storm} || echo failed", "echo 'goes on'"))
-            wait_for_storm(guest, device)
+            wait_for_storm(device)
             device.kill()
             self.assertEqual(guest.finish(), (0, b"failed\ngoes on\n"), guest.complaints())
 
