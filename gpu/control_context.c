@@ -89,7 +89,10 @@ static bool has_context(struct gpu *gpu, const struct request *request)
 static void copy_name(char *name, const char *debug_name, size_t size)
 {
 	for (size_t i = 0; i < size && debug_name[i] != '\0'; i++) {
-		name[i] = debug_name[i] < ' ' || debug_name[i] > '~' ? '?' : debug_name[i];
+		name[i] = debug_name[i];
+		if (name[i] < ' ' || name[i] > '~') {
+			name[i] = '?';
+		}
 	}
 }
 
