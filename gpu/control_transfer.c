@@ -4,9 +4,7 @@
 /* Commands that copy between a resource and its backing. */
 
 #include "gpu_private.h"
-
-/* Four channels of 32 bits. */
-#define MAX_PIXEL_SIZE 16
+#include "transfer_reach.h"
 
 /* Whether [start, start + length) is within [0, size). */
 static bool in_range(uint32_t start, uint32_t length, uint32_t size)
@@ -14,27 +12,16 @@ static bool in_range(uint32_t start, uint32_t length, uint32_t size)
 	return (uint64_t)start + length <= size;
 }
 
-/*
- * virglrenderer 0.10 counts in 32 bits what a transfer reaches, and GL strides in 31. What wraps
- * there is read from, or written to, memory that is not the backing's. Where the guest names no
- * stride, it is that of the resource, whose level is at most as large as the resource.
- */
+/* Where the guest names no stride, it is that of the resource, whose level is at most as large as
+ * the resource. */
 static bool reach_ok(const struct resource *resource, const struct renderer_transfer *transfer)
 {
-	const struct virtio_gpu_box *box = &transfer->box;
 	const uint64_t pixel = resource->kind == RESOURCE_2D ? 4 : MAX_PIXEL_SIZE;
 	uint64_t row = transfer->stride != 0 ? transfer->stride : resource->width * pixel;
 	uint64_t layer = transfer->layer_stride != 0 ? transfer->layer_stride :
 						       row * resource->height;
-	uint64_t size = box->w * pixel; /* of the last row */
 
-	if (size > UINT32_MAX || (row > INT32_MAX && (box->h > 1 || box->d > 1)) ||
-		(layer > INT32_MAX && box->d > 1)) {
-		return false;
-	}
-	size += box->h > 1 ? row * (box->h - 1) : 0;
-	size += box->d > 1 ? layer * (box->d - 1) : 0;
-	return size <= UINT32_MAX && transfer->offset <= UINT32_MAX - size;
+	return transfer_reach_ok(&transfer->box, row, layer, pixel, transfer->offset);
 }
 
 uint32_t transfer_to_host_2d(struct gpu *gpu, struct request *request)

@@ -5,6 +5,7 @@
  * to the plugin, the rest to virglrenderer itself. */
 
 #include "renderer.h"
+#include "transfer_reach.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -283,9 +284,16 @@ static int virgl_read_pixels(struct renderer *renderer, uint32_t resource_id,
 
 /* ---- Work and fences ---------------------------------------------------------------------- */
 
+/* All contexts are GL's, as RENDERER_FLAGS asks for no others. */
 static int virgl_submit(
 	struct renderer *renderer, const struct vgf_submission *submission, bool *will_retire)
 {
+	if (!command_stream_reach_ok(submission->command, submission->size)) {
+		*will_retire = (submission->flags & VGF_FENCED) &&
+			vgf_fence_refuse(virgl_get_device(renderer), &submission->fence,
+				submission->flags, -EINVAL) == 0;
+		return -EINVAL;
+	}
 	return vgf_virgl_submit(to_virgl(renderer), submission, will_retire);
 }
 

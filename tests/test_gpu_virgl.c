@@ -114,29 +114,37 @@ static uint32_t *guest_words(uint32_t offset)
 	return (uint32_t *)(guest.memory + offset);
 }
 
-/* A fenced submission that fills a texture. Returns its token. */
-static uint32_t submit_fill(
-	uint32_t ctx_id, uint32_t resource_id, uint32_t pixel, uint64_t fence_id, uint64_t in_fence)
+/* A fenced submission. Returns its token. */
+static uint32_t submit_stream(
+	uint32_t ctx_id, const struct gl_stream *stream, uint64_t fence_id, uint64_t in_fence)
 {
 	struct {
 		struct virtio_gpu_cmd_submit request;
 		uint8_t rest[8 + GL_STREAM_MAX * sizeof(uint32_t)];
 	} submit = { .request.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, ctx_id) };
-	size_t in_fences_size = in_fence != 0 ? sizeof(in_fence) : 0, size;
-	struct gl_stream stream;
+	size_t in_fences_size = in_fence != 0 ? sizeof(in_fence) : 0;
+	size_t size = stream->count * sizeof(stream->words[0]);
 
-	gl_stream_begin(&stream);
-	gl_stream_fill(&stream, resource_id, pixel);
-	size = stream.count * sizeof(stream.words[0]);
 	submit.request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
 	submit.request.hdr.fence_id = htole64(fence_id);
 	submit.request.size = htole32((uint32_t)size);
 	submit.request.padding = htole32(in_fence != 0);
 	in_fence = htole64(in_fence);
 	memcpy(submit.rest, &in_fence, in_fences_size);
-	memcpy(submit.rest + in_fences_size, stream.words, size);
+	memcpy(submit.rest + in_fences_size, stream->words, size);
 	return guest_send(&guest, GPU_QUEUE_CONTROL, &submit,
 		sizeof(submit.request) + in_fences_size + size, sizeof(struct virtio_gpu_ctrl_hdr));
+}
+
+/* Fills a texture. */
+static uint32_t submit_fill(
+	uint32_t ctx_id, uint32_t resource_id, uint32_t pixel, uint64_t fence_id, uint64_t in_fence)
+{
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_fill(&stream, resource_id, pixel);
+	return submit_stream(ctx_id, &stream, fence_id, in_fence);
 }
 
 static struct virtio_gpu_ctrl_hdr wait_for(uint32_t token)
@@ -287,6 +295,41 @@ static void refuses_strides_that_wrap(void **state)
 		request.layer_stride = htole32(0xfffffffc);
 		request.box.d = htole32(2);
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	}
+	guest_stop(&guest);
+}
+
+/* TRANSFER3D of the virgl protocol, to the host, or another command that begins like it. */
+static struct gl_stream transfer_stream(uint32_t command, uint32_t stride)
+{
+	const uint32_t words[] = { command | 13u << 16, 1, 0, 0, stride, 0, 0, 0, 0, SIDE, SIDE, 1,
+		0, 1 };
+	struct gl_stream stream;
+
+	memcpy(stream.words, words, sizeof(words));
+	stream.count = sizeof(words) / sizeof(words[0]);
+	return stream;
+}
+
+/* By way of a command stream. */
+static void refuses_command_streams_with_strides_that_wrap(void **state)
+{
+	static const uint32_t commands[] = { 9, 43, 45 };
+	struct virtio_gpu_ctrl_hdr response;
+	struct gl_stream stream = transfer_stream(43, SIDE * 4);
+
+	(void)state;
+	start_with_texture();
+	memset(guest.memory, 0x5a, SIZE);
+	assert_int_equal(wait_for(submit_stream(1, &stream, 1, 0)).type, OK);
+	memset(guest.memory, 0, SIZE);
+	assert_int_equal(from_host_3d(1, 1), OK);
+	assert_int_equal(guest_words(0)[SIDE * SIDE - 1], 0x5a5a5a5a);
+	for (uint32_t i = 0; i < 3; i++) {
+		stream = transfer_stream(commands[i], 286331156);
+		response = wait_for(submit_stream(1, &stream, 2 + i, 0));
+		assert_int_equal(response.type, BAD_PARAMETER);
+		assert_true(response.flags & VIRTIO_GPU_FLAG_FENCE);
 	}
 	guest_stop(&guest);
 }
@@ -464,6 +507,7 @@ static const struct CMUnitTest tests[] = {
 	counted_test(draws_behind_its_fence),
 	counted_test(refuses_transfers_that_reach_out),
 	counted_test(refuses_strides_that_wrap),
+	counted_test(refuses_command_streams_with_strides_that_wrap),
 	counted_test(survives_scanouts_of_any_resource),
 	counted_test(refuses_what_virglrenderer_does_not_have),
 	counted_test(what_is_held_keeps_its_place),
