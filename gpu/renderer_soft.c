@@ -9,16 +9,15 @@
 #include <endian.h>
 #include <errno.h>
 #include <pthread.h>
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/resource.h>
 
 #include "backing.h"
 #include "placement.h"
 #include "renderer.h"
 #include "soft_gpu.h"
+#include "soft_tables.h"
 
 #define CAPSET_DRM 6 /* VIRTIO_GPU_CAPSET_DRM */
 
@@ -27,9 +26,6 @@
 
 /* In each direction, as most GPUs' textures have. A transfer takes a while for each row. */
 #define MAX_SIZE 16384
-
-/* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
-#define MAX_ATTACHMENTS (256u << 10)
 
 /*
  * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four
@@ -45,40 +41,15 @@ struct capset_drm {
 	uint32_t pad;
 };
 
-/* That a context has a resource. */
-struct attachment {
-	uint32_t ctx_id, resource_id;
-	struct resource *resource;
-	LIST_ENTRY(attachment) of_context, of_resource;
-};
-
-LIST_HEAD(attachment_list, attachment);
-
-struct context {
-	uint32_t id;
-	struct attachment_list attachments;
-};
-
-struct resource {
-	uint32_t id;
-	uint32_t format, width, height;         /* of a 2D resource */
-	uint8_t *pixels;                        /* NULL for a blob */
-	const struct renderer_backing *backing; /* the device's; or NULL */
-	struct attachment_list attachments;
-};
-
 struct soft {
 	struct renderer base;
 	struct vgf_device *device;
 	struct soft_gpu *gpu;
 	struct placement placement;
 	uint64_t pixel_bytes;
-	uint32_t num_attachments;
-	void *contexts; /* trees of tsearch */
-	void *resources;
 	/* The GPU's thread looks up attachments, and uses backings that it finds by them. */
 	pthread_mutex_t lock;
-	void *attachments;
+	struct soft_tables tables;
 };
 
 static struct soft *soft_from(struct renderer *renderer)
@@ -86,96 +57,17 @@ static struct soft *soft_from(struct renderer *renderer)
 	return (struct soft *)renderer;
 }
 
-/* ---- Tables --------------------------------------------------------------------------------- */
-
-/* Contexts and resources begin with their ID. */
-static int compare_ids(const void *left, const void *right)
-{
-	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
-
-	return (a > b) - (a < b);
-}
-
-static int compare_attachments(const void *left, const void *right)
-{
-	const struct attachment *a = left, *b = right;
-
-	if (a->ctx_id != b->ctx_id) {
-		return a->ctx_id > b->ctx_id ? 1 : -1;
-	}
-	return (a->resource_id > b->resource_id) - (a->resource_id < b->resource_id);
-}
-
-static struct context *find_context(struct soft *soft, uint32_t id)
-{
-	struct context **found = tfind(&id, &soft->contexts, compare_ids);
-
-	return found != NULL ? *found : NULL;
-}
-
-static struct resource *find_resource(struct soft *soft, uint32_t id)
-{
-	struct resource **found = tfind(&id, &soft->resources, compare_ids);
-
-	return found != NULL ? *found : NULL;
-}
-
-static struct attachment *find_attachment(struct soft *soft, uint32_t ctx_id, uint32_t resource_id)
-{
-	const struct attachment key = { .ctx_id = ctx_id, .resource_id = resource_id };
-	struct attachment **found = tfind(&key, &soft->attachments, compare_attachments);
-
-	return found != NULL ? *found : NULL;
-}
-
-/* With the lock held, as the next one. */
-static int attach(struct soft *soft, struct context *context, struct resource *resource)
-{
-	struct attachment *attachment;
-
-	if (find_attachment(soft, context->id, resource->id) != NULL) {
-		return 0;
-	}
-	if (soft->num_attachments == MAX_ATTACHMENTS) {
-		return -ENOSPC;
-	}
-	attachment = calloc(1, sizeof(*attachment));
-	if (attachment == NULL) {
-		return -ENOMEM;
-	}
-	attachment->ctx_id = context->id;
-	attachment->resource_id = resource->id;
-	attachment->resource = resource;
-	if (tsearch(attachment, &soft->attachments, compare_attachments) == NULL) {
-		free(attachment);
-		return -ENOMEM;
-	}
-	LIST_INSERT_HEAD(&context->attachments, attachment, of_context);
-	LIST_INSERT_HEAD(&resource->attachments, attachment, of_resource);
-	soft->num_attachments++;
-	return 0;
-}
-
-static void detach(struct soft *soft, struct attachment *attachment)
-{
-	tdelete(attachment, &soft->attachments, compare_attachments);
-	LIST_REMOVE(attachment, of_context);
-	LIST_REMOVE(attachment, of_resource);
-	soft->num_attachments--;
-	free(attachment);
-}
-
 /* ---- The GPU's stores ----------------------------------------------------------------------- */
 
 static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value)
 {
 	struct soft *soft = data;
-	const struct attachment *attachment;
+	const struct soft_attachment *attachment;
 	int ret = -EFAULT;
 
 	value = htole32(value);
 	pthread_mutex_lock(&soft->lock);
-	attachment = find_attachment(soft, ctx_id, resource_id);
+	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
 	if (attachment != NULL && attachment->resource->backing != NULL) {
 		ret = backing_write(attachment->resource->backing, offset, &value, sizeof(value));
 	}
@@ -213,50 +105,35 @@ static int capset(
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
+static void free_context(struct soft *soft, struct soft_context *context)
+{
+	pthread_mutex_lock(&soft->lock);
+	soft_context_remove(&soft->tables, context);
+	pthread_mutex_unlock(&soft->lock);
+}
+
 /* Without a capability set for guests that do not know of those. */
 static int context_create(
 	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
 {
 	uint32_t capset_id = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
 	struct soft *soft = soft_from(renderer);
-	struct context *context;
+	struct soft_context *context;
 	int ret;
 
 	(void)name;
 	if (capset_id != CAPSET_DRM && capset_id != 0) {
 		return -EINVAL;
 	}
-	context = calloc(1, sizeof(*context));
+	context = soft_context_add(&soft->tables, ctx_id);
 	if (context == NULL) {
 		return -ENOMEM;
 	}
-	context->id = ctx_id;
-	ret = tsearch(context, &soft->contexts, compare_ids) != NULL ? 0 : -ENOMEM;
-	if (ret == 0) {
-		ret = soft_gpu_context_create(soft->gpu, ctx_id);
-		if (ret < 0) {
-			tdelete(context, &soft->contexts, compare_ids);
-		}
-	}
+	ret = soft_gpu_context_create(soft->gpu, ctx_id);
 	if (ret < 0) {
-		free(context);
+		free_context(soft, context);
 	}
 	return ret;
-}
-
-static void free_context(struct soft *soft, struct context *context)
-{
-	struct attachment *attachment, *next;
-
-	pthread_mutex_lock(&soft->lock);
-	for (attachment = LIST_FIRST(&context->attachments); attachment != NULL;
-		attachment = next) {
-		next = LIST_NEXT(attachment, of_context);
-		detach(soft, attachment);
-	}
-	pthread_mutex_unlock(&soft->lock);
-	tdelete(context, &soft->contexts, compare_ids);
-	free(context);
 }
 
 static int context_destroy(struct renderer *renderer, uint32_t ctx_id)
@@ -267,7 +144,7 @@ static int context_destroy(struct renderer *renderer, uint32_t ctx_id)
 	if (ret < 0) {
 		return ret;
 	}
-	free_context(soft, find_context(soft, ctx_id));
+	free_context(soft, soft_context_find(&soft->tables, ctx_id));
 	return 0;
 }
 
@@ -277,7 +154,8 @@ static int context_attach(struct renderer *renderer, uint32_t ctx_id, uint32_t r
 	int ret;
 
 	pthread_mutex_lock(&soft->lock);
-	ret = attach(soft, find_context(soft, ctx_id), find_resource(soft, resource_id));
+	ret = soft_attach(&soft->tables, soft_context_find(&soft->tables, ctx_id),
+		soft_resource_find(&soft->tables, resource_id));
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
 }
@@ -285,12 +163,12 @@ static int context_attach(struct renderer *renderer, uint32_t ctx_id, uint32_t r
 static int context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
 {
 	struct soft *soft = soft_from(renderer);
-	struct attachment *attachment;
+	struct soft_attachment *attachment;
 
 	pthread_mutex_lock(&soft->lock);
-	attachment = find_attachment(soft, ctx_id, resource_id);
+	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
 	if (attachment != NULL) {
-		detach(soft, attachment);
+		soft_detach(&soft->tables, attachment);
 	}
 	pthread_mutex_unlock(&soft->lock);
 	return 0;
@@ -298,41 +176,18 @@ static int context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t r
 
 /* ---- Resources ------------------------------------------------------------------------------ */
 
-static struct resource *add_resource(struct soft *soft, uint32_t id)
-{
-	struct resource *resource = calloc(1, sizeof(*resource));
-
-	if (resource == NULL) {
-		return NULL;
-	}
-	resource->id = id;
-	if (tsearch(resource, &soft->resources, compare_ids) == NULL) {
-		free(resource);
-		return NULL;
-	}
-	return resource;
-}
-
-static uint64_t num_pixel_bytes(const struct resource *resource)
+static uint64_t num_pixel_bytes(const struct soft_resource *resource)
 {
 	return resource->pixels != NULL ? (uint64_t)resource->width * resource->height * 4 : 0;
 }
 
-static void free_resource(struct soft *soft, struct resource *resource)
+static void free_resource(struct soft *soft, struct soft_resource *resource)
 {
-	struct attachment *attachment, *next;
-
-	pthread_mutex_lock(&soft->lock);
-	for (attachment = LIST_FIRST(&resource->attachments); attachment != NULL;
-		attachment = next) {
-		next = LIST_NEXT(attachment, of_resource);
-		detach(soft, attachment);
-	}
-	pthread_mutex_unlock(&soft->lock);
-	tdelete(resource, &soft->resources, compare_ids);
 	soft->pixel_bytes -= num_pixel_bytes(resource);
 	free(resource->pixels);
-	free(resource);
+	pthread_mutex_lock(&soft->lock);
+	soft_resource_remove(&soft->tables, resource);
+	pthread_mutex_unlock(&soft->lock);
 }
 
 static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t format,
@@ -340,13 +195,13 @@ static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t f
 {
 	struct soft *soft = soft_from(renderer);
 	uint64_t num_pixels = (uint64_t)width * height;
-	struct resource *resource;
+	struct soft_resource *resource;
 
 	if (width > MAX_SIZE || height > MAX_SIZE ||
 		num_pixels > (MAX_PIXEL_BYTES - soft->pixel_bytes) / 4) {
 		return -ENOSPC;
 	}
-	resource = add_resource(soft, resource_id);
+	resource = soft_resource_add(&soft->tables, resource_id);
 	if (resource == NULL) {
 		return -ENOMEM;
 	}
@@ -377,7 +232,7 @@ static int create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t reso
 	const struct renderer_backing *backing)
 {
 	struct soft *soft = soft_from(renderer);
-	struct resource *resource;
+	struct soft_resource *resource;
 
 	(void)ctx_id;
 	(void)blob_flags;
@@ -386,7 +241,7 @@ static int create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t reso
 	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
 		return -EINVAL;
 	}
-	resource = add_resource(soft, resource_id);
+	resource = soft_resource_add(&soft->tables, resource_id);
 	if (resource == NULL) {
 		return -ENOMEM;
 	}
@@ -398,7 +253,7 @@ static int unref(struct renderer *renderer, uint32_t resource_id, renderer_done 
 {
 	struct soft *soft = soft_from(renderer);
 
-	free_resource(soft, find_resource(soft, resource_id));
+	free_resource(soft, soft_resource_find(&soft->tables, resource_id));
 	done(arg, 0);
 	return 0;
 }
@@ -407,7 +262,7 @@ static void set_backing(
 	struct soft *soft, uint32_t resource_id, const struct renderer_backing *backing)
 {
 	pthread_mutex_lock(&soft->lock);
-	find_resource(soft, resource_id)->backing = backing;
+	soft_resource_find(&soft->tables, resource_id)->backing = backing;
 	pthread_mutex_unlock(&soft->lock);
 }
 
@@ -455,7 +310,7 @@ static bool rows_fit(const struct renderer_backing *backing,
 static int copy_rows(struct soft *soft, uint32_t resource_id,
 	const struct renderer_transfer *transfer, copy_row copy)
 {
-	const struct resource *resource = find_resource(soft, resource_id);
+	const struct soft_resource *resource = soft_resource_find(&soft->tables, resource_id);
 	const struct virtio_gpu_box *box = &transfer->box;
 	uint64_t stride = transfer->stride != 0 ? transfer->stride : (uint64_t)resource->width * 4;
 	int ret = 0;
@@ -505,7 +360,8 @@ static int transfer_from_host(struct renderer *renderer, uint32_t ctx_id, uint32
 static int read_pixels(struct renderer *renderer, uint32_t resource_id,
 	const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format)
 {
-	const struct resource *resource = find_resource(soft_from(renderer), resource_id);
+	const struct soft_resource *resource = soft_resource_find(
+		&soft_from(renderer)->tables, resource_id);
 
 	if (resource->pixels == NULL) {
 		return -EINVAL;
@@ -555,15 +411,17 @@ static int dispatch(struct renderer *renderer)
 static int reset(struct renderer *renderer)
 {
 	struct soft *soft = soft_from(renderer);
+	struct soft_context *context;
+	struct soft_resource *resource;
 	int ret;
 
 	soft_gpu_reset(soft->gpu);
 	ret = vgf_device_reset(soft->device);
-	while (soft->contexts != NULL) {
-		free_context(soft, *(struct context **)soft->contexts);
+	while ((context = soft_context_any(&soft->tables)) != NULL) {
+		free_context(soft, context);
 	}
-	while (soft->resources != NULL) {
-		free_resource(soft, *(struct resource **)soft->resources);
+	while ((resource = soft_resource_any(&soft->tables)) != NULL) {
+		free_resource(soft, resource);
 	}
 	return ret;
 }

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef SOFT_TABLES_H
+#define SOFT_TABLES_H
+
+/*
+ * Contexts and resources of the software renderer by ID, and which context has which resource.
+ * Plain data. Attachments, and a resource's backing, are what the GPU's thread looks at: who
+ * attaches, detaches, finds an attachment or removes holds the renderer's lock.
+ *
+ * Errors are negative errno values.
+ */
+
+#include <stdint.h>
+#include <sys/queue.h>
+
+struct renderer_backing;
+
+/* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
+#define SOFT_MAX_ATTACHMENTS (256u << 10)
+
+/* That a context has a resource. */
+struct soft_attachment {
+	uint32_t ctx_id, resource_id;
+	struct soft_resource *resource;
+	LIST_ENTRY(soft_attachment) of_context, of_resource;
+};
+
+LIST_HEAD(soft_attachment_list, soft_attachment);
+
+struct soft_context {
+	uint32_t id;
+	struct soft_attachment_list attachments;
+};
+
+struct soft_resource {
+	uint32_t id;
+	uint32_t format, width, height;         /* of a 2D resource */
+	uint8_t *pixels;                        /* NULL for a blob */
+	const struct renderer_backing *backing; /* the device's; or NULL */
+	struct soft_attachment_list attachments;
+};
+
+/* All zeros is empty. */
+struct soft_tables {
+	void *contexts, *resources, *attachments; /* trees of tsearch */
+	uint32_t num_attachments;
+};
+
+/* NULL where there is no memory. */
+struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id);
+struct soft_resource *soft_resource_add(struct soft_tables *tables, uint32_t id);
+
+/* NULL where there is none; any one of them, or NULL. */
+struct soft_context *soft_context_find(struct soft_tables *tables, uint32_t id);
+struct soft_resource *soft_resource_find(struct soft_tables *tables, uint32_t id);
+struct soft_context *soft_context_any(struct soft_tables *tables);
+struct soft_resource *soft_resource_any(struct soft_tables *tables);
+
+/* With all its attachments. A resource's pixels are left. */
+void soft_context_remove(struct soft_tables *tables, struct soft_context *context);
+void soft_resource_remove(struct soft_tables *tables, struct soft_resource *resource);
+
+/* Returns 0, also where the context has it already; -ENOSPC; -ENOMEM. */
+int soft_attach(
+	struct soft_tables *tables, struct soft_context *context, struct soft_resource *resource);
+struct soft_attachment *soft_attachment_find(
+	struct soft_tables *tables, uint32_t ctx_id, uint32_t resource_id);
+void soft_detach(struct soft_tables *tables, struct soft_attachment *attachment);
+
+#endif
