@@ -402,8 +402,9 @@ static void a_store_that_cannot_be_made_fails_the_job(void **state)
 /* Takes a resource away while a job is to write to it. */
 static void check_taken_away(uint32_t (*take)(struct guest *guest))
 {
+	/* Not done before the resource is taken, on any machine. */
 	const struct job job = {
-		.ctx_id = 1, .fence_id = 1, .busy_us = 20000, .resource_id = 7, .value = 1
+		.ctx_id = 1, .fence_id = 1, .busy_us = 1000000, .resource_id = 7, .value = 1
 	};
 	uint32_t token;
 
@@ -671,7 +672,7 @@ static void a_batch_ends_once(void **state)
 	}
 	assert_int_equal(guest.num_batches, batches);
 	wait_for(token);
-	assert_true(guest.num_batches > batches && guest.num_batches < batches + 20);
+	assert_true(guest.num_batches > batches && guest.num_batches < batches + 99);
 	guest_stop(&guest);
 }
 
