@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -20,6 +21,8 @@
 static int fds_before, threads_before;
 static struct rlimit fd_limit;
 static bool fds_limited;
+
+/* ---- Descriptors and threads are counted -------------------------------------------------- */
 
 static int count_entries(const char *path)
 {
@@ -112,20 +115,18 @@ static int wait_for_threads(int wanted)
 	return threads;
 }
 
-int setup_counts(void **state)
+static int note_counts(void **state)
 {
-	(void)state;
 	start_sanitizer_threads();
 	fds_before = count_fds();
 	threads_before = count_threads();
 	return 0;
 }
 
-int teardown_counts(void **state)
+static int check_counts(void **state)
 {
 	int fds, threads;
 
-	(void)state;
 	unlimit_fds();
 	threads = wait_for_threads(threads_before);
 	fds = count_fds();
@@ -139,6 +140,47 @@ int teardown_counts(void **state)
 	}
 	return -1;
 }
+
+/* ---- The tests of a program --------------------------------------------------------------- */
+
+#define MAX_TESTS 256
+
+static struct CMUnitTest tests[MAX_TESTS]; /* in their order; unused ones are empty */
+static unsigned int num_tests;
+
+static void run_registered(void **state)
+{
+	const struct test *test = *state;
+
+	test->run();
+}
+
+void register_test(struct test *test)
+{
+	unsigned int place = num_tests++;
+
+	if (num_tests > MAX_TESTS) {
+		fprintf(stderr, "more than %d tests\n", MAX_TESTS);
+		abort();
+	}
+	/* The compiler may have changed their order. */
+	for (; place > 0 && ((struct test *)tests[place - 1].initial_state)->line > test->line;
+		place--) {
+		tests[place] = tests[place - 1];
+	}
+	tests[place] = (struct CMUnitTest){ test->name, run_registered, note_counts, check_counts,
+		test };
+}
+
+int run_registered_tests(char *argv[])
+{
+	if (argv[0] && argv[1]) {
+		cmocka_set_test_filter(argv[1]);
+	}
+	return cmocka_run_group_tests_name(program_invocation_short_name, tests, NULL, NULL);
+}
+
+/* ---- Descriptors -------------------------------------------------------------------------- */
 
 void limit_fds(unsigned int more)
 {

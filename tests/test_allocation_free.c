@@ -54,7 +54,7 @@ static void signal_by_call(bool with_log)
 	vmm_destroy(vmm);
 }
 
-static void a_call_allocates_nothing(void **state)
+TEST(a_call_allocates_nothing)
 {
 	signal_by_call(true);
 	signal_by_call(false);
@@ -74,7 +74,7 @@ static void signal_by_descriptor(bool with_log)
 	close(fd);
 }
 
-static void a_descriptor_allocates_nothing(void **state)
+TEST(a_descriptor_allocates_nothing)
 {
 	signal_by_descriptor(true);
 	signal_by_descriptor(false);
@@ -95,7 +95,7 @@ static void signal_by_hanging_up(bool with_log)
 	vmm_destroy(vmm);
 }
 
-static void a_descriptor_that_fails_allocates_nothing(void **state)
+TEST(a_descriptor_that_fails_allocates_nothing)
 {
 	signal_by_hanging_up(true);
 	signal_by_hanging_up(false);
@@ -124,7 +124,7 @@ static void give_up(bool with_log)
 	driver_destroy(driver);
 }
 
-static void giving_up_allocates_nothing(void **state)
+TEST(giving_up_allocates_nothing)
 {
 	give_up(true);
 	give_up(false);
@@ -149,7 +149,7 @@ static void reset_in_flight(bool with_log)
 	driver_destroy(driver);
 }
 
-static void a_reset_allocates_nothing(void **state)
+TEST(a_reset_allocates_nothing)
 {
 	reset_in_flight(true);
 	reset_in_flight(false);
@@ -194,21 +194,21 @@ static void run_chain(enum vgf_wait wait, enum fake_answer answer, bool with_log
 	close(fd);
 }
 
-static void running_held_work_allocates_nothing(void **state)
+TEST(running_held_work_allocates_nothing)
 {
 	run_chain(VGF_WAIT_HOST, FAKE_CALL, true);
 	run_chain(VGF_WAIT_HOST, FAKE_FD, true);
 	run_chain(VGF_WAIT_HOST, FAKE_DONE, false);
 }
 
-static void handing_descriptors_to_a_driver_allocates_nothing(void **state)
+TEST(handing_descriptors_to_a_driver_allocates_nothing)
 {
 	run_chain(VGF_WAIT_DRIVER, FAKE_CALL, true);
 	run_chain(VGF_WAIT_DRIVER, FAKE_FD, true);
 	run_chain(VGF_WAIT_GL, FAKE_FD, false);
 }
 
-static void a_driver_that_fails_allocates_nothing(void **state)
+TEST(a_driver_that_fails_allocates_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -243,7 +243,7 @@ static void note_call(void *arg, int status)
 	++*(unsigned int *)arg;
 }
 
-static void deferred_calls_and_destroying_allocate_nothing(void **state)
+TEST(deferred_calls_and_destroying_allocate_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -265,7 +265,7 @@ static void deferred_calls_and_destroying_allocate_nothing(void **state)
 	driver_destroy(driver);
 }
 
-static void work_that_waits_for_a_free_descriptor_allocates_nothing(void **state)
+TEST(work_that_waits_for_a_free_descriptor_allocates_nothing)
 {
 	const struct vgf_options options = { .limits.max_fds = 2 };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -290,7 +290,7 @@ static void work_that_waits_for_a_free_descriptor_allocates_nothing(void **state
 	driver_destroy(driver);
 }
 
-static void in_fences_that_are_descriptors_allocate_nothing(void **state)
+TEST(in_fences_that_are_descriptors_allocate_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -323,7 +323,7 @@ static void in_fences_that_are_descriptors_allocate_nothing(void **state)
 #define FENCES_A_RING 25
 
 /* More timelines at once than one call of epoll_wait tells of, and many fences on each. */
-static void a_large_batch_allocates_nothing(void **state)
+TEST(a_large_batch_allocates_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -358,7 +358,7 @@ static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring, ui
 	++*(unsigned int *)cookie;
 }
 
-static void merging_allocates_nothing(void **state)
+TEST(merging_allocates_nothing)
 {
 	const struct vgf_callbacks callbacks = {
 		.write_fence = write_fence,
@@ -409,7 +409,7 @@ static void report_stalls(bool with_log)
 	driver_destroy(driver);
 }
 
-static void reporting_what_stalls_allocates_nothing(void **state)
+TEST(reporting_what_stalls_allocates_nothing)
 {
 	report_stalls(true);
 	report_stalls(false);
@@ -420,7 +420,7 @@ static void post(void *cookie, const struct vgf_fence_name *name, int status)
 	assert_int_equal(sem_post(cookie), 0);
 }
 
-static void the_own_thread_allocates_nothing(void **state)
+TEST(the_own_thread_allocates_nothing)
 {
 	const struct vgf_callbacks callbacks = { .retire = post };
 	const struct vgf_options options = { .own_thread = true };
@@ -441,27 +441,4 @@ static void the_own_thread_allocates_nothing(void **state)
 	});
 	vgf_device_destroy(device);
 	sem_destroy(&retired);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(a_call_allocates_nothing),
-		counted_test(a_descriptor_allocates_nothing),
-		counted_test(a_descriptor_that_fails_allocates_nothing),
-		counted_test(giving_up_allocates_nothing),
-		counted_test(a_reset_allocates_nothing),
-		counted_test(running_held_work_allocates_nothing),
-		counted_test(handing_descriptors_to_a_driver_allocates_nothing),
-		counted_test(a_driver_that_fails_allocates_nothing),
-		counted_test(deferred_calls_and_destroying_allocate_nothing),
-		counted_test(work_that_waits_for_a_free_descriptor_allocates_nothing),
-		counted_test(in_fences_that_are_descriptors_allocate_nothing),
-		counted_test(a_large_batch_allocates_nothing),
-		counted_test(merging_allocates_nothing),
-		counted_test(reporting_what_stalls_allocates_nothing),
-		counted_test(the_own_thread_allocates_nothing),
-	};
-
-	return cmocka_run_group_tests_name("allocation-free retiring", tests, NULL, NULL);
 }

@@ -73,7 +73,7 @@ static void retire_one_of_each(const struct vgf_callbacks *callbacks, struct wri
 	driver_destroy(driver);
 }
 
-static void fences_are_written_as_virglrenderer_does_it(void **state)
+TEST(fences_are_written_as_virglrenderer_does_it)
 {
 	const struct vgf_callbacks callbacks = {
 		.write_fence = write_fence,
@@ -90,7 +90,7 @@ static void fences_are_written_as_virglrenderer_does_it(void **state)
 	assert_true(written.context_id == ((uint64_t)7 << 32) + 6);
 }
 
-static void the_richer_callback_is_the_only_one_where_it_is_there(void **state)
+TEST(the_richer_callback_is_the_only_one_where_it_is_there)
 {
 	const struct vgf_callbacks callbacks = {
 		.write_fence = write_fence,
@@ -104,7 +104,7 @@ static void the_richer_callback_is_the_only_one_where_it_is_there(void **state)
 	assert_int_equal(written.num_global + written.num_context, 0);
 }
 
-static void a_device_needs_a_callback_for_each_timeline(void **state)
+TEST(a_device_needs_a_callback_for_each_timeline)
 {
 	struct vgf_callbacks callbacks = { 0 };
 	struct vgf_device *device;
@@ -124,7 +124,7 @@ static void a_device_needs_a_callback_for_each_timeline(void **state)
 
 /* ---- Batches ------------------------------------------------------------------------------ */
 
-static void a_batch_has_one_end(void **state)
+TEST(a_batch_has_one_end)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -139,7 +139,7 @@ static void a_batch_has_one_end(void **state)
 	driver_destroy(driver);
 }
 
-static void what_a_batch_lets_go_belongs_to_it(void **state)
+TEST(what_a_batch_lets_go_belongs_to_it)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -155,7 +155,7 @@ static void what_a_batch_lets_go_belongs_to_it(void **state)
 	driver_destroy(driver);
 }
 
-static void without_fences_there_is_no_batch(void **state)
+TEST(without_fences_there_is_no_batch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -179,7 +179,7 @@ static void create_flagged(struct fake_vmm *vmm, int32_t ring, uint64_t fence_id
 	assert_int_equal(vgf_fence_create_take(vmm->device, &name, flags, VGF_FENCE_BY_CALL), 0);
 }
 
-static void of_mergeable_fences_the_newest_is_told(void **state)
+TEST(of_mergeable_fences_the_newest_is_told)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -196,7 +196,7 @@ static void of_mergeable_fences_the_newest_is_told(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_that_is_not_mergeable_is_told_among_others(void **state)
+TEST(a_fence_that_is_not_mergeable_is_told_among_others)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -212,7 +212,7 @@ static void a_fence_that_is_not_mergeable_is_told_among_others(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_mergeable_fence_with_an_error_is_told(void **state)
+TEST(a_mergeable_fence_with_an_error_is_told)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -230,7 +230,7 @@ static void a_mergeable_fence_with_an_error_is_told(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_does_not_answer_for_another_timeline(void **state)
+TEST(a_fence_does_not_answer_for_another_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -248,7 +248,7 @@ static void a_fence_does_not_answer_for_another_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void a_fence_does_not_answer_for_an_earlier_batch(void **state)
+TEST(a_fence_does_not_answer_for_an_earlier_batch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -263,7 +263,7 @@ static void a_fence_does_not_answer_for_an_earlier_batch(void **state)
 	vmm_destroy(vmm);
 }
 
-static void mergeable_submissions_are_merged(void **state)
+TEST(mergeable_submissions_are_merged)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -611,7 +611,7 @@ static int using_it_from_another_thread(struct inside *inside)
 }
 
 #define INSIDE(place, action, expected)                                                            \
-	static void action##_from_##place(void **state)                                            \
+	TEST(action##_from_##place)                                                                \
 	{                                                                                          \
 		run_inside(place, action, expected);                                               \
 	}
@@ -756,7 +756,7 @@ static void dispatch_again(struct fake_vmm *vmm, const struct vgf_fence_name *na
 	nested->depth--;
 }
 
-static void dispatching_in_each_callback_keeps_the_order(void **state)
+TEST(dispatching_in_each_callback_keeps_the_order)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct nested nested = { 0 };
@@ -780,7 +780,7 @@ static void submit_next(struct fake_vmm *vmm, const struct vgf_fence_name *name,
 	}
 }
 
-static void a_callback_that_always_makes_new_work_does_not_starve_the_vmm(void **state)
+TEST(a_callback_that_always_makes_new_work_does_not_starve_the_vmm)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -803,7 +803,7 @@ static void give_up_told_fence(struct fake_vmm *vmm, const struct vgf_fence_name
 	assert_int_equal(vgf_fence_signal(vmm->device, name, 0), -ENOENT);
 }
 
-static void a_fence_is_gone_when_it_is_told(void **state)
+TEST(a_fence_is_gone_when_it_is_told)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -821,7 +821,7 @@ static void name_told_fence(struct fake_vmm *vmm, const struct vgf_fence_name *n
 	}
 }
 
-static void a_fence_is_done_when_it_is_told(void **state)
+TEST(a_fence_is_done_when_it_is_told)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -848,7 +848,7 @@ static void use_after_reset(struct fake_vmm *vmm, const struct vgf_fence_name *n
 }
 
 /* Fences of before the reset are still in the hands of the callback. */
-static void a_device_works_right_after_a_reset_from_retire(void **state)
+TEST(a_device_works_right_after_a_reset_from_retire)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -888,7 +888,7 @@ static void dispatch_then_destroy(
 	}
 }
 
-static void destroying_the_device_two_dispatches_deep_ends_both(void **state)
+TEST(destroying_the_device_two_dispatches_deep_ends_both)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct nested nested = { 0 };
@@ -920,7 +920,7 @@ static void destroy_in_retire(struct fake_vmm *vmm, const struct vgf_fence_name 
 	assert_int_equal(vmm->num_batches, 1);
 }
 
-static void destroying_the_device_from_retire_ends_the_batch(void **state)
+TEST(destroying_the_device_from_retire_ends_the_batch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -953,7 +953,7 @@ static void create_late(struct fake_vmm *vmm)
 	late->fence = vgf_fence_create_take(late->device, &name, 0, VGF_FENCE_BY_CALL);
 }
 
-static void the_last_batch_of_a_device_accepts_nothing_new(void **state)
+TEST(the_last_batch_of_a_device_accepts_nothing_new)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -972,7 +972,7 @@ static void the_last_batch_of_a_device_accepts_nothing_new(void **state)
 	driver_destroy(driver);
 }
 
-static void destroying_the_device_at_the_end_of_a_batch_ends_no_other(void **state)
+TEST(destroying_the_device_at_the_end_of_a_batch_ends_no_other)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -990,7 +990,7 @@ static void destroy_in_teardown(struct fake_vmm *vmm, const struct vgf_fence_nam
 	destroy_device(vmm);
 }
 
-static void destroying_the_device_from_retire_ends_a_drain(void **state)
+TEST(destroying_the_device_from_retire_ends_a_drain)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -1003,7 +1003,7 @@ static void destroying_the_device_from_retire_ends_a_drain(void **state)
 	vmm_destroy(vmm);
 }
 
-static void destroying_the_device_from_retire_ends_a_reset(void **state)
+TEST(destroying_the_device_from_retire_ends_a_reset)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -1034,7 +1034,7 @@ static void note_thread(struct fake_vmm *vmm, const struct vgf_fence_name *name,
 }
 
 /* Promise 6. */
-static void callbacks_come_from_the_librarys_own_thread(void **state)
+TEST(callbacks_come_from_the_librarys_own_thread)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1071,7 +1071,7 @@ static void destroy_from_own_thread(
 	}
 }
 
-static void the_librarys_own_thread_may_destroy_the_device(void **state)
+TEST(the_librarys_own_thread_may_destroy_the_device)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1091,7 +1091,7 @@ static void the_librarys_own_thread_may_destroy_the_device(void **state)
 	vmm_destroy(vmm);
 }
 
-static void the_librarys_own_thread_goes_on_after_a_reset(void **state)
+TEST(the_librarys_own_thread_goes_on_after_a_reset)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1145,7 +1145,7 @@ static void *submit_and_signal(void *arg)
 	return NULL;
 }
 
-static void many_threads_submit_and_signal(void **state)
+TEST(many_threads_submit_and_signal)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1215,7 +1215,7 @@ static void *submit_whatever_happens(void *arg)
 	return NULL;
 }
 
-static void resets_come_while_threads_submit(void **state)
+TEST(resets_come_while_threads_submit)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1246,153 +1246,4 @@ static void resets_come_while_threads_submit(void **state)
 	for (uint32_t i = 0; i < THREADS; i++) {
 		driver_destroy(workers[i].driver);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(fences_are_written_as_virglrenderer_does_it),
-		counted_test(the_richer_callback_is_the_only_one_where_it_is_there),
-		counted_test(a_device_needs_a_callback_for_each_timeline),
-		counted_test(a_batch_has_one_end),
-		counted_test(what_a_batch_lets_go_belongs_to_it),
-		counted_test(without_fences_there_is_no_batch),
-		counted_test(of_mergeable_fences_the_newest_is_told),
-		counted_test(a_fence_that_is_not_mergeable_is_told_among_others),
-		counted_test(a_mergeable_fence_with_an_error_is_told),
-		counted_test(a_fence_does_not_answer_for_another_timeline),
-		counted_test(a_fence_does_not_answer_for_an_earlier_batch),
-		counted_test(mergeable_submissions_are_merged),
-		counted_test(dispatching_in_each_callback_keeps_the_order),
-		counted_test(a_callback_that_always_makes_new_work_does_not_starve_the_vmm),
-		counted_test(a_fence_is_gone_when_it_is_told),
-		counted_test(a_fence_is_done_when_it_is_told),
-		counted_test(a_device_works_right_after_a_reset_from_retire),
-		counted_test(destroying_the_device_two_dispatches_deep_ends_both),
-		counted_test(destroying_the_device_from_retire_ends_the_batch),
-		counted_test(the_last_batch_of_a_device_accepts_nothing_new),
-		counted_test(destroying_the_device_at_the_end_of_a_batch_ends_no_other),
-		counted_test(destroying_the_device_from_retire_ends_a_drain),
-		counted_test(destroying_the_device_from_retire_ends_a_reset),
-		counted_test(callbacks_come_from_the_librarys_own_thread),
-		counted_test(the_librarys_own_thread_may_destroy_the_device),
-		counted_test(the_librarys_own_thread_goes_on_after_a_reset),
-		counted_test(many_threads_submit_and_signal),
-		counted_test(resets_come_while_threads_submit),
-		counted_test(looking_from_retire),
-		counted_test(submitting_from_retire),
-		counted_test(submitting_to_the_same_ring_from_retire),
-		counted_test(creating_a_fence_from_retire),
-		counted_test(signalling_from_retire),
-		counted_test(giving_up_a_fence_from_retire),
-		counted_test(creating_a_context_from_retire),
-		counted_test(destroying_a_context_from_retire),
-		counted_test(destroying_its_own_context_from_retire),
-		counted_test(cancelling_a_context_from_retire),
-		counted_test(deferring_from_retire),
-		counted_test(deferring_for_its_own_context_from_retire),
-		counted_test(dispatching_from_retire),
-		counted_test(draining_from_retire),
-		counted_test(draining_what_can_end_from_retire),
-		counted_test(resetting_from_retire),
-		counted_test(destroying_the_device_from_retire),
-		counted_test(using_it_from_another_thread_from_retire),
-		counted_test(looking_from_retire_end),
-		counted_test(submitting_from_retire_end),
-		counted_test(creating_a_fence_from_retire_end),
-		counted_test(signalling_from_retire_end),
-		counted_test(giving_up_a_fence_from_retire_end),
-		counted_test(destroying_a_context_from_retire_end),
-		counted_test(cancelling_a_context_from_retire_end),
-		counted_test(deferring_from_retire_end),
-		counted_test(dispatching_from_retire_end),
-		counted_test(draining_from_retire_end),
-		counted_test(draining_what_can_end_from_retire_end),
-		counted_test(resetting_from_retire_end),
-		counted_test(destroying_the_device_from_retire_end),
-		counted_test(using_it_from_another_thread_from_retire_end),
-		counted_test(looking_from_stalled),
-		counted_test(submitting_from_stalled),
-		counted_test(signalling_from_stalled),
-		counted_test(giving_up_a_fence_from_stalled),
-		counted_test(destroying_a_context_from_stalled),
-		counted_test(cancelling_a_context_from_stalled),
-		counted_test(deferring_from_stalled),
-		counted_test(dispatching_from_stalled),
-		counted_test(draining_from_stalled),
-		counted_test(draining_what_can_end_from_stalled),
-		counted_test(resetting_from_stalled),
-		counted_test(destroying_the_device_from_stalled),
-		counted_test(using_it_from_another_thread_from_stalled),
-		counted_test(looking_from_log_message),
-		counted_test(submitting_from_log_message),
-		counted_test(signalling_from_log_message),
-		counted_test(giving_up_a_fence_from_log_message),
-		counted_test(destroying_a_context_from_log_message),
-		counted_test(destroying_its_own_context_from_log_message),
-		counted_test(cancelling_a_context_from_log_message),
-		counted_test(deferring_from_log_message),
-		counted_test(dispatching_from_log_message),
-		counted_test(draining_from_log_message),
-		counted_test(resetting_from_log_message),
-		counted_test(using_it_from_another_thread_from_log_message),
-		counted_test(looking_from_driver_submit),
-		counted_test(submitting_from_driver_submit),
-		counted_test(submitting_to_the_same_ring_from_driver_submit),
-		counted_test(creating_a_fence_from_driver_submit),
-		counted_test(signalling_from_driver_submit),
-		counted_test(giving_up_a_fence_from_driver_submit),
-		counted_test(creating_a_context_from_driver_submit),
-		counted_test(destroying_a_context_from_driver_submit),
-		counted_test(destroying_its_own_context_from_driver_submit),
-		counted_test(cancelling_a_context_from_driver_submit),
-		counted_test(cancelling_its_own_context_from_driver_submit),
-		counted_test(deferring_from_driver_submit),
-		counted_test(deferring_for_its_own_context_from_driver_submit),
-		counted_test(dispatching_from_driver_submit),
-		counted_test(draining_from_driver_submit),
-		counted_test(resetting_from_driver_submit),
-		counted_test(destroying_the_device_from_driver_submit),
-		counted_test(using_it_from_another_thread_from_driver_submit),
-		counted_test(submitting_from_driver_submit_of_held_work),
-		counted_test(submitting_to_the_same_ring_from_driver_submit_of_held_work),
-		counted_test(destroying_its_own_context_from_driver_submit_of_held_work),
-		counted_test(cancelling_its_own_context_from_driver_submit_of_held_work),
-		counted_test(deferring_for_its_own_context_from_driver_submit_of_held_work),
-		counted_test(dispatching_from_driver_submit_of_held_work),
-		counted_test(draining_from_driver_submit_of_held_work),
-		counted_test(resetting_from_driver_submit_of_held_work),
-		counted_test(destroying_the_device_from_driver_submit_of_held_work),
-		counted_test(using_it_from_another_thread_from_driver_submit_of_held_work),
-		counted_test(looking_from_driver_destroyed),
-		counted_test(submitting_from_driver_destroyed),
-		counted_test(creating_a_context_from_driver_destroyed),
-		counted_test(destroying_a_context_from_driver_destroyed),
-		counted_test(destroying_its_own_context_from_driver_destroyed),
-		counted_test(cancelling_a_context_from_driver_destroyed),
-		counted_test(cancelling_its_own_context_from_driver_destroyed),
-		counted_test(deferring_from_driver_destroyed),
-		counted_test(dispatching_from_driver_destroyed),
-		counted_test(draining_from_driver_destroyed),
-		counted_test(resetting_from_driver_destroyed),
-		counted_test(destroying_the_device_from_driver_destroyed),
-		counted_test(using_it_from_another_thread_from_driver_destroyed),
-		counted_test(looking_from_deferred_call),
-		counted_test(submitting_from_deferred_call),
-		counted_test(submitting_to_the_same_ring_from_deferred_call),
-		counted_test(signalling_from_deferred_call),
-		counted_test(destroying_a_context_from_deferred_call),
-		counted_test(destroying_its_own_context_from_deferred_call),
-		counted_test(cancelling_a_context_from_deferred_call),
-		counted_test(cancelling_its_own_context_from_deferred_call),
-		counted_test(deferring_from_deferred_call),
-		counted_test(deferring_for_its_own_context_from_deferred_call),
-		counted_test(dispatching_from_deferred_call),
-		counted_test(draining_from_deferred_call),
-		counted_test(resetting_from_deferred_call),
-		counted_test(destroying_the_device_from_deferred_call),
-		counted_test(using_it_from_another_thread_from_deferred_call),
-	};
-
-	return cmocka_run_group_tests_name("callbacks", tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
 	return signal_call(vmm, 0, VGF_RING_GLOBAL, fence_id, 0);
 }
 
-static void the_version_is_that_of_the_header(void **state)
+TEST(the_version_is_that_of_the_header)
 {
 	char version[32];
 
@@ -48,7 +48,7 @@ static bool is_readable(struct fake_vmm *vmm)
 	return vgf_sync_file_poll(vgf_device_get_fd(vmm->device)) == 1;
 }
 
-static void an_idle_device_is_not_readable(void **state)
+TEST(an_idle_device_is_not_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -63,7 +63,7 @@ static void an_idle_device_is_not_readable(void **state)
 	driver_destroy(driver);
 }
 
-static void a_file_makes_the_device_readable(void **state)
+TEST(a_file_makes_the_device_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -79,7 +79,7 @@ static void a_file_makes_the_device_readable(void **state)
 	driver_destroy(driver);
 }
 
-static void a_call_makes_the_device_readable(void **state)
+TEST(a_call_makes_the_device_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -94,7 +94,7 @@ static void a_call_makes_the_device_readable(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_that_is_done_makes_the_device_readable(void **state)
+TEST(a_fence_that_is_done_makes_the_device_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -105,7 +105,7 @@ static void a_fence_that_is_done_makes_the_device_readable(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_refused_fence_makes_the_device_readable(void **state)
+TEST(a_refused_fence_makes_the_device_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
@@ -121,7 +121,7 @@ static void a_refused_fence_makes_the_device_readable(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_that_is_given_up_makes_the_device_readable(void **state)
+TEST(a_fence_that_is_given_up_makes_the_device_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -133,7 +133,7 @@ static void a_fence_that_is_given_up_makes_the_device_readable(void **state)
 	vmm_destroy(vmm);
 }
 
-static void cancelled_work_makes_the_device_readable(void **state)
+TEST(cancelled_work_makes_the_device_readable)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -149,7 +149,7 @@ static void cancelled_work_makes_the_device_readable(void **state)
 	driver_destroy(driver);
 }
 
-static void publishing_makes_the_device_readable_where_work_can_go_on(void **state)
+TEST(publishing_makes_the_device_readable_where_work_can_go_on)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -168,7 +168,7 @@ static void publishing_makes_the_device_readable_where_work_can_go_on(void **sta
 }
 
 /* More than one round of epoll tells. */
-static void a_device_stays_readable_until_all_is_told(void **state)
+TEST(a_device_stays_readable_until_all_is_told)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *drivers[5];
@@ -196,7 +196,7 @@ static void a_device_stays_readable_until_all_is_told(void **state)
 	}
 }
 
-static void a_device_with_its_own_thread_has_no_descriptor(void **state)
+TEST(a_device_with_its_own_thread_has_no_descriptor)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -207,7 +207,7 @@ static void a_device_with_its_own_thread_has_no_descriptor(void **state)
 
 /* ---- Dispatching -------------------------------------------------------------------------- */
 
-static void dispatching_nothing_returns_0(void **state)
+TEST(dispatching_nothing_returns_0)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -315,7 +315,7 @@ static void *drain_patiently(void *arg)
 	return NULL;
 }
 
-static void one_thread_dispatches_at_a_time(void **state)
+TEST(one_thread_dispatches_at_a_time)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -338,7 +338,7 @@ static void one_thread_dispatches_at_a_time(void **state)
 }
 
 /* Also before that thread has got to it. */
-static void nobody_else_dispatches_where_the_device_has_its_own_thread(void **state)
+TEST(nobody_else_dispatches_where_the_device_has_its_own_thread)
 {
 	const struct vgf_options options = { .own_thread = true };
 
@@ -350,7 +350,7 @@ static void nobody_else_dispatches_where_the_device_has_its_own_thread(void **st
 	}
 }
 
-static void a_signal_in_another_thread_wakes_dispatch(void **state)
+TEST(a_signal_in_another_thread_wakes_dispatch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -382,7 +382,7 @@ static void ignore_signal(int number)
 {
 }
 
-static void a_signal_handler_interrupts_dispatch(void **state)
+TEST(a_signal_handler_interrupts_dispatch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct sigaction action = { .sa_handler = ignore_signal }, before;
@@ -404,7 +404,7 @@ static void a_signal_handler_interrupts_dispatch(void **state)
 }
 
 /* A probe of a descriptor that has hung up is no event. */
-static void broken_files_come_while_another_thread_dispatches(void **state)
+TEST(broken_files_come_while_another_thread_dispatches)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -425,7 +425,7 @@ static void broken_files_come_while_another_thread_dispatches(void **state)
 
 /* ---- Draining ----------------------------------------------------------------------------- */
 
-static void an_idle_device_is_drained(void **state)
+TEST(an_idle_device_is_drained)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -434,7 +434,7 @@ static void an_idle_device_is_drained(void **state)
 	vmm_destroy(vmm);
 }
 
-static void draining_retires_what_there_is(void **state)
+TEST(draining_retires_what_there_is)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -452,7 +452,7 @@ static void draining_retires_what_there_is(void **state)
 	driver_destroy(driver);
 }
 
-static void draining_has_a_deadline(void **state)
+TEST(draining_has_a_deadline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -486,7 +486,7 @@ static void start_drain(
 	sem_wait(&other->inside);
 }
 
-static void a_signal_in_another_thread_ends_a_drain(void **state)
+TEST(a_signal_in_another_thread_ends_a_drain)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -502,7 +502,7 @@ static void a_signal_in_another_thread_ends_a_drain(void **state)
 	vmm_destroy(vmm);
 }
 
-static void new_work_prolongs_a_drain(void **state)
+TEST(new_work_prolongs_a_drain)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -522,7 +522,7 @@ static void new_work_prolongs_a_drain(void **state)
 }
 
 /* Promise 8. */
-static void a_reset_does_not_wait_for_another_threads_drain(void **state)
+TEST(a_reset_does_not_wait_for_another_threads_drain)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -539,7 +539,7 @@ static void a_reset_does_not_wait_for_another_threads_drain(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_drain_behind_another_one_keeps_its_deadline(void **state)
+TEST(a_drain_behind_another_one_keeps_its_deadline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -556,7 +556,7 @@ static void a_drain_behind_another_one_keeps_its_deadline(void **state)
 }
 
 /* A file of somebody else's is no fence of the device, but work waits for it. */
-static void draining_waits_for_held_work_without_a_fence(void **state)
+TEST(draining_waits_for_held_work_without_a_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -599,7 +599,7 @@ static void start_drain_in_submit(struct fake_driver *driver, const struct vgf_j
 }
 
 /* Nothing retires, and no descriptor tells. */
-static void a_drain_ends_when_another_thread_runs_the_last_held_work(void **state)
+TEST(a_drain_ends_when_another_thread_runs_the_last_held_work)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -619,7 +619,7 @@ static void a_drain_ends_when_another_thread_runs_the_last_held_work(void **stat
 	driver_destroy(driver);
 }
 
-static void a_drain_takes_over_from_a_thread_that_dispatches(void **state)
+TEST(a_drain_takes_over_from_a_thread_that_dispatches)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
@@ -641,7 +641,7 @@ static void a_drain_takes_over_from_a_thread_that_dispatches(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_device_with_its_own_thread_is_drained(void **state)
+TEST(a_device_with_its_own_thread_is_drained)
 {
 	const struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -658,7 +658,7 @@ static void a_device_with_its_own_thread_is_drained(void **state)
 
 /* ---- Two devices -------------------------------------------------------------------------- */
 
-static void devices_do_not_see_each_other(void **state)
+TEST(devices_do_not_see_each_other)
 {
 	struct fake_vmm *first = vmm_create(NULL);
 	struct fake_vmm *second = vmm_create(NULL);
@@ -699,7 +699,7 @@ static void submit_to_other_device(struct fake_driver *driver, const struct vgf_
 	}
 }
 
-static void a_device_may_be_used_from_inside_another(void **state)
+TEST(a_device_may_be_used_from_inside_another)
 {
 	struct fake_vmm *first = vmm_create(NULL);
 	struct fake_vmm *second = vmm_create(NULL);
@@ -720,7 +720,7 @@ static void a_device_may_be_used_from_inside_another(void **state)
 
 /* ---- Exporting ---------------------------------------------------------------------------- */
 
-static void an_exported_descriptor_signals_with_the_fence(void **state)
+TEST(an_exported_descriptor_signals_with_the_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -739,7 +739,7 @@ static void an_exported_descriptor_signals_with_the_fence(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_without_a_descriptor_cannot_be_exported_yet(void **state)
+TEST(a_fence_without_a_descriptor_cannot_be_exported_yet)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
@@ -754,7 +754,7 @@ static void a_fence_without_a_descriptor_cannot_be_exported_yet(void **state)
 	vmm_destroy(vmm);
 }
 
-static void held_work_cannot_be_exported_before_it_runs(void **state)
+TEST(held_work_cannot_be_exported_before_it_runs)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -773,7 +773,7 @@ static void held_work_cannot_be_exported_before_it_runs(void **state)
 	driver_destroy(driver);
 }
 
-static void a_signalled_fence_is_not_exported(void **state)
+TEST(a_signalled_fence_is_not_exported)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -786,7 +786,7 @@ static void a_signalled_fence_is_not_exported(void **state)
 	vmm_destroy(vmm);
 }
 
-static void an_unknown_fence_is_not_exported(void **state)
+TEST(an_unknown_fence_is_not_exported)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -797,7 +797,7 @@ static void an_unknown_fence_is_not_exported(void **state)
 	vmm_destroy(vmm);
 }
 
-static void an_ambiguous_fence_is_not_exported(void **state)
+TEST(an_ambiguous_fence_is_not_exported)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -824,7 +824,7 @@ static void wait_for_stalls(struct fake_vmm *vmm, unsigned int count)
 }
 
 /* Promise 8. */
-static void a_stalled_fence_is_told_with_all_that_is_known(void **state)
+TEST(a_stalled_fence_is_told_with_all_that_is_known)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -854,7 +854,7 @@ static void count_stall(struct fake_vmm *vmm, const struct vgf_stall *stall)
 	stalls_of[stall->fence.fence_id]++;
 }
 
-static void each_stalled_fence_is_told_once(void **state)
+TEST(each_stalled_fence_is_told_once)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -874,7 +874,7 @@ static void each_stalled_fence_is_told_once(void **state)
 	driver_destroy(driver);
 }
 
-static void many_timelines_stall_at_once(void **state)
+TEST(many_timelines_stall_at_once)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -889,7 +889,7 @@ static void many_timelines_stall_at_once(void **state)
 }
 
 /* Those behind it have nothing to do with it, until it is their turn. */
-static void the_oldest_of_a_timeline_is_the_one_that_stalls(void **state)
+TEST(the_oldest_of_a_timeline_is_the_one_that_stalls)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 
@@ -905,7 +905,7 @@ static void the_oldest_of_a_timeline_is_the_one_that_stalls(void **state)
 	vmm_destroy(vmm);
 }
 
-static void held_work_that_stalls_is_told_as_held(void **state)
+TEST(held_work_that_stalls_is_told_as_held)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -921,7 +921,7 @@ static void held_work_that_stalls_is_told_as_held(void **state)
 	driver_destroy(driver);
 }
 
-static void what_retires_is_not_told_as_stalled(void **state)
+TEST(what_retires_is_not_told_as_stalled)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 
@@ -935,7 +935,7 @@ static void what_retires_is_not_told_as_stalled(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_stall_can_be_reported_by_the_log_alone(void **state)
+TEST(a_stall_can_be_reported_by_the_log_alone)
 {
 	struct vgf_callbacks callbacks = fake_callbacks;
 	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
@@ -950,7 +950,7 @@ static void a_stall_can_be_reported_by_the_log_alone(void **state)
 	vmm_destroy(vmm);
 }
 
-static void nothing_stalls_where_the_vmm_wants_to_hear_of_none(void **state)
+TEST(nothing_stalls_where_the_vmm_wants_to_hear_of_none)
 {
 	const struct vgf_options options = { .stall_ns = UINT64_MAX };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -962,7 +962,7 @@ static void nothing_stalls_where_the_vmm_wants_to_hear_of_none(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_stalled_fence_can_be_retired_by_force(void **state)
+TEST(a_stalled_fence_can_be_retired_by_force)
 {
 	struct fake_vmm *vmm = vmm_create(&impatient);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -977,7 +977,7 @@ static void a_stalled_fence_can_be_retired_by_force(void **state)
 
 /* ---- Looking inside ----------------------------------------------------------------------- */
 
-static void pending_fences_are_listed_timeline_by_timeline(void **state)
+TEST(pending_fences_are_listed_timeline_by_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -1016,7 +1016,7 @@ static void pending_fences_are_listed_timeline_by_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void a_short_list_of_pending_fences_has_the_first(void **state)
+TEST(a_short_list_of_pending_fences_has_the_first)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_pending pending[4] = { 0 };
@@ -1033,7 +1033,7 @@ static void a_short_list_of_pending_fences_has_the_first(void **state)
 	vmm_destroy(vmm);
 }
 
-static void statistics_add_up(void **state)
+TEST(statistics_add_up)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1102,7 +1102,7 @@ static char *dump(struct fake_vmm *vmm)
 	return text;
 }
 
-static void a_dump_has_every_timeline_and_what_held_work_waits_for(void **state)
+TEST(a_dump_has_every_timeline_and_what_held_work_waits_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -1130,7 +1130,7 @@ static void a_dump_has_every_timeline_and_what_held_work_waits_for(void **state)
 	driver_destroy(driver);
 }
 
-static void a_dump_of_an_idle_device_is_short(void **state)
+TEST(a_dump_of_an_idle_device_is_short)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	char *text = dump(vmm);
@@ -1141,7 +1141,7 @@ static void a_dump_of_an_idle_device_is_short(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_dump_of_thousands_of_fences_is_bounded(void **state)
+TEST(a_dump_of_thousands_of_fences_is_bounded)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1167,7 +1167,7 @@ static void a_dump_of_thousands_of_fences_is_bounded(void **state)
 }
 
 /* Work without a fence is on no timeline, but a bug report is about what is stuck. */
-static void a_dump_tells_of_held_work_without_a_fence(void **state)
+TEST(a_dump_tells_of_held_work_without_a_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1197,7 +1197,7 @@ static void assert_logged(struct fake_vmm *vmm, const char *name, const char *er
 	vmm->num_logs = 0;
 }
 
-static void what_is_refused_is_logged_with_its_name(void **state)
+TEST(what_is_refused_is_logged_with_its_name)
 {
 	const struct vgf_options options = {
 		.limits = { .max_in_fences = 2, .max_context_fences = 3, .max_contexts = 2 },
@@ -1230,7 +1230,7 @@ static void what_is_refused_is_logged_with_its_name(void **state)
 	driver_destroy(driver);
 }
 
-static void what_fails_otherwise_is_logged_with_its_name(void **state)
+TEST(what_fails_otherwise_is_logged_with_its_name)
 {
 	const struct vgf_options options = { .limits = { .max_contexts = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1254,7 +1254,7 @@ static void what_fails_otherwise_is_logged_with_its_name(void **state)
 	driver_destroy(driver);
 }
 
-static void a_descriptor_that_cannot_be_polled_is_logged(void **state)
+TEST(a_descriptor_that_cannot_be_polled_is_logged)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -1265,7 +1265,7 @@ static void a_descriptor_that_cannot_be_polled_is_logged(void **state)
 }
 
 /* A guest must not fill the host's disk. */
-static void a_flood_of_bad_submissions_is_limited_in_the_log(void **state)
+TEST(a_flood_of_bad_submissions_is_limited_in_the_log)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct timespec before, after;
@@ -1283,7 +1283,7 @@ static void a_flood_of_bad_submissions_is_limited_in_the_log(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_vmm_need_not_want_a_log(void **state)
+TEST(a_vmm_need_not_want_a_log)
 {
 	const struct vgf_callbacks callbacks = { .retire = fake_callbacks.retire };
 	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
@@ -1306,7 +1306,7 @@ static void refuse_in_log(struct fake_vmm *vmm, const char *message)
 }
 
 /* Promise 6. */
-static void a_log_callback_may_cause_messages(void **state)
+TEST(a_log_callback_may_cause_messages)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -1314,70 +1314,4 @@ static void a_log_callback_may_cause_messages(void **state)
 	assert_int_equal(submit(vmm, 9, 0, 1, NO_IN_FENCES), -ENOENT);
 	assert_int_equal(vmm->num_logs, 5);
 	vmm_destroy(vmm);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(the_version_is_that_of_the_header),
-		counted_test(an_idle_device_is_not_readable),
-		counted_test(a_file_makes_the_device_readable),
-		counted_test(a_call_makes_the_device_readable),
-		counted_test(a_fence_that_is_done_makes_the_device_readable),
-		counted_test(a_refused_fence_makes_the_device_readable),
-		counted_test(a_fence_that_is_given_up_makes_the_device_readable),
-		counted_test(cancelled_work_makes_the_device_readable),
-		counted_test(publishing_makes_the_device_readable_where_work_can_go_on),
-		counted_test(a_device_stays_readable_until_all_is_told),
-		counted_test(a_device_with_its_own_thread_has_no_descriptor),
-		counted_test(dispatching_nothing_returns_0),
-		counted_test(one_thread_dispatches_at_a_time),
-		counted_test(nobody_else_dispatches_where_the_device_has_its_own_thread),
-		counted_test(a_signal_in_another_thread_wakes_dispatch),
-		counted_test(a_signal_handler_interrupts_dispatch),
-		counted_test(broken_files_come_while_another_thread_dispatches),
-		counted_test(an_idle_device_is_drained),
-		counted_test(draining_retires_what_there_is),
-		counted_test(draining_has_a_deadline),
-		counted_test(a_signal_in_another_thread_ends_a_drain),
-		counted_test(new_work_prolongs_a_drain),
-		counted_test(a_reset_does_not_wait_for_another_threads_drain),
-		counted_test(a_drain_behind_another_one_keeps_its_deadline),
-		counted_test(draining_waits_for_held_work_without_a_fence),
-		counted_test(a_drain_ends_when_another_thread_runs_the_last_held_work),
-		counted_test(a_drain_takes_over_from_a_thread_that_dispatches),
-		counted_test(a_device_with_its_own_thread_is_drained),
-		counted_test(devices_do_not_see_each_other),
-		counted_test(a_device_may_be_used_from_inside_another),
-		counted_test(an_exported_descriptor_signals_with_the_fence),
-		counted_test(a_fence_without_a_descriptor_cannot_be_exported_yet),
-		counted_test(held_work_cannot_be_exported_before_it_runs),
-		counted_test(a_signalled_fence_is_not_exported),
-		counted_test(an_unknown_fence_is_not_exported),
-		counted_test(an_ambiguous_fence_is_not_exported),
-		counted_test(a_stalled_fence_is_told_with_all_that_is_known),
-		counted_test(each_stalled_fence_is_told_once),
-		counted_test(many_timelines_stall_at_once),
-		counted_test(the_oldest_of_a_timeline_is_the_one_that_stalls),
-		counted_test(held_work_that_stalls_is_told_as_held),
-		counted_test(what_retires_is_not_told_as_stalled),
-		counted_test(a_stall_can_be_reported_by_the_log_alone),
-		counted_test(nothing_stalls_where_the_vmm_wants_to_hear_of_none),
-		counted_test(a_stalled_fence_can_be_retired_by_force),
-		counted_test(pending_fences_are_listed_timeline_by_timeline),
-		counted_test(a_short_list_of_pending_fences_has_the_first),
-		counted_test(statistics_add_up),
-		counted_test(a_dump_has_every_timeline_and_what_held_work_waits_for),
-		counted_test(a_dump_of_an_idle_device_is_short),
-		counted_test(a_dump_of_thousands_of_fences_is_bounded),
-		counted_test(a_dump_tells_of_held_work_without_a_fence),
-		counted_test(what_is_refused_is_logged_with_its_name),
-		counted_test(what_fails_otherwise_is_logged_with_its_name),
-		counted_test(a_descriptor_that_cannot_be_polled_is_logged),
-		counted_test(a_flood_of_bad_submissions_is_limited_in_the_log),
-		counted_test(a_vmm_need_not_want_a_log),
-		counted_test(a_log_callback_may_cause_messages),
-	};
-
-	return cmocka_run_group_tests_name("device", tests, NULL, NULL);
 }

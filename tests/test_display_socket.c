@@ -115,7 +115,7 @@ static void update(struct fixture *fixture, uint32_t x, uint32_t y, uint32_t w, 
 
 /* ---- Scanouts ----------------------------------------------------------------------------- */
 
-static void tells_the_size_then_the_pixels(void **state)
+TEST(tells_the_size_then_the_pixels)
 {
 	struct fixture *fixture = fixture_create();
 
@@ -129,7 +129,7 @@ static void tells_the_size_then_the_pixels(void **state)
 	fixture_destroy(fixture);
 }
 
-static void turns_a_scanout_off(void **state)
+TEST(turns_a_scanout_off)
 {
 	struct fixture *fixture = fixture_create();
 
@@ -138,7 +138,7 @@ static void turns_a_scanout_off(void **state)
 	fixture_destroy(fixture);
 }
 
-static void an_update_is_cut_to_the_scanout(void **state)
+TEST(an_update_is_cut_to_the_scanout)
 {
 	struct fixture *fixture = fixture_create();
 
@@ -153,7 +153,7 @@ static void an_update_is_cut_to_the_scanout(void **state)
 	fixture_destroy(fixture);
 }
 
-static void an_update_of_a_large_scanout_comes_in_bands(void **state)
+TEST(an_update_of_a_large_scanout_comes_in_bands)
 {
 	struct fixture *fixture = fixture_create();
 	uint32_t rows = 0, size, *payload;
@@ -172,7 +172,7 @@ static void an_update_of_a_large_scanout_comes_in_bands(void **state)
 	fixture_destroy(fixture);
 }
 
-static void a_front_end_that_does_not_read_is_told_the_latest_once(void **state)
+TEST(a_front_end_that_does_not_read_is_told_the_latest_once)
 {
 	struct fixture *fixture = fixture_create();
 	uint32_t size, *payload, num_updates = 0, last = 0;
@@ -196,14 +196,13 @@ static void a_front_end_that_does_not_read_is_told_the_latest_once(void **state)
 	fixture_destroy(fixture);
 }
 
-static void others_have_their_turn_after_16_messages(void **state)
+TEST(others_have_their_turn_after_16_messages)
 {
 	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
 	struct fixture *fixture = fixture_create();
 	uint32_t header[3], payload[6];
 	unsigned int count = 0;
 
-	(void)state;
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		display_socket_set_scanout(fixture->display, i, 1, 1);
 		display_socket_update(fixture->display, i, &rect);
@@ -222,7 +221,7 @@ static void others_have_their_turn_after_16_messages(void **state)
 	fixture_destroy(fixture);
 }
 
-static void what_cannot_be_read_is_left_out(void **state)
+TEST(what_cannot_be_read_is_left_out)
 {
 	struct fixture *fixture = fixture_create();
 
@@ -235,7 +234,7 @@ static void what_cannot_be_read_is_left_out(void **state)
 	fixture_destroy(fixture);
 }
 
-static void a_scanout_that_does_not_exist_is_ignored(void **state)
+TEST(a_scanout_that_does_not_exist_is_ignored)
 {
 	struct fixture *fixture = fixture_create();
 	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
@@ -248,7 +247,7 @@ static void a_scanout_that_does_not_exist_is_ignored(void **state)
 
 /* ---- The cursor --------------------------------------------------------------------------- */
 
-static void tells_the_cursor(void **state)
+TEST(tells_the_cursor)
 {
 	struct fixture *fixture = fixture_create();
 	static uint32_t pixels[DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE] = { 0xff010203 };
@@ -265,7 +264,7 @@ static void tells_the_cursor(void **state)
 
 /* ---- The other side ----------------------------------------------------------------------- */
 
-static void tells_when_the_front_end_has_gone(void **state)
+TEST(tells_when_the_front_end_has_gone)
 {
 	struct fixture *fixture = fixture_create();
 
@@ -275,7 +274,7 @@ static void tells_when_the_front_end_has_gone(void **state)
 	fixture_destroy(fixture);
 }
 
-static void what_a_front_end_sends_is_dropped(void **state)
+TEST(what_a_front_end_sends_is_dropped)
 {
 	struct fixture *fixture = fixture_create();
 	char bytes[1000] = { 1 };
@@ -284,23 +283,4 @@ static void what_a_front_end_sends_is_dropped(void **state)
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
 	fixture_destroy(fixture);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(tells_the_size_then_the_pixels),
-		counted_test(turns_a_scanout_off),
-		counted_test(an_update_is_cut_to_the_scanout),
-		counted_test(an_update_of_a_large_scanout_comes_in_bands),
-		counted_test(a_front_end_that_does_not_read_is_told_the_latest_once),
-		counted_test(others_have_their_turn_after_16_messages),
-		counted_test(what_cannot_be_read_is_left_out),
-		counted_test(a_scanout_that_does_not_exist_is_ignored),
-		counted_test(tells_the_cursor),
-		counted_test(tells_when_the_front_end_has_gone),
-		counted_test(what_a_front_end_sends_is_dropped),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,11 +36,10 @@ static const uint32_t accesses[] = { READ, WRITE, READ_WRITE };
 
 /* ---- What is no dma-buf ------------------------------------------------------------------- */
 
-static void what_is_no_dma_buf_is_enotty(void **state)
+TEST(what_is_no_dma_buf_is_enotty)
 {
 	int fence = make_fence(false), sockets[2], fds[4];
 
-	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	fds[0] = make_fence(true);
 	fds[1] = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -58,12 +57,11 @@ static void what_is_no_dma_buf_is_enotty(void **state)
 	close(fence);
 }
 
-static void a_descriptor_that_is_not_open_is_ebadf(void **state)
+TEST(a_descriptor_that_is_not_open_is_ebadf)
 {
 	int closed = make_fence(false), fence = make_fence(false);
 	const int fds[] = { -1, INT_MIN, INT_MAX, closed };
 
-	(void)state;
 	close(closed);
 	for (size_t i = 0; i < 4; i++) {
 		assert_int_equal(vgf_dma_buf_export_sync_file(fds[i], READ), -EBADF);
@@ -82,11 +80,10 @@ static void assert_accesses_refused(int dma_buf, int fence)
 	}
 }
 
-static void another_access_is_einval(void **state)
+TEST(another_access_is_einval)
 {
 	int fence = make_fence(false);
 
-	(void)state;
 	assert_accesses_refused(fence, fence);
 	close(fence);
 }
@@ -226,9 +223,8 @@ static void without_fences(int vgem, int dma_buf)
 	assert_waits(dma_buf, false, false);
 }
 
-static void nobody_waits_for_a_buffer_without_fences(void **state)
+TEST(nobody_waits_for_a_buffer_without_fences)
 {
-	(void)state;
 	for_each_kind(without_fences);
 }
 
@@ -245,9 +241,8 @@ static void with_a_writer(int vgem, int dma_buf)
 	}
 }
 
-static void everybody_waits_for_a_writer(void **state)
+TEST(everybody_waits_for_a_writer)
 {
-	(void)state;
 	for_each_kind(with_a_writer);
 }
 
@@ -267,9 +262,8 @@ static void with_readers(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &readers[1]);
 }
 
-static void writers_alone_wait_for_readers(void **state)
+TEST(writers_alone_wait_for_readers)
 {
-	(void)state;
 	for_each_kind(with_readers);
 }
 
@@ -288,19 +282,17 @@ static void with_both(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &writer);
 }
 
-static void a_writer_does_not_replace_a_reader(void **state)
+TEST(a_writer_does_not_replace_a_reader)
 {
-	(void)state;
 	for_each_kind(with_both);
 }
 
-static void a_driver_s_own_fences_are_exported(void **state)
+TEST(a_driver_s_own_fences_are_exported)
 {
 	int vgem = need_vgem();
 	uint32_t buffer, fence;
 	int dma_buf;
 
-	(void)state;
 	assert_int_equal(vgem_buffer_create(vgem, &buffer), 0);
 	dma_buf = vgem_buffer_export(vgem, buffer);
 	assert_true(dma_buf >= 0);
@@ -315,14 +307,13 @@ static void a_driver_s_own_fences_are_exported(void **state)
 	close(vgem);
 }
 
-static void an_imported_fence_keeps_a_driver_waiting(void **state)
+TEST(an_imported_fence_keeps_a_driver_waiting)
 {
 	int vgem = need_vgem();
 	struct vgem_fence reader = make_vgem_fence(vgem);
 	uint32_t buffer, fence;
 	int dma_buf;
 
-	(void)state;
 	assert_int_equal(vgem_buffer_create(vgem, &buffer), 0);
 	dma_buf = vgem_buffer_export(vgem, buffer);
 	import(dma_buf, READ, reader.fd);
@@ -357,9 +348,8 @@ static void with_a_file_closed(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &writer);
 }
 
-static void a_buffer_keeps_the_fence_of_a_closed_file(void **state)
+TEST(a_buffer_keeps_the_fence_of_a_closed_file)
 {
-	(void)state;
 	for_each_kind(with_a_file_closed);
 }
 
@@ -388,9 +378,8 @@ static void before_and_after(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &second);
 }
 
-static void an_export_has_the_fences_of_its_time(void **state)
+TEST(an_export_has_the_fences_of_its_time)
 {
-	(void)state;
 	for_each_kind(before_and_after);
 }
 
@@ -411,9 +400,8 @@ static void with_a_merge(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &fences[1]);
 }
 
-static void all_fences_of_a_file_are_imported(void **state)
+TEST(all_fences_of_a_file_are_imported)
 {
-	(void)state;
 	for_each_kind(with_a_merge);
 }
 
@@ -427,9 +415,8 @@ static void with_a_signalled_fence(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &writer);
 }
 
-static void nobody_waits_for_a_fence_that_has_signalled(void **state)
+TEST(nobody_waits_for_a_fence_that_has_signalled)
 {
-	(void)state;
 	for_each_kind(with_a_signalled_fence);
 }
 
@@ -453,11 +440,10 @@ static void with_an_error(int vgem, int dma_buf)
 	close(fence);
 }
 
-static void an_error_is_told_by_what_was_exported_before(void **state)
+TEST(an_error_is_told_by_what_was_exported_before)
 {
 	int timeline = sw_sync_timeline();
 
-	(void)state;
 	if (timeline < 0) {
 		print_message("skipped: no " SW_SYNC_PATH
 			      " here; `./run vm --kind uml` runs this where there is one\n");
@@ -484,9 +470,8 @@ static void with_bad_arguments(int vgem, int dma_buf)
 	close(event);
 }
 
-static void a_refused_import_changes_nothing(void **state)
+TEST(a_refused_import_changes_nothing)
 {
-	(void)state;
 	for_each_kind(with_bad_arguments);
 }
 
@@ -511,32 +496,7 @@ static void without_descriptors(int vgem, int dma_buf)
 	vgem_fence_finish(vgem, &writer);
 }
 
-static void an_export_takes_one_descriptor_or_is_emfile(void **state)
+TEST(an_export_takes_one_descriptor_or_is_emfile)
 {
-	(void)state;
 	for_each_kind(without_descriptors);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(what_is_no_dma_buf_is_enotty),
-		counted_test(a_descriptor_that_is_not_open_is_ebadf),
-		counted_test(another_access_is_einval),
-		counted_test(nobody_waits_for_a_buffer_without_fences),
-		counted_test(everybody_waits_for_a_writer),
-		counted_test(writers_alone_wait_for_readers),
-		counted_test(a_writer_does_not_replace_a_reader),
-		counted_test(a_driver_s_own_fences_are_exported),
-		counted_test(an_imported_fence_keeps_a_driver_waiting),
-		counted_test(a_buffer_keeps_the_fence_of_a_closed_file),
-		counted_test(an_export_has_the_fences_of_its_time),
-		counted_test(all_fences_of_a_file_are_imported),
-		counted_test(nobody_waits_for_a_fence_that_has_signalled),
-		counted_test(an_error_is_told_by_what_was_exported_before),
-		counted_test(a_refused_import_changes_nothing),
-		counted_test(an_export_takes_one_descriptor_or_is_emfile),
-	};
-
-	return cmocka_run_group_tests_name("dma_buf", tests, NULL, NULL);
 }

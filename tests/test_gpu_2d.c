@@ -84,9 +84,8 @@ static void read_back(uint32_t *pixels)
 
 /* ---- Resources ------------------------------------------------------------------------------ */
 
-static void creates_and_destroys_resources(void **state)
+TEST(creates_and_destroys_resources)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 100; i++) {
 		assert_int_equal(create_2d(&guest, i, 64, 64), OK);
@@ -99,9 +98,8 @@ static void creates_and_destroys_resources(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_ids_that_are_0_or_taken(void **state)
+TEST(refuses_ids_that_are_0_or_taken)
 {
-	(void)state;
 	start_with_resource();
 	assert_int_equal(create_2d(&guest, 0, 64, 64), BAD_RESOURCE);
 	assert_int_equal(create_2d(&guest, 1, 64, 64), BAD_RESOURCE);
@@ -109,9 +107,8 @@ static void refuses_ids_that_are_0_or_taken(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_sizes_that_are_0_or_wrap(void **state)
+TEST(refuses_sizes_that_are_0_or_wrap)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 0, 64), BAD_PARAMETER);
 	assert_int_equal(create_2d(&guest, 1, 64, 0), BAD_PARAMETER);
@@ -124,9 +121,8 @@ static void refuses_sizes_that_are_0_or_wrap(void **state)
 	guest_stop(&guest);
 }
 
-static void pixels_are_limited_to_256_mib(void **state)
+TEST(pixels_are_limited_to_256_mib)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 4096, 16384), OK);
 	assert_int_equal(create_2d(&guest, 2, 1, 1), NO_MEMORY);
@@ -135,7 +131,7 @@ static void pixels_are_limited_to_256_mib(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_formats_it_does_not_know(void **state)
+TEST(refuses_formats_it_does_not_know)
 {
 	struct virtio_gpu_resource_create_2d request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, 0),
@@ -145,7 +141,6 @@ static void refuses_formats_it_does_not_know(void **state)
 		.height = htole32(8),
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	request.format = htole32(VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM);
@@ -153,7 +148,7 @@ static void refuses_formats_it_does_not_know(void **state)
 	guest_stop(&guest);
 }
 
-static void a_uuid_stays_the_same_and_is_its_own(void **state)
+TEST(a_uuid_stays_the_same_and_is_its_own)
 {
 	struct virtio_gpu_resource_assign_uuid request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID, 0),
@@ -161,7 +156,6 @@ static void a_uuid_stays_the_same_and_is_its_own(void **state)
 	};
 	uint8_t first[16], again[16], other[16];
 
-	(void)state;
 	start_with_resource();
 	assert_int_equal(create_2d(&guest, 2, 8, 8), OK);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), first, 16),
@@ -179,7 +173,7 @@ static void a_uuid_stays_the_same_and_is_its_own(void **state)
 	guest_stop(&guest);
 }
 
-static void there_is_nothing_to_map_a_blob_into(void **state)
+TEST(there_is_nothing_to_map_a_blob_into)
 {
 	struct virtio_gpu_resource_map_blob map = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB, 0),
@@ -190,7 +184,6 @@ static void there_is_nothing_to_map_a_blob_into(void **state)
 		.resource_id = htole32(1),
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &map, sizeof(map)), BAD_RESOURCE);
 	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
@@ -199,7 +192,7 @@ static void there_is_nothing_to_map_a_blob_into(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_blobs_that_are_not_of_guest_memory(void **state)
+TEST(refuses_blobs_that_are_not_of_guest_memory)
 {
 	struct virtio_gpu_resource_create_blob request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
@@ -207,7 +200,6 @@ static void refuses_blobs_that_are_not_of_guest_memory(void **state)
 		.size = htole64(4096),
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t mem = 0; mem < 5; mem++) {
 		request.blob_mem = htole32(mem);
@@ -220,7 +212,7 @@ static void refuses_blobs_that_are_not_of_guest_memory(void **state)
 	guest_stop(&guest);
 }
 
-static void a_blob_needs_memory_for_all_of_it(void **state)
+TEST(a_blob_needs_memory_for_all_of_it)
 {
 	struct {
 		struct virtio_gpu_resource_create_blob request;
@@ -236,7 +228,6 @@ static void a_blob_needs_memory_for_all_of_it(void **state)
 		.entry = { .addr = htole64(GUEST_ADDR), .length = htole32(4096) },
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), BAD_PARAMETER);
 	blob.request.size = htole64(UINT64_MAX);
@@ -267,11 +258,10 @@ static uint32_t attach_entries(uint32_t num_entries, const struct virtio_gpu_mem
 	return guest_call(&guest, &attach, sizeof(attach));
 }
 
-static void refuses_more_entries_than_there_are(void **state)
+TEST(refuses_more_entries_than_there_are)
 {
 	const struct virtio_gpu_mem_entry entry = { htole64(GUEST_ADDR), htole32(4096), 0 };
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, WIDTH, HEIGHT), OK);
 	assert_int_equal(attach_entries(0, &entry, &entry), BAD_PARAMETER);
@@ -282,7 +272,7 @@ static void refuses_more_entries_than_there_are(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_entries_outside_guest_memory(void **state)
+TEST(refuses_entries_outside_guest_memory)
 {
 	const struct virtio_gpu_mem_entry good = { htole64(GUEST_ADDR), htole32(4096), 0 };
 	const struct virtio_gpu_mem_entry bad[] = {
@@ -294,7 +284,6 @@ static void refuses_entries_outside_guest_memory(void **state)
 		{ 0, htole32(1), 0 },
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, WIDTH, HEIGHT), OK);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -305,9 +294,8 @@ static void refuses_entries_outside_guest_memory(void **state)
 	guest_stop(&guest);
 }
 
-static void a_resource_has_one_backing_at_a_time(void **state)
+TEST(a_resource_has_one_backing_at_a_time)
 {
-	(void)state;
 	start_with_resource();
 	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), UNSPECIFIED);
 	assert_int_equal(detach_backing(&guest, 1), OK);
@@ -341,9 +329,8 @@ static uint32_t attach_many(uint32_t resource_id, uint32_t num_entries)
 	return type;
 }
 
-static void backings_are_limited(void **state)
+TEST(backings_are_limited)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 5; i++) {
 		assert_int_equal(create_2d(&guest, i, 8, 8), OK);
@@ -358,14 +345,13 @@ static void backings_are_limited(void **state)
 }
 
 /* Else the limit on pieces would bound half of the memory that they take. */
-static void a_backing_keeps_no_room_for_more(void **state)
+TEST(a_backing_keeps_no_room_for_more)
 {
 	struct virtio_gpu_mem_entry entries[(1 << 10) + 1];
 	struct reader reader = { (const uint8_t *)entries, sizeof(entries) };
 	struct backing *backing;
 	uint32_t num_iov = 0;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (size_t i = 0; i < (1 << 10) + 1; i++) {
 		entries[i] = (struct virtio_gpu_mem_entry){ htole64(GUEST_ADDR), htole32(4), 0 };
@@ -379,7 +365,7 @@ static void a_backing_keeps_no_room_for_more(void **state)
 	guest_stop(&guest);
 }
 
-static void a_backing_may_be_in_pieces(void **state)
+TEST(a_backing_may_be_in_pieces)
 {
 	struct {
 		struct virtio_gpu_resource_attach_backing request;
@@ -393,7 +379,6 @@ static void a_backing_may_be_in_pieces(void **state)
 	};
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, WIDTH, HEIGHT), OK);
 	/* Backwards, a pixel each; and one that is empty. */
@@ -415,11 +400,10 @@ static void a_backing_may_be_in_pieces(void **state)
 	guest_stop(&guest);
 }
 
-static void a_backing_keeps_memory_that_is_replaced(void **state)
+TEST(a_backing_keeps_memory_that_is_replaced)
 {
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	(void)state;
 	start_with_resource();
 	draw();
 	gpu_set_memory(guest.gpu, NULL);
@@ -435,11 +419,10 @@ static void a_backing_keeps_memory_that_is_replaced(void **state)
 
 /* ---- Transfers ------------------------------------------------------------------------------ */
 
-static void transfers_what_was_asked_for_alone(void **state)
+TEST(transfers_what_was_asked_for_alone)
 {
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	(void)state;
 	start_with_resource();
 	draw();
 	assert_int_equal(to_host_2d(4, 2, 5, 3, (2 * WIDTH + 4) * 4), OK);
@@ -453,9 +436,8 @@ static void transfers_what_was_asked_for_alone(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_rectangles_that_reach_out(void **state)
+TEST(refuses_rectangles_that_reach_out)
 {
-	(void)state;
 	start_with_resource();
 	assert_int_equal(to_host_2d(1, 0, WIDTH, HEIGHT, 0), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 1, WIDTH, HEIGHT, 0), BAD_PARAMETER);
@@ -466,9 +448,8 @@ static void refuses_rectangles_that_reach_out(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_transfers_past_the_backing(void **state)
+TEST(refuses_transfers_past_the_backing)
 {
-	(void)state;
 	start_with_resource();
 	assert_int_equal(to_host_2d(0, 0, WIDTH, HEIGHT, 1), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0, 1, 1, SIZE), BAD_PARAMETER);
@@ -479,11 +460,10 @@ static void refuses_transfers_past_the_backing(void **state)
 	guest_stop(&guest);
 }
 
-static void a_transfer_that_is_refused_copies_nothing(void **state)
+TEST(a_transfer_that_is_refused_copies_nothing)
 {
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	(void)state;
 	start_with_resource();
 	draw();
 	assert_int_equal(to_host_2d(0, 0, WIDTH, HEIGHT, 4), BAD_PARAMETER);
@@ -492,13 +472,12 @@ static void a_transfer_that_is_refused_copies_nothing(void **state)
 	guest_stop(&guest);
 }
 
-static void transfers_of_3d_have_a_stride(void **state)
+TEST(transfers_of_3d_have_a_stride)
 {
 	struct virtio_gpu_transfer_host_3d request = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, 0, 0, 2, 2);
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	(void)state;
 	start_with_resource();
 	draw();
 	request.stride = htole32(3 * WIDTH * 4);
@@ -512,13 +491,12 @@ static void transfers_of_3d_have_a_stride(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_boxes_that_reach_out(void **state)
+TEST(refuses_boxes_that_reach_out)
 {
 	const struct virtio_gpu_transfer_host_3d good = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 0, 0, WIDTH, HEIGHT);
 	struct virtio_gpu_transfer_host_3d bad[9];
 
-	(void)state;
 	start_with_resource();
 	for (size_t i = 0; i < 9; i++) {
 		bad[i] = good;
@@ -539,7 +517,7 @@ static void refuses_boxes_that_reach_out(void **state)
 	guest_stop(&guest);
 }
 
-static void transfers_need_resource_context_and_kind(void **state)
+TEST(transfers_need_resource_context_and_kind)
 {
 	struct virtio_gpu_transfer_host_3d request = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, 0, 0, 1, 1);
@@ -548,7 +526,6 @@ static void transfers_need_resource_context_and_kind(void **state)
 		.resource_id = htole32(3),
 	};
 
-	(void)state;
 	start_with_resource();
 	assert_int_equal(create_blob(&guest, 2, 0, 4096), OK);
 	request.resource_id = htole32(9);
@@ -563,35 +540,4 @@ static void transfers_need_resource_context_and_kind(void **state)
 	assert_int_equal(guest_call(&guest, &create_3d, sizeof(create_3d)), UNSPECIFIED);
 	assert_int_equal(unref(&guest, 3), BAD_RESOURCE);
 	guest_stop(&guest);
-}
-
-static const struct CMUnitTest tests[] = {
-	counted_test(creates_and_destroys_resources),
-	counted_test(refuses_ids_that_are_0_or_taken),
-	counted_test(refuses_sizes_that_are_0_or_wrap),
-	counted_test(pixels_are_limited_to_256_mib),
-	counted_test(refuses_formats_it_does_not_know),
-	counted_test(a_uuid_stays_the_same_and_is_its_own),
-	counted_test(there_is_nothing_to_map_a_blob_into),
-	counted_test(refuses_blobs_that_are_not_of_guest_memory),
-	counted_test(a_blob_needs_memory_for_all_of_it),
-	counted_test(refuses_more_entries_than_there_are),
-	counted_test(refuses_entries_outside_guest_memory),
-	counted_test(a_resource_has_one_backing_at_a_time),
-	counted_test(backings_are_limited),
-	counted_test(a_backing_keeps_no_room_for_more),
-	counted_test(a_backing_may_be_in_pieces),
-	counted_test(a_backing_keeps_memory_that_is_replaced),
-	counted_test(transfers_what_was_asked_for_alone),
-	counted_test(refuses_rectangles_that_reach_out),
-	counted_test(refuses_transfers_past_the_backing),
-	counted_test(a_transfer_that_is_refused_copies_nothing),
-	counted_test(transfers_of_3d_have_a_stride),
-	counted_test(refuses_boxes_that_reach_out),
-	counted_test(transfers_need_resource_context_and_kind),
-};
-
-int main(void)
-{
-	return cmocka_run_group_tests_name("gpu_2d", tests, NULL, NULL);
 }

@@ -33,18 +33,16 @@ static void start_with_context(uint32_t ctx_id)
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
-static void creates_and_destroys_a_context(void **state)
+TEST(creates_and_destroys_a_context)
 {
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(destroy_context(&guest, 1), OK);
 	assert_int_equal(create_context(&guest, 1), OK);
 	guest_stop(&guest);
 }
 
-static void refuses_a_context_twice_and_id_0(void **state)
+TEST(refuses_a_context_twice_and_id_0)
 {
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(create_context(&guest, 1), BAD_CONTEXT);
 	assert_int_equal(create_context(&guest, 0), BAD_CONTEXT);
@@ -54,9 +52,8 @@ static void refuses_a_context_twice_and_id_0(void **state)
 
 /* ---- Submissions ---------------------------------------------------------------------------- */
 
-static void a_job_stores_before_its_fence(void **state)
+TEST(a_job_stores_before_its_fence)
 {
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(create_blob(&guest, 7, 4096, 4096), OK);
 	assert_int_equal(attach_context(&guest, 1, 7), OK);
@@ -80,11 +77,10 @@ static void a_job_stores_before_its_fence(void **state)
 	guest_stop(&guest);
 }
 
-static void jobs_of_a_ring_are_answered_in_order(void **state)
+TEST(jobs_of_a_ring_are_answered_in_order)
 {
 	uint32_t tokens[50];
 
-	(void)state;
 	start_with_context(1);
 	for (uint32_t i = 0; i < 50; i++) {
 		const struct job job = { .ctx_id = 1, .fence_id = i + 1, .busy_us = 200 - 4 * i };
@@ -97,13 +93,12 @@ static void jobs_of_a_ring_are_answered_in_order(void **state)
 	guest_stop(&guest);
 }
 
-static void another_ring_is_not_waited_for(void **state)
+TEST(another_ring_is_not_waited_for)
 {
 	const struct job never = { .ctx_id = 1, .fence_id = 1, .busy_us = NEVER_US };
 	const struct job other = { .ctx_id = 1, .ring = 1, .fence_id = 2 };
 	uint32_t token;
 
-	(void)state;
 	start_with_context(1);
 	token = submit(&guest, &never);
 	assert_int_equal(guest_header(wait_for(submit(&guest, &other))).ring_idx, 1);
@@ -111,7 +106,7 @@ static void another_ring_is_not_waited_for(void **state)
 	guest_stop(&guest);
 }
 
-static void a_job_waits_for_anothers_fence(void **state)
+TEST(a_job_waits_for_anothers_fence)
 {
 	const struct job producer = {
 		.ctx_id = 1, .fence_id = 1, .busy_us = 3000, .resource_id = 7, .value = 11
@@ -123,7 +118,6 @@ static void a_job_waits_for_anothers_fence(void **state)
 		.num_in_fences = 1,
 		.in_fences = { 1 } };
 
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(create_context(&guest, 2), OK);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
@@ -135,7 +129,7 @@ static void a_job_waits_for_anothers_fence(void **state)
 	guest_stop(&guest);
 }
 
-static void in_fences_are_padding_without_the_feature(void **state)
+TEST(in_fences_are_padding_without_the_feature)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1 };
 	struct virtio_gpu_cmd_submit request = {
@@ -143,7 +137,6 @@ static void in_fences_are_padding_without_the_feature(void **state)
 		.padding = htole32(0xffffffff),
 	};
 
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	gpu_set_features(
@@ -153,12 +146,11 @@ static void in_fences_are_padding_without_the_feature(void **state)
 	guest_stop(&guest);
 }
 
-static void an_unfenced_job_is_answered_at_once(void **state)
+TEST(an_unfenced_job_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
 	uint32_t token;
 
-	(void)state;
 	start_with_context(1);
 	token = submit(&guest, &job);
 	assert_true(guest.responses[GPU_QUEUE_CONTROL][token].done);
@@ -166,9 +158,8 @@ static void an_unfenced_job_is_answered_at_once(void **state)
 	guest_stop(&guest);
 }
 
-static void all_commands_may_be_cut_anywhere(void **state)
+TEST(all_commands_may_be_cut_anywhere)
 {
-	(void)state;
 	for (size_t piece = 1; piece < 40; piece += 6) {
 		const struct job first = { .ctx_id = 1, .fence_id = 1, .busy_us = 100 };
 		const struct job job = { .ctx_id = 1,
@@ -227,7 +218,7 @@ static void check_refused_in_place(void *request, size_t size, uint32_t type)
 	guest_stop(&guest);
 }
 
-static void a_refused_command_stream_keeps_its_place(void **state)
+TEST(a_refused_command_stream_keeps_its_place)
 {
 	struct {
 		struct virtio_gpu_cmd_submit request;
@@ -235,33 +226,30 @@ static void a_refused_command_stream_keeps_its_place(void **state)
 	} unknown = { { .hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1), .size = htole32(8) },
 		{ htole32(99), 0 } };
 
-	(void)state;
 	check_refused_in_place(&unknown, sizeof(unknown), BAD_PARAMETER);
 }
 
-static void a_command_stream_past_the_end_keeps_its_place(void **state)
+TEST(a_command_stream_past_the_end_keeps_its_place)
 {
 	struct virtio_gpu_cmd_submit request = {
 		.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1),
 		.size = htole32(0xfffffffc),
 	};
 
-	(void)state;
 	check_refused_in_place(&request, sizeof(request), BAD_PARAMETER);
 }
 
-static void too_many_in_fences_keep_their_place(void **state)
+TEST(too_many_in_fences_keep_their_place)
 {
 	struct virtio_gpu_cmd_submit request = {
 		.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, 1),
 		.padding = htole32(0xffffffff),
 	};
 
-	(void)state;
 	check_refused_in_place(&request, sizeof(request), BAD_PARAMETER);
 }
 
-static void an_unknown_in_fence_keeps_its_place(void **state)
+TEST(an_unknown_in_fence_keeps_its_place)
 {
 	struct {
 		struct virtio_gpu_cmd_submit request;
@@ -271,30 +259,27 @@ static void an_unknown_in_fence_keeps_its_place(void **state)
 		htole64(12345),
 	};
 
-	(void)state;
 	check_refused_in_place(&unknown, sizeof(unknown), BAD_PARAMETER);
 }
 
-static void another_command_that_fails_keeps_its_place(void **state)
+TEST(another_command_that_fails_keeps_its_place)
 {
 	struct virtio_gpu_ctx_resource request = {
 		.hdr = header(VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, 1),
 		.resource_id = htole32(99),
 	};
 
-	(void)state;
 	check_refused_in_place(&request, sizeof(request), BAD_RESOURCE);
 }
 
-static void an_unknown_command_keeps_its_place(void **state)
+TEST(an_unknown_command_keeps_its_place)
 {
 	struct virtio_gpu_ctrl_hdr request = header(0x4242, 1);
 
-	(void)state;
 	check_refused_in_place(&request, sizeof(request), VIRTIO_GPU_RESP_ERR_UNSPEC);
 }
 
-static void another_command_with_a_fence_is_answered_in_its_turn(void **state)
+TEST(another_command_with_a_fence_is_answered_in_its_turn)
 {
 	const struct job before = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
 	struct virtio_gpu_ctx_resource request = {
@@ -303,7 +288,6 @@ static void another_command_with_a_fence_is_answered_in_its_turn(void **state)
 	};
 	uint32_t tokens[2];
 
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
 	tokens[0] = submit(&guest, &before);
@@ -326,33 +310,30 @@ static void check_answered_at_once(uint32_t token, uint32_t type)
 	assert_int_equal(guest_header(response).fence_id, 0);
 }
 
-static void a_fence_of_no_context_is_answered_at_once(void **state)
+TEST(a_fence_of_no_context_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 5, .fence_id = 1 };
 
-	(void)state;
 	start_with_context(1);
 	check_answered_at_once(submit(&guest, &job), BAD_CONTEXT);
 	guest_stop(&guest);
 }
 
-static void a_ring_out_of_range_is_answered_at_once(void **state)
+TEST(a_ring_out_of_range_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 1, .ring = 64, .fence_id = 1 };
 
-	(void)state;
 	start_with_context(1);
 	check_answered_at_once(submit(&guest, &job), BAD_PARAMETER);
 	guest_stop(&guest);
 }
 
-static void a_fence_id_that_does_not_grow_is_answered_at_once(void **state)
+TEST(a_fence_id_that_does_not_grow_is_answered_at_once)
 {
 	const struct job never = { .ctx_id = 1, .fence_id = 2, .busy_us = NEVER_US };
 	const struct job again = { .ctx_id = 1, .fence_id = 2 };
 	uint32_t token;
 
-	(void)state;
 	start_with_context(1);
 	token = submit(&guest, &never);
 	check_answered_at_once(submit(&guest, &again), BAD_PARAMETER);
@@ -364,7 +345,7 @@ static void a_fence_id_that_does_not_grow_is_answered_at_once(void **state)
 
 /* ---- Stores --------------------------------------------------------------------------------- */
 
-static void a_store_that_cannot_be_made_fails_the_job(void **state)
+TEST(a_store_that_cannot_be_made_fails_the_job)
 {
 	static const struct job bad[] = {
 		{ .resource_id = 8 },                       /* not attached */
@@ -375,7 +356,6 @@ static void a_store_that_cannot_be_made_fails_the_job(void **state)
 		{ .resource_id = 9 },                       /* no backing */
 	};
 
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
 	assert_int_equal(create_blob(&guest, 8, 4096, 4096), OK);
@@ -434,30 +414,26 @@ static uint32_t take_resource(struct guest *from)
 	return unref(from, 7);
 }
 
-static void a_resource_may_be_detached_under_a_job(void **state)
+TEST(a_resource_may_be_detached_under_a_job)
 {
-	(void)state;
 	check_taken_away(take_attachment);
 }
 
-static void a_backing_may_be_detached_under_a_job(void **state)
+TEST(a_backing_may_be_detached_under_a_job)
 {
-	(void)state;
 	check_taken_away(take_backing);
 }
 
-static void a_resource_may_be_destroyed_under_a_job(void **state)
+TEST(a_resource_may_be_destroyed_under_a_job)
 {
-	(void)state;
 	check_taken_away(take_resource);
 }
 
-static void a_context_may_be_destroyed_under_its_jobs(void **state)
+TEST(a_context_may_be_destroyed_under_its_jobs)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
 	uint32_t token;
 
-	(void)state;
 	start_with_context(1);
 	token = submit(&guest, &job);
 	assert_int_equal(destroy_context(&guest, 1), OK);
@@ -506,7 +482,7 @@ static void assert_answered(enum gpu_queue queue, const struct virtio_gpu_ctrl_h
 		response.ring_idx, sent_flags & VIRTIO_GPU_FLAG_INFO_RING_IDX ? sent->ring_idx : 0);
 }
 
-static void any_fence_of_any_command_is_answered_once(void **state)
+TEST(any_fence_of_any_command_is_answered_once)
 {
 	static const uint64_t ids[] = { 0, 1, 1, 3, 2, UINT64_MAX - 1, UINT64_MAX, 0 };
 	static const uint8_t rings[] = { 0, 1, 63, 64, 255 };
@@ -516,7 +492,6 @@ static void any_fence_of_any_command_is_answered_once(void **state)
 	struct virtio_gpu_ctrl_hdr hdr;
 	uint32_t num_sent = 0;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t i = 0; i < 7 * 2 * 2 * 5 * 8; i++) {
 		uint32_t flags = VIRTIO_GPU_FLAG_FENCE;
@@ -566,11 +541,10 @@ static void take_away(uint32_t round)
 }
 
 /* For ThreadSanitizer and AddressSanitizer: the GPU's thread writes meanwhile, or not. */
-static void what_jobs_write_to_may_go_at_any_moment(void **state)
+TEST(what_jobs_write_to_may_go_at_any_moment)
 {
 	struct job job = { .ctx_id = 1 };
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t round = 0; round < 210; round++) {
 		create_context(&guest, 1); /* unless it is there */
@@ -595,11 +569,10 @@ static void what_jobs_write_to_may_go_at_any_moment(void **state)
 	guest_stop(&guest);
 }
 
-static void a_reset_completes_everything_once(void **state)
+TEST(a_reset_completes_everything_once)
 {
 	uint32_t tokens[MANY], batches;
 
-	(void)state;
 	start_with_context(1);
 	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
 	batches = guest.num_batches;
@@ -616,12 +589,11 @@ static void a_reset_completes_everything_once(void **state)
 	guest_stop(&guest);
 }
 
-static void a_drain_waits_for_work(void **state)
+TEST(a_drain_waits_for_work)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 5000 };
 	uint32_t token;
 
-	(void)state;
 	start_with_context(1);
 	token = submit(&guest, &job);
 	gpu_drain(guest.gpu, 20000);
@@ -629,12 +601,11 @@ static void a_drain_waits_for_work(void **state)
 	guest_stop(&guest);
 }
 
-static void a_drain_cancels_what_does_not_end(void **state)
+TEST(a_drain_cancels_what_does_not_end)
 {
 	const struct job job = { .ctx_id = 1, .ring = 9, .fence_id = 10000 };
 	uint32_t tokens[MANY];
 
-	(void)state;
 	start_with_context(1);
 	fill(tokens);
 	gpu_drain(guest.gpu, 0);
@@ -646,22 +617,20 @@ static void a_drain_cancels_what_does_not_end(void **state)
 	guest_stop(&guest);
 }
 
-static void nothing_is_completed_once_it_is_destroyed(void **state)
+TEST(nothing_is_completed_once_it_is_destroyed)
 {
 	uint32_t tokens[MANY];
 
-	(void)state;
 	start_with_context(1);
 	fill(tokens);
 	guest_stop(&guest); /* fails for a completion */
 }
 
-static void a_batch_ends_once(void **state)
+TEST(a_batch_ends_once)
 {
 	const struct job slow = { .ctx_id = 1, .fence_id = 1, .busy_us = 3000 };
 	uint32_t token = 0, batches;
 
-	(void)state;
 	start_with_context(1);
 	batches = guest.num_batches;
 	submit(&guest, &slow);
@@ -676,13 +645,12 @@ static void a_batch_ends_once(void **state)
 	guest_stop(&guest);
 }
 
-static void idle_there_is_nothing_to_dispatch(void **state)
+TEST(idle_there_is_nothing_to_dispatch)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1 };
 	struct pollfd poll_fd = { .events = POLLIN };
 	uint32_t batches;
 
-	(void)state;
 	start_with_context(1);
 	wait_for(submit(&guest, &job));
 	batches = guest.num_batches;
@@ -695,9 +663,8 @@ static void idle_there_is_nothing_to_dispatch(void **state)
 
 /* ---- Limits --------------------------------------------------------------------------------- */
 
-static void there_are_1024_contexts_at_most(void **state)
+TEST(there_are_1024_contexts_at_most)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 1024; i++) {
 		assert_int_equal(create_context(&guest, i), OK);
@@ -708,9 +675,8 @@ static void there_are_1024_contexts_at_most(void **state)
 	guest_stop(&guest);
 }
 
-static void there_are_65536_resources_at_most(void **state)
+TEST(there_are_65536_resources_at_most)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 65536; i++) {
 		assert_int_equal(create_2d(&guest, i, 1, 1), OK);
@@ -733,11 +699,10 @@ static void there_are_65536_resources_at_most(void **state)
 }
 
 /* Without a fence they take up no place in a queue. */
-static void jobs_are_limited(void **state)
+TEST(jobs_are_limited)
 {
 	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
 
-	(void)state;
 	start_with_context(1);
 	for (uint32_t i = 0; i < 4096; i++) {
 		assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
@@ -747,11 +712,10 @@ static void jobs_are_limited(void **state)
 	guest_stop(&guest);
 }
 
-static void jobs_leave_half_of_the_descriptors(void **state)
+TEST(jobs_leave_half_of_the_descriptors)
 {
 	struct rlimit before;
 
-	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 400, before.rlim_max }), 0);
 	start_with_context(1);
@@ -789,7 +753,7 @@ static int create_spy(const struct vgf_callbacks *callbacks, void *cookie, struc
 }
 
 /* virglrenderer prints it. */
-static void a_contexts_name_is_fit_to_be_printed(void **state)
+TEST(a_contexts_name_is_fit_to_be_printed)
 {
 	struct virtio_gpu_ctx_create request = {
 		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 3),
@@ -797,7 +761,6 @@ static void a_contexts_name_is_fit_to_be_printed(void **state)
 		.debug_name = "a b\n\x1b[2J\xc3~\x7f",
 	};
 
-	(void)state;
 	guest_start_with(&guest, NULL, create_spy);
 	assert_int_equal(
 		guest_call(&guest, &request, sizeof(request)), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
@@ -809,14 +772,13 @@ static void a_contexts_name_is_fit_to_be_printed(void **state)
 	guest_stop(&guest);
 }
 
-static void a_context_needs_a_capability_set_that_is_there(void **state)
+TEST(a_context_needs_a_capability_set_that_is_there)
 {
 	struct virtio_gpu_ctx_create request = {
 		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 3),
 		.context_init = htole32(2),
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	request.context_init = 0;
@@ -826,50 +788,4 @@ static void a_context_needs_a_capability_set_that_is_there(void **state)
 	memset(request.debug_name, 'x', sizeof(request.debug_name));
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 	guest_stop(&guest);
-}
-
-static const struct CMUnitTest tests[] = {
-	counted_test(creates_and_destroys_a_context),
-	counted_test(refuses_a_context_twice_and_id_0),
-	counted_test(a_job_stores_before_its_fence),
-	counted_test(jobs_of_a_ring_are_answered_in_order),
-	counted_test(another_ring_is_not_waited_for),
-	counted_test(a_job_waits_for_anothers_fence),
-	counted_test(in_fences_are_padding_without_the_feature),
-	counted_test(an_unfenced_job_is_answered_at_once),
-	counted_test(all_commands_may_be_cut_anywhere),
-	counted_test(a_refused_command_stream_keeps_its_place),
-	counted_test(a_command_stream_past_the_end_keeps_its_place),
-	counted_test(too_many_in_fences_keep_their_place),
-	counted_test(an_unknown_in_fence_keeps_its_place),
-	counted_test(another_command_that_fails_keeps_its_place),
-	counted_test(an_unknown_command_keeps_its_place),
-	counted_test(another_command_with_a_fence_is_answered_in_its_turn),
-	counted_test(a_fence_of_no_context_is_answered_at_once),
-	counted_test(a_ring_out_of_range_is_answered_at_once),
-	counted_test(a_fence_id_that_does_not_grow_is_answered_at_once),
-	counted_test(a_store_that_cannot_be_made_fails_the_job),
-	counted_test(a_resource_may_be_detached_under_a_job),
-	counted_test(a_backing_may_be_detached_under_a_job),
-	counted_test(a_resource_may_be_destroyed_under_a_job),
-	counted_test(a_context_may_be_destroyed_under_its_jobs),
-	counted_test(any_fence_of_any_command_is_answered_once),
-	counted_test(what_jobs_write_to_may_go_at_any_moment),
-	counted_test(a_reset_completes_everything_once),
-	counted_test(a_drain_waits_for_work),
-	counted_test(a_drain_cancels_what_does_not_end),
-	counted_test(nothing_is_completed_once_it_is_destroyed),
-	counted_test(a_batch_ends_once),
-	counted_test(idle_there_is_nothing_to_dispatch),
-	counted_test(there_are_1024_contexts_at_most),
-	counted_test(there_are_65536_resources_at_most),
-	counted_test(jobs_are_limited),
-	counted_test(jobs_leave_half_of_the_descriptors),
-	counted_test(a_contexts_name_is_fit_to_be_printed),
-	counted_test(a_context_needs_a_capability_set_that_is_there),
-};
-
-int main(void)
-{
-	return cmocka_run_group_tests_name("gpu_contexts", tests, NULL, NULL);
 }

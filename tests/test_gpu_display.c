@@ -25,12 +25,11 @@ static struct guest guest;
 
 /* ---- What there is -------------------------------------------------------------------------- */
 
-static void tells_its_modes(void **state)
+TEST(tells_its_modes)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
 	struct virtio_gpu_display_one modes[VIRTIO_GPU_MAX_SCANOUTS];
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), modes, sizeof(modes)),
 		VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
@@ -42,7 +41,7 @@ static void tells_its_modes(void **state)
 	guest_stop(&guest);
 }
 
-static void tells_its_capability_sets(void **state)
+TEST(tells_its_capability_sets)
 {
 	struct virtio_gpu_get_capset_info info_request = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
@@ -53,7 +52,6 @@ static void tells_its_capability_sets(void **state)
 	};
 	uint32_t info[4], capset[6];
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(guest_ask(&guest, &info_request, sizeof(info_request), info, sizeof(info)),
 		VIRTIO_GPU_RESP_OK_CAPSET_INFO);
@@ -72,12 +70,11 @@ static void tells_its_capability_sets(void **state)
 	guest_stop(&guest);
 }
 
-static void has_a_configuration_space(void **state)
+TEST(has_a_configuration_space)
 {
 	struct virtio_gpu_config config;
 	uint32_t word = htole32(1);
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
 	assert_int_equal(le32toh(config.num_scanouts), 2);
@@ -94,7 +91,7 @@ static void has_a_configuration_space(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_options_out_of_range(void **state)
+TEST(refuses_options_out_of_range)
 {
 	static const struct gpu_callbacks callbacks = { 0 };
 	static const struct gpu_options bad[] = {
@@ -108,20 +105,18 @@ static void refuses_options_out_of_range(void **state)
 	};
 	struct gpu *gpu;
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(
 			gpu_create(&callbacks, NULL, &bad[i], renderer_soft_create, &gpu), -EINVAL);
 	}
 }
 
-static void a_feature_that_is_not_accepted_is_not_there(void **state)
+TEST(a_feature_that_is_not_accepted_is_not_there)
 {
 	const struct virtio_gpu_cmd_get_edid edid = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_EDID, 0),
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	gpu_set_features(guest.gpu, 0);
 	assert_int_equal(guest_call(&guest, &edid, sizeof(edid)), UNSPECIFIED);
@@ -133,7 +128,7 @@ static void a_feature_that_is_not_accepted_is_not_there(void **state)
 
 /* ---- EDID ----------------------------------------------------------------------------------- */
 
-static void tells_an_edid_for_each_scanout(void **state)
+TEST(tells_an_edid_for_each_scanout)
 {
 	struct virtio_gpu_cmd_get_edid request = { .hdr = header(VIRTIO_GPU_CMD_GET_EDID, 0) };
 	struct {
@@ -142,7 +137,6 @@ static void tells_an_edid_for_each_scanout(void **state)
 	} response;
 	uint8_t sum = 0;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	request.scanout = htole32(1);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), &response, sizeof(response)),
@@ -182,13 +176,12 @@ static char *decode_edid(uint32_t width, uint32_t height)
 	return text;
 }
 
-static void edids_conform(void **state)
+TEST(edids_conform)
 {
 	static const uint32_t sizes[][2] = { { 640, 480 }, { 800, 600 }, { 1024, 768 },
 		{ 1280, 800 }, { 1280, 1024 }, { 1366, 768 }, { 1920, 1080 }, { 1920, 1200 },
 		{ 2560, 1440 }, { 3840, 2160 }, { 4095, 4095 }, { 400, 300 } };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		char *text = decode_edid(sizes[i][0], sizes[i][1]), mode[32];
 
@@ -233,9 +226,8 @@ static uint32_t flush(uint32_t resource_id, uint32_t x, uint32_t y, uint32_t wid
 	return guest_call(&guest, &request, sizeof(request));
 }
 
-static void checks_scanouts(void **state)
+TEST(checks_scanouts)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
 	assert_int_equal(create_blob(&guest, 2, 0, 4096), OK);
@@ -253,7 +245,7 @@ static void checks_scanouts(void **state)
 }
 
 /* A screenshot takes memory for all of it, and a blob may have the same page in many places. */
-static void refuses_scanouts_that_are_huge(void **state)
+TEST(refuses_scanouts_that_are_huge)
 {
 	struct virtio_gpu_set_scanout_blob blob = {
 		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
@@ -265,7 +257,6 @@ static void refuses_scanouts_that_are_huge(void **state)
 		.strides = { htole32(8193 * 4) },
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 8193, 1), OK);
 	assert_int_equal(create_2d(&guest, 2, 1, 8193), OK);
@@ -280,9 +271,8 @@ static void refuses_scanouts_that_are_huge(void **state)
 	guest_stop(&guest);
 }
 
-static void checks_what_is_flushed(void **state)
+TEST(checks_what_is_flushed)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
 	assert_int_equal(flush(1, 0, 0, 100, 50), OK);
@@ -326,12 +316,11 @@ static void to_host(uint32_t resource_id, uint32_t width, uint32_t height)
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 }
 
-static void a_screenshot_shows_the_scanouts_part(void **state)
+TEST(a_screenshot_shows_the_scanouts_part)
 {
 	uint32_t width, height;
 	uint8_t *pixels;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
 	assert_int_equal(attach_backing(&guest, 1, 0, 256), OK);
@@ -354,7 +343,7 @@ static void a_screenshot_shows_the_scanouts_part(void **state)
 }
 
 /* Four bytes of memory are 1, 2, 3, 4: which of them a format takes for red, green, blue. */
-static void screenshots_know_every_format(void **state)
+TEST(screenshots_know_every_format)
 {
 	static const struct {
 		uint32_t format;
@@ -370,7 +359,6 @@ static void screenshots_know_every_format(void **state)
 		{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 1, 2, 3 } },
 	};
 
-	(void)state;
 	guest_start(&guest, NULL);
 	memcpy(guest.memory, (uint8_t[]){ 1, 2, 3, 4 }, 4);
 	for (uint32_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
@@ -395,12 +383,11 @@ static void screenshots_know_every_format(void **state)
 	guest_stop(&guest);
 }
 
-static void a_screenshot_replaces_nothing_but_files(void **state)
+TEST(a_screenshot_replaces_nothing_but_files)
 {
 	char path[64], part[72];
 	struct stat file;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
 	assert_int_equal(set_scanout(0, 1, 0, 0, 100, 50), OK);
@@ -420,9 +407,8 @@ static void a_screenshot_replaces_nothing_but_files(void **state)
 	guest_stop(&guest);
 }
 
-static void without_a_picture_there_is_no_screenshot(void **state)
+TEST(without_a_picture_there_is_no_screenshot)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/nowhere/x.png"), -ENOENT);
 	assert_int_equal(gpu_screenshot(guest.gpu, 99, "/nowhere/x.png"), -ENOENT);
@@ -452,13 +438,12 @@ static struct virtio_gpu_set_scanout_blob scanout_blob(void)
 	};
 }
 
-static void a_scanout_may_be_a_blob(void **state)
+TEST(a_scanout_may_be_a_blob)
 {
 	const struct virtio_gpu_set_scanout_blob request = scanout_blob();
 	uint32_t width, height;
 	uint8_t *pixels;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_blob(&guest, 1, 4096, 64 + 3 * 32 + 16), OK);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
@@ -476,11 +461,10 @@ static void a_scanout_may_be_a_blob(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_blobs_that_are_too_small_for_a_scanout(void **state)
+TEST(refuses_blobs_that_are_too_small_for_a_scanout)
 {
 	struct virtio_gpu_set_scanout_blob bad[8];
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_blob(&guest, 1, 0, 64 + 3 * 32 + 16), OK);
 	assert_int_equal(create_2d(&guest, 2, 8, 8), OK);
@@ -523,9 +507,8 @@ static uint32_t cursor(uint32_t type, uint32_t scanout, uint32_t resource_id)
 	return guest_header(guest_wait(&guest, GPU_QUEUE_CURSOR, token)).type;
 }
 
-static void checks_cursors(void **state)
+TEST(checks_cursors)
 {
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 64, 64), OK);
 	assert_int_equal(create_2d(&guest, 2, 65, 64), OK);
@@ -542,14 +525,13 @@ static void checks_cursors(void **state)
 	guest_stop(&guest);
 }
 
-static void a_cursor_needs_no_room_for_a_response(void **state)
+TEST(a_cursor_needs_no_room_for_a_response)
 {
 	const struct virtio_gpu_update_cursor request = {
 		.hdr = header(VIRTIO_GPU_CMD_MOVE_CURSOR, 0),
 	};
 	uint32_t token;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	token = guest_send(&guest, GPU_QUEUE_CURSOR, &request, sizeof(request), 0);
 	assert_int_equal(guest_wait(&guest, GPU_QUEUE_CURSOR, token)->written, 0);
@@ -558,12 +540,11 @@ static void a_cursor_needs_no_room_for_a_response(void **state)
 
 /* ---- Requests that are no commands ---------------------------------------------------------- */
 
-static void unknown_commands_get_an_error(void **state)
+TEST(unknown_commands_get_an_error)
 {
 	static const uint32_t types[] = { 0, 1, 0xff, 0x10e, 0x1ff, 0x20a, 0x300, 0x301, 0x1100,
 		0xffffffff };
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		const struct virtio_gpu_ctrl_hdr request = header(types[i], 0);
@@ -574,11 +555,10 @@ static void unknown_commands_get_an_error(void **state)
 	guest_stop(&guest);
 }
 
-static void a_request_without_a_header_gets_nothing(void **state)
+TEST(a_request_without_a_header_gets_nothing)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (size_t size = 0; size < sizeof(request); size++) {
 		assert_int_equal(guest_call(&guest, &request, size), 0);
@@ -586,12 +566,11 @@ static void a_request_without_a_header_gets_nothing(void **state)
 	guest_stop(&guest);
 }
 
-static void commands_that_are_cut_short_get_an_error(void **state)
+TEST(commands_that_are_cut_short_get_an_error)
 {
 	static const uint32_t types[] = { 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108,
 		0x109, 0x10a, 0x10b, 0x10c, 0x10d, 0x200, 0x204, 0x205, 0x206 };
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		struct virtio_gpu_ctrl_hdr request = header(types[i], 1);
@@ -601,11 +580,10 @@ static void commands_that_are_cut_short_get_an_error(void **state)
 	guest_stop(&guest);
 }
 
-static void a_response_that_does_not_fit_is_left_out(void **state)
+TEST(a_response_that_does_not_fit_is_left_out)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
 
-	(void)state;
 	guest_start(&guest, NULL);
 	for (size_t room = 0; room < 408; room += 17) {
 		uint32_t token = guest_send(
@@ -616,13 +594,12 @@ static void a_response_that_does_not_fit_is_left_out(void **state)
 	guest_stop(&guest);
 }
 
-static void a_fenced_response_says_which(void **state)
+TEST(a_fenced_response_says_which)
 {
 	struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 3);
 	struct virtio_gpu_ctrl_hdr response;
 	uint32_t token;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	request.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
 	request.fence_id = htole64(UINT64_C(0x123456789a));
@@ -635,35 +612,4 @@ static void a_fenced_response_says_which(void **state)
 	assert_int_equal(response.ctx_id, 3);
 	assert_int_equal(guest.responses[GPU_QUEUE_CONTROL][token].written, 408);
 	guest_stop(&guest);
-}
-
-static const struct CMUnitTest tests[] = {
-	counted_test(tells_its_modes),
-	counted_test(tells_its_capability_sets),
-	counted_test(has_a_configuration_space),
-	counted_test(refuses_options_out_of_range),
-	counted_test(a_feature_that_is_not_accepted_is_not_there),
-	counted_test(tells_an_edid_for_each_scanout),
-	counted_test(edids_conform),
-	counted_test(checks_scanouts),
-	counted_test(refuses_scanouts_that_are_huge),
-	counted_test(checks_what_is_flushed),
-	counted_test(a_screenshot_shows_the_scanouts_part),
-	counted_test(screenshots_know_every_format),
-	counted_test(a_screenshot_replaces_nothing_but_files),
-	counted_test(without_a_picture_there_is_no_screenshot),
-	counted_test(a_scanout_may_be_a_blob),
-	counted_test(refuses_blobs_that_are_too_small_for_a_scanout),
-	counted_test(checks_cursors),
-	counted_test(a_cursor_needs_no_room_for_a_response),
-	counted_test(unknown_commands_get_an_error),
-	counted_test(a_request_without_a_header_gets_nothing),
-	counted_test(commands_that_are_cut_short_get_an_error),
-	counted_test(a_response_that_does_not_fit_is_left_out),
-	counted_test(a_fenced_response_says_which),
-};
-
-int main(void)
-{
-	return cmocka_run_group_tests_name("gpu_display", tests, NULL, NULL);
 }

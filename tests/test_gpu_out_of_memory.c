@@ -96,11 +96,10 @@ static uint32_t fail_each(uint32_t (*command)(void))
 	return nth - 1;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
 	uint32_t count = 0;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	count += fail_each(make_context);
 	count += fail_each(make_2d);
@@ -115,12 +114,11 @@ static void every_allocation_may_fail(void **state)
 	guest_stop(&guest);
 }
 
-static void nothing_is_allocated_to_complete_requests(void **state)
+TEST(nothing_is_allocated_to_complete_requests)
 {
 	uint32_t tokens[100];
 	unsigned long count;
 
-	(void)state;
 	guest_start(&guest, NULL);
 	assert_int_equal(make_context(), OK);
 	for (uint32_t i = 0; i < 100; i++) {
@@ -136,14 +134,13 @@ static void nothing_is_allocated_to_complete_requests(void **state)
 	guest_stop(&guest);
 }
 
-static void a_device_that_cannot_be_made_leaves_nothing(void **state)
+TEST(a_device_that_cannot_be_made_leaves_nothing)
 {
 	static const struct gpu_callbacks callbacks = { 0 };
 	static const struct gpu_options options = { .fence_passing_bit = -1 };
 	struct gpu *gpu;
 	int ret;
 
-	(void)state;
 	for (unsigned long nth = 1;; nth++) {
 		unsigned long count = alloc_count();
 
@@ -157,15 +154,4 @@ static void a_device_that_cannot_be_made_leaves_nothing(void **state)
 	}
 	assert_int_equal(ret, 0);
 	gpu_destroy(gpu);
-}
-
-static const struct CMUnitTest tests[] = {
-	counted_test(every_allocation_may_fail),
-	counted_test(nothing_is_allocated_to_complete_requests),
-	counted_test(a_device_that_cannot_be_made_leaves_nothing),
-};
-
-int main(void)
-{
-	return cmocka_run_group_tests_name("gpu_out_of_memory", tests, NULL, NULL);
 }

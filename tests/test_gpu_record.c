@@ -49,7 +49,7 @@ static void stop(struct trace *trace)
 	unlink(path);
 }
 
-static void records_requests_and_responses(void **state)
+TEST(records_requests_and_responses)
 {
 	/* Long enough for any machine to end the other one first. */
 	const struct job slow = { .ctx_id = 1, .fence_id = 1, .busy_us = 500000 };
@@ -59,7 +59,6 @@ static void records_requests_and_responses(void **state)
 	struct trace trace;
 	uint32_t token;
 
-	(void)state;
 	start();
 	guest.piece = 5;
 	assert_int_equal(create_context(&guest, 1), OK);
@@ -86,7 +85,7 @@ static void records_requests_and_responses(void **state)
 	trace_finish(&trace);
 }
 
-static void records_payload_and_queue(void **state)
+TEST(records_payload_and_queue)
 {
 	const struct virtio_gpu_get_capset request = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
@@ -98,7 +97,6 @@ static void records_payload_and_queue(void **state)
 	uint32_t capset[6];
 	struct trace trace;
 
-	(void)state;
 	start();
 	guest.piece = 7;
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), capset, sizeof(capset)),
@@ -119,11 +117,10 @@ static void records_payload_and_queue(void **state)
 	trace_finish(&trace);
 }
 
-static void leaves_out_what_has_no_header(void **state)
+TEST(leaves_out_what_has_no_header)
 {
 	struct trace trace;
 
-	(void)state;
 	start();
 	assert_int_equal(guest_call(&guest, "short", 5), 0);
 	assert_int_equal(create_context(&guest, 1), OK);
@@ -132,12 +129,11 @@ static void leaves_out_what_has_no_header(void **state)
 	trace_finish(&trace);
 }
 
-static void goes_on_over_a_reset(void **state)
+TEST(goes_on_over_a_reset)
 {
 	const struct job never = { .ctx_id = 1, .fence_id = 1, .busy_us = 1000000000 };
 	struct trace trace;
 
-	(void)state;
 	start();
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(create_context(&guest, 1), OK);
@@ -150,12 +146,11 @@ static void goes_on_over_a_reset(void **state)
 	trace_finish(&trace);
 }
 
-static void a_full_disk_ends_the_recording_alone(void **state)
+TEST(a_full_disk_ends_the_recording_alone)
 {
 	static uint8_t large[1 << 20];
 	struct virtio_gpu_ctrl_hdr *hdr = (void *)large;
 
-	(void)state;
 	if (access("/dev/full", W_OK) < 0) {
 		print_message("there is no /dev/full\n");
 		skip();
@@ -170,27 +165,12 @@ static void a_full_disk_ends_the_recording_alone(void **state)
 	guest_stop(&guest);
 }
 
-static void a_file_that_cannot_be_opened_is_an_error(void **state)
+TEST(a_file_that_cannot_be_opened_is_an_error)
 {
 	static const struct gpu_callbacks callbacks = { 0 };
 	const struct gpu_options options = { .fence_passing_bit = -1, .record = "/dev/null/x" };
 	struct gpu *gpu;
 
-	(void)state;
 	assert_int_equal(
 		gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu), -ENOTDIR);
-}
-
-static const struct CMUnitTest tests[] = {
-	counted_test(records_requests_and_responses),
-	counted_test(records_payload_and_queue),
-	counted_test(leaves_out_what_has_no_header),
-	counted_test(goes_on_over_a_reset),
-	counted_test(a_full_disk_ends_the_recording_alone),
-	counted_test(a_file_that_cannot_be_opened_is_an_error),
-};
-
-int main(void)
-{
-	return cmocka_run_group_tests_name("gpu_record", tests, NULL, NULL);
 }

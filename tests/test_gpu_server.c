@@ -243,12 +243,11 @@ static void show_something(void)
 	assert_int_equal(flush(1, 100, 50), OK);
 }
 
-static void a_display_is_told_what_the_guest_shows(void **state)
+TEST(a_display_is_told_what_the_guest_shows)
 {
 	struct shown shown;
 	int display;
 
-	(void)state;
 	begin();
 	display = set_display();
 	show_something();
@@ -262,12 +261,11 @@ static void a_display_is_told_what_the_guest_shows(void **state)
 }
 
 /* QEMU gives the socket, then the queues begin anew. */
-static void a_display_outlives_the_guests_reset(void **state)
+TEST(a_display_outlives_the_guests_reset)
 {
 	struct shown shown;
 	int display;
 
-	(void)state;
 	begin();
 	show_something();
 	front_end_stop_queue(&front_end, 0);
@@ -285,13 +283,12 @@ static void a_display_outlives_the_guests_reset(void **state)
 }
 
 /* QEMU gives a new one where the guest goes on after a pause. */
-static void a_display_that_comes_later_is_told_what_is_shown(void **state)
+TEST(a_display_that_comes_later_is_told_what_is_shown)
 {
 	uint16_t control_base, cursor_base;
 	struct shown shown;
 	int display;
 
-	(void)state;
 	begin();
 	close(set_display());
 	show_something();
@@ -311,12 +308,11 @@ static void a_display_that_comes_later_is_told_what_is_shown(void **state)
 }
 
 /* More messages than are sent at a time. */
-static void a_display_is_told_of_every_scanout(void **state)
+TEST(a_display_is_told_of_every_scanout)
 {
 	struct shown shown;
 	int display;
 
-	(void)state;
 	begin();
 	assert_int_equal(create_2d(1, 100, 50), OK);
 	for (uint32_t i = 0; i < 16; i++) {
@@ -331,12 +327,11 @@ static void a_display_is_told_of_every_scanout(void **state)
 }
 
 /* The device's end must be closed. */
-static void a_display_leaves_with_its_front_end(void **state)
+TEST(a_display_leaves_with_its_front_end)
 {
 	char byte;
 	int display;
 
-	(void)state;
 	begin();
 	display = set_display();
 	front_end_disconnect(&front_end);
@@ -347,11 +342,10 @@ static void a_display_leaves_with_its_front_end(void **state)
 }
 
 /* In the middle of a message that is larger than what a socket holds. */
-static void a_display_may_leave_in_the_middle(void **state)
+TEST(a_display_may_leave_in_the_middle)
 {
 	int display;
 
-	(void)state;
 	begin();
 	display = set_display();
 	assert_int_equal(create_2d(1, 2048, 1024), OK);
@@ -372,11 +366,10 @@ static void assert_harmless_display(int fd)
 	run(NULL);
 }
 
-static void displays_that_are_no_connections_do_no_harm(void **state)
+TEST(displays_that_are_no_connections_do_no_harm)
 {
 	int pipe_fds[2];
 
-	(void)state;
 	begin();
 	show_something();
 	assert_harmless_display(eventfd(0, EFD_CLOEXEC));
@@ -439,9 +432,8 @@ static void send_endless_jobs(void)
 	run(NULL);
 }
 
-static void a_front_end_dies_with_jobs_in_flight(void **state)
+TEST(a_front_end_dies_with_jobs_in_flight)
 {
-	(void)state;
 	begin();
 	for (int i = 0; i < 3; i++) {
 		send_endless_jobs();
@@ -455,9 +447,8 @@ static void a_front_end_dies_with_jobs_in_flight(void **state)
 	end();
 }
 
-static void the_server_ends_with_jobs_in_flight(void **state)
+TEST(the_server_ends_with_jobs_in_flight)
 {
-	(void)state;
 	begin();
 	send_endless_jobs();
 	gpu_server_destroy(server);
@@ -466,12 +457,11 @@ static void the_server_ends_with_jobs_in_flight(void **state)
 	front_end_finish(&front_end);
 }
 
-static void a_reset_answers_all_jobs_in_flight(void **state)
+TEST(a_reset_answers_all_jobs_in_flight)
 {
 	uint32_t head, written;
 	unsigned int count = 0;
 
-	(void)state;
 	begin();
 	send_endless_jobs();
 	assert_false(front_end_used(&front_end.queues[0], &head, &written));
@@ -488,12 +478,11 @@ static void a_reset_answers_all_jobs_in_flight(void **state)
 
 /* Without descriptors there are no fences, and no memory; but answers, and the same when there are
  * some again. */
-static void the_device_outlives_that_descriptors_run_out(void **state)
+TEST(the_device_outlives_that_descriptors_run_out)
 {
 	struct submission job = fenced_job(1, 10);
 	int display;
 
-	(void)state;
 	begin();
 	assert_int_equal(create_context(), OK);
 	limit_fds(0);
@@ -510,37 +499,13 @@ static void the_device_outlives_that_descriptors_run_out(void **state)
 
 /* ---- The end ------------------------------------------------------------------------------ */
 
-static int make_directory(void **state)
+int main(int argc, char *argv[])
 {
-	(void)state;
-	if (!mkdtemp(directory)) {
-		return -1;
-	}
+	int failed;
+
+	assert_non_null(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/socket", directory);
-	return 0;
-}
-
-static int remove_directory(void **state)
-{
-	(void)state;
-	return rmdir(directory);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(a_display_is_told_what_the_guest_shows),
-		counted_test(a_display_outlives_the_guests_reset),
-		counted_test(a_display_that_comes_later_is_told_what_is_shown),
-		counted_test(a_display_is_told_of_every_scanout),
-		counted_test(a_display_leaves_with_its_front_end),
-		counted_test(a_display_may_leave_in_the_middle),
-		counted_test(displays_that_are_no_connections_do_no_harm),
-		counted_test(a_front_end_dies_with_jobs_in_flight),
-		counted_test(the_server_ends_with_jobs_in_flight),
-		counted_test(a_reset_answers_all_jobs_in_flight),
-		counted_test(the_device_outlives_that_descriptors_run_out),
-	};
-
-	return cmocka_run_group_tests(tests, make_directory, remove_directory);
+	failed = run_registered_tests(argv);
+	assert_int_equal(rmdir(directory), 0);
+	return failed;
 }

@@ -163,7 +163,7 @@ static void start_with_texture(void)
 
 /* ---- Drawing -------------------------------------------------------------------------------- */
 
-static void tells_the_capability_sets_of_gl(void **state)
+TEST(tells_the_capability_sets_of_gl)
 {
 	struct virtio_gpu_get_capset_info info_request = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
@@ -173,7 +173,6 @@ static void tells_the_capability_sets_of_gl(void **state)
 	uint32_t info[4];
 	uint8_t *capset;
 
-	(void)state;
 	start();
 	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
 	assert_true(le32toh(config.num_capsets) >= 2);
@@ -196,12 +195,11 @@ static void tells_the_capability_sets_of_gl(void **state)
 	guest_stop(&guest);
 }
 
-static void shows_what_a_guest_without_gl_draws(void **state)
+TEST(shows_what_a_guest_without_gl_draws)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE }, part = { 2, 3, 4, 5 };
 	uint32_t pixels[SIDE * SIDE];
 
-	(void)state;
 	start();
 	assert_int_equal(create_2d(&guest, 1, SIDE, SIDE), OK);
 	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), OK);
@@ -221,13 +219,12 @@ static void shows_what_a_guest_without_gl_draws(void **state)
 	guest_stop(&guest);
 }
 
-static void draws_behind_its_fence(void **state)
+TEST(draws_behind_its_fence)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
 	struct virtio_gpu_ctrl_hdr response;
 	uint32_t pixels[SIDE * SIDE];
 
-	(void)state;
 	start_with_texture();
 	response = wait_for(submit_fill(1, 1, PIXEL(10, 20, 30, 255), 5, 0));
 	assert_int_equal(response.type, OK);
@@ -243,12 +240,11 @@ static void draws_behind_its_fence(void **state)
 
 /* ---- Wrong ---------------------------------------------------------------------------------- */
 
-static void refuses_transfers_that_reach_out(void **state)
+TEST(refuses_transfers_that_reach_out)
 {
 	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
 
-	(void)state;
 	start_with_texture();
 	for (size_t i = 0; i < 2; i++) {
 		struct virtio_gpu_transfer_host_3d bad[8];
@@ -276,12 +272,11 @@ static void refuses_transfers_that_reach_out(void **state)
 
 /* Fifteen such rows are 44 bytes in the 32 bits that virglrenderer counts in: the second one would
  * be read far behind the backing. */
-static void refuses_strides_that_wrap(void **state)
+TEST(refuses_strides_that_wrap)
 {
 	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
 
-	(void)state;
 	start_with_texture();
 	for (size_t i = 0; i < 2; i++) {
 		struct virtio_gpu_transfer_host_3d request = transfer(types[i], 1, 1);
@@ -312,13 +307,12 @@ static struct gl_stream transfer_stream(uint32_t command, uint32_t stride)
 }
 
 /* By way of a command stream. */
-static void refuses_command_streams_with_strides_that_wrap(void **state)
+TEST(refuses_command_streams_with_strides_that_wrap)
 {
 	static const uint32_t commands[] = { 9, 43, 45 };
 	struct virtio_gpu_ctrl_hdr response;
 	struct gl_stream stream = transfer_stream(43, SIDE * 4);
 
-	(void)state;
 	start_with_texture();
 	memset(guest.memory, 0x5a, SIZE);
 	assert_int_equal(wait_for(submit_stream(1, &stream, 1, 0)).type, OK);
@@ -335,13 +329,12 @@ static void refuses_command_streams_with_strides_that_wrap(void **state)
 }
 
 /* A scanout of what is no plain picture is refused when it is read, at the latest. */
-static void survives_scanouts_of_any_resource(void **state)
+TEST(survives_scanouts_of_any_resource)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
 	uint32_t *pixels = malloc(SIZE); /* where a sanitizer sees what is too much */
 	unsigned int num_created = 0;
 
-	(void)state;
 	assert_non_null(pixels);
 	start();
 	for (uint32_t target = 0; target < 10; target++) {
@@ -367,7 +360,7 @@ static void survives_scanouts_of_any_resource(void **state)
 	guest_stop(&guest);
 }
 
-static void refuses_what_virglrenderer_does_not_have(void **state)
+TEST(refuses_what_virglrenderer_does_not_have)
 {
 	struct virtio_gpu_resource_create_3d request = texture(1);
 	struct virtio_gpu_ctx_create context = {
@@ -375,7 +368,6 @@ static void refuses_what_virglrenderer_does_not_have(void **state)
 		.context_init = htole32(99),
 	};
 
-	(void)state;
 	start();
 	request.target = htole32(99);
 	assert_true(guest_call(&guest, &request, sizeof(request)) >= VIRTIO_GPU_RESP_ERR_UNSPEC);
@@ -438,11 +430,10 @@ static uint32_t send_held(void)
 	return token;
 }
 
-static void what_is_held_keeps_its_place(void **state)
+TEST(what_is_held_keeps_its_place)
 {
 	uint32_t token;
 
-	(void)state;
 	start_with_texture();
 	token = send_held();
 	assert_int_equal(create_texture(1), VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
@@ -455,11 +446,10 @@ static void what_is_held_keeps_its_place(void **state)
 	guest_stop(&guest);
 }
 
-static void a_reset_completes_what_is_held(void **state)
+TEST(a_reset_completes_what_is_held)
 {
 	uint32_t token;
 
-	(void)state;
 	for (int round = 0; round < 3; round++) {
 		start_with_texture();
 		token = send_held();
@@ -476,11 +466,10 @@ static void a_reset_completes_what_is_held(void **state)
 	}
 }
 
-static void a_drain_cancels_what_is_held(void **state)
+TEST(a_drain_cancels_what_is_held)
 {
 	uint32_t token;
 
-	(void)state;
 	start_with_texture();
 	token = send_held();
 	gpu_drain(guest.gpu, 10);
@@ -490,9 +479,8 @@ static void a_drain_cancels_what_is_held(void **state)
 	guest_stop(&guest);
 }
 
-static void is_destroyed_with_much_in_flight(void **state)
+TEST(is_destroyed_with_much_in_flight)
 {
-	(void)state;
 	start_with_texture();
 	create_test_fence(1);
 	for (uint32_t i = 0; i < NUM_HELD; i++) {
@@ -500,21 +488,6 @@ static void is_destroyed_with_much_in_flight(void **state)
 	}
 	guest_stop(&guest);
 }
-
-static const struct CMUnitTest tests[] = {
-	counted_test(tells_the_capability_sets_of_gl),
-	counted_test(shows_what_a_guest_without_gl_draws),
-	counted_test(draws_behind_its_fence),
-	counted_test(refuses_transfers_that_reach_out),
-	counted_test(refuses_strides_that_wrap),
-	counted_test(refuses_command_streams_with_strides_that_wrap),
-	counted_test(survives_scanouts_of_any_resource),
-	counted_test(refuses_what_virglrenderer_does_not_have),
-	counted_test(what_is_held_keeps_its_place),
-	counted_test(a_reset_completes_what_is_held),
-	counted_test(a_drain_cancels_what_is_held),
-	counted_test(is_destroyed_with_much_in_flight),
-};
 
 /* A leak of a library that was unloaded has no name for virgl.supp. */
 static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
@@ -528,14 +501,12 @@ static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
 }
 
 /* GL's libraries keep descriptors and threads of their own once they are loaded. */
-static int load_gl(void **state)
+static void load_gl(void)
 {
-	(void)state;
 	start();
 	assert_int_equal(create_gl_context(1), OK);
 	dl_iterate_phdr(keep_library, NULL);
 	guest_stop(&guest);
-	return 0;
 }
 
 static void ignore_fence(void *cookie, const struct vgf_fence_name *fence, int status)
@@ -558,11 +529,12 @@ static bool has_gl(void)
 	return true;
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
 	if (!has_gl()) {
 		print_message("skipped: virglrenderer finds no OpenGL here\n");
 		return 77;
 	}
-	return cmocka_run_group_tests(tests, load_gl, NULL);
+	load_gl();
+	return run_registered_tests(argv);
 }

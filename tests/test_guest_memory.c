@@ -79,12 +79,11 @@ static int count_mappings(void)
 
 /* ---- Translating -------------------------------------------------------------------------- */
 
-static void an_address_is_found_in_each_region(void **state)
+TEST(an_address_is_found_in_each_region)
 {
 	struct guest_memory *memory = make_three();
 	struct iovec iov[2];
 
-	(void)state;
 	for (size_t i = 0; i < REGIONS; i++) {
 		uint64_t last = three[i].size - 1;
 		char *start = guest_memory_user(memory, three[i].user_addr, 1);
@@ -100,14 +99,13 @@ static void an_address_is_found_in_each_region(void **state)
 	guest_memory_unref(memory);
 }
 
-static void what_one_region_writes_the_file_has(void **state)
+TEST(what_one_region_writes_the_file_has)
 {
 	struct guest_memory *memory;
 	int fds[REGIONS];
 	struct iovec iov;
 	char byte = 0;
 
-	(void)state;
 	make_files(fds);
 	assert_int_equal(guest_memory_create(three, fds, REGIONS, NULL, &memory), 0);
 	/* The third one begins in the middle of a page. */
@@ -119,12 +117,11 @@ static void what_one_region_writes_the_file_has(void **state)
 	close_files(fds);
 }
 
-static void a_buffer_goes_on_in_the_region_that_follows(void **state)
+TEST(a_buffer_goes_on_in_the_region_that_follows)
 {
 	struct guest_memory *memory = make_three();
 	struct iovec iov[3];
 
-	(void)state;
 	assert_int_equal(guest_memory_map(memory, 0x13ff0, 0x20, iov, 3), 2);
 	assert_int_equal(iov[0].iov_len, 0x10);
 	assert_int_equal(iov[1].iov_len, 0x10);
@@ -134,7 +131,7 @@ static void a_buffer_goes_on_in_the_region_that_follows(void **state)
 	guest_memory_unref(memory);
 }
 
-static void what_is_not_all_in_memory_is_efault(void **state)
+TEST(what_is_not_all_in_memory_is_efault)
 {
 	const struct {
 		uint64_t addr, size;
@@ -153,7 +150,6 @@ static void what_is_not_all_in_memory_is_efault(void **state)
 	struct guest_memory *memory = make_three();
 	struct iovec iov[4];
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++) {
 		assert_int_equal(guest_memory_map(memory, outside[i].addr, outside[i].size, iov, 4),
 			-EFAULT);
@@ -162,11 +158,10 @@ static void what_is_not_all_in_memory_is_efault(void **state)
 	guest_memory_unref(memory);
 }
 
-static void a_front_ends_address_must_lie_in_one_region(void **state)
+TEST(a_front_ends_address_must_lie_in_one_region)
 {
 	struct guest_memory *memory = make_three();
 
-	(void)state;
 	assert_non_null(guest_memory_user(memory, three[0].user_addr, 4 * PAGE));
 	assert_null(guest_memory_user(memory, three[0].user_addr, 4 * PAGE + 1));
 	assert_null(guest_memory_user(memory, three[0].user_addr + 4 * PAGE, 1));
@@ -201,9 +196,8 @@ static struct guest_region region(uint64_t guest_addr, uint64_t user_addr, uint6
 	};
 }
 
-static void regions_that_overlap_are_einval(void **state)
+TEST(regions_that_overlap_are_einval)
 {
-	(void)state;
 	assert_int_equal(create_two(region(PAGE, PAGE, PAGE), region(2 * PAGE, 2 * PAGE, PAGE)), 0);
 	assert_int_equal(create_two(region(PAGE, PAGE, PAGE + 1), region(2 * PAGE, 4 * PAGE, PAGE)),
 		-EINVAL);
@@ -216,11 +210,10 @@ static void regions_that_overlap_are_einval(void **state)
 	assert_int_equal(create_two(region(0, 0, PAGE), region(0, 9 * PAGE, PAGE)), -EINVAL);
 }
 
-static void regions_that_wrap_or_are_empty_are_einval(void **state)
+TEST(regions_that_wrap_or_are_empty_are_einval)
 {
 	const struct guest_region good = region(PAGE, PAGE, PAGE);
 
-	(void)state;
 	assert_int_equal(create_two(good, region(4 * PAGE, 4 * PAGE, 0)), -EINVAL);
 	assert_int_equal(create_two(good, region(UINT64_MAX - PAGE + 2, 4 * PAGE, PAGE)), -EINVAL);
 	assert_int_equal(create_two(good, region(4 * PAGE, UINT64_MAX - PAGE + 2, PAGE)), -EINVAL);
@@ -235,9 +228,8 @@ static int create_at(uint64_t offset, uint64_t size)
 	return create_two(where, region(1 << 30, 1 << 30, PAGE));
 }
 
-static void regions_past_the_end_of_their_file_are_einval(void **state)
+TEST(regions_past_the_end_of_their_file_are_einval)
 {
-	(void)state;
 	assert_int_equal(create_at(0, 8 * PAGE), 0);
 	assert_int_equal(create_at(7 * PAGE + 1, PAGE - 1), 0);
 	assert_int_equal(create_at(0, 8 * PAGE + 1), -EINVAL);
@@ -248,13 +240,12 @@ static void regions_past_the_end_of_their_file_are_einval(void **state)
 	assert_int_equal(create_at(PAGE, UINT64_MAX - PAGE + 1), -EINVAL);
 }
 
-static void what_is_no_file_is_refused(void **state)
+TEST(what_is_no_file_is_refused)
 {
 	const struct guest_region where = region(PAGE, PAGE, PAGE), one_byte = region(0, 0, 1);
 	struct guest_memory *memory;
 	int fence = make_fence(false), directory = open("/", O_RDONLY | O_CLOEXEC), pipe_fds[2];
 
-	(void)state;
 	assert_int_equal(pipe(pipe_fds), 0);
 	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EINVAL);
 	assert_int_equal(guest_memory_create(&where, pipe_fds, 1, NULL, &memory), -EINVAL);
@@ -266,14 +257,13 @@ static void what_is_no_file_is_refused(void **state)
 	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EBADF);
 }
 
-static void a_file_that_cannot_be_written_is_refused(void **state)
+TEST(a_file_that_cannot_be_written_is_refused)
 {
 	const struct guest_region where = region(PAGE, PAGE, PAGE);
 	struct guest_memory *memory;
 	int fd = make_file(8 * PAGE), read_only;
 	char path[64];
 
-	(void)state;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	read_only = open(path, O_RDONLY | O_CLOEXEC);
 	assert_true(read_only >= 0);
@@ -282,14 +272,13 @@ static void a_file_that_cannot_be_written_is_refused(void **state)
 	close(fd);
 }
 
-static void too_many_regions_are_e2big(void **state)
+TEST(too_many_regions_are_e2big)
 {
 	struct guest_region regions[GUEST_MEMORY_MAX_REGIONS + 1];
 	int fds[GUEST_MEMORY_MAX_REGIONS + 1];
 	struct guest_memory *memory, *more;
 	int fd = make_file(PAGE);
 
-	(void)state;
 	for (size_t i = 0; i <= GUEST_MEMORY_MAX_REGIONS; i++) {
 		regions[i] = region(i * PAGE, i * PAGE, PAGE);
 		fds[i] = fd;
@@ -307,13 +296,12 @@ static void too_many_regions_are_e2big(void **state)
 
 /* ---- Tables that follow others ------------------------------------------------------------ */
 
-static void a_region_is_added_and_removed(void **state)
+TEST(a_region_is_added_and_removed)
 {
 	struct guest_memory *one = NULL, *two, *less;
 	struct iovec iov;
 	int fds[REGIONS];
 
-	(void)state;
 	make_files(fds);
 	assert_int_equal(guest_memory_add(NULL, &three[2], fds[2], &one), 0);
 	assert_int_equal(guest_memory_add(one, &three[0], fds[0], &two), 0);
@@ -333,13 +321,12 @@ static void a_region_is_added_and_removed(void **state)
 	close_files(fds);
 }
 
-static void what_stays_is_mapped_once(void **state)
+TEST(what_stays_is_mapped_once)
 {
 	struct guest_memory *memory, *next;
 	int fds[REGIONS], before = count_mappings();
 	void *address;
 
-	(void)state;
 	make_files(fds);
 	assert_int_equal(guest_memory_create(three, fds, REGIONS, NULL, &memory), 0);
 	assert_int_equal(guest_memory_create(three, fds, 2, memory, &next), 0);
@@ -355,12 +342,11 @@ static void what_stays_is_mapped_once(void **state)
 	close_files(fds);
 }
 
-static void another_file_is_mapped_anew(void **state)
+TEST(another_file_is_mapped_anew)
 {
 	struct guest_memory *memory, *next;
 	int fd = make_file(8 * PAGE), other = make_file(8 * PAGE);
 
-	(void)state;
 	assert_int_equal(guest_memory_create(three, &fd, 1, NULL, &memory), 0);
 	assert_int_equal(guest_memory_create(three, &other, 1, memory, &next), 0);
 	assert_ptr_not_equal(guest_memory_user(next, three[0].user_addr, 1),
@@ -371,12 +357,11 @@ static void another_file_is_mapped_anew(void **state)
 	close(other);
 }
 
-static void nothing_is_left_where_memory_runs_out(void **state)
+TEST(nothing_is_left_where_memory_runs_out)
 {
 	struct guest_memory *memory;
 	int fds[REGIONS], before = count_mappings(), ret;
 
-	(void)state;
 	make_files(fds);
 	for (unsigned long nth = 1;; nth++) {
 		alloc_fail(nth);
@@ -401,13 +386,12 @@ static void *take_and_drop(void *arg)
 	return NULL;
 }
 
-static void references_are_dropped_by_any_thread(void **state)
+TEST(references_are_dropped_by_any_thread)
 {
 	struct guest_memory *memory = make_three();
 	int before = count_mappings();
 	pthread_t threads[2];
 
-	(void)state;
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(
 			pthread_create(&threads[i], NULL, take_and_drop, guest_memory_ref(memory)),
@@ -422,13 +406,12 @@ static void references_are_dropped_by_any_thread(void **state)
 
 /* ---- Files that are shortened ------------------------------------------------------------- */
 
-static void memory_that_is_taken_away_reads_as_zeros(void **state)
+TEST(memory_that_is_taken_away_reads_as_zeros)
 {
 	struct guest_memory *memory;
 	volatile char *first, *last;
 	int fd = make_file(8 * PAGE);
 
-	(void)state;
 	assert_int_equal(guest_memory_create(three, &fd, 1, NULL, &memory), 0);
 	first = guest_memory_user(memory, three[0].user_addr, 1);
 	last = first + three[0].size - 1;
@@ -445,13 +428,12 @@ static void memory_that_is_taken_away_reads_as_zeros(void **state)
 	close(fd);
 }
 
-static void memory_that_was_lost_is_not_shared_with_the_next_table(void **state)
+TEST(memory_that_was_lost_is_not_shared_with_the_next_table)
 {
 	struct guest_memory *memory, *next;
 	volatile char *address;
 	int fd = make_file(8 * PAGE);
 
-	(void)state;
 	assert_int_equal(guest_memory_create(three, &fd, 1, NULL, &memory), 0);
 	address = guest_memory_user(memory, three[0].user_addr, 1);
 	assert_int_equal(ftruncate(fd, 0), 0);
@@ -466,14 +448,13 @@ static void memory_that_was_lost_is_not_shared_with_the_next_table(void **state)
 }
 
 /* In a process of its own, without the handler of cmocka. */
-static void another_bus_error_still_ends_the_process(void **state)
+TEST(another_bus_error_still_ends_the_process)
 {
 	struct guest_memory *memory;
 	int fd = make_file(PAGE), status;
 	volatile char *other = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	pid_t child;
 
-	(void)state;
 	assert_true(other != MAP_FAILED);
 	assert_int_equal(ftruncate(fd, 0), 0);
 	child = fork();
@@ -487,31 +468,4 @@ static void another_bus_error_still_ends_the_process(void **state)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 	munmap((void *)other, PAGE);
 	close(fd);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(an_address_is_found_in_each_region),
-		counted_test(what_one_region_writes_the_file_has),
-		counted_test(a_buffer_goes_on_in_the_region_that_follows),
-		counted_test(what_is_not_all_in_memory_is_efault),
-		counted_test(a_front_ends_address_must_lie_in_one_region),
-		counted_test(regions_that_overlap_are_einval),
-		counted_test(regions_that_wrap_or_are_empty_are_einval),
-		counted_test(regions_past_the_end_of_their_file_are_einval),
-		counted_test(what_is_no_file_is_refused),
-		counted_test(a_file_that_cannot_be_written_is_refused),
-		counted_test(too_many_regions_are_e2big),
-		counted_test(a_region_is_added_and_removed),
-		counted_test(what_stays_is_mapped_once),
-		counted_test(another_file_is_mapped_anew),
-		counted_test(nothing_is_left_where_memory_runs_out),
-		counted_test(references_are_dropped_by_any_thread),
-		counted_test(memory_that_is_taken_away_reads_as_zeros),
-		counted_test(memory_that_was_lost_is_not_shared_with_the_next_table),
-		counted_test(another_bus_error_still_ends_the_process),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

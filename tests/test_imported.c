@@ -22,7 +22,7 @@ static int submit_fds(struct fake_vmm *vmm, uint32_t ctx_id, uint64_t fence_id, 
 	return vgf_submit(vmm->device, &submission, will_retire);
 }
 
-static void host_waits_for_a_descriptor(void **state)
+TEST(host_waits_for_a_descriptor)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -47,7 +47,7 @@ static void host_waits_for_a_descriptor(void **state)
 	driver_destroy(driver);
 }
 
-static void the_descriptor_may_be_closed_after_the_call(void **state)
+TEST(the_descriptor_may_be_closed_after_the_call)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -64,7 +64,7 @@ static void the_descriptor_may_be_closed_after_the_call(void **state)
 	driver_destroy(driver);
 }
 
-static void a_driver_gets_the_descriptor(void **state)
+TEST(a_driver_gets_the_descriptor)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_DONE);
@@ -83,7 +83,7 @@ static void a_driver_gets_the_descriptor(void **state)
 	driver_destroy(driver);
 }
 
-static void a_driver_that_cannot_take_it_waits_on_the_host(void **state)
+TEST(a_driver_that_cannot_take_it_waits_on_the_host)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -102,7 +102,7 @@ static void a_driver_that_cannot_take_it_waits_on_the_host(void **state)
 	driver_destroy(driver);
 }
 
-static void cancelling_lets_go_of_it(void **state)
+TEST(cancelling_lets_go_of_it)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -121,7 +121,7 @@ static void cancelling_lets_go_of_it(void **state)
 	driver_destroy(driver);
 }
 
-static void reset_and_destroy_let_go_of_it(void **state)
+TEST(reset_and_destroy_let_go_of_it)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -139,7 +139,7 @@ static void reset_and_destroy_let_go_of_it(void **state)
 	driver_destroy(driver);
 }
 
-static void a_bad_descriptor_refuses_the_submission_in_its_place(void **state)
+TEST(a_bad_descriptor_refuses_the_submission_in_its_place)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -160,7 +160,7 @@ static void a_bad_descriptor_refuses_the_submission_in_its_place(void **state)
 	driver_destroy(driver);
 }
 
-static void descriptors_count_as_in_fences(void **state)
+TEST(descriptors_count_as_in_fences)
 {
 	struct vgf_options options = { .limits.max_in_fences = 2 };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -179,7 +179,7 @@ static void descriptors_count_as_in_fences(void **state)
 	driver_destroy(driver);
 }
 
-static void every_failure_leaves_nothing(void **state)
+TEST(every_failure_leaves_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -220,21 +220,4 @@ static void every_failure_leaves_nothing(void **state)
 	assert_idle(vmm);
 	vmm_destroy(vmm);
 	driver_destroy(driver);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(host_waits_for_a_descriptor),
-		counted_test(the_descriptor_may_be_closed_after_the_call),
-		counted_test(a_driver_gets_the_descriptor),
-		counted_test(a_driver_that_cannot_take_it_waits_on_the_host),
-		counted_test(cancelling_lets_go_of_it),
-		counted_test(reset_and_destroy_let_go_of_it),
-		counted_test(a_bad_descriptor_refuses_the_submission_in_its_place),
-		counted_test(descriptors_count_as_in_fences),
-		counted_test(every_failure_leaves_nothing),
-	};
-
-	return cmocka_run_group_tests_name("imported", tests, NULL, NULL);
 }

@@ -45,7 +45,7 @@ static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
 /* ---- Which IDs ---------------------------------------------------------------------------- */
 
 /* Promise 5. */
-static void an_unknown_in_fence_is_refused(void **state)
+TEST(an_unknown_in_fence_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -62,7 +62,7 @@ static void an_unknown_in_fence_is_refused(void **state)
 }
 
 /* Promise 5: nobody waits for what does not exist yet, so there is no deadlock to build. */
-static void two_submissions_cannot_wait_for_each_other(void **state)
+TEST(two_submissions_cannot_wait_for_each_other)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -78,7 +78,7 @@ static void two_submissions_cannot_wait_for_each_other(void **state)
 	driver_destroy(driver);
 }
 
-static void its_own_id_is_refused(void **state)
+TEST(its_own_id_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -91,7 +91,7 @@ static void its_own_id_is_refused(void **state)
 	driver_destroy(driver);
 }
 
-static void its_own_id_never_makes_a_submission_wait_for_itself(void **state)
+TEST(its_own_id_never_makes_a_submission_wait_for_itself)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -104,7 +104,7 @@ static void its_own_id_never_makes_a_submission_wait_for_itself(void **state)
 	driver_destroy(driver);
 }
 
-static void the_same_id_of_another_timeline_is_another_fence(void **state)
+TEST(the_same_id_of_another_timeline_is_another_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -120,7 +120,7 @@ static void the_same_id_of_another_timeline_is_another_fence(void **state)
 	driver_destroy(driver);
 }
 
-static void a_retired_in_fence_is_done(void **state)
+TEST(a_retired_in_fence_is_done)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -135,7 +135,7 @@ static void a_retired_in_fence_is_done(void **state)
 	driver_destroy(driver);
 }
 
-static void an_in_fence_signalled_by_call_is_done_before_it_is_dispatched(void **state)
+TEST(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -152,7 +152,7 @@ static void an_in_fence_signalled_by_call_is_done_before_it_is_dispatched(void *
 }
 
 /* What is before it on its timeline has not happened yet, and its ID stands for that too. */
-static void an_in_fence_that_signalled_out_of_order_is_waited_for(void **state)
+TEST(an_in_fence_that_signalled_out_of_order_is_waited_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -169,7 +169,7 @@ static void an_in_fence_that_signalled_out_of_order_is_waited_for(void **state)
 	driver_destroy(driver);
 }
 
-static void an_ambiguous_in_fence_is_refused(void **state)
+TEST(an_ambiguous_in_fence_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -193,7 +193,7 @@ static void an_ambiguous_in_fence_is_refused(void **state)
 /* ---- Who may name them -------------------------------------------------------------------- */
 
 /* Promise 5. */
-static void an_unshareable_fence_of_another_context_is_refused(void **state)
+TEST(an_unshareable_fence_of_another_context_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -209,7 +209,7 @@ static void an_unshareable_fence_of_another_context_is_refused(void **state)
 	driver_destroy(driver);
 }
 
-static void an_unshareable_fence_is_refused_where_it_has_signalled_too(void **state)
+TEST(an_unshareable_fence_is_refused_where_it_has_signalled_too)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -226,7 +226,7 @@ static void an_unshareable_fence_is_refused_where_it_has_signalled_too(void **st
 	driver_destroy(driver);
 }
 
-static void an_unshareable_fence_of_its_own_context_is_waited_for(void **state)
+TEST(an_unshareable_fence_of_its_own_context_is_waited_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -242,7 +242,7 @@ static void an_unshareable_fence_of_its_own_context_is_waited_for(void **state)
 	driver_destroy(driver);
 }
 
-static void an_unshareable_fence_on_the_global_timeline_is_its_contexts(void **state)
+TEST(an_unshareable_fence_on_the_global_timeline_is_its_contexts)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -261,7 +261,7 @@ static void an_unshareable_fence_on_the_global_timeline_is_its_contexts(void **s
 }
 
 /* The ID is used again, by another guest process. */
-static void an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused(void **state)
+TEST(an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -275,7 +275,7 @@ static void an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused(voi
 	driver_destroy(driver);
 }
 
-static void a_shareable_fence_of_a_destroyed_context_is_waited_for(void **state)
+TEST(a_shareable_fence_of_a_destroyed_context_is_waited_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -294,7 +294,7 @@ static void a_shareable_fence_of_a_destroyed_context_is_waited_for(void **state)
 
 /* ---- Bad ones as an option ---------------------------------------------------------------- */
 
-static void bad_in_fences_are_ignored_with_a_warning_where_asked_for(void **state)
+TEST(bad_in_fences_are_ignored_with_a_warning_where_asked_for)
 {
 	struct vgf_options options = { .ignore_bad_in_fences = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -317,7 +317,7 @@ static void bad_in_fences_are_ignored_with_a_warning_where_asked_for(void **stat
 	driver_destroy(driver);
 }
 
-static void good_in_fences_beside_ignored_ones_are_waited_for(void **state)
+TEST(good_in_fences_beside_ignored_ones_are_waited_for)
 {
 	struct vgf_options options = { .ignore_bad_in_fences = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -336,7 +336,7 @@ static void good_in_fences_beside_ignored_ones_are_waited_for(void **state)
 /* ---- What becomes of refused work --------------------------------------------------------- */
 
 /* Promise 5. */
-static void refused_work_keeps_its_place_and_retires_with_the_error(void **state)
+TEST(refused_work_keeps_its_place_and_retires_with_the_error)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -362,7 +362,7 @@ static void refused_work_keeps_its_place_and_retires_with_the_error(void **state
 	driver_destroy(driver);
 }
 
-static void who_waits_for_refused_work_waits_for_its_turn(void **state)
+TEST(who_waits_for_refused_work_waits_for_its_turn)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -379,7 +379,7 @@ static void who_waits_for_refused_work_waits_for_its_turn(void **state)
 	driver_destroy(driver);
 }
 
-static void refused_work_without_a_fence_is_answered_at_once(void **state)
+TEST(refused_work_without_a_fence_is_answered_at_once)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -411,7 +411,7 @@ static void assert_unplaced(
 	assert_int_equal(vmm_dispatch(vmm), 0);
 }
 
-static void what_has_no_place_is_answered_at_once(void **state)
+TEST(what_has_no_place_is_answered_at_once)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -431,7 +431,7 @@ static void what_has_no_place_is_answered_at_once(void **state)
 	driver_destroy(driver);
 }
 
-static void work_of_an_unknown_context_has_a_place_on_the_global_timeline(void **state)
+TEST(work_of_an_unknown_context_has_a_place_on_the_global_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	bool will_retire = false;
@@ -449,7 +449,7 @@ static void work_of_an_unknown_context_has_a_place_on_the_global_timeline(void *
 	vmm_destroy(vmm);
 }
 
-static void a_request_that_failed_before_keeps_its_place_too(void **state)
+TEST(a_request_that_failed_before_keeps_its_place_too)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -474,7 +474,7 @@ static void a_request_that_failed_before_keeps_its_place_too(void **state)
 /* ---- Several in-fences -------------------------------------------------------------------- */
 
 /* A timeline retires in order. */
-static void the_host_waits_for_the_newest_of_a_timeline(void **state)
+TEST(the_host_waits_for_the_newest_of_a_timeline)
 {
 	static const uint64_t orders[][3] = { { 1, 2, 3 }, { 3, 2, 1 }, { 2, 3, 1 }, { 3, 3, 2 } };
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -508,7 +508,7 @@ static void the_host_waits_for_the_newest_of_a_timeline(void **state)
 }
 
 /* Which files of a timeline signal in order only the kernel knows. */
-static void a_driver_gets_all_of_a_timeline(void **state)
+TEST(a_driver_gets_all_of_a_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -530,7 +530,7 @@ static void a_driver_gets_all_of_a_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void the_same_id_twice_is_one_in_fence(void **state)
+TEST(the_same_id_twice_is_one_in_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -552,7 +552,7 @@ static void the_same_id_twice_is_one_in_fence(void **state)
 	driver_destroy(takes);
 }
 
-static void a_driver_gets_each_once_when_timelines_alternate(void **state)
+TEST(a_driver_gets_each_once_when_timelines_alternate)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
@@ -571,7 +571,7 @@ static void a_driver_gets_each_once_when_timelines_alternate(void **state)
 	driver_destroy(driver);
 }
 
-static void the_host_waits_for_the_newest_of_each_timeline(void **state)
+TEST(the_host_waits_for_the_newest_of_each_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -594,7 +594,7 @@ static void the_host_waits_for_the_newest_of_each_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void who_waits_for_one_fence_runs_in_the_order_of_asking(void **state)
+TEST(who_waits_for_one_fence_runs_in_the_order_of_asking)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -611,7 +611,7 @@ static void who_waits_for_one_fence_runs_in_the_order_of_asking(void **state)
 	driver_destroy(driver);
 }
 
-static void in_fences_are_counted(void **state)
+TEST(in_fences_are_counted)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -640,7 +640,7 @@ static void assert_in_fence_is_live(struct fake_driver *driver, const struct vgf
 	}
 }
 
-static void the_descriptor_that_a_driver_gets_signals_with_the_fence(void **state)
+TEST(the_descriptor_that_a_driver_gets_signals_with_the_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -662,7 +662,7 @@ static void the_descriptor_that_a_driver_gets_signals_with_the_fence(void **stat
 	driver_destroy(driver);
 }
 
-static void a_gl_server_waits_as_a_driver_does(void **state)
+TEST(a_gl_server_waits_as_a_driver_does)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_GL, FAKE_CALL);
@@ -679,7 +679,7 @@ static void a_gl_server_waits_as_a_driver_does(void **state)
 	driver_destroy(driver);
 }
 
-static void a_driver_gets_only_what_is_still_pending(void **state)
+TEST(a_driver_gets_only_what_is_still_pending)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -704,7 +704,7 @@ static void a_driver_gets_only_what_is_still_pending(void **state)
 	driver_destroy(driver);
 }
 
-static void a_driver_that_waits_is_held_for_a_producer_by_call(void **state)
+TEST(a_driver_that_waits_is_held_for_a_producer_by_call)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -727,7 +727,7 @@ static void a_driver_that_waits_is_held_for_a_producer_by_call(void **state)
 }
 
 /* Promise 8: its descriptor may never signal, which is why it was given up. */
-static void a_driver_does_not_get_the_file_of_a_fence_that_was_given_up(void **state)
+TEST(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -747,7 +747,7 @@ static void a_driver_does_not_get_the_file_of_a_fence_that_was_given_up(void **s
 }
 
 /* The same, where somebody waited for it already. */
-static void a_file_that_was_given_up_is_taken_back_from_held_work(void **state)
+TEST(a_file_that_was_given_up_is_taken_back_from_held_work)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -806,27 +806,27 @@ static void assert_retried(int error)
 	driver_destroy(driver);
 }
 
-static void a_driver_out_of_descriptors_is_served_by_the_host(void **state)
+TEST(a_driver_out_of_descriptors_is_served_by_the_host)
 {
 	assert_retried(-EMFILE);
 }
 
-static void a_driver_on_a_host_out_of_files_is_served_by_the_host(void **state)
+TEST(a_driver_on_a_host_out_of_files_is_served_by_the_host)
 {
 	assert_retried(-ENFILE);
 }
 
-static void a_driver_out_of_memory_is_served_by_the_host(void **state)
+TEST(a_driver_out_of_memory_is_served_by_the_host)
 {
 	assert_retried(-ENOMEM);
 }
 
-static void a_driver_that_cannot_wait_after_all_is_served_by_the_host(void **state)
+TEST(a_driver_that_cannot_wait_after_all_is_served_by_the_host)
 {
 	assert_retried(-EOPNOTSUPP);
 }
 
-static void work_behind_what_the_host_waits_for_after_all_keeps_its_place(void **state)
+TEST(work_behind_what_the_host_waits_for_after_all_keeps_its_place)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -847,7 +847,7 @@ static void work_behind_what_the_host_waits_for_after_all_keeps_its_place(void *
 	driver_destroy(driver);
 }
 
-static void work_that_was_held_already_is_served_by_the_host_after_all(void **state)
+TEST(work_that_was_held_already_is_served_by_the_host_after_all)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -892,7 +892,7 @@ static void retire_meanwhile(struct fake_driver *driver, const struct vgf_job *j
 	}
 }
 
-static void refused_in_fences_that_retired_meanwhile_are_not_waited_for(void **state)
+TEST(refused_in_fences_that_retired_meanwhile_are_not_waited_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -912,7 +912,7 @@ static void refused_in_fences_that_retired_meanwhile_are_not_waited_for(void **s
 	driver_destroy(driver);
 }
 
-static void another_error_of_a_driver_that_waits_retires_in_its_turn(void **state)
+TEST(another_error_of_a_driver_that_waits_retires_in_its_turn)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -939,7 +939,7 @@ static void another_error_of_a_driver_that_waits_retires_in_its_turn(void **stat
 }
 
 /* Nothing was handed over that the host could wait for instead. */
-static void a_missing_resource_without_in_fences_is_a_failure(void **state)
+TEST(a_missing_resource_without_in_fences_is_a_failure)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -955,7 +955,7 @@ static void a_missing_resource_without_in_fences_is_a_failure(void **state)
 	driver_destroy(driver);
 }
 
-static void an_error_of_held_work_retires_in_its_turn(void **state)
+TEST(an_error_of_held_work_retires_in_its_turn)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_ERROR);
@@ -973,58 +973,4 @@ static void an_error_of_held_work_retires_in_its_turn(void **state)
 	assert_idle(vmm);
 	vmm_destroy(vmm);
 	driver_destroy(driver);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(an_unknown_in_fence_is_refused),
-		counted_test(two_submissions_cannot_wait_for_each_other),
-		counted_test(its_own_id_is_refused),
-		counted_test(its_own_id_never_makes_a_submission_wait_for_itself),
-		counted_test(the_same_id_of_another_timeline_is_another_fence),
-		counted_test(a_retired_in_fence_is_done),
-		counted_test(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched),
-		counted_test(an_in_fence_that_signalled_out_of_order_is_waited_for),
-		counted_test(an_ambiguous_in_fence_is_refused),
-		counted_test(an_unshareable_fence_of_another_context_is_refused),
-		counted_test(an_unshareable_fence_is_refused_where_it_has_signalled_too),
-		counted_test(an_unshareable_fence_of_its_own_context_is_waited_for),
-		counted_test(an_unshareable_fence_on_the_global_timeline_is_its_contexts),
-		counted_test(an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused),
-		counted_test(a_shareable_fence_of_a_destroyed_context_is_waited_for),
-		counted_test(bad_in_fences_are_ignored_with_a_warning_where_asked_for),
-		counted_test(good_in_fences_beside_ignored_ones_are_waited_for),
-		counted_test(refused_work_keeps_its_place_and_retires_with_the_error),
-		counted_test(who_waits_for_refused_work_waits_for_its_turn),
-		counted_test(refused_work_without_a_fence_is_answered_at_once),
-		counted_test(what_has_no_place_is_answered_at_once),
-		counted_test(work_of_an_unknown_context_has_a_place_on_the_global_timeline),
-		counted_test(a_request_that_failed_before_keeps_its_place_too),
-		counted_test(the_host_waits_for_the_newest_of_a_timeline),
-		counted_test(a_driver_gets_all_of_a_timeline),
-		counted_test(the_same_id_twice_is_one_in_fence),
-		counted_test(a_driver_gets_each_once_when_timelines_alternate),
-		counted_test(the_host_waits_for_the_newest_of_each_timeline),
-		counted_test(who_waits_for_one_fence_runs_in_the_order_of_asking),
-		counted_test(in_fences_are_counted),
-		counted_test(the_descriptor_that_a_driver_gets_signals_with_the_fence),
-		counted_test(a_gl_server_waits_as_a_driver_does),
-		counted_test(a_driver_gets_only_what_is_still_pending),
-		counted_test(a_driver_that_waits_is_held_for_a_producer_by_call),
-		counted_test(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up),
-		counted_test(a_file_that_was_given_up_is_taken_back_from_held_work),
-		counted_test(a_driver_out_of_descriptors_is_served_by_the_host),
-		counted_test(a_driver_on_a_host_out_of_files_is_served_by_the_host),
-		counted_test(a_driver_out_of_memory_is_served_by_the_host),
-		counted_test(a_driver_that_cannot_wait_after_all_is_served_by_the_host),
-		counted_test(work_behind_what_the_host_waits_for_after_all_keeps_its_place),
-		counted_test(work_that_was_held_already_is_served_by_the_host_after_all),
-		counted_test(refused_in_fences_that_retired_meanwhile_are_not_waited_for),
-		counted_test(another_error_of_a_driver_that_waits_retires_in_its_turn),
-		counted_test(a_missing_resource_without_in_fences_is_a_failure),
-		counted_test(an_error_of_held_work_retires_in_its_turn),
-	};
-
-	return cmocka_run_group_tests_name("in-fences", tests, NULL, NULL);
 }

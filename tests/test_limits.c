@@ -42,7 +42,7 @@ static int try_submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint6
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
-static void contexts_are_limited(void **state)
+TEST(contexts_are_limited)
 {
 	const struct vgf_options options = { .limits = { .max_contexts = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -63,7 +63,7 @@ static void contexts_are_limited(void **state)
 }
 
 /* Or a guest would have as many as it likes, each with a bit of held work. */
-static void destroyed_contexts_count_until_their_work_has_run(void **state)
+TEST(destroyed_contexts_count_until_their_work_has_run)
 {
 	const struct vgf_options options = { .limits = { .max_contexts = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -85,7 +85,7 @@ static void destroyed_contexts_count_until_their_work_has_run(void **state)
 
 /* ---- Fences ------------------------------------------------------------------------------- */
 
-static void pending_fences_of_a_device_are_limited(void **state)
+TEST(pending_fences_of_a_device_are_limited)
 {
 	const struct vgf_options options = { .limits = { .max_fences = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -116,7 +116,7 @@ static void pending_fences_of_a_device_are_limited(void **state)
 	driver_destroy(driver);
 }
 
-static void pending_fences_of_a_context_are_limited(void **state)
+TEST(pending_fences_of_a_context_are_limited)
 {
 	const struct vgf_options options = { .limits = { .max_context_fences = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -145,7 +145,7 @@ static void pending_fences_of_a_context_are_limited(void **state)
 	driver_destroy(driver);
 }
 
-static void fences_of_an_earlier_context_of_that_id_count_too(void **state)
+TEST(fences_of_an_earlier_context_of_that_id_count_too)
 {
 	const struct vgf_options options = { .limits = { .max_context_fences = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -163,7 +163,7 @@ static void fences_of_an_earlier_context_of_that_id_count_too(void **state)
 }
 
 /* As many as a look-up passes by. */
-static void one_id_is_pending_on_64_timelines_at_most(void **state)
+TEST(one_id_is_pending_on_64_timelines_at_most)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -195,7 +195,7 @@ static void ignore_deferred(void *arg, int status)
 	(*calls)++;
 }
 
-static void deferred_calls_are_limited(void **state)
+TEST(deferred_calls_are_limited)
 {
 	const struct vgf_options options = { .limits = { .max_context_fences = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -220,7 +220,7 @@ static void deferred_calls_are_limited(void **state)
 
 /* ---- One submission ----------------------------------------------------------------------- */
 
-static void in_fences_of_a_submission_are_limited(void **state)
+TEST(in_fences_of_a_submission_are_limited)
 {
 	const struct vgf_options options = { .limits = { .max_in_fences = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -242,7 +242,7 @@ static void in_fences_of_a_submission_are_limited(void **state)
 	driver_destroy(driver);
 }
 
-static void a_submission_has_256_in_fences_at_most_unless_told_otherwise(void **state)
+TEST(a_submission_has_256_in_fences_at_most_unless_told_otherwise)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -281,7 +281,7 @@ static int submit_size(struct fake_vmm *vmm, uint64_t fence_id, uint64_t in_fenc
 	return ret;
 }
 
-static void the_size_of_a_command_stream_is_limited(void **state)
+TEST(the_size_of_a_command_stream_is_limited)
 {
 	const struct vgf_options options = { .limits = { .max_command_size = 100 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -297,7 +297,7 @@ static void the_size_of_a_command_stream_is_limited(void **state)
 	driver_destroy(driver);
 }
 
-static void a_command_stream_has_4_mib_at_most_unless_told_otherwise(void **state)
+TEST(a_command_stream_has_4_mib_at_most_unless_told_otherwise)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -309,7 +309,7 @@ static void a_command_stream_has_4_mib_at_most_unless_told_otherwise(void **stat
 	driver_destroy(driver);
 }
 
-static void a_submission_without_commands_is_fine(void **state)
+TEST(a_submission_without_commands_is_fine)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -342,7 +342,7 @@ static size_t held_weight(void)
 	return weight;
 }
 
-static void a_context_holds_back_a_quarter_at_most(void **state)
+TEST(a_context_holds_back_a_quarter_at_most)
 {
 	const struct vgf_options options = { .limits = { .max_held_size = 12 * held_weight() } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -373,7 +373,7 @@ static void a_context_holds_back_a_quarter_at_most(void **state)
 	driver_destroy(driver);
 }
 
-static void held_work_of_a_device_is_limited(void **state)
+TEST(held_work_of_a_device_is_limited)
 {
 	size_t weight = held_weight();
 	/* A quarter would be five. */
@@ -407,7 +407,7 @@ static void held_work_of_a_device_is_limited(void **state)
 }
 
 /* Neither fences nor commands: only the bookkeeping is left to limit. */
-static void empty_held_work_without_fences_is_limited(void **state)
+TEST(empty_held_work_without_fences_is_limited)
 {
 	const struct vgf_options options = { .limits = { .max_held_size = 1 << 20 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -435,7 +435,7 @@ static void empty_held_work_without_fences_is_limited(void **state)
 }
 
 /* Repeated or retired ones are nothing to wait for, but they took memory. */
-static void held_work_weighs_no_less_than_its_memory(void **state)
+TEST(held_work_weighs_no_less_than_its_memory)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -456,7 +456,7 @@ static void held_work_weighs_no_less_than_its_memory(void **state)
 
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
-static void work_waits_for_a_descriptor_to_be_closed(void **state)
+TEST(work_waits_for_a_descriptor_to_be_closed)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -485,7 +485,7 @@ static void work_waits_for_a_descriptor_to_be_closed(void **state)
 }
 
 /* Behind it there may be all the others. */
-static void the_last_descriptor_is_for_the_oldest_of_a_timeline(void **state)
+TEST(the_last_descriptor_is_for_the_oldest_of_a_timeline)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -513,7 +513,7 @@ static void the_last_descriptor_is_for_the_oldest_of_a_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void one_descriptor_is_enough_to_go_on(void **state)
+TEST(one_descriptor_is_enough_to_go_on)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -546,7 +546,7 @@ static void submit_elsewhere(struct fake_driver *driver, const struct vgf_job *j
 	}
 }
 
-static void a_driver_that_is_in_submit_is_good_for_a_descriptor(void **state)
+TEST(a_driver_that_is_in_submit_is_good_for_a_descriptor)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -578,7 +578,7 @@ static void run_one_by_one(struct fake_vmm *vmm, struct fake_driver *driver, uns
 	vmm_dispatch(vmm);
 }
 
-static void contexts_that_wait_for_a_descriptor_take_turns(void **state)
+TEST(contexts_that_wait_for_a_descriptor_take_turns)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -605,7 +605,7 @@ static void contexts_that_wait_for_a_descriptor_take_turns(void **state)
 	driver_destroy(driver);
 }
 
-static void work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor(void **state)
+TEST(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -633,7 +633,7 @@ static void signal_for_held_work(
 }
 
 /* The descriptor is free by the time it wakes up. */
-static void work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor(void **state)
+TEST(work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -661,7 +661,7 @@ static void signal_ring_1(struct fake_vmm *vmm, const struct vgf_fence_name *nam
 }
 
 /* The same behind the oldest of a timeline, where the last descriptor is not for them. */
-static void work_that_is_not_the_oldest_waits_for_its_turn_too(void **state)
+TEST(work_that_is_not_the_oldest_waits_for_its_turn_too)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -685,7 +685,7 @@ static void work_that_is_not_the_oldest_waits_for_its_turn_too(void **state)
 	driver_destroy(driver);
 }
 
-static void new_work_does_not_overtake_what_waits_for_a_descriptor(void **state)
+TEST(new_work_does_not_overtake_what_waits_for_a_descriptor)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -703,7 +703,7 @@ static void new_work_does_not_overtake_what_waits_for_a_descriptor(void **state)
 	driver_destroy(driver);
 }
 
-static void work_that_waits_for_a_descriptor_can_be_cancelled(void **state)
+TEST(work_that_waits_for_a_descriptor_can_be_cancelled)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -726,7 +726,7 @@ static void work_that_waits_for_a_descriptor_can_be_cancelled(void **state)
 	driver_destroy(driver);
 }
 
-static void a_context_that_waits_for_a_descriptor_can_be_destroyed(void **state)
+TEST(a_context_that_waits_for_a_descriptor_can_be_destroyed)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -750,7 +750,7 @@ static void a_context_that_waits_for_a_descriptor_can_be_destroyed(void **state)
 	driver_destroy(other);
 }
 
-static void a_device_with_work_that_waits_for_descriptors_can_be_reset(void **state)
+TEST(a_device_with_work_that_waits_for_descriptors_can_be_reset)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -773,7 +773,7 @@ static void a_device_with_work_that_waits_for_descriptors_can_be_reset(void **st
 }
 
 /* They are closed when they retire, and that is after it. */
-static void descriptors_behind_held_work_do_not_keep_it_from_running(void **state)
+TEST(descriptors_behind_held_work_do_not_keep_it_from_running)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -797,7 +797,7 @@ static void descriptors_behind_held_work_do_not_keep_it_from_running(void **stat
 	driver_destroy(driver);
 }
 
-static void descriptors_behind_work_of_another_context_do_not_keep_it_from_running(void **state)
+TEST(descriptors_behind_work_of_another_context_do_not_keep_it_from_running)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -823,7 +823,7 @@ static void descriptors_behind_work_of_another_context_do_not_keep_it_from_runni
 	driver_destroy(driver);
 }
 
-static void unfenced_work_needs_no_descriptor(void **state)
+TEST(unfenced_work_needs_no_descriptor)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -842,7 +842,7 @@ static void unfenced_work_needs_no_descriptor(void **state)
 }
 
 /* Its successor in the queue is what the others are behind. */
-static void descriptors_behind_unfenced_work_do_not_keep_it_from_running(void **state)
+TEST(descriptors_behind_unfenced_work_do_not_keep_it_from_running)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 2 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -868,7 +868,7 @@ static void descriptors_behind_unfenced_work_do_not_keep_it_from_running(void **
 }
 
 /* Copies of other people's files take descriptors as fences do. */
-static void copies_of_files_to_wait_for_are_limited_too(void **state)
+TEST(copies_of_files_to_wait_for_are_limited_too)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 3 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -896,7 +896,7 @@ static void copies_of_files_to_wait_for_are_limited_too(void **state)
 	driver_destroy(driver);
 }
 
-static void a_vmm_is_told_when_its_fence_finds_no_descriptor(void **state)
+TEST(a_vmm_is_told_when_its_fence_finds_no_descriptor)
 {
 	const struct vgf_options options = { .limits = { .max_fds = 1 } };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -917,7 +917,7 @@ static void a_vmm_is_told_when_its_fence_finds_no_descriptor(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_device_that_gets_no_descriptors_leaves_none(void **state)
+TEST(a_device_that_gets_no_descriptors_leaves_none)
 {
 	for (unsigned int count = 0; count < 3; count++) {
 		struct vgf_device *device = NULL;
@@ -929,7 +929,7 @@ static void a_device_that_gets_no_descriptors_leaves_none(void **state)
 	}
 }
 
-static void an_export_without_a_descriptor_fails(void **state)
+TEST(an_export_without_a_descriptor_fails)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -938,50 +938,4 @@ static void an_export_without_a_descriptor_fails(void **state)
 	assert_int_equal(vgf_fence_export(vmm->device, 1), -EMFILE);
 	unlimit_fds();
 	vmm_destroy(vmm);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(contexts_are_limited),
-		counted_test(destroyed_contexts_count_until_their_work_has_run),
-		counted_test(pending_fences_of_a_device_are_limited),
-		counted_test(pending_fences_of_a_context_are_limited),
-		counted_test(fences_of_an_earlier_context_of_that_id_count_too),
-		counted_test(one_id_is_pending_on_64_timelines_at_most),
-		counted_test(deferred_calls_are_limited),
-		counted_test(in_fences_of_a_submission_are_limited),
-		counted_test(a_submission_has_256_in_fences_at_most_unless_told_otherwise),
-		counted_test(the_size_of_a_command_stream_is_limited),
-		counted_test(a_command_stream_has_4_mib_at_most_unless_told_otherwise),
-		counted_test(a_submission_without_commands_is_fine),
-		counted_test(a_context_holds_back_a_quarter_at_most),
-		counted_test(held_work_of_a_device_is_limited),
-		counted_test(empty_held_work_without_fences_is_limited),
-		counted_test(held_work_weighs_no_less_than_its_memory),
-		counted_test(work_waits_for_a_descriptor_to_be_closed),
-		counted_test(the_last_descriptor_is_for_the_oldest_of_a_timeline),
-		counted_test(one_descriptor_is_enough_to_go_on),
-		counted_test(a_driver_that_is_in_submit_is_good_for_a_descriptor),
-		counted_test(contexts_that_wait_for_a_descriptor_take_turns),
-		counted_test(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor),
-		counted_test(
-			work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor),
-		counted_test(work_that_is_not_the_oldest_waits_for_its_turn_too),
-		counted_test(new_work_does_not_overtake_what_waits_for_a_descriptor),
-		counted_test(work_that_waits_for_a_descriptor_can_be_cancelled),
-		counted_test(a_context_that_waits_for_a_descriptor_can_be_destroyed),
-		counted_test(a_device_with_work_that_waits_for_descriptors_can_be_reset),
-		counted_test(descriptors_behind_held_work_do_not_keep_it_from_running),
-		counted_test(
-			descriptors_behind_work_of_another_context_do_not_keep_it_from_running),
-		counted_test(unfenced_work_needs_no_descriptor),
-		counted_test(descriptors_behind_unfenced_work_do_not_keep_it_from_running),
-		counted_test(copies_of_files_to_wait_for_are_limited_too),
-		counted_test(a_vmm_is_told_when_its_fence_finds_no_descriptor),
-		counted_test(a_device_that_gets_no_descriptors_leaves_none),
-		counted_test(an_export_without_a_descriptor_fails),
-	};
-
-	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }

@@ -1518,22 +1518,22 @@ static void run_seeds(const struct settings *settings)
 	}
 }
 
-static void agrees_with_the_model(void **state)
+TEST(agrees_with_the_model)
 {
 	run_seeds(&(struct settings){ .meddle = 0 });
 }
 
-static void agrees_when_callbacks_call_back(void **state)
+TEST(agrees_when_callbacks_call_back)
 {
 	run_seeds(&(struct settings){ .meddle = 15 });
 }
 
-static void agrees_when_there_are_few_descriptors(void **state)
+TEST(agrees_when_there_are_few_descriptors)
 {
 	run_seeds(&(struct settings){ .meddle = 3, .few_descriptors = true });
 }
 
-static void agrees_at_the_limits_of_contexts_and_fences(void **state)
+TEST(agrees_at_the_limits_of_contexts_and_fences)
 {
 	run_seeds(&(struct settings){
 		.meddle = 5,
@@ -1545,28 +1545,19 @@ static void agrees_at_the_limits_of_contexts_and_fences(void **state)
 	});
 }
 
-static void agrees_when_bad_in_fences_are_ignored(void **state)
+TEST(agrees_when_bad_in_fences_are_ignored)
 {
 	run_seeds(&(struct settings){ .meddle = 5, .ignore_bad_in_fences = true });
 }
 
-static void agrees_with_the_callbacks_of_virglrenderer(void **state)
+TEST(agrees_with_the_callbacks_of_virglrenderer)
 {
 	run_seeds(&(struct settings){ .meddle = 5, .virglrenderer_callbacks = true });
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
-	const struct CMUnitTest tests[] = {
-		counted_test(agrees_with_the_model),
-		counted_test(agrees_when_callbacks_call_back),
-		counted_test(agrees_when_there_are_few_descriptors),
-		counted_test(agrees_at_the_limits_of_contexts_and_fences),
-		counted_test(agrees_when_bad_in_fences_are_ignored),
-		counted_test(agrees_with_the_callbacks_of_virglrenderer),
-	};
-
 	/* Fences that are pipes, whose reader the library has closed. */
 	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests_name("model", tests, NULL, NULL);
+	return run_registered_tests(argv);
 }

@@ -14,7 +14,7 @@
 
 /* ---- Timelines ---------------------------------------------------------------------------- */
 
-static void retires_what_has_signalled(void **state)
+TEST(retires_what_has_signalled)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -32,7 +32,7 @@ static void retires_what_has_signalled(void **state)
 }
 
 /* Promise 2. */
-static void retires_in_order_when_files_signal_out_of_order(void **state)
+TEST(retires_in_order_when_files_signal_out_of_order)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -54,7 +54,7 @@ static void retires_in_order_when_files_signal_out_of_order(void **state)
 	driver_destroy(driver);
 }
 
-static void retires_in_order_when_calls_come_out_of_order(void **state)
+TEST(retires_in_order_when_calls_come_out_of_order)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -78,7 +78,7 @@ static void retires_in_order_when_calls_come_out_of_order(void **state)
 }
 
 /* Promise 1. */
-static void every_accepted_fence_retires_exactly_once(void **state)
+TEST(every_accepted_fence_retires_exactly_once)
 {
 	static const enum fake_answer answers[] = { FAKE_FD, FAKE_CALL, FAKE_DONE, FAKE_ERROR };
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -120,7 +120,7 @@ static void every_accepted_fence_retires_exactly_once(void **state)
 }
 
 /* Promise 2. */
-static void retires_in_order_whatever_a_fence_is_made_of(void **state)
+TEST(retires_in_order_whatever_a_fence_is_made_of)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -145,7 +145,7 @@ static void retires_in_order_whatever_a_fence_is_made_of(void **state)
 	driver_destroy(driver);
 }
 
-static void the_same_id_on_two_timelines_names_two_fences(void **state)
+TEST(the_same_id_on_two_timelines_names_two_fences)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -165,7 +165,7 @@ static void the_same_id_on_two_timelines_names_two_fences(void **state)
 	driver_destroy(driver);
 }
 
-static void a_ring_does_not_answer_for_the_global_timeline(void **state)
+TEST(a_ring_does_not_answer_for_the_global_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -185,7 +185,7 @@ static void a_ring_does_not_answer_for_the_global_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void contexts_share_the_global_timeline(void **state)
+TEST(contexts_share_the_global_timeline)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -204,7 +204,7 @@ static void contexts_share_the_global_timeline(void **state)
 	driver_destroy(driver);
 }
 
-static void ids_on_a_timeline_must_grow(void **state)
+TEST(ids_on_a_timeline_must_grow)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -225,7 +225,7 @@ static void ids_on_a_timeline_must_grow(void **state)
 }
 
 /* N+1 must not be told before N, and N never after it. */
-static void the_mark_of_a_timeline_never_goes_back(void **state)
+TEST(the_mark_of_a_timeline_never_goes_back)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -246,7 +246,7 @@ static void the_mark_of_a_timeline_never_goes_back(void **state)
 	driver_destroy(driver);
 }
 
-static void work_that_is_done_at_once_retires_from_dispatch(void **state)
+TEST(work_that_is_done_at_once_retires_from_dispatch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -264,7 +264,7 @@ static void signal_from_inside_submit(struct fake_driver *driver, const struct v
 	assert_int_equal(vgf_fence_signal(driver->arg, &job->fence, -EIO), 0);
 }
 
-static void a_driver_may_signal_before_its_submit_returns(void **state)
+TEST(a_driver_may_signal_before_its_submit_returns)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -283,7 +283,7 @@ static void a_driver_may_signal_before_its_submit_returns(void **state)
 	driver_destroy(driver);
 }
 
-static void ids_above_32_bits_stay_whole(void **state)
+TEST(ids_above_32_bits_stay_whole)
 {
 	const uint64_t high = (uint64_t)1 << 32, last = UINT64_MAX - 1;
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -306,7 +306,7 @@ static void ids_above_32_bits_stay_whole(void **state)
 	driver_destroy(driver);
 }
 
-static void the_last_of_all_ids_is_refused(void **state)
+TEST(the_last_of_all_ids_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -317,7 +317,7 @@ static void the_last_of_all_ids_is_refused(void **state)
 	vmm_destroy(vmm);
 }
 
-static void zero_is_an_id(void **state)
+TEST(zero_is_an_id)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -337,7 +337,7 @@ static void zero_is_an_id(void **state)
 }
 
 /* Promise 7. */
-static void retiring_allocates_nothing(void **state)
+TEST(retiring_allocates_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -361,7 +361,7 @@ static void retiring_allocates_nothing(void **state)
 	driver_destroy(driver);
 }
 
-static void thousands_of_fences_retire_on_many_timelines(void **state)
+TEST(thousands_of_fences_retire_on_many_timelines)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -386,7 +386,7 @@ static void thousands_of_fences_retire_on_many_timelines(void **state)
 	driver_destroy(driver);
 }
 
-static void timelines_do_not_wait_for_each_other(void **state)
+TEST(timelines_do_not_wait_for_each_other)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -407,7 +407,7 @@ static void timelines_do_not_wait_for_each_other(void **state)
 /* ---- Held work ---------------------------------------------------------------------------- */
 
 /* Promise 3, where the host waits. */
-static void held_work_runs_when_its_in_fence_retires(void **state)
+TEST(held_work_runs_when_its_in_fence_retires)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -431,7 +431,7 @@ static void held_work_runs_when_its_in_fence_retires(void **state)
 }
 
 /* Promise 3, where the driver waits. */
-static void driver_gets_in_fences_as_descriptors(void **state)
+TEST(driver_gets_in_fences_as_descriptors)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
@@ -447,7 +447,7 @@ static void driver_gets_in_fences_as_descriptors(void **state)
 	driver_destroy(driver);
 }
 
-static void work_waits_for_a_producer_that_is_held_then_goes_to_the_driver(void **state)
+TEST(work_waits_for_a_producer_that_is_held_then_goes_to_the_driver)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -473,7 +473,7 @@ static void work_waits_for_a_producer_that_is_held_then_goes_to_the_driver(void 
 }
 
 /* Promise 4. */
-static void a_ring_keeps_its_order_behind_held_work(void **state)
+TEST(a_ring_keeps_its_order_behind_held_work)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -497,7 +497,7 @@ static void a_ring_keeps_its_order_behind_held_work(void **state)
 }
 
 /* Promise 4. */
-static void a_context_keeps_its_order_where_rings_are_not_independent(void **state)
+TEST(a_context_keeps_its_order_where_rings_are_not_independent)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -517,7 +517,7 @@ static void a_context_keeps_its_order_where_rings_are_not_independent(void **sta
 }
 
 /* Promise 3: a chain where each producer is itself held. */
-static void a_chain_of_held_work_runs_link_by_link(void **state)
+TEST(a_chain_of_held_work_runs_link_by_link)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -541,7 +541,7 @@ static void a_chain_of_held_work_runs_link_by_link(void **state)
 	driver_destroy(driver);
 }
 
-static void a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs(void **state)
+TEST(a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -565,7 +565,7 @@ static void a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs(voi
 	driver_destroy(takes);
 }
 
-static void held_work_runs_at_once_when_all_of_several_in_fences_are_done(void **state)
+TEST(held_work_runs_at_once_when_all_of_several_in_fences_are_done)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -587,7 +587,7 @@ static void held_work_runs_at_once_when_all_of_several_in_fences_are_done(void *
 }
 
 /* Promise 4: what waits for a descriptor of the driver's own ring keeps its place too. */
-static void work_behind_held_work_runs_although_its_own_in_fence_signals_first(void **state)
+TEST(work_behind_held_work_runs_although_its_own_in_fence_signals_first)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -610,7 +610,7 @@ static void work_behind_held_work_runs_although_its_own_in_fence_signals_first(v
 	driver_destroy(driver);
 }
 
-static void work_of_a_driver_that_waits_keeps_its_place_behind_held_work(void **state)
+TEST(work_of_a_driver_that_waits_keeps_its_place_behind_held_work)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *call = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -635,7 +635,7 @@ static void work_of_a_driver_that_waits_keeps_its_place_behind_held_work(void **
 	driver_destroy(takes);
 }
 
-static void work_of_no_ring_runs_among_that_of_ring_0(void **state)
+TEST(work_of_no_ring_runs_among_that_of_ring_0)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -654,7 +654,7 @@ static void work_of_no_ring_runs_among_that_of_ring_0(void **state)
 	driver_destroy(driver);
 }
 
-static void a_held_command_stream_is_a_copy(void **state)
+TEST(a_held_command_stream_is_a_copy)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -688,7 +688,7 @@ static void a_held_command_stream_is_a_copy(void **state)
 
 /* ---- Without an out-fence ----------------------------------------------------------------- */
 
-static void unfenced_work_retires_nothing(void **state)
+TEST(unfenced_work_retires_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -706,7 +706,7 @@ static void unfenced_work_retires_nothing(void **state)
 	driver_destroy(driver);
 }
 
-static void unfenced_work_waits_for_its_in_fences_and_its_turn(void **state)
+TEST(unfenced_work_waits_for_its_in_fences_and_its_turn)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -729,7 +729,7 @@ static void unfenced_work_waits_for_its_in_fences_and_its_turn(void **state)
 	driver_destroy(driver);
 }
 
-static void the_id_of_unfenced_work_is_not_taken(void **state)
+TEST(the_id_of_unfenced_work_is_not_taken)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -745,7 +745,7 @@ static void the_id_of_unfenced_work_is_not_taken(void **state)
 
 /* ---- Errors keep their place -------------------------------------------------------------- */
 
-static void a_driver_error_retires_in_its_turn_and_dependants_run(void **state)
+TEST(a_driver_error_retires_in_its_turn_and_dependants_run)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -773,7 +773,7 @@ static void a_driver_error_retires_in_its_turn_and_dependants_run(void **state)
 	driver_destroy(driver);
 }
 
-static void a_driver_error_of_unfenced_work_is_answered_at_once(void **state)
+TEST(a_driver_error_of_unfenced_work_is_answered_at_once)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_ERROR);
@@ -790,7 +790,7 @@ static void a_driver_error_of_unfenced_work_is_answered_at_once(void **state)
 	driver_destroy(driver);
 }
 
-static void the_status_of_a_call_reaches_callback_and_statistics(void **state)
+TEST(the_status_of_a_call_reaches_callback_and_statistics)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -811,7 +811,7 @@ static void the_status_of_a_call_reaches_callback_and_statistics(void **state)
 }
 
 /* Promise 11: the end that would have signalled dies. */
-static void a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run(void **state)
+TEST(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -832,7 +832,7 @@ static void a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_ru
 }
 
 /* Promise 11, where the file broke before its fence was the oldest. */
-static void a_file_that_broke_early_retires_with_its_error_in_its_turn(void **state)
+TEST(a_file_that_broke_early_retires_with_its_error_in_its_turn)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fds[2];
@@ -857,7 +857,7 @@ static int publish(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t
 	return vgf_fence_publish_take(vmm->device, &name, fd);
 }
 
-static void a_published_file_signals_its_fence(void **state)
+TEST(a_published_file_signals_its_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = make_fence(false);
@@ -874,7 +874,7 @@ static void a_published_file_signals_its_fence(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_published_fence_goes_to_a_driver_that_comes_later(void **state)
+TEST(a_published_fence_goes_to_a_driver_that_comes_later)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -888,7 +888,7 @@ static void a_published_fence_goes_to_a_driver_that_comes_later(void **state)
 	driver_destroy(driver);
 }
 
-static void publishing_lets_go_what_a_driver_can_wait_for(void **state)
+TEST(publishing_lets_go_what_a_driver_can_wait_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -909,7 +909,7 @@ static void publishing_lets_go_what_a_driver_can_wait_for(void **state)
 	driver_destroy(driver);
 }
 
-static void publishing_does_not_let_go_what_the_host_waits_for(void **state)
+TEST(publishing_does_not_let_go_what_the_host_waits_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -924,7 +924,7 @@ static void publishing_does_not_let_go_what_the_host_waits_for(void **state)
 	driver_destroy(driver);
 }
 
-static void publishing_takes_the_descriptor_also_when_it_fails(void **state)
+TEST(publishing_takes_the_descriptor_also_when_it_fails)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int closed = make_fence(false);
@@ -949,7 +949,7 @@ static void publishing_takes_the_descriptor_also_when_it_fails(void **state)
 
 /* ---- Bad descriptors ---------------------------------------------------------------------- */
 
-static void a_fence_needs_a_descriptor_that_can_be_polled(void **state)
+TEST(a_fence_needs_a_descriptor_that_can_be_polled)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int closed = make_fence(false);
@@ -965,7 +965,7 @@ static void a_fence_needs_a_descriptor_that_can_be_polled(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_regular_file_from_a_driver_retires_with_its_error(void **state)
+TEST(a_regular_file_from_a_driver_retires_with_its_error)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
@@ -980,7 +980,7 @@ static void a_regular_file_from_a_driver_retires_with_its_error(void **state)
 	driver_destroy(driver);
 }
 
-static void a_closed_descriptor_from_a_driver_retires_with_its_error(void **state)
+TEST(a_closed_descriptor_from_a_driver_retires_with_its_error)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
@@ -996,7 +996,7 @@ static void a_closed_descriptor_from_a_driver_retires_with_its_error(void **stat
 }
 
 /* The number may be somebody else's by the time the fence retires. */
-static void a_closed_descriptor_from_a_driver_is_not_closed_again(void **state)
+TEST(a_closed_descriptor_from_a_driver_is_not_closed_again)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
@@ -1016,7 +1016,7 @@ static void a_closed_descriptor_from_a_driver_is_not_closed_again(void **state)
 }
 
 /* Anything below the two constants: a fence that nobody would ever signal. */
-static void an_answer_that_means_nothing_is_an_error(void **state)
+TEST(an_answer_that_means_nothing_is_an_error)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
@@ -1028,60 +1028,4 @@ static void an_answer_that_means_nothing_is_an_error(void **state)
 	assert_true(vmm->retired[0].status < 0);
 	vmm_destroy(vmm);
 	driver_destroy(driver);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(retires_what_has_signalled),
-		counted_test(retires_in_order_when_files_signal_out_of_order),
-		counted_test(retires_in_order_when_calls_come_out_of_order),
-		counted_test(every_accepted_fence_retires_exactly_once),
-		counted_test(retires_in_order_whatever_a_fence_is_made_of),
-		counted_test(the_same_id_on_two_timelines_names_two_fences),
-		counted_test(a_ring_does_not_answer_for_the_global_timeline),
-		counted_test(contexts_share_the_global_timeline),
-		counted_test(ids_on_a_timeline_must_grow),
-		counted_test(the_mark_of_a_timeline_never_goes_back),
-		counted_test(work_that_is_done_at_once_retires_from_dispatch),
-		counted_test(a_driver_may_signal_before_its_submit_returns),
-		counted_test(ids_above_32_bits_stay_whole),
-		counted_test(the_last_of_all_ids_is_refused),
-		counted_test(zero_is_an_id),
-		counted_test(retiring_allocates_nothing),
-		counted_test(thousands_of_fences_retire_on_many_timelines),
-		counted_test(timelines_do_not_wait_for_each_other),
-		counted_test(held_work_runs_when_its_in_fence_retires),
-		counted_test(driver_gets_in_fences_as_descriptors),
-		counted_test(work_waits_for_a_producer_that_is_held_then_goes_to_the_driver),
-		counted_test(a_ring_keeps_its_order_behind_held_work),
-		counted_test(a_context_keeps_its_order_where_rings_are_not_independent),
-		counted_test(a_chain_of_held_work_runs_link_by_link),
-		counted_test(a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs),
-		counted_test(held_work_runs_at_once_when_all_of_several_in_fences_are_done),
-		counted_test(work_behind_held_work_runs_although_its_own_in_fence_signals_first),
-		counted_test(work_of_a_driver_that_waits_keeps_its_place_behind_held_work),
-		counted_test(work_of_no_ring_runs_among_that_of_ring_0),
-		counted_test(a_held_command_stream_is_a_copy),
-		counted_test(unfenced_work_retires_nothing),
-		counted_test(unfenced_work_waits_for_its_in_fences_and_its_turn),
-		counted_test(the_id_of_unfenced_work_is_not_taken),
-		counted_test(a_driver_error_retires_in_its_turn_and_dependants_run),
-		counted_test(a_driver_error_of_unfenced_work_is_answered_at_once),
-		counted_test(the_status_of_a_call_reaches_callback_and_statistics),
-		counted_test(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run),
-		counted_test(a_file_that_broke_early_retires_with_its_error_in_its_turn),
-		counted_test(a_published_file_signals_its_fence),
-		counted_test(a_published_fence_goes_to_a_driver_that_comes_later),
-		counted_test(publishing_lets_go_what_a_driver_can_wait_for),
-		counted_test(publishing_does_not_let_go_what_the_host_waits_for),
-		counted_test(publishing_takes_the_descriptor_also_when_it_fails),
-		counted_test(a_fence_needs_a_descriptor_that_can_be_polled),
-		counted_test(a_regular_file_from_a_driver_retires_with_its_error),
-		counted_test(a_closed_descriptor_from_a_driver_retires_with_its_error),
-		counted_test(a_closed_descriptor_from_a_driver_is_not_closed_again),
-		counted_test(an_answer_that_means_nothing_is_an_error),
-	};
-
-	return cmocka_run_group_tests_name("order", tests, NULL, NULL);
 }

@@ -124,12 +124,12 @@ static void create_device_with_few_descriptors(const struct vgf_options *options
 	vgf_device_destroy(vmm.device);
 }
 
-static void a_device_is_created_whole_or_not_at_all(void **state)
+TEST(a_device_is_created_whole_or_not_at_all)
 {
 	create_device_with_few_descriptors(NULL);
 }
 
-static void a_device_with_a_thread_is_created_whole_or_not_at_all(void **state)
+TEST(a_device_with_a_thread_is_created_whole_or_not_at_all)
 {
 	create_device_with_few_descriptors(&(struct vgf_options){ .own_thread = true });
 }
@@ -142,7 +142,7 @@ static void note_call(void *arg, int status)
 	++*(unsigned int *)arg;
 }
 
-static void what_needs_no_descriptor_goes_on_without(void **state)
+TEST(what_needs_no_descriptor_goes_on_without)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -183,7 +183,7 @@ static void what_needs_no_descriptor_goes_on_without(void **state)
 	close(ours[1]);
 }
 
-static void an_export_says_so(void **state)
+TEST(an_export_says_so)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int ours = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -201,7 +201,7 @@ static void an_export_says_so(void **state)
 	close(ours);
 }
 
-static void a_merge_says_so(void **state)
+TEST(a_merge_says_so)
 {
 	int pending[] = { make_fence(true), make_fence(false), make_fence(true) };
 	int fd;
@@ -221,7 +221,7 @@ static void a_merge_says_so(void **state)
 
 /* ---- Drivers ------------------------------------------------------------------------------ */
 
-static void work_whose_driver_cannot_copy_its_in_fences_waits_on_the_host(void **state)
+TEST(work_whose_driver_cannot_copy_its_in_fences_waits_on_the_host)
 {
 	/* Two copies of in-fences, an out-fence, and the copy of that. */
 	for (unsigned int more = 0; more <= 4; more++) {
@@ -256,7 +256,7 @@ static void work_whose_driver_cannot_copy_its_in_fences_waits_on_the_host(void *
 }
 
 /* Nothing to wait for any more, so there is no other way left. */
-static void work_whose_driver_can_make_no_fence_retires_with_the_error(void **state)
+TEST(work_whose_driver_can_make_no_fence_retires_with_the_error)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct hungry hungry;
@@ -288,7 +288,7 @@ static void work_whose_driver_can_make_no_fence_retires_with_the_error(void **st
 	close(ours);
 }
 
-static void a_chain_goes_on_without_descriptors(void **state)
+TEST(a_chain_goes_on_without_descriptors)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
@@ -324,7 +324,7 @@ static int submit_with_files(
 	return vgf_submit(vmm->device, &submission, will_retire);
 }
 
-static void a_submission_whose_descriptors_cannot_be_copied_is_refused(void **state)
+TEST(a_submission_whose_descriptors_cannot_be_copied_is_refused)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -360,7 +360,7 @@ static void a_submission_whose_descriptors_cannot_be_copied_is_refused(void **st
 
 /* ---- The device's own budget -------------------------------------------------------------- */
 
-static void a_descriptor_above_the_budget_is_closed(void **state)
+TEST(a_descriptor_above_the_budget_is_closed)
 {
 	struct vgf_options options = { .limits.max_fds = 1 };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -435,7 +435,7 @@ static void export_in_story(struct story *story)
 }
 
 /* However few there are, what was promised retires, and none is lost. */
-static void every_shortage_in_a_whole_story(void **state)
+TEST(every_shortage_in_a_whole_story)
 {
 	struct story story;
 	unsigned int more = 0;
@@ -466,23 +466,4 @@ static void every_shortage_in_a_whole_story(void **state)
 		hungry_finish(&story.hungry);
 	} while (story.was_short);
 	assert_true(more > 8);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(a_device_is_created_whole_or_not_at_all),
-		counted_test(a_device_with_a_thread_is_created_whole_or_not_at_all),
-		counted_test(what_needs_no_descriptor_goes_on_without),
-		counted_test(an_export_says_so),
-		counted_test(a_merge_says_so),
-		counted_test(work_whose_driver_cannot_copy_its_in_fences_waits_on_the_host),
-		counted_test(work_whose_driver_can_make_no_fence_retires_with_the_error),
-		counted_test(a_chain_goes_on_without_descriptors),
-		counted_test(a_submission_whose_descriptors_cannot_be_copied_is_refused),
-		counted_test(a_descriptor_above_the_budget_is_closed),
-		counted_test(every_shortage_in_a_whole_story),
-	};
-
-	return cmocka_run_group_tests_name("out of descriptors", tests, NULL, NULL);
 }

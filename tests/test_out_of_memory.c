@@ -267,7 +267,7 @@ static int submit_to_run(struct world *world, bool *will_retire)
 	return submit_to(world, 1, 0, VGF_FENCED, 0, will_retire);
 }
 
-static void work_that_runs_at_once(void **state)
+TEST(work_that_runs_at_once)
 {
 	try_all(&(struct trial){
 		.call = submit_to_run,
@@ -281,7 +281,7 @@ static int submit_on_new_ring(struct world *world, bool *will_retire)
 	return submit_to(world, 1, 9, VGF_FENCED, 0, will_retire);
 }
 
-static void work_on_a_ring_that_is_new(void **state)
+TEST(work_on_a_ring_that_is_new)
 {
 	try_all(&(struct trial){
 		.call = submit_on_new_ring,
@@ -296,7 +296,7 @@ static int submit_to_hold(struct world *world, bool *will_retire)
 	return submit_to(world, 1, 0, VGF_FENCED, 2, will_retire);
 }
 
-static void work_that_is_held_back(void **state)
+TEST(work_that_is_held_back)
 {
 	try_all(&(struct trial){
 		.call = submit_to_hold,
@@ -311,7 +311,7 @@ static int submit_unfenced(struct world *world, bool *will_retire)
 	return submit_to(world, 1, 0, 0, 2, will_retire);
 }
 
-static void unfenced_work_that_is_held_back(void **state)
+TEST(unfenced_work_that_is_held_back)
 {
 	try_all(&(struct trial){
 		.call = submit_unfenced,
@@ -326,7 +326,7 @@ static int submit_to_driver(struct world *world, bool *will_retire)
 	return submit_to(world, 2, 0, VGF_FENCED, 2, will_retire);
 }
 
-static void work_with_in_fences_for_the_driver(void **state)
+TEST(work_with_in_fences_for_the_driver)
 {
 	try_all(&(struct trial){
 		.call = submit_to_driver,
@@ -340,7 +340,7 @@ static int submit_globally(struct world *world, bool *will_retire)
 	return submit_to(world, 1, VGF_RING_GLOBAL, VGF_FENCED, 2, will_retire);
 }
 
-static void work_of_the_global_timeline(void **state)
+TEST(work_of_the_global_timeline)
 {
 	try_all(&(struct trial){
 		.call = submit_globally,
@@ -355,7 +355,7 @@ static void hold_back(struct world *world)
 	assert_int_equal(submit_to(world, 1, 0, VGF_FENCED, 2, NULL), 1);
 }
 
-static void work_behind_held_work(void **state)
+TEST(work_behind_held_work)
 {
 	try_all(&(struct trial){
 		.prepare = hold_back,
@@ -380,7 +380,7 @@ static int submit_with_descriptors(struct world *world, bool *will_retire)
 	return vgf_submit(world->vmm->device, &submission, will_retire);
 }
 
-static void work_with_in_fences_that_are_descriptors(void **state)
+TEST(work_with_in_fences_that_are_descriptors)
 {
 	try_all(&(struct trial){
 		.call = submit_with_descriptors,
@@ -392,7 +392,7 @@ static void work_with_in_fences_that_are_descriptors(void **state)
 }
 
 /* The driver had it already, so it counts as run, and it ends with an error. */
-static void work_that_its_driver_gives_back(void **state)
+TEST(work_that_its_driver_gives_back)
 {
 	bool failed = true;
 
@@ -430,7 +430,7 @@ static int create_by_call(struct world *world, bool *will_retire)
 	return ret;
 }
 
-static void a_fence_by_call(void **state)
+TEST(a_fence_by_call)
 {
 	try_all(&(struct trial){ .call = create_by_call, .allocations = 1 });
 }
@@ -440,7 +440,7 @@ static int create_done(struct world *world, bool *will_retire)
 	return create_fence(world->vmm, 1, 0, ++world->last_id, VGF_FENCE_DONE);
 }
 
-static void a_fence_that_is_done(void **state)
+TEST(a_fence_that_is_done)
 {
 	try_all(&(struct trial){ .call = create_done, .allocations = 1 });
 }
@@ -451,7 +451,7 @@ static int create_with_fd(struct world *world, bool *will_retire)
 }
 
 /* It is closed: check_failure counts descriptors. */
-static void a_fence_with_a_descriptor_on_a_new_ring(void **state)
+TEST(a_fence_with_a_descriptor_on_a_new_ring)
 {
 	try_all(&(struct trial){ .call = create_with_fd, .allocations = 2, .may_keep = 1 });
 }
@@ -463,7 +463,7 @@ static int refuse(struct world *world, bool *will_retire)
 	return vgf_fence_refuse(world->vmm->device, &name, 0, -EIO);
 }
 
-static void a_fence_that_is_refused(void **state)
+TEST(a_fence_that_is_refused)
 {
 	try_all(&(struct trial){ .call = refuse, .allocations = 1 });
 }
@@ -475,7 +475,7 @@ static int create_context(struct world *world, bool *will_retire)
 	return vgf_context_create(world->vmm->device, 3, &world->host->driver, world->host);
 }
 
-static void a_context(void **state)
+TEST(a_context)
 {
 	try_all(&(struct trial){ .call = create_context, .allocations = 3 });
 }
@@ -491,7 +491,7 @@ static int create_context_again(struct world *world, bool *will_retire)
 	return vgf_context_create(world->vmm->device, 1, &world->host->driver, world->host);
 }
 
-static void a_context_whose_id_still_has_work(void **state)
+TEST(a_context_whose_id_still_has_work)
 {
 	struct trial trial = {
 		.prepare = create_and_destroy_context,
@@ -556,17 +556,17 @@ static void try_to_defer(void (*prepare)(struct world *world), int success)
 	}
 }
 
-static void a_deferred_call_at_once(void **state)
+TEST(a_deferred_call_at_once)
 {
 	try_to_defer(NULL, 0);
 }
 
-static void a_deferred_call_behind_held_work(void **state)
+TEST(a_deferred_call_behind_held_work)
 {
 	try_to_defer(hold_back, 1);
 }
 
-static void a_deferred_call_that_is_refused(void **state)
+TEST(a_deferred_call_that_is_refused)
 {
 	unsigned int calls = 0;
 	struct world world;
@@ -606,17 +606,17 @@ static void try_to_create_device(const struct vgf_options *options)
 	assert_int_equal(count_blocks(), blocks);
 }
 
-static void a_device(void **state)
+TEST(a_device)
 {
 	try_to_create_device(NULL);
 }
 
-static void a_device_with_a_thread(void **state)
+TEST(a_device_with_a_thread)
 {
 	try_to_create_device(&(struct vgf_options){ .own_thread = true });
 }
 
-static void a_device_that_gets_no_thread(void **state)
+TEST(a_device_that_gets_no_thread)
 {
 	struct vgf_options options = { .own_thread = true };
 	struct vgf_device *device;
@@ -629,7 +629,7 @@ static void a_device_that_gets_no_thread(void **state)
 	assert_int_equal(count_blocks(), blocks);
 }
 
-static void a_dump(void **state)
+TEST(a_dump)
 {
 	struct world world;
 	char *text = (void *)1;
@@ -663,7 +663,7 @@ static int publish(struct fake_vmm *vmm, uint64_t fence_id)
 }
 
 /* Whatever ends something must work when there is no memory. */
-static void ending_things_needs_no_memory(void **state)
+TEST(ending_things_needs_no_memory)
 {
 	struct world world;
 	struct vgf_pending pending[4];
@@ -705,7 +705,7 @@ static void ending_things_needs_no_memory(void **state)
 }
 
 /* Looking up gets slower, and that is all. */
-static void a_table_that_cannot_grow_works_on(void **state)
+TEST(a_table_that_cannot_grow_works_on)
 {
 	enum { COUNT = 2000 };
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -783,7 +783,7 @@ static void story(struct world *world, struct promises *promises, unsigned int *
 	vmm_dispatch(world->vmm);
 }
 
-static void every_failure_of_a_whole_story(void **state)
+TEST(every_failure_of_a_whole_story)
 {
 	bool failed = true;
 
@@ -807,37 +807,4 @@ static void every_failure_of_a_whole_story(void **state)
 		world_finish(&world);
 		assert_true(failed || nth > 15);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(work_that_runs_at_once),
-		counted_test(work_on_a_ring_that_is_new),
-		counted_test(work_that_is_held_back),
-		counted_test(unfenced_work_that_is_held_back),
-		counted_test(work_with_in_fences_for_the_driver),
-		counted_test(work_of_the_global_timeline),
-		counted_test(work_behind_held_work),
-		counted_test(work_with_in_fences_that_are_descriptors),
-		counted_test(work_that_its_driver_gives_back),
-		counted_test(a_fence_by_call),
-		counted_test(a_fence_that_is_done),
-		counted_test(a_fence_with_a_descriptor_on_a_new_ring),
-		counted_test(a_fence_that_is_refused),
-		counted_test(a_context),
-		counted_test(a_context_whose_id_still_has_work),
-		counted_test(a_deferred_call_at_once),
-		counted_test(a_deferred_call_behind_held_work),
-		counted_test(a_deferred_call_that_is_refused),
-		counted_test(a_device),
-		counted_test(a_device_with_a_thread),
-		counted_test(a_device_that_gets_no_thread),
-		counted_test(a_dump),
-		counted_test(ending_things_needs_no_memory),
-		counted_test(a_table_that_cannot_grow_works_on),
-		counted_test(every_failure_of_a_whole_story),
-	};
-
-	return cmocka_run_group_tests_name("out of memory", tests, NULL, NULL);
 }

@@ -189,16 +189,14 @@ static int copy_of(enum vgf_wait wait, bool with_in_fence)
 	return copy;
 }
 
-static void the_host_waits_for_a_sync_file(void **state)
+TEST(the_host_waits_for_a_sync_file)
 {
-	(void)state;
 	assert_int_equal(copy_of(VGF_WAIT_HOST, true), 1);
 	assert_int_equal(copy_of(VGF_WAIT_HOST, false), 0);
 }
 
-static void a_driver_waits_for_a_sync_file(void **state)
+TEST(a_driver_waits_for_a_sync_file)
 {
-	(void)state;
 	assert_int_equal(copy_of(VGF_WAIT_DRIVER, true), 1);
 	assert_int_equal(copy_of(VGF_WAIT_DRIVER, false), 0);
 }
@@ -232,22 +230,20 @@ static int copy_of_three(uint32_t num_named)
 	return copy;
 }
 
-static void a_driver_waits_for_all_in_one_merged_sync_file(void **state)
+TEST(a_driver_waits_for_all_in_one_merged_sync_file)
 {
-	(void)state;
 	assert_int_equal(copy_of_three(3), 3);
 	assert_int_equal(copy_of_three(2), 2); /* early */
 }
 
 /* The timestamps are the kernel's own: when each signalled. */
-static void nothing_is_run_before_the_kernel_says_so(void **state)
+TEST(nothing_is_run_before_the_kernel_says_so)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	struct vgf_sync_file_fence fence;
 	uint64_t before_ns, after_ns;
 	int copy;
 
-	(void)state;
 	produce(scene, 0, 1);
 	copy = vgf_fence_export(scene->vmm->device, 1);
 	assert_true(copy >= 0);
@@ -267,11 +263,10 @@ static void nothing_is_run_before_the_kernel_says_so(void **state)
 
 /* ---- Materialising ------------------------------------------------------------------------ */
 
-static void a_held_producer_materialises_and_is_handed_over(void **state)
+TEST(a_held_producer_materialises_and_is_handed_over)
 {
 	struct scene *scene = scene_create(VGF_WAIT_DRIVER, NULL);
 
-	(void)state;
 	produce(scene, 0, 1);
 	scene->producer->given_fd = make_sync_file(scene, 2);
 	assert_int_equal(submit(scene->vmm, PRODUCER, 1, 2, ID(1), NO_IN_FENCES), 1);
@@ -434,36 +429,31 @@ static void publish_from(bool is_process, bool before_it_is_waited_for)
 	scene_destroy(scene);
 }
 
-static void a_thread_publishes_before_it_is_waited_for(void **state)
+TEST(a_thread_publishes_before_it_is_waited_for)
 {
-	(void)state;
 	publish_from(false, true);
 }
 
-static void a_thread_publishes_while_it_is_waited_for(void **state)
+TEST(a_thread_publishes_while_it_is_waited_for)
 {
-	(void)state;
 	publish_from(false, false);
 }
 
-static void a_process_publishes_before_it_is_waited_for(void **state)
+TEST(a_process_publishes_before_it_is_waited_for)
 {
-	(void)state;
 	publish_from(true, true);
 }
 
-static void a_process_publishes_while_it_is_waited_for(void **state)
+TEST(a_process_publishes_while_it_is_waited_for)
 {
-	(void)state;
 	publish_from(true, false);
 }
 
-static void a_process_that_dies_leaves_nothing_pending(void **state)
+TEST(a_process_that_dies_leaves_nothing_pending)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	struct publisher publisher = { .scene = scene, .is_process = true };
 
-	(void)state;
 	scene->producer->answer = FAKE_CALL;
 	assert_int_equal(submit(scene->vmm, PRODUCER, 0, 1, NO_IN_FENCES), 0);
 	publisher_start(&publisher);
@@ -478,12 +468,11 @@ static void a_process_that_dies_leaves_nothing_pending(void **state)
 
 /* ---- Errors ------------------------------------------------------------------------------- */
 
-static void an_error_of_a_fence_is_its_status(void **state)
+TEST(an_error_of_a_fence_is_its_status)
 {
 	int timeline = need_sw_sync();
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 
-	(void)state;
 	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 1, sw_sync_fence(timeline, 1)), 0);
 	produce(scene, 0, 2);
 	assert_int_equal(submit(scene->vmm, CONSUMER, 0, CONSUMER_ID, ID(1), NO_IN_FENCES), 1);
@@ -501,12 +490,11 @@ static void an_error_of_a_fence_is_its_status(void **state)
 	scene_destroy(scene);
 }
 
-static void an_error_is_seen_by_a_driver_that_waits(void **state)
+TEST(an_error_is_seen_by_a_driver_that_waits)
 {
 	int timeline = need_sw_sync();
 	struct scene *scene = scene_create(VGF_WAIT_DRIVER, NULL);
 
-	(void)state;
 	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 1, sw_sync_fence(timeline, 1)), 0);
 	produce(scene, 1, 2);
 	assert_int_equal(
@@ -523,12 +511,11 @@ static void an_error_is_seen_by_a_driver_that_waits(void **state)
 }
 
 /* A fence that signalled without an error: the control for the two above. */
-static void a_fence_without_an_error_has_no_status(void **state)
+TEST(a_fence_without_an_error_has_no_status)
 {
 	int timeline = need_sw_sync();
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 
-	(void)state;
 	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 1, sw_sync_fence(timeline, 1)), 0);
 	assert_true(sw_sync_advance(timeline, 1) >= 0);
 	close(timeline);
@@ -558,13 +545,12 @@ static void shuffle(uint64_t *ids, size_t count)
 }
 
 /* Fence IDs go round the rings: 1 to TIMELINES are the first of each. */
-static void timelines_retire_in_order_however_fences_signal(void **state)
+TEST(timelines_retire_in_order_however_fences_signal)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	uint64_t ids[FENCES], last[TIMELINES] = { 0 };
 	bool signalled[FENCES + 1] = { false };
 
-	(void)state;
 	for (uint64_t id = 1; id <= FENCES; id++) {
 		ids[id - 1] = id;
 		produce(scene, (int32_t)(id % TIMELINES), id);
@@ -619,11 +605,10 @@ static void assert_stall_names(struct scene *scene, int fence_fd)
 
 static const struct vgf_options stalls_at_once = { .stall_ns = 1 };
 
-static void the_watchdog_names_driver_and_timeline(void **state)
+TEST(the_watchdog_names_driver_and_timeline)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, &stalls_at_once);
 
-	(void)state;
 	assert_stall_names(scene, make_sync_file(scene, 1));
 	assert_string_equal(scene->vmm->stall.driver, "vgem");
 	assert_non_null(strstr(scene->vmm->log, "vgem"));
@@ -633,23 +618,21 @@ static void the_watchdog_names_driver_and_timeline(void **state)
 	scene_destroy(scene);
 }
 
-static void the_watchdog_names_a_timeline_of_sw_sync(void **state)
+TEST(the_watchdog_names_a_timeline_of_sw_sync)
 {
 	int timeline = need_sw_sync();
 	struct scene *scene = scene_create(VGF_WAIT_HOST, &stalls_at_once);
 
-	(void)state;
 	assert_stall_names(scene, sw_sync_fence(timeline, 1));
 	assert_string_equal(scene->vmm->stall.driver, "sw_sync");
 	close(timeline);
 	scene_destroy(scene);
 }
 
-static void the_watchdog_names_nothing_for_an_eventfd(void **state)
+TEST(the_watchdog_names_nothing_for_an_eventfd)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, &stalls_at_once);
 
-	(void)state;
 	assert_stall_names(scene, make_fence(false));
 	assert_string_equal(scene->vmm->stall.driver, "");
 	scene_destroy(scene);
@@ -746,25 +729,22 @@ static void for_each_access(void (*test)(struct scene *, int, uint32_t))
 	}
 }
 
-static void a_fence_is_put_on_a_dma_buf(void **state)
+TEST(a_fence_is_put_on_a_dma_buf)
 {
-	(void)state;
 	for_each_access(attach_at_once);
 }
 
-static void a_held_fence_is_put_on_a_dma_buf_when_it_runs(void **state)
+TEST(a_held_fence_is_put_on_a_dma_buf_when_it_runs)
 {
-	(void)state;
 	for_each_access(attach_later);
 }
 
-static void a_published_fence_is_put_on_a_dma_buf(void **state)
+TEST(a_published_fence_is_put_on_a_dma_buf)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	struct vgf_fence_name name = make_name(PRODUCER, 0, 1);
 	int dma_buf = make_buffer(scene);
 
-	(void)state;
 	scene->producer->answer = FAKE_CALL;
 	assert_int_equal(submit(scene->vmm, PRODUCER, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(attach(scene, 1, dma_buf, WRITE), 1);
@@ -778,12 +758,11 @@ static void a_published_fence_is_put_on_a_dma_buf(void **state)
 	scene_destroy(scene);
 }
 
-static void one_fence_goes_on_several_dma_bufs(void **state)
+TEST(one_fence_goes_on_several_dma_bufs)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_bufs[] = { make_buffer(scene), make_buffer(scene), make_buffer(scene) };
 
-	(void)state;
 	produce(scene, 0, 1);
 	scene->producer->given_fd = make_sync_file(scene, 2);
 	assert_int_equal(submit(scene->vmm, PRODUCER, 1, 2, ID(1), NO_IN_FENCES), 1);
@@ -802,12 +781,11 @@ static void one_fence_goes_on_several_dma_bufs(void **state)
 	scene_destroy(scene);
 }
 
-static void a_fence_that_is_done_needs_no_dma_buf(void **state)
+TEST(a_fence_that_is_done_needs_no_dma_buf)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene);
 
-	(void)state;
 	produce(scene, 0, 1);
 	finish(scene, 1);
 	assert_int_equal(vmm_dispatch(scene->vmm), 1);
@@ -818,12 +796,11 @@ static void a_fence_that_is_done_needs_no_dma_buf(void **state)
 	scene_destroy(scene);
 }
 
-static void a_fence_without_a_descriptor_never_is_on_a_dma_buf(void **state)
+TEST(a_fence_without_a_descriptor_never_is_on_a_dma_buf)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene);
 
-	(void)state;
 	scene->producer->answer = FAKE_CALL;
 	assert_int_equal(submit(scene->vmm, PRODUCER, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(attach(scene, 1, dma_buf, WRITE), 1);
@@ -835,12 +812,11 @@ static void a_fence_without_a_descriptor_never_is_on_a_dma_buf(void **state)
 	scene_destroy(scene);
 }
 
-static void what_cannot_be_attached_is_refused(void **state)
+TEST(what_cannot_be_attached_is_refused)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene), event = make_fence(false);
 
-	(void)state;
 	produce(scene, 0, 1);
 	assert_int_equal(attach(scene, 1, dma_buf, 0), -EINVAL);
 	assert_int_equal(attach(scene, 1, dma_buf, 4), -EINVAL);
@@ -854,12 +830,11 @@ static void what_cannot_be_attached_is_refused(void **state)
 	scene_destroy(scene);
 }
 
-static void attaching_without_descriptors_is_emfile(void **state)
+TEST(attaching_without_descriptors_is_emfile)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene), ret = -1;
 
-	(void)state;
 	produce(scene, 0, 1);
 	for (unsigned int more = 0; ret < 0; more++) {
 		limit_fds(more);
@@ -875,13 +850,12 @@ static void attaching_without_descriptors_is_emfile(void **state)
 }
 
 /* What is attached later keeps a descriptor of the buffer, and that counts. */
-static void attaching_later_is_bounded_by_max_fds(void **state)
+TEST(attaching_later_is_bounded_by_max_fds)
 {
 	const struct vgf_options options = { .limits.max_fds = 3 };
 	struct scene *scene = scene_create(VGF_WAIT_HOST, &options);
 	int dma_buf = make_buffer(scene);
 
-	(void)state;
 	produce(scene, 0, 1);
 	scene->producer->given_fd = make_sync_file(scene, 2);
 	assert_int_equal(submit(scene->vmm, PRODUCER, 1, 2, ID(1), NO_IN_FENCES), 1);
@@ -899,12 +873,11 @@ static void attaching_later_is_bounded_by_max_fds(void **state)
 	scene_destroy(scene);
 }
 
-static void destroying_lets_go_of_dma_bufs(void **state)
+TEST(destroying_lets_go_of_dma_bufs)
 {
 	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene);
 
-	(void)state;
 	produce(scene, 0, 1);
 	assert_int_equal(submit(scene->vmm, PRODUCER, 1, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(attach(scene, 1, dma_buf, READ), 0);
@@ -961,28 +934,25 @@ static int copy_of_buffer(enum vgf_wait wait, bool with_in_fence)
 	return copy;
 }
 
-static void the_host_waits_for_the_fences_of_a_dma_buf(void **state)
+TEST(the_host_waits_for_the_fences_of_a_dma_buf)
 {
-	(void)state;
 	assert_int_equal(copy_of_buffer(VGF_WAIT_HOST, true), 1);
 	assert_int_equal(copy_of_buffer(VGF_WAIT_HOST, false), 0);
 }
 
-static void a_driver_waits_for_the_fences_of_a_dma_buf(void **state)
+TEST(a_driver_waits_for_the_fences_of_a_dma_buf)
 {
-	(void)state;
 	assert_int_equal(copy_of_buffer(VGF_WAIT_DRIVER, true), 1);
 	assert_int_equal(copy_of_buffer(VGF_WAIT_DRIVER, false), 0);
 }
 
 /* Two guests' devices and nothing but the buffer between them. */
-static void a_fence_goes_from_device_to_device_by_a_dma_buf(void **state)
+TEST(a_fence_goes_from_device_to_device_by_a_dma_buf)
 {
 	struct scene *from = scene_create(VGF_WAIT_HOST, NULL);
 	struct scene *to = scene_create(VGF_WAIT_DRIVER, NULL);
 	int dma_buf = make_buffer(from), ready;
 
-	(void)state;
 	produce(from, 0, 1);
 	assert_int_equal(attach(from, 1, dma_buf, WRITE), 0);
 	ready = vgf_dma_buf_export_sync_file(dma_buf, READ);
@@ -1109,15 +1079,13 @@ static void many_jobs_leave_no_descriptor(enum vgf_wait wait, uint64_t count)
 	machine_finish(&machine);
 }
 
-static void many_jobs_of_a_driver_that_waits(void **state)
+TEST(many_jobs_of_a_driver_that_waits)
 {
-	(void)state;
 	many_jobs_leave_no_descriptor(VGF_WAIT_DRIVER, num_jobs() / 2);
 }
 
-static void many_jobs_that_the_host_waits_for(void **state)
+TEST(many_jobs_that_the_host_waits_for)
 {
-	(void)state;
 	many_jobs_leave_no_descriptor(VGF_WAIT_HOST, num_jobs() / 2);
 }
 
@@ -1145,11 +1113,10 @@ static bool is_held_with_so_many_more(unsigned int more)
 	return ret;
 }
 
-static void the_host_waits_where_a_merge_finds_no_descriptor(void **state)
+TEST(the_host_waits_where_a_merge_finds_no_descriptor)
 {
 	unsigned int more = 0;
 
-	(void)state;
 	while (is_held_with_so_many_more(more)) {
 		more++;
 	}
@@ -1188,11 +1155,10 @@ static void time_out(void)
 }
 
 /* Meanwhile a GPU takes longer than that: it must know that it was not honest. */
-static void a_fence_that_times_out_holds_nothing_up(void **state)
+TEST(a_fence_that_times_out_holds_nothing_up)
 {
 	struct machine machine;
 
-	(void)state;
 	machine_init(&machine, VGF_WAIT_DRIVER, 0);
 	assert_int_equal(run_job(&machine, 1, 0, 1, 11500000, NULL, 0), 0);
 	time_out();
@@ -1202,46 +1168,4 @@ static void a_fence_that_times_out_holds_nothing_up(void **state)
 		assert_true(i < 200);
 	}
 	machine_finish(&machine);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(the_host_waits_for_a_sync_file),
-		counted_test(a_driver_waits_for_a_sync_file),
-		counted_test(a_driver_waits_for_all_in_one_merged_sync_file),
-		counted_test(nothing_is_run_before_the_kernel_says_so),
-		counted_test(a_held_producer_materialises_and_is_handed_over),
-		counted_test(a_thread_publishes_before_it_is_waited_for),
-		counted_test(a_thread_publishes_while_it_is_waited_for),
-		counted_test(a_process_publishes_before_it_is_waited_for),
-		counted_test(a_process_publishes_while_it_is_waited_for),
-		counted_test(a_process_that_dies_leaves_nothing_pending),
-		counted_test(an_error_of_a_fence_is_its_status),
-		counted_test(an_error_is_seen_by_a_driver_that_waits),
-		counted_test(a_fence_without_an_error_has_no_status),
-		counted_test(timelines_retire_in_order_however_fences_signal),
-		counted_test(the_watchdog_names_driver_and_timeline),
-		counted_test(the_watchdog_names_a_timeline_of_sw_sync),
-		counted_test(the_watchdog_names_nothing_for_an_eventfd),
-		counted_test(a_fence_is_put_on_a_dma_buf),
-		counted_test(a_held_fence_is_put_on_a_dma_buf_when_it_runs),
-		counted_test(a_published_fence_is_put_on_a_dma_buf),
-		counted_test(one_fence_goes_on_several_dma_bufs),
-		counted_test(a_fence_that_is_done_needs_no_dma_buf),
-		counted_test(a_fence_without_a_descriptor_never_is_on_a_dma_buf),
-		counted_test(what_cannot_be_attached_is_refused),
-		counted_test(attaching_without_descriptors_is_emfile),
-		counted_test(attaching_later_is_bounded_by_max_fds),
-		counted_test(destroying_lets_go_of_dma_bufs),
-		counted_test(the_host_waits_for_the_fences_of_a_dma_buf),
-		counted_test(a_driver_waits_for_the_fences_of_a_dma_buf),
-		counted_test(a_fence_goes_from_device_to_device_by_a_dma_buf),
-		counted_test(many_jobs_of_a_driver_that_waits),
-		counted_test(many_jobs_that_the_host_waits_for),
-		counted_test(the_host_waits_where_a_merge_finds_no_descriptor),
-		counted_test(a_fence_that_times_out_holds_nothing_up),
-	};
-
-	return cmocka_run_group_tests_name("real_fences", tests, NULL, NULL);
 }

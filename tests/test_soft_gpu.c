@@ -195,7 +195,7 @@ static void sleep_us(long us)
 
 /* ---- Command streams ---------------------------------------------------------------------- */
 
-static void adds_up_what_a_command_stream_takes(void **state)
+TEST(adds_up_what_a_command_stream_takes)
 {
 	const uint32_t words[] = { htole32(SOFT_GPU_BUSY), htole32(3), htole32(SOFT_GPU_NOTHING),
 		htole32(7), htole32(SOFT_GPU_BUSY), htole32(4) };
@@ -207,7 +207,7 @@ static void adds_up_what_a_command_stream_takes(void **state)
 	assert_int_equal(busy_ns, 0);
 }
 
-static void refuses_a_command_stream_it_does_not_know(void **state)
+TEST(refuses_a_command_stream_it_does_not_know)
 {
 	const uint32_t unknown[] = { htole32(5), htole32(1) };
 	const uint32_t half[] = { htole32(SOFT_GPU_BUSY), htole32(1), htole32(SOFT_GPU_BUSY) };
@@ -242,9 +242,8 @@ static int submit_store(struct machine *machine, uint64_t fence_id, uint32_t bus
 	return submit_words(machine, 1, 0, fence_id, words, 6 + 2 * count, 0);
 }
 
-static void stores_when_a_job_is_done(void **state)
+TEST(stores_when_a_job_is_done)
 {
-	(void)state;
 	for (size_t kind = 0; kind < num_kinds(); kind++) {
 		struct machine *machine = machine_create(kinds[kind], VGF_WAIT_DRIVER, 0);
 
@@ -268,9 +267,8 @@ static void stores_when_a_job_is_done(void **state)
 	}
 }
 
-static void a_store_that_fails_is_the_fences_error(void **state)
+TEST(a_store_that_fails_is_the_fences_error)
 {
-	(void)state;
 	for (size_t kind = 0; kind < num_kinds(); kind++) {
 		struct machine *machine = machine_create(kinds[kind], VGF_WAIT_DRIVER, 0);
 
@@ -286,11 +284,10 @@ static void a_store_that_fails_is_the_fences_error(void **state)
 	}
 }
 
-static void refuses_more_stores_than_it_keeps(void **state)
+TEST(refuses_more_stores_than_it_keeps)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 
-	(void)state;
 	assert_int_equal(submit_store(machine, 1, 0, 7, SOFT_GPU_MAX_STORES + 1), -E2BIG);
 	assert_int_equal(submit_store(machine, 2, 0, 7, SOFT_GPU_MAX_STORES), 0);
 	wait_for_retired(machine, 2);
@@ -298,12 +295,11 @@ static void refuses_more_stores_than_it_keeps(void **state)
 	machine_destroy(machine);
 }
 
-static void stores_nothing_once_it_is_reset(void **state)
+TEST(stores_nothing_once_it_is_reset)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 	size_t num_stores;
 
-	(void)state;
 	for (uint64_t id = 1; id <= 60; id++) {
 		assert_int_equal(submit_store(machine, id, 500, 7, 1), 0);
 	}
@@ -317,7 +313,7 @@ static void stores_nothing_once_it_is_reset(void **state)
 
 /* ---- Rings -------------------------------------------------------------------------------- */
 
-static void runs_jobs_of_a_ring_one_after_the_other(void **state)
+TEST(runs_jobs_of_a_ring_one_after_the_other)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 
@@ -332,7 +328,7 @@ static void runs_jobs_of_a_ring_one_after_the_other(void **state)
 	machine_destroy(machine);
 }
 
-static void runs_work_of_the_global_timeline_on_ring_0(void **state)
+TEST(runs_work_of_the_global_timeline_on_ring_0)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 
@@ -343,7 +339,7 @@ static void runs_work_of_the_global_timeline_on_ring_0(void **state)
 	machine_destroy(machine);
 }
 
-static void runs_rings_in_parallel(void **state)
+TEST(runs_rings_in_parallel)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 
@@ -357,7 +353,7 @@ static void runs_rings_in_parallel(void **state)
 	machine_destroy(machine);
 }
 
-static void shares_rings_with_the_work_of_a_destroyed_context(void **state)
+TEST(shares_rings_with_the_work_of_a_destroyed_context)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0);
 
@@ -370,7 +366,7 @@ static void shares_rings_with_the_work_of_a_destroyed_context(void **state)
 	machine_destroy(machine);
 }
 
-static void takes_no_more_jobs_than_it_may(void **state)
+TEST(takes_no_more_jobs_than_it_may)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 2);
 
@@ -395,12 +391,12 @@ static void start_after_own_fence(enum soft_gpu_fences fences)
 	machine_destroy(machine);
 }
 
-static void starts_a_job_when_its_in_fence_of_the_gpu_is_done(void **state)
+TEST(starts_a_job_when_its_in_fence_of_the_gpu_is_done)
 {
 	start_after_own_fence(SOFT_GPU_FENCES_EVENTFD);
 }
 
-static void starts_a_job_when_its_in_fence_of_the_gpu_is_done_with_sync_files(void **state)
+TEST(starts_a_job_when_its_in_fence_of_the_gpu_is_done_with_sync_files)
 {
 	need_vgem();
 	start_after_own_fence(SOFT_GPU_FENCES_VGEM);
@@ -424,13 +420,12 @@ static void start_after_foreign_fence(enum soft_gpu_fences fences)
 	machine_destroy(machine);
 }
 
-static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled(void **state)
+TEST(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled)
 {
 	start_after_foreign_fence(SOFT_GPU_FENCES_EVENTFD);
 }
 
-static void starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_with_sync_files(
-	void **state)
+TEST(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_with_sync_files)
 {
 	need_vgem();
 	start_after_foreign_fence(SOFT_GPU_FENCES_VGEM);
@@ -452,7 +447,7 @@ static int submit_after_two(struct machine *machine, uint64_t fence_id, const ui
 }
 
 /* An eventfd cannot be merged with a sync file. */
-static void waits_for_each_where_not_all_are_sync_files(void **state)
+TEST(waits_for_each_where_not_all_are_sync_files)
 {
 	const uint64_t in_fences[] = { 1, 2 };
 	struct machine *machine;
@@ -474,7 +469,7 @@ static void waits_for_each_where_not_all_are_sync_files(void **state)
 	machine_destroy(machine);
 }
 
-static void starts_after_the_last_of_several_sync_files(void **state)
+TEST(starts_after_the_last_of_several_sync_files)
 {
 	const uint64_t in_fences[] = { 1, 2 };
 	struct machine *machine;
@@ -490,7 +485,7 @@ static void starts_after_the_last_of_several_sync_files(void **state)
 	machine_destroy(machine);
 }
 
-static void says_where_there_is_no_vgem(void **state)
+TEST(says_where_there_is_no_vgem)
 {
 	static const struct vgf_callbacks callbacks = { .retire = retire };
 	const struct soft_gpu_options options = { .fences = SOFT_GPU_FENCES_VGEM,
@@ -508,7 +503,7 @@ static void says_where_there_is_no_vgem(void **state)
 
 /* ---- Ends --------------------------------------------------------------------------------- */
 
-static void signals_what_a_destroyed_context_left_running(void **state)
+TEST(signals_what_a_destroyed_context_left_running)
 {
 	for (size_t i = 0; i < num_kinds(); i++) {
 		struct machine *machine = machine_create(kinds[i], VGF_WAIT_DRIVER, 0);
@@ -549,18 +544,18 @@ static void drop_what_waits(enum soft_gpu_fences fences)
 	machine_destroy(machine);
 }
 
-static void drops_what_waits_when_the_device_is_reset(void **state)
+TEST(drops_what_waits_when_the_device_is_reset)
 {
 	drop_what_waits(SOFT_GPU_FENCES_EVENTFD);
 }
 
-static void drops_what_waits_when_the_device_is_reset_with_sync_files(void **state)
+TEST(drops_what_waits_when_the_device_is_reset_with_sync_files)
 {
 	need_vgem();
 	drop_what_waits(SOFT_GPU_FENCES_VGEM);
 }
 
-static void fails_cleanly_without_descriptors(void **state)
+TEST(fails_cleanly_without_descriptors)
 {
 	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 	int before = count_fds();
@@ -596,7 +591,7 @@ static void *run_submitter(void *data)
 	return NULL;
 }
 
-static void takes_jobs_from_several_threads(void **state)
+TEST(takes_jobs_from_several_threads)
 {
 	for (size_t i = 0; i < num_kinds(); i++) {
 		struct machine *machine = machine_create(kinds[i], VGF_WAIT_DRIVER, 0);
@@ -616,36 +611,4 @@ static void takes_jobs_from_several_threads(void **state)
 		}
 		machine_destroy(machine);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(adds_up_what_a_command_stream_takes),
-		counted_test(refuses_a_command_stream_it_does_not_know),
-		counted_test(stores_when_a_job_is_done),
-		counted_test(a_store_that_fails_is_the_fences_error),
-		counted_test(refuses_more_stores_than_it_keeps),
-		counted_test(stores_nothing_once_it_is_reset),
-		counted_test(runs_jobs_of_a_ring_one_after_the_other),
-		counted_test(runs_work_of_the_global_timeline_on_ring_0),
-		counted_test(runs_rings_in_parallel),
-		counted_test(shares_rings_with_the_work_of_a_destroyed_context),
-		counted_test(takes_no_more_jobs_than_it_may),
-		counted_test(starts_a_job_when_its_in_fence_of_the_gpu_is_done),
-		counted_test(starts_a_job_when_its_in_fence_of_the_gpu_is_done_with_sync_files),
-		counted_test(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled),
-		counted_test(
-			starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_with_sync_files),
-		counted_test(waits_for_each_where_not_all_are_sync_files),
-		counted_test(starts_after_the_last_of_several_sync_files),
-		counted_test(says_where_there_is_no_vgem),
-		counted_test(signals_what_a_destroyed_context_left_running),
-		counted_test(drops_what_waits_when_the_device_is_reset),
-		counted_test(drops_what_waits_when_the_device_is_reset_with_sync_files),
-		counted_test(fails_cleanly_without_descriptors),
-		counted_test(takes_jobs_from_several_threads),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

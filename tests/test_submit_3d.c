@@ -139,23 +139,21 @@ static void assert_decodes(const struct chain *chain)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void decodes_a_request_in_one_piece(void **state)
+TEST(decodes_a_request_in_one_piece)
 {
 	uint8_t request[REQUEST_SIZE];
 	struct chain chain = { 0 };
 
-	(void)state;
 	make_request(request);
 	chain_add(&chain, request, REQUEST_SIZE);
 	assert_decodes(&chain);
 	chain_finish(&chain);
 }
 
-static void decodes_at_every_cut(void **state)
+TEST(decodes_at_every_cut)
 {
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	for (size_t cut = 0; cut <= REQUEST_SIZE; cut++) {
 		struct chain chain = { 0 };
@@ -167,11 +165,10 @@ static void decodes_at_every_cut(void **state)
 	}
 }
 
-static void decodes_at_every_two_cuts(void **state)
+TEST(decodes_at_every_two_cuts)
 {
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	for (size_t first = 0; first <= REQUEST_SIZE; first++) {
 		for (size_t second = first; second <= REQUEST_SIZE; second++) {
@@ -186,12 +183,11 @@ static void decodes_at_every_two_cuts(void **state)
 	}
 }
 
-static void decodes_single_bytes_with_empty_elements_between(void **state)
+TEST(decodes_single_bytes_with_empty_elements_between)
 {
 	uint8_t request[REQUEST_SIZE];
 	struct chain chain = { 0 };
 
-	(void)state;
 	make_request(request);
 	for (size_t i = 0; i < REQUEST_SIZE; i++) {
 		chain_add(&chain, NULL, 0);
@@ -202,12 +198,11 @@ static void decodes_single_bytes_with_empty_elements_between(void **state)
 	chain_finish(&chain);
 }
 
-static void ignores_bytes_after_the_command_stream(void **state)
+TEST(ignores_bytes_after_the_command_stream)
 {
 	uint8_t request[REQUEST_SIZE], more[16];
 	struct chain chain = { 0 };
 
-	(void)state;
 	make_request(request);
 	memset(more, 0xff, sizeof(more));
 	chain_add(&chain, request, REQUEST_SIZE);
@@ -216,11 +211,10 @@ static void ignores_bytes_after_the_command_stream(void **state)
 	chain_finish(&chain);
 }
 
-static void refuses_every_truncation_at_every_cut(void **state)
+TEST(refuses_every_truncation_at_every_cut)
 {
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	for (size_t size = 0; size < REQUEST_SIZE; size++) {
 		for (size_t cut = 0; cut <= size; cut++) {
@@ -242,25 +236,23 @@ static void refuses_every_truncation_at_every_cut(void **state)
 	}
 }
 
-static void refuses_an_empty_chain(void **state)
+TEST(refuses_an_empty_chain)
 {
 	const struct iovec empty[2] = { { 0 } };
 	struct vgf_submit_3d submit;
 
-	(void)state;
 	assert_int_equal(vgf_submit_3d_decode(NULL, 0, true, NULL, &submit, NULL), -EBADMSG);
 	assert_no_fence(&submit.submission);
 	assert_int_equal(vgf_submit_3d_decode(empty, 2, true, NULL, &submit, NULL), -EBADMSG);
 	assert_no_fence(&submit.submission);
 }
 
-static void lengths_whose_sum_overflows_are_no_fault(void **state)
+TEST(lengths_whose_sum_overflows_are_no_fault)
 {
 	uint8_t request[REQUEST_SIZE];
 	struct vgf_submit_3d submit;
 	struct iovec iov[3];
 
-	(void)state;
 	make_request(request);
 	/* As where a chain names the same pages again and again. Nothing past the request is
 	 * read. */
@@ -292,7 +284,7 @@ static const struct fault {
 	{ SIZE_AT, 7, REQUEST_SIZE, -EINVAL, true },
 };
 
-static void each_fault_has_an_error_and_a_reason_of_its_own(void **state)
+TEST(each_fault_has_an_error_and_a_reason_of_its_own)
 {
 	const struct vgf_limits few = { .max_in_fences = 2 };
 	const struct vgf_limits little = { .max_command_size = 4 };
@@ -302,7 +294,6 @@ static void each_fault_has_an_error_and_a_reason_of_its_own(void **state)
 	struct vgf_submit_3d submit;
 	size_t count = 0;
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		make_request(request);
 		put(request + faults[i].at, faults[i].value, faults[i].at == RING_AT ? 1 : 4);
@@ -338,12 +329,11 @@ static void each_fault_has_an_error_and_a_reason_of_its_own(void **state)
 	}
 }
 
-static void a_command_stream_is_a_multiple_of_four(void **state)
+TEST(a_command_stream_is_a_multiple_of_four)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	for (uint32_t size = 0; size <= sizeof(command); size++) {
 		make_request(request);
 		put(request + SIZE_AT, size, 4);
@@ -354,12 +344,11 @@ static void a_command_stream_is_a_multiple_of_four(void **state)
 	}
 }
 
-static void rings_end_at_63(void **state)
+TEST(rings_end_at_63)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	for (unsigned int ring = 0; ring <= UINT8_MAX; ring++) {
 		request[RING_AT] = (uint8_t)ring;
@@ -374,12 +363,11 @@ static void rings_end_at_63(void **state)
 	}
 }
 
-static void without_a_ring_the_fence_is_global(void **state)
+TEST(without_a_ring_the_fence_is_global)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	put(request + FLAGS_AT, FENCE, 4);
 	request[RING_AT] = 255;
@@ -391,12 +379,11 @@ static void without_a_ring_the_fence_is_global(void **state)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void without_a_fence_the_id_is_ignored(void **state)
+TEST(without_a_fence_the_id_is_ignored)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	put(request + FLAGS_AT, INFO_RING_IDX | SHAREABLE, 4);
 	assert_int_equal(decode_bytes(request, REQUEST_SIZE, &submit), 0);
@@ -407,12 +394,11 @@ static void without_a_fence_the_id_is_ignored(void **state)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void unknown_flags_are_ignored(void **state)
+TEST(unknown_flags_are_ignored)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 
-	(void)state;
 	make_request(request);
 	put(request + FLAGS_AT, UINT32_MAX, 4);
 	assert_int_equal(decode_bytes(request, REQUEST_SIZE, &submit), 0);
@@ -420,13 +406,12 @@ static void unknown_flags_are_ignored(void **state)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void without_fence_passing_the_count_is_padding(void **state)
+TEST(without_fence_passing_the_count_is_padding)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 	const struct iovec iov = { request, REQUEST_SIZE };
 
-	(void)state;
 	make_request(request);
 	put(request + NUM_IN_FENCES_AT, UINT32_MAX, 4);
 	put(request + SIZE_AT, REQUEST_SIZE - IN_FENCES_AT, 4);
@@ -439,14 +424,13 @@ static void without_fence_passing_the_count_is_padding(void **state)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void nothing_but_a_fence_allocates_nothing(void **state)
+TEST(nothing_but_a_fence_allocates_nothing)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 	const struct iovec iov = { request, IN_FENCES_AT };
 	unsigned long before;
 
-	(void)state;
 	make_request(request);
 	put(request + SIZE_AT, 0, 8);
 	before = alloc_count();
@@ -459,13 +443,12 @@ static void nothing_but_a_fence_allocates_nothing(void **state)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void one_request_is_one_allocation(void **state)
+TEST(one_request_is_one_allocation)
 {
 	struct vgf_submit_3d submit;
 	uint8_t request[REQUEST_SIZE];
 	const struct iovec iov = { request, REQUEST_SIZE };
 
-	(void)state;
 	make_request(request);
 	alloc_reset();
 	assert_int_equal(vgf_submit_3d_decode(&iov, 1, true, NULL, &submit, NULL), 0);
@@ -474,7 +457,7 @@ static void one_request_is_one_allocation(void **state)
 	vgf_submit_3d_finish(&submit);
 }
 
-static void huge_counts_in_few_bytes_allocate_nothing(void **state)
+TEST(huge_counts_in_few_bytes_allocate_nothing)
 {
 	static const uint32_t counts[] = { 4, 0x1fffffff, 0x20000000, 0x7fffffff, UINT32_MAX };
 	static const uint32_t sizes[] = { 12, 0x7ffffffc, 0x80000000, 0xffffffe8, 0xfffffffc };
@@ -487,7 +470,6 @@ static void huge_counts_in_few_bytes_allocate_nothing(void **state)
 	const struct iovec iov = { request, REQUEST_SIZE };
 	unsigned long before = alloc_count();
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		make_request(request);
 		put(request + NUM_IN_FENCES_AT, counts[i], 4);
@@ -530,12 +512,11 @@ static int decode_sized(uint32_t num_in_fences, uint32_t size, const struct vgf_
 	return ret;
 }
 
-static void limits_hold_to_the_unit(void **state)
+TEST(limits_hold_to_the_unit)
 {
 	const struct vgf_limits limits = { .max_in_fences = 7, .max_command_size = 64 };
 	const struct vgf_limits defaults = { 0 };
 
-	(void)state;
 	assert_int_equal(decode_sized(7, 64, &limits), 0);
 	assert_int_equal(decode_sized(8, 64, &limits), -E2BIG);
 	assert_int_equal(decode_sized(7, 68, &limits), -E2BIG);
@@ -548,14 +529,13 @@ static void limits_hold_to_the_unit(void **state)
 	assert_int_equal(decode_sized(256, (4 << 20) + 4, &defaults), -E2BIG);
 }
 
-static void a_malformed_request_is_so_whatever_the_limits(void **state)
+TEST(a_malformed_request_is_so_whatever_the_limits)
 {
 	const struct vgf_limits tiny = { .max_in_fences = 1, .max_command_size = 4 };
 	uint8_t request[REQUEST_SIZE];
 	const struct iovec iov = { request, REQUEST_SIZE };
 	struct vgf_submit_3d submit;
 
-	(void)state;
 	make_request(request);
 	put(request + NUM_IN_FENCES_AT, 100, 4);
 	assert_int_equal(vgf_submit_3d_decode(&iov, 1, true, &tiny, &submit, NULL), -EBADMSG);
@@ -569,13 +549,12 @@ static void change_shared_head(void)
 }
 
 /* Between what is checked and what is copied there is the allocation: there the guest strikes. */
-static void a_guest_that_changes_its_request_changes_nothing_checked(void **state)
+TEST(a_guest_that_changes_its_request_changes_nothing_checked)
 {
 	const struct iovec iov = { shared, REQUEST_SIZE };
 	struct vgf_submit_3d submit;
 	int ret;
 
-	(void)state;
 	make_request(shared);
 	alloc_set_hook(change_shared_head);
 	ret = vgf_submit_3d_decode(&iov, 1, true, NULL, &submit, NULL);
@@ -590,33 +569,4 @@ static void a_guest_that_changes_its_request_changes_nothing_checked(void **stat
 	assert_int_equal(submit.submission.size, sizeof(command));
 	assert_memory_equal(submit.submission.command, command, sizeof(command));
 	vgf_submit_3d_finish(&submit);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(decodes_a_request_in_one_piece),
-		counted_test(decodes_at_every_cut),
-		counted_test(decodes_at_every_two_cuts),
-		counted_test(decodes_single_bytes_with_empty_elements_between),
-		counted_test(ignores_bytes_after_the_command_stream),
-		counted_test(refuses_every_truncation_at_every_cut),
-		counted_test(refuses_an_empty_chain),
-		counted_test(lengths_whose_sum_overflows_are_no_fault),
-		counted_test(each_fault_has_an_error_and_a_reason_of_its_own),
-		counted_test(a_command_stream_is_a_multiple_of_four),
-		counted_test(rings_end_at_63),
-		counted_test(without_a_ring_the_fence_is_global),
-		counted_test(without_a_fence_the_id_is_ignored),
-		counted_test(unknown_flags_are_ignored),
-		counted_test(without_fence_passing_the_count_is_padding),
-		counted_test(nothing_but_a_fence_allocates_nothing),
-		counted_test(one_request_is_one_allocation),
-		counted_test(huge_counts_in_few_bytes_allocate_nothing),
-		counted_test(limits_hold_to_the_unit),
-		counted_test(a_malformed_request_is_so_whatever_the_limits),
-		counted_test(a_guest_that_changes_its_request_changes_nothing_checked),
-	};
-
-	return cmocka_run_group_tests_name("submit_3d", tests, NULL, NULL);
 }

@@ -50,11 +50,10 @@ static int closed_fd(void)
 
 /* ---- Any descriptor ----------------------------------------------------------------------- */
 
-static void polls_an_eventfd(void **state)
+TEST(polls_an_eventfd)
 {
 	int fd = make_fence(false);
 
-	(void)state;
 	assert_int_equal(vgf_sync_file_poll(fd), 0);
 	assert_int_equal(vgf_sync_file_status(fd), 0);
 	signal_fence(fd);
@@ -64,11 +63,10 @@ static void polls_an_eventfd(void **state)
 	close(fd);
 }
 
-static void polls_a_pipe(void **state)
+TEST(polls_a_pipe)
 {
 	int fds[2];
 
-	(void)state;
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	assert_int_equal(vgf_sync_file_poll(fds[0]), 0);
 	assert_int_equal(write(fds[1], "x", 1), 1);
@@ -78,11 +76,10 @@ static void polls_a_pipe(void **state)
 	close(fds[0]);
 }
 
-static void a_pipe_whose_peer_closed_is_an_error(void **state)
+TEST(a_pipe_whose_peer_closed_is_an_error)
 {
 	int fds[2];
 
-	(void)state;
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	close(fds[1]);
 	assert_int_equal(vgf_sync_file_poll(fds[0]), -EIO);
@@ -97,12 +94,11 @@ static void a_pipe_whose_peer_closed_is_an_error(void **state)
 	close(fds[1]);
 }
 
-static void a_regular_file_has_signalled(void **state)
+TEST(a_regular_file_has_signalled)
 {
 	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	int merged;
 
-	(void)state;
 	assert_true(fd >= 0);
 	assert_int_equal(vgf_sync_file_poll(fd), 1);
 	assert_int_equal(vgf_sync_file_status(fd), 1);
@@ -113,13 +109,12 @@ static void a_regular_file_has_signalled(void **state)
 	close(fd);
 }
 
-static void a_descriptor_that_is_not_open_is_an_error(void **state)
+TEST(a_descriptor_that_is_not_open_is_an_error)
 {
 	struct vgf_sync_file_fence fence;
 	char name[VGF_SYNC_FILE_NAME];
 	const int fds[] = { -1, INT_MIN, INT_MAX, closed_fd() };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		assert_int_equal(vgf_sync_file_poll(fds[i]), -EBADF);
 		assert_int_equal(vgf_sync_file_wait(fds[i], NEVER), -EBADF);
@@ -132,11 +127,10 @@ static void a_descriptor_that_is_not_open_is_an_error(void **state)
 	}
 }
 
-static void kernel_calls_on_other_descriptors_are_enotty(void **state)
+TEST(kernel_calls_on_other_descriptors_are_enotty)
 {
 	int fds[4], sockets[2];
 
-	(void)state;
 	fds[0] = make_fence(false);
 	fds[1] = make_fence(true);
 	fds[2] = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -157,11 +151,10 @@ static void kernel_calls_on_other_descriptors_are_enotty(void **state)
 
 /* ---- Waiting ------------------------------------------------------------------------------ */
 
-static void a_signalled_fence_ends_any_wait(void **state)
+TEST(a_signalled_fence_ends_any_wait)
 {
 	int fd = make_fence(true);
 
-	(void)state;
 	assert_int_equal(vgf_sync_file_wait(fd, INT64_MIN), 0);
 	assert_int_equal(vgf_sync_file_wait(fd, 0), 0);
 	assert_int_equal(vgf_sync_file_wait(fd, now_ns() - 1), 0);
@@ -170,11 +163,10 @@ static void a_signalled_fence_ends_any_wait(void **state)
 	close(fd);
 }
 
-static void a_deadline_that_is_past_does_not_wait(void **state)
+TEST(a_deadline_that_is_past_does_not_wait)
 {
 	int fd = make_fence(false);
 
-	(void)state;
 	assert_int_equal(vgf_sync_file_wait(fd, INT64_MIN), -ETIME);
 	assert_int_equal(vgf_sync_file_wait(fd, -1), -ETIME);
 	assert_int_equal(vgf_sync_file_wait(fd, 0), -ETIME);
@@ -182,11 +174,10 @@ static void a_deadline_that_is_past_does_not_wait(void **state)
 	close(fd);
 }
 
-static void a_wait_does_not_end_before_its_deadline(void **state)
+TEST(a_wait_does_not_end_before_its_deadline)
 {
 	int fd = make_fence(false);
 
-	(void)state;
 	for (int i = 0; i < 5; i++) {
 		int64_t deadline_ns = now_ns() + 1000000;
 
@@ -204,12 +195,11 @@ static void *signal_from_thread(void *arg)
 	return NULL;
 }
 
-static void another_thread_ends_a_wait(void **state)
+TEST(another_thread_ends_a_wait)
 {
 	int fd = make_fence(false);
 	pthread_t thread;
 
-	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, signal_from_thread, &fd), 0);
 	assert_int_equal(vgf_sync_file_wait(fd, NEVER), 0);
 	pthread_join(thread, NULL);
@@ -256,12 +246,11 @@ static void start_storm(int signals, int fd)
 	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
 }
 
-static void signal_handlers_do_not_shorten_a_wait(void **state)
+TEST(signal_handlers_do_not_shorten_a_wait)
 {
 	int fd = make_fence(false);
 	int64_t deadline_ns;
 
-	(void)state;
 	start_storm(100, fd);
 	assert_int_equal(vgf_sync_file_wait(fd, NEVER), 0);
 	assert_true(signals_seen >= 100);
@@ -283,11 +272,10 @@ static void signal_handlers_do_not_shorten_a_wait(void **state)
 }
 
 /* One that began anew with every signal would last as long as the storm. */
-static void signal_handlers_do_not_prolong_a_wait(void **state)
+TEST(signal_handlers_do_not_prolong_a_wait)
 {
 	int fd = make_fence(false);
 
-	(void)state;
 	start_storm(20000, fd);
 	assert_int_equal(vgf_sync_file_wait(fd, now_ns() + 20000000), -ETIME);
 	assert_true(signals_seen < 20000);
@@ -295,12 +283,11 @@ static void signal_handlers_do_not_prolong_a_wait(void **state)
 	close(fd);
 }
 
-static void signal_handlers_do_not_disturb_a_poll(void **state)
+TEST(signal_handlers_do_not_disturb_a_poll)
 {
 	int fd = make_fence(false);
 	int other = make_fence(false);
 
-	(void)state;
 	start_storm(100, other);
 	while (vgf_sync_file_poll(other) == 0) {
 		assert_int_equal(vgf_sync_file_poll(fd), 0);
@@ -317,13 +304,12 @@ static bool is_close_on_exec(int fd)
 	return fcntl(fd, F_GETFD) & FD_CLOEXEC;
 }
 
-static void merges_none(void **state)
+TEST(merges_none)
 {
-	(void)state;
 	assert_int_equal(vgf_sync_file_merge(NULL, 0), -EINVAL);
 }
 
-static void one_pending_fence_is_copied(void **state)
+TEST(one_pending_fence_is_copied)
 {
 	int pending = make_fence(false), signalled = make_fence(true);
 	const int fds[][3] = {
@@ -333,7 +319,6 @@ static void one_pending_fence_is_copied(void **state)
 	};
 	int merged[4];
 
-	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		merged[i] = vgf_sync_file_merge(fds[i], 3);
 	}
@@ -353,11 +338,10 @@ static void one_pending_fence_is_copied(void **state)
 	}
 }
 
-static void of_signalled_fences_the_last_is_copied(void **state)
+TEST(of_signalled_fences_the_last_is_copied)
 {
 	int fds[5];
 
-	(void)state;
 	for (size_t i = 0; i < 5; i++) {
 		fds[i] = make_fence(true);
 	}
@@ -379,11 +363,10 @@ static void of_signalled_fences_the_last_is_copied(void **state)
 	}
 }
 
-static void two_pending_eventfds_cannot_be_merged(void **state)
+TEST(two_pending_eventfds_cannot_be_merged)
 {
 	int fds[64];
 
-	(void)state;
 	for (size_t i = 0; i < 64; i++) {
 		fds[i] = make_fence(i % 3 != 0);
 	}
@@ -394,12 +377,11 @@ static void two_pending_eventfds_cannot_be_merged(void **state)
 	}
 }
 
-static void a_bad_descriptor_anywhere_fails_a_merge(void **state)
+TEST(a_bad_descriptor_anywhere_fails_a_merge)
 {
 	int signalled = make_fence(true);
 	int fds[7];
 
-	(void)state;
 	for (size_t bad = 0; bad < 7; bad++) {
 		for (size_t i = 0; i < 7; i++) {
 			fds[i] = i == bad ? -1 : signalled;
@@ -409,12 +391,11 @@ static void a_bad_descriptor_anywhere_fails_a_merge(void **state)
 	close(signalled);
 }
 
-static void merging_without_a_free_descriptor_is_emfile(void **state)
+TEST(merging_without_a_free_descriptor_is_emfile)
 {
 	int fds[2] = { make_fence(false), make_fence(true) };
 	int pending, signalled, with_one;
 
-	(void)state;
 	limit_fds(0);
 	pending = vgf_sync_file_merge(fds, 2);
 	signalled = vgf_sync_file_merge(fds + 1, 1);
@@ -457,12 +438,11 @@ static void advance(int timeline)
 	assert_int_equal(sw_sync_advance(timeline, 1), 0);
 }
 
-static void a_sync_file_signals(void **state)
+TEST(a_sync_file_signals)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
 
-	(void)state;
 	assert_int_equal(vgf_sync_file_poll(fence), 0);
 	assert_int_equal(vgf_sync_file_status(fence), 0);
 	assert_int_equal(vgf_sync_file_wait(fence, now_ns() + 1000000), -ETIME);
@@ -474,13 +454,12 @@ static void a_sync_file_signals(void **state)
 	close(timeline);
 }
 
-static void a_sync_file_tells_its_error(void **state)
+TEST(a_sync_file_tells_its_error)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
 	struct vgf_sync_file_fence info;
 
-	(void)state;
 	close(timeline);
 	assert_int_equal(vgf_sync_file_poll(fence), 1);
 	assert_int_equal(vgf_sync_file_status(fence), -ENOENT);
@@ -490,14 +469,13 @@ static void a_sync_file_tells_its_error(void **state)
 	close(fence);
 }
 
-static void a_sync_file_tells_its_names_and_time(void **state)
+TEST(a_sync_file_tells_its_names_and_time)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
 	struct vgf_sync_file_fence info;
 	uint64_t before;
 
-	(void)state;
 	memset(&info, 0xff, sizeof(info));
 	assert_int_equal(vgf_sync_file_info(fence, &info, 1), 1);
 	assert_string_equal(info.driver, "sw_sync");
@@ -515,14 +493,13 @@ static void a_sync_file_tells_its_names_and_time(void **state)
 }
 
 /* A merge is called after the library; a fence alone has the kernel's name. */
-static void a_sync_file_tells_its_own_name(void **state)
+TEST(a_sync_file_tells_its_own_name)
 {
 	int timelines[] = { need_timeline(), need_timeline() };
 	int fences[] = { need_fence(timelines[0], 1), need_fence(timelines[1], 1) };
 	int merged = vgf_sync_file_merge(fences, 2);
 	char name[VGF_SYNC_FILE_NAME];
 
-	(void)state;
 	assert_true(merged >= 0);
 	memset(name, 0xff, sizeof(name));
 	assert_int_equal(vgf_sync_file_name(merged, name), 0);
@@ -546,12 +523,11 @@ static bool kernel_is_at_least(unsigned int major, unsigned int minor)
 	return running_major > major || (running_major == major && running_minor >= minor);
 }
 
-static void a_sync_file_takes_a_deadline_where_the_kernel_knows_any(void **state)
+TEST(a_sync_file_takes_a_deadline_where_the_kernel_knows_any)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
 
-	(void)state;
 	assert_int_equal(vgf_sync_file_set_deadline(fence, (uint64_t)now_ns()),
 		kernel_is_at_least(6, 6) ? 0 : -ENOTTY);
 	close(fence);
@@ -582,11 +558,10 @@ static void fences_finish(struct fences *fences)
 	}
 }
 
-static void a_merge_signals_with_the_last_of_its_fences(void **state)
+TEST(a_merge_signals_with_the_last_of_its_fences)
 {
 	struct fences fences;
 
-	(void)state;
 	for (size_t count = 2; count <= TIMELINES; count++) {
 		int before, merged;
 
@@ -607,12 +582,11 @@ static void a_merge_signals_with_the_last_of_its_fences(void **state)
 	}
 }
 
-static void a_merge_leaves_out_what_has_signalled(void **state)
+TEST(a_merge_leaves_out_what_has_signalled)
 {
 	struct fences fences;
 	int merged;
 
-	(void)state;
 	need_fences(&fences);
 	for (size_t i = 0; i < TIMELINES; i += 2) {
 		advance(fences.timelines[i]);
@@ -631,14 +605,13 @@ static void a_merge_leaves_out_what_has_signalled(void **state)
 	fences_finish(&fences);
 }
 
-static void a_fence_named_twice_is_merged_once(void **state)
+TEST(a_fence_named_twice_is_merged_once)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
 	const int fds[] = { fence, fence, fence };
 	int merged = vgf_sync_file_merge(fds, 3);
 
-	(void)state;
 	assert_true(merged >= 0);
 	assert_int_equal(vgf_sync_file_info(merged, NULL, 0), 1);
 	close(merged);
@@ -646,7 +619,7 @@ static void a_fence_named_twice_is_merged_once(void **state)
 	close(timeline);
 }
 
-static void a_sync_file_and_a_pending_eventfd_cannot_be_merged(void **state)
+TEST(a_sync_file_and_a_pending_eventfd_cannot_be_merged)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
@@ -654,7 +627,6 @@ static void a_sync_file_and_a_pending_eventfd_cannot_be_merged(void **state)
 	const int fds[] = { fence, event, fence, fence };
 	int merged;
 
-	(void)state;
 	assert_int_equal(vgf_sync_file_merge(fds, 2), -ENOTTY);
 	assert_int_equal(vgf_sync_file_merge(fds + 1, 2), -ENOTTY);
 	assert_int_equal(vgf_sync_file_merge(fds, 4), -ENOTTY);
@@ -667,13 +639,12 @@ static void a_sync_file_and_a_pending_eventfd_cannot_be_merged(void **state)
 	close(timeline);
 }
 
-static void a_merge_tells_of_as_many_fences_as_fit(void **state)
+TEST(a_merge_tells_of_as_many_fences_as_fit)
 {
 	struct vgf_sync_file_fence infos[TIMELINES + 1];
 	struct fences fences;
 	int merged;
 
-	(void)state;
 	need_fences(&fences);
 	merged = vgf_sync_file_merge(fences.fds, TIMELINES);
 	assert_true(merged >= 0);
@@ -690,14 +661,13 @@ static void a_merge_tells_of_as_many_fences_as_fit(void **state)
 	fences_finish(&fences);
 }
 
-static void telling_of_fences_keeps_no_memory(void **state)
+TEST(telling_of_fences_keeps_no_memory)
 {
 	int timeline = need_timeline();
 	int fence = need_fence(timeline, 1);
 	struct vgf_sync_file_fence info;
 	size_t before;
 
-	(void)state;
 	alloc_fail(1);
 	assert_int_equal(vgf_sync_file_info(fence, &info, 1), -ENOMEM);
 	assert_int_equal(vgf_sync_file_info(fence, &info, 1), 1);
@@ -713,14 +683,13 @@ static void telling_of_fences_keeps_no_memory(void **state)
 }
 
 /* A tree as deep as the logarithm of the count, one descriptor a level. */
-static void a_merge_needs_few_descriptors_and_leaks_none(void **state)
+TEST(a_merge_needs_few_descriptors_and_leaks_none)
 {
 	const unsigned int enough = 6; /* 2^5 >= TIMELINES */
 	struct fences fences;
 	int before, merged = -EMFILE;
 	unsigned int more;
 
-	(void)state;
 	need_fences(&fences);
 	before = count_fds();
 	for (more = 0; merged == -EMFILE && more <= enough; more++) {
@@ -735,12 +704,11 @@ static void a_merge_needs_few_descriptors_and_leaks_none(void **state)
 	fences_finish(&fences);
 }
 
-static void a_bad_descriptor_late_in_a_merge_leaks_nothing(void **state)
+TEST(a_bad_descriptor_late_in_a_merge_leaks_nothing)
 {
 	struct fences fences;
 	int fds[TIMELINES];
 
-	(void)state;
 	need_fences(&fences);
 	for (size_t bad = 0; bad < TIMELINES; bad++) {
 		memcpy(fds, fences.fds, sizeof(fds));
@@ -748,44 +716,4 @@ static void a_bad_descriptor_late_in_a_merge_leaks_nothing(void **state)
 		assert_int_equal(vgf_sync_file_merge(fds, TIMELINES), -EBADF);
 	}
 	fences_finish(&fences);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(polls_an_eventfd),
-		counted_test(polls_a_pipe),
-		counted_test(a_pipe_whose_peer_closed_is_an_error),
-		counted_test(a_regular_file_has_signalled),
-		counted_test(a_descriptor_that_is_not_open_is_an_error),
-		counted_test(kernel_calls_on_other_descriptors_are_enotty),
-		counted_test(a_signalled_fence_ends_any_wait),
-		counted_test(a_deadline_that_is_past_does_not_wait),
-		counted_test(a_wait_does_not_end_before_its_deadline),
-		counted_test(another_thread_ends_a_wait),
-		counted_test(signal_handlers_do_not_shorten_a_wait),
-		counted_test(signal_handlers_do_not_prolong_a_wait),
-		counted_test(signal_handlers_do_not_disturb_a_poll),
-		counted_test(merges_none),
-		counted_test(one_pending_fence_is_copied),
-		counted_test(of_signalled_fences_the_last_is_copied),
-		counted_test(two_pending_eventfds_cannot_be_merged),
-		counted_test(a_bad_descriptor_anywhere_fails_a_merge),
-		counted_test(merging_without_a_free_descriptor_is_emfile),
-		counted_test(a_sync_file_signals),
-		counted_test(a_sync_file_tells_its_error),
-		counted_test(a_sync_file_tells_its_names_and_time),
-		counted_test(a_sync_file_tells_its_own_name),
-		counted_test(a_sync_file_takes_a_deadline_where_the_kernel_knows_any),
-		counted_test(a_merge_signals_with_the_last_of_its_fences),
-		counted_test(a_merge_leaves_out_what_has_signalled),
-		counted_test(a_fence_named_twice_is_merged_once),
-		counted_test(a_sync_file_and_a_pending_eventfd_cannot_be_merged),
-		counted_test(a_merge_tells_of_as_many_fences_as_fit),
-		counted_test(telling_of_fences_keeps_no_memory),
-		counted_test(a_merge_needs_few_descriptors_and_leaks_none),
-		counted_test(a_bad_descriptor_late_in_a_merge_leaks_nothing),
-	};
-
-	return cmocka_run_group_tests_name("sync_file", tests, NULL, NULL);
 }

@@ -224,32 +224,29 @@ static void assert_no_device(int drm, int error)
 	close(fence);
 }
 
-static void what_is_no_drm_device_is_enotty(void **state)
+TEST(what_is_no_drm_device_is_enotty)
 {
 	const int fds[] = { make_fence(true), open("/proc/self/exe", O_RDONLY | O_CLOEXEC) };
 
-	(void)state;
 	for (size_t i = 0; i < 2; i++) {
 		assert_no_device(fds[i], -ENOTTY);
 		close(fds[i]);
 	}
 }
 
-static void a_device_that_is_not_open_is_ebadf(void **state)
+TEST(a_device_that_is_not_open_is_ebadf)
 {
-	(void)state;
 	assert_no_device(-1, -EBADF);
 	assert_no_device(INT_MAX, -EBADF);
 }
 
 /* ---- Devices ------------------------------------------------------------------------------ */
 
-static void a_device_without_syncobjs_is_eopnotsupp(void **state)
+TEST(a_device_without_syncobjs_is_eopnotsupp)
 {
 	int drm = open_drm(0);
 	uint32_t handle = 7;
 
-	(void)state;
 	if (drm < 0) {
 		skip_without("DRM device without syncobjs");
 	}
@@ -266,14 +263,13 @@ static void a_device_without_syncobjs_is_eopnotsupp(void **state)
 	close(drm);
 }
 
-static void probing_tells_what_works(void **state)
+TEST(probing_tells_what_works)
 {
 	struct rig rig = need_rig();
 	int features = vgf_syncobj_probe(rig.drm);
 	int event = make_fence(false);
 	int notify = vgf_syncobj_notify(rig.drm, rig.handle, 1, VGF_SYNCOBJ_SUBMITTED, event);
 
-	(void)state;
 	assert_true(features & VGF_SYNCOBJ_BINARY);
 	assert_true(features & VGF_SYNCOBJ_TIMELINE);
 	assert_int_equal(notify, features & VGF_SYNCOBJ_EVENTFD ? 0 : -EOPNOTSUPP);
@@ -281,7 +277,7 @@ static void probing_tells_what_works(void **state)
 	rig_finish(&rig);
 }
 
-static void a_handle_that_is_not_there_is_enoent(void **state)
+TEST(a_handle_that_is_not_there_is_enoent)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
@@ -289,7 +285,6 @@ static void a_handle_that_is_not_there_is_enoent(void **state)
 	const struct vgf_job job = { .in_fences = &in_fence, .num_in_fences = 1 };
 	const uint32_t handles[] = { 0, 99, UINT32_MAX };
 
-	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		for (uint64_t point = 0; point <= 1; point++) {
 			assert_int_equal(
@@ -314,24 +309,22 @@ static void a_handle_that_is_not_there_is_enoent(void **state)
 
 /* ---- Sync files in and out ---------------------------------------------------------------- */
 
-static void a_syncobj_without_a_fence_is_eagain(void **state)
+TEST(a_syncobj_without_a_fence_is_eagain)
 {
 	struct rig rig = need_rig();
 
-	(void)state;
 	assert_int_equal(export(&rig, 0), -EAGAIN);
 	assert_int_equal(export(&rig, 1), -EAGAIN);
 	assert_int_equal(export(&rig, UINT64_MAX), -EAGAIN);
 	rig_finish(&rig);
 }
 
-static void a_binary_syncobj_returns_its_fence(void **state)
+TEST(a_binary_syncobj_returns_its_fence)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence first = make_vgem_fence(&rig), second = make_vgem_fence(&rig);
 	int fd;
 
-	(void)state;
 	import(&rig, 0, first.fd);
 	fd = export(&rig, 0);
 	assert_true(fd >= 0);
@@ -352,12 +345,11 @@ static void a_binary_syncobj_returns_its_fence(void **state)
 	rig_finish(&rig);
 }
 
-static void a_point_returns_its_fence_and_those_before(void **state)
+TEST(a_point_returns_its_fence_and_those_before)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fences[3];
 
-	(void)state;
 	for (int i = 0; i < 3; i++) {
 		fences[i] = make_vgem_fence(&rig);
 		import(&rig, 10 * (uint64_t)(i + 1), fences[i].fd);
@@ -391,7 +383,7 @@ static int need_timeline(struct rig *rig)
 
 /* Exported while it was pending: an error of what has signalled before an import to a point is
  * lost in the kernel. */
-static void an_error_is_told_by_what_was_exported_before(void **state)
+TEST(an_error_is_told_by_what_was_exported_before)
 {
 	struct rig rig = need_rig();
 	int timeline = need_timeline(&rig);
@@ -399,7 +391,6 @@ static void an_error_is_told_by_what_was_exported_before(void **state)
 	struct vgf_sync_file_fence info;
 	int binary, point;
 
-	(void)state;
 	assert_true(fence >= 0);
 	import(&rig, 0, fence);
 	binary = export(&rig, 0);
@@ -419,13 +410,12 @@ static void an_error_is_told_by_what_was_exported_before(void **state)
 	rig_finish(&rig);
 }
 
-static void a_refused_import_changes_nothing(void **state)
+TEST(a_refused_import_changes_nothing)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	int event = make_fence(true);
 
-	(void)state;
 	import(&rig, 0, fence.fd);
 	for (uint64_t point = 0; point <= 1; point++) {
 		const int fds[] = { event, rig.drm, -1, closed_fd() };
@@ -445,12 +435,11 @@ static void a_refused_import_changes_nothing(void **state)
 	rig_finish(&rig);
 }
 
-static void a_failure_on_the_way_to_a_point_leaves_no_syncobj(void **state)
+TEST(a_failure_on_the_way_to_a_point_leaves_no_syncobj)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 
-	(void)state;
 	failed_transfer = 1;
 	assert_int_equal(vgf_syncobj_import_sync_file(rig.drm, rig.handle, 1, fence.fd), -ENOMEM);
 	assert_int_equal(point_status(&rig, 1), -EAGAIN);
@@ -463,12 +452,11 @@ static void a_failure_on_the_way_to_a_point_leaves_no_syncobj(void **state)
 	rig_finish(&rig);
 }
 
-static void an_export_takes_one_descriptor_or_is_emfile(void **state)
+TEST(an_export_takes_one_descriptor_or_is_emfile)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 
-	(void)state;
 	import(&rig, 1, fence.fd);
 	for (uint64_t point = 0; point <= 1; point++) {
 		int before = count_fds(), imported, none, one;
@@ -501,13 +489,12 @@ static int wait_submitted(const struct rig *rig, uint64_t point, int64_t deadlin
 	return vgf_syncobj_wait_submitted(rig->drm, rig->handle, point, deadline_ns);
 }
 
-static void a_submitted_fence_ends_any_wait(void **state)
+TEST(a_submitted_fence_ends_any_wait)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	const int64_t deadlines[] = { INT64_MIN, -1, 0, 1, NEVER - 1, NEVER };
 
-	(void)state;
 	for (uint64_t point = 0; point <= 2; point += 2) {
 		import(&rig, point, fence.fd);
 		for (size_t i = 0; i < 6; i++) {
@@ -523,12 +510,11 @@ static void a_submitted_fence_ends_any_wait(void **state)
 	rig_finish(&rig);
 }
 
-static void a_deadline_that_is_past_does_not_wait(void **state)
+TEST(a_deadline_that_is_past_does_not_wait)
 {
 	struct rig rig = need_rig();
 	const int64_t deadlines[] = { INT64_MIN, -1, 0, 1, now_ns() };
 
-	(void)state;
 	for (uint64_t point = 0; point <= 1; point++) {
 		for (size_t i = 0; i < 5; i++) {
 			assert_int_equal(wait_submitted(&rig, point, deadlines[i]), -ETIME);
@@ -559,11 +545,10 @@ static void stop_storm(void)
 	setitimer(ITIMER_REAL, &off, NULL);
 }
 
-static void a_wait_does_not_end_before_its_deadline(void **state)
+TEST(a_wait_does_not_end_before_its_deadline)
 {
 	struct rig rig = need_rig();
 
-	(void)state;
 	for (int i = 0; i < 4; i++) {
 		int64_t deadline_ns = now_ns() + 20000000;
 
@@ -624,13 +609,12 @@ static void waiter_start(struct waiter *waiter, struct rig *rig, uint64_t point)
 	}
 }
 
-static void another_thread_s_submission_ends_a_wait(void **state)
+TEST(another_thread_s_submission_ends_a_wait)
 {
 	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	struct waiter waiter;
 
-	(void)state;
 	for (uint64_t point = 0; point <= 3; point += 3) {
 		vgf_syncobj_destroy(rig.drm, rig.handle);
 		assert_int_equal(vgf_syncobj_create(rig.drm, &rig.handle), 0);
@@ -653,11 +637,10 @@ static void another_thread_s_submission_ends_a_wait(void **state)
 /* ---- Notification ------------------------------------------------------------------------- */
 
 /* Also where there is no device: the descriptor is passed on alone. */
-static void notifying_on_an_old_kernel_is_eopnotsupp(void **state)
+TEST(notifying_on_an_old_kernel_is_eopnotsupp)
 {
 	int event = make_fence(false);
 
-	(void)state;
 	is_old_kernel = true;
 	assert_int_equal(
 		vgf_syncobj_notify(event, 1, 1, VGF_SYNCOBJ_SUBMITTED, event), -EOPNOTSUPP);
@@ -665,11 +648,10 @@ static void notifying_on_an_old_kernel_is_eopnotsupp(void **state)
 	close(event);
 }
 
-static void probing_an_old_kernel_tells_of_no_eventfd(void **state)
+TEST(probing_an_old_kernel_tells_of_no_eventfd)
 {
 	struct rig rig = need_rig();
 
-	(void)state;
 	is_old_kernel = true;
 	assert_int_equal(vgf_syncobj_probe(rig.drm), VGF_SYNCOBJ_BINARY | VGF_SYNCOBJ_TIMELINE);
 	is_old_kernel = false;
@@ -706,9 +688,8 @@ static void assert_event(int event_fd)
 	assert_int_equal(vgf_sync_file_wait(event_fd, NEVER), 0);
 }
 
-static void events_come_with_submission_and_signal(void **state)
+TEST(events_come_with_submission_and_signal)
 {
-	(void)state;
 	for (uint64_t point = 0; point <= 2; point += 2) {
 		struct rig rig = need_eventfd();
 		struct vgem_fence fence = make_vgem_fence(&rig);
@@ -731,9 +712,8 @@ static void events_come_with_submission_and_signal(void **state)
 	}
 }
 
-static void an_event_that_was_comes_at_once(void **state)
+TEST(an_event_that_was_comes_at_once)
 {
-	(void)state;
 	for (uint64_t point = 0; point <= 1; point++) {
 		struct rig rig = need_eventfd();
 		struct vgem_fence fence = make_vgem_fence(&rig);
@@ -752,14 +732,13 @@ static void an_event_that_was_comes_at_once(void **state)
 	}
 }
 
-static void an_event_comes_to_a_copy_of_the_descriptor(void **state)
+TEST(an_event_comes_to_a_copy_of_the_descriptor)
 {
 	struct rig rig = need_eventfd();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	int event = notify(&rig, 1, VGF_SYNCOBJ_SUBMITTED);
 	int copy = fcntl(event, F_DUPFD_CLOEXEC, 0);
 
-	(void)state;
 	close(event);
 	import(&rig, 1, fence.fd);
 	assert_event(copy);
@@ -769,12 +748,11 @@ static void an_event_comes_to_a_copy_of_the_descriptor(void **state)
 	rig_finish(&rig);
 }
 
-static void a_destroyed_syncobj_sends_no_event(void **state)
+TEST(a_destroyed_syncobj_sends_no_event)
 {
 	struct rig rig = need_eventfd();
 	int event = notify(&rig, 1, VGF_SYNCOBJ_SUBMITTED);
 
-	(void)state;
 	vgf_syncobj_destroy(rig.drm, rig.handle);
 	rig.handle = 0;
 	assert_no_event(event);
@@ -782,14 +760,13 @@ static void a_destroyed_syncobj_sends_no_event(void **state)
 	rig_finish(&rig);
 }
 
-static void what_is_no_eventfd_is_refused(void **state)
+TEST(what_is_no_eventfd_is_refused)
 {
 	struct rig rig = need_eventfd();
 	int event = make_fence(false);
 	const int fds[] = { rig.drm, -1, closed_fd() };
 	const int errors[] = { -EINVAL, -EBADF, -EBADF };
 
-	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		assert_int_equal(
 			vgf_syncobj_notify(rig.drm, rig.handle, 1, VGF_SYNCOBJ_SIGNALLED, fds[i]),
@@ -827,12 +804,11 @@ static void job_finish(struct job *job, const struct rig *rig)
 	}
 }
 
-static void a_syncobj_takes_all_in_fences_of_a_job(void **state)
+TEST(a_syncobj_takes_all_in_fences_of_a_job)
 {
 	struct rig rig = need_rig();
 	struct job job;
 
-	(void)state;
 	for (uint64_t point = 0; point <= 5; point += 5) {
 		job_init(&job, &rig);
 		assert_int_equal(vgf_syncobj_import_job(rig.drm, rig.handle, point, &job.job), 0);
@@ -846,12 +822,11 @@ static void a_syncobj_takes_all_in_fences_of_a_job(void **state)
 	rig_finish(&rig);
 }
 
-static void each_point_takes_an_in_fence_of_a_job(void **state)
+TEST(each_point_takes_an_in_fence_of_a_job)
 {
 	struct rig rig = need_rig();
 	struct job job;
 
-	(void)state;
 	job_init(&job, &rig);
 	assert_int_equal(vgf_syncobj_import_job_points(rig.drm, rig.handle, 7, &job.job), 0);
 	assert_int_equal(point_status(&rig, 7 + IN_FENCES), -EAGAIN);
@@ -864,12 +839,11 @@ static void each_point_takes_an_in_fence_of_a_job(void **state)
 	rig_finish(&rig);
 }
 
-static void a_job_without_in_fences_has_nothing_to_wait_for(void **state)
+TEST(a_job_without_in_fences_has_nothing_to_wait_for)
 {
 	struct rig rig = need_rig();
 	const struct vgf_job empty = { .num_in_fences = 0 };
 
-	(void)state;
 	assert_int_equal(vgf_syncobj_import_job_points(rig.drm, rig.handle, 1, &empty), 0);
 	assert_int_equal(point_status(&rig, 1), -EAGAIN);
 	for (uint64_t point = 0; point <= 1; point++) {
@@ -889,13 +863,12 @@ static void assert_job_refused(const struct rig *rig, const struct vgf_job *job,
 	assert_int_equal(point_status(rig, 1), -EAGAIN);
 }
 
-static void in_fences_that_are_no_sync_files_are_eopnotsupp(void **state)
+TEST(in_fences_that_are_no_sync_files_are_eopnotsupp)
 {
 	struct rig rig = need_rig();
 	int event = make_fence(false);
 	struct job job;
 
-	(void)state;
 	job_init(&job, &rig);
 	for (int i = 0; i < IN_FENCES; i++) {
 		job.in_fences[i].fd = event;
@@ -910,12 +883,11 @@ static void in_fences_that_are_no_sync_files_are_eopnotsupp(void **state)
 	rig_finish(&rig);
 }
 
-static void in_fences_that_are_not_open_are_ebadf(void **state)
+TEST(in_fences_that_are_not_open_are_ebadf)
 {
 	struct rig rig = need_rig();
 	struct job job;
 
-	(void)state;
 	job_init(&job, &rig);
 	for (int i = 0; i < IN_FENCES; i++) {
 		job.in_fences[i].fd = -1;
@@ -926,12 +898,11 @@ static void in_fences_that_are_not_open_are_ebadf(void **state)
 	rig_finish(&rig);
 }
 
-static void points_that_cannot_be_are_einval(void **state)
+TEST(points_that_cannot_be_are_einval)
 {
 	struct rig rig = need_rig();
 	struct job job;
 
-	(void)state;
 	job_init(&job, &rig);
 	assert_int_equal(vgf_syncobj_import_job_points(rig.drm, rig.handle, 0, &job.job), -EINVAL);
 	assert_int_equal(
@@ -942,14 +913,13 @@ static void points_that_cannot_be_are_einval(void **state)
 	rig_finish(&rig);
 }
 
-static void a_merge_without_memory_or_descriptors_changes_nothing(void **state)
+TEST(a_merge_without_memory_or_descriptors_changes_nothing)
 {
 	struct rig rig = need_rig();
 	unsigned int more = 0;
 	struct job job;
 	int ret;
 
-	(void)state;
 	job_init(&job, &rig);
 	alloc_fail(1);
 	assert_int_equal(vgf_syncobj_import_job(rig.drm, rig.handle, 0, &job.job), -ENOMEM);
@@ -969,13 +939,12 @@ static void a_merge_without_memory_or_descriptors_changes_nothing(void **state)
 	rig_finish(&rig);
 }
 
-static void points_need_no_descriptors(void **state)
+TEST(points_need_no_descriptors)
 {
 	struct rig rig = need_rig();
 	struct job job;
 	int ret;
 
-	(void)state;
 	job_init(&job, &rig);
 	limit_fds(0);
 	ret = vgf_syncobj_import_job_points(rig.drm, rig.handle, 1, &job.job);
@@ -985,11 +954,10 @@ static void points_need_no_descriptors(void **state)
 	rig_finish(&rig);
 }
 
-static void a_failure_among_points_leaves_no_syncobj(void **state)
+TEST(a_failure_among_points_leaves_no_syncobj)
 {
 	struct job job;
 
-	(void)state;
 	for (int nth = 1; nth <= IN_FENCES; nth++) {
 		struct rig rig = need_rig();
 
@@ -1079,14 +1047,13 @@ static void make_producer(const struct rig *rig, struct fake_vmm *vmm, struct fa
 	fence->fd = -1;
 }
 
-static void a_native_driver_s_gpu_waits(void **state)
+TEST(a_native_driver_s_gpu_waits)
 {
 	struct fake_driver *producer;
 	struct native native;
 	struct vgem_fence fence;
 	struct fake_vmm *vmm;
 
-	(void)state;
 	native_init(&native);
 	producer = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	vmm = vmm_create(NULL);
@@ -1107,14 +1074,13 @@ static void a_native_driver_s_gpu_waits(void **state)
 }
 
 /* The control for the test above. */
-static void a_native_driver_that_forgets_its_in_fences_is_early(void **state)
+TEST(a_native_driver_that_forgets_its_in_fences_is_early)
 {
 	struct fake_driver *producer;
 	struct native native;
 	struct vgem_fence fence;
 	struct fake_vmm *vmm;
 
-	(void)state;
 	native_init(&native);
 	native.forgetful = true;
 	producer = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -1132,13 +1098,12 @@ static void a_native_driver_that_forgets_its_in_fences_is_early(void **state)
 	native_finish(&native);
 }
 
-static void a_native_driver_s_work_waits_for_eventfds_on_the_host(void **state)
+TEST(a_native_driver_s_work_waits_for_eventfds_on_the_host)
 {
 	struct fake_driver *producer;
 	struct native native;
 	struct fake_vmm *vmm;
 
-	(void)state;
 	native_init(&native);
 	producer = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	vmm = vmm_create(NULL);
@@ -1158,14 +1123,13 @@ static void a_native_driver_s_work_waits_for_eventfds_on_the_host(void **state)
 }
 
 /* Fence 2 has no point yet; work that waits for it is handed over as soon as there is one. */
-static void an_out_fence_is_published_when_its_point_comes(void **state)
+TEST(an_out_fence_is_published_when_its_point_comes)
 {
 	const struct vgf_fence_name name = make_name(1, 0, 2);
 	struct native late, native;
 	struct vgem_fence fence;
 	struct fake_vmm *vmm;
 
-	(void)state;
 	native_init(&late);
 	native_init(&native);
 	late.late = true;
@@ -1190,48 +1154,4 @@ static void an_out_fence_is_published_when_its_point_comes(void **state)
 	vgem_fence_finish(late.rig.vgem, &fence);
 	native_finish(&late);
 	native_finish(&native);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(what_is_no_drm_device_is_enotty),
-		counted_test(a_device_that_is_not_open_is_ebadf),
-		counted_test(a_device_without_syncobjs_is_eopnotsupp),
-		counted_test(probing_tells_what_works),
-		counted_test(a_handle_that_is_not_there_is_enoent),
-		counted_test(a_syncobj_without_a_fence_is_eagain),
-		counted_test(a_binary_syncobj_returns_its_fence),
-		counted_test(a_point_returns_its_fence_and_those_before),
-		counted_test(an_error_is_told_by_what_was_exported_before),
-		counted_test(a_refused_import_changes_nothing),
-		counted_test(a_failure_on_the_way_to_a_point_leaves_no_syncobj),
-		counted_test(an_export_takes_one_descriptor_or_is_emfile),
-		counted_test(a_submitted_fence_ends_any_wait),
-		counted_test(a_deadline_that_is_past_does_not_wait),
-		counted_test(a_wait_does_not_end_before_its_deadline),
-		counted_test(another_thread_s_submission_ends_a_wait),
-		counted_test(notifying_on_an_old_kernel_is_eopnotsupp),
-		counted_test(probing_an_old_kernel_tells_of_no_eventfd),
-		counted_test(events_come_with_submission_and_signal),
-		counted_test(an_event_that_was_comes_at_once),
-		counted_test(an_event_comes_to_a_copy_of_the_descriptor),
-		counted_test(a_destroyed_syncobj_sends_no_event),
-		counted_test(what_is_no_eventfd_is_refused),
-		counted_test(a_syncobj_takes_all_in_fences_of_a_job),
-		counted_test(each_point_takes_an_in_fence_of_a_job),
-		counted_test(a_job_without_in_fences_has_nothing_to_wait_for),
-		counted_test(in_fences_that_are_no_sync_files_are_eopnotsupp),
-		counted_test(in_fences_that_are_not_open_are_ebadf),
-		counted_test(points_that_cannot_be_are_einval),
-		counted_test(a_merge_without_memory_or_descriptors_changes_nothing),
-		counted_test(points_need_no_descriptors),
-		counted_test(a_failure_among_points_leaves_no_syncobj),
-		counted_test(a_native_driver_s_gpu_waits),
-		counted_test(a_native_driver_that_forgets_its_in_fences_is_early),
-		counted_test(a_native_driver_s_work_waits_for_eventfds_on_the_host),
-		counted_test(an_out_fence_is_published_when_its_point_comes),
-	};
-
-	return cmocka_run_group_tests_name("syncobj", tests, NULL, NULL);
 }

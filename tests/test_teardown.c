@@ -29,7 +29,7 @@ static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
-static void an_idle_context_is_destroyed_at_once(void **state)
+TEST(an_idle_context_is_destroyed_at_once)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -46,7 +46,7 @@ static void an_idle_context_is_destroyed_at_once(void **state)
 	driver_destroy(driver);
 }
 
-static void a_context_id_is_taken_until_it_is_destroyed(void **state)
+TEST(a_context_id_is_taken_until_it_is_destroyed)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -63,7 +63,7 @@ static void a_context_id_is_taken_until_it_is_destroyed(void **state)
 	driver_destroy(other);
 }
 
-static void a_driver_needs_a_submit(void **state)
+TEST(a_driver_needs_a_submit)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_driver driver = { .wait = VGF_WAIT_HOST };
@@ -73,7 +73,7 @@ static void a_driver_needs_a_submit(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_driver_need_not_have_a_destroy(void **state)
+TEST(a_driver_need_not_have_a_destroy)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -86,7 +86,7 @@ static void a_driver_need_not_have_a_destroy(void **state)
 	driver_destroy(driver);
 }
 
-static void running_work_of_a_destroyed_context_retires(void **state)
+TEST(running_work_of_a_destroyed_context_retires)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -105,7 +105,7 @@ static void running_work_of_a_destroyed_context_retires(void **state)
 	driver_destroy(driver);
 }
 
-static void a_destroyed_context_is_signalled_by_call_too(void **state)
+TEST(a_destroyed_context_is_signalled_by_call_too)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -121,7 +121,7 @@ static void a_destroyed_context_is_signalled_by_call_too(void **state)
 }
 
 /* Promise 1. */
-static void held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed(void **state)
+TEST(held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -146,7 +146,7 @@ static void held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed
 	driver_destroy(driver);
 }
 
-static void a_context_is_destroyed_behind_the_last_of_its_independent_rings(void **state)
+TEST(a_context_is_destroyed_behind_the_last_of_its_independent_rings)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -175,7 +175,7 @@ static void assert_destroyed_before(struct fake_driver *driver, const struct vgf
 	assert_int_equal(((struct fake_driver *)driver->arg)->num_destroyed, 1);
 }
 
-static void a_new_context_stays_behind_what_is_left_of_the_old(void **state)
+TEST(a_new_context_stays_behind_what_is_left_of_the_old)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *old = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -203,7 +203,7 @@ static void a_new_context_stays_behind_what_is_left_of_the_old(void **state)
 	driver_destroy(new);
 }
 
-static void a_new_context_retires_behind_running_work_of_the_old(void **state)
+TEST(a_new_context_retires_behind_running_work_of_the_old)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *old = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -223,7 +223,7 @@ static void a_new_context_retires_behind_running_work_of_the_old(void **state)
 	driver_destroy(new);
 }
 
-static void a_context_id_is_used_many_times_while_the_first_holds_work(void **state)
+TEST(a_context_id_is_used_many_times_while_the_first_holds_work)
 {
 	enum { TIMES = 50 };
 	struct fake_vmm *vmm = vmm_create(NULL);
@@ -252,7 +252,7 @@ static void a_context_id_is_used_many_times_while_the_first_holds_work(void **st
 
 /* ---- Cancelling a context ----------------------------------------------------------------- */
 
-static void cancelled_work_retires_in_order_and_running_work_is_waited_for(void **state)
+TEST(cancelled_work_retires_in_order_and_running_work_is_waited_for)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -278,7 +278,7 @@ static void cancelled_work_retires_in_order_and_running_work_is_waited_for(void 
 	driver_destroy(driver);
 }
 
-static void a_cancelled_context_takes_new_work(void **state)
+TEST(a_cancelled_context_takes_new_work)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -295,7 +295,7 @@ static void a_cancelled_context_takes_new_work(void **state)
 	driver_destroy(driver);
 }
 
-static void who_waits_for_cancelled_work_runs(void **state)
+TEST(who_waits_for_cancelled_work_runs)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -312,7 +312,7 @@ static void who_waits_for_cancelled_work_runs(void **state)
 	driver_destroy(driver);
 }
 
-static void cancelling_lets_a_destroyed_context_go(void **state)
+TEST(cancelling_lets_a_destroyed_context_go)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *old = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -335,7 +335,7 @@ static void cancelling_lets_a_destroyed_context_go(void **state)
 	driver_destroy(new);
 }
 
-static void a_destroyed_context_can_be_cancelled(void **state)
+TEST(a_destroyed_context_can_be_cancelled)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -353,7 +353,7 @@ static void a_destroyed_context_can_be_cancelled(void **state)
 	driver_destroy(driver);
 }
 
-static void cancelled_unfenced_work_does_not_run(void **state)
+TEST(cancelled_unfenced_work_does_not_run)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -380,7 +380,7 @@ static void cancel_context_1(struct fake_driver *driver, const struct vgf_job *j
 }
 
 /* Its driver refuses the descriptors, so it would be held back once more. */
-static void cancelling_during_submit_reaches_work_that_is_held_back_again(void **state)
+TEST(cancelling_during_submit_reaches_work_that_is_held_back_again)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -427,7 +427,7 @@ static void note_deferred(void *arg, int status)
 	}
 }
 
-static void a_deferred_call_is_made_at_once_where_nothing_is_held(void **state)
+TEST(a_deferred_call_is_made_at_once_where_nothing_is_held)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -447,7 +447,7 @@ static void a_deferred_call_is_made_at_once_where_nothing_is_held(void **state)
 	driver_destroy(driver);
 }
 
-static void a_deferred_call_keeps_its_place_among_held_work(void **state)
+TEST(a_deferred_call_keeps_its_place_among_held_work)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -473,7 +473,7 @@ static void a_deferred_call_keeps_its_place_among_held_work(void **state)
 	driver_destroy(driver);
 }
 
-static void a_deferred_call_is_a_barrier_among_independent_rings(void **state)
+TEST(a_deferred_call_is_a_barrier_among_independent_rings)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -501,7 +501,7 @@ static void a_deferred_call_is_a_barrier_among_independent_rings(void **state)
 	driver_destroy(driver);
 }
 
-static void work_of_a_held_ring_does_not_overtake_another_one_behind_a_call(void **state)
+TEST(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -527,7 +527,7 @@ static void work_of_a_held_ring_does_not_overtake_another_one_behind_a_call(void
 	driver_destroy(driver);
 }
 
-static void a_deferred_call_hears_of_a_cancelled_context(void **state)
+TEST(a_deferred_call_hears_of_a_cancelled_context)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -546,7 +546,7 @@ static void a_deferred_call_hears_of_a_cancelled_context(void **state)
 	driver_destroy(driver);
 }
 
-static void a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes(void **state)
+TEST(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -575,7 +575,7 @@ static void submit_deferred(void *arg, int status)
 	assert_int_equal(deferred->driver->num_jobs, 0);
 }
 
-static void work_submitted_by_a_deferred_call_runs_after_it(void **state)
+TEST(work_submitted_by_a_deferred_call_runs_after_it)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -598,7 +598,7 @@ static void submit_to_ring_5(void *arg, int status)
 	assert_int_equal(deferred->driver->num_jobs, 0);
 }
 
-static void no_independent_ring_runs_while_a_deferred_call_is_made(void **state)
+TEST(no_independent_ring_runs_while_a_deferred_call_is_made)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -630,7 +630,7 @@ static void dispatch_in_another_thread(struct fake_driver *driver, const struct 
 }
 
 /* The queue is ready to run, and being run. */
-static void another_thread_dispatches_while_what_came_behind_a_call_runs(void **state)
+TEST(another_thread_dispatches_while_what_came_behind_a_call_runs)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -649,7 +649,7 @@ static void another_thread_dispatches_while_what_came_behind_a_call_runs(void **
 /* ---- Giving up on a fence ----------------------------------------------------------------- */
 
 /* Promise 8. */
-static void a_running_fence_can_be_given_up(void **state)
+TEST(a_running_fence_can_be_given_up)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -671,7 +671,7 @@ static void a_running_fence_can_be_given_up(void **state)
 	driver_destroy(driver);
 }
 
-static void a_fence_that_was_given_up_may_still_signal(void **state)
+TEST(a_fence_that_was_given_up_may_still_signal)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -687,7 +687,7 @@ static void a_fence_that_was_given_up_may_still_signal(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_that_was_given_up_may_signal_before_it_retires(void **state)
+TEST(a_fence_that_was_given_up_may_signal_before_it_retires)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -701,7 +701,7 @@ static void a_fence_that_was_given_up_may_signal_before_it_retires(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_fence_given_up_before_its_turn_waits_for_it(void **state)
+TEST(a_fence_given_up_before_its_turn_waits_for_it)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd;
@@ -718,7 +718,7 @@ static void a_fence_given_up_before_its_turn_waits_for_it(void **state)
 	vmm_destroy(vmm);
 }
 
-static void held_work_is_dropped_with_its_fence(void **state)
+TEST(held_work_is_dropped_with_its_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -740,7 +740,7 @@ static void held_work_is_dropped_with_its_fence(void **state)
 	driver_destroy(driver);
 }
 
-static void work_dropped_from_the_middle_leaves_the_order_of_the_rest(void **state)
+TEST(work_dropped_from_the_middle_leaves_the_order_of_the_rest)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -761,7 +761,7 @@ static void work_dropped_from_the_middle_leaves_the_order_of_the_rest(void **sta
 	driver_destroy(driver);
 }
 
-static void work_behind_a_barrier_is_dropped_with_its_fence(void **state)
+TEST(work_behind_a_barrier_is_dropped_with_its_fence)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
@@ -788,7 +788,7 @@ static void give_up_from_inside_submit(struct fake_driver *driver, const struct 
 	assert_int_equal(vgf_fence_cancel(vmm->device, &job->fence, -ECANCELED), -EBUSY);
 }
 
-static void a_fence_cannot_be_given_up_while_its_submit_runs(void **state)
+TEST(a_fence_cannot_be_given_up_while_its_submit_runs)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -807,7 +807,7 @@ static void a_fence_cannot_be_given_up_while_its_submit_runs(void **state)
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
 /* Promise 9. */
-static void the_descriptor_of_a_fence_is_closed_when_it_retires(void **state)
+TEST(the_descriptor_of_a_fence_is_closed_when_it_retires)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int before = count_fds();
@@ -822,7 +822,7 @@ static void the_descriptor_of_a_fence_is_closed_when_it_retires(void **state)
 }
 
 /* Promise 9. */
-static void descriptors_are_closed_on_exec(void **state)
+TEST(descriptors_are_closed_on_exec)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -840,7 +840,7 @@ static void descriptors_are_closed_on_exec(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_copy_outlives_its_fence_and_signals_for_nobody(void **state)
+TEST(a_copy_outlives_its_fence_and_signals_for_nobody)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -856,7 +856,7 @@ static void a_copy_outlives_its_fence_and_signals_for_nobody(void **state)
 }
 
 /* epoll knows a descriptor by its number and its open file. */
-static void a_number_is_used_again_for_a_copy_of_the_same_file(void **state)
+TEST(a_number_is_used_again_for_a_copy_of_the_same_file)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = make_fence(false);
@@ -877,7 +877,7 @@ static void a_number_is_used_again_for_a_copy_of_the_same_file(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_number_is_used_again_for_another_file(void **state)
+TEST(a_number_is_used_again_for_another_file)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	int copies[2];
@@ -896,7 +896,7 @@ static void a_number_is_used_again_for_another_file(void **state)
 }
 
 /* Two fences of one job: each has its own copy. */
-static void one_file_may_stand_for_several_fences(void **state)
+TEST(one_file_may_stand_for_several_fences)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1028,7 +1028,7 @@ static void flight_end(struct flight *flight)
 /* ---- Reset -------------------------------------------------------------------------------- */
 
 /* Promises 1 and 8. */
-static void reset_answers_everything_in_flight(void **state)
+TEST(reset_answers_everything_in_flight)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct flight flight;
@@ -1043,7 +1043,7 @@ static void reset_answers_everything_in_flight(void **state)
 	vmm_destroy(vmm);
 }
 
-static void a_device_works_after_its_reset_and_ids_start_again(void **state)
+TEST(a_device_works_after_its_reset_and_ids_start_again)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -1065,7 +1065,7 @@ static void a_device_works_after_its_reset_and_ids_start_again(void **state)
 	vmm_destroy(vmm);
 }
 
-static void reset_of_an_idle_device_does_nothing(void **state)
+TEST(reset_of_an_idle_device_does_nothing)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 
@@ -1076,7 +1076,7 @@ static void reset_of_an_idle_device_does_nothing(void **state)
 	vmm_destroy(vmm);
 }
 
-static void ids_of_before_a_reset_are_unknown(void **state)
+TEST(ids_of_before_a_reset_are_unknown)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1104,7 +1104,7 @@ static void signal_when_destroyed(struct fake_driver *driver, bool cancelled)
 	signal_call(vmm, 1, 0, 2, -EIO);
 }
 
-static void a_driver_may_signal_from_inside_its_destroy(void **state)
+TEST(a_driver_may_signal_from_inside_its_destroy)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1142,7 +1142,7 @@ static void try_everything(struct fake_vmm *vmm, const struct vgf_fence_name *na
 	driver_destroy(driver);
 }
 
-static void nothing_new_is_accepted_during_a_reset(void **state)
+TEST(nothing_new_is_accepted_during_a_reset)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
@@ -1177,7 +1177,7 @@ static void reset_once_more(struct fake_vmm *vmm, const struct vgf_fence_name *n
 	}
 }
 
-static void a_reset_from_inside_a_callback_of_a_reset_leaves_it_alone(void **state)
+TEST(a_reset_from_inside_a_callback_of_a_reset_leaves_it_alone)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	unsigned int calls = 0;
@@ -1226,7 +1226,7 @@ static void start_reset(struct fake_driver *driver, const struct vgf_job *job)
 	}
 }
 
-static void work_that_a_driver_refuses_during_a_reset_does_not_come_again(void **state)
+TEST(work_that_a_driver_refuses_during_a_reset_does_not_come_again)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
@@ -1267,7 +1267,7 @@ static void finish_during_reset(struct fake_driver *driver, const struct vgf_job
 	assert_int_equal(driver->num_destroyed, 0);
 }
 
-static void a_reset_waits_for_a_driver_that_is_in_submit(void **state)
+TEST(a_reset_waits_for_a_driver_that_is_in_submit)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
@@ -1292,7 +1292,7 @@ static void a_reset_waits_for_a_driver_that_is_in_submit(void **state)
 /* ---- Destroying the device ---------------------------------------------------------------- */
 
 /* Promises 1, 8 and 9. */
-static void destroying_a_device_answers_everything_in_flight(void **state)
+TEST(destroying_a_device_answers_everything_in_flight)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct flight flight;
@@ -1305,7 +1305,7 @@ static void destroying_a_device_answers_everything_in_flight(void **state)
 	vmm_destroy(vmm);
 }
 
-static void destroying_no_device_is_fine(void **state)
+TEST(destroying_no_device_is_fine)
 {
 	vgf_device_destroy(NULL);
 }
@@ -1335,7 +1335,7 @@ static void *dispatch_until_error(void *arg)
 	return NULL;
 }
 
-static void destroying_a_device_ends_another_threads_dispatch(void **state)
+TEST(destroying_a_device_ends_another_threads_dispatch)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct dispatching dispatching = { .device = vmm->device };
@@ -1371,7 +1371,7 @@ static void wait_for_the_end(struct fake_vmm *vmm, const struct vgf_fence_name *
 	}
 }
 
-static void destroying_a_device_while_another_thread_is_in_a_callback(void **state)
+TEST(destroying_a_device_while_another_thread_is_in_a_callback)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
 	struct dispatching dispatching = { .device = vmm->device };
@@ -1394,7 +1394,7 @@ static void destroying_a_device_while_another_thread_is_in_a_callback(void **sta
 	vmm_destroy(vmm);
 }
 
-static void destroying_a_device_ends_its_own_thread(void **state)
+TEST(destroying_a_device_ends_its_own_thread)
 {
 	struct vgf_options options = { .own_thread = true };
 	struct fake_vmm *vmm = vmm_create(&options);
@@ -1408,75 +1408,11 @@ static void destroying_a_device_ends_its_own_thread(void **state)
 	vmm_destroy(vmm);
 }
 
-static void destroying_a_device_right_after_creating_it(void **state)
+TEST(destroying_a_device_right_after_creating_it)
 {
 	struct vgf_options options = { .own_thread = true };
 
 	for (int i = 0; i < 100; i++) {
 		vmm_destroy(vmm_create(i % 2 ? &options : NULL));
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(an_idle_context_is_destroyed_at_once),
-		counted_test(a_context_id_is_taken_until_it_is_destroyed),
-		counted_test(a_driver_needs_a_submit),
-		counted_test(a_driver_need_not_have_a_destroy),
-		counted_test(running_work_of_a_destroyed_context_retires),
-		counted_test(a_destroyed_context_is_signalled_by_call_too),
-		counted_test(held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed),
-		counted_test(a_context_is_destroyed_behind_the_last_of_its_independent_rings),
-		counted_test(a_new_context_stays_behind_what_is_left_of_the_old),
-		counted_test(a_new_context_retires_behind_running_work_of_the_old),
-		counted_test(a_context_id_is_used_many_times_while_the_first_holds_work),
-		counted_test(cancelled_work_retires_in_order_and_running_work_is_waited_for),
-		counted_test(a_cancelled_context_takes_new_work),
-		counted_test(who_waits_for_cancelled_work_runs),
-		counted_test(cancelling_lets_a_destroyed_context_go),
-		counted_test(a_destroyed_context_can_be_cancelled),
-		counted_test(cancelled_unfenced_work_does_not_run),
-		counted_test(cancelling_during_submit_reaches_work_that_is_held_back_again),
-		counted_test(a_deferred_call_is_made_at_once_where_nothing_is_held),
-		counted_test(a_deferred_call_keeps_its_place_among_held_work),
-		counted_test(a_deferred_call_is_a_barrier_among_independent_rings),
-		counted_test(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call),
-		counted_test(a_deferred_call_hears_of_a_cancelled_context),
-		counted_test(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes),
-		counted_test(work_submitted_by_a_deferred_call_runs_after_it),
-		counted_test(no_independent_ring_runs_while_a_deferred_call_is_made),
-		counted_test(another_thread_dispatches_while_what_came_behind_a_call_runs),
-		counted_test(a_running_fence_can_be_given_up),
-		counted_test(a_fence_that_was_given_up_may_still_signal),
-		counted_test(a_fence_that_was_given_up_may_signal_before_it_retires),
-		counted_test(a_fence_given_up_before_its_turn_waits_for_it),
-		counted_test(held_work_is_dropped_with_its_fence),
-		counted_test(work_dropped_from_the_middle_leaves_the_order_of_the_rest),
-		counted_test(work_behind_a_barrier_is_dropped_with_its_fence),
-		counted_test(a_fence_cannot_be_given_up_while_its_submit_runs),
-		counted_test(the_descriptor_of_a_fence_is_closed_when_it_retires),
-		counted_test(descriptors_are_closed_on_exec),
-		counted_test(a_copy_outlives_its_fence_and_signals_for_nobody),
-		counted_test(a_number_is_used_again_for_a_copy_of_the_same_file),
-		counted_test(a_number_is_used_again_for_another_file),
-		counted_test(one_file_may_stand_for_several_fences),
-		counted_test(reset_answers_everything_in_flight),
-		counted_test(a_device_works_after_its_reset_and_ids_start_again),
-		counted_test(reset_of_an_idle_device_does_nothing),
-		counted_test(ids_of_before_a_reset_are_unknown),
-		counted_test(a_driver_may_signal_from_inside_its_destroy),
-		counted_test(nothing_new_is_accepted_during_a_reset),
-		counted_test(a_reset_from_inside_a_callback_of_a_reset_leaves_it_alone),
-		counted_test(work_that_a_driver_refuses_during_a_reset_does_not_come_again),
-		counted_test(a_reset_waits_for_a_driver_that_is_in_submit),
-		counted_test(destroying_a_device_answers_everything_in_flight),
-		counted_test(destroying_no_device_is_fine),
-		counted_test(destroying_a_device_ends_another_threads_dispatch),
-		counted_test(destroying_a_device_while_another_thread_is_in_a_callback),
-		counted_test(destroying_a_device_ends_its_own_thread),
-		counted_test(destroying_a_device_right_after_creating_it),
-	};
-
-	return cmocka_run_group_tests_name("teardown", tests, NULL, NULL);
 }

@@ -701,37 +701,37 @@ static void run_load(
 	load_finish(&load);
 }
 
-static void many_threads_and_one_that_dispatches(void **state)
+TEST(many_threads_and_one_that_dispatches)
 {
 	run_load(NULL, dispatcher_main, false);
 }
 
-static void many_threads_and_a_loop_of_the_vmm(void **state)
+TEST(many_threads_and_a_loop_of_the_vmm)
 {
 	run_load(NULL, poller_main, false);
 }
 
-static void many_threads_and_the_librarys_own(void **state)
+TEST(many_threads_and_the_librarys_own)
 {
 	run_load(&(struct vgf_options){ .own_thread = true }, NULL, false);
 }
 
-static void many_threads_and_few_descriptors(void **state)
+TEST(many_threads_and_few_descriptors)
 {
 	run_load(&(struct vgf_options){ .limits.max_fds = 8 }, dispatcher_main, false);
 }
 
-static void many_threads_and_resets(void **state)
+TEST(many_threads_and_resets)
 {
 	run_load(NULL, dispatcher_main, true);
 }
 
-static void many_threads_and_resets_of_a_device_with_a_thread(void **state)
+TEST(many_threads_and_resets_of_a_device_with_a_thread)
 {
 	run_load(&(struct vgf_options){ .own_thread = true }, NULL, true);
 }
 
-static void many_threads_and_a_watchdog_that_always_barks(void **state)
+TEST(many_threads_and_a_watchdog_that_always_barks)
 {
 	run_load(&(struct vgf_options){ .own_thread = true, .stall_ns = 1 }, NULL, false);
 }
@@ -804,12 +804,12 @@ static void run_duel(int (*strike)(struct vgf_device *, const struct vgf_fence_n
 	pthread_barrier_destroy(&duel.barrier);
 }
 
-static void one_of_two_signals_counts(void **state)
+TEST(one_of_two_signals_counts)
 {
 	run_duel(strike_by_call);
 }
 
-static void one_of_a_signal_and_a_cancel_counts(void **state)
+TEST(one_of_a_signal_and_a_cancel_counts)
 {
 	run_duel(strike_by_force);
 }
@@ -846,7 +846,7 @@ static void submit_some(struct load *load, unsigned int seed)
 }
 
 /* With work in flight, and everything that waits for it. */
-static void destroying_a_device_that_another_thread_dispatches(void **state)
+TEST(destroying_a_device_that_another_thread_dispatches)
 {
 	for (unsigned int i = 0; i < 50; i++) {
 		struct load load;
@@ -872,7 +872,7 @@ static void destroying_a_device_that_another_thread_dispatches(void **state)
 	}
 }
 
-static void destroying_a_device_with_a_thread_and_work_in_flight(void **state)
+TEST(destroying_a_device_with_a_thread_and_work_in_flight)
 {
 	for (unsigned int i = 0; i < 50; i++) {
 		struct vgf_options options = { .own_thread = true };
@@ -884,23 +884,4 @@ static void destroying_a_device_with_a_thread_and_work_in_flight(void **state)
 		load_check(&load);
 		load_finish(&load);
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(many_threads_and_one_that_dispatches),
-		counted_test(many_threads_and_a_loop_of_the_vmm),
-		counted_test(many_threads_and_the_librarys_own),
-		counted_test(many_threads_and_few_descriptors),
-		counted_test(many_threads_and_resets),
-		counted_test(many_threads_and_resets_of_a_device_with_a_thread),
-		counted_test(many_threads_and_a_watchdog_that_always_barks),
-		counted_test(one_of_two_signals_counts),
-		counted_test(one_of_a_signal_and_a_cancel_counts),
-		counted_test(destroying_a_device_that_another_thread_dispatches),
-		counted_test(destroying_a_device_with_a_thread_and_work_in_flight),
-	};
-
-	return cmocka_run_group_tests_name("threads", tests, NULL, NULL);
 }

@@ -115,9 +115,8 @@ static void assert_next_front_end_is_served(void)
 
 /* ---- Negotiating -------------------------------------------------------------------------- */
 
-static void features_are_the_devices_and_those_of_rings(void **state)
+TEST(features_are_the_devices_and_those_of_rings)
 {
-	(void)state;
 	begin_connected();
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_FEATURES),
 		ECHO_FEATURES | BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |
@@ -125,9 +124,8 @@ static void features_are_the_devices_and_those_of_rings(void **state)
 	end();
 }
 
-static void the_device_learns_which_features_were_accepted(void **state)
+TEST(the_device_learns_which_features_were_accepted)
 {
-	(void)state;
 	begin_connected();
 	front_end_negotiate(&front_end, BIT(3) | BIT(VIRTIO_F_VERSION_1));
 	assert_int_equal(device.features, BIT(3));
@@ -135,9 +133,8 @@ static void the_device_learns_which_features_were_accepted(void **state)
 }
 
 /* QEMU passes on bits of its own, such as this one. */
-static void features_that_were_not_offered_are_dropped(void **state)
+TEST(features_that_were_not_offered_are_dropped)
 {
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(front_end_call_number(&front_end, VHOST_USER_SET_FEATURES,
 				 front_end.features | BIT(40) | BIT(1)),
@@ -146,12 +143,11 @@ static void features_that_were_not_offered_are_dropped(void **state)
 	end();
 }
 
-static void features_that_change_the_rings_are_refused(void **state)
+TEST(features_that_change_the_rings_are_refused)
 {
 	const unsigned int bits[] = { VIRTIO_F_RING_PACKED, VIRTIO_F_ACCESS_PLATFORM,
 		VIRTIO_F_IN_ORDER };
 
-	(void)state;
 	begin_negotiated();
 	for (size_t i = 0; i < 3; i++) {
 		assert_int_not_equal(front_end_call_number(&front_end, VHOST_USER_SET_FEATURES,
@@ -161,9 +157,8 @@ static void features_that_change_the_rings_are_refused(void **state)
 	end();
 }
 
-static void protocol_features_that_were_not_offered_are_refused(void **state)
+TEST(protocol_features_that_were_not_offered_are_refused)
 {
-	(void)state;
 	begin_negotiated();
 	assert_int_not_equal(front_end_call_number(&front_end, VHOST_USER_SET_PROTOCOL_FEATURES,
 				     BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(16)),
@@ -171,9 +166,8 @@ static void protocol_features_that_were_not_offered_are_refused(void **state)
 	end();
 }
 
-static void numbers_of_queues_and_memory_slots_are_told(void **state)
+TEST(numbers_of_queues_and_memory_slots_are_told)
 {
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_QUEUE_NUM), ECHO_QUEUES);
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_MAX_MEM_SLOTS),
@@ -181,9 +175,8 @@ static void numbers_of_queues_and_memory_slots_are_told(void **state)
 	end();
 }
 
-static void nothing_is_acknowledged_where_that_was_not_negotiated(void **state)
+TEST(nothing_is_acknowledged_where_that_was_not_negotiated)
 {
-	(void)state;
 	begin_connected();
 	front_end_send(
 		&front_end, VHOST_USER_SET_OWNER, VHOST_USER_FLAG_NEED_REPLY, NULL, 0, NULL, 0);
@@ -194,9 +187,8 @@ static void nothing_is_acknowledged_where_that_was_not_negotiated(void **state)
 
 /* ---- Requests ----------------------------------------------------------------------------- */
 
-static void a_request_is_answered(void **state)
+TEST(a_request_is_answered)
 {
-	(void)state;
 	begin();
 	assert_echo(0);
 	assert_echo(1);
@@ -204,11 +196,10 @@ static void a_request_is_answered(void **state)
 	end();
 }
 
-static void a_request_in_an_indirect_table_of_another_region_is_answered(void **state)
+TEST(a_request_in_an_indirect_table_of_another_region_is_answered)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin();
 	table = front_end_at(&front_end, FRONT_END_FAR);
 	table[0] = (struct vring_desc){ FRONT_END_NEXT - 2, 5, VRING_DESC_F_NEXT, 1 };
@@ -225,9 +216,8 @@ static void a_request_in_an_indirect_table_of_another_region_is_answered(void **
 	end();
 }
 
-static void what_one_round_completes_is_notified_once(void **state)
+TEST(what_one_round_completes_is_notified_once)
 {
-	(void)state;
 	begin();
 	device.hold = true;
 	for (uint16_t i = 0; i < 16; i += 2) {
@@ -245,9 +235,8 @@ static void what_one_round_completes_is_notified_once(void **state)
 	end();
 }
 
-static void a_guest_that_wants_no_notification_gets_none(void **state)
+TEST(a_guest_that_wants_no_notification_gets_none)
 {
-	(void)state;
 	begin();
 	assert_echo(0);
 	front_end_notifications(queue);
@@ -260,11 +249,10 @@ static void a_guest_that_wants_no_notification_gets_none(void **state)
 }
 
 /* What is made available while others are being handled needs no kick, and the device says so. */
-static void kicks_are_wanted_again_when_all_is_handled(void **state)
+TEST(kicks_are_wanted_again_when_all_is_handled)
 {
 	const uint16_t *avail_event;
 
-	(void)state;
 	begin();
 	avail_event = (const uint16_t *)&queue->used->ring[queue->size];
 	for (uint16_t i = 0; i < 3; i++) {
@@ -274,9 +262,8 @@ static void kicks_are_wanted_again_when_all_is_handled(void **state)
 	end();
 }
 
-static void many_kicks_are_noticed_though_none_is_read(void **state)
+TEST(many_kicks_are_noticed_though_none_is_read)
 {
-	(void)state;
 	begin();
 	for (int i = 0; i < 1000; i++) {
 		front_end_kick(queue);
@@ -286,12 +273,11 @@ static void many_kicks_are_noticed_though_none_is_read(void **state)
 }
 
 /* Waits a little, for nothing to happen: the time is a lower bound, so a slow machine is none. */
-static void nothing_wakes_up_an_idle_device(void **state)
+TEST(nothing_wakes_up_an_idle_device)
 {
 	struct timespec before, after;
 	int64_t ns;
 
-	(void)state;
 	begin();
 	assert_echo(0);
 	clock_gettime(CLOCK_MONOTONIC, &before);
@@ -302,9 +288,8 @@ static void nothing_wakes_up_an_idle_device(void **state)
 	end();
 }
 
-static void a_kick_without_a_request_does_nothing(void **state)
+TEST(a_kick_without_a_request_does_nothing)
 {
-	(void)state;
 	begin();
 	front_end_kick(queue);
 	run();
@@ -313,9 +298,8 @@ static void a_kick_without_a_request_does_nothing(void **state)
 	end();
 }
 
-static void no_more_than_a_queue_is_handled_before_others(void **state)
+TEST(no_more_than_a_queue_is_handled_before_others)
 {
-	(void)state;
 	begin();
 	for (int i = 0; i < 16; i++) {
 		front_end_desc(queue, (uint32_t)i, FRONT_END_FAR, 1, 0, 0);
@@ -331,9 +315,8 @@ static void no_more_than_a_queue_is_handled_before_others(void **state)
 	end();
 }
 
-static void requests_that_take_long_let_others_have_their_turn(void **state)
+TEST(requests_that_take_long_let_others_have_their_turn)
 {
-	(void)state;
 	begin();
 	device.slow_ms = 150;
 	for (uint16_t i = 0; i < 3; i++) {
@@ -352,12 +335,11 @@ static void requests_that_take_long_let_others_have_their_turn(void **state)
 	end();
 }
 
-static void a_notification_can_go_to_a_socket(void **state)
+TEST(a_notification_can_go_to_a_socket)
 {
 	uint64_t count = 0;
 	int sockets[2];
 
-	(void)state;
 	begin();
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	assert_int_equal(
@@ -374,11 +356,10 @@ static void a_notification_can_go_to_a_socket(void **state)
 	end();
 }
 
-static void a_notification_that_is_not_read_is_not_waited_for(void **state)
+TEST(a_notification_that_is_not_read_is_not_waited_for)
 {
 	int blocking = eventfd(0, EFD_CLOEXEC);
 
-	(void)state;
 	begin();
 	assert_int_equal(eventfd_write(blocking, UINT64_MAX - 1), 0);
 	assert_int_equal(
@@ -388,18 +369,16 @@ static void a_notification_that_is_not_read_is_not_waited_for(void **state)
 	end();
 }
 
-static void a_queue_without_a_call_descriptor_works(void **state)
+TEST(a_queue_without_a_call_descriptor_works)
 {
-	(void)state;
 	begin();
 	assert_int_equal(front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_CALL, 0, -1), 0);
 	assert_echo(0);
 	end();
 }
 
-static void a_kick_that_would_block_a_reader_is_fine(void **state)
+TEST(a_kick_that_would_block_a_reader_is_fine)
 {
-	(void)state;
 	begin();
 	close(queue->kick_fd);
 	queue->kick_fd = eventfd(0, EFD_CLOEXEC);
@@ -537,23 +516,20 @@ static void exchange(uint64_t features, unsigned int requests)
 	end();
 }
 
-static void no_kick_and_no_notification_is_lost_with_flags(void **state)
+TEST(no_kick_and_no_notification_is_lost_with_flags)
 {
-	(void)state;
 	exchange(0, 5000);
 }
 
-static void no_kick_and_no_notification_is_lost_with_the_event_index(void **state)
+TEST(no_kick_and_no_notification_is_lost_with_the_event_index)
 {
-	(void)state;
 	exchange(BIT(VIRTIO_RING_F_EVENT_IDX), 5000);
 }
 
 /* ---- Queues start and stop ---------------------------------------------------------------- */
 
-static void requests_from_before_the_start_need_no_kick(void **state)
+TEST(requests_from_before_the_start_need_no_kick)
 {
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(front_end_set_memory(&front_end), 0);
 	front_end_make_queue(&front_end, 0, 16);
@@ -563,9 +539,8 @@ static void requests_from_before_the_start_need_no_kick(void **state)
 	end();
 }
 
-static void a_queue_that_is_disabled_waits(void **state)
+TEST(a_queue_that_is_disabled_waits)
 {
-	(void)state;
 	begin();
 	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_ENABLE, 0, 0), 0);
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
@@ -579,11 +554,10 @@ static void a_queue_that_is_disabled_waits(void **state)
 	end();
 }
 
-static void without_protocol_features_queues_need_not_be_enabled(void **state)
+TEST(without_protocol_features_queues_need_not_be_enabled)
 {
 	const uint64_t call = 0;
 
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(
 		front_end_call_number(&front_end, VHOST_USER_SET_FEATURES, BIT(VIRTIO_F_VERSION_1)),
@@ -599,9 +573,8 @@ static void without_protocol_features_queues_need_not_be_enabled(void **state)
 	end();
 }
 
-static void get_vring_base_completes_what_is_in_flight(void **state)
+TEST(get_vring_base_completes_what_is_in_flight)
 {
-	(void)state;
 	begin();
 	assert_echo(0);
 	device.hold = true;
@@ -618,9 +591,8 @@ static void get_vring_base_completes_what_is_in_flight(void **state)
 	end();
 }
 
-static void a_stopped_queue_goes_on_where_it_was(void **state)
+TEST(a_stopped_queue_goes_on_where_it_was)
 {
-	(void)state;
 	begin();
 	assert_echo(0);
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 1);
@@ -634,9 +606,8 @@ static void a_stopped_queue_goes_on_where_it_was(void **state)
 	end();
 }
 
-static void the_base_of_a_queue_that_never_ran_is_what_was_set(void **state)
+TEST(the_base_of_a_queue_that_never_ran_is_what_was_set)
 {
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 0);
 	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_BASE, 0, 77), 0);
@@ -646,9 +617,8 @@ static void the_base_of_a_queue_that_never_ran_is_what_was_set(void **state)
 }
 
 /* A guest reset its device: so QEMU and User-Mode Linux tell, in effect. */
-static void a_queue_that_begins_elsewhere_resets_the_device(void **state)
+TEST(a_queue_that_begins_elsewhere_resets_the_device)
 {
-	(void)state;
 	begin();
 	assert_echo(0);
 	device.hold = true;
@@ -663,9 +633,8 @@ static void a_queue_that_begins_elsewhere_resets_the_device(void **state)
 	end();
 }
 
-static void reset_device_completes_resets_and_stops(void **state)
+TEST(reset_device_completes_resets_and_stops)
 {
-	(void)state;
 	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
@@ -687,9 +656,8 @@ static void reset_device_completes_resets_and_stops(void **state)
 	end();
 }
 
-static void reset_owner_stops_the_queues_alone(void **state)
+TEST(reset_owner_stops_the_queues_alone)
 {
-	(void)state;
 	begin();
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_RESET_OWNER, NULL, 0, NULL, 0), 0);
 	assert_int_equal(device.resets, 0);
@@ -700,9 +668,8 @@ static void reset_owner_stops_the_queues_alone(void **state)
 	end();
 }
 
-static void a_running_queue_cannot_be_changed(void **state)
+TEST(a_running_queue_cannot_be_changed)
 {
-	(void)state;
 	begin();
 	assert_int_not_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_NUM, 0, 32), 0);
 	assert_int_not_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_BASE, 0, 0), 0);
@@ -731,11 +698,10 @@ static void remap(struct front_end_region *region)
 }
 
 /* The guest's pages stay what they are; they are in another file now. */
-static void memory_is_replaced_with_requests_in_flight(void **state)
+TEST(memory_is_replaced_with_requests_in_flight)
 {
 	char *answer;
 
-	(void)state;
 	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
@@ -761,12 +727,11 @@ static void memory_is_replaced_with_requests_in_flight(void **state)
 	end();
 }
 
-static void a_region_is_added_and_removed_while_running(void **state)
+TEST(a_region_is_added_and_removed_while_running)
 {
 	struct vhost_user_mem_region message = { .region = front_end.regions[2].where };
 	int fd;
 
-	(void)state;
 	begin();
 	message.region = front_end.regions[2].where;
 	fd = front_end.regions[2].fd;
@@ -796,11 +761,10 @@ static void a_region_is_added_and_removed_while_running(void **state)
 	end();
 }
 
-static void a_region_is_removed_under_a_request(void **state)
+TEST(a_region_is_removed_under_a_request)
 {
 	struct vhost_user_mem_region message;
 
-	(void)state;
 	begin();
 	device.hold = true;
 	message = (struct vhost_user_mem_region){ .region = front_end.regions[2].where };
@@ -819,12 +783,11 @@ static void a_region_is_removed_under_a_request(void **state)
 	end();
 }
 
-static void a_queue_whose_rings_are_taken_away_stops(void **state)
+TEST(a_queue_whose_rings_are_taken_away_stops)
 {
 	struct vhost_user_mem_region message;
 	eventfd_t count = 0;
 
-	(void)state;
 	begin();
 	message = (struct vhost_user_mem_region){ .region = front_end.regions[0].where };
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_REM_MEM_REG, &message,
@@ -838,11 +801,10 @@ static void a_queue_whose_rings_are_taken_away_stops(void **state)
 	end();
 }
 
-static void user_mode_linuxs_table_with_room_for_two_is_taken(void **state)
+TEST(user_mode_linuxs_table_with_room_for_two_is_taken)
 {
 	struct vhost_user_mem_table table = { .num_regions = 1 };
 
-	(void)state;
 	begin_negotiated();
 	table.regions[0] = front_end.regions[0].where;
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32,
@@ -852,12 +814,11 @@ static void user_mode_linuxs_table_with_room_for_two_is_taken(void **state)
 	end();
 }
 
-static void tables_that_are_wrong_are_refused(void **state)
+TEST(tables_that_are_wrong_are_refused)
 {
 	struct vhost_user_mem_table table = { .num_regions = 2 }, wrong;
 	int fds[2];
 
-	(void)state;
 	begin_negotiated();
 	for (size_t i = 0; i < 2; i++) {
 		table.regions[i] = front_end.regions[i].where;
@@ -893,9 +854,8 @@ static void tables_that_are_wrong_are_refused(void **state)
 	end();
 }
 
-static void a_front_end_that_shortens_its_memory_is_disconnected(void **state)
+TEST(a_front_end_that_shortens_its_memory_is_disconnected)
 {
-	(void)state;
 	begin();
 	front_end_desc(queue, 0, FRONT_END_FAR, 8, VRING_DESC_F_NEXT, 1);
 	front_end_desc(queue, 1, FRONT_END_NEXT, 8, VRING_DESC_F_WRITE, 0);
@@ -938,11 +898,10 @@ static int64_t set_config(uint32_t offset, uint32_t size, uint32_t flags, uint32
 	return front_end_call(&front_end, VHOST_USER_SET_CONFIG, &config, message_size, NULL, 0);
 }
 
-static void the_configuration_is_read(void **state)
+TEST(the_configuration_is_read)
 {
 	uint8_t data[ECHO_CONFIG_SIZE];
 
-	(void)state;
 	begin_negotiated();
 	for (uint8_t i = 0; i < ECHO_CONFIG_SIZE; i++) {
 		device.config[i] = i;
@@ -954,11 +913,10 @@ static void the_configuration_is_read(void **state)
 	end();
 }
 
-static void configuration_that_is_not_there_reads_as_nothing(void **state)
+TEST(configuration_that_is_not_there_reads_as_nothing)
 {
 	uint8_t data[ECHO_CONFIG_SIZE];
 
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(get_config(0, ECHO_CONFIG_SIZE + 1, 12 + ECHO_CONFIG_SIZE + 1, data), 0);
 	assert_int_equal(get_config(UINT32_MAX, 4, 16, data), 0);
@@ -969,9 +927,8 @@ static void configuration_that_is_not_there_reads_as_nothing(void **state)
 	end();
 }
 
-static void the_configuration_is_written(void **state)
+TEST(the_configuration_is_written)
 {
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(set_config(4, 4, 0, 16), 0);
 	assert_int_equal(device.config[3], 0);
@@ -986,12 +943,11 @@ static void the_configuration_is_written(void **state)
 	end();
 }
 
-static void a_change_of_the_configuration_is_told(void **state)
+TEST(a_change_of_the_configuration_is_told)
 {
 	struct vhost_user_header header;
 	int sockets[2];
 
-	(void)state;
 	begin_negotiated();
 	vhost_user_config_changed(device.server);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
@@ -1010,12 +966,11 @@ static void a_change_of_the_configuration_is_told(void **state)
 	end();
 }
 
-static void the_gpus_socket_goes_to_the_device(void **state)
+TEST(the_gpus_socket_goes_to_the_device)
 {
 	int sockets[2];
 	char byte;
 
-	(void)state;
 	begin_negotiated();
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	front_end_send(&front_end, VHOST_USER_GPU_SET_SOCKET, 0, NULL, 0, &sockets[1], 1);
@@ -1038,11 +993,10 @@ static void note_readable(void *arg)
 	device.handled++;
 }
 
-static void a_descriptor_of_the_devices_is_watched(void **state)
+TEST(a_descriptor_of_the_devices_is_watched)
 {
 	struct vhost_user_watch watch = { .readable = note_readable, .arg = &watch };
 
-	(void)state;
 	begin();
 	watch.fd = make_fence(false);
 	assert_int_equal(vhost_user_watch(device.server, &watch), 0);
@@ -1073,11 +1027,10 @@ static void unwatch_the_other(void *arg)
 }
 
 /* Both are ready in one round; whichever comes first takes the other one away. */
-static void a_descriptor_that_is_not_watched_any_more_is_not_told_of(void **state)
+TEST(a_descriptor_that_is_not_watched_any_more_is_not_told_of)
 {
 	struct pair pairs[2];
 
-	(void)state;
 	begin();
 	for (int i = 0; i < 2; i++) {
 		pairs[i].other = &pairs[1 - i];
@@ -1098,21 +1051,19 @@ static void a_descriptor_that_is_not_watched_any_more_is_not_told_of(void **stat
 
 /* ---- Connections -------------------------------------------------------------------------- */
 
-static void the_next_front_end_is_served(void **state)
+TEST(the_next_front_end_is_served)
 {
-	(void)state;
 	begin();
 	assert_next_front_end_is_served();
 	assert_int_equal(device.resets, 1);
 	end();
 }
 
-static void a_second_front_end_waits_for_the_first_to_leave(void **state)
+TEST(a_second_front_end_waits_for_the_first_to_leave)
 {
 	static struct front_end second;
 	char byte;
 
-	(void)state;
 	begin();
 	front_end_init(&second, path, echo_device_run, &device);
 	front_end_send(&second, VHOST_USER_GET_QUEUE_NUM, 0, NULL, 0, NULL, 0);
@@ -1125,9 +1076,8 @@ static void a_second_front_end_waits_for_the_first_to_leave(void **state)
 	end();
 }
 
-static void a_front_end_dies_with_requests_in_flight(void **state)
+TEST(a_front_end_dies_with_requests_in_flight)
 {
-	(void)state;
 	begin();
 	device.hold = true;
 	for (uint16_t i = 0; i < 16; i += 2) {
@@ -1146,9 +1096,8 @@ static void a_front_end_dies_with_requests_in_flight(void **state)
 	end();
 }
 
-static void a_kick_after_the_front_end_has_died_does_nothing(void **state)
+TEST(a_kick_after_the_front_end_has_died_does_nothing)
 {
-	(void)state;
 	begin();
 	front_end_disconnect(&front_end);
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
@@ -1158,9 +1107,8 @@ static void a_kick_after_the_front_end_has_died_does_nothing(void **state)
 	end();
 }
 
-static void a_device_is_destroyed_under_a_front_end(void **state)
+TEST(a_device_is_destroyed_under_a_front_end)
 {
-	(void)state;
 	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
@@ -1256,12 +1204,11 @@ static bool play(const struct script *script, size_t left)
 	return true;
 }
 
-static void a_front_end_dies_at_any_point(void **state)
+TEST(a_front_end_dies_at_any_point)
 {
 	struct script script = { 0 };
 	int fds;
 
-	(void)state;
 	begin_connected();
 	front_end_make_queue(&front_end, 0, 16);
 	make_script(&script);
@@ -1286,7 +1233,7 @@ static void a_front_end_dies_at_any_point(void **state)
 
 /* ---- Messages in pieces ------------------------------------------------------------------- */
 
-static void a_message_may_come_byte_by_byte(void **state)
+TEST(a_message_may_come_byte_by_byte)
 {
 	const struct {
 		struct vhost_user_header header;
@@ -1295,7 +1242,6 @@ static void a_message_may_come_byte_by_byte(void **state)
 	struct vhost_user_vring_state answer;
 	uint32_t request;
 
-	(void)state;
 	begin();
 	for (size_t i = 0; i < sizeof(message); i++) {
 		assert_int_equal(
@@ -1308,7 +1254,7 @@ static void a_message_may_come_byte_by_byte(void **state)
 	end();
 }
 
-static void several_messages_may_come_at_once(void **state)
+TEST(several_messages_may_come_at_once)
 {
 	const struct vhost_user_header two[] = {
 		{ VHOST_USER_GET_QUEUE_NUM, VHOST_USER_VERSION, 0 },
@@ -1317,7 +1263,6 @@ static void several_messages_may_come_at_once(void **state)
 	uint64_t answer;
 	uint32_t request;
 
-	(void)state;
 	begin_connected();
 	assert_int_equal(front_end_send_bytes(&front_end, two, sizeof(two), NULL, 0), 24);
 	assert_int_equal(front_end_receive(&front_end, &request, &answer, 8), 8);
@@ -1327,12 +1272,11 @@ static void several_messages_may_come_at_once(void **state)
 	end();
 }
 
-static void a_front_end_that_reads_no_replies_is_disconnected(void **state)
+TEST(a_front_end_that_reads_no_replies_is_disconnected)
 {
 	const struct vhost_user_header message = { VHOST_USER_GET_FEATURES, VHOST_USER_VERSION, 0 };
 	int sent = 0;
 
-	(void)state;
 	begin();
 	for (int i = 0; i < 100000 && sent >= 0; i++) {
 		sent = front_end_send_bytes(&front_end, &message, sizeof(message), NULL, 0);
@@ -1368,18 +1312,17 @@ static void assert_message_refused(
 	end();
 }
 
-static void unknown_requests_are_refused(void **state)
+TEST(unknown_requests_are_refused)
 {
 	const uint32_t requests[] = { 0, 6, 7, 19, 22, 26, 31, 35, 39, 40, 41, 1000, INT32_MAX,
 		UINT32_MAX };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
 		assert_message_refused(requests[i], NULL, 0, NULL, 0);
 	}
 }
 
-static void messages_of_the_wrong_size_are_refused(void **state)
+TEST(messages_of_the_wrong_size_are_refused)
 {
 	const struct {
 		uint32_t request, size;
@@ -1403,13 +1346,12 @@ static void messages_of_the_wrong_size_are_refused(void **state)
 	};
 	const uint8_t payload[64] = { 0 };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
 		assert_message_refused(messages[i].request, payload, messages[i].size, NULL, 0);
 	}
 }
 
-static void messages_with_too_many_or_too_few_descriptors_are_refused(void **state)
+TEST(messages_with_too_many_or_too_few_descriptors_are_refused)
 {
 	const struct {
 		uint32_t request, size;
@@ -1434,7 +1376,6 @@ static void messages_with_too_many_or_too_few_descriptors_are_refused(void **sta
 	const uint8_t payload[64] = { 0 };
 	int fds[8];
 
-	(void)state;
 	for (size_t i = 0; i < 8; i++) {
 		fds[i] = make_fence(false);
 	}
@@ -1447,12 +1388,11 @@ static void messages_with_too_many_or_too_few_descriptors_are_refused(void **sta
 	}
 }
 
-static void a_queue_that_is_not_there_is_refused(void **state)
+TEST(a_queue_that_is_not_there_is_refused)
 {
 	const uint32_t indices[] = { ECHO_QUEUES, 255, UINT32_MAX };
 	int fence = make_fence(false);
 
-	(void)state;
 	for (size_t i = 0; i < 3; i++) {
 		const struct vhost_user_vring_state vring = { .index = indices[i], .num = 1 };
 		const struct vhost_user_vring_addr addr = { .index = indices[i] };
@@ -1470,14 +1410,13 @@ static void a_queue_that_is_not_there_is_refused(void **state)
 	close(fence);
 }
 
-static void numbers_that_are_wrong_are_refused(void **state)
+TEST(numbers_that_are_wrong_are_refused)
 {
 	const uint32_t sizes[] = { 0, 3, 2048, UINT32_MAX };
 	const struct vhost_user_vring_addr logged = { .flags = 1 };
 	const uint64_t bits[] = { 1 << 9, 1 << 16, BIT(32), BIT(63) };
 	int other = make_fence(false);
 
-	(void)state;
 	begin_negotiated();
 	for (size_t i = 0; i < 4; i++) {
 		assert_true(front_end_call_state(
@@ -1497,11 +1436,10 @@ static void numbers_that_are_wrong_are_refused(void **state)
 	end();
 }
 
-static void descriptors_that_are_no_eventfds_are_refused(void **state)
+TEST(descriptors_that_are_no_eventfds_are_refused)
 {
 	int fds[4], sockets[2];
 
-	(void)state;
 	begin();
 	fds[0] = memfd_create("file", MFD_CLOEXEC);
 	fds[1] = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -1524,22 +1462,20 @@ static void descriptors_that_are_no_eventfds_are_refused(void **state)
 	end();
 }
 
-static void a_queue_that_is_to_be_polled_is_refused(void **state)
+TEST(a_queue_that_is_to_be_polled_is_refused)
 {
-	(void)state;
 	begin();
 	assert_true(front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_KICK, 0, -1) > 0);
 	assert_echo(0);
 	end();
 }
 
-static void rings_outside_of_memory_do_not_start(void **state)
+TEST(rings_outside_of_memory_do_not_start)
 {
 	const uint64_t addresses[] = { 0, FRONT_END_NEAR,
 		FRONT_END_FAR + FRONT_END_USER_OFFSET + FRONT_END_REGION_SIZE - 16,
 		UINT64_MAX - 15 };
 
-	(void)state;
 	for (size_t i = 0; i < 4; i++) {
 		begin_negotiated();
 		assert_int_equal(front_end_set_memory(&front_end), 0);
@@ -1559,7 +1495,7 @@ static void send_header(uint32_t request, uint32_t flags, uint32_t size)
 	assert_int_equal(front_end_send_bytes(&front_end, &header, sizeof(header), NULL, 0), 12);
 }
 
-static void what_is_no_message_disconnects(void **state)
+TEST(what_is_no_message_disconnects)
 {
 	const struct vhost_user_header headers[] = {
 		{ VHOST_USER_GET_FEATURES, 0, 0 },
@@ -1571,7 +1507,6 @@ static void what_is_no_message_disconnects(void **state)
 		{ UINT32_MAX, UINT32_MAX, UINT32_MAX },
 	};
 
-	(void)state;
 	begin();
 	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
 		send_header(headers[i].request, headers[i].flags, headers[i].size);
@@ -1581,12 +1516,11 @@ static void what_is_no_message_disconnects(void **state)
 	end();
 }
 
-static void more_descriptors_than_any_message_has_disconnect(void **state)
+TEST(more_descriptors_than_any_message_has_disconnect)
 {
 	const size_t counts[] = { 9, 10, 64 };
 	int fds[64], before;
 
-	(void)state;
 	begin();
 	for (size_t i = 0; i < 64; i++) {
 		fds[i] = make_fence(false);
@@ -1605,12 +1539,11 @@ static void more_descriptors_than_any_message_has_disconnect(void **state)
 	end();
 }
 
-static void descriptors_that_come_in_pieces_are_counted_together(void **state)
+TEST(descriptors_that_come_in_pieces_are_counted_together)
 {
 	const struct vhost_user_header header = { VHOST_USER_SET_OWNER, VHOST_USER_VERSION, 0 };
 	int fence = make_fence(false);
 
-	(void)state;
 	begin();
 	for (size_t i = 0; i < 11; i++) {
 		assert_int_equal(
@@ -1626,9 +1559,8 @@ static void descriptors_that_come_in_pieces_are_counted_together(void **state)
 	end();
 }
 
-static void no_room_for_descriptors_disconnects(void **state)
+TEST(no_room_for_descriptors_disconnects)
 {
-	(void)state;
 	begin();
 	front_end_send(
 		&front_end, VHOST_USER_SET_VRING_CALL, 0, &(uint64_t){ 0 }, 8, &queue->call_fd, 1);
@@ -1640,11 +1572,10 @@ static void no_room_for_descriptors_disconnects(void **state)
 	end();
 }
 
-static void nothing_is_lost_where_memory_runs_out(void **state)
+TEST(nothing_is_lost_where_memory_runs_out)
 {
 	int64_t ret = 1;
 
-	(void)state;
 	for (unsigned long nth = 1; ret != 0; nth++) {
 		begin_negotiated();
 		front_end_make_queue(&front_end, 0, 16);
@@ -1680,9 +1611,8 @@ static void assert_queue_stops(void)
 	assert_echo(1);
 }
 
-static void a_wrong_chain_stops_the_queue_alone(void **state)
+TEST(a_wrong_chain_stops_the_queue_alone)
 {
-	(void)state;
 	begin();
 	front_end_desc(queue, 0, FRONT_END_FAR, 1, VRING_DESC_F_NEXT, 0);
 	front_end_offer(queue, 0);
@@ -1690,18 +1620,16 @@ static void a_wrong_chain_stops_the_queue_alone(void **state)
 	end();
 }
 
-static void a_wrong_index_stops_the_queue_alone(void **state)
+TEST(a_wrong_index_stops_the_queue_alone)
 {
-	(void)state;
 	begin();
 	queue->next_avail = 17;
 	assert_queue_stops();
 	end();
 }
 
-static void a_buffer_outside_of_memory_stops_the_queue_alone(void **state)
+TEST(a_buffer_outside_of_memory_stops_the_queue_alone)
 {
-	(void)state;
 	begin();
 	front_end_desc(queue, 0, FRONT_END_FAR + FRONT_END_REGION_SIZE, 1, 0, 0);
 	front_end_offer(queue, 0);
@@ -1709,9 +1637,8 @@ static void a_buffer_outside_of_memory_stops_the_queue_alone(void **state)
 	end();
 }
 
-static void requests_in_flight_outlive_their_queues_error(void **state)
+TEST(requests_in_flight_outlive_their_queues_error)
 {
-	(void)state;
 	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
@@ -1726,9 +1653,8 @@ static void requests_in_flight_outlive_their_queues_error(void **state)
 	end();
 }
 
-static void a_queue_works_again_after_an_error_and_a_reset(void **state)
+TEST(a_queue_works_again_after_an_error_and_a_reset)
 {
-	(void)state;
 	begin();
 	front_end_desc(queue, 0, 0, 1, 0, 0);
 	front_end_offer(queue, 0);
@@ -1749,20 +1675,18 @@ static int create_another(struct vhost_user **other)
 	return vhost_user_create(path, 1, &none, NULL, other);
 }
 
-static void the_socket_is_removed_at_the_end(void **state)
+TEST(the_socket_is_removed_at_the_end)
 {
-	(void)state;
 	begin_unconnected();
 	assert_int_equal(access(path, F_OK), 0);
 	echo_device_finish(&device);
 	assert_int_equal(access(path, F_OK), -1);
 }
 
-static void a_socket_that_somebody_listens_on_stays(void **state)
+TEST(a_socket_that_somebody_listens_on_stays)
 {
 	struct vhost_user *other = NULL;
 
-	(void)state;
 	begin();
 	assert_int_equal(create_another(&other), -EADDRINUSE);
 	assert_echo(0);
@@ -1770,12 +1694,11 @@ static void a_socket_that_somebody_listens_on_stays(void **state)
 	end();
 }
 
-static void a_stale_socket_is_replaced(void **state)
+TEST(a_stale_socket_is_replaced)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	(void)state;
 	strcpy(address.sun_path, path);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	close(fd);
@@ -1784,23 +1707,21 @@ static void a_stale_socket_is_replaced(void **state)
 	end();
 }
 
-static void what_is_no_socket_is_not_replaced(void **state)
+TEST(what_is_no_socket_is_not_replaced)
 {
 	struct vhost_user *other = NULL;
 	int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 
-	(void)state;
 	assert_true(fd >= 0);
 	close(fd);
 	assert_int_equal(create_another(&other), -EEXIST);
 	assert_int_equal(unlink(path), 0);
 }
 
-static void another_ones_socket_is_not_removed(void **state)
+TEST(another_ones_socket_is_not_removed)
 {
 	struct vhost_user *other = NULL;
 
-	(void)state;
 	begin_unconnected();
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(create_another(&other), 0);
@@ -1810,13 +1731,12 @@ static void another_ones_socket_is_not_removed(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
-static void paths_and_numbers_that_cannot_be_are_refused(void **state)
+TEST(paths_and_numbers_that_cannot_be_are_refused)
 {
 	static const struct vhost_user_device_ops none;
 	struct vhost_user *other = NULL;
 	char long_path[256];
 
-	(void)state;
 	memset(long_path, 'x', sizeof(long_path));
 	long_path[255] = '\0';
 	assert_int_equal(vhost_user_create(long_path, 1, &none, NULL, &other), -ENAMETOOLONG);
@@ -1827,106 +1747,13 @@ static void paths_and_numbers_that_cannot_be_are_refused(void **state)
 	vhost_user_destroy(NULL);
 }
 
-static int make_directory(void **state)
+int main(int argc, char *argv[])
 {
-	(void)state;
-	if (!mkdtemp(directory)) {
-		return -1;
-	}
+	int failed;
+
+	assert_non_null(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/socket", directory);
-	return 0;
-}
-
-static int remove_directory(void **state)
-{
-	(void)state;
-	return rmdir(directory);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(features_are_the_devices_and_those_of_rings),
-		counted_test(the_device_learns_which_features_were_accepted),
-		counted_test(features_that_were_not_offered_are_dropped),
-		counted_test(features_that_change_the_rings_are_refused),
-		counted_test(protocol_features_that_were_not_offered_are_refused),
-		counted_test(numbers_of_queues_and_memory_slots_are_told),
-		counted_test(nothing_is_acknowledged_where_that_was_not_negotiated),
-		counted_test(a_request_is_answered),
-		counted_test(a_request_in_an_indirect_table_of_another_region_is_answered),
-		counted_test(what_one_round_completes_is_notified_once),
-		counted_test(a_guest_that_wants_no_notification_gets_none),
-		counted_test(kicks_are_wanted_again_when_all_is_handled),
-		counted_test(many_kicks_are_noticed_though_none_is_read),
-		counted_test(nothing_wakes_up_an_idle_device),
-		counted_test(a_kick_without_a_request_does_nothing),
-		counted_test(no_more_than_a_queue_is_handled_before_others),
-		counted_test(requests_that_take_long_let_others_have_their_turn),
-		counted_test(a_notification_can_go_to_a_socket),
-		counted_test(a_notification_that_is_not_read_is_not_waited_for),
-		counted_test(a_queue_without_a_call_descriptor_works),
-		counted_test(a_kick_that_would_block_a_reader_is_fine),
-		counted_test(no_kick_and_no_notification_is_lost_with_flags),
-		counted_test(no_kick_and_no_notification_is_lost_with_the_event_index),
-		counted_test(requests_from_before_the_start_need_no_kick),
-		counted_test(a_queue_that_is_disabled_waits),
-		counted_test(without_protocol_features_queues_need_not_be_enabled),
-		counted_test(get_vring_base_completes_what_is_in_flight),
-		counted_test(a_stopped_queue_goes_on_where_it_was),
-		counted_test(the_base_of_a_queue_that_never_ran_is_what_was_set),
-		counted_test(a_queue_that_begins_elsewhere_resets_the_device),
-		counted_test(reset_device_completes_resets_and_stops),
-		counted_test(reset_owner_stops_the_queues_alone),
-		counted_test(a_running_queue_cannot_be_changed),
-		counted_test(memory_is_replaced_with_requests_in_flight),
-		counted_test(a_region_is_added_and_removed_while_running),
-		counted_test(a_region_is_removed_under_a_request),
-		counted_test(a_queue_whose_rings_are_taken_away_stops),
-		counted_test(user_mode_linuxs_table_with_room_for_two_is_taken),
-		counted_test(tables_that_are_wrong_are_refused),
-		counted_test(a_front_end_that_shortens_its_memory_is_disconnected),
-		counted_test(the_configuration_is_read),
-		counted_test(configuration_that_is_not_there_reads_as_nothing),
-		counted_test(the_configuration_is_written),
-		counted_test(a_change_of_the_configuration_is_told),
-		counted_test(the_gpus_socket_goes_to_the_device),
-		counted_test(a_descriptor_of_the_devices_is_watched),
-		counted_test(a_descriptor_that_is_not_watched_any_more_is_not_told_of),
-		counted_test(the_next_front_end_is_served),
-		counted_test(a_second_front_end_waits_for_the_first_to_leave),
-		counted_test(a_front_end_dies_with_requests_in_flight),
-		counted_test(a_kick_after_the_front_end_has_died_does_nothing),
-		counted_test(a_device_is_destroyed_under_a_front_end),
-		counted_test(a_front_end_dies_at_any_point),
-		counted_test(a_message_may_come_byte_by_byte),
-		counted_test(several_messages_may_come_at_once),
-		counted_test(a_front_end_that_reads_no_replies_is_disconnected),
-		counted_test(unknown_requests_are_refused),
-		counted_test(messages_of_the_wrong_size_are_refused),
-		counted_test(messages_with_too_many_or_too_few_descriptors_are_refused),
-		counted_test(a_queue_that_is_not_there_is_refused),
-		counted_test(numbers_that_are_wrong_are_refused),
-		counted_test(descriptors_that_are_no_eventfds_are_refused),
-		counted_test(a_queue_that_is_to_be_polled_is_refused),
-		counted_test(rings_outside_of_memory_do_not_start),
-		counted_test(what_is_no_message_disconnects),
-		counted_test(more_descriptors_than_any_message_has_disconnect),
-		counted_test(descriptors_that_come_in_pieces_are_counted_together),
-		counted_test(no_room_for_descriptors_disconnects),
-		counted_test(nothing_is_lost_where_memory_runs_out),
-		counted_test(a_wrong_chain_stops_the_queue_alone),
-		counted_test(a_wrong_index_stops_the_queue_alone),
-		counted_test(a_buffer_outside_of_memory_stops_the_queue_alone),
-		counted_test(requests_in_flight_outlive_their_queues_error),
-		counted_test(a_queue_works_again_after_an_error_and_a_reset),
-		counted_test(the_socket_is_removed_at_the_end),
-		counted_test(a_socket_that_somebody_listens_on_stays),
-		counted_test(a_stale_socket_is_replaced),
-		counted_test(what_is_no_socket_is_not_replaced),
-		counted_test(another_ones_socket_is_not_removed),
-		counted_test(paths_and_numbers_that_cannot_be_are_refused),
-	};
-
-	return cmocka_run_group_tests(tests, make_directory, remove_directory);
+	failed = run_registered_tests(argv);
+	assert_int_equal(rmdir(directory), 0);
+	return failed;
 }

@@ -43,7 +43,7 @@ static struct virgl_vmm *create_pair(void)
 
 /* ---- Drawing ------------------------------------------------------------------------------ */
 
-static void draws_and_retires(void **state)
+TEST(draws_and_retires)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t id = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
@@ -56,7 +56,7 @@ static void draws_and_retires(void **state)
 }
 
 /* The producer's work is held back; the consumer names the producer's fence. */
-static void consumer_with_in_fence_sees_the_producers_pixel(void **state)
+TEST(consumer_with_in_fence_sees_the_producers_pixel)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -75,7 +75,7 @@ static void consumer_with_in_fence_sees_the_producers_pixel(void **state)
 }
 
 /* The control: if this fails, the test above shows nothing. */
-static void consumer_without_in_fence_sees_the_old_pixel(void **state)
+TEST(consumer_without_in_fence_sees_the_old_pixel)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -94,7 +94,7 @@ static void consumer_without_in_fence_sees_the_old_pixel(void **state)
 }
 
 /* As a guest's driver has it: every stream begins with the choice of a subcontext. */
-static void waits_in_the_subcontext_that_draws(void **state)
+TEST(waits_in_the_subcontext_that_draws)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -122,7 +122,7 @@ static void waits_in_the_subcontext_that_draws(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void fence_in_a_second_step(void **state)
+TEST(fence_in_a_second_step)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -154,7 +154,7 @@ static void fence_in_a_second_step(void **state)
 
 /* ---- Errors ------------------------------------------------------------------------------- */
 
-static void refused_stream_keeps_its_place(void **state)
+TEST(refused_stream_keeps_its_place)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -179,7 +179,7 @@ static void refused_stream_keeps_its_place(void **state)
 }
 
 /* Also where nothing is held back: GL's fence before it is still pending. */
-static void refused_stream_does_not_overtake(void **state)
+TEST(refused_stream_does_not_overtake)
 {
 	struct virgl_vmm *vmm = create_pair();
 	struct gl_stream stream;
@@ -199,7 +199,7 @@ static void refused_stream_does_not_overtake(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void held_error_is_told_by_the_fence_of_the_second_step(void **state)
+TEST(held_error_is_told_by_the_fence_of_the_second_step)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -217,7 +217,7 @@ static void held_error_is_told_by_the_fence_of_the_second_step(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void checks_in_fences(void **state)
+TEST(checks_in_fences)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t retired = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
@@ -244,7 +244,7 @@ static void checks_in_fences(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void commands_without_a_context(void **state)
+TEST(commands_without_a_context)
 {
 	struct virgl_vmm *vmm = virgl_vmm_create(flags_now, wait_now);
 	uint32_t words[2] = { 0 };
@@ -282,7 +282,7 @@ static void note_order(void *arg, int status)
 	*order = 1;
 }
 
-static void commands_stay_behind_held_work(void **state)
+TEST(commands_stay_behind_held_work)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -305,7 +305,7 @@ static void commands_stay_behind_held_work(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void attaching_stays_behind_held_work(void **state)
+TEST(attaching_stays_behind_held_work)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -324,7 +324,7 @@ static void attaching_stays_behind_held_work(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void transfer_stays_behind_held_work(void **state)
+TEST(transfer_stays_behind_held_work)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -355,7 +355,7 @@ static void transfer_stays_behind_held_work(void **state)
 
 /* ---- Ends --------------------------------------------------------------------------------- */
 
-static void destroyed_context_finishes_its_work(void **state)
+TEST(destroyed_context_finishes_its_work)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -382,7 +382,7 @@ static void destroyed_context_finishes_its_work(void **state)
 }
 
 /* virglrenderer would forget them. */
-static void destroyed_context_keeps_the_fences_that_run(void **state)
+TEST(destroyed_context_keeps_the_fences_that_run)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t first = vmm->last_id + 1;
@@ -399,7 +399,7 @@ static void destroyed_context_keeps_the_fences_that_run(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void unref_waits_for_a_context_that_ends(void **state)
+TEST(unref_waits_for_a_context_that_ends)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
@@ -444,7 +444,7 @@ static void load_everything(struct virgl_vmm *vmm, int *done)
 	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, SHARED, note_cancelled, done), 1);
 }
 
-static void reset_retires_everything(void **state)
+TEST(reset_retires_everything)
 {
 	struct virgl_vmm *vmm = create_pair();
 
@@ -472,7 +472,7 @@ static void reset_retires_everything(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void cleanup_retires_everything(void **state)
+TEST(cleanup_retires_everything)
 {
 	struct virgl_vmm *vmm = create_pair();
 	int done = 0;
@@ -563,14 +563,14 @@ static void run_version(int version)
 	vgf_virgl_cleanup(vmm.virgl);
 }
 
-static void takes_callbacks_of_every_version(void **state)
+TEST(takes_callbacks_of_every_version)
 {
 	for (int version = 1; version <= 4; version++) {
 		run_version(version);
 	}
 }
 
-static void refuses_bad_callbacks(void **state)
+TEST(refuses_bad_callbacks)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1 };
 	const struct vgf_virgl_options threaded = { .device = { .own_thread = true } };
@@ -589,7 +589,7 @@ static void refuses_bad_callbacks(void **state)
 		vgf_virgl_init(&callbacks, flags_now, &callbacks, &threaded, &virgl), -EINVAL);
 }
 
-static void one_plugin_at_a_time(void **state)
+TEST(one_plugin_at_a_time)
 {
 	struct virgl_vmm *vmm = create_pair();
 	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = count_fence };
@@ -653,7 +653,7 @@ static void check_dependencies(const struct virgl_vmm *vmm, const uint64_t *in_f
 	free(batch);
 }
 
-static void many_submissions_with_random_dependencies(void **state)
+TEST(many_submissions_with_random_dependencies)
 {
 	struct virgl_vmm *vmm = virgl_vmm_create(flags_now, wait_now);
 	unsigned int jobs = load_jobs();
@@ -685,50 +685,25 @@ static void many_submissions_with_random_dependencies(void **state)
 /* ---- */
 
 /* Returns how many tests failed. */
-static int run_way(const char *way, int flags, enum vgf_virgl_wait wait)
+static int run_way(char *argv[], const char *way, int flags, enum vgf_virgl_wait wait)
 {
-	const struct CMUnitTest tests[] = {
-		counted_test(draws_and_retires),
-		counted_test(consumer_with_in_fence_sees_the_producers_pixel),
-		counted_test(consumer_without_in_fence_sees_the_old_pixel),
-		counted_test(waits_in_the_subcontext_that_draws),
-		counted_test(fence_in_a_second_step),
-		counted_test(refused_stream_keeps_its_place),
-		counted_test(refused_stream_does_not_overtake),
-		counted_test(held_error_is_told_by_the_fence_of_the_second_step),
-		counted_test(checks_in_fences),
-		counted_test(commands_without_a_context),
-		counted_test(commands_stay_behind_held_work),
-		counted_test(attaching_stays_behind_held_work),
-		counted_test(transfer_stays_behind_held_work),
-		counted_test(destroyed_context_finishes_its_work),
-		counted_test(destroyed_context_keeps_the_fences_that_run),
-		counted_test(unref_waits_for_a_context_that_ends),
-		counted_test(reset_retires_everything),
-		counted_test(cleanup_retires_everything),
-		counted_test(takes_callbacks_of_every_version),
-		counted_test(refuses_bad_callbacks),
-		counted_test(one_plugin_at_a_time),
-		counted_test(many_submissions_with_random_dependencies),
-	};
-
 	printf("ran: pixels, %s\n", way);
 	flags_now = flags;
 	wait_now = wait;
-	return cmocka_run_group_tests_name(way, tests, NULL, NULL);
+	return run_registered_tests(argv);
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
 	int failed = 0;
 
 	print_renderer();
-	failed += run_way("host wait, asked", FLAGS_PLAIN, VGF_VIRGL_WAIT_HOST);
-	failed += run_way("host wait, THREAD_SYNC", FLAGS_THREAD, VGF_VIRGL_WAIT_HOST);
-	failed += run_way("host wait, ASYNC_FENCE_CB", FLAGS_ASYNC, VGF_VIRGL_WAIT_HOST);
+	failed += run_way(argv, "host wait, asked", FLAGS_PLAIN, VGF_VIRGL_WAIT_HOST);
+	failed += run_way(argv, "host wait, THREAD_SYNC", FLAGS_THREAD, VGF_VIRGL_WAIT_HOST);
+	failed += run_way(argv, "host wait, ASYNC_FENCE_CB", FLAGS_ASYNC, VGF_VIRGL_WAIT_HOST);
 	if (has_gl_wait()) {
-		failed += run_way("GL wait, THREAD_SYNC", FLAGS_THREAD, VGF_VIRGL_WAIT_GL);
-		failed += run_way("GL wait, ASYNC_FENCE_CB", FLAGS_ASYNC, VGF_VIRGL_WAIT_GL);
+		failed += run_way(argv, "GL wait, THREAD_SYNC", FLAGS_THREAD, VGF_VIRGL_WAIT_GL);
+		failed += run_way(argv, "GL wait, ASYNC_FENCE_CB", FLAGS_ASYNC, VGF_VIRGL_WAIT_GL);
 	}
 	return failed;
 }

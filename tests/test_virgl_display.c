@@ -34,7 +34,7 @@ static void draw(struct virgl_vmm *vmm)
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
 }
 
-static void draws_on_a_display_of_its_own(void **state)
+TEST(draws_on_a_display_of_its_own)
 {
 	/* 0.10.4 calls back from its thread for good if it ever did. */
 	static const int flags[] = {
@@ -52,7 +52,7 @@ static void draws_on_a_display_of_its_own(void **state)
 }
 
 /* virglrenderer is started anew in it, or not. */
-static void draws_after_a_reset(void **state)
+TEST(draws_after_a_reset)
 {
 	struct virgl_vmm *vmm = virgl_vmm_create(THREADS, VGF_VIRGL_WAIT_AUTO);
 
@@ -63,7 +63,7 @@ static void draws_after_a_reset(void **state)
 	virgl_vmm_destroy(vmm);
 }
 
-static void gl_waits_as_on_virglrenderers_display(void **state)
+TEST(gl_waits_as_on_virglrenderers_display)
 {
 	bool has = has_gl_wait();
 	struct virgl_vmm *vmm = virgl_vmm_create(
@@ -117,7 +117,7 @@ static int init(struct virgl_renderer_callbacks *callbacks, int flags)
 	return ret;
 }
 
-static void asks_the_vmm_for_its_display(void **state)
+TEST(asks_the_vmm_for_its_display)
 {
 	struct virgl_renderer_callbacks callbacks = {
 		.version = 4,
@@ -138,7 +138,7 @@ static int give_null_device(void *cookie)
 	return open("/dev/null", O_RDWR | O_CLOEXEC);
 }
 
-static void takes_no_other_node_than_the_vmms(void **state)
+TEST(takes_no_other_node_than_the_vmms)
 {
 	struct virgl_renderer_callbacks callbacks = {
 		.version = 2,
@@ -152,28 +152,15 @@ static void takes_no_other_node_than_the_vmms(void **state)
 	assert_int_equal(init(&callbacks, THREADS | VIRGL_RENDERER_USE_SURFACELESS), 0);
 }
 
-static int setup(void **state)
+int main(int argc, char *argv[])
 {
-	/* A display is initialised once for the first test, and keeps what it needs. */
-	virgl_vmm_destroy(virgl_vmm_create(0, VGF_VIRGL_WAIT_AUTO));
-	return 0;
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(draws_on_a_display_of_its_own),
-		counted_test(draws_after_a_reset),
-		counted_test(gl_waits_as_on_virglrenderers_display),
-		counted_test(asks_the_vmm_for_its_display),
-		counted_test(takes_no_other_node_than_the_vmms),
-	};
-
 	if (!(vgf_virgl_get_features(NULL) & VGF_VIRGL_OWN_DISPLAY)) {
 		printf("skipped: own display: built without EGL or gbm\n");
 		return 77;
 	}
 	print_renderer();
 	printf("ran: pixels, own display\n");
-	return cmocka_run_group_tests(tests, setup, NULL);
+	/* A display is initialised once for the first test, and keeps what it needs. */
+	virgl_vmm_destroy(virgl_vmm_create(0, VGF_VIRGL_WAIT_AUTO));
+	return run_registered_tests(argv);
 }

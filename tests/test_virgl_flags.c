@@ -62,28 +62,28 @@ static void draw_in_child(int flags)
 	assert_int_equal(status, 0);
 }
 
-static void asked(void **state)
+TEST(asked)
 {
 	draw_in_child(FLAGS_PLAIN);
 }
 
-static void thread_sync(void **state)
+TEST(thread_sync)
 {
 	draw_in_child(FLAGS_THREAD);
 }
 
-static void thread_sync_and_async_fence_cb(void **state)
+TEST(thread_sync_and_async_fence_cb)
 {
 	draw_in_child(FLAGS_ASYNC);
 }
 
-static void async_fence_cb_alone(void **state)
+TEST(async_fence_cb_alone)
 {
 	draw_in_child(FLAGS_PLAIN | VIRGL_RENDERER_ASYNC_FENCE_CB);
 }
 
 /* The flag is a hint. */
-static void thread_sync_that_is_refused(void **state)
+TEST(thread_sync_that_is_refused)
 {
 	setenv("VIRGL_DISABLE_MT", "1", 1);
 	draw_in_child(FLAGS_THREAD);
@@ -91,16 +91,8 @@ static void thread_sync_that_is_refused(void **state)
 	unsetenv("VIRGL_DISABLE_MT");
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
-	const struct CMUnitTest tests[] = {
-		counted_test(asked),
-		counted_test(thread_sync),
-		counted_test(thread_sync_and_async_fence_cb),
-		counted_test(async_fence_cb_alone),
-		counted_test(thread_sync_that_is_refused),
-	};
-
 	print_renderer();
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return run_registered_tests(argv);
 }

@@ -167,7 +167,7 @@ static struct vgf_stats get_stats(void)
 
 /* ---- Ways to wait ------------------------------------------------------------------------- */
 
-static void tells_what_the_library_has(void **state)
+TEST(tells_what_the_library_has)
 {
 	uint32_t features = vgf_virgl_get_features(NULL);
 
@@ -179,7 +179,7 @@ static void tells_what_the_library_has(void **state)
 	assert_int_equal(features & VGF_VIRGL_EGL_FENCES, 0);
 }
 
-static void native_fences_are_handed_on(void **state)
+TEST(native_fences_are_handed_on)
 {
 	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
@@ -208,7 +208,7 @@ static void native_fences_are_handed_on(void **state)
 	finish();
 }
 
-static void fences_from_elsewhere_are_attached(void **state)
+TEST(fences_from_elsewhere_are_attached)
 {
 	int foreign;
 
@@ -232,7 +232,7 @@ static void fences_from_elsewhere_are_attached(void **state)
 	close(foreign);
 }
 
-static void both_kinds_of_fences_in_one_submission(void **state)
+TEST(both_kinds_of_fences_in_one_submission)
 {
 	int foreign;
 
@@ -258,7 +258,7 @@ static void both_kinds_of_fences_in_one_submission(void **state)
 }
 
 /* Fences of a context that is not native only call back. */
-static void fences_without_descriptors_are_waited_for_on_the_host(void **state)
+TEST(fences_without_descriptors_are_waited_for_on_the_host)
 {
 	begin();
 	assert_int_equal(submit(GL, 1, NO_FENCE, NO_FENCE), 0);
@@ -274,7 +274,7 @@ static void fences_without_descriptors_are_waited_for_on_the_host(void **state)
 	finish();
 }
 
-static void waits_on_the_host_where_it_is_told_to(void **state)
+TEST(waits_on_the_host_where_it_is_told_to)
 {
 	start_with(VGF_VIRGL_WAIT_HOST, false);
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
@@ -286,7 +286,7 @@ static void waits_on_the_host_where_it_is_told_to(void **state)
 	finish();
 }
 
-static void a_gl_context_waits_for_a_native_one_on_the_host(void **state)
+TEST(a_gl_context_waits_for_a_native_one_on_the_host)
 {
 	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
@@ -297,7 +297,7 @@ static void a_gl_context_waits_for_a_native_one_on_the_host(void **state)
 	finish();
 }
 
-static void a_ring_that_waits_does_not_keep_another(void **state)
+TEST(a_ring_that_waits_does_not_keep_another)
 {
 	start_with(VGF_VIRGL_WAIT_HOST, true);
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
@@ -309,7 +309,7 @@ static void a_ring_that_waits_does_not_keep_another(void **state)
 
 /* ---- Fences ------------------------------------------------------------------------------- */
 
-static void shareable_fences_can_be_exported(void **state)
+TEST(shareable_fences_can_be_exported)
 {
 	int fd;
 
@@ -329,7 +329,7 @@ static void shareable_fences_can_be_exported(void **state)
 	finish();
 }
 
-static void retires_once_by_descriptor_and_by_callback(void **state)
+TEST(retires_once_by_descriptor_and_by_callback)
 {
 	begin();
 	for (uint64_t id = 1; id <= 4; id++) {
@@ -357,7 +357,7 @@ static void retires_once_by_descriptor_and_by_callback(void **state)
 }
 
 /* As the CPU ring of a native context does. */
-static void a_fence_may_signal_while_it_is_made(void **state)
+TEST(a_fence_may_signal_while_it_is_made)
 {
 	begin();
 	the_double.signals_at_once = true;
@@ -371,7 +371,7 @@ static void a_fence_may_signal_while_it_is_made(void **state)
 }
 
 /* virglrenderer's table keeps what was pending when it was reset. */
-static void an_old_fence_is_not_taken_for_a_new_one_with_its_id(void **state)
+TEST(an_old_fence_is_not_taken_for_a_new_one_with_its_id)
 {
 	int fd;
 
@@ -395,7 +395,7 @@ static void an_old_fence_is_not_taken_for_a_new_one_with_its_id(void **state)
 }
 
 /* The ID alone would name the fence that was given up. */
-static void a_fence_that_was_given_up_is_not_handed_on(void **state)
+TEST(a_fence_that_was_given_up_is_not_handed_on)
 {
 	const struct vgf_fence_name name = { .fence_id = 1, .ctx_id = PRODUCER, .ring = RING };
 	int foreign;
@@ -416,7 +416,7 @@ static void a_fence_that_was_given_up_is_not_handed_on(void **state)
 }
 
 /* It may retire without a word, and its ID be another's then. */
-static void a_mergeable_fence_is_handed_on_by_its_descriptor(void **state)
+TEST(a_mergeable_fence_is_handed_on_by_its_descriptor)
 {
 	int foreign;
 
@@ -450,7 +450,7 @@ static void *signal_from_thread(void *arg)
 	return arg;
 }
 
-static void callbacks_come_from_another_thread(void **state)
+TEST(callbacks_come_from_another_thread)
 {
 	struct pollfd fd = { .events = POLLIN };
 	pthread_t thread;
@@ -473,7 +473,7 @@ static void callbacks_come_from_another_thread(void **state)
 }
 
 /* virglrenderer would forget the callbacks of those that only call back. */
-static void a_destroyed_context_is_kept_until_its_fences_have_retired(void **state)
+TEST(a_destroyed_context_is_kept_until_its_fences_have_retired)
 {
 	begin();
 	assert_int_equal(submit_on(PRODUCER, RING, 1, 0, NO_FENCE, NO_FENCE), 0);
@@ -493,7 +493,7 @@ static void a_destroyed_context_is_kept_until_its_fences_have_retired(void **sta
 
 /* ---- Errors ------------------------------------------------------------------------------- */
 
-static void waits_on_the_host_where_a_fence_cannot_be_attached(void **state)
+TEST(waits_on_the_host_where_a_fence_cannot_be_attached)
 {
 	int foreign;
 
@@ -510,7 +510,7 @@ static void waits_on_the_host_where_a_fence_cannot_be_attached(void **state)
 	close(foreign);
 }
 
-static void waits_on_the_host_without_descriptors_to_attach(void **state)
+TEST(waits_on_the_host_without_descriptors_to_attach)
 {
 	int foreign;
 	int ret;
@@ -529,7 +529,7 @@ static void waits_on_the_host_without_descriptors_to_attach(void **state)
 	close(foreign);
 }
 
-static void a_refused_command_stream_is_not_submitted_again(void **state)
+TEST(a_refused_command_stream_is_not_submitted_again)
 {
 	static const int errors[] = { EINVAL, -EINVAL, -1, -ENOMEM, -EOPNOTSUPP, ENFILE };
 
@@ -556,7 +556,7 @@ static void a_refused_command_stream_is_not_submitted_again(void **state)
 	}
 }
 
-static void a_fence_that_is_not_made_retires_with_the_error(void **state)
+TEST(a_fence_that_is_not_made_retires_with_the_error)
 {
 	static const int errors[] = { -EINVAL, -ENOMEM };
 
@@ -578,7 +578,7 @@ static void a_fence_that_is_not_made_retires_with_the_error(void **state)
 	}
 }
 
-static void reset_gives_up_what_runs(void **state)
+TEST(reset_gives_up_what_runs)
 {
 	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
@@ -590,7 +590,7 @@ static void reset_gives_up_what_runs(void **state)
 	finish();
 }
 
-static void renderer_that_does_not_start(void **state)
+TEST(renderer_that_does_not_start)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1 };
 	const struct vgf_callbacks more = { .retire = note_retired };
@@ -607,34 +607,4 @@ static void renderer_that_does_not_start(void **state)
 	assert_int_equal(vgf_virgl_context_destroy(virgl, 9), -ENOENT);
 	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_DRM, 0, NULL), 0);
 	finish();
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(tells_what_the_library_has),
-		counted_test(native_fences_are_handed_on),
-		counted_test(fences_from_elsewhere_are_attached),
-		counted_test(both_kinds_of_fences_in_one_submission),
-		counted_test(fences_without_descriptors_are_waited_for_on_the_host),
-		counted_test(waits_on_the_host_where_it_is_told_to),
-		counted_test(a_gl_context_waits_for_a_native_one_on_the_host),
-		counted_test(a_ring_that_waits_does_not_keep_another),
-		counted_test(shareable_fences_can_be_exported),
-		counted_test(retires_once_by_descriptor_and_by_callback),
-		counted_test(a_fence_may_signal_while_it_is_made),
-		counted_test(an_old_fence_is_not_taken_for_a_new_one_with_its_id),
-		counted_test(a_fence_that_was_given_up_is_not_handed_on),
-		counted_test(a_mergeable_fence_is_handed_on_by_its_descriptor),
-		counted_test(callbacks_come_from_another_thread),
-		counted_test(a_destroyed_context_is_kept_until_its_fences_have_retired),
-		counted_test(waits_on_the_host_where_a_fence_cannot_be_attached),
-		counted_test(waits_on_the_host_without_descriptors_to_attach),
-		counted_test(a_refused_command_stream_is_not_submitted_again),
-		counted_test(a_fence_that_is_not_made_retires_with_the_error),
-		counted_test(reset_gives_up_what_runs),
-		counted_test(renderer_that_does_not_start),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

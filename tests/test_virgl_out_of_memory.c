@@ -222,7 +222,7 @@ static void do_everything(void)
 	finish();
 }
 
-static void each_allocation_fails_once(void **state)
+TEST(each_allocation_fails_once)
 {
 	unsigned long before, count;
 	long in_use;
@@ -243,7 +243,7 @@ static void each_allocation_fails_once(void **state)
 }
 
 /* Where all is well, all of it happens. */
-static void nothing_fails(void **state)
+TEST(nothing_fails)
 {
 	do_everything();
 	for (uint64_t id = 1; id < 10; id++) {
@@ -269,7 +269,7 @@ static void call_everything(uint64_t fence_id)
 	assert_true(vgf_virgl_poll(virgl) >= 0);
 }
 
-static void a_callback_may_call_anything(void **state)
+TEST(a_callback_may_call_anything)
 {
 	assert_int_equal(begin(), 0);
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
@@ -297,7 +297,7 @@ static void reset_now(uint64_t fence_id)
 	}
 }
 
-static void a_callback_may_reset(void **state)
+TEST(a_callback_may_reset)
 {
 	assert_int_equal(begin(), 0);
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
@@ -326,7 +326,7 @@ static void call_in_the_end(void *arg, int status)
 	promise_end(vgf_virgl_resource_unref(virgl, RESOURCE, note_end, NULL));
 }
 
-static void the_end_of_a_command_may_call_all_but_the_loop(void **state)
+TEST(the_end_of_a_command_may_call_all_but_the_loop)
 {
 	assert_int_equal(begin(), 0);
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
@@ -347,17 +347,4 @@ static void the_end_of_a_command_may_call_all_but_the_loop(void **state)
 	assert_int_equal(retired[3], 1);
 	assert_int_equal(num_ends, 2);
 	finish();
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(nothing_fails),
-		counted_test(each_allocation_fails_once),
-		counted_test(a_callback_may_call_anything),
-		counted_test(a_callback_may_reset),
-		counted_test(the_end_of_a_command_may_call_all_but_the_loop),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,7 +99,7 @@ static struct vgf_stats get_stats(struct virgl_vmm *vmm)
 	return stats;
 }
 
-static void consumer_sees_what_came_after_a_sync_file(void **state)
+TEST(consumer_sees_what_came_after_a_sync_file)
 {
 	struct virgl_vmm *vmm = create_pair();
 	uint64_t ready = get_stats(vmm).run_ready;
@@ -125,7 +125,7 @@ static void consumer_sees_what_came_after_a_sync_file(void **state)
 }
 
 /* The control. */
-static void consumer_that_does_not_wait_sees_the_old_pixel(void **state)
+TEST(consumer_that_does_not_wait_sees_the_old_pixel)
 {
 	struct virgl_vmm *vmm = create_pair();
 	struct gate gate;
@@ -146,7 +146,7 @@ static void consumer_that_does_not_wait_sees_the_old_pixel(void **state)
 	gate_finish(&gate);
 }
 
-static void shareable_work_has_a_sync_file(void **state)
+TEST(shareable_work_has_a_sync_file)
 {
 	struct virgl_vmm *vmm = create_pair();
 	struct vgf_sync_file_fence fence;
@@ -174,7 +174,7 @@ static void shareable_work_has_a_sync_file(void **state)
 }
 
 /* A descriptor that is no sync file cannot be given to GL. */
-static void other_descriptors_are_waited_for_on_the_host(void **state)
+TEST(other_descriptors_are_waited_for_on_the_host)
 {
 	const struct vgf_fence_name name = { .fence_id = GATE_ID, .ring = VGF_RING_GLOBAL };
 	struct virgl_vmm *vmm = create_pair();
@@ -196,7 +196,7 @@ static void other_descriptors_are_waited_for_on_the_host(void **state)
 }
 
 /* A subcontext that is chosen in the middle of a stream would not wait. */
-static void subcontexts_chosen_late_are_waited_for_on_the_host(void **state)
+TEST(subcontexts_chosen_late_are_waited_for_on_the_host)
 {
 	struct virgl_vmm *vmm = create_pair();
 	struct gl_stream stream;
@@ -226,22 +226,14 @@ static void subcontexts_chosen_late_are_waited_for_on_the_host(void **state)
 /* ---- */
 
 /* Returns how many tests failed. */
-static int run_way(const char *way, enum vgf_virgl_wait wait)
+static int run_way(char *argv[], const char *way, enum vgf_virgl_wait wait)
 {
-	const struct CMUnitTest tests[] = {
-		counted_test(consumer_sees_what_came_after_a_sync_file),
-		counted_test(consumer_that_does_not_wait_sees_the_old_pixel),
-		counted_test(shareable_work_has_a_sync_file),
-		counted_test(other_descriptors_are_waited_for_on_the_host),
-		counted_test(subcontexts_chosen_late_are_waited_for_on_the_host),
-	};
-
 	printf("ran: sync files, %s\n", way);
 	wait_now = wait;
-	return cmocka_run_group_tests_name(way, tests, NULL, NULL);
+	return run_registered_tests(argv);
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
 	int timeline_fd = sw_sync_timeline();
 	int failed = 0;
@@ -253,8 +245,8 @@ int main(void)
 	close(timeline_fd);
 	print_renderer();
 	if (has_gl_wait()) {
-		failed += run_way("GL wait", VGF_VIRGL_WAIT_GL);
+		failed += run_way(argv, "GL wait", VGF_VIRGL_WAIT_GL);
 	}
-	failed += run_way("host wait", VGF_VIRGL_WAIT_HOST);
+	failed += run_way(argv, "host wait", VGF_VIRGL_WAIT_HOST);
 	return failed;
 }

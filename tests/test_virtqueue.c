@@ -112,18 +112,16 @@ static struct vring_desc *make_table(uint32_t at, uint32_t count)
 
 /* ---- Requests ----------------------------------------------------------------------------- */
 
-static void an_empty_queue_has_no_request(void **state)
+TEST(an_empty_queue_has_no_request)
 {
-	(void)state;
 	begin(0);
 	assert_int_equal(virtqueue_pop(queue, &request), 0);
 	assert_null(virtqueue_error(queue));
 	end();
 }
 
-static void a_chain_comes_as_readable_and_writable_buffers(void **state)
+TEST(a_chain_comes_as_readable_and_writable_buffers)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 5, buffer(0), 24, NEXT, 3);
 	front_end_desc(driver, 3, buffer(1), 100, NEXT, 9);
@@ -144,11 +142,10 @@ static void a_chain_comes_as_readable_and_writable_buffers(void **state)
 	end();
 }
 
-static void an_indirect_table_comes_as_its_buffers(void **state)
+TEST(an_indirect_table_comes_as_its_buffers)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(2, 3);
 	table[0] = (struct vring_desc){ buffer(0), 24, NEXT, 2 };
@@ -163,11 +160,10 @@ static void an_indirect_table_comes_as_its_buffers(void **state)
 	end();
 }
 
-static void an_indirect_table_may_end_a_chain(void **state)
+TEST(an_indirect_table_may_end_a_chain)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(3, 1);
 	driver->desc[3].flags |= WRITE; /* to be ignored there */
@@ -182,11 +178,10 @@ static void an_indirect_table_may_end_a_chain(void **state)
 }
 
 /* As Linux does for large command streams. */
-static void an_indirect_table_may_be_longer_than_the_queue(void **state)
+TEST(an_indirect_table_may_be_longer_than_the_queue)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(0, VIRTQUEUE_MAX_BUFFERS);
 	for (uint16_t i = 0; i < VIRTQUEUE_MAX_BUFFERS; i++) {
@@ -203,13 +198,12 @@ static void an_indirect_table_may_be_longer_than_the_queue(void **state)
 	end();
 }
 
-static void a_buffer_or_a_table_may_span_regions(void **state)
+TEST(a_buffer_or_a_table_may_span_regions)
 {
 	uint64_t table = FRONT_END_NEXT - 16;
 	const struct vring_desc first = { FRONT_END_NEXT - 10, 30, NEXT, 1 };
 	const struct vring_desc second = { buffer(9), 3, WRITE, 0 };
 
-	(void)state;
 	begin(INDIRECT);
 	memcpy(front_end_at(&guest, table), &first, sizeof(first));
 	memcpy(front_end_at(&guest, FRONT_END_NEXT), &second, sizeof(second));
@@ -224,9 +218,8 @@ static void a_buffer_or_a_table_may_span_regions(void **state)
 	end();
 }
 
-static void a_full_queue_of_requests_is_taken_and_indices_wrap(void **state)
+TEST(a_full_queue_of_requests_is_taken_and_indices_wrap)
 {
-	(void)state;
 	begin_at(0, VIRTQUEUE_MAX_SIZE, UINT16_MAX - 100);
 	for (uint16_t i = 0; i < VIRTQUEUE_MAX_SIZE; i++) {
 		front_end_desc(driver, i, buffer(0), 1, 0, 0);
@@ -254,12 +247,11 @@ static void a_full_queue_of_requests_is_taken_and_indices_wrap(void **state)
 	end();
 }
 
-static void requests_in_flight_keep_their_memory(void **state)
+TEST(requests_in_flight_keep_their_memory)
 {
 	struct guest_memory *before;
 	char *byte;
 
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, WRITE, 0);
 	offer(0);
@@ -278,11 +270,10 @@ static void requests_in_flight_keep_their_memory(void **state)
 	end();
 }
 
-static void nothing_is_allocated_once_the_slots_have_grown(void **state)
+TEST(nothing_is_allocated_once_the_slots_have_grown)
 {
 	unsigned long before = 0;
 
-	(void)state;
 	begin(INDIRECT);
 	for (int round = 0; round < 5; round++) {
 		struct vring_desc *table = make_table(0, 40);
@@ -318,9 +309,8 @@ static void assert_refused(const char *words)
 	end();
 }
 
-static void a_chain_with_a_loop_is_refused(void **state)
+TEST(a_chain_with_a_loop_is_refused)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, NEXT, 1);
 	front_end_desc(driver, 1, buffer(1), 1, NEXT, 0);
@@ -328,20 +318,18 @@ static void a_chain_with_a_loop_is_refused(void **state)
 	assert_refused("loop");
 }
 
-static void a_descriptor_that_follows_itself_is_refused(void **state)
+TEST(a_descriptor_that_follows_itself_is_refused)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 3, buffer(0), 1, NEXT, 3);
 	offer(3);
 	assert_refused("loop");
 }
 
-static void an_indirect_table_with_a_loop_is_refused(void **state)
+TEST(an_indirect_table_with_a_loop_is_refused)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(0, 2);
 	table[0] = (struct vring_desc){ buffer(0), 1, NEXT, 1 };
@@ -350,28 +338,25 @@ static void an_indirect_table_with_a_loop_is_refused(void **state)
 	assert_refused("loop");
 }
 
-static void a_head_out_of_range_is_refused(void **state)
+TEST(a_head_out_of_range_is_refused)
 {
-	(void)state;
 	begin(0);
 	offer(SIZE);
 	assert_refused("begins at descriptor 16 of 16");
 }
 
-static void a_next_out_of_range_is_refused(void **state)
+TEST(a_next_out_of_range_is_refused)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, NEXT, UINT16_MAX);
 	offer(0);
 	assert_refused("descriptor 65535 of 16");
 }
 
-static void a_next_behind_the_indirect_table_is_refused(void **state)
+TEST(a_next_behind_the_indirect_table_is_refused)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(0, 2);
 	table[0] = (struct vring_desc){ buffer(0), 1, NEXT, 2 };
@@ -379,11 +364,10 @@ static void a_next_behind_the_indirect_table_is_refused(void **state)
 	assert_refused("descriptor 2 of 2");
 }
 
-static void an_indirect_table_in_an_indirect_table_is_refused(void **state)
+TEST(an_indirect_table_in_an_indirect_table_is_refused)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(0, 2);
 	table[0] = (struct vring_desc){ buffer(0), 16, TABLE, 0 };
@@ -391,11 +375,10 @@ static void an_indirect_table_in_an_indirect_table_is_refused(void **state)
 	assert_refused("in an indirect table");
 }
 
-static void an_indirect_table_that_goes_on_is_refused(void **state)
+TEST(an_indirect_table_that_goes_on_is_refused)
 {
 	struct vring_desc *table;
 
-	(void)state;
 	begin(INDIRECT);
 	table = make_table(0, 1);
 	table[0] = (struct vring_desc){ buffer(0), 1, 0, 0 };
@@ -404,20 +387,18 @@ static void an_indirect_table_that_goes_on_is_refused(void **state)
 	assert_refused("not the end");
 }
 
-static void an_indirect_table_that_was_not_negotiated_is_refused(void **state)
+TEST(an_indirect_table_that_was_not_negotiated_is_refused)
 {
-	(void)state;
 	begin(0);
 	make_table(0, 1);
 	offer(0);
 	assert_refused("not negotiated");
 }
 
-static void indirect_tables_of_wrong_sizes_are_refused(void **state)
+TEST(indirect_tables_of_wrong_sizes_are_refused)
 {
 	const uint32_t sizes[] = { 0, 1, 15, 17, 33, UINT32_MAX };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		begin(INDIRECT);
 		front_end_desc(driver, 0, buffer(0), sizes[i], TABLE, 0);
@@ -434,12 +415,11 @@ static void indirect_tables_of_wrong_sizes_are_refused(void **state)
 	assert_refused("more than 2048");
 }
 
-static void a_table_outside_of_memory_is_refused(void **state)
+TEST(a_table_outside_of_memory_is_refused)
 {
 	const uint64_t addresses[] = { 0, FRONT_END_NEAR - 16,
 		FRONT_END_FAR + FRONT_END_REGION_SIZE - 16, UINT64_MAX - 31, UINT64_MAX };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
 		begin(INDIRECT);
 		front_end_desc(driver, 0, addresses[i], 32, TABLE, 0);
@@ -448,7 +428,7 @@ static void a_table_outside_of_memory_is_refused(void **state)
 	}
 }
 
-static void a_buffer_outside_of_memory_is_refused(void **state)
+TEST(a_buffer_outside_of_memory_is_refused)
 {
 	const struct {
 		uint64_t addr;
@@ -464,7 +444,6 @@ static void a_buffer_outside_of_memory_is_refused(void **state)
 		{ FRONT_END_NEAR + FRONT_END_USER_OFFSET, 1 },
 	};
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++) {
 		begin(0);
 		front_end_desc(driver, 0, outside[i].addr, outside[i].size, 0, 0);
@@ -473,18 +452,16 @@ static void a_buffer_outside_of_memory_is_refused(void **state)
 	}
 }
 
-static void an_empty_buffer_is_refused(void **state)
+TEST(an_empty_buffer_is_refused)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 0, 0, 0);
 	offer(0);
 	assert_refused("empty");
 }
 
-static void a_readable_buffer_after_a_writable_one_is_refused(void **state)
+TEST(a_readable_buffer_after_a_writable_one_is_refused)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, NEXT | WRITE, 1);
 	front_end_desc(driver, 1, buffer(1), 1, 0, 0);
@@ -492,7 +469,7 @@ static void a_readable_buffer_after_a_writable_one_is_refused(void **state)
 	assert_refused("readable buffer after");
 }
 
-static void a_request_of_4_gib_is_refused(void **state)
+TEST(a_request_of_4_gib_is_refused)
 {
 	const struct guest_region large = {
 		.guest_addr = UINT64_C(1) << 40, .user_addr = UINT64_C(1) << 40, .size = 1 << 30
@@ -501,7 +478,6 @@ static void a_request_of_4_gib_is_refused(void **state)
 	struct vring_desc *table;
 	int fd = memfd_create("guest", MFD_CLOEXEC);
 
-	(void)state;
 	assert_int_equal(ftruncate(fd, 1 << 30), 0);
 	begin(INDIRECT);
 	assert_int_equal(guest_memory_add(memory, &large, fd, &larger), 0);
@@ -518,11 +494,10 @@ static void a_request_of_4_gib_is_refused(void **state)
 	assert_refused("4 GiB");
 }
 
-static void an_index_that_jumps_is_refused(void **state)
+TEST(an_index_that_jumps_is_refused)
 {
 	const uint16_t jumps[] = { SIZE + 1, 0x8000, UINT16_MAX };
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
 		begin(0);
 		driver->avail->idx = jumps[i];
@@ -530,9 +505,8 @@ static void an_index_that_jumps_is_refused(void **state)
 	}
 }
 
-static void a_head_that_is_in_flight_is_refused(void **state)
+TEST(a_head_that_is_in_flight_is_refused)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 7, buffer(0), 1, 0, 0);
 	offer(7);
@@ -544,11 +518,10 @@ static void a_head_that_is_in_flight_is_refused(void **state)
 	end();
 }
 
-static void requests_from_before_an_error_are_completed(void **state)
+TEST(requests_from_before_an_error_are_completed)
 {
 	uint32_t head, written;
 
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, 0, 0);
 	front_end_offer(driver, 0);
@@ -564,9 +537,8 @@ static void requests_from_before_an_error_are_completed(void **state)
 	end();
 }
 
-static void a_queue_stops_where_memory_runs_out(void **state)
+TEST(a_queue_stops_where_memory_runs_out)
 {
-	(void)state;
 	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, 0, 0);
 	offer(0);
@@ -587,13 +559,12 @@ static int create_with(struct virtqueue_layout layout)
 	return ret;
 }
 
-static void sizes_that_are_none_are_einval(void **state)
+TEST(sizes_that_are_none_are_einval)
 {
 	const uint32_t sizes[] = { 0, 3, 24, VIRTQUEUE_MAX_SIZE + 1, 2 * VIRTQUEUE_MAX_SIZE,
 		1u << 31, UINT32_MAX };
 	struct virtqueue_layout layout;
 
-	(void)state;
 	begin(0);
 	layout = layout_of(driver, 0);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -605,11 +576,10 @@ static void sizes_that_are_none_are_einval(void **state)
 	end();
 }
 
-static void misaligned_rings_are_einval(void **state)
+TEST(misaligned_rings_are_einval)
 {
 	struct virtqueue_layout layout, good;
 
-	(void)state;
 	begin(0);
 	good = layout = layout_of(driver, 0);
 	layout.desc += 8;
@@ -624,7 +594,7 @@ static void misaligned_rings_are_einval(void **state)
 }
 
 /* What is aligned there need not be so here. */
-static void rings_that_are_misaligned_in_their_file_are_einval(void **state)
+TEST(rings_that_are_misaligned_in_their_file_are_einval)
 {
 	const struct guest_region odd = { .guest_addr = UINT64_C(1) << 40,
 		.user_addr = UINT64_C(1) << 40,
@@ -634,7 +604,6 @@ static void rings_that_are_misaligned_in_their_file_are_einval(void **state)
 	struct virtqueue_layout layout = { .size = SIZE };
 	struct guest_memory *other;
 
-	(void)state;
 	begin(0);
 	assert_int_equal(guest_memory_add(memory, &odd, guest.regions[0].fd, &other), 0);
 	guest_memory_unref(memory);
@@ -648,12 +617,11 @@ static void rings_that_are_misaligned_in_their_file_are_einval(void **state)
 	end();
 }
 
-static void rings_outside_of_memory_are_efault(void **state)
+TEST(rings_outside_of_memory_are_efault)
 {
 	const uint64_t end_of_near = FRONT_END_NEXT + FRONT_END_USER_OFFSET;
 	struct virtqueue_layout layout, good;
 
-	(void)state;
 	begin(0);
 	good = layout = layout_of(driver, 0);
 	/* Exactly what fits, with the event index; then a little less. */
@@ -688,9 +656,8 @@ static void complete_one(uint16_t head)
 	virtqueue_push(queue, head, 0);
 }
 
-static void completions_show_when_they_are_published(void **state)
+TEST(completions_show_when_they_are_published)
 {
-	(void)state;
 	begin(0);
 	assert_false(virtqueue_publish(queue));
 	complete_one(0);
@@ -702,9 +669,8 @@ static void completions_show_when_they_are_published(void **state)
 	end();
 }
 
-static void a_flag_suppresses_notifications(void **state)
+TEST(a_flag_suppresses_notifications)
 {
-	(void)state;
 	begin(0);
 	driver->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 	complete_one(0);
@@ -716,11 +682,10 @@ static void a_flag_suppresses_notifications(void **state)
 	end();
 }
 
-static void the_event_index_suppresses_notifications(void **state)
+TEST(the_event_index_suppresses_notifications)
 {
 	uint16_t *used_event;
 
-	(void)state;
 	begin(EVENT_IDX);
 	used_event = &driver->avail->ring[SIZE];
 	driver->avail->flags = VRING_AVAIL_F_NO_INTERRUPT; /* to be ignored now */
@@ -743,9 +708,8 @@ static void the_event_index_suppresses_notifications(void **state)
 	end();
 }
 
-static void the_first_completion_is_always_notified(void **state)
+TEST(the_first_completion_is_always_notified)
 {
-	(void)state;
 	begin(EVENT_IDX);
 	driver->avail->ring[SIZE] = 1000;
 	complete_one(0);
@@ -755,9 +719,8 @@ static void the_first_completion_is_always_notified(void **state)
 	end();
 }
 
-static void kicks_are_switched_by_a_flag(void **state)
+TEST(kicks_are_switched_by_a_flag)
 {
-	(void)state;
 	begin(0);
 	assert_int_equal(driver->used->flags, 0);
 	virtqueue_disable_kicks(queue);
@@ -767,11 +730,10 @@ static void kicks_are_switched_by_a_flag(void **state)
 	end();
 }
 
-static void kicks_are_switched_by_the_event_index(void **state)
+TEST(kicks_are_switched_by_the_event_index)
 {
 	const uint16_t *avail_event;
 
-	(void)state;
 	begin(EVENT_IDX);
 	avail_event = (const uint16_t *)&driver->used->ring[SIZE];
 	complete_one(0);
@@ -784,11 +746,10 @@ static void kicks_are_switched_by_the_event_index(void **state)
 	end();
 }
 
-static void enabling_kicks_tells_of_requests_that_came_before(void **state)
+TEST(enabling_kicks_tells_of_requests_that_came_before)
 {
 	const uint64_t features[] = { 0, EVENT_IDX };
 
-	(void)state;
 	for (size_t i = 0; i < 2; i++) {
 		begin(features[i]);
 		virtqueue_disable_kicks(queue);
@@ -801,51 +762,4 @@ static void enabling_kicks_tells_of_requests_that_came_before(void **state)
 		assert_false(virtqueue_enable_kicks(queue));
 		end();
 	}
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		counted_test(an_empty_queue_has_no_request),
-		counted_test(a_chain_comes_as_readable_and_writable_buffers),
-		counted_test(an_indirect_table_comes_as_its_buffers),
-		counted_test(an_indirect_table_may_end_a_chain),
-		counted_test(an_indirect_table_may_be_longer_than_the_queue),
-		counted_test(a_buffer_or_a_table_may_span_regions),
-		counted_test(a_full_queue_of_requests_is_taken_and_indices_wrap),
-		counted_test(requests_in_flight_keep_their_memory),
-		counted_test(nothing_is_allocated_once_the_slots_have_grown),
-		counted_test(a_chain_with_a_loop_is_refused),
-		counted_test(a_descriptor_that_follows_itself_is_refused),
-		counted_test(an_indirect_table_with_a_loop_is_refused),
-		counted_test(a_head_out_of_range_is_refused),
-		counted_test(a_next_out_of_range_is_refused),
-		counted_test(a_next_behind_the_indirect_table_is_refused),
-		counted_test(an_indirect_table_in_an_indirect_table_is_refused),
-		counted_test(an_indirect_table_that_goes_on_is_refused),
-		counted_test(an_indirect_table_that_was_not_negotiated_is_refused),
-		counted_test(indirect_tables_of_wrong_sizes_are_refused),
-		counted_test(a_table_outside_of_memory_is_refused),
-		counted_test(a_buffer_outside_of_memory_is_refused),
-		counted_test(an_empty_buffer_is_refused),
-		counted_test(a_readable_buffer_after_a_writable_one_is_refused),
-		counted_test(a_request_of_4_gib_is_refused),
-		counted_test(an_index_that_jumps_is_refused),
-		counted_test(a_head_that_is_in_flight_is_refused),
-		counted_test(requests_from_before_an_error_are_completed),
-		counted_test(a_queue_stops_where_memory_runs_out),
-		counted_test(sizes_that_are_none_are_einval),
-		counted_test(misaligned_rings_are_einval),
-		counted_test(rings_that_are_misaligned_in_their_file_are_einval),
-		counted_test(rings_outside_of_memory_are_efault),
-		counted_test(completions_show_when_they_are_published),
-		counted_test(a_flag_suppresses_notifications),
-		counted_test(the_event_index_suppresses_notifications),
-		counted_test(the_first_completion_is_always_notified),
-		counted_test(kicks_are_switched_by_a_flag),
-		counted_test(kicks_are_switched_by_the_event_index),
-		counted_test(enabling_kicks_tells_of_requests_that_came_before),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
 }
