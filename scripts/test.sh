@@ -88,6 +88,10 @@ check_consumers() {
     scripts/check_install.sh build/plain
 }
 
+check_documents() {
+    python3 scripts/check_docs.py --self-test && python3 scripts/check_docs.py
+}
+
 check_minimal_build() {
     rm -rf build/minimal
     setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled && ninja -C build/minimal
@@ -250,6 +254,7 @@ run_all_tests() {
     else
         skip "lint" "clang-tidy is not installed"
     fi
+    step "documents" check_documents
     step "headers, installed library, symbols" check_consumers
     step "build without optional parts" check_minimal_build
     suite "tests" plain 20000 --no-suite virgl

@@ -1,0 +1,471 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""Checks the documents against what is there.
+
+- A command line of ours (./run, vgfence, scripts/..., meson test) names a command that exists, with options that it
+  takes. The program is asked itself: it is started with the document's options, and --help behind them.
+- A link leads to a file, and to a heading in it.
+- A path of the repository in `code` exists.
+
+usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
+"""
+
+import glob
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+PATTERNS = ("*.md", "docs/*.md", "tests/**/*.md")
+LIMIT_S = 60  # only so that a program that hangs ends the check
+FOLDERS = "bench|docs|examples|gpu|include|scripts|soft|src|tests|tools|vhost"
+OPERATORS = set("&|;<>()")
+# A command of ours: at the beginning, behind an operator or a variable, or given to another to run.
+OURS = re.compile(r"(^|[;&|] *|^[A-Z_]+=\S+ |-c ')(\./run|vgfence(-guest)?( |$)|scripts/|build/|meson )")
+# What ./run starts for these commands; they take a program to run behind their own options.
+SCRIPTS = ("demo", "guest", "vm", "console")
+ELLIPSIS = "…"
+
+
+class Wrong(Exception):
+    """What is wrong with a command line."""
+
+
+# ---- What is in a document ---------------------------------------------------------------------
+
+
+def without_fences(text):
+    """The text with its fenced blocks empty, and these as (line number, language, lines)."""
+    outside, blocks, block = [], [], None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("```"):
+            if block is None:
+                block = (number + 1, line[3:], [])
+                blocks.append(block)
+            else:
+                block = None
+            outside.append("")
+        elif block is not None:
+            block[2].append(line)
+            outside.append("")
+        else:
+            outside.append(line)
+    return "\n".join(outside), blocks
+
+
+def indented_blocks(text):
+    """Lines that are indented by four are code."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("    "):
+            yield number, line[4:]
+
+
+def join_continued(lines):
+    """(number, line) pairs; a line that ends in a backslash goes on in the next."""
+    start, joined = None, ""
+    for number, line in lines:
+        start = number if start is None else start
+        joined += line
+        if joined.endswith("\\"):
+            joined = joined[:-1]
+            continue
+        yield start, joined
+        start, joined = None, ""
+
+
+def code_spans(text):
+    """`code`, which may go on in the next line."""
+    for match in re.finditer(r"`([^`]+)`", text):
+        yield text.count("\n", 0, match.start()) + 1, re.sub(r"\s+", " ", match.group(1))
+
+
+def command_lines(text):
+    outside, blocks = without_fences(text)
+    for number, language, lines in blocks:
+        if language in ("", "sh"):
+            yield from join_continued(enumerate(lines, number))
+    yield from join_continued(indented_blocks(outside))
+    yield from code_spans(outside)
+
+
+def split(line):
+    """The simple commands of a command line, each as its words."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;<>()")
+    lexer.whitespace_split = True
+    commands, words = [], []
+    for word in lexer:
+        if set(word) <= OPERATORS:
+            commands.append(words)
+            words = []
+        else:
+            words.append(word)
+    commands.append(words)
+    return [words for words in map(plain_words, commands) if words]
+
+
+def plain_words(words):
+    """Without variables that are set in front, and without what is left out."""
+    words = [word.replace(ELLIPSIS, "") for word in words if word not in (ELLIPSIS, "...")]
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    return words
+
+
+# ---- Programs ----------------------------------------------------------------------------------
+
+
+class Programs:
+    """What can be typed in a checkout. Programs are asked only once for their help."""
+
+    def __init__(self, build):
+        self.build = pathlib.Path(build).resolve()
+        self.helps = {}
+        self.others = set()
+        self.checked = 0
+        tests = subprocess.run(
+            ["meson", "introspect", "--tests", self.build], check=True, capture_output=True
+        )
+        self.tests = {test["name"] for test in json.loads(tests.stdout)}
+        # Also those of optional parts, which this build may not have.
+        self.suites = set(re.findall(r"suite: '(\w+)'", (TOP / "tests/meson.build").read_text()))
+
+    def ask(self, arguments, directory=TOP):
+        result = subprocess.run(
+            arguments,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return result.returncode, result.stdout
+
+    def help(self, *command):
+        if command not in self.helps:
+            status, text = self.ask([*command, "--help"])
+            if status != 0:
+                raise Wrong(f"{' '.join(command)} --help ends with {status}: {text.strip()}")
+            self.helps[command] = text
+        return self.helps[command]
+
+    def accept(self, command, own, directory=TOP):
+        status, text = self.ask([*command, *own, "--help"], directory)
+        if status != 0:
+            raise Wrong(text.strip().split("\n")[0])
+
+    # ---- One command
+
+    def check(self, words):
+        """Raises Wrong. Other programs than ours are taken as they are."""
+        name = words[0]
+        if name == "./run":
+            self.check_run(words[1:])
+        elif name == "vgfence":
+            self.check_vgfence(words[1:])
+        elif name == "vgfence-guest":
+            self.check_guest_program(words[1:])
+        elif name.startswith("scripts/"):
+            self.check_script(name, words[1:])
+        elif name.startswith("build/"):
+            self.check_built(name)
+        elif name == "meson":
+            self.check_meson(words[1:])
+        elif name == "sh" and words[1:2] == ["-c"]:
+            for inner in split(" ".join(words[2:])):
+                self.check(inner)
+            return
+        else:
+            self.others.add(name)
+            return
+        self.checked += 1
+
+    def check_run(self, words):
+        if not words:
+            return
+        name = words[0]
+        if not re.search(rf"^\./run {re.escape(name)}\b", self.help("./run"), re.MULTILINE):
+            raise Wrong(f"./run has no command '{name}'")
+        if name == "vgfence":
+            self.check_vgfence(words[1:])
+        elif name in SCRIPTS:
+            self.check_script(f"scripts/{name}", words[1:])
+        elif any(word.startswith("-") and word not in self.help("./run") for word in words[1:]):
+            raise Wrong(f"./run {name} does not take these options")
+
+    def check_vgfence(self, words):
+        self.accept([str(self.build / "tools/vgfence")], words)
+
+    def check_guest_program(self, words):
+        program = str(self.build / "tests/guest/vgfence-guest")
+        self.accept([program], words)
+        for word in words:
+            if re.fullmatch(r"[a-z]+", word) and not re.search(rf"\b{word}\b", self.help(program)):
+                raise Wrong(f"vgfence-guest has no '{word}'")
+
+    def check_script(self, name, words):
+        path = TOP / name
+        if not words and name.rstrip("/") != name or has_placeholder(name):
+            return  # a path, which is checked as such
+        if not path.is_file():
+            raise Wrong(f"there is no {name}")
+        if not words:
+            return
+        if pathlib.Path(name).name not in SCRIPTS:
+            raise Wrong(f"{name} has no --help that could be asked")
+        own, inner = split_own(words, self.help(name))
+        with tempfile.TemporaryDirectory() as directory:
+            make_builds(directory, own)
+            self.accept([str(path)], own, directory)
+        if inner and not is_placeholder(inner[0]):
+            self.check(inner)
+
+    def check_built(self, name):
+        """A program of the build, which this one may have under another name."""
+        if not (self.build / name.removeprefix("build/plain/")).is_file():
+            raise Wrong(f"{name} is not built")
+
+    def check_meson(self, words):
+        if words[:1] != ["test"]:
+            return
+        words, suites, names = words[1:], [], []
+        while words:
+            word, words = words[0], words[1:]
+            if word in ("-C", "--suite", "--no-suite"):
+                if not words:
+                    raise Wrong(f"{word} needs a value")
+                value, words = words[0], words[1:]
+                suites += [value] if word != "-C" else []
+            elif not word.startswith("-"):
+                names.append(word)
+        for name in names:
+            if name not in self.tests and not is_placeholder(name):
+                raise Wrong(f"there is no test '{name}'")
+        for suite in set(suites) - self.suites:
+            raise Wrong(f"there is no suite '{suite}'")
+
+    # ---- Synopses, as --help prints them
+
+    def check_synopsis(self, line):
+        """Has every option that it shows?"""
+        words = line.split()
+        if words[0] == "./run" and words[1:2] and words[1] in SCRIPTS:
+            name = f"scripts/{words[1]}"
+        else:
+            name = words[0]
+        if not (TOP / name).is_file():
+            raise Wrong(f"there is no {name}")
+        for option in re.findall(r"--[a-z-]+", line.split("#")[0]):
+            if not re.search(rf"{option}(?![a-z-])", self.help(name)):
+                raise Wrong(f"{name} has no {option}")
+        self.checked += 1
+
+
+def is_placeholder(word):
+    return re.fullmatch(r"[A-Z]+", word) is not None
+
+
+def has_placeholder(name):
+    return re.search(r"[A-Z]{2}", name) is not None
+
+
+def is_ours(line):
+    return re.match(r"(\./run|scripts/[\w-]+)( |$)", line) is not None
+
+
+def takes_value(text, option):
+    """By a program's help, whose descriptions are two spaces or more to the right."""
+    return re.search(rf"^ +{re.escape(option)} \S+(  |$)", text, re.MULTILINE) is not None
+
+
+def split_own(words, text):
+    """The options of a script, and the command that it is to run."""
+    own = []
+    while words and words[0].startswith("-"):
+        word, words = words[0], words[1:]
+        if word == "--":
+            break
+        own.append(word)
+        if "=" not in word and words and takes_value(text, word):
+            own.append(words[0])
+            words = words[1:]
+    return own, words
+
+
+def make_builds(directory, own):
+    """--build names a directory that exists."""
+    for option, value in zip(own, own[1:]):
+        if option == "--build" and not os.path.isabs(value):
+            os.makedirs(os.path.join(directory, value), exist_ok=True)
+
+
+# ---- Links and paths ---------------------------------------------------------------------------
+
+
+def anchor(heading):
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(text):
+    outside, _ = without_fences(text)
+    return {anchor(match) for match in re.findall(r"^#+ (.*)$", outside, re.MULTILINE)}
+
+
+def check_link(document, text, target):
+    path, _, heading = target.partition("#")
+    if path:
+        file = document.parent / path
+        if not file.exists():
+            raise Wrong(f"the link {target} leads nowhere")
+        text = file.read_text(encoding="utf-8") if heading else ""
+    if heading and heading not in anchors(text):
+        raise Wrong(f"{path or document.name} has no heading #{heading}")
+
+
+def check_path(name):
+    if not glob.glob(str(TOP / name)):
+        raise Wrong(f"there is no {name}")
+
+
+class Checker:
+    def __init__(self, programs):
+        self.programs = programs
+        self.links = self.paths = 0
+        self.complaints = []
+
+    def attempt(self, document, number, what, function, *arguments):
+        try:
+            function(*arguments)
+        except Wrong as wrong:
+            self.complaints.append(f"{document.name}:{number}: {what}: {wrong}")
+
+    def check_line(self, line):
+        if "[" in line:
+            if is_ours(line):
+                self.programs.check_synopsis(line)
+            return
+        try:
+            commands = split(line)
+        except ValueError:
+            return  # no command line: a quotation mark alone
+        for words in commands:
+            self.programs.check(words)
+
+    def check_commands(self, document, text):
+        for number, line in command_lines(text):
+            if OURS.search(line):
+                self.attempt(document, number, line, self.check_line, line)
+
+    def check_references(self, document, text):
+        outside, _ = without_fences(text)
+        for number, line in enumerate(outside.split("\n"), 1):
+            for target in re.findall(r"\]\(([^)]+)\)", line):
+                if "://" not in target:
+                    self.links += 1
+                    self.attempt(document, number, target, check_link, document, text, target)
+        for number, span in code_spans(outside):
+            if re.fullmatch(rf"({FOLDERS})/[a-z0-9_./*-]*", span):
+                self.paths += 1
+                self.attempt(document, number, span, check_path, span)
+
+    def check(self, document, text):
+        self.check_commands(document, text)
+        self.check_references(document, text)
+
+
+# ---- Self-test ---------------------------------------------------------------------------------
+
+GOOD = """# Good
+
+    ./run vm --kernel a=b -- COMMAND
+    VGF_TEST_SEED=1 build/plain/tests/test_model
+    ./run guest --passing vgfence-guest chain --jobs 10 && meson test -C build/plain --suite virgl order -v
+    scripts/vm --kind qemu \\
+        --build new sh -c 'vgfence info --json; other --option'
+    scripts/vm [--kind uml|qemu] [--timeout SECONDS]   # a synopsis
+
+`vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it); `src/*.c`.
+
+```
+./run vgfence bench core --json
+a table with --anything
+```
+"""
+
+# A text, and what must be said of it.
+BAD = (
+    ("    ./run dmeo", "no command 'dmeo'"),
+    ("    ./run demo --record", "usage"),
+    ("    ./run vgfence gpu --scanout=1 --size=1x1", "--size"),
+    ("    vgfence gpu --stat=1", "stat"),
+    ("`vgfence replay --pace=slow x`", "slow"),
+    ("    vgfence gpu --socket=a \\\n        --sizes=800x600", "sizes"),
+    ("    vgfence bench speed", "usage"),
+    ("    vgfence gup", "gup"),
+    ("    ./run vm --quick true", "--quick"),
+    ("    ./run vm -- vgfence info --yaml", "yaml"),
+    ("    ./run vm sh -c 'true && vgfence info --yaml'", "yaml"),
+    ("    true; ./run guest vgfence-guest chains", "chains"),
+    ("    ./run guest --pasing", "--pasing"),
+    ("    ./run console --renderer hard", "usage"),
+    ("    scripts/vm [--kind uml] [--speed N]", "--speed"),
+    ("    scripts/wm --check", "no scripts/wm"),
+    ("    ./run test --all", "does not take"),
+    ("    meson test -C build/plain ordre", "ordre"),
+    ("    meson test -C build/plain --suite vigrl", "vigrl"),
+    ("`build/plain/tests/test_ordre`", "not built"),
+    ("```\n./run dmeo\n```", "no command 'dmeo'"),
+    ("[x](docs/nothing.md)", "leads nowhere"),
+    ("[x](docs/gpu.md#nothing)", "no heading"),
+    ("[x](#nothing)", "no heading"),
+    ("`src/nothing.c`", "no src/nothing.c"),
+    ("`src/nothing*.c`", "no src/nothing"),
+)
+
+
+def complaints_of(programs, text):
+    """As if it were the README."""
+    checker = Checker(programs)
+    checker.check(TOP / "README.md", text)
+    return checker.complaints
+
+
+def self_test(programs):
+    failures = complaints_of(programs, GOOD)
+    if programs.others != {"other"}:
+        failures.append(f"others than 'other' are taken for no programs of ours: {programs.others}")
+    for text, expected in BAD:
+        complaints = complaints_of(programs, text)
+        if len(complaints) != 1 or expected not in complaints[0].lower():
+            failures.append(f"{text!r}: not '{expected}' but {complaints}")
+    print("\n".join(failures) or f"self-test: {len(BAD)} mistakes noticed")
+    return 1 if failures else 0
+
+
+def main(arguments):
+    if arguments[:1] == ["--self-test"]:
+        return self_test(Programs(*(arguments[1:] or ["build/plain"])))
+    if len(arguments) > 1 or arguments[:1] == ["--help"]:
+        print(__doc__)
+        return 0 if arguments == ["--help"] else 2
+    checker = Checker(Programs(*(arguments or [TOP / "build/plain"])))
+    for document in sorted({file for pattern in PATTERNS for file in TOP.glob(pattern)}):
+        checker.check(document, document.read_text(encoding="utf-8"))
+    for complaint in checker.complaints:
+        print(complaint)
+    print(
+        f"{checker.programs.checked} command lines, {checker.links} links, {checker.paths} paths;"
+        f" not ours: {' '.join(sorted(checker.programs.others))}"
+    )
+    return 1 if checker.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
