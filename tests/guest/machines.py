@@ -43,6 +43,21 @@ def processes_with(text):
     return found
 
 
+def children(parent):
+    """Its child processes, each with its name."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (process / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        # PID (NAME) STATE PARENT ...: there may be anything in the name.
+        name, _, rest = stat.partition("(")[2].rpartition(")")
+        if int(rest.split()[1]) == parent:
+            found.append((int(process.name), name))
+    return found
+
+
 class Device:
     """A running 'vgfence gpu' that listens in a directory of the test's."""
 
@@ -130,7 +145,7 @@ class Guest:
             f"virtio_uml.device={device.socket}:{GPU_DEVICE_ID}",
             f"virtio_gpu.fence_passing_bit={FENCE_PASSING_BIT}",
         ):
-            command += ["--kernel", argument]
+            command += ["--append", argument]
         self.errors = open(os.path.join(directory, "guest.log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [*command, "--", *program],
@@ -162,13 +177,8 @@ class Guest:
 
     def kill(self):
         """All of it at once, as if the host had run out of memory."""
-        children = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid), "-x", "linux"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        os.killpg(int(children.stdout), signal.SIGKILL)
+        (kernel,) = [child for child, name in children(self.process.pid) if name == "linux"]
+        os.killpg(kernel, signal.SIGKILL)
         self.finish()
 
 
