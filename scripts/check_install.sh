@@ -61,7 +61,7 @@ check_headers
 install_to_work
 check_installed
 check_symbols
-if [ -f "$build/src/libvgfence-virgl.so" ]; then
+if [ -f "$build/src/virgl/libvgfence-virgl.so" ]; then
     check_installed_virgl
-    check_exports libvgfence-virgl.so src/virgl.symbols
+    check_exports virgl/libvgfence-virgl.so src/virgl/virgl.symbols
 fi

@@ -113,7 +113,7 @@ notes() {
 # The plugin is a part of each build where there is virglrenderer; its tests are counted apart.
 virgl_suite() {
     local name=$1 directory=$2
-    if [ ! -f "build/$directory/src/libvgfence-virgl.so" ]; then
+    if [ ! -f "build/$directory/src/virgl/libvgfence-virgl.so" ]; then
         skip "$name" "libvirglrenderer-dev (0.10.4 or later) is not installed"
         return
     fi
@@ -216,7 +216,7 @@ console_tests() {
         return
     fi
     for renderer in soft virgl; do
-        if [ $renderer = virgl ] && [ ! -f build/plain/src/libvgfence-virgl.so ]; then
+        if [ $renderer = virgl ] && [ ! -f build/plain/src/virgl/libvgfence-virgl.so ]; then
             skip "console under stock QEMU, virgl" "libvirglrenderer-dev is not installed"
         else
             step "console under stock QEMU, $renderer" scripts/console --renderer $renderer

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "export.h"
 #include "gl_commands.h"
 
 struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id)

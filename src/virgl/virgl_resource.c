@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "export.h"
-
 /* ---- Which context has which resource ----------------------------------------------------- */
 
 static int compare_handles(const void *a, const void *b)

@@ -3,8 +3,6 @@
 
 #include "virgl.h"
 
-#include "export.h"
-
 /* Descriptors of fences come with the IDs of their sharing; handing IDs on is possible without them
  * in 1.1, but then nobody else can wait for the fences of a native context. */
 bool has_native_wait(void)

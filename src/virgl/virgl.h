@@ -7,7 +7,8 @@
  * Inside the virglrenderer plugin. It is a user of the library as others are: only the public
  * headers.
  *
- *   virgl.c            start and end, the loop, fences
+ *   virgl.c            start and end, the loop
+ *   virgl_fence.c      fences that virglrenderer has, and those that a VMM makes
  *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
  *   virgl_context.c    contexts, and the driver that runs their work
  *   virgl_native.c     native contexts, which wait on the GPU
@@ -15,6 +16,7 @@
  *   virgl_version.c    what the virglrenderer that is linked has
  *   egl_display.c      an EGL display where the VMM has none
  *   egl_sync.c         waiting in the GL server
+ *   gl_commands.c      which commands change the GL context that is current
  */
 
 #include <assert.h>
@@ -31,6 +33,9 @@
 
 #include "egl_display.h"
 #include "egl_sync.h"
+
+/* The library is built with hidden visibility: only what is marked can be linked to. */
+#define VGF_EXPORT __attribute__((visibility("default")))
 
 /* Numbers of capability sets: the virtio specification, 5.7.6.8 (GET_CAPSET_INFO). */
 enum capset {
@@ -123,6 +128,14 @@ static inline int to_errno(int ret)
 
 /* ---- virgl.c ---- */
 
+/* Adds a descriptor to what the VMM's loop polls. */
+int watch_fd(struct vgf_virgl *virgl, int fd);
+
+/* The timer runs while virglrenderer has fences, where it has to be asked for them. */
+void update_timer(struct vgf_virgl *virgl);
+
+/* ---- virgl_fence.c ---- */
+
 /* Gives virglrenderer a fence, for which it will call back. 0 or a negative errno value. */
 int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
 int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
@@ -130,8 +143,13 @@ int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *nam
 /* virglrenderer called back for one, or never will. */
 void fence_came_back(struct vgf_virgl *virgl);
 
-/* Adds a descriptor to what the VMM's loop polls. */
-int watch_fd(struct vgf_virgl *virgl, int fd);
+/* virglrenderer was reset or ended: it calls back for none that it has. */
+void forget_fences(struct vgf_virgl *virgl);
+
+/* virglrenderer's own signalled: called by what it calls. */
+void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
+void context_fence_signalled(
+	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
 
 /* ---- virgl_callbacks.c ---- */
 
@@ -142,11 +160,6 @@ int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callback
 /* Brings up the plugin's own display, if the VMM gives none, and hands it to virglrenderer. 0 or an
  * error. */
 int callbacks_add_display(struct vgf_virgl *virgl);
-
-/* virglrenderer's own signalled: called by what it calls. */
-void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
-void context_fence_signalled(
-	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
 
 /* ---- virgl_context.c ---- */
 

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Fences: those that virglrenderer is asked for and calls back about, and those that a VMM makes.
+ */
+
+#include "virgl.h"
+
+#include <stdlib.h>
+
+/* ---- What virglrenderer has --------------------------------------------------------------- */
+
+/* One less that virglrenderer has; or none, where they were forgotten. */
+void fence_came_back(struct vgf_virgl *virgl)
+{
+	unsigned int sent = atomic_load(&virgl->sent);
+
+	while (sent > 0 && !atomic_compare_exchange_weak(&virgl->sent, &sent, sent - 1)) {
+	}
+}
+
+/* Counted before virglrenderer has it, as it may call back at once. */
+static int was_sent(struct vgf_virgl *virgl, int ret)
+{
+	if (ret < 0) {
+		fence_came_back(virgl);
+	} else {
+		update_timer(virgl);
+	}
+	return ret;
+}
+
+int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	atomic_fetch_add(&virgl->sent, 1);
+	/* Each is called back for: merging is the device's, which knows what has retired. */
+	return was_sent(virgl,
+		to_errno(virgl_renderer_context_create_fence(
+			name->ctx_id, 0, (uint32_t)name->ring, name->fence_id)));
+}
+
+static void unlist_global_fence(struct vgf_virgl *virgl, struct global_fence *fence)
+{
+	pthread_mutex_lock(&virgl->mutex);
+	STAILQ_REMOVE(&virgl->global, fence, global_fence, link);
+	pthread_mutex_unlock(&virgl->mutex);
+	free(fence);
+}
+
+int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	struct global_fence *fence = calloc(1, sizeof(*fence));
+	int ret;
+
+	if (!fence) {
+		return -ENOMEM;
+	}
+	fence->name = *name;
+	pthread_mutex_lock(&virgl->mutex);
+	STAILQ_INSERT_TAIL(&virgl->global, fence, link);
+	pthread_mutex_unlock(&virgl->mutex);
+	atomic_fetch_add(&virgl->sent, 1);
+	ret = to_errno(virgl_renderer_create_fence((int)name->fence_id, name->ctx_id));
+	if (ret < 0) {
+		unlist_global_fence(virgl, fence);
+	}
+	return was_sent(virgl, ret);
+}
+
+/* Several callbacks may have been merged into one for the newest. */
+static void take_global_fences(
+	struct vgf_virgl *virgl, uint32_t fence_id, struct global_fences *taken)
+{
+	struct global_fence *fence;
+
+	STAILQ_INIT(taken);
+	pthread_mutex_lock(&virgl->mutex);
+	STAILQ_FOREACH(fence, &virgl->global, link) {
+		if ((uint32_t)fence->name.fence_id == fence_id) {
+			break;
+		}
+	}
+	while (fence && !STAILQ_EMPTY(&virgl->global)) {
+		struct global_fence *first = STAILQ_FIRST(&virgl->global);
+		STAILQ_REMOVE_HEAD(&virgl->global, link);
+		STAILQ_INSERT_TAIL(taken, first, link);
+		if (first == fence) {
+			break;
+		}
+	}
+	pthread_mutex_unlock(&virgl->mutex);
+}
+
+void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id)
+{
+	struct global_fences taken;
+	struct global_fence *fence;
+
+	take_global_fences(virgl, fence_id, &taken);
+	while ((fence = STAILQ_FIRST(&taken))) {
+		STAILQ_REMOVE_HEAD(&taken, link);
+		fence_came_back(virgl);
+		vgf_fence_signal(virgl->device, &fence->name, 0);
+		free(fence);
+	}
+}
+
+void context_fence_signalled(
+	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id)
+{
+	const struct vgf_fence_name name = {
+		.fence_id = fence_id,
+		.ctx_id = ctx_id,
+		.ring = (int32_t)ring_idx,
+	};
+
+	fence_came_back(virgl);
+	vgf_fence_signal(virgl->device, &name, 0);
+}
+
+void forget_fences(struct vgf_virgl *virgl)
+{
+	struct global_fence *fence;
+
+	pthread_mutex_lock(&virgl->mutex);
+	while ((fence = STAILQ_FIRST(&virgl->global))) {
+		STAILQ_REMOVE_HEAD(&virgl->global, link);
+		free(fence);
+	}
+	pthread_mutex_unlock(&virgl->mutex);
+	atomic_store(&virgl->sent, 0);
+}
+
+/* ---- What a VMM makes --------------------------------------------------------------------- */
+
+static bool can_retire_context_fences(const struct vgf_virgl *virgl)
+{
+	return virgl->more.retire || virgl->vmm.write_context_fence;
+}
+
+/* A fence behind what was submitted before. Returns 0 where it will retire. */
+static int submit_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name, uint32_t flags)
+{
+	const struct vgf_submission submission = {
+		.fence = *name,
+		.flags = flags | VGF_FENCED,
+	};
+	bool will_retire;
+	int ret = vgf_submit(virgl->device, &submission, &will_retire);
+
+	return will_retire ? 0 : ret;
+}
+
+VGF_EXPORT int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id,
+	uint32_t flags, uint32_t ring_idx, uint64_t fence_id)
+{
+	const uint32_t known = VIRGL_RENDERER_FENCE_FLAG_MERGEABLE | VGF_VIRGL_FENCE_SHAREABLE;
+	const struct vgf_fence_name name = {
+		.fence_id = fence_id,
+		.ctx_id = ctx_id,
+		.ring = (int32_t)ring_idx,
+	};
+	uint32_t fence_flags = 0;
+
+	assert_thread(virgl);
+	if ((flags & ~known) || ring_idx >= VGF_MAX_RINGS || !can_retire_context_fences(virgl)) {
+		return -EINVAL;
+	}
+	if (flags & VIRGL_RENDERER_FENCE_FLAG_MERGEABLE) {
+		fence_flags |= VGF_MERGEABLE;
+	}
+	if (flags & VGF_VIRGL_FENCE_SHAREABLE) {
+		fence_flags |= VGF_SHAREABLE;
+	}
+	return submit_fence(virgl, &name, fence_flags);
+}
+
+VGF_EXPORT int vgf_virgl_create_fence(
+	struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id)
+{
+	const struct vgf_fence_name name = {
+		.fence_id = client_fence_id,
+		.ctx_id = ctx_id,
+		.ring = VGF_RING_GLOBAL,
+	};
+	int ret;
+
+	assert_thread(virgl);
+	if (find_context(virgl, ctx_id)) {
+		return submit_fence(virgl, &name, 0);
+	}
+	ret = vgf_fence_create_take(virgl->device, &name, 0, VGF_FENCE_BY_CALL);
+	if (ret == 0) {
+		int error = send_global_fence(virgl, &name);
+		if (error < 0) {
+			vgf_fence_signal(virgl->device, &name, error);
+		}
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_virgl_export_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, int *fd)
+{
+	int ret;
+
+	assert_thread(virgl);
+	*fd = -1;
+	ret = vgf_fence_export(virgl->device, client_fence_id);
+	if (ret < 0) {
+		return ret;
+	}
+	*fd = ret;
+	return 0;
+}
