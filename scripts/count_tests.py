@@ -49,7 +49,7 @@ def count(test):
 def main():
     with open(sys.argv[1], encoding="utf-8") as log:
         counts = [count(json.loads(line)) for line in log]
-    print(*(sum(column) for column in zip(*counts)))
+    print(*(sum(column) for column in zip((0, 0, 0), *counts)))
 
 
 main()

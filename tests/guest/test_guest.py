@@ -20,6 +20,7 @@ from machines import LIMIT_S, TOP, Device, Guest, add_device, processes_with, sh
 
 sys.path.insert(0, str(TOP / "tests"))
 import check_events  # noqa: E402
+import unittest_sum  # noqa: E402
 
 BUILDS = pathlib.Path()
 NUM_PENDING = 240  # of 'vgfence-guest pending'
@@ -352,13 +353,7 @@ def main():
         print(__doc__, file=sys.stderr)
         return 2
     BUILDS = pathlib.Path(sys.argv.pop(1)).resolve()
-    result = unittest.main(verbosity=2, exit=False).result
-    failed = len(result.failures) + len(result.errors)
-    skipped = len(result.skipped)
-    for test, reason in result.skipped:
-        print(f"skipped: {test}: {reason}")
-    print(f"{result.testsRun - failed - skipped} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed else 0
+    return unittest_sum.main()
 
 
 if __name__ == "__main__":
