@@ -25,14 +25,16 @@ prepare_client() {
     prepare_qemu
     if client_ready; then return; fi
     need "${client_tools[@]}"
-    lock_cache
+    lock_cache client
     if ! client_ready; then make_client; fi
     unlock_cache
 }
 
 make_client() {
     local archive log=$cache/log/rootfs-qemu.log
-    archive=$(mirror) || die "no Debian archive in apt's configuration"
+    need_room 1500
+    archive=$(mirror) || lack "no Debian archive in apt's configuration"
+    reach_sid "$archive"
     : >"$log"
     in_log "$log" "unpacking Debian sid's QEMU" '^Get' \
         make_sid_tree "$archive" extract "${client_packages[@]}"

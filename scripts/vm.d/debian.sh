@@ -61,9 +61,12 @@ need() {
     local packages
     packages=$(missing "$@")
     if [ -z "$packages" ]; then return; fi
-    can_install || die "the $kind virtual host needs these Debian packages: $packages"
-    # shellcheck disable=SC2086  # one word a package
-    in_log "$cache/log/install.log" "installing $packages" '^Setting up' install_packages $packages
+    can_install || lack "the $kind virtual host needs these Debian packages: $packages"
+    (
+        flock 9 # apt does not wait for another that reads the system's lists
+        # shellcheck disable=SC2086  # one word a package
+        in_log "$cache/log/install.log" "installing $packages" '^Setting up' install_packages $packages
+    ) 9>"$cache/scratch/install.lock" || lack "could not install $packages"
 }
 
 install_packages() {
@@ -77,19 +80,19 @@ install_from_lists() {
 
 # --- packages that are only fetched
 
+# write_apt_configuration ARCHIVE SUITE...
 write_apt_configuration() {
     local keyring=/usr/share/keyrings/debian-archive-keyring.gpg options='check-valid-until=no'
     if [ -r $keyring ]; then options+=" signed-by=$keyring"; fi
-    printf "deb [$options] $1 %s main\n" "$(main_suite)" "$(kernel_suite)" |
-        sort -u >"$scratch/sources.list"
-    mkdir -p "$cache"/apt/{lists,archives}/partial
+    printf "deb [$options] $1 %s main\n" "${@:2}" | sort -u >"$scratch/sources.list"
+    mkdir -p "$scratch"/apt/{lists,archives}/partial
     cat >"$scratch/apt.conf" <<END
 Dir::Etc::sourcelist "$scratch/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
-Dir::State::lists "$cache/apt/lists";
-Dir::Cache "$cache/apt";
+Dir::State::lists "$scratch/apt/lists";
+Dir::Cache "$scratch/apt";
 APT::Sandbox::User "";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -100,13 +103,23 @@ END
 update_lists() {
     local archive
     [ ! -e "$scratch/apt.conf" ] || return 0
-    archive=$(mirror) || die "no Debian 12 or 13 archive in apt's configuration"
-    write_apt_configuration "$archive"
-    note "reading the package lists of $(kernel_suite)"
-    apt-get -c "$scratch/apt.conf" -q update >"$cache/log/apt.log" 2>&1 || {
-        tail -n 20 "$cache/log/apt.log" >&2
-        die "could not read the package lists"
+    archive=$(mirror) || lack "no Debian 12 or 13 archive in apt's configuration"
+    write_apt_configuration "$archive" "$(main_suite)" "$(kernel_suite)"
+    read_lists "$(kernel_suite)"
+}
+
+read_lists() {
+    note "reading the package lists of $1"
+    apt-get -c "$scratch/apt.conf" -q --error-on=any update >"$cache/log/apt-${scratch##*/}.log" 2>&1 || {
+        tail -n 20 "$cache/log/apt-${scratch##*/}.log" >&2
+        lack "could not read the package lists of $1"
     }
+}
+
+# reach_sid ARCHIVE: it answers. What goes wrong afterwards is not for want of it.
+reach_sid() {
+    write_apt_configuration "$1" sid
+    read_lists sid
 }
 
 private_apt_cache() {
@@ -118,11 +131,12 @@ fetch() {
     local directory=$scratch/debs files
     update_lists
     mkdir -p "$directory"
+    private_apt_cache show "$1" >/dev/null 2>&1 || die "the archive has no $1"
     note "fetching $1"
     (cd "$directory" && apt-get -c "$scratch/apt.conf" -q -t "$(kernel_suite)" download "$1") \
-        >>"$cache/log/apt.log" 2>&1 || {
-        tail -n 20 "$cache/log/apt.log" >&2
-        die "could not fetch $1"
+        >>"$cache/log/apt-${scratch##*/}.log" 2>&1 || {
+        tail -n 20 "$cache/log/apt-${scratch##*/}.log" >&2
+        lack "could not fetch $1"
     }
     files=("$directory/$1"_*.deb)
     echo "${files[0]}"

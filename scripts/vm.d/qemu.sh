@@ -20,7 +20,7 @@ qemu_ready() {
 prepare_qemu() {
     need "${qemu_tools[@]}"
     if qemu_ready; then return; fi
-    lock_cache
+    lock_cache qemu
     if ! qemu_ready; then make_qemu_kernel; fi
     unlock_cache
 }
@@ -40,6 +40,7 @@ qemu_version() {
 
 make_qemu_kernel() {
     local package image busybox tree=$scratch/tree
+    need_room 500
     update_lists
     package=$(qemu_package) || die "the archive has no linux-image-amd64 6.12"
     image=$(fetch "$package")

@@ -40,7 +40,7 @@ check_rootfs_sid() {
 prepare_rootfs_sid() {
     if sid_ready; then return; fi
     need "${rootfs_tools[@]}"
-    lock_cache
+    lock_cache sid
     if ! sid_ready; then make_sid; fi
     unlock_cache
 }
@@ -48,7 +48,9 @@ prepare_rootfs_sid() {
 # Without root's rights the packages' owners are lost; nothing in the virtual host asks for them.
 make_sid() {
     local archive log=$cache/log/rootfs-sid.log
-    archive=$(mirror) || die "no Debian archive in apt's configuration"
+    need_room 1500
+    archive=$(mirror) || lack "no Debian archive in apt's configuration"
+    reach_sid "$archive"
     : >"$log"
     in_log "$log" "making a Debian sid root" '^Setting up' \
         make_sid_tree "$archive" minbase "${sid_packages[@]}"

@@ -55,8 +55,15 @@ prepare_uml() {
     unlock_cache
 }
 
+# Prints where the kernel is, or will be.
+locate_uml() {
+    uml_directory >/dev/null || die "no source yet: --prepare"
+    echo "$(uml_directory)/linux"
+}
+
 build_uml() {
     local log
+    need_room 1200
     log=$cache/log/uml-${1##*/}.log
     : >"$log"
     in_log "$log" "unpacking $uml_source" . uml_unpack

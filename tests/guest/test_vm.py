@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""Virtual hosts whose kernel dies: who waits for one has an answer within seconds. Needs the kernels of scripts/vm;
+./run test runs it.
+
+usage: test_vm.py [TEST...]
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from machines import LIMIT_S, TOP, processes_with, wait_until
+
+sys.path.insert(0, str(TOP / "tests"))
+import unittest_sum  # noqa: E402
+
+ANSWER_S = 10  # after the kernel's death
+FAILED = 125
+LACKING = 77
+SCRIPTS = {"uml": "scripts/vm", "qemu": "scripts/vm", "client": "scripts/console"}
+
+
+def parent_and_name(process):
+    """Of a process that lives."""
+    try:
+        stat = pathlib.Path("/proc", process, "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    state, parent = rest.split()[:2]
+    return (int(parent), name) if state != "Z" else None
+
+
+def kernels_of(script):
+    """The virtual hosts that it has started: their main processes."""
+    return [
+        int(process)
+        for process in os.listdir("/proc")
+        if process.isdigit() and is_kernel(parent_and_name(process), script)
+    ]
+
+
+def is_kernel(found, script):
+    # The client's QEMU may be started by the dynamic loader of its own.
+    names = ("linux", "qemu-system-x86", "ld-linux-x86-64")
+    return found is not None and found[0] == script and found[1].startswith(names)
+
+
+class Run:
+    """scripts/vm or scripts/console, with a time limit that it must not wait for."""
+
+    def __init__(self, kind, directory, *lines, append=None):
+        arguments = [SCRIPTS[kind]]
+        if kind != "client":
+            arguments += ["--kind", kind, "--timeout", "600", "--build", directory]
+        if append is not None:
+            arguments += ["--append", append]
+        if kind != "client":
+            arguments += ["--", "bash", "-c", "\n".join(lines)]
+        self.errors = open(os.path.join(directory, "errors"), "w+", encoding="utf-8", errors="replace")
+        self.process = subprocess.Popen(
+            arguments,
+            cwd=TOP,
+            env=dict(os.environ, TMPDIR=directory),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+        )
+
+    def complaints(self):
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def kernel(self):
+        """Its process, when it has been started."""
+        kernels = []
+
+        def found():
+            kernels[:] = kernels_of(self.process.pid)
+            return kernels
+
+        wait_until(found, f"a kernel starts: {self.complaints()}", LIMIT_S)
+        return kernels[0]
+
+    def read_line(self):
+        return self.process.stdout.readline().decode().rstrip("\n")
+
+    def status(self, limit_s):
+        self.process.communicate(timeout=limit_s)
+        return self.process.returncode
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class DeadKernel:
+    """Of one kind."""
+
+    kind = ""
+    panic_argument = ""  # of the kernel's command line
+    panic_s = LIMIT_S  # until a kernel with that has booted, died, and been reported
+    may_start_again = True  # a kernel that dies while it boots
+
+    def setUp(self):
+        check = subprocess.run(
+            ["scripts/vm", "--check", "--kind", self.kind],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not check.stdout.endswith("ready\n"):
+            self.skipTest(f"not prepared: {check.stdout}{check.stderr}")
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = temporary.name
+
+    def start(self, *lines, **options):
+        run = Run(self.kind, self.directory, *lines, **options)
+        self.addCleanup(run.end)
+        return run
+
+    def expect_failure(self, run, limit_s, *complaints):
+        """It ends with the end of the console, and leaves nothing behind."""
+        status = run.status(limit_s)
+        self.assertEqual(status, FAILED, run.complaints())
+        for complaint in ("the end of", *complaints):
+            self.assertIn(complaint, run.complaints())
+        wait_until(
+            lambda: not processes_with(self.directory), f"all end: {processes_with(self.directory)}"
+        )
+        self.assertEqual(os.listdir(self.directory), ["errors"])
+
+    def test_a_kernel_that_panics_at_start(self):
+        run = self.start("true", append=self.panic_argument)
+        self.expect_failure(run, self.panic_s, "Kernel panic")
+
+    def test_a_kernel_that_is_killed_while_it_boots(self):
+        run = self.start("sleep 1000")
+        os.kill(run.kernel(), signal.SIGKILL)
+        if self.may_start_again:
+            time.sleep(0.1)  # the one that was killed may still be seen
+            os.kill(run.kernel(), signal.SIGKILL)
+        self.expect_failure(run, ANSWER_S)
+
+
+class DeadHost(DeadKernel):
+    """One that has a command to run."""
+
+    def test_a_kernel_that_panics_while_the_command_runs(self):
+        run = self.start("echo runs", "echo c >/proc/sysrq-trigger", "sleep 1000")
+        self.assertEqual(run.read_line(), "runs", run.complaints())
+        self.expect_failure(run, ANSWER_S, "Kernel panic")
+
+
+class Uml(DeadHost, unittest.TestCase):
+    kind = "uml"
+    panic_argument = "rootfstype=nosuch"
+    panic_s = ANSWER_S
+    may_start_again = False
+
+    def kill_running(self, number):
+        run = self.start("echo runs", "sleep 1000")
+        self.assertEqual(run.read_line(), "runs", run.complaints())
+        os.kill(run.kernel(), number)
+        self.expect_failure(run, ANSWER_S)
+
+    def test_a_kernel_that_is_killed_while_the_command_runs(self):
+        self.kill_running(signal.SIGKILL)
+
+    def test_a_kernel_that_crashes_while_the_command_runs(self):
+        self.kill_running(signal.SIGSEGV)
+
+
+class Qemu(DeadHost, unittest.TestCase):
+    kind = "qemu"
+    panic_argument = "rdinit=/nosuch"
+
+
+class Client(DeadKernel, unittest.TestCase):
+    kind = "client"
+    panic_argument = "rdinit=/nosuch"
+    may_start_again = False
+
+    def test_a_device_that_is_killed_while_the_kernel_boots(self):
+        run = self.start()
+        run.kernel()
+        for line in processes_with(self.directory):
+            process, _, command = line.partition(" ")
+            if " gpu --socket" in command:
+                os.kill(int(process), signal.SIGKILL)
+        self.expect_failure(run, ANSWER_S, "the device ended")
+
+
+class Copy(unittest.TestCase):
+    """Scripts and a cache of the test's own, in which things can be broken."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.top = pathlib.Path(temporary.name, "top")
+        self.cache = pathlib.Path(temporary.name, "cache")
+        self.programs = pathlib.Path(temporary.name, "programs")
+        self.programs.mkdir()
+        for part in ("scripts", "tests/guest", "tests/data"):
+            shutil.copytree(TOP / part, self.top / part)
+        path = f"{self.programs}:{os.environ['PATH']}"
+        self.environment = dict(os.environ, XDG_CACHE_HOME=str(self.cache), PATH=path)
+        self.make_source()
+
+    def make_source(self):
+        """A package of a kernel's source, as far as it is looked at: its name, and an archive."""
+        source = self.cache / "source"
+        (source / "linux-source-6.12/drivers").mkdir(parents=True)
+        (source / "linux-source-6.12/Makefile").write_text("%:\n\ttouch .config\n")
+        (source / "deb/DEBIAN").mkdir(parents=True)
+        (source / "deb/DEBIAN/control").write_text(
+            "Package: linux-source-6.12\nVersion: 1\nArchitecture: all\n"
+            "Maintainer: nobody <nobody@example.org>\nDescription: for a test\n"
+        )
+        (source / "deb/usr/src").mkdir(parents=True)
+        archive = source / "deb/usr/src/linux-source-6.12.tar.xz"
+        subprocess.run(["tar", "-C", source, "-cJf", archive, "linux-source-6.12"], check=True)
+        debs = self.cache / "vgfence/debs"
+        debs.mkdir(parents=True)
+        command = ["dpkg-deb", "-b", source / "deb", debs / "linux-source-6.12_1_all.deb"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def program(self, name, *lines):
+        """Takes the place of the one that the system has."""
+        path = self.programs / name
+        path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        path.chmod(0o755)
+
+    def vm(self, *arguments, **environment):
+        result = subprocess.run(
+            [self.top / "scripts/vm", *arguments],
+            env=dict(self.environment, **environment),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    def expect(self, status, complaint, *arguments, **environment):
+        found, output = self.vm(*arguments, **environment)
+        self.assertEqual(found, status, output)
+        self.assertIn(complaint, output)
+
+
+class Preparation(Copy):
+    """What the machine lacks is told from what we do wrong."""
+
+    def setUp(self):
+        super().setUp()
+        for tool in ("flex", "bison", "bc"):
+            self.program(tool)
+
+    def remove_patches(self):
+        for patch in self.top.glob("**/*.patch"):
+            patch.unlink()
+
+    def test_a_patch_that_does_not_apply_is_our_failure(self):
+        self.expect(FAILED, "failed: unpacking", "--prepare")
+
+    def test_so_is_a_kernel_that_does_not_build(self):
+        self.remove_patches()
+        self.expect(FAILED, "did not come true", "--prepare")
+
+    def test_a_preparation_that_is_ended_leaves_nothing(self):
+        self.remove_patches()
+        self.program("make", "sleep 1000")
+        script = subprocess.Popen(
+            [self.top / "scripts/vm", "--prepare"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: processes_with(str(self.programs / "make")), "the kernel is built")
+        script.terminate()
+        self.assertEqual(script.wait(timeout=ANSWER_S), 143)
+        wait_until(lambda: not processes_with(str(self.programs / "make")), "all end")
+        scratch = os.listdir(self.cache / "vgfence/scratch")
+        self.assertEqual([name for name in scratch if not name.endswith(".lock")], [])
+
+    def test_no_archive_is_the_machines_lack(self):
+        shutil.rmtree(self.cache / "vgfence")
+        self.program("apt-get", "exit 0")
+        self.expect(LACKING, "apt knows no archive", "--check")
+        self.expect(LACKING, "no Debian", "--prepare")
+        self.expect(FAILED, "no Debian", "true")
+
+    def test_so_is_one_that_does_not_answer(self):
+        shutil.rmtree(self.cache / "vgfence")
+        self.program(
+            "apt-get",
+            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable" ;; *) exit 100 ;; esac',
+        )
+        self.expect(0, "can be prepared", "--check")
+        self.expect(LACKING, "could not read the package lists", "--prepare")
+
+    def test_so_is_a_cache_that_cannot_be_written(self):
+        for action in ("--check", "--prepare"):
+            self.expect(LACKING, "cannot write to the cache", action, XDG_CACHE_HOME="/proc/nowhere")
+        self.expect(FAILED, "cannot write to the cache", "true", XDG_CACHE_HOME="/proc/nowhere")
+
+    def test_so_is_no_room_in_the_cache(self):
+        self.program("df", "echo Avail", "echo 10")
+        self.expect(LACKING, "MiB of room are needed", "--prepare")
+
+
+class Demo(Copy):
+    def test_without_a_kernel_that_starts_the_recordings_are_shown(self):
+        lines = ["#!/bin/sh", "echo Kernel panic - not syncing: as a test", "kill -ABRT $$", ""]
+        kernel = self.vm("--locate")[1].strip()
+        self.assertTrue(kernel.startswith(str(self.cache)), kernel)
+        os.makedirs(os.path.dirname(kernel))
+        pathlib.Path(kernel).write_text("\n".join(lines))
+        os.chmod(kernel, 0o755)
+        (self.top / "build").symlink_to(TOP / "build")
+        result = subprocess.run(
+            [self.top / "scripts/demo"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("does not start: Kernel panic - not syncing: as a test", result.stdout)
+        self.assertIn("\nchain  ", result.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(unittest_sum.main())
