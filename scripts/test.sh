@@ -4,66 +4,23 @@
 # ./run test: sourced by ./run. Each step says what it does in one line; what fails is shown in full. The
 # last line is the sum, "N passed, N failed, N skipped".
 
-passed=0
-failed=0
-skipped=0
-declare -a skip_reasons=() failures=()
-
-say() {
-    printf '%-34s %s\n' "$1" "$2"
-}
-
-skip() {
-    say "$1" "SKIPPED: $2"
-    skip_reasons+=("$1: $2")
-    skipped=$((skipped + 1))
-}
-
-# step NAME COMMAND...: one check that counts as one test.
-step() {
-    local name=$1 log
-    shift
-    log=build/step.log
-    if "$@" >"$log" 2>&1; then
-        say "$name" ok
-        passed=$((passed + 1))
-    else
-        say "$name" FAILED
-        cat "$log"
-        failures+=("$name")
-        failed=$((failed + 1))
-    fi
-}
+# shellcheck source-path=SCRIPTDIR
+. scripts/test.d/lanes.sh
 
 # suite NAME DIRECTORY STEPS [TEST...]: the meson tests of one build; counts what they count. STEPS: of the
 # random test, which is slow under sanitizers.
 suite() {
-    export VGF_TEST_STEPS=$3
-    local name=$1 directory=build/$2 log=build/suite.log counts run_failed=0
+    local name=$1 directory=build/$2 steps=$3 log=$results/$part.suite counts run_failed=0
+    begin
     rm -f "$directory/meson-logs/testlog.json"
     shift 3
-    meson test -C "$directory" --no-rebuild --print-errorlogs "$@" >"$log" 2>&1 || run_failed=1
+    VGF_TEST_STEPS=$steps meson test -C "$directory" --no-rebuild --print-errorlogs "$@" >"$log" 2>&1 || run_failed=1
     counts=$(python3 scripts/count_tests.py "$directory/meson-logs/testlog.json") || {
         counts="0 1 0"
         run_failed=1
     }
     # shellcheck disable=SC2086
     add_counts "$name" "$run_failed" "$log" $counts
-}
-
-# add_counts NAME FAILED LOG PASSED FAILED SKIPPED
-add_counts() {
-    local name=$1 run_failed=$2 log=$3
-    passed=$((passed + $4))
-    skipped=$((skipped + $6))
-    if [ "$run_failed" = 0 ] && [ "$5" = 0 ]; then
-        say "$name" "$4 passed, $6 skipped"
-        return
-    fi
-    failed=$((failed + ($5 > 0 ? $5 : 1)))
-    failures+=("$name")
-    say "$name" "$4 passed, $5 FAILED, $6 skipped"
-    cat "$log"
 }
 
 sources() {
@@ -94,7 +51,8 @@ check_documents() {
 
 check_minimal_build() {
     rm -rf build/minimal
-    setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled && ninja -C build/minimal
+    (setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled) &&
+        ninja -C build/minimal
 }
 
 sanitizer_options() {
@@ -121,82 +79,64 @@ virgl_suite() {
     notes "build/$directory/meson-logs/testlog.txt"
 }
 
-virgl_tests() {
-    virgl_suite "virglrenderer plugin" plain
-    virgl_suite "virglrenderer plugin, address" asan
-    virgl_suite "virglrenderer plugin, threads" tsan
+# prepared NAME [ARGUMENT...]: whether such a virtual host can be started. What this machine lacks is a skip; all else is
+# our doing, and has failed.
+prepared() {
+    local name=$1 log=$results/$part.prepare status=0
+    shift
+    begin
+    { scripts/vm --check "$@" && scripts/vm --prepare "$@"; } >"$log" 2>&1 || status=$?
+    case $status in
+    0) return ;;
+    77) skip "$name" "$(tail -n 1 "$log")" ;;
+    *) add_counts "$name" 1 "$log" 0 1 0 ;;
+    esac
+    return 1
 }
 
-# The newest virglrenderer, from Debian sid, and with it EGL native fences. It runs beside the other virtual hosts, as
-# User-Mode Linux has one processor.
-sid_name="virglrenderer plugin, sid"
-sid_log=build/vm-sid.log
-sid_pid=
+# boots NAME [ARGUMENT...]: one failure, and the end of the console, instead of one for each test.
+boots() {
+    local name=$1 log=$results/$part.boot
+    shift
+    begin
+    if scripts/vm --timeout 60 "$@" true >"$log" 2>&1; then return; fi
+    add_counts "$name: not run" 1 "$log" 0 1 0
+    return 1
+}
 
-start_sid() {
+# virtual_host KIND DIRECTORY: the same tests where the kernel has sync files.
+virtual_host() {
+    local kind=$1 directory=$2
+    prepared "virtual host, $kind" --kind "$kind" || return 0
+    counted "virtual host, $kind" "build/vm-$kind.log" \
+        scripts/vm --kind "$kind" --build "build/$directory" --timeout 900 scripts/test-in-vm "build/$directory"
+}
+
+# The newest virglrenderer, from Debian sid, and with it EGL native fences.
+virgl_sid() {
+    local name="virglrenderer plugin, sid"
     mkdir -p build/sid
-    if ! scripts/vm --check --rootfs sid >"$sid_log" 2>&1 ||
-        ! scripts/vm --prepare --rootfs sid >>"$sid_log" 2>&1; then
-        skip "$sid_name" "$(tail -n 1 "$sid_log")"
-        return
-    fi
-    scripts/vm --rootfs sid --build build/sid --timeout 900 scripts/test-virgl-in-vm build/sid \
-        >"$sid_log" 2>&1 &
-    sid_pid=$!
-    # A job in the background does not see Ctrl-C.
-    trap 'kill "$sid_pid" 2>/dev/null || true' EXIT
-}
-
-finish_sid() {
-    local counts run_failed=0
-    if [ -z "$sid_pid" ]; then
-        return
-    fi
-    wait "$sid_pid" || run_failed=1
-    trap - EXIT
-    counts=$(last_sum "$sid_log")
-    # shellcheck disable=SC2086
-    add_counts "$sid_name" "$run_failed" "$sid_log" ${counts:-0 1 0}
+    prepared "$name" --rootfs sid || return 0
+    counted "$name" build/vm-sid.log \
+        scripts/vm --rootfs sid --build build/sid --timeout 900 scripts/test-virgl-in-vm build/sid
     notes build/sid/meson-logs/testlog-uml.txt
 }
 
-# last_sum LOG: the numbers of its last "N passed, N failed, N skipped".
-last_sum() {
-    sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$1" | tail -n 1
-}
-
-# virtual_host KIND DIRECTORY: the same tests where the kernel has sync files. A host that cannot be prepared
-# here, for want of a download say, is skipped, and loudly.
-virtual_host() {
-    local kind=$1 directory=$2 log=build/vm-$1.log counts
-    if ! scripts/vm --check --kind "$kind" >"$log" 2>&1 ||
-        ! scripts/vm --prepare --kind "$kind" >>"$log" 2>&1; then
-        skip "virtual host, $kind" "$(tail -n 1 "$log")"
-        return
-    fi
-    local run_failed=0
-    scripts/vm --kind "$kind" --build "build/$directory" --timeout 900 \
-        scripts/test-in-vm "build/$directory" >"$log" 2>&1 || run_failed=1
-    counts=$(last_sum "$log")
-    # shellcheck disable=SC2086
-    add_counts "virtual host, $kind" "$run_failed" "$log" ${counts:-0 1 0}
+# Virtual hosts whose kernel dies. Each kind that is not prepared says so itself.
+dead_hosts() {
+    counted "virtual hosts that die" build/dead-hosts.log python3 tests/guest/test_vm.py
+    notes build/dead-hosts.log
 }
 
 # A guest whose GPU is 'vgfence gpu': its workloads and their checks, without and with fence passing; and what
 # becomes of guest and device when one of them goes away.
 guest_tests() {
-    local log=build/guest.log counts run_failed=0
-    if ! scripts/vm --check >"$log" 2>&1 || ! scripts/vm --prepare >>"$log" 2>&1; then
-        skip "guest" "$(tail -n 1 "$log")"
-        return
-    fi
+    prepared guest || return 0
+    boots guest || return 0
     step "guest, workloads" guest_workloads
-    sed -n 's/^[0-9]* checks of .*/    &/p' build/step.log
-    python3 tests/guest/test_guest.py build >"$log" 2>&1 </dev/null || run_failed=1
-    counts=$(last_sum "$log")
-    # shellcheck disable=SC2086
-    add_counts "guest and device" "$run_failed" "$log" ${counts:-0 1 0}
-    notes "$log"
+    sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
+    counted "guest and device" build/guest.log python3 tests/guest/test_guest.py build
+    notes build/guest.log
 }
 
 # No row of its table may be missing, and it says how many checks were right.
@@ -209,12 +149,8 @@ guest_workloads() {
 
 # A front end that knows nothing of us: a stock QEMU, with Debian's own kernel.
 console_tests() {
-    local log=build/console.log renderer
-    if ! scripts/vm --check --kind client >"$log" 2>&1 ||
-        ! scripts/vm --prepare --kind client >>"$log" 2>&1; then
-        skip "console under stock QEMU" "$(tail -n 1 "$log")"
-        return
-    fi
+    local renderer
+    prepared "console under stock QEMU" --kind client || return 0
     for renderer in soft virgl; do
         if [ $renderer = virgl ] && [ ! -f build/plain/src/virgl/libvgfence-virgl.so ]; then
             skip "console under stock QEMU, virgl" "libvirglrenderer-dev is not installed"
@@ -224,49 +160,95 @@ console_tests() {
     done
 }
 
-summary() {
-    local line
-    echo
-    for line in "${skip_reasons[@]}"; do
-        echo "skipped: $line"
-    done
-    for line in "${failures[@]}"; do
-        echo "failed: $line"
-    done
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" = 0 ]
-}
+# --- the parts
 
-run_all_tests() {
-    mkdir -p build
-    sanitizer_options
-    build plain
-    build asan -Db_sanitize=address,undefined -Db_lundef=false
-    build tsan -Db_sanitize=thread -Db_lundef=false
-
+formatting() {
     if command -v clang-format >/dev/null; then
         step "formatting" check_format
     else
         skip "formatting" "clang-format is not installed"
     fi
+}
+
+lint() {
     if command -v clang-tidy >/dev/null; then
         step "lint" check_lint
     else
         skip "lint" "clang-tidy is not installed"
     fi
+}
+
+documents() {
     step "documents" check_documents
+}
+
+consumers() {
     step "headers, installed library, symbols" check_consumers
+}
+
+minimal_build() {
     step "build without optional parts" check_minimal_build
+}
+
+tests_plain() {
     suite "tests" plain 20000 --no-suite virgl
+}
+
+tests_address() {
     suite "tests, address and undefined" asan 3000 --no-suite virgl
+}
+
+tests_threads() {
     suite "tests, threads" tsan 1500 --no-suite virgl
-    virgl_tests
-    unset VGF_TEST_STEPS
-    start_sid
+}
+
+virgl_plain() {
+    virgl_suite "virglrenderer plugin" plain
+}
+
+virgl_address() {
+    virgl_suite "virglrenderer plugin, address" asan
+}
+
+virgl_threads() {
+    virgl_suite "virglrenderer plugin, threads" tsan
+}
+
+host_uml() {
     virtual_host uml plain
-    guest_tests
-    console_tests
+}
+
+host_qemu() {
     virtual_host qemu asan
-    finish_sid
+}
+
+# Each lane has something to wait for at times that another can fill.
+lane_here=(formatting lint documents consumers minimal_build tests_plain tests_address tests_threads
+    virgl_plain virgl_address virgl_threads)
+lane_uml=(host_uml guest_tests dead_hosts)
+lane_qemu=(virgl_sid console_tests host_qemu)
+
+run_tests() {
+    local part
+    for part; do
+        [[ " ${lane_here[*]} ${lane_uml[*]} ${lane_qemu[*]} " = *" $part "* ]] || {
+            printf '%s\n' "no such part: $part. There are:" "  ${lane_here[*]}" "  ${lane_uml[*]}" "  ${lane_qemu[*]}" >&2
+            exit 2
+        }
+    done
+    mkdir -p build
+    sanitizer_options
+    build plain
+    build asan -Db_sanitize=address,undefined -Db_lundef=false
+    build tsan -Db_sanitize=thread -Db_lundef=false
+    open_lanes
+    if [ $# -gt 0 ]; then
+        lane "$@"
+    else
+        lane "${lane_here[@]}"
+        lane "${lane_uml[@]}"
+        lane "${lane_qemu[@]}"
+    fi
+    show_parts
     summary
 }
