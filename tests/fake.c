@@ -69,18 +69,46 @@ const struct vgf_callbacks fake_callbacks = {
 	.log = note_log,
 };
 
-struct fake_vmm *vmm_create(const struct vgf_options *options)
+struct fake_vmm *vmm_create_with(
+	const struct vgf_callbacks *callbacks, const struct vgf_options *options)
 {
 	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
 
 	assert_non_null(vmm);
-	assert_int_equal(vgf_device_create(&fake_callbacks, vmm, options, &vmm->device), 0);
+	assert_int_equal(vgf_device_create(callbacks, vmm, options, &vmm->device), 0);
 	return vmm;
+}
+
+struct fake_vmm *vmm_create(const struct vgf_options *options)
+{
+	return vmm_create_with(&fake_callbacks, options);
+}
+
+void vmm_destroy_device(struct fake_vmm *vmm)
+{
+	vgf_device_destroy(vmm->device);
+	vmm->device = NULL;
+}
+
+static void driver_destroy(struct fake_driver *driver)
+{
+	for (unsigned int i = 0; i < driver->num_jobs; i++) {
+		if (driver->jobs[i].fence_fd >= 0) {
+			close(driver->jobs[i].fence_fd);
+		}
+	}
+	free(driver);
 }
 
 void vmm_destroy(struct fake_vmm *vmm)
 {
+	struct fake_driver *driver, *next;
+
 	vgf_device_destroy(vmm->device);
+	for (driver = vmm->drivers; driver; driver = next) {
+		next = driver->next;
+		driver_destroy(driver);
+	}
 	free(vmm);
 }
 
@@ -233,7 +261,7 @@ static void fake_destroy(void *data, bool cancelled)
 	}
 }
 
-struct fake_driver *driver_create(enum vgf_wait wait, enum fake_answer answer)
+struct fake_driver *driver_create(struct fake_vmm *vmm, enum vgf_wait wait, enum fake_answer answer)
 {
 	struct fake_driver *driver = calloc(1, sizeof(*driver));
 
@@ -242,17 +270,9 @@ struct fake_driver *driver_create(enum vgf_wait wait, enum fake_answer answer)
 	driver->driver.submit = fake_submit;
 	driver->driver.destroy = fake_destroy;
 	driver->answer = answer;
+	driver->next = vmm->drivers;
+	vmm->drivers = driver;
 	return driver;
-}
-
-void driver_destroy(struct fake_driver *driver)
-{
-	for (unsigned int i = 0; i < driver->num_jobs; i++) {
-		if (driver->jobs[i].fence_fd >= 0) {
-			close(driver->jobs[i].fence_fd);
-		}
-	}
-	free(driver);
 }
 
 void driver_open(struct fake_driver *driver, struct fake_vmm *vmm, uint32_t ctx_id)
@@ -299,6 +319,16 @@ void assert_jobs(const struct fake_driver *driver, ...)
 void driver_signal(struct fake_driver *driver, uint64_t fence_id)
 {
 	signal_fence(driver_job(driver, fence_id)->fence_fd);
+}
+
+void run_with_vmm(void (*test)(struct fake_vmm *vmm, struct fake_driver *driver),
+	const struct fake_setup *setup)
+{
+	struct fake_vmm *vmm = vmm_create(&setup->options);
+	enum vgf_wait wait = setup->wait ? setup->wait : VGF_WAIT_HOST;
+
+	test(vmm, driver_create(vmm, wait, setup->answer));
+	vmm_destroy(vmm);
 }
 
 /* ---- Submitting ---- */

@@ -28,6 +28,7 @@ struct fake_retired {
 
 struct fake_vmm {
 	struct vgf_device *device;
+	struct fake_driver *drivers;
 	struct fake_retired retired[FAKE_MAX];
 	unsigned int num_retired;
 	unsigned int num_batches; /* calls of retire_end */
@@ -46,10 +47,18 @@ struct fake_vmm {
 
 extern const struct vgf_callbacks fake_callbacks;
 
-/* On the heap. options may be NULL. The device is destroyed with it unless the test did (and set
- * it NULL). */
+/* On the heap. options may be NULL. */
 struct fake_vmm *vmm_create(const struct vgf_options *options);
+
+/* With other callbacks than fake_callbacks. */
+struct fake_vmm *vmm_create_with(
+	const struct vgf_callbacks *callbacks, const struct vgf_options *options);
+
+/* Destroys its device, unless the test did that and set it NULL, and then its drivers. */
 void vmm_destroy(struct fake_vmm *vmm);
+
+/* Destroys only its device, so that a test can see what that did. */
+void vmm_destroy_device(struct fake_vmm *vmm);
 
 /* Dispatches what there is, without waiting. Returns how many fences retired. */
 unsigned int vmm_dispatch(struct fake_vmm *vmm);
@@ -76,8 +85,8 @@ struct vgf_stats get_stats(struct fake_vmm *vmm);
 /* ---- The context driver ---- */
 
 enum fake_answer {
-	FAKE_FD, /* an eventfd */
 	FAKE_CALL,
+	FAKE_FD, /* an eventfd */
 	FAKE_DONE,
 	FAKE_ERROR, /* `error`, if the job has in-fences or `error_always`; else as FAKE_CALL */
 	FAKE_GIVEN, /* `given_fd` as it is */
@@ -95,6 +104,7 @@ struct fake_job {
 };
 
 struct fake_driver {
+	struct fake_driver *next; /* of its VMM */
 	struct vgf_driver driver;
 	enum fake_answer answer;
 	int error;
@@ -113,11 +123,9 @@ struct fake_driver {
 	void *arg; /* the test's */
 };
 
-/* On the heap. */
-struct fake_driver *driver_create(enum vgf_wait wait, enum fake_answer answer);
-
-/* Closes the copies of descriptors. */
-void driver_destroy(struct fake_driver *driver);
+/* It is destroyed with the VMM, and its copies of descriptors are closed. */
+struct fake_driver *driver_create(
+	struct fake_vmm *vmm, enum vgf_wait wait, enum fake_answer answer);
 
 /* vgf_context_create with it. */
 void driver_open(struct fake_driver *driver, struct fake_vmm *vmm, uint32_t ctx_id);
@@ -131,6 +139,36 @@ void assert_jobs(const struct fake_driver *driver, ...);
 
 /* Signals the fence of a job that has a descriptor. */
 void driver_signal(struct fake_driver *driver, uint64_t fence_id);
+
+/* ---- A test that has both ---- */
+
+struct fake_setup {
+	enum fake_answer answer;
+	enum vgf_wait wait; /* VGF_WAIT_HOST unless it is given */
+	struct vgf_options options;
+};
+
+/*
+ * TEST_VMM(name) { ... } is a test with a VMM and one of its context drivers, `vmm` and `driver`. Whatever differs
+ * from the defaults of struct fake_setup is written behind the name:
+ *
+ *     TEST_VMM(name, .answer = FAKE_DONE, .options.limits.max_fds = 2)
+ *
+ * They are destroyed when the test has returned. A test whose callbacks use its own variables calls
+ * vmm_destroy_device at its end.
+ */
+#define TEST_VMM(name, ...)                                                                        \
+	static void name(struct fake_vmm *vmm, struct fake_driver *driver);                        \
+	static void name##_with_vmm(void)                                                          \
+	{                                                                                          \
+		const struct fake_setup setup = { __VA_ARGS__ };                                   \
+		run_with_vmm(name, &setup);                                                        \
+	}                                                                                          \
+	REGISTER_TEST(name, name##_with_vmm)                                                       \
+	static void name(struct fake_vmm *vmm, struct fake_driver *driver)
+
+void run_with_vmm(void (*test)(struct fake_vmm *vmm, struct fake_driver *driver),
+	const struct fake_setup *setup);
 
 /* ---- Submitting ---- */
 

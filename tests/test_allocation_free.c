@@ -12,20 +12,17 @@
 #include "alloc.h"
 #include "fake.h"
 
-/* As fake.h's, with and without a log. */
+/* With and without a log. */
 static struct fake_vmm *make_vmm(const struct vgf_options *options, bool with_log)
 {
 	struct vgf_callbacks callbacks = fake_callbacks;
-	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
 
-	assert_non_null(vmm);
 	if (!with_log) {
 		callbacks.log = NULL;
 		callbacks.stalled = NULL;
 		callbacks.retire_end = NULL;
 	}
-	assert_int_equal(vgf_device_create(&callbacks, vmm, options, &vmm->device), 0);
-	return vmm;
+	return vmm_create_with(&callbacks, options);
 }
 
 /* The allocations of `statement`, callbacks of the tests included: these make none either. */
@@ -104,7 +101,7 @@ TEST(a_descriptor_that_fails_allocates_nothing)
 static void give_up(bool with_log)
 {
 	struct fake_vmm *vmm = make_vmm(NULL, with_log);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -121,7 +118,6 @@ static void give_up(bool with_log)
 	});
 	assert_idle(vmm);
 	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 TEST(giving_up_allocates_nothing)
@@ -133,7 +129,7 @@ TEST(giving_up_allocates_nothing)
 static void reset_in_flight(bool with_log)
 {
 	struct fake_vmm *vmm = make_vmm(NULL, with_log);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_CALL);
 
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
@@ -146,7 +142,6 @@ static void reset_in_flight(bool with_log)
 	});
 	assert_idle(vmm);
 	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 TEST(a_reset_allocates_nothing)
@@ -161,7 +156,7 @@ TEST(a_reset_allocates_nothing)
 static void run_chain(enum vgf_wait wait, enum fake_answer answer, bool with_log)
 {
 	struct fake_vmm *vmm = make_vmm(NULL, with_log);
-	struct fake_driver *driver = driver_create(wait, answer);
+	struct fake_driver *driver = driver_create(vmm, wait, answer);
 	int fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 
 	driver_open(driver, vmm, 1);
@@ -190,7 +185,6 @@ static void run_chain(enum vgf_wait wait, enum fake_answer answer, bool with_log
 	assert_int_equal(driver->num_jobs, 199);
 	assert_idle(vmm);
 	vmm_destroy(vmm);
-	driver_destroy(driver);
 	close(fd);
 }
 
@@ -208,10 +202,8 @@ TEST(handing_descriptors_to_a_driver_allocates_nothing)
 	run_chain(VGF_WAIT_GL, FAKE_FD, false);
 }
 
-TEST(a_driver_that_fails_allocates_nothing)
+TEST_VMM(a_driver_that_fails_allocates_nothing, .answer = FAKE_ERROR, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
 	int fd = make_fence(false);
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -232,8 +224,6 @@ TEST(a_driver_that_fails_allocates_nothing)
 	assert_int_equal(driver->num_errors, 2);
 	assert_int_equal(vmm->retired[1].status, -EMFILE);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 	close(copy);
 }
 
@@ -243,10 +233,8 @@ static void note_call(void *arg, int status)
 	++*(unsigned int *)arg;
 }
 
-TEST(deferred_calls_and_destroying_allocate_nothing)
+TEST_VMM(deferred_calls_and_destroying_allocate_nothing, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	unsigned int calls = 0;
 
 	driver_open(driver, vmm, 1);
@@ -261,16 +249,11 @@ TEST(deferred_calls_and_destroying_allocate_nothing)
 	});
 	assert_int_equal(calls, 1);
 	assert_int_equal(driver->num_destroyed, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_that_waits_for_a_free_descriptor_allocates_nothing)
+TEST_VMM(work_that_waits_for_a_free_descriptor_allocates_nothing, .answer = FAKE_FD,
+	.options.limits.max_fds = 2)
 {
-	const struct vgf_options options = { .limits.max_fds = 2 };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 5; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 		for (uint64_t id = 1; id <= 10; id++) {
@@ -286,14 +269,10 @@ TEST(work_that_waits_for_a_free_descriptor_allocates_nothing)
 		vmm_dispatch(vmm);
 	});
 	assert_int_equal(vmm->num_retired, 50);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(in_fences_that_are_descriptors_allocate_nothing)
+TEST_VMM(in_fences_that_are_descriptors_allocate_nothing, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fds[] = { make_fence(false), make_fence(false) };
 	struct vgf_submission submission = {
 		.fence = make_name(1, 0, 1),
@@ -311,8 +290,6 @@ TEST(in_fences_that_are_descriptors_allocate_nothing)
 		vmm_wait(vmm, 1);
 	});
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -323,10 +300,8 @@ TEST(in_fences_that_are_descriptors_allocate_nothing)
 #define FENCES_A_RING 25
 
 /* More timelines at once than one call of epoll_wait tells of, and many fences on each. */
-TEST(a_large_batch_allocates_nothing)
+TEST_VMM(a_large_batch_allocates_nothing, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	uint64_t id = 0;
 
 	driver->driver.independent_rings = true;
@@ -344,8 +319,6 @@ TEST(a_large_batch_allocates_nothing)
 		assert_int_equal(vmm_dispatch(vmm), RINGS * FENCES_A_RING);
 	});
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void write_fence(void *cookie, uint32_t fence_id)
@@ -390,7 +363,7 @@ static void report_stalls(bool with_log)
 	/* At once, so that nothing depends on time. */
 	const struct vgf_options options = { .stall_ns = 1 };
 	struct fake_vmm *vmm = make_vmm(&options, with_log);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 
 	driver_open(driver, vmm, 1);
 	for (uint64_t id = 1; id <= 40; id++) {
@@ -406,7 +379,6 @@ static void report_stalls(bool with_log)
 	});
 	assert_int_equal(vmm->num_stalls, with_log ? 40 : 0);
 	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 TEST(reporting_what_stalls_allocates_nothing)

@@ -57,20 +57,24 @@ static void note_retired(void *cookie, const struct vgf_fence_name *name, int st
 	written->num_retired++;
 }
 
+static int submit_nothing(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	return -EIO;
+}
+
 static void retire_one_of_each(const struct vgf_callbacks *callbacks, struct written *written)
 {
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	const struct vgf_driver driver = { .wait = VGF_WAIT_HOST, .submit = submit_nothing };
 	struct vgf_fence_name global = make_name(0, VGF_RING_GLOBAL, ((uint64_t)7 << 32) + 5);
 	struct vgf_fence_name context = make_name(3, 9, ((uint64_t)7 << 32) + 6);
 	struct vgf_device *device;
 
 	assert_int_equal(vgf_device_create(callbacks, written, NULL, &device), 0);
-	assert_int_equal(vgf_context_create(device, 3, &driver->driver, driver), 0);
+	assert_int_equal(vgf_context_create(device, 3, &driver, NULL), 0);
 	assert_int_equal(vgf_fence_create_take(device, &global, 0, VGF_FENCE_DONE), 0);
 	assert_int_equal(vgf_fence_create_take(device, &context, 0, VGF_FENCE_DONE), 0);
 	assert_int_equal(vgf_device_dispatch(device, 0), 2);
 	vgf_device_destroy(device);
-	driver_destroy(driver);
 }
 
 TEST(fences_are_written_as_virglrenderer_does_it)
@@ -124,26 +128,18 @@ TEST(a_device_needs_a_callback_for_each_timeline)
 
 /* ---- Batches ------------------------------------------------------------------------------ */
 
-TEST(a_batch_has_one_end)
+TEST_VMM(a_batch_has_one_end, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	for (uint64_t id = 1; id <= 30; id++) {
 		assert_int_equal(submit(vmm, 1, (int32_t)(id % 5) - 1, id, NO_IN_FENCES), 0);
 	}
 	assert_int_equal(vmm_dispatch(vmm), 30);
 	assert_int_equal(vmm->num_batches, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(what_a_batch_lets_go_belongs_to_it)
+TEST_VMM(what_a_batch_lets_go_belongs_to_it, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -151,23 +147,16 @@ TEST(what_a_batch_lets_go_belongs_to_it)
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 3);
 	assert_int_equal(vmm->num_batches, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(without_fences_there_is_no_batch)
+TEST_VMM(without_fences_there_is_no_batch)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
 	assert_int_equal(signal_call(vmm, 1, 0, 2, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_int_equal(vmm->num_batches, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Mergeable fences --------------------------------------------------------------------- */
@@ -179,10 +168,8 @@ static void create_flagged(struct fake_vmm *vmm, int32_t ring, uint64_t fence_id
 	assert_int_equal(vgf_fence_create_take(vmm->device, &name, flags, VGF_FENCE_BY_CALL), 0);
 }
 
-TEST(of_mergeable_fences_the_newest_is_told)
+TEST_VMM(of_mergeable_fences_the_newest_is_told)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	for (uint64_t id = 1; id <= 5; id++) {
 		create_flagged(vmm, VGF_RING_GLOBAL, id, VGF_MERGEABLE);
 	}
@@ -193,13 +180,10 @@ TEST(of_mergeable_fences_the_newest_is_told)
 	assert_all_retired(vmm, ID(5), ID(0));
 	assert_int_equal(get_stats(vmm).retired, 5);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_that_is_not_mergeable_is_told_among_others)
+TEST_VMM(a_fence_that_is_not_mergeable_is_told_among_others)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	create_flagged(vmm, VGF_RING_GLOBAL, 1, VGF_MERGEABLE);
 	create_flagged(vmm, VGF_RING_GLOBAL, 2, 0);
 	create_flagged(vmm, VGF_RING_GLOBAL, 3, VGF_MERGEABLE);
@@ -209,13 +193,10 @@ TEST(a_fence_that_is_not_mergeable_is_told_among_others)
 	}
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(2), ID(4), ID(0));
-	vmm_destroy(vmm);
 }
 
-TEST(a_mergeable_fence_with_an_error_is_told)
+TEST_VMM(a_mergeable_fence_with_an_error_is_told)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	for (uint64_t id = 1; id <= 4; id++) {
 		create_flagged(vmm, VGF_RING_GLOBAL, id, VGF_MERGEABLE);
 	}
@@ -227,14 +208,10 @@ TEST(a_mergeable_fence_with_an_error_is_told)
 	assert_all_retired(vmm, ID(2), ID(4), ID(0));
 	assert_int_equal(vmm->retired[0].status, -EIO);
 	assert_int_equal(vmm->retired[1].status, 0);
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_does_not_answer_for_another_timeline)
+TEST_VMM(a_fence_does_not_answer_for_another_timeline)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_flagged(vmm, 0, 1, VGF_MERGEABLE);
 	create_flagged(vmm, 1, 2, VGF_MERGEABLE);
@@ -244,14 +221,10 @@ TEST(a_fence_does_not_answer_for_another_timeline)
 	assert_int_equal(signal_global(vmm, 3), 0);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_fence_does_not_answer_for_an_earlier_batch)
+TEST_VMM(a_fence_does_not_answer_for_an_earlier_batch)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	create_flagged(vmm, VGF_RING_GLOBAL, 1, VGF_MERGEABLE);
 	create_flagged(vmm, VGF_RING_GLOBAL, 2, VGF_MERGEABLE);
 	assert_int_equal(signal_global(vmm, 1), 0);
@@ -260,13 +233,10 @@ TEST(a_fence_does_not_answer_for_an_earlier_batch)
 	assert_int_equal(signal_global(vmm, 2), 0);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(0));
-	vmm_destroy(vmm);
 }
 
-TEST(mergeable_submissions_are_merged)
+TEST_VMM(mergeable_submissions_are_merged, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	bool will_retire;
 
 	driver_open(driver, vmm, 1);
@@ -279,8 +249,6 @@ TEST(mergeable_submissions_are_merged)
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(3), ID(0));
 	assert_int_equal(driver->jobs[0].flags, VGF_FENCED | VGF_MERGEABLE);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- From inside a callback --------------------------------------------------------------- */
@@ -360,7 +328,6 @@ static void retire_end(struct inside *inside)
 	assert_int_equal(signal_global(inside->vmm, 1), 0);
 }
 
-/* Everything is stalled in these tests. */
 static void stalled(struct inside *inside)
 {
 	inside->vmm->on_stall = act_in_stalled;
@@ -406,13 +373,11 @@ static void count_deferred(void *arg, int status)
 
 static void inside_start(struct inside *inside)
 {
-	const struct vgf_options options = { .stall_ns = 1 };
-	struct fake_vmm *vmm = vmm_create(&options);
+	struct fake_vmm *vmm = inside->vmm;
 
-	inside->vmm = vmm;
 	vmm->arg = inside;
 	for (uint32_t i = 0; i < 2; i++) {
-		inside->drivers[i] = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+		inside->drivers[i] = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
 		inside->drivers[i]->arg = inside;
 		driver_open(inside->drivers[i], vmm, i + 1);
 	}
@@ -441,15 +406,13 @@ static void inside_finish(struct inside *inside)
 	assert_idle(vmm);
 }
 
-static void run_inside(
-	void (*place)(struct inside *inside), int (*action)(struct inside *inside), int expected)
+static void run_inside(struct fake_vmm *vmm, void (*place)(struct inside *inside),
+	int (*action)(struct inside *inside), int expected)
 {
-	struct inside inside = { .action = action };
-	struct fake_vmm *vmm;
+	struct inside inside = { .vmm = vmm, .action = action };
 	int ret;
 
 	inside_start(&inside);
-	vmm = inside.vmm;
 	place(&inside);
 	/* All is there, but the watchdog's timer, which expires when the kernel gets to it. */
 	do {
@@ -470,10 +433,9 @@ static void run_inside(
 				sizeof(struct vgf_fence_name));
 		}
 	}
-	vmm_destroy(vmm);
+	vmm_destroy_device(vmm);
 	for (unsigned int i = 0; i < 2; i++) {
 		assert_int_equal(inside.drivers[i]->num_destroyed, 1);
-		driver_destroy(inside.drivers[i]);
 	}
 }
 
@@ -610,10 +572,11 @@ static int using_it_from_another_thread(struct inside *inside)
 	return pthread_join(thread, NULL);
 }
 
+/* Everything is stalled in these tests. */
 #define INSIDE(place, action, expected)                                                            \
-	TEST(action##_from_##place)                                                                \
+	TEST_VMM(action##_from_##place, .options.stall_ns = 1)                                     \
 	{                                                                                          \
-		run_inside(place, action, expected);                                               \
+		run_inside(vmm, place, action, expected);                                          \
 	}
 
 /* Promise 6. */
@@ -756,9 +719,8 @@ static void dispatch_again(struct fake_vmm *vmm, const struct vgf_fence_name *na
 	nested->depth--;
 }
 
-TEST(dispatching_in_each_callback_keeps_the_order)
+TEST_VMM(dispatching_in_each_callback_keeps_the_order)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct nested nested = { 0 };
 
 	vmm->arg = &nested;
@@ -770,7 +732,6 @@ TEST(dispatching_in_each_callback_keeps_the_order)
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(5), ID(0));
 	assert_int_equal(nested.deepest, 5);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 }
 
 static void submit_next(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -780,10 +741,8 @@ static void submit_next(struct fake_vmm *vmm, const struct vgf_fence_name *name,
 	}
 }
 
-TEST(a_callback_that_always_makes_new_work_does_not_starve_the_vmm)
+TEST_VMM(a_callback_that_always_makes_new_work_does_not_starve_the_vmm, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int ret;
 
 	vmm->on_retire = submit_next;
@@ -793,8 +752,6 @@ TEST(a_callback_that_always_makes_new_work_does_not_starve_the_vmm)
 	assert_in_range(ret, 1, 199);
 	vmm_dispatch(vmm);
 	assert_int_equal(vmm->num_retired, 200);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void give_up_told_fence(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -803,15 +760,12 @@ static void give_up_told_fence(struct fake_vmm *vmm, const struct vgf_fence_name
 	assert_int_equal(vgf_fence_signal(vmm->device, name, 0), -ENOENT);
 }
 
-TEST(a_fence_is_gone_when_it_is_told)
+TEST_VMM(a_fence_is_gone_when_it_is_told)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	vmm->on_retire = give_up_told_fence;
 	create_by_call(vmm, 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	vmm_destroy(vmm);
 }
 
 static void name_told_fence(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -821,19 +775,14 @@ static void name_told_fence(struct fake_vmm *vmm, const struct vgf_fence_name *n
 	}
 }
 
-TEST(a_fence_is_done_when_it_is_told)
+TEST_VMM(a_fence_is_done_when_it_is_told, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	vmm->on_retire = name_told_fence;
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_int_equal(driver_job(driver, 9)->wait, VGF_WAIT_NONE);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void use_after_reset(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -848,11 +797,8 @@ static void use_after_reset(struct fake_vmm *vmm, const struct vgf_fence_name *n
 }
 
 /* Fences of before the reset are still in the hands of the callback. */
-TEST(a_device_works_right_after_a_reset_from_retire)
+TEST_VMM(a_device_works_right_after_a_reset_from_retire)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	vmm->arg = driver;
 	vmm->on_retire = use_after_reset;
 	driver_open(driver, vmm, 1);
@@ -871,8 +817,6 @@ TEST(a_device_works_right_after_a_reset_from_retire)
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(1), ID(2), ID(0));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void dispatch_then_destroy(
@@ -888,9 +832,8 @@ static void dispatch_then_destroy(
 	}
 }
 
-TEST(destroying_the_device_two_dispatches_deep_ends_both)
+TEST_VMM(destroying_the_device_two_dispatches_deep_ends_both)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct nested nested = { 0 };
 
 	vmm->arg = &nested;
@@ -903,7 +846,6 @@ TEST(destroying_the_device_two_dispatches_deep_ends_both)
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -ECANCELED);
 	assert_int_equal(nested.ret, -ECANCELED);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
-	vmm_destroy(vmm);
 }
 
 static void destroy_device(struct fake_vmm *vmm)
@@ -920,17 +862,14 @@ static void destroy_in_retire(struct fake_vmm *vmm, const struct vgf_fence_name 
 	assert_int_equal(vmm->num_batches, 1);
 }
 
-TEST(destroying_the_device_from_retire_ends_the_batch)
+TEST_VMM(destroying_the_device_from_retire_ends_the_batch)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	vmm->on_retire = destroy_in_retire;
 	create_by_call(vmm, 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -ECANCELED);
 	assert_int_equal(vmm->num_retired, 1);
 	assert_int_equal(vmm->num_batches, 1);
-	vmm_destroy(vmm);
 }
 
 struct late {
@@ -953,10 +892,8 @@ static void create_late(struct fake_vmm *vmm)
 	late->fence = vgf_fence_create_take(late->device, &name, 0, VGF_FENCE_BY_CALL);
 }
 
-TEST(the_last_batch_of_a_device_accepts_nothing_new)
+TEST_VMM(the_last_batch_of_a_device_accepts_nothing_new)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct late late = { .device = vmm->device, .driver = driver };
 
 	vmm->arg = &late;
@@ -968,21 +905,16 @@ TEST(the_last_batch_of_a_device_accepts_nothing_new)
 	assert_int_equal(late.context, -ECANCELED);
 	assert_int_equal(late.fence, -ECANCELED);
 	assert_int_equal(vmm->num_retired, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(destroying_the_device_at_the_end_of_a_batch_ends_no_other)
+TEST_VMM(destroying_the_device_at_the_end_of_a_batch_ends_no_other)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	vmm->on_batch = destroy_device;
 	create_by_call(vmm, 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -ECANCELED);
 	assert_int_equal(vmm->num_retired, 1);
 	assert_int_equal(vmm->num_batches, 1);
-	vmm_destroy(vmm);
 }
 
 static void destroy_in_teardown(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -990,29 +922,23 @@ static void destroy_in_teardown(struct fake_vmm *vmm, const struct vgf_fence_nam
 	destroy_device(vmm);
 }
 
-TEST(destroying_the_device_from_retire_ends_a_drain)
+TEST_VMM(destroying_the_device_from_retire_ends_a_drain)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	vmm->on_retire = destroy_in_teardown;
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vgf_device_drain(vmm->device, -1), -ECANCELED);
 	assert_int_equal(vmm->num_retired, 2);
-	vmm_destroy(vmm);
 }
 
-TEST(destroying_the_device_from_retire_ends_a_reset)
+TEST_VMM(destroying_the_device_from_retire_ends_a_reset)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	vmm->on_retire = destroy_in_teardown;
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	vgf_device_reset(vmm->device);
 	assert_int_equal(vmm->num_retired, 2);
-	vmm_destroy(vmm);
 }
 
 /* ---- The library's own thread ------------------------------------------------------------- */
@@ -1034,10 +960,8 @@ static void note_thread(struct fake_vmm *vmm, const struct vgf_fence_name *name,
 }
 
 /* Promise 6. */
-TEST(callbacks_come_from_the_librarys_own_thread)
+TEST_VMM(callbacks_come_from_the_librarys_own_thread, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct own_thread own = { 0 };
 
 	sem_init(&own.told, 0, 0);
@@ -1051,13 +975,11 @@ TEST(callbacks_come_from_the_librarys_own_thread)
 			sem_wait(&own.told);
 		}
 	}
-	vgf_device_destroy(vmm->device);
-	vmm->device = NULL;
+	vmm_destroy_device(vmm);
 	assert_int_equal(vmm->num_retired, 100);
 	assert_false(own.other);
 	assert_false(pthread_equal(own.thread, pthread_self()));
 	sem_destroy(&own.told);
-	vmm_destroy(vmm);
 }
 
 static void destroy_from_own_thread(
@@ -1071,10 +993,8 @@ static void destroy_from_own_thread(
 	}
 }
 
-TEST(the_librarys_own_thread_may_destroy_the_device)
+TEST_VMM(the_librarys_own_thread_may_destroy_the_device, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct own_thread own = { 0 };
 
 	sem_init(&own.told, 0, 0);
@@ -1088,13 +1008,10 @@ TEST(the_librarys_own_thread_may_destroy_the_device)
 	assert_all_retired(vmm, ID(1), ID(2), ID(0));
 	assert_int_equal(vmm->retired[1].status, -ECANCELED);
 	sem_destroy(&own.told);
-	vmm_destroy(vmm);
 }
 
-TEST(the_librarys_own_thread_goes_on_after_a_reset)
+TEST_VMM(the_librarys_own_thread_goes_on_after_a_reset, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct own_thread own = { 0 };
 
 	sem_init(&own.told, 0, 0);
@@ -1109,11 +1026,9 @@ TEST(the_librarys_own_thread_goes_on_after_a_reset)
 		sem_wait(&own.told);
 		assert_int_equal(vgf_device_reset(vmm->device), 0);
 	}
-	vgf_device_destroy(vmm->device);
-	vmm->device = NULL;
+	vmm_destroy_device(vmm);
 	assert_int_equal(vmm->num_retired, 40);
 	sem_destroy(&own.told);
-	vmm_destroy(vmm);
 }
 
 /* ---- Many threads ------------------------------------------------------------------------- */
@@ -1145,17 +1060,15 @@ static void *submit_and_signal(void *arg)
 	return NULL;
 }
 
-TEST(many_threads_submit_and_signal)
+TEST_VMM(many_threads_submit_and_signal, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct fake_driver *drivers[THREADS];
 	struct worker workers[THREADS];
 	pthread_t threads[THREADS];
 	uint64_t last[THREADS][2] = { 0 };
 
 	for (uint32_t i = 0; i < THREADS; i++) {
-		drivers[i] = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+		drivers[i] = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
 		drivers[i]->driver.independent_rings = true;
 		driver_open(drivers[i], vmm, i);
 		workers[i] = (struct worker){ .vmm = vmm, .ctx_id = i };
@@ -1172,15 +1085,14 @@ TEST(many_threads_submit_and_signal)
 	assert_idle(vmm);
 	assert_int_equal(get_stats(vmm).retired, 2 * THREADS * THREAD_FENCES);
 	assert_int_equal(get_stats(vmm).failed, 0);
-	vmm_destroy(vmm);
-	/* vmm is gone, but not what the drivers have seen. */
+	/* The drivers have seen no more than that. */
+	vmm_destroy_device(vmm);
 	for (uint32_t i = 0; i < THREADS; i++) {
 		assert_int_equal(drivers[i]->num_jobs, THREAD_FENCES);
 		for (unsigned int n = 0; n < THREAD_FENCES; n++) {
 			assert_true(drivers[i]->jobs[n].fence.fence_id > last[i][0]);
 			last[i][0] = drivers[i]->jobs[n].fence.fence_id;
 		}
-		driver_destroy(drivers[i]);
 	}
 }
 
@@ -1215,17 +1127,15 @@ static void *submit_whatever_happens(void *arg)
 	return NULL;
 }
 
-TEST(resets_come_while_threads_submit)
+TEST_VMM(resets_come_while_threads_submit, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct resetting_worker workers[THREADS];
 	pthread_t threads[THREADS];
 
 	for (uint32_t i = 0; i < THREADS; i++) {
 		workers[i] = (struct resetting_worker){
 			.vmm = vmm,
-			.driver = driver_create(VGF_WAIT_HOST, FAKE_DONE),
+			.driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE),
 			.ctx_id = i,
 		};
 		assert_int_equal(
@@ -1242,8 +1152,4 @@ TEST(resets_come_while_threads_submit)
 	assert_idle(vmm);
 	assert_int_equal(get_stats(vmm).contexts, 0);
 	assert_int_equal(get_stats(vmm).retired, get_stats(vmm).created);
-	vmm_destroy(vmm);
-	for (uint32_t i = 0; i < THREADS; i++) {
-		driver_destroy(workers[i].driver);
-	}
 }

@@ -48,26 +48,18 @@ static bool is_readable(struct fake_vmm *vmm)
 	return vgf_sync_file_poll(vgf_device_get_fd(vmm->device)) == 1;
 }
 
-TEST(an_idle_device_is_not_readable)
+TEST_VMM(an_idle_device_is_not_readable, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	assert_false(is_readable(vmm));
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	create_by_call(vmm, 3);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_file_makes_the_device_readable)
+TEST_VMM(a_file_makes_the_device_readable, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	driver_signal(driver, 1);
@@ -75,14 +67,10 @@ TEST(a_file_makes_the_device_readable)
 	assert_true(is_readable(vmm)); /* level-triggered */
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_call_makes_the_device_readable)
+TEST_VMM(a_call_makes_the_device_readable)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	assert_int_equal(signal_global(vmm, 2), 0);
@@ -91,23 +79,18 @@ TEST(a_call_makes_the_device_readable)
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_that_is_done_makes_the_device_readable)
+TEST_VMM(a_fence_that_is_done_makes_the_device_readable)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_DONE), 0);
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
 }
 
-TEST(a_refused_fence_makes_the_device_readable)
+TEST_VMM(a_refused_fence_makes_the_device_readable)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
 
 	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
@@ -118,26 +101,19 @@ TEST(a_refused_fence_makes_the_device_readable)
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_that_is_given_up_makes_the_device_readable)
+TEST_VMM(a_fence_that_is_given_up_makes_the_device_readable)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	create_by_call(vmm, 1);
 	assert_int_equal(cancel_fence(vmm, 0, VGF_RING_GLOBAL, 1, -ECANCELED), 0);
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
 }
 
-TEST(cancelled_work_makes_the_device_readable)
+TEST_VMM(cancelled_work_makes_the_device_readable)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -145,14 +121,10 @@ TEST(cancelled_work_makes_the_device_readable)
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(publishing_makes_the_device_readable_where_work_can_go_on)
+TEST_VMM(publishing_makes_the_device_readable_where_work_can_go_on, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
 
 	driver_open(driver, vmm, 1);
@@ -163,19 +135,16 @@ TEST(publishing_makes_the_device_readable_where_work_can_go_on)
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_true(driver_has(driver, 2));
 	assert_false(is_readable(vmm));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* More than one round of epoll tells. */
-TEST(a_device_stays_readable_until_all_is_told)
+TEST_VMM(a_device_stays_readable_until_all_is_told)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *drivers[5];
 	uint64_t id = 0;
 
 	for (uint32_t i = 0; i < 5; i++) {
-		drivers[i] = driver_create(VGF_WAIT_HOST, FAKE_FD);
+		drivers[i] = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 		driver_open(drivers[i], vmm, i);
 		for (int32_t ring = 0; ring < 60; ring++) {
 			assert_int_equal(submit(vmm, i, ring, ++id, NO_IN_FENCES), 0);
@@ -190,33 +159,22 @@ TEST(a_device_stays_readable_until_all_is_told)
 		assert_true(vgf_device_dispatch(vmm->device, 0) >= 0);
 	}
 	assert_int_equal(vmm->num_retired, 300);
-	vmm_destroy(vmm);
-	for (uint32_t i = 0; i < 5; i++) {
-		driver_destroy(drivers[i]);
-	}
 }
 
-TEST(a_device_with_its_own_thread_has_no_descriptor)
+TEST_VMM(a_device_with_its_own_thread_has_no_descriptor, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
-
 	assert_int_equal(vgf_device_get_fd(vmm->device), -EBUSY);
-	vmm_destroy(vmm);
 }
 
 /* ---- Dispatching -------------------------------------------------------------------------- */
 
-TEST(dispatching_nothing_returns_0)
+TEST_VMM(dispatching_nothing_returns_0)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 1), 0);
 	create_by_call(vmm, 1);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 1), 0);
-	vmm_destroy(vmm);
 }
 
 struct other {
@@ -299,8 +257,7 @@ static void start_dispatching(struct other *other, pthread_t *thread)
 static void end_dispatching(struct other *other, struct fake_vmm *vmm, pthread_t thread)
 {
 	wait_until_asleep(other->thread_id);
-	vgf_device_destroy(vmm->device);
-	vmm->device = NULL;
+	vmm_destroy_device(vmm);
 	pthread_join(thread, NULL);
 	assert_int_equal(other->ret, -ECANCELED);
 	other_finish(other);
@@ -315,9 +272,8 @@ static void *drain_patiently(void *arg)
 	return NULL;
 }
 
-TEST(one_thread_dispatches_at_a_time)
+TEST_VMM(one_thread_dispatches_at_a_time)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -334,7 +290,6 @@ TEST(one_thread_dispatches_at_a_time)
 	assert_int_equal(other.ret, 1);
 	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
 	other_finish(&other);
-	vmm_destroy(vmm);
 }
 
 /* Also before that thread has got to it. */
@@ -350,10 +305,8 @@ TEST(nobody_else_dispatches_where_the_device_has_its_own_thread)
 	}
 }
 
-TEST(a_signal_in_another_thread_wakes_dispatch)
+TEST_VMM(a_signal_in_another_thread_wakes_dispatch, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct other other;
 	pthread_t thread;
 
@@ -374,17 +327,14 @@ TEST(a_signal_in_another_thread_wakes_dispatch)
 	}
 	end_dispatching(&other, vmm, thread);
 	assert_int_equal(vmm->num_retired, 300);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void ignore_signal(int number)
 {
 }
 
-TEST(a_signal_handler_interrupts_dispatch)
+TEST_VMM(a_signal_handler_interrupts_dispatch)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct sigaction action = { .sa_handler = ignore_signal }, before;
 	struct other other;
 	pthread_t thread;
@@ -400,13 +350,11 @@ TEST(a_signal_handler_interrupts_dispatch)
 	assert_int_equal(other.ret, -EINTR);
 	assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
 	other_finish(&other);
-	vmm_destroy(vmm);
 }
 
 /* A probe of a descriptor that has hung up is no event. */
-TEST(broken_files_come_while_another_thread_dispatches)
+TEST_VMM(broken_files_come_while_another_thread_dispatches)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -420,25 +368,18 @@ TEST(broken_files_come_while_another_thread_dispatches)
 	}
 	end_dispatching(&other, vmm, thread);
 	assert_int_equal(vmm->num_retired, 1000);
-	vmm_destroy(vmm);
 }
 
 /* ---- Draining ----------------------------------------------------------------------------- */
 
-TEST(an_idle_device_is_drained)
+TEST_VMM(an_idle_device_is_drained)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(vgf_device_drain(vmm->device, 0), 0);
 	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
-	vmm_destroy(vmm);
 }
 
-TEST(draining_retires_what_there_is)
+TEST_VMM(draining_retires_what_there_is, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -448,14 +389,10 @@ TEST(draining_retires_what_there_is)
 	assert_int_equal(vmm->num_retired, 3);
 	assert_int_equal(vmm->num_batches, 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(draining_has_a_deadline)
+TEST_VMM(draining_has_a_deadline, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	const uint64_t in_fence = 2;
 	bool will_retire;
 
@@ -470,8 +407,6 @@ TEST(draining_has_a_deadline)
 	assert_int_equal(signal_global(vmm, 2), 0);
 	assert_int_equal(vgf_device_drain(vmm->device, 0), 0);
 	assert_int_equal(driver->num_jobs, 1); /* unfenced work is something to wait for too */
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Something retires from drain, so that the test knows that it has begun; fence 2 is left. */
@@ -486,9 +421,8 @@ static void start_drain(
 	sem_wait(&other->inside);
 }
 
-TEST(a_signal_in_another_thread_ends_a_drain)
+TEST_VMM(a_signal_in_another_thread_ends_a_drain)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -499,12 +433,10 @@ TEST(a_signal_in_another_thread_ends_a_drain)
 	assert_int_equal(other.ret, 0);
 	assert_int_equal(vmm->num_retired, 2);
 	other_finish(&other);
-	vmm_destroy(vmm);
 }
 
-TEST(new_work_prolongs_a_drain)
+TEST_VMM(new_work_prolongs_a_drain)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -518,13 +450,11 @@ TEST(new_work_prolongs_a_drain)
 	assert_int_equal(other.ret, 0);
 	assert_int_equal(vmm->num_retired, 3);
 	other_finish(&other);
-	vmm_destroy(vmm);
 }
 
 /* Promise 8. */
-TEST(a_reset_does_not_wait_for_another_threads_drain)
+TEST_VMM(a_reset_does_not_wait_for_another_threads_drain)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -536,12 +466,10 @@ TEST(a_reset_does_not_wait_for_another_threads_drain)
 	assert_int_equal(vmm->num_retired, 2);
 	assert_retired(vmm, 1, 0, VGF_RING_GLOBAL, 2, -ECANCELED);
 	other_finish(&other);
-	vmm_destroy(vmm);
 }
 
-TEST(a_drain_behind_another_one_keeps_its_deadline)
+TEST_VMM(a_drain_behind_another_one_keeps_its_deadline)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -552,14 +480,11 @@ TEST(a_drain_behind_another_one_keeps_its_deadline)
 	pthread_join(thread, NULL);
 	assert_int_equal(other.ret, 0);
 	other_finish(&other);
-	vmm_destroy(vmm);
 }
 
 /* A file of somebody else's is no fence of the device, but work waits for it. */
-TEST(draining_waits_for_held_work_without_a_fence)
+TEST_VMM(draining_waits_for_held_work_without_a_fence, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fence_fd = make_fence(false);
 	struct vgf_submission submission = {
 		.fence = make_name(1, 0, 0),
@@ -574,8 +499,6 @@ TEST(draining_waits_for_held_work_without_a_fence)
 	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
 	assert_int_equal(driver->num_jobs, 1);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 struct drain_during_submit {
@@ -599,10 +522,8 @@ static void start_drain_in_submit(struct fake_driver *driver, const struct vgf_j
 }
 
 /* Nothing retires, and no descriptor tells. */
-TEST(a_drain_ends_when_another_thread_runs_the_last_held_work)
+TEST_VMM(a_drain_ends_when_another_thread_runs_the_last_held_work, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct drain_during_submit test = { .vmm = vmm };
 	bool will_retire;
 
@@ -615,13 +536,10 @@ TEST(a_drain_ends_when_another_thread_runs_the_last_held_work)
 	assert_int_equal(test.other.ret, 0);
 	assert_int_equal(driver->num_jobs, 2);
 	other_finish(&test.other);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_drain_takes_over_from_a_thread_that_dispatches)
+TEST_VMM(a_drain_takes_over_from_a_thread_that_dispatches)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct other other;
 	pthread_t thread;
 
@@ -638,14 +556,10 @@ TEST(a_drain_takes_over_from_a_thread_that_dispatches)
 	sem_wait(&other.inside);
 	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
 	end_dispatching(&other, vmm, thread);
-	vmm_destroy(vmm);
 }
 
-TEST(a_device_with_its_own_thread_is_drained)
+TEST_VMM(a_device_with_its_own_thread_is_drained, .options.own_thread = true)
 {
-	const struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
-
 	for (uint64_t id = 1; id <= 50; id++) {
 		create_by_call(vmm, id);
 		assert_int_equal(vgf_device_drain(vmm->device, 0), -ETIMEDOUT);
@@ -653,36 +567,31 @@ TEST(a_device_with_its_own_thread_is_drained)
 		assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
 		assert_int_equal(get_stats(vmm).retired, id);
 	}
-	vmm_destroy(vmm);
 }
 
 /* ---- Two devices -------------------------------------------------------------------------- */
 
-TEST(devices_do_not_see_each_other)
+TEST_VMM(devices_do_not_see_each_other)
 {
-	struct fake_vmm *first = vmm_create(NULL);
 	struct fake_vmm *second = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 
-	driver_open(driver, first, 1);
+	driver_open(driver, vmm, 1);
 	driver_open(driver, second, 1);
-	assert_int_equal(submit(first, 1, 0, 5, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(submit(second, 1, 0, 1, ID(5), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(signal_call(second, 1, 0, 5, 0), -ENOENT);
 	assert_int_equal(vgf_fence_export(second->device, 5), -ENOENT);
 	assert_int_equal(submit(second, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(signal_call(second, 1, 0, 5, 0), 0);
-	assert_false(is_readable(first));
-	assert_int_equal(vmm_dispatch(first), 0);
+	assert_false(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_int_equal(vmm_dispatch(second), 2);
-	assert_int_equal(get_stats(first).pending, 1);
+	assert_int_equal(get_stats(vmm).pending, 1);
 	assert_int_equal(vgf_device_reset(second->device), 0);
-	assert_int_equal(first->num_retired, 0);
+	assert_int_equal(vmm->num_retired, 0);
 	vmm_destroy(second);
-	assert_int_equal(signal_call(first, 1, 0, 5, 0), 0);
-	assert_int_equal(vmm_dispatch(first), 1);
-	vmm_destroy(first);
-	driver_destroy(driver);
+	assert_int_equal(signal_call(vmm, 1, 0, 5, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
 }
 
 /* The driver of one device waits for another device's fences: their callbacks and locks are
@@ -699,30 +608,26 @@ static void submit_to_other_device(struct fake_driver *driver, const struct vgf_
 	}
 }
 
-TEST(a_device_may_be_used_from_inside_another)
+TEST_VMM(a_device_may_be_used_from_inside_another, .answer = FAKE_DONE)
 {
-	struct fake_vmm *first = vmm_create(NULL);
 	struct fake_vmm *second = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 
 	driver->arg = second;
 	driver->on_submit = submit_to_other_device;
-	driver_open(driver, first, 1);
+	driver_open(driver, vmm, 1);
 	driver_open(driver, second, 1);
-	assert_int_equal(submit(first, 1, 0, 1, NO_IN_FENCES), 0);
-	assert_int_equal(submit(first, 1, 0, 2, NO_IN_FENCES), 0);
-	assert_int_equal(vmm_dispatch(first), 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_int_equal(second->num_retired, 2);
-	vmm_destroy(first);
+	vmm_destroy_device(vmm);
 	vmm_destroy(second);
-	driver_destroy(driver);
 }
 
 /* ---- Exporting ---------------------------------------------------------------------------- */
 
-TEST(an_exported_descriptor_signals_with_the_fence)
+TEST_VMM(an_exported_descriptor_signals_with_the_fence)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	int exported = vgf_fence_export(vmm->device, 1);
 
@@ -736,12 +641,10 @@ TEST(an_exported_descriptor_signals_with_the_fence)
 	assert_int_equal(vgf_sync_file_poll(exported), 1);
 	close(exported);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_without_a_descriptor_cannot_be_exported_yet)
+TEST_VMM(a_fence_without_a_descriptor_cannot_be_exported_yet)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
 	int exported;
 
@@ -751,13 +654,10 @@ TEST(a_fence_without_a_descriptor_cannot_be_exported_yet)
 	exported = vgf_fence_export(vmm->device, 1);
 	assert_true(exported >= 0);
 	close(exported);
-	vmm_destroy(vmm);
 }
 
-TEST(held_work_cannot_be_exported_before_it_runs)
+TEST_VMM(held_work_cannot_be_exported_before_it_runs, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	int exported;
 
 	driver_open(driver, vmm, 1);
@@ -769,51 +669,38 @@ TEST(held_work_cannot_be_exported_before_it_runs)
 	exported = vgf_fence_export(vmm->device, 2);
 	assert_true(exported >= 0);
 	close(exported);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_signalled_fence_is_not_exported)
+TEST_VMM(a_signalled_fence_is_not_exported)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	create_by_call(vmm, 5);
 	assert_int_equal(signal_global(vmm, 5), 0);
 	assert_int_equal(vgf_fence_export(vmm->device, 5), -EALREADY);
 	vmm_dispatch(vmm);
 	assert_int_equal(vgf_fence_export(vmm->device, 5), -EALREADY);
 	assert_int_equal(vgf_fence_export(vmm->device, 4), -EALREADY);
-	vmm_destroy(vmm);
 }
 
-TEST(an_unknown_fence_is_not_exported)
+TEST_VMM(an_unknown_fence_is_not_exported)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(vgf_fence_export(vmm->device, 0), -ENOENT);
 	create_by_call(vmm, 1);
 	assert_int_equal(vgf_fence_export(vmm->device, 2), -ENOENT);
 	assert_int_equal(vgf_fence_export(vmm->device, UINT64_MAX), -ENOENT);
-	vmm_destroy(vmm);
 }
 
-TEST(an_ambiguous_fence_is_not_exported)
+TEST_VMM(an_ambiguous_fence_is_not_exported, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 1, 1, NO_IN_FENCES), 0);
 	assert_int_equal(vgf_fence_export(vmm->device, 1), -ENOTUNIQ);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Stalls ------------------------------------------------------------------------------- */
 
 /* What is not done at once is stalled. */
-static const struct vgf_options impatient = { .stall_ns = 1 };
+#define AT_ONCE 1
 
 static void wait_for_stalls(struct fake_vmm *vmm, unsigned int count)
 {
@@ -824,11 +711,9 @@ static void wait_for_stalls(struct fake_vmm *vmm, unsigned int count)
 }
 
 /* Promise 8. */
-TEST(a_stalled_fence_is_told_with_all_that_is_known)
+TEST_VMM(a_stalled_fence_is_told_with_all_that_is_known, .answer = FAKE_FD,
+	.options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 3);
 	assert_int_equal(submit(vmm, 3, 4, 5, NO_IN_FENCES), 0);
 	wait_for_stalls(vmm, 1);
@@ -843,8 +728,6 @@ TEST(a_stalled_fence_is_told_with_all_that_is_known)
 	assert_non_null(strstr(vmm->log, "context 3 ring 4 fence 5"));
 	assert_non_null(strstr(vmm->log, "stalled"));
 	assert_int_equal(get_stats(vmm).stalled, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static unsigned int stalls_of[8];
@@ -854,11 +737,8 @@ static void count_stall(struct fake_vmm *vmm, const struct vgf_stall *stall)
 	stalls_of[stall->fence.fence_id]++;
 }
 
-TEST(each_stalled_fence_is_told_once)
+TEST_VMM(each_stalled_fence_is_told_once, .options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	memset(stalls_of, 0, sizeof(stalls_of));
 	vmm->on_stall = count_stall;
 	driver_open(driver, vmm, 1);
@@ -870,29 +750,20 @@ TEST(each_stalled_fence_is_told_once)
 		assert_int_equal(stalls_of[id], 1);
 	}
 	assert_int_equal(get_stats(vmm).stalled, 5);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(many_timelines_stall_at_once)
+TEST_VMM(many_timelines_stall_at_once, .options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	for (int32_t ring = 0; ring < 64; ring++) {
 		assert_int_equal(submit(vmm, 1, ring, ID(ring + 1), NO_IN_FENCES), 0);
 	}
 	wait_for_stalls(vmm, 64);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Those behind it have nothing to do with it, until it is their turn. */
-TEST(the_oldest_of_a_timeline_is_the_one_that_stalls)
+TEST_VMM(the_oldest_of_a_timeline_is_the_one_that_stalls, .options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
-
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	wait_for_stalls(vmm, 1);
@@ -902,14 +773,10 @@ TEST(the_oldest_of_a_timeline_is_the_one_that_stalls)
 	wait_for_stalls(vmm, 2);
 	assert_int_equal(vmm->stall.fence.fence_id, 2);
 	assert_int_equal(vmm->num_retired, 1);
-	vmm_destroy(vmm);
 }
 
-TEST(held_work_that_stalls_is_told_as_held)
+TEST_VMM(held_work_that_stalls_is_told_as_held, .options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	wait_for_stalls(vmm, 1);
@@ -917,14 +784,10 @@ TEST(held_work_that_stalls_is_told_as_held)
 	wait_for_stalls(vmm, 2);
 	assert_int_equal(vmm->stall.fence.fence_id, 2);
 	assert_true(vmm->stall.held);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(what_retires_is_not_told_as_stalled)
+TEST_VMM(what_retires_is_not_told_as_stalled, .options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
-
 	for (uint64_t id = 1; id <= 100; id++) {
 		create_by_call(vmm, id);
 		assert_int_equal(signal_global(vmm, id), 0);
@@ -932,16 +795,16 @@ TEST(what_retires_is_not_told_as_stalled)
 	}
 	assert_int_equal(vmm->num_stalls, 0);
 	assert_int_equal(get_stats(vmm).stalled, 0);
-	vmm_destroy(vmm);
 }
 
 TEST(a_stall_can_be_reported_by_the_log_alone)
 {
+	const struct vgf_options options = { .stall_ns = AT_ONCE };
 	struct vgf_callbacks callbacks = fake_callbacks;
-	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
+	struct fake_vmm *vmm;
 
 	callbacks.stalled = NULL;
-	assert_int_equal(vgf_device_create(&callbacks, vmm, &impatient, &vmm->device), 0);
+	vmm = vmm_create_with(&callbacks, &options);
 	create_by_call(vmm, 1);
 	while (vmm->num_logs == 0) {
 		assert_true(vgf_device_dispatch(vmm->device, WAIT_MS) >= 0);
@@ -950,21 +813,16 @@ TEST(a_stall_can_be_reported_by_the_log_alone)
 	vmm_destroy(vmm);
 }
 
-TEST(nothing_stalls_where_the_vmm_wants_to_hear_of_none)
+TEST_VMM(nothing_stalls_where_the_vmm_wants_to_hear_of_none, .options.stall_ns = UINT64_MAX)
 {
-	const struct vgf_options options = { .stall_ns = UINT64_MAX };
-	struct fake_vmm *vmm = vmm_create(&options);
-
 	create_by_call(vmm, 1);
 	assert_false(is_readable(vmm));
 	assert_int_equal(vgf_device_dispatch(vmm->device, 1), 0);
 	assert_int_equal(vmm->num_stalls, 0);
-	vmm_destroy(vmm);
 }
 
-TEST(a_stalled_fence_can_be_retired_by_force)
+TEST_VMM(a_stalled_fence_can_be_retired_by_force, .options.stall_ns = AT_ONCE)
 {
-	struct fake_vmm *vmm = vmm_create(&impatient);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 
 	wait_for_stalls(vmm, 1);
@@ -972,15 +830,12 @@ TEST(a_stalled_fence_can_be_retired_by_force)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 0, VGF_RING_GLOBAL, 1, -ETIME);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
 /* ---- Looking inside ----------------------------------------------------------------------- */
 
-TEST(pending_fences_are_listed_timeline_by_timeline)
+TEST_VMM(pending_fences_are_listed_timeline_by_timeline, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	struct vgf_pending pending[8];
 
 	driver_open(driver, vmm, 1);
@@ -1012,13 +867,10 @@ TEST(pending_fences_are_listed_timeline_by_timeline)
 	assert_int_equal(pending[3].fence.ring, VGF_RING_GLOBAL);
 	assert_false(pending[3].has_fd);
 	assert_true(pending[0].age_ns >= pending[2].age_ns);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_short_list_of_pending_fences_has_the_first)
+TEST_VMM(a_short_list_of_pending_fences_has_the_first)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct vgf_pending pending[4] = { 0 };
 
 	for (uint64_t id = 1; id <= 10; id++) {
@@ -1030,22 +882,19 @@ TEST(a_short_list_of_pending_fences_has_the_first)
 		assert_int_equal(pending[id - 1].fence.fence_id, id);
 	}
 	assert_int_equal(pending[3].fence.fence_id, 0);
-	vmm_destroy(vmm);
 }
 
-TEST(statistics_add_up)
+TEST_VMM(statistics_add_up)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	struct fake_driver *takes = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_CALL);
 	struct vgf_stats stats;
 	const uint64_t in_fence = 1;
 	bool will_retire;
 	int fence_fd;
 
-	driver_open(host, vmm, 1);
+	driver_open(driver, vmm, 1);
 	driver_open(takes, vmm, 2);
-	driver_open(host, vmm, 3);
+	driver_open(driver, vmm, 3);
 	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES);                 /* runs, its driver waits */
 	submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES);                 /* held */
@@ -1088,9 +937,6 @@ TEST(statistics_add_up)
 	assert_int_equal(stats.cancelled, 4);
 	assert_int_equal(stats.contexts, 0);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(host);
-	driver_destroy(takes);
 }
 
 static char *dump(struct fake_vmm *vmm)
@@ -1102,10 +948,8 @@ static char *dump(struct fake_vmm *vmm)
 	return text;
 }
 
-TEST(a_dump_has_every_timeline_and_what_held_work_waits_for)
+TEST_VMM(a_dump_has_every_timeline_and_what_held_work_waits_for, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	char *text;
 
 	driver_open(driver, vmm, 3);
@@ -1126,25 +970,19 @@ TEST(a_dump_has_every_timeline_and_what_held_work_waits_for)
 	assert_non_null(strstr(text, "fence 14"));
 	assert_non_null(strstr(text, "(-5)"));
 	free(text);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_dump_of_an_idle_device_is_short)
+TEST_VMM(a_dump_of_an_idle_device_is_short)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	char *text = dump(vmm);
 
 	assert_non_null(strstr(text, vgf_version()));
 	assert_in_range(strlen(text), 1, 1000);
 	free(text);
-	vmm_destroy(vmm);
 }
 
-TEST(a_dump_of_thousands_of_fences_is_bounded)
+TEST_VMM(a_dump_of_thousands_of_fences_is_bounded)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	uint64_t in_fences[256];
 	bool will_retire;
 	char *text;
@@ -1162,15 +1000,11 @@ TEST(a_dump_of_thousands_of_fences_is_bounded)
 	text = dump(vmm);
 	assert_in_range(strlen(text), 1000, 100000);
 	free(text);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Work without a fence is on no timeline, but a bug report is about what is stuck. */
-TEST(a_dump_tells_of_held_work_without_a_fence)
+TEST_VMM(a_dump_tells_of_held_work_without_a_fence)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	const uint64_t in_fence = 1;
 	bool will_retire;
 	char *text;
@@ -1181,8 +1015,6 @@ TEST(a_dump_tells_of_held_work_without_a_fence)
 	text = dump(vmm);
 	assert_non_null(strstr(text, "context 42"));
 	free(text);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- The log ------------------------------------------------------------------------------ */
@@ -1197,13 +1029,9 @@ static void assert_logged(struct fake_vmm *vmm, const char *name, const char *er
 	vmm->num_logs = 0;
 }
 
-TEST(what_is_refused_is_logged_with_its_name)
+TEST_VMM(what_is_refused_is_logged_with_its_name,
+	.options = { .limits = { .max_in_fences = 2, .max_context_fences = 3, .max_contexts = 2 } })
 {
-	const struct vgf_options options = {
-		.limits = { .max_in_fences = 2, .max_context_fences = 3, .max_contexts = 2 },
-	};
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	const uint64_t in_fences[] = { 1, 1, 1 };
 	bool will_retire;
 
@@ -1226,15 +1054,10 @@ TEST(what_is_refused_is_logged_with_its_name)
 	assert_logged(vmm, "context 1 ring 5 fence 4", "No such device");
 	assert_int_equal(submit(vmm, 1, 5, 5, NO_IN_FENCES), -ENOSPC);
 	assert_logged(vmm, "context 1 ring 5 fence 5", "ENOSPC");
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(what_fails_otherwise_is_logged_with_its_name)
+TEST_VMM(what_fails_otherwise_is_logged_with_its_name, .options.limits.max_contexts = 1)
 {
-	const struct vgf_options options = { .limits = { .max_contexts = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_fence_name name = make_name(8, 1, 5);
 
 	driver_open(driver, vmm, 1);
@@ -1250,24 +1073,19 @@ TEST(what_fails_otherwise_is_logged_with_its_name)
 	assert_logged(vmm, "context 8 ring 1 fence 5", "ENOENT");
 	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -ENOENT);
 	assert_logged(vmm, "context 8 ring 1 fence 5", "ENOENT");
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_descriptor_that_cannot_be_polled_is_logged)
+TEST_VMM(a_descriptor_that_cannot_be_polled_is_logged)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 5, fd), -EPERM);
 	assert_logged(vmm, "global timeline fence 5", "EPERM");
-	vmm_destroy(vmm);
 }
 
 /* A guest must not fill the host's disk. */
-TEST(a_flood_of_bad_submissions_is_limited_in_the_log)
+TEST_VMM(a_flood_of_bad_submissions_is_limited_in_the_log)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct timespec before, after;
 	unsigned int seconds;
 
@@ -1280,15 +1098,14 @@ TEST(a_flood_of_bad_submissions_is_limited_in_the_log)
 	seconds = (unsigned int)(after.tv_sec - before.tv_sec) + 2;
 	assert_in_range(vmm->num_logs, 1, 20 * seconds);
 	assert_int_equal(get_stats(vmm).refused, 10000);
-	vmm_destroy(vmm);
 }
 
 TEST(a_vmm_need_not_want_a_log)
 {
+	const struct vgf_options options = { .stall_ns = AT_ONCE };
 	const struct vgf_callbacks callbacks = { .retire = fake_callbacks.retire };
-	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
+	struct fake_vmm *vmm = vmm_create_with(&callbacks, &options);
 
-	assert_int_equal(vgf_device_create(&callbacks, vmm, &impatient, &vmm->device), 0);
 	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 1, NO_IN_FENCES), -ENOENT);
 	create_by_call(vmm, 2);
 	assert_int_equal(vmm_dispatch(vmm), 1);
@@ -1306,12 +1123,9 @@ static void refuse_in_log(struct fake_vmm *vmm, const char *message)
 }
 
 /* Promise 6. */
-TEST(a_log_callback_may_cause_messages)
+TEST_VMM(a_log_callback_may_cause_messages)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	vmm->on_log = refuse_in_log;
 	assert_int_equal(submit(vmm, 9, 0, 1, NO_IN_FENCES), -ENOENT);
 	assert_int_equal(vmm->num_logs, 5);
-	vmm_destroy(vmm);
 }

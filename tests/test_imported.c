@@ -22,10 +22,8 @@ static int submit_fds(struct fake_vmm *vmm, uint32_t ctx_id, uint64_t fence_id, 
 	return vgf_submit(vmm->device, &submission, will_retire);
 }
 
-TEST(host_waits_for_a_descriptor)
+TEST_VMM(host_waits_for_a_descriptor, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fds[] = { make_fence(false), make_fence(true), make_fence(false) };
 	bool will_retire;
 
@@ -43,14 +41,10 @@ TEST(host_waits_for_a_descriptor)
 	for (int i = 0; i < 3; i++) {
 		close(fds[i]);
 	}
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_descriptor_may_be_closed_after_the_call)
+TEST_VMM(the_descriptor_may_be_closed_after_the_call, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fd = make_fence(false);
 	int copy = dup(fd);
 
@@ -60,14 +54,10 @@ TEST(the_descriptor_may_be_closed_after_the_call)
 	signal_fence(copy);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	close(copy);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_driver_gets_the_descriptor)
+TEST_VMM(a_driver_gets_the_descriptor, .answer = FAKE_DONE, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_DONE);
 	int fd = make_fence(false);
 
 	driver_open(driver, vmm, 1);
@@ -79,14 +69,11 @@ TEST(a_driver_gets_the_descriptor)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
 	close(fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_driver_that_cannot_take_it_waits_on_the_host)
+TEST_VMM(a_driver_that_cannot_take_it_waits_on_the_host, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	int fd = make_fence(false);
 
 	driver->error = -EOPNOTSUPP;
@@ -98,14 +85,10 @@ TEST(a_driver_that_cannot_take_it_waits_on_the_host)
 	vmm_dispatch(vmm);
 	assert_int_equal(driver_job(driver, 1)->wait, VGF_WAIT_HOST);
 	close(fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(cancelling_lets_go_of_it)
+TEST_VMM(cancelling_lets_go_of_it, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fd = make_fence(false);
 
 	driver_open(driver, vmm, 1);
@@ -117,14 +100,10 @@ TEST(cancelling_lets_go_of_it)
 	signal_fence(fd);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	close(fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(reset_and_destroy_let_go_of_it)
+TEST_VMM(reset_and_destroy_let_go_of_it, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fd = make_fence(false);
 
 	driver_open(driver, vmm, 1);
@@ -134,15 +113,11 @@ TEST(reset_and_destroy_let_go_of_it)
 	assert_idle(vmm);
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_fds(vmm, 1, 1, &fd, 1, NULL), 1);
-	vmm_destroy(vmm);
 	close(fd);
-	driver_destroy(driver);
 }
 
-TEST(a_bad_descriptor_refuses_the_submission_in_its_place)
+TEST_VMM(a_bad_descriptor_refuses_the_submission_in_its_place)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	int fds[] = { make_fence(false), -1 };
 	bool will_retire;
 
@@ -156,15 +131,10 @@ TEST(a_bad_descriptor_refuses_the_submission_in_its_place)
 	assert_retired(vmm, 1, 1, 0, 2, -EBADF);
 	assert_idle(vmm);
 	close(fds[0]);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(descriptors_count_as_in_fences)
+TEST_VMM(descriptors_count_as_in_fences, .answer = FAKE_DONE, .options.limits.max_in_fences = 2)
 {
-	struct vgf_options options = { .limits.max_in_fences = 2 };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fds[] = { make_fence(false), make_fence(false), make_fence(false) };
 
 	driver_open(driver, vmm, 1);
@@ -175,14 +145,10 @@ TEST(descriptors_count_as_in_fences)
 		close(fds[i]);
 	}
 	vmm_wait(vmm, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(every_failure_leaves_nothing)
+TEST_VMM(every_failure_leaves_nothing, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int fds[] = { make_fence(false), make_fence(false) };
 	uint64_t id = 1;
 	int ret;
@@ -218,6 +184,4 @@ TEST(every_failure_leaves_nothing)
 	}
 	vmm_dispatch(vmm);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }

@@ -45,11 +45,8 @@ static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
 /* ---- Which IDs ---------------------------------------------------------------------------- */
 
 /* Promise 5. */
-TEST(an_unknown_in_fence_is_refused)
+TEST_VMM(an_unknown_in_fence_is_refused)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 1, 6, ID(7), NO_IN_FENCES), -ENOENT);
@@ -57,16 +54,11 @@ TEST(an_unknown_in_fence_is_refused)
 	assert_jobs(driver, ID(5), ID(0));
 	assert_int_equal(get_stats(vmm).refused, 2);
 	assert_int_equal(get_stats(vmm).submitted, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 5: nobody waits for what does not exist yet, so there is no deadlock to build. */
-TEST(two_submissions_cannot_wait_for_each_other)
+TEST_VMM(two_submissions_cannot_wait_for_each_other, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, ID(2), NO_IN_FENCES), -ENOENT);
@@ -74,41 +66,26 @@ TEST(two_submissions_cannot_wait_for_each_other)
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 0, 1, 0, 1, -ENOENT);
 	assert_retired(vmm, 1, 2, 0, 2, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(its_own_id_is_refused)
+TEST_VMM(its_own_id_is_refused, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, ID(1), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 0, 1, -ENOENT);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(its_own_id_never_makes_a_submission_wait_for_itself)
+TEST_VMM(its_own_id_never_makes_a_submission_wait_for_itself, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 9, VGF_FENCE_DONE), 0);
 	assert_int_equal(submit(vmm, 1, 0, 5, ID(5), NO_IN_FENCES), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_same_id_of_another_timeline_is_another_fence)
+TEST_VMM(the_same_id_of_another_timeline_is_another_fence)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
@@ -116,30 +93,20 @@ TEST(the_same_id_of_another_timeline_is_another_fence)
 	assert_int_equal(signal_call(vmm, 1, 0, 5, 0), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(driver->num_jobs, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_retired_in_fence_is_done)
+TEST_VMM(a_retired_in_fence_is_done, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 4, NO_IN_FENCES), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_int_equal(submit(vmm, 2, 0, 5, ID(4), ID(3), NO_IN_FENCES), 0);
 	assert_int_equal(driver_job(driver, 5)->wait, VGF_WAIT_NONE);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched)
+TEST_VMM(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -147,16 +114,11 @@ TEST(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched)
 	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 0);
 	assert_int_equal(driver_job(driver, 2)->wait, VGF_WAIT_NONE);
 	assert_int_equal(get_stats(vmm).run_ready, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* What is before it on its timeline has not happened yet, and its ID stands for that too. */
-TEST(an_in_fence_that_signalled_out_of_order_is_waited_for)
+TEST_VMM(an_in_fence_that_signalled_out_of_order_is_waited_for)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
@@ -165,15 +127,10 @@ TEST(an_in_fence_that_signalled_out_of_order_is_waited_for)
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 3));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(an_ambiguous_in_fence_is_refused)
+TEST_VMM(an_ambiguous_in_fence_is_refused)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	driver_open(driver, vmm, 3);
@@ -186,18 +143,13 @@ TEST(an_ambiguous_in_fence_is_refused)
 	assert_int_equal(signal_call(vmm, 2, 0, 5, 0), 0);
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 7));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Who may name them -------------------------------------------------------------------- */
 
 /* Promise 5. */
-TEST(an_unshareable_fence_of_another_context_is_refused)
+TEST_VMM(an_unshareable_fence_of_another_context_is_refused)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
@@ -205,15 +157,10 @@ TEST(an_unshareable_fence_of_another_context_is_refused)
 	assert_false(driver_has(driver, 2));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 2, 0, 2, -EPERM);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(an_unshareable_fence_is_refused_where_it_has_signalled_too)
+TEST_VMM(an_unshareable_fence_is_refused_where_it_has_signalled_too)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
@@ -222,15 +169,10 @@ TEST(an_unshareable_fence_is_refused_where_it_has_signalled_too)
 	/* Retired, nothing is known of it any more. */
 	vmm_dispatch(vmm);
 	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(an_unshareable_fence_of_its_own_context_is_waited_for)
+TEST_VMM(an_unshareable_fence_of_its_own_context_is_waited_for)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->driver.independent_rings = true;
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
@@ -238,14 +180,10 @@ TEST(an_unshareable_fence_of_its_own_context_is_waited_for)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 2));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(an_unshareable_fence_on_the_global_timeline_is_its_contexts)
+TEST_VMM(an_unshareable_fence_on_the_global_timeline_is_its_contexts)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_fence_name of_context = make_name(1, VGF_RING_GLOBAL, 1);
 	struct vgf_fence_name of_none = make_name(0, VGF_RING_GLOBAL, 2);
 
@@ -256,30 +194,20 @@ TEST(an_unshareable_fence_on_the_global_timeline_is_its_contexts)
 	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 2, 0, 4, ID(1), NO_IN_FENCES), -EPERM);
 	assert_int_equal(submit(vmm, 1, 0, 5, ID(2), NO_IN_FENCES), -EPERM);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* The ID is used again, by another guest process. */
-TEST(an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused)
+TEST_VMM(an_unshareable_fence_of_an_earlier_context_of_that_id_is_refused)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_private(vmm, 1, 0, 2, 1), -EPERM);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_shareable_fence_of_a_destroyed_context_is_waited_for)
+TEST_VMM(a_shareable_fence_of_a_destroyed_context_is_waited_for)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -288,18 +216,13 @@ TEST(a_shareable_fence_of_a_destroyed_context_is_waited_for)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 2));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Bad ones as an option ---------------------------------------------------------------- */
 
-TEST(bad_in_fences_are_ignored_with_a_warning_where_asked_for)
+TEST_VMM(bad_in_fences_are_ignored_with_a_warning_where_asked_for,
+	.options.ignore_bad_in_fences = true)
 {
-	struct vgf_options options = { .ignore_bad_in_fences = true };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	driver_open(driver, vmm, 3);
@@ -313,33 +236,23 @@ TEST(bad_in_fences_are_ignored_with_a_warning_where_asked_for)
 	assert_int_equal(vmm->num_logs, 3);
 	assert_non_null(strstr(vmm->log, "context 3 ring 0 fence 5"));
 	assert_int_equal(get_stats(vmm).refused, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(good_in_fences_beside_ignored_ones_are_waited_for)
+TEST_VMM(good_in_fences_beside_ignored_ones_are_waited_for, .options.ignore_bad_in_fences = true)
 {
-	struct vgf_options options = { .ignore_bad_in_fences = true };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(77), ID(1), ID(78), NO_IN_FENCES), 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 2));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- What becomes of refused work --------------------------------------------------------- */
 
 /* Promise 5. */
-TEST(refused_work_keeps_its_place_and_retires_with_the_error)
+TEST_VMM(refused_work_keeps_its_place_and_retires_with_the_error)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	const uint64_t in_fence = 1000;
 	bool will_retire = false;
 
@@ -358,15 +271,10 @@ TEST(refused_work_keeps_its_place_and_retires_with_the_error)
 	assert_retired(vmm, 2, 1, 0, 3, 0);
 	assert_int_equal(get_stats(vmm).failed, 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(who_waits_for_refused_work_waits_for_its_turn)
+TEST_VMM(who_waits_for_refused_work_waits_for_its_turn)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -375,14 +283,10 @@ TEST(who_waits_for_refused_work_waits_for_its_turn)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 3));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(refused_work_without_a_fence_is_answered_at_once)
+TEST_VMM(refused_work_without_a_fence_is_answered_at_once)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	const uint64_t in_fence = 1000;
 	bool will_retire = true;
 
@@ -391,8 +295,6 @@ TEST(refused_work_without_a_fence_is_answered_at_once)
 	assert_false(will_retire);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* A fence that has no place is answered at once, and leaves nothing. */
@@ -411,11 +313,8 @@ static void assert_unplaced(
 	assert_int_equal(vmm_dispatch(vmm), 0);
 }
 
-TEST(what_has_no_place_is_answered_at_once)
+TEST_VMM(what_has_no_place_is_answered_at_once)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_unplaced(vmm, 2, 0, 6, -ENOENT);
@@ -427,13 +326,10 @@ TEST(what_has_no_place_is_answered_at_once)
 	assert_unplaced(vmm, 1, INT32_MIN, 6, -EINVAL);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	assert_unplaced(vmm, 1, 0, 6, -ENOENT);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_of_an_unknown_context_has_a_place_on_the_global_timeline)
+TEST_VMM(work_of_an_unknown_context_has_a_place_on_the_global_timeline)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	bool will_retire = false;
 
 	create_by_call(vmm, 1);
@@ -446,13 +342,10 @@ TEST(work_of_an_unknown_context_has_a_place_on_the_global_timeline)
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 1, 7, VGF_RING_GLOBAL, 2, -ENOENT);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 }
 
-TEST(a_request_that_failed_before_keeps_its_place_too)
+TEST_VMM(a_request_that_failed_before_keeps_its_place_too)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_fence_name name = make_name(1, 0, 2);
 	struct vgf_fence_name nowhere = make_name(2, 0, 3);
 
@@ -467,18 +360,14 @@ TEST(a_request_that_failed_before_keeps_its_place_too)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 1, 1, 0, 2, -EBADMSG);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Several in-fences -------------------------------------------------------------------- */
 
 /* A timeline retires in order. */
-TEST(the_host_waits_for_the_newest_of_a_timeline)
+TEST_VMM(the_host_waits_for_the_newest_of_a_timeline)
 {
 	static const uint64_t orders[][3] = { { 1, 2, 3 }, { 3, 2, 1 }, { 2, 3, 1 }, { 3, 3, 2 } };
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_pending pending[8];
 
 	for (uint32_t i = 0; i < 4; i++) {
@@ -503,15 +392,11 @@ TEST(the_host_waits_for_the_newest_of_a_timeline)
 	assert_int_equal(signal_global(vmm, 3), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(driver->num_jobs, 4);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Which files of a timeline signal in order only the kernel knows. */
-TEST(a_driver_gets_all_of_a_timeline)
+TEST_VMM(a_driver_gets_all_of_a_timeline, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
 	struct fake_job *job;
 	int fds[3];
 
@@ -526,15 +411,12 @@ TEST(a_driver_gets_all_of_a_timeline)
 	for (int i = 0; i < 3; i++) {
 		close(fds[i]);
 	}
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_same_id_twice_is_one_in_fence)
+TEST_VMM(the_same_id_twice_is_one_in_fence)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
+	struct fake_driver *host = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *takes = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_CALL);
 	int fence_fd;
 
 	driver_open(host, vmm, 1);
@@ -547,16 +429,11 @@ TEST(the_same_id_twice_is_one_in_fence)
 	vmm_dispatch(vmm);
 	assert_true(driver_has(host, 2));
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(host);
-	driver_destroy(takes);
 }
 
-TEST(a_driver_gets_each_once_when_timelines_alternate)
+TEST_VMM(a_driver_gets_each_once_when_timelines_alternate, .answer = FAKE_FD,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 	}
@@ -567,15 +444,10 @@ TEST(a_driver_gets_each_once_when_timelines_alternate)
 		submit(vmm, 3, 0, 5, ID(1), ID(2), ID(3), ID(4), ID(2), ID(1), ID(4), NO_IN_FENCES),
 		0);
 	assert_int_equal(driver_job(driver, 5)->num_in_fences, 4);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_host_waits_for_the_newest_of_each_timeline)
+TEST_VMM(the_host_waits_for_the_newest_of_each_timeline)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 	}
@@ -590,15 +462,10 @@ TEST(the_host_waits_for_the_newest_of_each_timeline)
 	}
 	vmm_dispatch(vmm);
 	assert_true(driver_has(driver, 5));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(who_waits_for_one_fence_runs_in_the_order_of_asking)
+TEST_VMM(who_waits_for_one_fence_runs_in_the_order_of_asking, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	create_by_call(vmm, 1);
 	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
@@ -607,15 +474,10 @@ TEST(who_waits_for_one_fence_runs_in_the_order_of_asking)
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(2), ID(3), ID(4), ID(5), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(in_fences_are_counted)
+TEST_VMM(in_fences_are_counted)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 5);
 	assert_int_equal(create_fence(vmm, 1, 1, 6, VGF_FENCE_DONE), 0);
@@ -626,8 +488,6 @@ TEST(in_fences_are_counted)
 	/* Those of refused work are not. */
 	assert_int_equal(submit(vmm, 1, 0, 8, ID(5), ID(99), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(get_stats(vmm).in_fences, 4);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Drivers that wait -------------------------------------------------------------------- */
@@ -640,10 +500,8 @@ static void assert_in_fence_is_live(struct fake_driver *driver, const struct vgf
 	}
 }
 
-TEST(the_descriptor_that_a_driver_gets_signals_with_the_fence)
+TEST_VMM(the_descriptor_that_a_driver_gets_signals_with_the_fence, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
 	int copy = -1;
 	int fence_fd;
 
@@ -658,14 +516,10 @@ TEST(the_descriptor_that_a_driver_gets_signals_with_the_fence)
 	assert_int_equal(vgf_sync_file_poll(copy), 1);
 	close(copy);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_gl_server_waits_as_a_driver_does)
+TEST_VMM(a_gl_server_waits_as_a_driver_does, .wait = VGF_WAIT_GL)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_GL, FAKE_CALL);
 	int fence_fd;
 
 	driver_open(driver, vmm, 1);
@@ -675,14 +529,10 @@ TEST(a_gl_server_waits_as_a_driver_does)
 	assert_int_equal(driver_job(driver, 2)->num_in_fences, 1);
 	assert_int_equal(get_stats(vmm).run_gl, 1);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_driver_gets_only_what_is_still_pending)
+TEST_VMM(a_driver_gets_only_what_is_still_pending, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
 	int fds[2];
 
 	driver_open(driver, vmm, 1);
@@ -700,15 +550,10 @@ TEST(a_driver_gets_only_what_is_still_pending)
 	assert_int_equal(driver_job(driver, 4)->in_fences[0], 2);
 	close(fds[0]);
 	close(fds[1]);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_driver_that_waits_is_held_for_a_producer_by_call)
+TEST_VMM(a_driver_that_waits_is_held_for_a_producer_by_call, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 	}
@@ -722,15 +567,11 @@ TEST(a_driver_that_waits_is_held_for_a_producer_by_call)
 	}
 	assert_int_equal(driver_job(driver, 3)->wait, VGF_WAIT_HOST);
 	assert_int_equal(get_stats(vmm).run_host, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 8: its descriptor may never signal, which is why it was given up. */
-TEST(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up)
+TEST_VMM(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
 	int fence_fd;
 
 	driver_open(driver, vmm, 1);
@@ -742,15 +583,11 @@ TEST(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up)
 	vmm_dispatch(vmm);
 	assert_int_equal(driver_job(driver, 3)->num_in_fences, 0);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* The same, where somebody waited for it already. */
-TEST(a_file_that_was_given_up_is_taken_back_from_held_work)
+TEST_VMM(a_file_that_was_given_up_is_taken_back_from_held_work, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
 	int fence_fd;
 
 	driver_open(driver, vmm, 1);
@@ -768,17 +605,13 @@ TEST(a_file_that_was_given_up_is_taken_back_from_held_work)
 	assert_int_equal(driver_job(driver, 4)->num_in_fences, 1);
 	assert_int_equal(driver_job(driver, 4)->in_fences[0], 3);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Drivers that cannot after all -------------------------------------------------------- */
 
 /* Promise 10: out of descriptors means waiting on the host, not failing. */
-static void assert_retried(int error)
+static void assert_retried(struct fake_vmm *vmm, struct fake_driver *driver, int error)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	int fence_fd;
 
 	driver->error = error;
@@ -802,34 +635,35 @@ static void assert_retried(int error)
 	assert_retired(vmm, 1, 1, 0, 2, 0);
 	assert_idle(vmm);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_driver_out_of_descriptors_is_served_by_the_host)
+TEST_VMM(a_driver_out_of_descriptors_is_served_by_the_host, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	assert_retried(-EMFILE);
+	assert_retried(vmm, driver, -EMFILE);
 }
 
-TEST(a_driver_on_a_host_out_of_files_is_served_by_the_host)
+TEST_VMM(a_driver_on_a_host_out_of_files_is_served_by_the_host, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	assert_retried(-ENFILE);
+	assert_retried(vmm, driver, -ENFILE);
 }
 
-TEST(a_driver_out_of_memory_is_served_by_the_host)
+TEST_VMM(
+	a_driver_out_of_memory_is_served_by_the_host, .answer = FAKE_ERROR, .wait = VGF_WAIT_DRIVER)
 {
-	assert_retried(-ENOMEM);
+	assert_retried(vmm, driver, -ENOMEM);
 }
 
-TEST(a_driver_that_cannot_wait_after_all_is_served_by_the_host)
+TEST_VMM(a_driver_that_cannot_wait_after_all_is_served_by_the_host, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	assert_retried(-EOPNOTSUPP);
+	assert_retried(vmm, driver, -EOPNOTSUPP);
 }
 
-TEST(work_behind_what_the_host_waits_for_after_all_keeps_its_place)
+TEST_VMM(work_behind_what_the_host_waits_for_after_all_keeps_its_place, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	int fence_fd;
 
 	driver->error = -EMFILE;
@@ -843,14 +677,11 @@ TEST(work_behind_what_the_host_waits_for_after_all_keeps_its_place)
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(2), ID(3), ID(0));
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_that_was_held_already_is_served_by_the_host_after_all)
+TEST_VMM(work_that_was_held_already_is_served_by_the_host_after_all, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	int fence_fd = make_fence(false);
 	int copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
 
@@ -866,8 +697,6 @@ TEST(work_that_was_held_already_is_served_by_the_host_after_all)
 	vmm_dispatch(vmm);
 	assert_int_equal(driver_job(driver, 2)->wait, VGF_WAIT_HOST);
 	close(copy);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void *dispatch_once(void *arg)
@@ -892,10 +721,9 @@ static void retire_meanwhile(struct fake_driver *driver, const struct vgf_job *j
 	}
 }
 
-TEST(refused_in_fences_that_retired_meanwhile_are_not_waited_for)
+TEST_VMM(refused_in_fences_that_retired_meanwhile_are_not_waited_for, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	int fence_fd;
 
 	driver->error = -EMFILE;
@@ -908,15 +736,12 @@ TEST(refused_in_fences_that_retired_meanwhile_are_not_waited_for)
 	assert_jobs(driver, ID(2), ID(0));
 	assert_int_equal(driver_job(driver, 2)->num_in_fences, 0);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(another_error_of_a_driver_that_waits_retires_in_its_turn)
+TEST_VMM(another_error_of_a_driver_that_waits_retires_in_its_turn, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
-	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *host = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
 	int fence_fd;
 
 	driver->error = -EINVAL;
@@ -933,17 +758,12 @@ TEST(another_error_of_a_driver_that_waits_retires_in_its_turn)
 	assert_true(driver_has(host, 4));
 	assert_int_equal(get_stats(vmm).failed, 1);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
-	driver_destroy(host);
 }
 
 /* Nothing was handed over that the host could wait for instead. */
-TEST(a_missing_resource_without_in_fences_is_a_failure)
+TEST_VMM(a_missing_resource_without_in_fences_is_a_failure, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
-
 	driver->error = -EMFILE;
 	driver->error_always = true;
 	driver_open(driver, vmm, 1);
@@ -951,15 +771,10 @@ TEST(a_missing_resource_without_in_fences_is_a_failure)
 	assert_int_equal(driver->num_errors, 1);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 0, 1, -EMFILE);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(an_error_of_held_work_retires_in_its_turn)
+TEST_VMM(an_error_of_held_work_retires_in_its_turn, .answer = FAKE_ERROR)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_ERROR);
-
 	driver->error = -ENODEV;
 	driver->error_always = true;
 	driver_open(driver, vmm, 1);
@@ -971,6 +786,4 @@ TEST(an_error_of_held_work_retires_in_its_turn)
 	assert_retired(vmm, 1, 1, 0, 2, -ENODEV);
 	assert_retired(vmm, 2, 1, 0, 3, -ENODEV);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }

@@ -42,11 +42,8 @@ static int try_submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint6
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
-TEST(contexts_are_limited)
+TEST_VMM(contexts_are_limited, .options.limits.max_contexts = 3)
 {
-	const struct vgf_options options = { .limits = { .max_contexts = 3 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_stats before;
 
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
@@ -57,18 +54,14 @@ TEST(contexts_are_limited)
 	assert_same_counts(vmm, &before);
 	assert_int_equal(vgf_context_destroy(vmm->device, 2), 0);
 	driver_open(driver, vmm, 4);
-	vmm_destroy(vmm);
+	vmm_destroy_device(vmm);
 	assert_int_equal(driver->num_destroyed, 4);
-	driver_destroy(driver);
 }
 
 /* Or a guest would have as many as it likes, each with a bit of held work. */
-TEST(destroyed_contexts_count_until_their_work_has_run)
+TEST_VMM(destroyed_contexts_count_until_their_work_has_run, .answer = FAKE_DONE,
+	.options.limits.max_contexts = 2)
 {
-	const struct vgf_options options = { .limits = { .max_contexts = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	create_by_call(vmm, 1);
@@ -79,17 +72,12 @@ TEST(destroyed_contexts_count_until_their_work_has_run)
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
 	driver_open(driver, vmm, 3);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Fences ------------------------------------------------------------------------------- */
 
-TEST(pending_fences_of_a_device_are_limited)
+TEST_VMM(pending_fences_of_a_device_are_limited, .options.limits.max_fences = 3)
 {
-	const struct vgf_options options = { .limits = { .max_fences = 3 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_fence_name name = make_name(1, 0, 9);
 	struct vgf_stats before;
 	bool will_retire = true;
@@ -112,15 +100,10 @@ TEST(pending_fences_of_a_device_are_limited)
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_int_equal(submit(vmm, 1, 0, 9, NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(pending_fences_of_a_context_are_limited)
+TEST_VMM(pending_fences_of_a_context_are_limited, .options.limits.max_context_fences = 2)
 {
-	const struct vgf_options options = { .limits = { .max_context_fences = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_stats before;
 	bool will_retire = true;
 
@@ -141,15 +124,10 @@ TEST(pending_fences_of_a_context_are_limited)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(fences_of_an_earlier_context_of_that_id_count_too)
+TEST_VMM(fences_of_an_earlier_context_of_that_id_count_too, .options.limits.max_context_fences = 2)
 {
-	const struct vgf_options options = { .limits = { .max_context_fences = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	bool will_retire;
 
 	driver_open(driver, vmm, 1);
@@ -158,15 +136,11 @@ TEST(fences_of_an_earlier_context_of_that_id_count_too)
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	driver_open(driver, vmm, 1);
 	assert_int_equal(try_submit(vmm, 1, 0, 3, 0, &will_retire), -ENOSPC);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* As many as a look-up passes by. */
-TEST(one_id_is_pending_on_64_timelines_at_most)
+TEST_VMM(one_id_is_pending_on_64_timelines_at_most)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_stats before;
 	bool will_retire = true;
 
@@ -184,8 +158,6 @@ TEST(one_id_is_pending_on_64_timelines_at_most)
 	assert_int_equal(signal_call(vmm, 1, 7, 5, 0), 0);
 	vmm_dispatch(vmm);
 	create_by_call(vmm, 5);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void ignore_deferred(void *arg, int status)
@@ -195,11 +167,8 @@ static void ignore_deferred(void *arg, int status)
 	(*calls)++;
 }
 
-TEST(deferred_calls_are_limited)
+TEST_VMM(deferred_calls_are_limited, .answer = FAKE_DONE, .options.limits.max_context_fences = 3)
 {
-	const struct vgf_options options = { .limits = { .max_context_fences = 3 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	unsigned int calls = 0;
 
 	driver_open(driver, vmm, 1);
@@ -213,18 +182,15 @@ TEST(deferred_calls_are_limited)
 	vmm_dispatch(vmm);
 	assert_int_equal(calls, 3);
 	assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), 0);
-	vmm_destroy(vmm);
+	vmm_destroy_device(vmm);
 	assert_int_equal(calls, 4);
-	driver_destroy(driver);
 }
 
 /* ---- One submission ----------------------------------------------------------------------- */
 
-TEST(in_fences_of_a_submission_are_limited)
+TEST_VMM(in_fences_of_a_submission_are_limited, .answer = FAKE_DONE,
+	.options.limits.max_in_fences = 2)
 {
-	const struct vgf_options options = { .limits = { .max_in_fences = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	const uint64_t in_fences[] = { 1, 1, 1 };
 	bool will_retire = false;
 
@@ -238,14 +204,10 @@ TEST(in_fences_of_a_submission_are_limited)
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 3);
 	assert_retired(vmm, 2, 1, 0, 3, -E2BIG);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_submission_has_256_in_fences_at_most_unless_told_otherwise)
+TEST_VMM(a_submission_has_256_in_fences_at_most_unless_told_otherwise, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	uint64_t in_fences[257];
 	bool will_retire;
 
@@ -260,8 +222,6 @@ TEST(a_submission_has_256_in_fences_at_most_unless_told_otherwise)
 	/* Nothing is sized by a count that was not checked. */
 	assert_int_equal(
 		submit_flags(vmm, 1, 0, 302, VGF_FENCED, NULL, UINT32_MAX, &will_retire), -E2BIG);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static int submit_size(struct fake_vmm *vmm, uint64_t fence_id, uint64_t in_fence, size_t size)
@@ -281,47 +241,32 @@ static int submit_size(struct fake_vmm *vmm, uint64_t fence_id, uint64_t in_fenc
 	return ret;
 }
 
-TEST(the_size_of_a_command_stream_is_limited)
+TEST_VMM(the_size_of_a_command_stream_is_limited, .answer = FAKE_DONE,
+	.options.limits.max_command_size = 100)
 {
-	const struct vgf_options options = { .limits = { .max_command_size = 100 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_size(vmm, 1, 0, 100), 0);
 	assert_int_equal(submit_size(vmm, 2, 0, 101), -E2BIG);
 	assert_jobs(driver, ID(1), ID(0));
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 1, 1, 0, 2, -E2BIG);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_command_stream_has_4_mib_at_most_unless_told_otherwise)
+TEST_VMM(a_command_stream_has_4_mib_at_most_unless_told_otherwise, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_size(vmm, 1, 0, (size_t)4 << 20), 0);
 	assert_int_equal(submit_size(vmm, 2, 0, ((size_t)4 << 20) + 1), -E2BIG);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_submission_without_commands_is_fine)
+TEST_VMM(a_submission_without_commands_is_fine, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit_size(vmm, 2, 1, 0), 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_int_equal(driver_job(driver, 2)->size, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Held work ---------------------------------------------------------------------------- */
@@ -330,7 +275,7 @@ TEST(a_submission_without_commands_is_fine)
 static size_t held_weight(void)
 {
 	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
 	size_t weight;
 
 	driver_open(driver, vmm, 1);
@@ -338,15 +283,12 @@ static size_t held_weight(void)
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	weight = get_stats(vmm).held_size;
 	vmm_destroy(vmm);
-	driver_destroy(driver);
 	return weight;
 }
 
-TEST(a_context_holds_back_a_quarter_at_most)
+TEST_VMM(a_context_holds_back_a_quarter_at_most, .answer = FAKE_DONE,
+	.options.limits.max_held_size = 12 * held_weight())
 {
-	const struct vgf_options options = { .limits = { .max_held_size = 12 * held_weight() } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct vgf_stats before;
 	const uint64_t in_fence = 1;
 	bool will_retire = true;
@@ -369,17 +311,13 @@ TEST(a_context_holds_back_a_quarter_at_most)
 	assert_int_equal(driver->num_jobs, 4);
 	assert_false(driver_has(driver, 6));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(held_work_of_a_device_is_limited)
+/* A quarter would be five. */
+TEST_VMM(held_work_of_a_device_is_limited, .answer = FAKE_DONE,
+	.options.limits.max_held_size = 20 * held_weight())
 {
-	size_t weight = held_weight();
-	/* A quarter would be five. */
-	const struct vgf_options options = { .limits = { .max_held_size = 20 * weight } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	const size_t weight = held_weight();
 	uint64_t id = 1;
 	bool will_retire;
 
@@ -402,16 +340,12 @@ TEST(held_work_of_a_device_is_limited)
 	vmm_dispatch(vmm);
 	assert_idle(vmm);
 	assert_int_equal(get_stats(vmm).peak_held, 20);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Neither fences nor commands: only the bookkeeping is left to limit. */
-TEST(empty_held_work_without_fences_is_limited)
+TEST_VMM(empty_held_work_without_fences_is_limited, .answer = FAKE_DONE,
+	.options.limits.max_held_size = 1 << 20)
 {
-	const struct vgf_options options = { .limits = { .max_held_size = 1 << 20 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	const uint64_t in_fence = 1;
 	struct vgf_submission submission = {
 		.fence = make_name(1, 0, 0),
@@ -430,15 +364,11 @@ TEST(empty_held_work_without_fences_is_limited)
 	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(get_stats(vmm).held_size, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Repeated or retired ones are nothing to wait for, but they took memory. */
-TEST(held_work_weighs_no_less_than_its_memory)
+TEST_VMM(held_work_weighs_no_less_than_its_memory, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	uint64_t in_fences[256];
 	bool will_retire;
 
@@ -450,18 +380,12 @@ TEST(held_work_weighs_no_less_than_its_memory)
 	alloc_reset();
 	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, in_fences, 256, &will_retire), 1);
 	assert_true(get_stats(vmm).held_size >= alloc_largest());
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
-TEST(work_waits_for_a_descriptor_to_be_closed)
+TEST_VMM(work_waits_for_a_descriptor_to_be_closed, .answer = FAKE_FD, .options.limits.max_fds = 3)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 3 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
@@ -480,17 +404,12 @@ TEST(work_waits_for_a_descriptor_to_be_closed)
 	driver_signal(driver, 4);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Behind it there may be all the others. */
-TEST(the_last_descriptor_is_for_the_oldest_of_a_timeline)
+TEST_VMM(the_last_descriptor_is_for_the_oldest_of_a_timeline, .answer = FAKE_FD,
+	.options.limits.max_fds = 2)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	driver_open(driver, vmm, 3);
@@ -509,16 +428,10 @@ TEST(the_last_descriptor_is_for_the_oldest_of_a_timeline)
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(1), ID(3), ID(4), ID(2), ID(0));
 	assert_int_equal(get_stats(vmm).peak_fds, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(one_descriptor_is_enough_to_go_on)
+TEST_VMM(one_descriptor_is_enough_to_go_on, .answer = FAKE_FD, .options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	for (uint64_t id = 1; id <= 40; id++) {
@@ -533,8 +446,6 @@ TEST(one_descriptor_is_enough_to_go_on)
 	assert_int_equal(vmm->num_retired, 40);
 	assert_int_equal(get_stats(vmm).peak_fds, 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void submit_elsewhere(struct fake_driver *driver, const struct vgf_job *job)
@@ -546,12 +457,9 @@ static void submit_elsewhere(struct fake_driver *driver, const struct vgf_job *j
 	}
 }
 
-TEST(a_driver_that_is_in_submit_is_good_for_a_descriptor)
+TEST_VMM(a_driver_that_is_in_submit_is_good_for_a_descriptor, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver->arg = vmm;
 	driver->on_submit = submit_elsewhere;
 	driver_open(driver, vmm, 1);
@@ -563,8 +471,6 @@ TEST(a_driver_that_is_in_submit_is_good_for_a_descriptor)
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(1), ID(2), ID(0));
 	assert_int_equal(get_stats(vmm).peak_fds, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Signals what runs, one at a time, until all of `count` jobs have come. */
@@ -578,11 +484,9 @@ static void run_one_by_one(struct fake_vmm *vmm, struct fake_driver *driver, uns
 	vmm_dispatch(vmm);
 }
 
-TEST(contexts_that_wait_for_a_descriptor_take_turns)
+TEST_VMM(contexts_that_wait_for_a_descriptor_take_turns, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	unsigned int jobs[4] = { 0 };
 	uint64_t id = 0;
 
@@ -601,16 +505,11 @@ TEST(contexts_that_wait_for_a_descriptor_take_turns)
 		assert_in_range(jobs[2], jobs[3], jobs[3] + 1);
 	}
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor)
+TEST_VMM(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -620,8 +519,6 @@ TEST(work_that_wakes_up_does_not_overtake_what_waits_for_a_descriptor)
 	}
 	run_one_by_one(vmm, driver, 6);
 	assert_jobs(driver, ID(1), ID(2), ID(3), ID(4), ID(5), ID(6), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void signal_for_held_work(
@@ -633,12 +530,9 @@ static void signal_for_held_work(
 }
 
 /* The descriptor is free by the time it wakes up. */
-TEST(work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor)
+TEST_VMM(work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor,
+	.answer = FAKE_FD, .options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	vmm->on_retire = signal_for_held_work;
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
@@ -649,8 +543,6 @@ TEST(work_that_a_callback_wakes_does_not_overtake_what_waits_for_a_descriptor)
 	vmm_dispatch(vmm);
 	run_one_by_one(vmm, driver, 3);
 	assert_jobs(driver, ID(2), ID(4), ID(3), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void signal_ring_1(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -661,12 +553,9 @@ static void signal_ring_1(struct fake_vmm *vmm, const struct vgf_fence_name *nam
 }
 
 /* The same behind the oldest of a timeline, where the last descriptor is not for them. */
-TEST(work_that_is_not_the_oldest_waits_for_its_turn_too)
+TEST_VMM(work_that_is_not_the_oldest_waits_for_its_turn_too, .answer = FAKE_FD,
+	.options.limits.max_fds = 2)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	vmm->on_retire = signal_ring_1;
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
@@ -681,16 +570,11 @@ TEST(work_that_is_not_the_oldest_waits_for_its_turn_too)
 	driver_signal(driver, 2);
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(2), ID(5), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(new_work_does_not_overtake_what_waits_for_a_descriptor)
+TEST_VMM(new_work_does_not_overtake_what_waits_for_a_descriptor, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	driver_open(driver, vmm, 3);
@@ -699,16 +583,11 @@ TEST(new_work_does_not_overtake_what_waits_for_a_descriptor)
 	assert_int_equal(submit(vmm, 3, 0, 3, NO_IN_FENCES), 1);
 	run_one_by_one(vmm, driver, 3);
 	assert_jobs(driver, ID(1), ID(2), ID(3), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_that_waits_for_a_descriptor_can_be_cancelled)
+TEST_VMM(work_that_waits_for_a_descriptor_can_be_cancelled, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -722,16 +601,12 @@ TEST(work_that_waits_for_a_descriptor_can_be_cancelled)
 	driver_signal(driver, 1);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_context_that_waits_for_a_descriptor_can_be_destroyed)
+TEST_VMM(a_context_that_waits_for_a_descriptor_can_be_destroyed, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-	struct fake_driver *other = driver_create(VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *other = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 
 	driver_open(driver, vmm, 1);
 	driver_open(other, vmm, 2);
@@ -745,17 +620,11 @@ TEST(a_context_that_waits_for_a_descriptor_can_be_destroyed)
 	assert_int_equal(other->num_destroyed, 1);
 	driver_signal(other, 2);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
-	driver_destroy(other);
 }
 
-TEST(a_device_with_work_that_waits_for_descriptors_can_be_reset)
+TEST_VMM(a_device_with_work_that_waits_for_descriptors_can_be_reset, .answer = FAKE_FD,
+	.options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 		submit(vmm, ctx_id, 0, ctx_id, NO_IN_FENCES);
@@ -768,16 +637,12 @@ TEST(a_device_with_work_that_waits_for_descriptors_can_be_reset)
 	assert_idle(vmm);
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* They are closed when they retire, and that is after it. */
-TEST(descriptors_behind_held_work_do_not_keep_it_from_running)
+TEST_VMM(descriptors_behind_held_work_do_not_keep_it_from_running, .answer = FAKE_FD,
+	.options.limits.max_fds = 2)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	int fence_fd;
 
 	driver_open(driver, vmm, 1);
@@ -793,16 +658,11 @@ TEST(descriptors_behind_held_work_do_not_keep_it_from_running)
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(0));
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(descriptors_behind_work_of_another_context_do_not_keep_it_from_running)
+TEST_VMM(descriptors_behind_work_of_another_context_do_not_keep_it_from_running, .answer = FAKE_FD,
+	.options.limits.max_fds = 3)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 3 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(create_fence(vmm, 1, 0, 1, VGF_FENCE_BY_CALL), 0);
@@ -819,15 +679,10 @@ TEST(descriptors_behind_work_of_another_context_do_not_keep_it_from_running)
 	driver_signal(driver, 5);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(5), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(unfenced_work_needs_no_descriptor)
+TEST_VMM(unfenced_work_needs_no_descriptor, .answer = FAKE_FD, .options.limits.max_fds = 2)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	bool will_retire;
 
 	driver_open(driver, vmm, 1);
@@ -837,16 +692,12 @@ TEST(unfenced_work_needs_no_descriptor)
 	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 0);
 	assert_int_equal(submit_flags(vmm, 3, 0, 90, 0, NULL, 0, &will_retire), 0);
 	assert_jobs(driver, ID(1), ID(2), ID(90), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Its successor in the queue is what the others are behind. */
-TEST(descriptors_behind_unfenced_work_do_not_keep_it_from_running)
+TEST_VMM(descriptors_behind_unfenced_work_do_not_keep_it_from_running, .answer = FAKE_FD,
+	.options.limits.max_fds = 2)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 2 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	const uint64_t in_fence = 1;
 	bool will_retire;
 
@@ -863,16 +714,12 @@ TEST(descriptors_behind_unfenced_work_do_not_keep_it_from_running)
 	driver_signal(driver, 2);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Copies of other people's files take descriptors as fences do. */
-TEST(copies_of_files_to_wait_for_are_limited_too)
+TEST_VMM(
+	copies_of_files_to_wait_for_are_limited_too, .answer = FAKE_FD, .options.limits.max_fds = 3)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 3 } };
-	struct fake_vmm *vmm = vmm_create(&options);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	int fence_fd = make_fence(false);
 	int fence_fds[8];
 	struct vgf_submission submission = {
@@ -892,14 +739,10 @@ TEST(copies_of_files_to_wait_for_are_limited_too)
 	vgf_submit(vmm->device, &submission, NULL);
 	assert_in_range(get_stats(vmm).fds, 1, 3);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_vmm_is_told_when_its_fence_finds_no_descriptor)
+TEST_VMM(a_vmm_is_told_when_its_fence_finds_no_descriptor, .options.limits.max_fds = 1)
 {
-	const struct vgf_options options = { .limits = { .max_fds = 1 } };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 2);
 	struct vgf_stats before;
 
@@ -914,7 +757,6 @@ TEST(a_vmm_is_told_when_its_fence_finds_no_descriptor)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(true)), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	vmm_destroy(vmm);
 }
 
 TEST(a_device_that_gets_no_descriptors_leaves_none)
@@ -929,13 +771,10 @@ TEST(a_device_that_gets_no_descriptors_leaves_none)
 	}
 }
 
-TEST(an_export_without_a_descriptor_fails)
+TEST_VMM(an_export_without_a_descriptor_fails)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
 	limit_fds(0);
 	assert_int_equal(vgf_fence_export(vmm->device, 1), -EMFILE);
 	unlimit_fds();
-	vmm_destroy(vmm);
 }

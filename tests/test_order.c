@@ -14,11 +14,8 @@
 
 /* ---- Timelines ---------------------------------------------------------------------------- */
 
-TEST(retires_what_has_signalled)
+TEST_VMM(retires_what_has_signalled, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
@@ -27,16 +24,11 @@ TEST(retires_what_has_signalled)
 	assert_retired(vmm, 0, 1, 0, 7, 0);
 	assert_int_equal(vmm->num_batches, 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 2. */
-TEST(retires_in_order_when_files_signal_out_of_order)
+TEST_VMM(retires_in_order_when_files_signal_out_of_order, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	for (uint64_t id = 1; id <= 3; id++) {
 		assert_int_equal(submit(vmm, 1, 5, id, NO_IN_FENCES), 0);
@@ -50,15 +42,10 @@ TEST(retires_in_order_when_files_signal_out_of_order)
 		assert_retired(vmm, n, 1, 5, n + 1, 0);
 	}
 	assert_int_equal(vmm->num_batches, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(retires_in_order_when_calls_come_out_of_order)
+TEST_VMM(retires_in_order_when_calls_come_out_of_order)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	for (uint64_t id = 1; id <= 3; id++) {
 		assert_int_equal(submit(vmm, 1, 5, id, NO_IN_FENCES), 0);
@@ -73,20 +60,17 @@ TEST(retires_in_order_when_calls_come_out_of_order)
 	assert_retired(vmm, 1, 1, 5, 2, -EIO);
 	assert_retired(vmm, 2, 1, 5, 3, 0);
 	assert_int_equal(signal_call(vmm, 1, 5, 3, 0), -ENOENT);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 1. */
-TEST(every_accepted_fence_retires_exactly_once)
+TEST_VMM(every_accepted_fence_retires_exactly_once)
 {
 	static const enum fake_answer answers[] = { FAKE_FD, FAKE_CALL, FAKE_DONE, FAKE_ERROR };
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *drivers[4];
 	unsigned int seen[401] = { 0 };
 
 	for (uint32_t i = 0; i < 4; i++) {
-		drivers[i] = driver_create(VGF_WAIT_HOST, answers[i]);
+		drivers[i] = driver_create(vmm, VGF_WAIT_HOST, answers[i]);
 		drivers[i]->error = -EIO;
 		drivers[i]->error_always = true;
 		driver_open(drivers[i], vmm, i);
@@ -113,17 +97,11 @@ TEST(every_accepted_fence_retires_exactly_once)
 		assert_int_equal(seen[vmm->retired[i].name.fence_id]++, 0);
 	}
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	for (uint32_t i = 0; i < 4; i++) {
-		driver_destroy(drivers[i]);
-	}
 }
 
 /* Promise 2. */
-TEST(retires_in_order_whatever_a_fence_is_made_of)
+TEST_VMM(retires_in_order_whatever_a_fence_is_made_of, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	struct vgf_fence_name name = make_name(1, 0, 5);
 	int fence_fd;
 
@@ -141,15 +119,10 @@ TEST(retires_in_order_whatever_a_fence_is_made_of)
 	assert_int_equal(vmm_dispatch(vmm), 6);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(5), ID(6), ID(0));
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_same_id_on_two_timelines_names_two_fences)
+TEST_VMM(the_same_id_on_two_timelines_names_two_fences)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
@@ -161,15 +134,10 @@ TEST(the_same_id_on_two_timelines_names_two_fences)
 	assert_int_equal(signal_call(vmm, 2, 0, 5, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 1, 2, 0, 5, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_ring_does_not_answer_for_the_global_timeline)
+TEST_VMM(a_ring_does_not_answer_for_the_global_timeline)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 3, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 0);
@@ -181,15 +149,10 @@ TEST(a_ring_does_not_answer_for_the_global_timeline)
 	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 3, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 2, 0, VGF_RING_GLOBAL, 3, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(contexts_share_the_global_timeline)
+TEST_VMM(contexts_share_the_global_timeline)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 1, NO_IN_FENCES), 0);
@@ -200,14 +163,10 @@ TEST(contexts_share_the_global_timeline)
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 0, 2, VGF_RING_GLOBAL, 1, 0);
 	assert_retired(vmm, 1, 1, VGF_RING_GLOBAL, 2, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(ids_on_a_timeline_must_grow)
+TEST_VMM(ids_on_a_timeline_must_grow, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	bool will_retire = true;
 
 	driver_open(driver, vmm, 1);
@@ -220,16 +179,11 @@ TEST(ids_on_a_timeline_must_grow)
 	assert_int_equal(submit(vmm, 1, 1, 6, NO_IN_FENCES), 0);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(7), ID(6), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* N+1 must not be told before N, and N never after it. */
-TEST(the_mark_of_a_timeline_never_goes_back)
+TEST_VMM(the_mark_of_a_timeline_never_goes_back)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(50), NO_IN_FENCES), -ENOENT);
@@ -242,21 +196,14 @@ TEST(the_mark_of_a_timeline_never_goes_back)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 4);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_that_is_done_at_once_retires_from_dispatch)
+TEST_VMM(work_that_is_done_at_once_retires_from_dispatch, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(vmm->num_retired, 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void signal_from_inside_submit(struct fake_driver *driver, const struct vgf_job *job)
@@ -264,11 +211,8 @@ static void signal_from_inside_submit(struct fake_driver *driver, const struct v
 	assert_int_equal(vgf_fence_signal(driver->arg, &job->fence, -EIO), 0);
 }
 
-TEST(a_driver_may_signal_before_its_submit_returns)
+TEST_VMM(a_driver_may_signal_before_its_submit_returns)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->arg = vmm->device;
 	driver->on_submit = signal_from_inside_submit;
 	driver_open(driver, vmm, 1);
@@ -279,15 +223,11 @@ TEST(a_driver_may_signal_before_its_submit_returns)
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 0, 1, 0, 1, -EIO);
 	assert_retired(vmm, 1, 1, 0, 2, -EIO);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(ids_above_32_bits_stay_whole)
+TEST_VMM(ids_above_32_bits_stay_whole)
 {
 	const uint64_t high = (uint64_t)1 << 32, last = UINT64_MAX - 1;
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
@@ -302,25 +242,18 @@ TEST(ids_above_32_bits_stay_whole)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_true(vmm->retired[1].name.fence_id == high + 7);
 	assert_true(vmm->retired[2].name.fence_id == last);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_last_of_all_ids_is_refused)
+TEST_VMM(the_last_of_all_ids_is_refused)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(
 		create_fence(vmm, 0, VGF_RING_GLOBAL, UINT64_MAX, VGF_FENCE_DONE), -EINVAL);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, UINT64_MAX - 1, VGF_FENCE_DONE), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	vmm_destroy(vmm);
 }
 
-TEST(zero_is_an_id)
+TEST_VMM(zero_is_an_id)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	const uint64_t in_fence = 0;
 	bool will_retire;
 
@@ -332,15 +265,11 @@ TEST(zero_is_an_id)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 0, 0, 0);
 	assert_true(driver_has(driver, 1));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 7. */
-TEST(retiring_allocates_nothing)
+TEST_VMM(retiring_allocates_nothing, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	unsigned long before;
 
 	driver_open(driver, vmm, 1);
@@ -357,14 +286,10 @@ TEST(retiring_allocates_nothing)
 	}
 	assert_int_equal(alloc_count(), before);
 	assert_int_equal(vmm->num_retired, 200);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(thousands_of_fences_retire_on_many_timelines)
+TEST_VMM(thousands_of_fences_retire_on_many_timelines)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	uint64_t last[64] = { 0 };
 
 	driver_open(driver, vmm, 1);
@@ -382,15 +307,10 @@ TEST(thousands_of_fences_retire_on_many_timelines)
 		last[name->ring] = name->fence_id;
 	}
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(timelines_do_not_wait_for_each_other)
+TEST_VMM(timelines_do_not_wait_for_each_other)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 1, 2, NO_IN_FENCES), 0);
@@ -400,18 +320,13 @@ TEST(timelines_do_not_wait_for_each_other)
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 0, 1, VGF_RING_GLOBAL, 3, 0);
 	assert_retired(vmm, 1, 1, 1, 2, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Held work ---------------------------------------------------------------------------- */
 
 /* Promise 3, where the host waits. */
-TEST(held_work_runs_when_its_in_fence_retires)
+TEST_VMM(held_work_runs_when_its_in_fence_retires, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -426,16 +341,11 @@ TEST(held_work_runs_when_its_in_fence_retires)
 	driver_signal(driver, 2);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 3, where the driver waits. */
-TEST(driver_gets_in_fences_as_descriptors)
+TEST_VMM(driver_gets_in_fences_as_descriptors, .answer = FAKE_FD, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -443,15 +353,12 @@ TEST(driver_gets_in_fences_as_descriptors)
 	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), ID(2), ID(1), NO_IN_FENCES), 0);
 	assert_int_equal(driver_job(driver, 3)->wait, VGF_WAIT_DRIVER);
 	assert_int_equal(driver_job(driver, 3)->num_in_fences, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_waits_for_a_producer_that_is_held_then_goes_to_the_driver)
+TEST_VMM(work_waits_for_a_producer_that_is_held_then_goes_to_the_driver)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_FD);
-	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+	struct fake_driver *host = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *takes = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_FD);
 
 	driver_open(host, vmm, 1);
 	driver_open(takes, vmm, 2);
@@ -467,17 +374,11 @@ TEST(work_waits_for_a_producer_that_is_held_then_goes_to_the_driver)
 	driver_signal(host, 2);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(host);
-	driver_destroy(takes);
 }
 
 /* Promise 4. */
-TEST(a_ring_keeps_its_order_behind_held_work)
+TEST_VMM(a_ring_keeps_its_order_behind_held_work)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->driver.independent_rings = true;
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
@@ -492,16 +393,11 @@ TEST(a_ring_keeps_its_order_behind_held_work)
 	assert_int_equal(driver->jobs[2].fence.fence_id, 2);
 	assert_int_equal(driver->jobs[3].fence.fence_id, 3);
 	assert_int_equal(driver->jobs[3].wait, VGF_WAIT_NONE);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 4. */
-TEST(a_context_keeps_its_order_where_rings_are_not_independent)
+TEST_VMM(a_context_keeps_its_order_where_rings_are_not_independent)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 2, 0, 1, NO_IN_FENCES), 0);
@@ -512,16 +408,11 @@ TEST(a_context_keeps_its_order_where_rings_are_not_independent)
 	vmm_dispatch(vmm);
 	assert_int_equal(driver->jobs[1].fence.fence_id, 2);
 	assert_int_equal(driver->jobs[2].fence.fence_id, 3);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 3: a chain where each producer is itself held. */
-TEST(a_chain_of_held_work_runs_link_by_link)
+TEST_VMM(a_chain_of_held_work_runs_link_by_link)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 	}
@@ -537,15 +428,12 @@ TEST(a_chain_of_held_work_runs_link_by_link)
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs)
+TEST_VMM(a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *host = driver_create(VGF_WAIT_HOST, FAKE_FD);
-	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+	struct fake_driver *host = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
+	struct fake_driver *takes = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_FD);
 
 	driver_open(host, vmm, 1);
 	driver_open(host, vmm, 2);
@@ -560,16 +448,10 @@ TEST(a_chain_goes_to_drivers_that_wait_as_soon_as_its_first_link_runs)
 	assert_jobs(takes, ID(3), ID(4), ID(0));
 	assert_int_equal(driver_job(takes, 4)->wait, VGF_WAIT_DRIVER);
 	assert_int_equal(driver_job(takes, 4)->in_fences[0], 3);
-	vmm_destroy(vmm);
-	driver_destroy(host);
-	driver_destroy(takes);
 }
 
-TEST(held_work_runs_at_once_when_all_of_several_in_fences_are_done)
+TEST_VMM(held_work_runs_at_once_when_all_of_several_in_fences_are_done)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 	}
@@ -582,16 +464,11 @@ TEST(held_work_runs_at_once_when_all_of_several_in_fences_are_done)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_true(driver_has(driver, 3));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 4: what waits for a descriptor of the driver's own ring keeps its place too. */
-TEST(work_behind_held_work_runs_although_its_own_in_fence_signals_first)
+TEST_VMM(work_behind_held_work_runs_although_its_own_in_fence_signals_first)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
 	}
@@ -606,15 +483,12 @@ TEST(work_behind_held_work_runs_although_its_own_in_fence_signals_first)
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(1), ID(2), ID(3), ID(4), ID(0));
 	assert_int_equal(driver_job(driver, 4)->wait, VGF_WAIT_HOST);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_of_a_driver_that_waits_keeps_its_place_behind_held_work)
+TEST_VMM(work_of_a_driver_that_waits_keeps_its_place_behind_held_work)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *call = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-	struct fake_driver *takes = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+	struct fake_driver *call = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *takes = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_FD);
 	int fence_fd;
 
 	driver_open(call, vmm, 1);
@@ -630,16 +504,10 @@ TEST(work_of_a_driver_that_waits_keeps_its_place_behind_held_work)
 	assert_jobs(takes, ID(3), ID(4), ID(0));
 	assert_int_equal(driver_job(takes, 4)->num_in_fences, 1);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(call);
-	driver_destroy(takes);
 }
 
-TEST(work_of_no_ring_runs_among_that_of_ring_0)
+TEST_VMM(work_of_no_ring_runs_among_that_of_ring_0)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->driver.independent_rings = true;
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
@@ -650,14 +518,10 @@ TEST(work_of_no_ring_runs_among_that_of_ring_0)
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(1), ID(2), ID(3), ID(0));
 	assert_int_equal(driver->jobs[2].fence.ring, VGF_RING_GLOBAL);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_held_command_stream_is_a_copy)
+TEST_VMM(a_held_command_stream_is_a_copy)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	uint8_t *command = malloc(1024);
 	const uint64_t in_fence = 1;
 	struct vgf_submission submission = {
@@ -682,16 +546,12 @@ TEST(a_held_command_stream_is_a_copy)
 	for (int i = 0; i < 16; i++) {
 		assert_int_equal(driver_job(driver, 2)->command[i], i);
 	}
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Without an out-fence ----------------------------------------------------------------- */
 
-TEST(unfenced_work_retires_nothing)
+TEST_VMM(unfenced_work_retires_nothing, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	bool will_retire = true;
 
 	driver_open(driver, vmm, 1);
@@ -702,14 +562,10 @@ TEST(unfenced_work_retires_nothing)
 	signal_fence(driver->jobs[0].fence_fd);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(unfenced_work_waits_for_its_in_fences_and_its_turn)
+TEST_VMM(unfenced_work_waits_for_its_in_fences_and_its_turn, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	const uint64_t in_fence = 1;
 	bool will_retire = true;
 
@@ -725,30 +581,22 @@ TEST(unfenced_work_waits_for_its_in_fences_and_its_turn)
 	assert_jobs(driver, ID(70), ID(2), ID(71), ID(0));
 	assert_all_retired(vmm, ID(1), ID(2), ID(0));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_id_of_unfenced_work_is_not_taken)
+TEST_VMM(the_id_of_unfenced_work_is_not_taken, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	bool will_retire;
 
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit_flags(vmm, 1, 0, 9, 0, NULL, 0, &will_retire), 0);
 	assert_int_equal(submit(vmm, 1, 0, 1, ID(9), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(submit(vmm, 1, 0, 9, NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Errors keep their place -------------------------------------------------------------- */
 
-TEST(a_driver_error_retires_in_its_turn_and_dependants_run)
+TEST_VMM(a_driver_error_retires_in_its_turn_and_dependants_run)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	bool will_retire = false;
 
 	driver_open(driver, vmm, 1);
@@ -769,14 +617,10 @@ TEST(a_driver_error_retires_in_its_turn_and_dependants_run)
 	assert_retired(vmm, 1, 1, 0, 2, -ENODEV);
 	assert_true(driver_has(driver, 3));
 	assert_int_equal(get_stats(vmm).failed, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_driver_error_of_unfenced_work_is_answered_at_once)
+TEST_VMM(a_driver_error_of_unfenced_work_is_answered_at_once, .answer = FAKE_ERROR)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_ERROR);
 	bool will_retire = true;
 
 	driver->error = -ENODEV;
@@ -786,15 +630,10 @@ TEST(a_driver_error_of_unfenced_work_is_answered_at_once)
 	assert_false(will_retire);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(the_status_of_a_call_reaches_callback_and_statistics)
+TEST_VMM(the_status_of_a_call_reaches_callback_and_statistics)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -806,15 +645,11 @@ TEST(the_status_of_a_call_reaches_callback_and_statistics)
 	assert_int_equal(get_stats(vmm).failed, 1);
 	assert_int_equal(get_stats(vmm).cancelled, 0);
 	assert_true(driver_has(driver, 2));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 11: the end that would have signalled dies. */
-TEST(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run)
+TEST_VMM(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	int fds[2];
 
 	driver_open(driver, vmm, 1);
@@ -827,14 +662,11 @@ TEST(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run)
 	assert_retired(vmm, 0, 0, VGF_RING_GLOBAL, 1, -EIO);
 	assert_int_equal(get_stats(vmm).failed, 1);
 	assert_true(driver_has(driver, 2));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 11, where the file broke before its fence was the oldest. */
-TEST(a_file_that_broke_early_retires_with_its_error_in_its_turn)
+TEST_VMM(a_file_that_broke_early_retires_with_its_error_in_its_turn)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fds[2];
 
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
@@ -845,7 +677,6 @@ TEST(a_file_that_broke_early_retires_with_its_error_in_its_turn)
 	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 1, 0, VGF_RING_GLOBAL, 2, -EIO);
-	vmm_destroy(vmm);
 }
 
 /* ---- Publishing --------------------------------------------------------------------------- */
@@ -857,9 +688,8 @@ static int publish(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t
 	return vgf_fence_publish_take(vmm->device, &name, fd);
 }
 
-TEST(a_published_file_signals_its_fence)
+TEST_VMM(a_published_file_signals_its_fence)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = make_fence(false);
 	int copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
 
@@ -871,28 +701,19 @@ TEST(a_published_file_signals_its_fence)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
 	close(copy);
-	vmm_destroy(vmm);
 }
 
-TEST(a_published_fence_goes_to_a_driver_that_comes_later)
+TEST_VMM(a_published_fence_goes_to_a_driver_that_comes_later, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 0);
 	assert_int_equal(driver_job(driver, 2)->num_in_fences, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(publishing_lets_go_what_a_driver_can_wait_for)
+TEST_VMM(publishing_lets_go_what_a_driver_can_wait_for, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, VGF_FENCE_BY_CALL), 0);
@@ -905,28 +726,20 @@ TEST(publishing_lets_go_what_a_driver_can_wait_for)
 	assert_int_equal(driver_job(driver, 3)->wait, VGF_WAIT_DRIVER);
 	assert_int_equal(driver_job(driver, 3)->num_in_fences, 2);
 	assert_int_equal(get_stats(vmm).run_driver, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(publishing_does_not_let_go_what_the_host_waits_for)
+TEST_VMM(publishing_does_not_let_go_what_the_host_waits_for)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(driver->num_jobs, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(publishing_takes_the_descriptor_also_when_it_fails)
+TEST_VMM(publishing_takes_the_descriptor_also_when_it_fails)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int closed = make_fence(false);
 
 	close(closed);
@@ -944,14 +757,12 @@ TEST(publishing_takes_the_descriptor_also_when_it_fails)
 	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), -EALREADY);
 	vmm_dispatch(vmm);
 	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), -ENOENT);
-	vmm_destroy(vmm);
 }
 
 /* ---- Bad descriptors ---------------------------------------------------------------------- */
 
-TEST(a_fence_needs_a_descriptor_that_can_be_polled)
+TEST_VMM(a_fence_needs_a_descriptor_that_can_be_polled)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int closed = make_fence(false);
 
 	close(closed);
@@ -962,44 +773,31 @@ TEST(a_fence_needs_a_descriptor_that_can_be_polled)
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, -3), -EINVAL);
 	assert_idle(vmm);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_DONE), 0);
-	vmm_destroy(vmm);
 }
 
-TEST(a_regular_file_from_a_driver_retires_with_its_error)
+TEST_VMM(a_regular_file_from_a_driver_retires_with_its_error, .answer = FAKE_GIVEN)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
-
 	driver_open(driver, vmm, 1);
 	driver->given_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 0, 1, -EPERM);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_closed_descriptor_from_a_driver_retires_with_its_error)
+TEST_VMM(a_closed_descriptor_from_a_driver_retires_with_its_error, .answer = FAKE_GIVEN)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
-
 	driver_open(driver, vmm, 1);
 	driver->given_fd = make_fence(false);
 	close(driver->given_fd);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 0, 1, -EBADF);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* The number may be somebody else's by the time the fence retires. */
-TEST(a_closed_descriptor_from_a_driver_is_not_closed_again)
+TEST_VMM(a_closed_descriptor_from_a_driver_is_not_closed_again, .answer = FAKE_GIVEN)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
 	int fd;
 
 	driver_open(driver, vmm, 1);
@@ -1011,21 +809,14 @@ TEST(a_closed_descriptor_from_a_driver_is_not_closed_again)
 	vmm_dispatch(vmm);
 	assert_true(fcntl(fd, F_GETFD) >= 0);
 	close(fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Anything below the two constants: a fence that nobody would ever signal. */
-TEST(an_answer_that_means_nothing_is_an_error)
+TEST_VMM(an_answer_that_means_nothing_is_an_error, .answer = FAKE_GIVEN)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
-
 	driver_open(driver, vmm, 1);
 	driver->given_fd = -EMFILE;
 	submit(vmm, 1, 0, 1, NO_IN_FENCES);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_true(vmm->retired[0].status < 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }

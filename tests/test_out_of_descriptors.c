@@ -142,10 +142,8 @@ static void note_call(void *arg, int status)
 	++*(unsigned int *)arg;
 }
 
-TEST(what_needs_no_descriptor_goes_on_without)
+TEST_VMM(what_needs_no_descriptor_goes_on_without)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	int files[] = { make_fence(false), make_fence(false) };
 	int ours[] = { fcntl(files[0], F_DUPFD, 0), fcntl(files[1], F_DUPFD, 0) };
 	struct vgf_fence_name name = make_name(1, 0, 1);
@@ -177,15 +175,12 @@ TEST(what_needs_no_descriptor_goes_on_without)
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(vgf_device_reset(vmm->device), 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 	close(ours[0]);
 	close(ours[1]);
 }
 
-TEST(an_export_says_so)
+TEST_VMM(an_export_says_so)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int ours = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	int fd;
 
@@ -197,7 +192,6 @@ TEST(an_export_says_so)
 	close(fd);
 	signal_fence(ours);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	vmm_destroy(vmm);
 	close(ours);
 }
 
@@ -256,9 +250,8 @@ TEST(work_whose_driver_cannot_copy_its_in_fences_waits_on_the_host)
 }
 
 /* Nothing to wait for any more, so there is no other way left. */
-TEST(work_whose_driver_can_make_no_fence_retires_with_the_error)
+TEST_VMM(work_whose_driver_can_make_no_fence_retires_with_the_error)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct hungry hungry;
 	int ours = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	int fds = count_fds();
@@ -283,16 +276,12 @@ TEST(work_whose_driver_can_make_no_fence_retires_with_the_error)
 	hungry_signal(&hungry);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 	hungry_finish(&hungry);
 	close(ours);
 }
 
-TEST(a_chain_goes_on_without_descriptors)
+TEST_VMM(a_chain_goes_on_without_descriptors, .wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_CALL);
-
 	limit_fds(0);
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
@@ -305,8 +294,6 @@ TEST(a_chain_goes_on_without_descriptors)
 		assert_int_equal(vmm_dispatch(vmm), 1);
 	}
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- In-fences that are descriptors ------------------------------------------------------- */
@@ -324,10 +311,8 @@ static int submit_with_files(
 	return vgf_submit(vmm->device, &submission, will_retire);
 }
 
-TEST(a_submission_whose_descriptors_cannot_be_copied_is_refused)
+TEST_VMM(a_submission_whose_descriptors_cannot_be_copied_is_refused, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	int files[] = { make_fence(false), make_fence(true), make_fence(false) };
 	bool will_retire;
 
@@ -351,8 +336,6 @@ TEST(a_submission_whose_descriptors_cannot_be_copied_is_refused)
 	vmm_wait(vmm, 3);
 	assert_retired(vmm, 2, 1, 0, 2, 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 	for (size_t i = 0; i < 3; i++) {
 		close(files[i]);
 	}
@@ -360,10 +343,8 @@ TEST(a_submission_whose_descriptors_cannot_be_copied_is_refused)
 
 /* ---- The device's own budget -------------------------------------------------------------- */
 
-TEST(a_descriptor_above_the_budget_is_closed)
+TEST_VMM(a_descriptor_above_the_budget_is_closed, .options.limits.max_fds = 1)
 {
-	struct vgf_options options = { .limits.max_fds = 1 };
-	struct fake_vmm *vmm = vmm_create(&options);
 	int ours = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 2);
 	int fds = count_fds();
@@ -378,7 +359,6 @@ TEST(a_descriptor_above_the_budget_is_closed)
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 3, make_fence(true)), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 	close(ours);
 }
 

@@ -103,8 +103,8 @@ static void world_init(struct world *world)
 {
 	*world = (struct world){ .blocks = count_blocks(), .last_id = 2 };
 	world->vmm = vmm_create(NULL);
-	world->host = driver_create(VGF_WAIT_HOST, FAKE_FD);
-	world->takes = driver_create(VGF_WAIT_DRIVER, FAKE_FD);
+	world->host = driver_create(world->vmm, VGF_WAIT_HOST, FAKE_FD);
+	world->takes = driver_create(world->vmm, VGF_WAIT_DRIVER, FAKE_FD);
 	driver_open(world->host, world->vmm, 1);
 	driver_open(world->takes, world->vmm, 2);
 	assert_int_equal(submit(world->vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -154,8 +154,6 @@ static void world_finish(struct world *world)
 	assert_true(driver_has(world->host, id));
 	assert_idle(world->vmm);
 	vmm_destroy(world->vmm);
-	driver_destroy(world->host);
-	driver_destroy(world->takes);
 	close(world->own_fds[0]);
 	close(world->own_fds[1]);
 	assert_int_equal(count_blocks(), world->blocks);
@@ -692,23 +690,19 @@ TEST(ending_things_needs_no_memory)
 	assert_int_equal(vgf_device_drain(world.vmm->device, 0), -ETIMEDOUT);
 	assert_int_equal(vgf_device_reset(world.vmm->device), 0);
 	assert_idle(world.vmm);
-	vgf_device_destroy(world.vmm->device);
-	world.vmm->device = NULL;
+	vmm_destroy_device(world.vmm);
 	assert_false(has_failed());
 
 	vmm_destroy(world.vmm);
-	driver_destroy(world.host);
-	driver_destroy(world.takes);
 	close(world.own_fds[0]);
 	close(world.own_fds[1]);
 	assert_int_equal(count_blocks(), world.blocks);
 }
 
 /* Looking up gets slower, and that is all. */
-TEST(a_table_that_cannot_grow_works_on)
+TEST_VMM(a_table_that_cannot_grow_works_on)
 {
 	enum { COUNT = 2000 };
-	struct fake_vmm *vmm = vmm_create(NULL);
 	unsigned int num_grow = 0;
 
 	for (unsigned int i = 0; i < COUNT; i++) {
@@ -729,7 +723,6 @@ TEST(a_table_that_cannot_grow_works_on)
 		assert_int_equal(vmm->retired[i].name.fence_id, i + 1);
 	}
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 }
 
 /* ---- A whole story ------------------------------------------------------------------------ */

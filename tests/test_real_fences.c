@@ -116,8 +116,8 @@ static struct scene *scene_create(enum vgf_wait wait, const struct vgf_options *
 	scene->wait_fd = -1;
 	scene->copy = -1;
 	scene->vmm = vmm_create(options);
-	scene->producer = driver_create(VGF_WAIT_HOST, FAKE_GIVEN);
-	scene->consumer = driver_create(wait, FAKE_CALL);
+	scene->producer = driver_create(scene->vmm, VGF_WAIT_HOST, FAKE_GIVEN);
+	scene->consumer = driver_create(scene->vmm, wait, FAKE_CALL);
 	scene->consumer->on_submit = consumer_takes_job;
 	scene->consumer->arg = scene;
 	driver_open(scene->producer, scene->vmm, PRODUCER);
@@ -131,8 +131,6 @@ static void scene_destroy(struct scene *scene)
 		close(scene->wait_fd);
 	}
 	vmm_destroy(scene->vmm);
-	driver_destroy(scene->producer);
-	driver_destroy(scene->consumer);
 	close(scene->vgem);
 	free(scene);
 }

@@ -1055,8 +1055,8 @@ TEST(a_native_driver_s_gpu_waits)
 	struct fake_vmm *vmm;
 
 	native_init(&native);
-	producer = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	vmm = vmm_create(NULL);
+	producer = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 	make_producer(&native.rig, vmm, producer, &fence);
 	native_open(&native, vmm, 2);
 	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 0);
@@ -1068,7 +1068,6 @@ TEST(a_native_driver_s_gpu_waits)
 	vmm_wait(vmm, 3);
 	assert_idle(vmm);
 	vmm_destroy(vmm);
-	driver_destroy(producer);
 	vgem_fence_finish(native.rig.vgem, &fence);
 	native_finish(&native);
 }
@@ -1083,8 +1082,8 @@ TEST(a_native_driver_that_forgets_its_in_fences_is_early)
 
 	native_init(&native);
 	native.forgetful = true;
-	producer = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	vmm = vmm_create(NULL);
+	producer = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 	make_producer(&native.rig, vmm, producer, &fence);
 	native_open(&native, vmm, 2);
 	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 0);
@@ -1093,7 +1092,6 @@ TEST(a_native_driver_that_forgets_its_in_fences_is_early)
 	signal_vgem_fence(&native.rig, &fence);
 	vmm_wait(vmm, 2);
 	vmm_destroy(vmm);
-	driver_destroy(producer);
 	vgem_fence_finish(native.rig.vgem, &fence);
 	native_finish(&native);
 }
@@ -1105,8 +1103,8 @@ TEST(a_native_driver_s_work_waits_for_eventfds_on_the_host)
 	struct fake_vmm *vmm;
 
 	native_init(&native);
-	producer = driver_create(VGF_WAIT_HOST, FAKE_FD);
 	vmm = vmm_create(NULL);
+	producer = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 	driver_open(producer, vmm, 1);
 	native_open(&native, vmm, 2);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -1118,7 +1116,6 @@ TEST(a_native_driver_s_work_waits_for_eventfds_on_the_host)
 	assert_int_equal(get_stats(vmm).run_host, 1);
 	assert_idle(vmm);
 	vmm_destroy(vmm);
-	driver_destroy(producer);
 	native_finish(&native);
 }
 

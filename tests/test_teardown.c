@@ -29,11 +29,8 @@ static int signal_global(struct fake_vmm *vmm, uint64_t fence_id)
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
-TEST(an_idle_context_is_destroyed_at_once)
+TEST_VMM(an_idle_context_is_destroyed_at_once)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	assert_int_equal(driver->num_destroyed, 1);
@@ -41,56 +38,41 @@ TEST(an_idle_context_is_destroyed_at_once)
 	assert_int_equal(get_stats(vmm).contexts, 0);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), -ENOENT);
 	assert_int_equal(vgf_context_destroy(vmm->device, 2), -ENOENT);
-	vmm_destroy(vmm);
+	vmm_destroy_device(vmm);
 	assert_int_equal(driver->num_destroyed, 1);
-	driver_destroy(driver);
 }
 
-TEST(a_context_id_is_taken_until_it_is_destroyed)
+TEST_VMM(a_context_id_is_taken_until_it_is_destroyed)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-	struct fake_driver *other = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *other = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
 
 	driver_open(driver, vmm, 1);
 	assert_int_equal(vgf_context_create(vmm->device, 1, &other->driver, other), -EEXIST);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	driver_open(other, vmm, 1);
-	vmm_destroy(vmm);
+	vmm_destroy_device(vmm);
 	assert_int_equal(driver->num_destroyed, 1);
 	assert_int_equal(other->num_destroyed, 1);
-	driver_destroy(driver);
-	driver_destroy(other);
 }
 
-TEST(a_driver_needs_a_submit)
+TEST_VMM(a_driver_needs_a_submit)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct vgf_driver driver = { .wait = VGF_WAIT_HOST };
+	const struct vgf_driver none = { .wait = VGF_WAIT_HOST };
 
-	assert_int_equal(vgf_context_create(vmm->device, 1, &driver, NULL), -EINVAL);
+	assert_int_equal(vgf_context_create(vmm->device, 1, &none, NULL), -EINVAL);
 	assert_int_equal(vgf_context_create(vmm->device, 1, NULL, NULL), -EINVAL);
-	vmm_destroy(vmm);
 }
 
-TEST(a_driver_need_not_have_a_destroy)
+TEST_VMM(a_driver_need_not_have_a_destroy)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->driver.destroy = NULL;
 	driver_open(driver, vmm, 1);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	driver_open(driver, vmm, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(running_work_of_a_destroyed_context_retires)
+TEST_VMM(running_work_of_a_destroyed_context_retires, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
@@ -101,31 +83,21 @@ TEST(running_work_of_a_destroyed_context_retires)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 0, 1, 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_destroyed_context_is_signalled_by_call_too)
+TEST_VMM(a_destroyed_context_is_signalled_by_call_too)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 3, 1, NO_IN_FENCES), 0);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	assert_int_equal(signal_call(vmm, 1, 3, 1, -EIO), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 1, 3, 1, -EIO);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Promise 1. */
-TEST(held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed)
+TEST_VMM(held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -142,15 +114,10 @@ TEST(held_work_of_a_destroyed_context_runs_before_its_driver_is_destroyed)
 	assert_false(driver->cancelled);
 	assert_int_equal(get_stats(vmm).contexts, 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_context_is_destroyed_behind_the_last_of_its_independent_rings)
+TEST_VMM(a_context_is_destroyed_behind_the_last_of_its_independent_rings, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver->driver.independent_rings = true;
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
@@ -166,8 +133,6 @@ TEST(a_context_is_destroyed_behind_the_last_of_its_independent_rings)
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(3), ID(4), ID(0));
 	assert_int_equal(driver->num_destroyed, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void assert_destroyed_before(struct fake_driver *driver, const struct vgf_job *job)
@@ -175,11 +140,10 @@ static void assert_destroyed_before(struct fake_driver *driver, const struct vgf
 	assert_int_equal(((struct fake_driver *)driver->arg)->num_destroyed, 1);
 }
 
-TEST(a_new_context_stays_behind_what_is_left_of_the_old)
+TEST_VMM(a_new_context_stays_behind_what_is_left_of_the_old)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *old = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-	struct fake_driver *new = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct fake_driver *old = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
+	struct fake_driver *new = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
 
 	new->on_submit = assert_destroyed_before;
 	new->arg = old;
@@ -198,16 +162,12 @@ TEST(a_new_context_stays_behind_what_is_left_of_the_old)
 	assert_jobs(old, ID(2), ID(0));
 	assert_jobs(new, ID(3), ID(4), ID(0));
 	assert_int_equal(new->num_destroyed, 0);
-	vmm_destroy(vmm);
-	driver_destroy(old);
-	driver_destroy(new);
 }
 
-TEST(a_new_context_retires_behind_running_work_of_the_old)
+TEST_VMM(a_new_context_retires_behind_running_work_of_the_old)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *old = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-	struct fake_driver *new = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct fake_driver *old = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *new = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
 
 	driver_open(old, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
@@ -218,20 +178,16 @@ TEST(a_new_context_retires_behind_running_work_of_the_old)
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_all_retired(vmm, ID(1), ID(2), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(old);
-	driver_destroy(new);
 }
 
-TEST(a_context_id_is_used_many_times_while_the_first_holds_work)
+TEST_VMM(a_context_id_is_used_many_times_while_the_first_holds_work)
 {
 	enum { TIMES = 50 };
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct fake_driver *drivers[TIMES];
 
 	create_by_call(vmm, 1);
 	for (uint64_t i = 0; i < TIMES; i++) {
-		drivers[i] = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+		drivers[i] = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
 		driver_open(drivers[i], vmm, 9);
 		assert_int_equal(
 			submit(vmm, 9, 0, 100 + i, i == 0 ? ID(1) : ID(0), NO_IN_FENCES), 1);
@@ -243,20 +199,15 @@ TEST(a_context_id_is_used_many_times_while_the_first_holds_work)
 	for (uint64_t i = 0; i < TIMES; i++) {
 		assert_jobs(drivers[i], 100 + i, ID(0));
 		assert_int_equal(drivers[i]->num_destroyed, 1);
-		driver_destroy(drivers[i]);
 	}
 	assert_int_equal(get_stats(vmm).contexts, 0);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
 }
 
 /* ---- Cancelling a context ----------------------------------------------------------------- */
 
-TEST(cancelled_work_retires_in_order_and_running_work_is_waited_for)
+TEST_VMM(cancelled_work_retires_in_order_and_running_work_is_waited_for)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
@@ -274,15 +225,10 @@ TEST(cancelled_work_retires_in_order_and_running_work_is_waited_for)
 	assert_int_equal(get_stats(vmm).cancelled, 2);
 	assert_int_equal(get_stats(vmm).failed, 0);
 	assert_int_equal(driver->num_destroyed, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_cancelled_context_takes_new_work)
+TEST_VMM(a_cancelled_context_takes_new_work, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -291,15 +237,10 @@ TEST(a_cancelled_context_takes_new_work)
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_jobs(driver, ID(3), ID(0));
 	assert_int_equal(submit(vmm, 1, 0, 4, NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(who_waits_for_cancelled_work_runs)
+TEST_VMM(who_waits_for_cancelled_work_runs, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	create_by_call(vmm, 1);
@@ -308,15 +249,12 @@ TEST(who_waits_for_cancelled_work_runs)
 	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_jobs(driver, ID(3), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(cancelling_lets_a_destroyed_context_go)
+TEST_VMM(cancelling_lets_a_destroyed_context_go)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *old = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-	struct fake_driver *new = driver_create(VGF_WAIT_HOST, FAKE_DONE);
+	struct fake_driver *old = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
+	struct fake_driver *new = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
 
 	driver_open(old, vmm, 1);
 	create_by_call(vmm, 1);
@@ -330,16 +268,10 @@ TEST(cancelling_lets_a_destroyed_context_go)
 	assert_false(old->cancelled); /* its running work is not given up */
 	assert_int_equal(new->num_destroyed, 0);
 	assert_int_equal(old->num_jobs + new->num_jobs, 0);
-	vmm_destroy(vmm);
-	driver_destroy(old);
-	driver_destroy(new);
 }
 
-TEST(a_destroyed_context_can_be_cancelled)
+TEST_VMM(a_destroyed_context_can_be_cancelled, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -349,14 +281,10 @@ TEST(a_destroyed_context_can_be_cancelled)
 	assert_int_equal(driver->num_destroyed, 1);
 	assert_int_equal(vgf_context_cancel(vmm->device, 1), -ENOENT);
 	assert_int_equal(vgf_context_cancel(vmm->device, 2), -ENOENT);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(cancelled_unfenced_work_does_not_run)
+TEST_VMM(cancelled_unfenced_work_does_not_run, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	const uint64_t in_fence = 1;
 	bool will_retire;
 
@@ -368,8 +296,6 @@ TEST(cancelled_unfenced_work_does_not_run)
 	assert_int_equal(get_stats(vmm).held, 0);
 	assert_int_equal(get_stats(vmm).held_size, 0);
 	assert_int_equal(driver->num_jobs, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void cancel_context_1(struct fake_driver *driver, const struct vgf_job *job)
@@ -380,10 +306,9 @@ static void cancel_context_1(struct fake_driver *driver, const struct vgf_job *j
 }
 
 /* Its driver refuses the descriptors, so it would be held back once more. */
-TEST(cancelling_during_submit_reaches_work_that_is_held_back_again)
+TEST_VMM(cancelling_during_submit_reaches_work_that_is_held_back_again, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
 	int fence_fd;
 
 	driver->error = -EMFILE;
@@ -398,8 +323,6 @@ TEST(cancelling_during_submit_reaches_work_that_is_held_back_again)
 	assert_int_equal(driver->num_jobs, 0);
 	assert_int_equal(get_stats(vmm).held, 0);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Deferred calls ----------------------------------------------------------------------- */
@@ -427,10 +350,8 @@ static void note_deferred(void *arg, int status)
 	}
 }
 
-TEST(a_deferred_call_is_made_at_once_where_nothing_is_held)
+TEST_VMM(a_deferred_call_is_made_at_once_where_nothing_is_held)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct deferred deferred = { 0 };
 
 	driver_open(driver, vmm, 1);
@@ -443,14 +364,10 @@ TEST(a_deferred_call_is_made_at_once_where_nothing_is_held)
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), -ENOENT);
 	assert_int_equal(deferred.calls, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_deferred_call_keeps_its_place_among_held_work)
+TEST_VMM(a_deferred_call_keeps_its_place_among_held_work, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred first = { .driver = driver };
 	struct deferred second = { .driver = driver, .after = &first };
 
@@ -469,14 +386,10 @@ TEST(a_deferred_call_keeps_its_place_among_held_work)
 	assert_int_equal(first.jobs_before, 1);
 	assert_int_equal(second.calls, 1);
 	assert_int_equal(second.jobs_before, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_deferred_call_is_a_barrier_among_independent_rings)
+TEST_VMM(a_deferred_call_is_a_barrier_among_independent_rings, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { .driver = driver };
 
 	driver->driver.independent_rings = true;
@@ -497,14 +410,10 @@ TEST(a_deferred_call_is_a_barrier_among_independent_rings)
 	assert_jobs(driver, ID(3), ID(4), ID(5), ID(0));
 	assert_int_equal(deferred.calls, 1);
 	assert_int_equal(deferred.jobs_before, 2);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call)
+TEST_VMM(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { .driver = driver };
 
 	driver->driver.independent_rings = true;
@@ -523,14 +432,10 @@ TEST(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call)
 	assert_int_equal(signal_global(vmm, 2), 0);
 	vmm_dispatch(vmm);
 	assert_jobs(driver, ID(3), ID(5), ID(4), ID(6), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_deferred_call_hears_of_a_cancelled_context)
+TEST_VMM(a_deferred_call_hears_of_a_cancelled_context, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { 0 };
 
 	driver_open(driver, vmm, 1);
@@ -541,15 +446,12 @@ TEST(a_deferred_call_hears_of_a_cancelled_context)
 	vmm_dispatch(vmm);
 	assert_int_equal(deferred.calls, 1);
 	assert_int_equal(deferred.status, -ECANCELED);
-	vmm_destroy(vmm);
+	vmm_destroy_device(vmm);
 	assert_int_equal(deferred.calls, 1);
-	driver_destroy(driver);
 }
 
-TEST(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes)
+TEST_VMM(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { .driver = driver };
 
 	driver_open(driver, vmm, 1);
@@ -562,8 +464,6 @@ TEST(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes)
 	assert_int_equal(deferred.calls, 1);
 	assert_int_equal(deferred.status, 0);
 	assert_int_equal(driver->num_destroyed, 1);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void submit_deferred(void *arg, int status)
@@ -575,18 +475,14 @@ static void submit_deferred(void *arg, int status)
 	assert_int_equal(deferred->driver->num_jobs, 0);
 }
 
-TEST(work_submitted_by_a_deferred_call_runs_after_it)
+TEST_VMM(work_submitted_by_a_deferred_call_runs_after_it, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { .vmm = vmm, .driver = driver };
 
 	driver_open(driver, vmm, 1);
 	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_deferred, &deferred), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_jobs(driver, ID(1), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void submit_to_ring_5(void *arg, int status)
@@ -598,10 +494,8 @@ static void submit_to_ring_5(void *arg, int status)
 	assert_int_equal(deferred->driver->num_jobs, 0);
 }
 
-TEST(no_independent_ring_runs_while_a_deferred_call_is_made)
+TEST_VMM(no_independent_ring_runs_while_a_deferred_call_is_made, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { .vmm = vmm, .driver = driver };
 
 	driver->driver.independent_rings = true;
@@ -609,8 +503,6 @@ TEST(no_independent_ring_runs_while_a_deferred_call_is_made)
 	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_to_ring_5, &deferred), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_jobs(driver, ID(1), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void *dispatch_once(void *arg)
@@ -630,10 +522,8 @@ static void dispatch_in_another_thread(struct fake_driver *driver, const struct 
 }
 
 /* The queue is ready to run, and being run. */
-TEST(another_thread_dispatches_while_what_came_behind_a_call_runs)
+TEST_VMM(another_thread_dispatches_while_what_came_behind_a_call_runs, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
 	struct deferred deferred = { .vmm = vmm, .driver = driver };
 
 	driver->on_submit = dispatch_in_another_thread;
@@ -642,17 +532,13 @@ TEST(another_thread_dispatches_while_what_came_behind_a_call_runs)
 	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_deferred, &deferred), 0);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(0));
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Giving up on a fence ----------------------------------------------------------------- */
 
 /* Promise 8. */
-TEST(a_running_fence_can_be_given_up)
+TEST_VMM(a_running_fence_can_be_given_up)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	int fence_fd;
 
 	driver_open(driver, vmm, 1);
@@ -667,13 +553,10 @@ TEST(a_running_fence_can_be_given_up)
 	assert_int_equal(cancel_fence(vmm, 0, VGF_RING_GLOBAL, 1, -ETIME), -ENOENT);
 	assert_int_equal(cancel_fence(vmm, 0, 99, 1, -ETIME), -ENOENT);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(a_fence_that_was_given_up_may_still_signal)
+TEST_VMM(a_fence_that_was_given_up_may_still_signal)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	struct pollfd pollfd = { .fd = vgf_device_get_fd(vmm->device), .events = POLLIN };
 
@@ -684,12 +567,10 @@ TEST(a_fence_that_was_given_up_may_still_signal)
 	assert_int_equal(poll(&pollfd, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_that_was_given_up_may_signal_before_it_retires)
+TEST_VMM(a_fence_that_was_given_up_may_signal_before_it_retires)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 
 	assert_int_equal(vmm_dispatch(vmm), 0);
@@ -698,12 +579,10 @@ TEST(a_fence_that_was_given_up_may_signal_before_it_retires)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 0, 0, VGF_RING_GLOBAL, 1, -ECANCELED);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
-TEST(a_fence_given_up_before_its_turn_waits_for_it)
+TEST_VMM(a_fence_given_up_before_its_turn_waits_for_it)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd;
 
 	create_by_call(vmm, 1);
@@ -715,14 +594,10 @@ TEST(a_fence_given_up_before_its_turn_waits_for_it)
 	assert_retired(vmm, 0, 0, VGF_RING_GLOBAL, 1, 0);
 	assert_retired(vmm, 1, 0, VGF_RING_GLOBAL, 2, -EIO);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
-TEST(held_work_is_dropped_with_its_fence)
+TEST_VMM(held_work_is_dropped_with_its_fence, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
 	create_by_call(vmm, 1);
@@ -736,15 +611,10 @@ TEST(held_work_is_dropped_with_its_fence)
 	assert_true(driver_has(driver, 3));
 	assert_true(driver_has(driver, 4));
 	assert_int_equal(get_stats(vmm).held, 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_dropped_from_the_middle_leaves_the_order_of_the_rest)
+TEST_VMM(work_dropped_from_the_middle_leaves_the_order_of_the_rest, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -757,15 +627,10 @@ TEST(work_dropped_from_the_middle_leaves_the_order_of_the_rest)
 	assert_all_retired(vmm, ID(1), ID(2), ID(3), ID(4), ID(0));
 	assert_jobs(driver, ID(2), ID(4), ID(0));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
-TEST(work_behind_a_barrier_is_dropped_with_its_fence)
+TEST_VMM(work_behind_a_barrier_is_dropped_with_its_fence, .answer = FAKE_DONE)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_DONE);
-
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
@@ -777,8 +642,6 @@ TEST(work_behind_a_barrier_is_dropped_with_its_fence)
 	assert_int_equal(vmm_dispatch(vmm), 3);
 	assert_jobs(driver, ID(2), ID(0));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void give_up_from_inside_submit(struct fake_driver *driver, const struct vgf_job *job)
@@ -788,11 +651,8 @@ static void give_up_from_inside_submit(struct fake_driver *driver, const struct 
 	assert_int_equal(vgf_fence_cancel(vmm->device, &job->fence, -ECANCELED), -EBUSY);
 }
 
-TEST(a_fence_cannot_be_given_up_while_its_submit_runs)
+TEST_VMM(a_fence_cannot_be_given_up_while_its_submit_runs)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->on_submit = give_up_from_inside_submit;
 	driver->arg = vmm;
 	driver_open(driver, vmm, 1);
@@ -800,16 +660,13 @@ TEST(a_fence_cannot_be_given_up_while_its_submit_runs)
 	assert_int_equal(cancel_fence(vmm, 1, 0, 1, -ECANCELED), 0);
 	vmm_dispatch(vmm);
 	assert_retired(vmm, 0, 1, 0, 1, -ECANCELED);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
 /* Promise 9. */
-TEST(the_descriptor_of_a_fence_is_closed_when_it_retires)
+TEST_VMM(the_descriptor_of_a_fence_is_closed_when_it_retires)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int before = count_fds();
 
 	for (uint64_t id = 1; id <= 5; id++) {
@@ -818,13 +675,11 @@ TEST(the_descriptor_of_a_fence_is_closed_when_it_retires)
 	assert_int_equal(count_fds(), before + 5);
 	assert_int_equal(vmm_dispatch(vmm), 5);
 	assert_int_equal(count_fds(), before);
-	vmm_destroy(vmm);
 }
 
 /* Promise 9. */
-TEST(descriptors_are_closed_on_exec)
+TEST_VMM(descriptors_are_closed_on_exec)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	int exported = vgf_fence_export(vmm->device, 1);
 
@@ -837,12 +692,10 @@ TEST(descriptors_are_closed_on_exec)
 	}
 	close(exported);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
-TEST(a_copy_outlives_its_fence_and_signals_for_nobody)
+TEST_VMM(a_copy_outlives_its_fence_and_signals_for_nobody)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
 	struct pollfd pollfd = { .fd = vgf_device_get_fd(vmm->device), .events = POLLIN };
 
@@ -852,13 +705,11 @@ TEST(a_copy_outlives_its_fence_and_signals_for_nobody)
 	assert_int_equal(poll(&pollfd, 1, 0), 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	close(fence_fd);
-	vmm_destroy(vmm);
 }
 
 /* epoll knows a descriptor by its number and its open file. */
-TEST(a_number_is_used_again_for_a_copy_of_the_same_file)
+TEST_VMM(a_number_is_used_again_for_a_copy_of_the_same_file)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int fence_fd = make_fence(false);
 	int copy = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
 	uint64_t count;
@@ -874,12 +725,10 @@ TEST(a_number_is_used_again_for_a_copy_of_the_same_file)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_retired(vmm, 1, 0, VGF_RING_GLOBAL, 2, 0);
 	close(copy);
-	vmm_destroy(vmm);
 }
 
-TEST(a_number_is_used_again_for_another_file)
+TEST_VMM(a_number_is_used_again_for_another_file)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	int copies[2];
 
 	copies[0] = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
@@ -892,14 +741,11 @@ TEST(a_number_is_used_again_for_another_file)
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	close(copies[0]);
 	close(copies[1]);
-	vmm_destroy(vmm);
 }
 
 /* Two fences of one job: each has its own copy. */
-TEST(one_file_may_stand_for_several_fences)
+TEST_VMM(one_file_may_stand_for_several_fences)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	int fence_fd = make_fence(false);
 
 	driver_open(driver, vmm, 1);
@@ -911,8 +757,6 @@ TEST(one_file_may_stand_for_several_fences)
 	signal_fence(fence_fd);
 	assert_int_equal(vmm_dispatch(vmm), 4);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* ---- Everything in flight ----------------------------------------------------------------- */
@@ -932,7 +776,7 @@ static struct fake_driver *flight_open(
 {
 	static const uint32_t ctx_ids[FLIGHT_DRIVERS] = { 1, 2, 3, 4, 5, 5 };
 
-	flight->drivers[i] = driver_create(wait, answer);
+	flight->drivers[i] = driver_create(flight->vmm, wait, answer);
 	flight->drivers[i]->driver.independent_rings = i == 0;
 	driver_open(flight->drivers[i], flight->vmm, ctx_ids[i]);
 	return flight->drivers[i];
@@ -1020,17 +864,13 @@ static void flight_check(const struct flight *flight)
 static void flight_end(struct flight *flight)
 {
 	close(flight->fence_fd);
-	for (unsigned int i = 0; i < FLIGHT_DRIVERS; i++) {
-		driver_destroy(flight->drivers[i]);
-	}
 }
 
 /* ---- Reset -------------------------------------------------------------------------------- */
 
 /* Promises 1 and 8. */
-TEST(reset_answers_everything_in_flight)
+TEST_VMM(reset_answers_everything_in_flight)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct flight flight;
 
 	flight_start(&flight, vmm);
@@ -1040,13 +880,10 @@ TEST(reset_answers_everything_in_flight)
 	assert_int_equal(get_stats(vmm).contexts, 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	flight_end(&flight);
-	vmm_destroy(vmm);
 }
 
-TEST(a_device_works_after_its_reset_and_ids_start_again)
+TEST_VMM(a_device_works_after_its_reset_and_ids_start_again)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	for (int i = 0; i < 20; i++) {
 		struct flight flight;
 
@@ -1062,25 +899,18 @@ TEST(a_device_works_after_its_reset_and_ids_start_again)
 		assert_idle(vmm);
 		flight_end(&flight);
 	}
-	vmm_destroy(vmm);
 }
 
-TEST(reset_of_an_idle_device_does_nothing)
+TEST_VMM(reset_of_an_idle_device_does_nothing)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-
 	assert_int_equal(vgf_device_reset(vmm->device), 0);
 	assert_int_equal(vgf_device_reset(vmm->device), 0);
 	assert_int_equal(vmm->num_retired, 0);
 	assert_int_equal(vmm->num_batches, 0);
-	vmm_destroy(vmm);
 }
 
-TEST(ids_of_before_a_reset_are_unknown)
+TEST_VMM(ids_of_before_a_reset_are_unknown)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(vgf_device_reset(vmm->device), 0);
@@ -1089,8 +919,6 @@ TEST(ids_of_before_a_reset_are_unknown)
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, ID(5), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 0);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 /* Signalling is a driver's business until its destroy has returned, not later. */
@@ -1104,11 +932,8 @@ static void signal_when_destroyed(struct fake_driver *driver, bool cancelled)
 	signal_call(vmm, 1, 0, 2, -EIO);
 }
 
-TEST(a_driver_may_signal_from_inside_its_destroy)
+TEST_VMM(a_driver_may_signal_from_inside_its_destroy)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
-
 	driver->on_destroy = signal_when_destroyed;
 	driver->arg = vmm;
 	driver_open(driver, vmm, 1);
@@ -1118,8 +943,6 @@ TEST(a_driver_may_signal_from_inside_its_destroy)
 	assert_int_equal(driver->num_destroyed, 1);
 	assert_all_retired(vmm, ID(1), ID(2), ID(0));
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 struct attempts {
@@ -1130,7 +953,7 @@ struct attempts {
 static void try_everything(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
 {
 	struct attempts *attempts = vmm->arg;
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
 	struct vgf_fence_name failed = make_name(0, VGF_RING_GLOBAL, 1001);
 
 	attempts->calls++;
@@ -1139,13 +962,10 @@ static void try_everything(struct fake_vmm *vmm, const struct vgf_fence_name *na
 	attempts->create = create_fence(vmm, 0, VGF_RING_GLOBAL, 1000, VGF_FENCE_BY_CALL);
 	attempts->refuse = vgf_fence_refuse(vmm->device, &failed, 0, -EBADMSG);
 	attempts->defer = vgf_context_defer(vmm->device, 1, note_deferred, NULL);
-	driver_destroy(driver);
 }
 
-TEST(nothing_new_is_accepted_during_a_reset)
+TEST_VMM(nothing_new_is_accepted_during_a_reset)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_CALL);
 	struct attempts attempts = { 0 };
 
 	driver_open(driver, vmm, 1);
@@ -1161,8 +981,6 @@ TEST(nothing_new_is_accepted_during_a_reset)
 	assert_true(attempts.defer < 0);
 	assert_int_equal(vmm->num_retired, 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
 }
 
 static void reset_once_more(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -1177,9 +995,8 @@ static void reset_once_more(struct fake_vmm *vmm, const struct vgf_fence_name *n
 	}
 }
 
-TEST(a_reset_from_inside_a_callback_of_a_reset_leaves_it_alone)
+TEST_VMM(a_reset_from_inside_a_callback_of_a_reset_leaves_it_alone)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	unsigned int calls = 0;
 
 	create_by_call(vmm, 1);
@@ -1190,7 +1007,6 @@ TEST(a_reset_from_inside_a_callback_of_a_reset_leaves_it_alone)
 	assert_int_equal(calls, 2);
 	vmm->on_retire = NULL;
 	create_by_call(vmm, 1);
-	vmm_destroy(vmm);
 }
 
 static void *reset_device(void *arg)
@@ -1226,11 +1042,10 @@ static void start_reset(struct fake_driver *driver, const struct vgf_job *job)
 	}
 }
 
-TEST(work_that_a_driver_refuses_during_a_reset_does_not_come_again)
+TEST_VMM(work_that_a_driver_refuses_during_a_reset_does_not_come_again, .answer = FAKE_ERROR,
+	.wait = VGF_WAIT_DRIVER)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_DRIVER, FAKE_ERROR);
-	struct fake_driver *idle = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *idle = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
 	struct reset_during_submit test = { .vmm = vmm, .idle = idle };
 	int fence_fd;
 	void *ret;
@@ -1252,9 +1067,6 @@ TEST(work_that_a_driver_refuses_during_a_reset_does_not_come_again)
 	assert_int_equal(driver->num_destroyed, 1);
 	assert_idle(vmm);
 	close(fence_fd);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
-	driver_destroy(idle);
 }
 
 /* Nothing is destroyed under a driver's feet. */
@@ -1267,11 +1079,9 @@ static void finish_during_reset(struct fake_driver *driver, const struct vgf_job
 	assert_int_equal(driver->num_destroyed, 0);
 }
 
-TEST(a_reset_waits_for_a_driver_that_is_in_submit)
+TEST_VMM(a_reset_waits_for_a_driver_that_is_in_submit, .answer = FAKE_FD)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
-	struct fake_driver *driver = driver_create(VGF_WAIT_HOST, FAKE_FD);
-	struct fake_driver *idle = driver_create(VGF_WAIT_HOST, FAKE_CALL);
+	struct fake_driver *idle = driver_create(vmm, VGF_WAIT_HOST, FAKE_CALL);
 	struct reset_during_submit test = { .vmm = vmm, .idle = idle };
 	void *ret;
 
@@ -1284,25 +1094,19 @@ TEST(a_reset_waits_for_a_driver_that_is_in_submit)
 	assert_retired(vmm, 0, 1, 0, 1, -ECANCELED);
 	assert_int_equal(driver->num_destroyed, 1);
 	assert_idle(vmm);
-	vmm_destroy(vmm);
-	driver_destroy(driver);
-	driver_destroy(idle);
 }
 
 /* ---- Destroying the device ---------------------------------------------------------------- */
 
 /* Promises 1, 8 and 9. */
-TEST(destroying_a_device_answers_everything_in_flight)
+TEST_VMM(destroying_a_device_answers_everything_in_flight)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct flight flight;
 
 	flight_start(&flight, vmm);
-	vgf_device_destroy(vmm->device);
-	vmm->device = NULL;
+	vmm_destroy_device(vmm);
 	flight_check(&flight);
 	flight_end(&flight);
-	vmm_destroy(vmm);
 }
 
 TEST(destroying_no_device_is_fine)
@@ -1335,9 +1139,8 @@ static void *dispatch_until_error(void *arg)
 	return NULL;
 }
 
-TEST(destroying_a_device_ends_another_threads_dispatch)
+TEST_VMM(destroying_a_device_ends_another_threads_dispatch)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct dispatching dispatching = { .device = vmm->device };
 	struct flight flight;
 	pthread_t thread;
@@ -1356,7 +1159,6 @@ TEST(destroying_a_device_ends_another_threads_dispatch)
 	flight_check(&flight);
 	flight_end(&flight);
 	sem_destroy(&dispatching.retired);
-	vmm_destroy(vmm);
 }
 
 static void wait_for_the_end(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
@@ -1371,9 +1173,8 @@ static void wait_for_the_end(struct fake_vmm *vmm, const struct vgf_fence_name *
 	}
 }
 
-TEST(destroying_a_device_while_another_thread_is_in_a_callback)
+TEST_VMM(destroying_a_device_while_another_thread_is_in_a_callback)
 {
-	struct fake_vmm *vmm = vmm_create(NULL);
 	struct dispatching dispatching = { .device = vmm->device };
 	pthread_t thread;
 
@@ -1391,21 +1192,16 @@ TEST(destroying_a_device_while_another_thread_is_in_a_callback)
 	vmm->device = NULL;
 	assert_all_retired(vmm, ID(1), ID(2), ID(0));
 	sem_destroy(&dispatching.retired);
-	vmm_destroy(vmm);
 }
 
-TEST(destroying_a_device_ends_its_own_thread)
+TEST_VMM(destroying_a_device_ends_its_own_thread, .options.own_thread = true)
 {
-	struct vgf_options options = { .own_thread = true };
-	struct fake_vmm *vmm = vmm_create(&options);
 	struct flight flight;
 
 	flight_start(&flight, vmm);
-	vgf_device_destroy(vmm->device);
-	vmm->device = NULL;
+	vmm_destroy_device(vmm);
 	flight_check(&flight);
 	flight_end(&flight);
-	vmm_destroy(vmm);
 }
 
 TEST(destroying_a_device_right_after_creating_it)
