@@ -232,7 +232,7 @@ static int usage(FILE *out)
 {
 	fputs("usage: vgfence info [--json]\n"
 	      "\n"
-	      "What this host can do, found out by trying it, and what a missing thing costs.\n",
+	      "Tries what this host can do, and says what each thing that is missing costs.\n",
 		out);
 	return out == stdout ? EXIT_SUCCESS : 2;
 }

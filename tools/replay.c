@@ -28,8 +28,8 @@ static const char help[] =
 	"\n"
 	"  --pace=asap       as fast as the window allows (default for a trace with in-fences)\n"
 	"  --pace=recorded   at the recorded times\n"
-	"  --pace=causal     each request after the completions recorded before it, and as\n"
-	"                    long after them: a guest that waits itself (default without)\n"
+	"  --pace=causal     each request as long after the completions before it as recorded:\n"
+	"                    like a guest that waits itself (default for a trace without)\n"
 	"  --window=N        requests in flight at most (default 256, a virtqueue's size)\n"
 	"  --wait=driver     the GPU takes in-fences as descriptors and waits (default)\n"
 	"  --wait=host       the library holds work back until its in-fences have signalled\n"
@@ -51,7 +51,7 @@ static const char help[] =
 	"  efficiency        ideal / makespan\n"
 	"  p50, p99, max     microseconds from the GPU's signal to the VMM's callback\n"
 	"\n"
-	"The exit status is 0 where every job of every trace was accepted, ran and retired.\n";
+	"The exit status is 0 if every job of every trace was accepted, ran and retired.\n";
 
 struct options {
 	enum pace pace;

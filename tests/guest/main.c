@@ -41,14 +41,13 @@ static void usage(FILE *stream)
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
 	      "       vgfence-guest [OPTION...] pending|virgl\n"
 	      "\n"
-	      "  --passing      only with fence passing (else without it, too)\n"
-	      "  --no-passing   only without: the guest's kernel waits\n"
-	      "  --jobs N       so many jobs, frames, round trips or cycles in a run\n"
+	      "  --passing      only with fence passing (default: both ways)\n"
+	      "  --no-passing   only without it: the guest's kernel waits\n"
+	      "  --jobs N       number of jobs, frames, round trips or cycles in a run\n"
 	      "  --rounds N     runs that are measured, of which the best counts (default 3)\n"
-	      "  --json         one JSON object a line\n"
-	      "  --pause DIR    rests before and after each measurement, until the files 1, 2, "
-	      "...\n"
-	      "                 appear in the directory: for who looks at the guest's CPU time\n",
+	      "  --json         print one JSON object a line\n"
+	      "  --pause DIR    rest before and after each measurement, until the files 1, 2, ...\n"
+	      "                 appear in the directory, so that others can read the CPU time\n",
 		stream);
 }
 
