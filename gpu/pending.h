@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 #include "gpu.h"
 

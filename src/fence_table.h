@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 struct fence;
 struct submission;

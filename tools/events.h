@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 #include "workload.h"
 

@@ -30,7 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 enum soft_gpu_operation {
 	SOFT_GPU_NOTHING = 0,

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 #include "vgem_pool.h"
 

@@ -31,7 +31,7 @@
 
 #include <stdint.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 #ifdef __cplusplus
 extern "C" {

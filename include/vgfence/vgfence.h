@@ -22,7 +22,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include <vgfence/fence_table.h>
+#include <vgfence/driver.h>
 
 #ifdef __cplusplus
 extern "C" {

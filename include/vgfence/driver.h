@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
-#ifndef VGFENCE_FENCE_TABLE_H
-#define VGFENCE_FENCE_TABLE_H
+#ifndef VGFENCE_DRIVER_H
+#define VGFENCE_DRIVER_H
 
 /*
  * For context drivers: what runs a context's command streams, and the fences it makes.
