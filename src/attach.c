@@ -9,7 +9,10 @@
 
 #include <vgfence/dma_buf.h>
 
-#include "device.h"
+#include "attach.h"
+#include "export.h"
+#include "lock.h"
+#include "log.h"
 
 void attach_all(struct vgf_device *device, struct fence *fence)
 {

@@ -225,6 +225,13 @@ struct context *context_find(struct ctx_sync *sync, uint32_t ctx_id)
 	return NULL;
 }
 
+struct context *context_find_open(struct ctx_sync *sync, uint32_t ctx_id)
+{
+	struct context *context = context_find(sync, ctx_id);
+
+	return context && context->current ? context : NULL;
+}
+
 struct ring *context_ring(struct context *context, int32_t index)
 {
 	struct ring **place = &context->rings[index == VGF_RING_GLOBAL ? 0 : index];

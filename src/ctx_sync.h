@@ -146,6 +146,9 @@ void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 /* The context with this ID, whether destroyed since or not, or NULL. */
 struct context *context_find(struct ctx_sync *sync, uint32_t ctx_id);
 
+/* The same, or NULL if it was destroyed. */
+struct context *context_find_open(struct ctx_sync *sync, uint32_t ctx_id);
+
 /* 0, -EEXIST, -ENOSPC, -ENOMEM. */
 int context_open(
 	struct ctx_sync *sync, uint32_t ctx_id, const struct vgf_driver *driver, void *data);

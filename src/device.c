@@ -8,8 +8,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "device.h"
+#include "dispatcher.h"
+#include "export.h"
+#include "lock.h"
+#include "log.h"
+#include "loop.h"
 #include "options.h"
+#include "run.h"
+#include "watch.h"
 
 /* ---- Creating ----------------------------------------------------------------------------- */
 
@@ -81,9 +87,10 @@ static int device_init(struct vgf_device *device)
 	if (ret < 0) {
 		return ret;
 	}
-	ret = loop_init(device);
+	STAILQ_INIT(&device->retiring);
+	ret = watch_init(device);
 	if (ret < 0) {
-		goto fail_loop;
+		goto fail_watch;
 	}
 	ret = init_locks(device);
 	if (ret < 0) {
@@ -99,8 +106,8 @@ static int device_init(struct vgf_device *device)
 	}
 	finish_locks(device);
 fail_locks:
-	loop_finish(device);
-fail_loop:
+	watch_finish(device);
+fail_watch:
 	fence_table_finish(&device->fences);
 	return ret;
 }
@@ -197,7 +204,7 @@ static void cancel_all(struct vgf_device *device)
 		pthread_cond_wait(&device->changed, &device->lock);
 	}
 	cancel_fences(device);
-	while (loop_is_busy(device)) {
+	while (device_is_busy(device)) {
 		loop_run(device, 0);
 	}
 	forget_ids(device);
@@ -219,7 +226,7 @@ static void device_end(struct vgf_device *device)
 		pthread_join(device->thread, NULL);
 	}
 	fence_table_finish(&device->fences);
-	loop_finish(device);
+	watch_finish(device);
 	finish_locks(device);
 	free(device);
 }
@@ -332,7 +339,7 @@ static int drain_once(struct vgf_device *device, int timeout_ms, uint64_t deadli
 		loop_run(device, (int)((deadline_ns - now_ns + 999999) / 1000000));
 	} else {
 		loop_run(device, 0);
-		return loop_is_busy(device) ? -ETIMEDOUT : 0;
+		return device_is_busy(device) ? -ETIMEDOUT : 0;
 	}
 	return 0;
 }
@@ -348,7 +355,7 @@ VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
 		return -EDEADLK;
 	}
 	dispatcher_enter(device, true);
-	while (ret == 0 && loop_is_busy(device) && !device->closing) {
+	while (ret == 0 && device_is_busy(device) && !device->closing) {
 		device->draining++;
 		ret = drain_once(device, timeout_ms, deadline_ns);
 		device->draining--;

@@ -6,7 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "device.h"
+#include "attach.h"
+#include "lock.h"
+#include "log.h"
+#include "run.h"
 
 static void count_run(struct vgf_stats *stats, enum vgf_wait wait)
 {

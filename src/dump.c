@@ -1,145 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
+/* What a VMM can see of a device: statistics, what is pending, all of it as text. */
+
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <vgfence/sync_file.h>
 
-#include "device.h"
-
-/* What a guest's mistakes may add to the host's log, in lines a second. */
-#define WARNINGS_A_SECOND 10
+#include "export.h"
+#include "lock.h"
+#include "log.h"
 
 /* What a dump shows of a timeline, and of what one submission waits for: a guest chooses how many
  * there are. */
 #define DUMP_FENCES 32
 #define DUMP_WAITERS 8
-
-/* ---- Log ---------------------------------------------------------------------------------- */
-
-const char *name_text(char text[NAME_SIZE], const struct vgf_fence_name *name)
-{
-	if (name->ring == VGF_RING_GLOBAL) {
-		snprintf(text, NAME_SIZE, "context %" PRIu32 " global timeline fence %" PRIu64,
-			name->ctx_id, name->fence_id);
-	} else if (name->ring == RING_IMPORTED) {
-		snprintf(text, NAME_SIZE, "context %" PRIu32 " imported fence", name->ctx_id);
-	} else {
-		snprintf(text, NAME_SIZE, "context %" PRIu32 " ring %" PRId32 " fence %" PRIu64,
-			name->ctx_id, name->ring, name->fence_id);
-	}
-	return text;
-}
-
-static bool is_too_much(struct vgf_device *device)
-{
-	uint64_t second = clock_ns() / 1000000000;
-
-	if (device->log_second != second) {
-		device->log_second = second;
-		device->log_count = 0;
-	}
-	return ++device->log_count > WARNINGS_A_SECOND;
-}
-
-void device_log(struct vgf_device *device, enum vgf_log_level level, const char *format, ...)
-{
-	struct log_buffer *log = &device->log;
-	va_list arguments;
-
-	if (!device->callbacks.log || log->count == LOG_LINES ||
-		(level != VGF_LOG_ERROR && is_too_much(device))) {
-		return;
-	}
-	log->level[log->count] = level;
-	va_start(arguments, format);
-	vsnprintf(log->line[log->count], LOG_LINE_SIZE, format, arguments);
-	va_end(arguments);
-	log->count++;
-}
-
-void log_flush(struct vgf_device *device, const struct log_buffer *log)
-{
-	for (unsigned int i = 0; i < log->count; i++) {
-		device->callbacks.log(device->cookie, log->level[i], log->line[i]);
-	}
-}
-
-/* ---- Watchdog ----------------------------------------------------------------------------- */
-
-uint64_t watchdog_deadline(const struct vgf_device *device)
-{
-	const struct timeline *first = TAILQ_FIRST(&device->fences.busy);
-	uint64_t stall_ns = device->options.stall_ns;
-
-	if (!first || stall_ns > UINT64_MAX - first->checked_ns) {
-		return UINT64_MAX;
-	}
-	return first->checked_ns + stall_ns;
-}
-
-static void ask_names(struct vgf_stall *stall)
-{
-	struct vgf_sync_file_fence info;
-
-	if (stall->fence_fd >= 0 && vgf_sync_file_info(stall->fence_fd, &info, 1) > 0) {
-		memcpy(stall->driver, info.driver, sizeof(stall->driver));
-		memcpy(stall->timeline, info.timeline, sizeof(stall->timeline));
-	}
-}
-
-/* The dispatching thread alone retires fences, so this one stays while the lock is dropped. */
-static void report_stall(struct vgf_device *device, struct fence *fence, uint64_t now_ns)
-{
-	struct vgf_stall stall = {
-		.fence = fence_name(fence),
-		.age_ns = now_ns - fence->timeline->since_ns,
-		.held = fence->submission != NULL,
-		.fence_fd = fence->fd,
-	};
-	char name[NAME_SIZE];
-
-	fence->flags |= FENCE_REPORTED;
-	device->stats.stalled++;
-	ask_names(&stall);
-	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s%s",
-		name_text(name, &stall.fence), stall.age_ns / 1000000,
-		stall.held ? "its work waits for in-fences" : "its work runs",
-		stall.driver[0] ? ", sync file of " : "", stall.driver, stall.driver[0] ? " " : "",
-		stall.timeline);
-	if (device->callbacks.stalled) {
-		device_unlock(device);
-		device->callbacks.stalled(device->cookie, &stall);
-		device_lock(device);
-	}
-}
-
-void watchdog_check(struct vgf_device *device)
-{
-	uint64_t now_ns;
-
-	if (!device->check_stalled) {
-		return;
-	}
-	device->check_stalled = false;
-	now_ns = clock_ns();
-	while (watchdog_deadline(device) <= now_ns) {
-		struct timeline *timeline = TAILQ_FIRST(&device->fences.busy);
-		struct fence *oldest = STAILQ_FIRST(&timeline->fences);
-
-		timeline_checked(&device->fences, timeline, now_ns);
-		if (!(oldest->flags & (FENCE_REPORTED | FENCE_SIGNALLED))) {
-			report_stall(device, oldest, now_ns);
-		}
-	}
-}
-
-/* ---- Statistics, lists, dumps ------------------------------------------------------------- */
 
 VGF_EXPORT void vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats)
 {

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <assert.h>
+
+#include "dispatcher.h"
+#include "watch.h"
+
+static bool is_dispatcher(const struct vgf_device *device)
+{
+	return device->depth > 0 && pthread_equal(device->dispatcher, pthread_self());
+}
+
+bool dispatcher_is_other(const struct vgf_device *device)
+{
+	return (device->dispatching || device->options.own_thread) && !is_dispatcher(device);
+}
+
+void dispatcher_enter(struct vgf_device *device, bool take_over)
+{
+	unsigned int *waiting = take_over ? &device->takers : &device->blocked;
+
+	if (is_dispatcher(device)) {
+		device->depth++;
+		return;
+	}
+	(*waiting)++;
+	while (device->depth > 0 || (!take_over && device->takers > 0)) {
+		if (!device->kicked) {
+			device->kicked = true;
+			watch_kick(device);
+		}
+		pthread_cond_wait(&device->changed, &device->lock);
+	}
+	(*waiting)--;
+	device->dispatcher = pthread_self();
+	device->dispatching = !take_over;
+	device->depth = 1;
+}
+
+void dispatcher_leave(struct vgf_device *device)
+{
+	assert(is_dispatcher(device));
+	if (--device->depth == 0) {
+		device->dispatching = false;
+		pthread_cond_broadcast(&device->changed);
+	}
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What a VMM and its drivers do to fences: made without a submission, signalled, handed on. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "export.h"
+#include "lock.h"
+#include "log.h"
+#include "place.h"
+#include "watch.h"
+
+/* A descriptor that turned out not to be one is not ours to close. */
+static void close_refused(int fence_fd, int error)
+{
+	if (fence_fd >= 0 && error != -EBADF) {
+		close(fence_fd);
+	}
+}
+
+/* Owns fence_fd. status: a negative errno value for a fence of a failed request. */
+static int create_fence(struct vgf_device *device, const struct vgf_fence_name *name,
+	uint32_t flags, int fence_fd, int status)
+{
+	struct fence *fence = fence_create(name, flags | VGF_FENCED);
+	struct place place;
+	int ret;
+
+	device_lock(device);
+	ret = fence ? 0 : -ENOMEM;
+	if (ret == 0 && fence_fd >= 0) {
+		ret = watch_probe(device, fence_fd);
+	}
+	if (ret == 0) {
+		ret = place_find(device, name, &place);
+	}
+	if (ret == 0) {
+		ret = place_check(device, &place, name->fence_id);
+	}
+	if (ret == 0 && fence_fd >= 0 &&
+		!ctx_sync_has_room(&device->contexts, 1, STAILQ_EMPTY(&place.timeline->fences))) {
+		ret = -EMFILE;
+	}
+	if (ret == 0) {
+		place_put(device, &place, fence);
+		if (fence_fd >= 0) {
+			fence_publish(&device->fences, fence, fence_fd);
+		} else if (fence_fd == VGF_FENCE_DONE) {
+			fence_signal(&device->fences, fence, status);
+		}
+		device->stats.refused += status < 0;
+	} else {
+		log_refused(device, name, "cannot be placed", ret);
+	}
+	device_unlock(device);
+	if (ret < 0) {
+		free(fence);
+		close_refused(fence_fd, ret);
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_fence_create_take(
+	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int fence_fd)
+{
+	if (fence_fd < VGF_FENCE_DONE) {
+		return -EINVAL;
+	}
+	return create_fence(device, name, flags, fence_fd, 0);
+}
+
+VGF_EXPORT int vgf_fence_refuse(
+	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int error)
+{
+	if (error >= 0) {
+		return -EINVAL;
+	}
+	return create_fence(device, name, flags, VGF_FENCE_DONE, error);
+}
+
+/* 0, -ENOENT, -EALREADY. */
+static int find_pending(
+	struct vgf_device *device, const struct vgf_fence_name *name, struct fence **fence)
+{
+	*fence = is_ring(name->ring) ? fence_table_find(&device->fences, name) : NULL;
+	if (!*fence) {
+		return -ENOENT;
+	}
+	return (*fence)->flags & FENCE_SIGNALLED ? -EALREADY : 0;
+}
+
+VGF_EXPORT int vgf_fence_signal(
+	struct vgf_device *device, const struct vgf_fence_name *name, int status)
+{
+	struct fence *fence;
+	int ret;
+
+	if (status > 0) {
+		return -EINVAL;
+	}
+	device_lock(device);
+	ret = find_pending(device, name, &fence);
+	if (ret == 0) {
+		fence_signal(&device->fences, fence, status);
+	}
+	device_unlock(device);
+	return ret;
+}
+
+VGF_EXPORT int vgf_fence_publish_take(
+	struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd)
+{
+	struct fence *fence;
+	int ret;
+
+	device_lock(device);
+	ret = watch_probe(device, fence_fd);
+	if (ret == 0) {
+		ret = find_pending(device, name, &fence);
+	}
+	if (ret == 0 && fence->fd >= 0) {
+		ret = -EEXIST;
+	}
+	if (ret == 0 && !ctx_sync_has_room(&device->contexts, 1, fence_is_oldest(fence))) {
+		ret = -EMFILE;
+	}
+	if (ret == 0) {
+		fence_publish(&device->fences, fence, fence_fd);
+		attach_all(device, fence);
+	} else {
+		log_refused(device, name, "its descriptor", ret);
+	}
+	device_unlock(device);
+	if (ret < 0) {
+		close_refused(fence_fd, ret);
+	}
+	return ret;
+}
+
+VGF_EXPORT int vgf_fence_export(struct vgf_device *device, uint64_t fence_id)
+{
+	struct fence *fence;
+	int ret;
+
+	device_lock(device);
+	ret = fence_table_look_up(&device->fences, fence_id, &fence);
+	if (ret == 0 && (!fence || (fence->flags & FENCE_SIGNALLED))) {
+		ret = -EALREADY;
+	} else if (ret == 0 && fence->fd < 0) {
+		ret = -EAGAIN;
+	} else if (ret == 0) {
+		ret = fcntl(fence->fd, F_DUPFD_CLOEXEC, 0);
+		ret = ret < 0 ? -errno : ret;
+	}
+	device_unlock(device);
+	return ret;
+}
+
+VGF_EXPORT int vgf_fence_cancel(
+	struct vgf_device *device, const struct vgf_fence_name *name, int error)
+{
+	struct fence *fence;
+	int ret;
+
+	if (error >= 0) {
+		return -EINVAL;
+	}
+	device_lock(device);
+	ret = find_pending(device, name, &fence);
+	if (ret == 0 && fence->submission) {
+		ret = submission_drop(&device->contexts, fence->submission, error);
+	}
+	if (ret == 0) {
+		fence_signal(&device->fences, fence, error);
+	}
+	device_unlock(device);
+	return ret;
+}

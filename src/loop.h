@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef LOOP_H
+#define LOOP_H
+
+#include "device.h"
+
+/* One round: waits for at most timeout_ms, and does what there is to do. Locked before and after,
+ * but not between. Returns the number of fences retired, or -EINTR. */
+int loop_run(struct vgf_device *device, int timeout_ms);
+
+/* The end of a batch of callbacks. Locked before and after, but not between. */
+void loop_announce(struct vgf_device *device);
+
+#endif

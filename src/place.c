@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <errno.h>
+
+#include "place.h"
+
+bool is_ring(int32_t ring)
+{
+	return ring == VGF_RING_GLOBAL || (ring >= 0 && ring < VGF_MAX_RINGS);
+}
+
+int place_find(struct vgf_device *device, const struct vgf_fence_name *name, struct place *place)
+{
+	struct ring *ring;
+
+	if (device->resetting) {
+		return -ECANCELED;
+	}
+	if (!is_ring(name->ring)) {
+		return -EINVAL;
+	}
+	place->context = context_find_open(&device->contexts, name->ctx_id);
+	place->timeline = &device->contexts.global;
+	if (name->ring == VGF_RING_GLOBAL) {
+		return 0;
+	}
+	if (!place->context) {
+		return -ENOENT;
+	}
+	ring = context_ring(place->context, name->ring);
+	if (!ring) {
+		return -ENOMEM;
+	}
+	place->timeline = &ring->timeline;
+	return 0;
+}
+
+int place_check(struct vgf_device *device, const struct place *place, uint64_t fence_id)
+{
+	const struct vgf_limits *limits = &device->options.limits;
+
+	if (device->fences.kept >= limits->max_fences ||
+		(place->context && place->context->owner.pending >= limits->max_context_fences)) {
+		return -ENOSPC;
+	}
+	return fence_table_check(&device->fences, place->timeline, fence_id);
+}
+
+void place_put(struct vgf_device *device, const struct place *place, struct fence *fence)
+{
+	if (place->context) {
+		fence->owner = &place->context->owner;
+		fence->owner_serial = place->context->current->serial;
+	}
+	fence_table_add(&device->fences, place->timeline, fence, clock_ns());
+	device->stats.created++;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* A submission from a VMM: checked, resolved, and run or held back. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "export.h"
+#include "lock.h"
+#include "log.h"
+#include "place.h"
+#include "run.h"
+
+static int check_head(struct vgf_device *device, const struct vgf_submission *head)
+{
+	const struct vgf_limits *limits = &device->options.limits;
+
+	if (head->num_in_fences > limits->max_in_fences ||
+		head->num_in_fence_fds > limits->max_in_fences - head->num_in_fences ||
+		head->size > limits->max_command_size) {
+		return -E2BIG;
+	}
+	return 0;
+}
+
+static void log_in_fence(struct vgf_device *device, const struct vgf_submission *head, uint64_t id,
+	uint32_t ignored, int error)
+{
+	char text[NAME_SIZE];
+
+	if (ignored > 0) {
+		device_log(device, VGF_LOG_WARNING,
+			"%s: %" PRIu32 " in-fences ignored, the last is %" PRIu64,
+			name_text(text, &head->fence), ignored, id);
+	} else {
+		device_log(device, VGF_LOG_WARNING, "%s: refused: in-fence %" PRIu64 " (%s)",
+			name_text(text, &head->fence), id, strerrorname_np(-error));
+	}
+}
+
+static int resolve(struct vgf_device *device, struct context *context,
+	struct submission *submission, const struct vgf_submission *head)
+{
+	uint32_t ignored = 0;
+	uint64_t bad = 0;
+	int ret;
+
+	submission->context = context;
+	submission->driver = context->current;
+	ret = submission_resolve(&device->contexts, submission, head,
+		device->options.ignore_bad_in_fences, clock_ns(), &ignored, &bad);
+	if (ret == -EMFILE) {
+		log_refused(device, &head->fence, "copies of its in-fences", ret);
+	} else if (ret < 0 || ignored > 0) {
+		log_in_fence(device, head, bad, ignored, ret);
+	}
+	return ret;
+}
+
+/* Makes the submission fit to wait, if it has to. */
+static int prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
+{
+	int ret = 0;
+
+	*run_now = submission_can_run(&device->contexts, submission->context, submission);
+	if (!*run_now) {
+		ret = submission_hold(&device->contexts, submission->context, submission);
+		if (ret < 0) {
+			log_refused(device, &submission->name, "cannot be held back", ret);
+		}
+	}
+	return ret;
+}
+
+/* Cannot fail. Returns as vgf_submit. */
+static int enqueue(struct vgf_device *device, struct submission *submission, bool run_now)
+{
+	struct context *context = submission->context;
+	struct queue *queue;
+	int result = 1;
+
+	queue = submission_enqueue(&device->contexts, context, submission);
+	if (run_now) {
+		submission->result = &result;
+		run_queue(device, queue);
+	} else if (queue && submission_ready(submission)) {
+		queue_wake(&device->contexts, queue);
+	}
+	return result;
+}
+
+/* Locked. Owns submission and fence, either of which may be NULL; `ret` is an error that was found
+ * before, or 0. */
+static int submit(struct vgf_device *device, const struct vgf_submission *head,
+	struct submission *submission, struct fence *fence, int ret, bool *will_retire)
+{
+	struct place place;
+	bool run_now = false;
+	int error = place_find(device, &head->fence, &place);
+
+	if (error == 0 && (head->flags & VGF_FENCED)) {
+		error = fence ? place_check(device, &place, head->fence.fence_id) : -ENOMEM;
+	}
+	if (error < 0) {
+		free(fence);
+		fence = NULL;
+		ret = error;
+	}
+	if (ret == 0 && !place.context) {
+		ret = -ENOENT;
+	}
+	if (ret < 0) {
+		log_refused(device, &head->fence, "cannot be submitted", ret);
+	} else {
+		ret = resolve(device, place.context, submission, head);
+	}
+	/* After resolving, so that nothing waits for itself. */
+	if (fence) {
+		place_put(device, &place, fence);
+		*will_retire = true;
+	}
+	if (ret == 0) {
+		submission->fence = fence;
+		ret = prepare(device, submission, &run_now);
+	}
+	if (ret < 0) {
+		device->stats.refused++;
+		submission_free(submission);
+		if (fence) {
+			fence_signal(&device->fences, fence, ret);
+		}
+		return ret;
+	}
+	if (fence) {
+		fence_ref(fence);
+		fence->submission = submission;
+	}
+	device->stats.in_fences += submission->room;
+	device->stats.in_fences_done += submission->room - submission->num_waiters;
+	return enqueue(device, submission, run_now);
+}
+
+VGF_EXPORT int vgf_submit(
+	struct vgf_device *device, const struct vgf_submission *submission, bool *will_retire)
+{
+	struct submission *created = NULL;
+	struct fence *fence = NULL;
+	bool ignored;
+	int ret = check_head(device, submission);
+
+	will_retire = will_retire ? will_retire : &ignored;
+	*will_retire = false;
+	if (submission->flags & VGF_FENCED) {
+		fence = fence_create(&submission->fence, submission->flags);
+	}
+	if (ret == 0) {
+		ret = submission_create(submission, &created);
+	}
+	device_lock(device);
+	ret = submit(device, submission, created, fence, ret, will_retire);
+	device_unlock(device);
+	return ret;
+}
