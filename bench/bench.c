@@ -3,7 +3,9 @@
 
 /* vgfence bench: what the library costs, in numbers that can be had again on any machine. */
 
+#include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,7 +20,7 @@
 
 static const struct {
 	const char *name;
-	int (*run)(struct json_object *rows);
+	int (*run)(unsigned int rounds, struct json_object *rows);
 } benchmarks[] = {
 	{ "core", bench_core },
 	{ "wakeup", bench_wakeup },
@@ -59,6 +61,11 @@ void bench_progress(const char *what, unsigned int done, unsigned int total)
 	fflush(stderr);
 }
 
+unsigned int bench_rounds(unsigned int wanted, unsigned int usual)
+{
+	return wanted > 0 && wanted < usual ? wanted : usual;
+}
+
 int bench_error(int error, const char *what)
 {
 	fprintf(stderr, "vgfence bench: %s: %s\n", what, strerror(-error));
@@ -67,36 +74,54 @@ int bench_error(int error, const char *what)
 
 struct json_object *bench_number(double value)
 {
+	char text[32];
+
 	/* JSON has no NaN, and nobody needs the 17 digits that json-c would print. */
-	return isnan(value) || value < 0 ? NULL : json_object_new_double(round(value * 100) / 100);
+	if (isnan(value) || value < 0) {
+		return NULL;
+	}
+	snprintf(text, sizeof(text), "%.6g", value);
+	return json_object_new_double_s(value, text);
 }
+
+struct options {
+	const char *name;    /* of one benchmark; NULL: all */
+	unsigned int rounds; /* 0: as many as each has usually */
+	bool json;
+};
 
 static int usage(FILE *out)
 {
-	fputs("usage: vgfence bench [core|wakeup|virgl] [--json]\n"
+	fputs("usage: vgfence bench [core|wakeup|virgl] [--rounds=N] [--json]\n"
 	      "\n"
 	      "  core    time and memory of a fence, with few and with many pending\n"
 	      "  wakeup  from a signal in another thread to the callback\n"
 	      "  virgl   the virglrenderer plugin beside virglrenderer alone\n"
 	      "\n"
-	      "Without a name: all of them. --json: arrays of objects instead of tables.\n",
+	      "Without a name: all of them. --json: arrays of objects instead of tables.\n"
+	      "--rounds: at most so many, for a quick look; their medians are less certain.\n",
 		out);
 	return out == stdout ? EXIT_SUCCESS : 2;
 }
 
-static int run_tables(const char *name)
+static bool is_chosen(const struct options *options, size_t benchmark)
+{
+	return options->name == NULL || strcmp(options->name, benchmarks[benchmark].name) == 0;
+}
+
+static int run_tables(const struct options *options)
 {
 	bool first = true;
 
 	for (size_t i = 0; i < NUM_BENCHMARKS; i++) {
-		if (name && strcmp(name, benchmarks[i].name) != 0) {
+		if (!is_chosen(options, i)) {
 			continue;
 		}
 		if (!first) {
 			putchar('\n');
 		}
 		first = false;
-		if (benchmarks[i].run(NULL) < 0) {
+		if (benchmarks[i].run(options->rounds, NULL) < 0) {
 			return EXIT_FAILURE;
 		}
 	}
@@ -104,23 +129,23 @@ static int run_tables(const char *name)
 }
 
 /* One benchmark is an array; all of them are an object of arrays. */
-static int run_json(const char *name)
+static int run_json(const struct options *options)
 {
 	struct json_object *all = json_object_new_object();
 	struct json_object *shown = all;
 	int result = EXIT_SUCCESS;
 
 	for (size_t i = 0; i < NUM_BENCHMARKS; i++) {
-		if (name && strcmp(name, benchmarks[i].name) != 0) {
+		if (!is_chosen(options, i)) {
 			continue;
 		}
 		struct json_object *rows = json_object_new_array();
 		json_object_object_add(all, benchmarks[i].name, rows);
-		if (benchmarks[i].run(rows) < 0) {
+		if (benchmarks[i].run(options->rounds, rows) < 0) {
 			result = EXIT_FAILURE;
 			break;
 		}
-		if (name) {
+		if (options->name) {
 			shown = rows;
 		}
 	}
@@ -142,21 +167,40 @@ static bool is_benchmark(const char *name)
 	return false;
 }
 
+static bool parse_rounds(const char *text, unsigned int *rounds)
+{
+	char *end;
+	unsigned long number;
+
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || number < 1 ||
+		number > UINT_MAX) {
+		return false;
+	}
+	*rounds = (unsigned int)number;
+	return true;
+}
+
 int bench_main(int argc, char **argv)
 {
-	const char *name = NULL;
-	bool json = false;
+	static const char rounds[] = "--rounds=";
+	struct options options = { 0 };
 
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
 			return usage(stdout);
 		} else if (strcmp(argv[i], "--json") == 0) {
-			json = true;
-		} else if (!name && is_benchmark(argv[i])) {
-			name = argv[i];
+			options.json = true;
+		} else if (strncmp(argv[i], rounds, strlen(rounds)) == 0) {
+			if (!parse_rounds(argv[i] + strlen(rounds), &options.rounds)) {
+				return usage(stderr);
+			}
+		} else if (!options.name && is_benchmark(argv[i])) {
+			options.name = argv[i];
 		} else {
 			return usage(stderr);
 		}
 	}
-	return json ? run_json(name) : run_tables(name);
+	return options.json ? run_json(&options) : run_tables(&options);
 }

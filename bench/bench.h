@@ -23,12 +23,16 @@ void bench_progress(const char *what, unsigned int done, unsigned int total);
 /* Prints what failed to stderr and returns error, a negative errno value. */
 int bench_error(int error, const char *what);
 
-/* To hundredths; null for what is negative or NaN, that is not known. */
+/* Of six digits; null for what is negative or NaN, that is not known. */
 struct json_object *bench_number(double value);
 
-/* Each measures, then adds its rows to the array or, where that is NULL, prints a table. */
-int bench_core(struct json_object *array);
-int bench_wakeup(struct json_object *array);
-int bench_virgl(struct json_object *array);
+/* How many rounds to run of `usual`: all of them if wanted is 0, never more. */
+unsigned int bench_rounds(unsigned int wanted, unsigned int usual);
+
+/* Each measures in so many rounds (0: its usual number), then adds its rows to the array or, if
+ * that is NULL, prints a table. */
+int bench_core(unsigned int rounds, struct json_object *array);
+int bench_wakeup(unsigned int rounds, struct json_object *array);
+int bench_virgl(unsigned int rounds, struct json_object *array);
 
 #endif

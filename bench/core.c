@@ -18,7 +18,7 @@
 #include "bench.h"
 #include "load.h"
 
-#define ROUNDS 15            /* the median of them counts; odd */
+#define MAX_ROUNDS 15        /* the median of them counts; odd */
 #define FENCES_A_ROUND 16384 /* without descriptors */
 #define RUNS_A_ROUND 8       /* with descriptors, of LOAD_MAX_FDS_RUN fences each */
 #define SPARE_FDS 64         /* epoll, standard streams, the library's own */
@@ -35,7 +35,8 @@ static const uint32_t batches[] = { 1, LOAD_MAX_BATCH };
 struct row {
 	struct load_options options;
 	struct library_load *load;
-	double samples[NUM_BATCHES][ROUNDS], bare_samples[NUM_BATCHES][ROUNDS];
+	unsigned int rounds; /* that are run, at most MAX_ROUNDS */
+	double samples[NUM_BATCHES][MAX_ROUNDS], bare_samples[NUM_BATCHES][MAX_ROUNDS];
 	/* Medians, a fence; those with "bare" mean something with descriptors only. */
 	double ns[NUM_BATCHES], bare_ns[NUM_BATCHES], of_bare[NUM_BATCHES];
 	double empty_bytes; /* of a device with its contexts */
@@ -60,23 +61,23 @@ static int create_load(struct row *row)
 	return 0;
 }
 
-static double median(const double *samples)
+static double median(const double *samples, unsigned int rounds)
 {
-	double sorted[ROUNDS];
+	double sorted[MAX_ROUNDS];
 
-	memcpy(sorted, samples, sizeof(sorted));
-	return bench_percentile(sorted, ROUNDS, 50);
+	memcpy(sorted, samples, rounds * sizeof(sorted[0]));
+	return bench_percentile(sorted, rounds, 50);
 }
 
 /* Of what was measured in turns: round by round, so that a disturbance hits both sides. */
-static double median_ratio(const double *samples, const double *base)
+static double median_ratio(const double *samples, const double *base, unsigned int rounds)
 {
-	double ratios[ROUNDS];
+	double ratios[MAX_ROUNDS];
 
-	for (size_t i = 0; i < ROUNDS; i++) {
+	for (size_t i = 0; i < rounds; i++) {
 		ratios[i] = samples[i] / base[i];
 	}
-	return bench_percentile(ratios, ROUNDS, 50);
+	return bench_percentile(ratios, rounds, 50);
 }
 
 static void finish_row(struct row *row)
@@ -84,9 +85,9 @@ static void finish_row(struct row *row)
 	library_load_destroy(row->load);
 	row->load = NULL;
 	for (size_t i = 0; i < NUM_BATCHES; i++) {
-		row->ns[i] = median(row->samples[i]);
-		row->bare_ns[i] = median(row->bare_samples[i]);
-		row->of_bare[i] = median_ratio(row->samples[i], row->bare_samples[i]);
+		row->ns[i] = median(row->samples[i], row->rounds);
+		row->bare_ns[i] = median(row->bare_samples[i], row->rounds);
+		row->of_bare[i] = median_ratio(row->samples[i], row->bare_samples[i], row->rounds);
 	}
 }
 
@@ -94,13 +95,14 @@ static void finish_row(struct row *row)
  * few and those with many fences pending see the same machine. */
 static int measure_by_call(struct row *rows, size_t count)
 {
+	unsigned int rounds = rows[0].rounds;
 	int error = 0;
 
 	for (size_t i = 0; i < count && error == 0; i++) {
 		error = create_load(&rows[i]);
 	}
-	for (unsigned int round = 0; round < ROUNDS && error == 0; round++) {
-		bench_progress("without descriptors", round, ROUNDS);
+	for (unsigned int round = 0; round < rounds && error == 0; round++) {
+		bench_progress("without descriptors", round, rounds);
 		for (size_t i = 0; i < count * NUM_BATCHES && error == 0; i++) {
 			struct row *row = &rows[i / NUM_BATCHES];
 			size_t batch = i % NUM_BATCHES;
@@ -112,7 +114,7 @@ static int measure_by_call(struct row *rows, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		finish_row(&rows[i]);
 	}
-	bench_progress("without descriptors", ROUNDS, ROUNDS);
+	bench_progress("without descriptors", rounds, rounds);
 	return error;
 }
 
@@ -144,11 +146,11 @@ static int measure_fds(struct row *row)
 	if (error == 0) {
 		error = bare_load_create(row->options.pending, &bare);
 	}
-	for (unsigned int round = 0; round < ROUNDS && error == 0; round++) {
-		bench_progress("with eventfds", round, ROUNDS);
+	for (unsigned int round = 0; round < row->rounds && error == 0; round++) {
+		bench_progress("with eventfds", round, row->rounds);
 		error = measure_round(row, bare, round);
 	}
-	bench_progress("with eventfds", ROUNDS, ROUNDS);
+	bench_progress("with eventfds", row->rounds, row->rounds);
 	finish_row(row);
 	bare_load_destroy(bare);
 	return error;
@@ -210,12 +212,20 @@ static size_t plan_by_call(struct row *rows, bool name_any)
 	return NUM_PENDING;
 }
 
+static void set_rounds(struct row *rows, size_t count, unsigned int rounds)
+{
+	for (size_t i = 0; i < count; i++) {
+		rows[i].rounds = rounds;
+	}
+}
+
 /* Cost of a row in the cost of the baseline row of the same kind; NaN without one. */
 static double of_baseline(const struct row *rows, size_t count, size_t row, size_t batch)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (rows[i].options.pending == BASELINE) {
-			return median_ratio(rows[row].samples[batch], rows[i].samples[batch]);
+			return median_ratio(
+				rows[row].samples[batch], rows[i].samples[batch], rows[row].rounds);
 		}
 	}
 	return NAN;
@@ -251,13 +261,13 @@ static void add_json(struct json_object *array, const struct row *rows, size_t c
 
 /* ---- For people ---- */
 
-static void print_header(void)
+static void print_header(unsigned int rounds)
 {
 	printf("bench core: a fence costs one submission that names %d pending fences (one fence\n"
 	       "added, %d looked up), and its retiring. A row: with so many fences pending, on %d\n"
-	       "timelines; medians of %d rounds, in nanoseconds a fence, where each fence is\n"
+	       "timelines; medians of %u rounds, in nanoseconds a fence, where each fence is\n"
 	       "dispatched alone and where %d are dispatched together.\n",
-		LOAD_IN_FENCES, LOAD_IN_FENCES, LOAD_TIMELINES, ROUNDS, LOAD_MAX_BATCH);
+		LOAD_IN_FENCES, LOAD_IN_FENCES, LOAD_TIMELINES, rounds, LOAD_MAX_BATCH);
 }
 
 static void print_by_call(const char *title, const struct row *rows, size_t count)
@@ -304,7 +314,7 @@ static void print_fds(const struct row *rows, size_t count)
 static void print_tables(
 	const struct row *oldest, const struct row *any, const struct row *fds, size_t num_fds)
 {
-	print_header();
+	print_header(oldest[0].rounds);
 	print_by_call("no descriptors, signalled by call; in-fences: the oldest\n"
 		      "(goals: 65536 at most 1.30x of 256's, at most 160 bytes)",
 		oldest, NUM_PENDING);
@@ -318,13 +328,17 @@ static void print_tables(
 	}
 }
 
-int bench_core(struct json_object *array)
+int bench_core(unsigned int rounds, struct json_object *array)
 {
 	static struct row by_call[2 * NUM_PENDING], fds[MAX_ROWS];
 	size_t num_oldest = plan_by_call(by_call, false);
 	struct row *any = by_call + num_oldest;
 	size_t num_any = plan_by_call(any, true);
 	size_t num_fds = plan_fds(fds);
+
+	rounds = bench_rounds(rounds, MAX_ROUNDS);
+	set_rounds(by_call, num_oldest + num_any, rounds);
+	set_rounds(fds, num_fds, rounds);
 
 	int error = measure_by_call(by_call, num_oldest);
 	if (error == 0) {

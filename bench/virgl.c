@@ -38,7 +38,7 @@
 #include "bench.h"
 #include "gl_stream.h"
 
-#define ROUNDS 30
+#define MAX_ROUNDS 30
 #define WARM_UP 30
 #define MAX_JOBS 100
 
@@ -74,9 +74,9 @@ static const struct way ways[] = {
 #define NUM_WAYS (sizeof(ways) / sizeof(ways[0]))
 
 struct result {
-	double latency_us[ROUNDS * MAX_JOBS]; /* round after round */
+	double latency_us[MAX_ROUNDS * MAX_JOBS]; /* round after round */
 	unsigned int count;
-	double median_us[ROUNDS];
+	double median_us[MAX_ROUNDS];
 	double cpu_us; /* of all that were counted */
 };
 
@@ -328,22 +328,23 @@ static int run_round(struct result *results, unsigned int round)
 
 /* What else the machine does changes from round to round, and hits neighbours alike: a ratio for each
  * round, and of these the median. */
-static double median_ratio(const struct result *results, size_t way)
+static double median_ratio(const struct result *results, size_t way, unsigned int rounds)
 {
 	/* By descriptor, and with callbacks from virglrenderer's thread. */
 	const struct result *bare = &results[strstr(ways[way].key, "descriptor") ? 2 : 0];
-	double ratios[ROUNDS];
+	double ratios[MAX_ROUNDS];
 
-	for (unsigned int round = 0; round < ROUNDS; round++) {
+	for (unsigned int round = 0; round < rounds; round++) {
 		ratios[round] = results[way].median_us[round] / bare->median_us[round];
 	}
-	return bench_percentile(ratios, ROUNDS, 50);
+	return bench_percentile(ratios, rounds, 50);
 }
 
-static void show_way(struct result *results, size_t way, struct json_object *array)
+static void show_way(
+	struct result *results, size_t way, unsigned int rounds, struct json_object *array)
 {
 	struct result *result = &results[way];
-	double ratio = median_ratio(results, way);
+	double ratio = median_ratio(results, way, rounds);
 	double cpu = result->cpu_us / result->count;
 	double p50 = bench_percentile(result->latency_us, result->count, 50);
 	double p99 = bench_percentile(result->latency_us, result->count, 99);
@@ -362,14 +363,14 @@ static void show_way(struct result *results, size_t way, struct json_object *arr
 	json_object_array_add(array, object);
 }
 
-static void show(struct result *results, struct json_object *array)
+static void show(struct result *results, unsigned int rounds, struct json_object *array)
 {
 	if (!array) {
 		printf("%-42s %9s %9s %9s %11s\n", "from submission to VMM, in us", "p50", "p99",
 			"of bare", "CPU/submit");
 	}
 	for (size_t way = 0; way < NUM_WAYS; way++) {
-		show_way(results, way, array);
+		show_way(results, way, rounds, array);
 	}
 	if (!array) {
 		puts("of bare: to virglrenderer by descriptor, or to it with the VMM's thread "
@@ -378,23 +379,24 @@ static void show(struct result *results, struct json_object *array)
 	}
 }
 
-int bench_virgl(struct json_object *array)
+int bench_virgl(unsigned int rounds, struct json_object *array)
 {
 	size_t size = NUM_WAYS * sizeof(struct result);
 	struct result *results = mmap(
 		NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int ret = 0;
 
+	rounds = bench_rounds(rounds, MAX_ROUNDS);
 	if (results == MAP_FAILED) {
 		return bench_error(-errno, "mmap");
 	}
-	for (unsigned int round = 0; round < ROUNDS && ret == 0; round++) {
-		bench_progress("virgl", round, ROUNDS);
+	for (unsigned int round = 0; round < rounds && ret == 0; round++) {
+		bench_progress("virgl", round, rounds);
 		ret = run_round(results, round);
 	}
-	bench_progress("virgl", ROUNDS, ROUNDS);
+	bench_progress("virgl", rounds, rounds);
 	if (ret == 0) {
-		show(results, array);
+		show(results, rounds, array);
 	} else if (ret > 0) {
 		fprintf(stderr, "vgfence bench: virgl: skipped, as virglrenderer does not start\n");
 	}

@@ -7,8 +7,9 @@
 
 #include "bench.h"
 
-int bench_virgl(struct json_object *array)
+int bench_virgl(unsigned int rounds, struct json_object *array)
 {
+	(void)rounds;
 	(void)array;
 	fprintf(stderr, "vgfence bench: virgl: skipped, as it was built without virglrenderer\n");
 	return 0;

@@ -32,9 +32,9 @@
 #include "bench.h"
 #include "clock.h"
 
-#define SAMPLES 1000          /* of each kind and place */
+#define MAX_SAMPLES 1000      /* of each kind and place */
 #define FALL_ASLEEP_NS 100000 /* what the other threads get to block again */
-#define GIVE_UP_S 10          /* a wake-up that takes so long is a lost one */
+#define GIVE_UP_S 60          /* a wake-up that takes so long is a lost one */
 #define NUM_THREADS 2
 #define PRODUCER_CTX 1 /* its fences are signalled by this thread */
 #define HELD_CTX 2     /* its work waits for them, on the host */
@@ -72,6 +72,7 @@ static const struct {
 };
 
 struct wakeup {
+	unsigned int num_samples;       /* of each, at most MAX_SAMPLES */
 	pthread_t threads[NUM_THREADS]; /* the ones that are woken */
 	struct vgf_device *device;
 	int epoll_fd, bare_fd;
@@ -87,7 +88,7 @@ struct wakeup {
 
 	uint64_t fence_id;
 	bool measured[NUM_PLACES];
-	double samples[NUM_PLACES][NUM_KINDS][SAMPLES];
+	double samples[NUM_PLACES][NUM_KINDS][MAX_SAMPLES];
 };
 
 static void *bare_thread(void *arg)
@@ -252,16 +253,16 @@ static int take_samples(struct wakeup *bench, enum place place)
 {
 	int error = 0;
 
-	for (unsigned int i = 0; i < SAMPLES && error == 0; i++) {
+	for (unsigned int i = 0; i < bench->num_samples && error == 0; i++) {
 		if (i % 100 == 0) {
-			bench_progress(places[place].text, i, SAMPLES);
+			bench_progress(places[place].text, i, bench->num_samples);
 		}
 		for (int kind = 0; kind < NUM_KINDS && error == 0; kind++) {
 			error = take_sample(
 				bench, (enum kind)kind, &bench->samples[place][kind][i]);
 		}
 	}
-	bench_progress(places[place].text, SAMPLES, SAMPLES);
+	bench_progress(places[place].text, bench->num_samples, bench->num_samples);
 	bench->measured[place] = error == 0;
 	return error;
 }
@@ -378,21 +379,21 @@ static int run_threads(struct wakeup *bench)
 static void print_table(struct wakeup *bench)
 {
 	printf("bench wakeup: microseconds from a signal in one thread to what follows in another\n"
-	       "that sleeps; %d samples a row, taken in turns (goals for the median: a callback "
+	       "that sleeps; %u samples a row, taken in turns (goals for the median: a callback "
 	       "at\n"
 	       "most 1.30 bare wake-ups, held work at most 2.50 with its GPU thread's own one)\n",
-		SAMPLES);
+		bench->num_samples);
 	for (int place = 0; place < NUM_PLACES; place++) {
-		double(*samples)[SAMPLES] = bench->samples[place];
+		double(*samples)[MAX_SAMPLES] = bench->samples[place];
 		if (!bench->measured[place]) {
 			continue;
 		}
-		double bare = bench_percentile(samples[BARE], SAMPLES, 50);
+		double bare = bench_percentile(samples[BARE], bench->num_samples, 50);
 		printf("\n%-50s %8s %8s %9s %9s\n", places[place].text, "p50", "p99", "p50-bare",
 			"of bare");
 		for (int kind = 0; kind < NUM_KINDS; kind++) {
-			double p50 = bench_percentile(samples[kind], SAMPLES, 50);
-			double p99 = bench_percentile(samples[kind], SAMPLES, 99);
+			double p50 = bench_percentile(samples[kind], bench->num_samples, 50);
+			double p99 = bench_percentile(samples[kind], bench->num_samples, 99);
 			printf("%-50s %8.1f %8.1f %9.1f %8.2fx\n", kinds[kind].text, p50, p99,
 				p50 - bare, p50 / bare);
 		}
@@ -401,11 +402,11 @@ static void print_table(struct wakeup *bench)
 
 static void add_json(struct wakeup *bench, enum place place, struct json_object *array)
 {
-	double(*samples)[SAMPLES] = bench->samples[place];
-	double bare = bench_percentile(samples[BARE], SAMPLES, 50);
+	double(*samples)[MAX_SAMPLES] = bench->samples[place];
+	double bare = bench_percentile(samples[BARE], bench->num_samples, 50);
 	for (int kind = 0; kind < NUM_KINDS; kind++) {
-		double p50 = bench_percentile(samples[kind], SAMPLES, 50);
-		double p99 = bench_percentile(samples[kind], SAMPLES, 99);
+		double p50 = bench_percentile(samples[kind], bench->num_samples, 50);
+		double p99 = bench_percentile(samples[kind], bench->num_samples, 99);
 		struct json_object *object = json_object_new_object();
 		json_object_object_add(
 			object, "processors", json_object_new_string(places[place].name));
@@ -430,11 +431,12 @@ static void show(struct wakeup *bench, struct json_object *array)
 	}
 }
 
-int bench_wakeup(struct json_object *array)
+int bench_wakeup(unsigned int rounds, struct json_object *array)
 {
 	static struct wakeup bench; /* large, and not kept from run to run */
 	memset(&bench, 0, sizeof(bench));
 
+	bench.num_samples = bench_rounds(rounds, MAX_SAMPLES);
 	bench.bare_fd = bench.epoll_fd = bench.signal_fd = -1;
 	sem_init(&bench.done, 0, 0);
 	int error = make_bare(&bench);

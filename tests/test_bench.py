@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""Every benchmark runs, and says what it is to say: test_bench.py VGFENCE DOCUMENT
+
+The numbers are looked at only for being there and above zero: one round on a machine that does other
+things means nothing. The command lines of the document, docs/performance.md, are run too.
+"""
+
+import glob
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import unittest
+
+import unittest_sum
+
+PROGRAM = ""
+DOCUMENT = pathlib.Path()
+LIMIT_S = 280  # only so that a program that hangs ends the test
+NAMES = ["core", "wakeup", "virgl"]
+WAYS = ["async", "descriptor"]
+
+
+def vgfence(*arguments):
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        cwd=DOCUMENT.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def documented_commands():
+    """What follows ./run vgfence in the document, file names expanded."""
+    top = DOCUMENT.parent.parent
+    for line in re.findall(r"`\./run vgfence ([^`]+)`", DOCUMENT.read_text(encoding="utf-8")):
+        words = []
+        for word in shlex.split(line):
+            words += sorted(glob.glob(word, root_dir=top)) if "*" in word else [word]
+        yield words
+
+
+class Json(unittest.TestCase):
+    """All benchmarks in one run, as they are run without a name."""
+
+    @classmethod
+    def setUpClass(cls):
+        result = vgfence("bench", "--json", "--rounds=1")
+        if result.returncode != 0:
+            raise AssertionError(f"ends with {result.returncode}: {result.stderr}")
+        cls.all = json.loads(result.stdout)
+        cls.messages = result.stderr
+
+    def check_numbers(self, row, *keys):
+        for key in keys:
+            self.assertIsInstance(row[key], (int, float), f"{key} of {row}")
+            self.assertGreater(row[key], 0, f"{key} of {row}")
+
+    def test_each_benchmark_is_there(self):
+        self.assertEqual(list(self.all), NAMES)
+
+    def test_core_has_fences_by_call_with_few_and_many_pending(self):
+        for named in ("oldest", "any"):
+            rows = [
+                (row["pending"], row["batch"])
+                for row in self.all["core"]
+                if row["fences"] == "call" and row["named"] == named
+            ]
+            pending = [16, 256, 4096, 65536]
+            self.assertEqual(rows, [(count, batch) for count in pending for batch in (1, 8)])
+
+    def test_core_has_fences_by_descriptor_beside_the_bare_system_calls(self):
+        rows = [row for row in self.all["core"] if row["fences"] == "eventfd"]
+        self.assertGreaterEqual(len(rows), 2)
+        for row in rows:
+            self.check_numbers(row, "bare_ns", "of_bare")
+        for row in self.all["core"]:
+            if row["fences"] == "call":
+                self.assertIsNone(row["bare_ns"])
+                self.assertIsNone(row["of_bare"])
+
+    def test_core_has_times_and_sizes(self):
+        keys = ["fences", "named", "pending", "batch", "ns", "of_256", "bare_ns", "of_bare"]
+        for row in self.all["core"]:
+            self.assertEqual(list(row), keys + ["bytes"])
+            self.check_numbers(row, "pending", "batch", "ns", "of_256")
+            # So few are less than what malloc keeps for itself; a sanitizer's malloc tells nothing.
+            if row["pending"] < 256:
+                self.assertIsNone(row["bytes"])
+            elif row["bytes"] is not None:
+                self.check_numbers(row, "bytes")
+
+    def test_wakeup_has_every_kind_on_every_place(self):
+        places = ["apart", "together"] if len(os.sched_getaffinity(0)) > 1 else ["together"]
+        kinds = ["bare", "retire_eventfd", "retire_call", "held_eventfd", "held_call"]
+        rows = [(row["processors"], row["name"]) for row in self.all["wakeup"]]
+        self.assertEqual(rows, [(place, kind) for place in places for kind in kinds])
+        for row in self.all["wakeup"]:
+            self.assertEqual(list(row), ["processors", "name", "p50_us", "p99_us", "of_bare"])
+            self.check_numbers(row, "p50_us", "p99_us", "of_bare")
+
+    def test_virgl_has_every_way(self):
+        skipped = re.search("bench: virgl: (skipped.*)", self.messages)
+        if skipped:
+            self.assertEqual(self.all["virgl"], [])
+            self.skipTest(f"{skipped.group(1)}; libvirglrenderer-dev and Mesa would enable it")
+        names = [f"{who}_{way}" for way in WAYS for who in ("bare", "plugin")]
+        names += ["bare_polled", "bare_callback"]
+        self.assertEqual([row["name"] for row in self.all["virgl"]], names)
+        for row in self.all["virgl"]:
+            self.assertEqual(list(row), ["name", "p50_us", "p99_us", "of_bare", "cpu_us"])
+            self.check_numbers(row, "p50_us", "p99_us", "of_bare", "cpu_us")
+
+
+class Document(unittest.TestCase):
+    def test_its_commands_run(self):
+        commands = list(documented_commands())
+        for words in commands:
+            with self.subTest(command=" ".join(words)):
+                rounds = ["--rounds=1"] if words[0] == "bench" else []
+                result = vgfence(*words, *rounds)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                if "skipped" not in result.stderr:
+                    self.assertRegex(result.stdout, r"(?m)^\S.* [0-9.]+x?$")
+
+    def test_it_has_every_benchmark(self):
+        benchmarks = [words[1] for words in documented_commands() if words[0] == "bench"]
+        self.assertEqual(sorted(benchmarks), sorted(NAMES))
+
+
+class Usage(unittest.TestCase):
+    def test_rounds_are_a_number_above_zero(self):
+        for rounds in ("", "0", "-1", "+1", " 1", "1x", "x", "4294967296"):
+            result = vgfence("bench", "wakeup", f"--rounds={rounds}")
+            self.assertEqual(result.returncode, 2, rounds)
+            self.assertIn("usage:", result.stderr)
+
+    def test_an_unknown_benchmark_is_a_usage_error(self):
+        result = vgfence("bench", "speed")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("usage:", result.stderr)
+
+
+def main():
+    global PROGRAM, DOCUMENT
+    PROGRAM = os.path.abspath(sys.argv.pop(1))
+    DOCUMENT = pathlib.Path(sys.argv.pop(1)).resolve()
+    return unittest_sum.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
