@@ -16,18 +16,43 @@
 #include <cmocka.h>
 
 /*
- * TEST(name) { ... } is a test; it registers itself. The tests of a program stand in one file and run in the
- * order in which they stand there.
+ * TEST(name) { ... } is a test; it registers itself. The tests of a program stand in one file and
+ * run in the order in which they stand there.
  *
- * A test fails if it ends with more or fewer descriptors or threads than it began with. Threads get some
- * seconds to end, as a joined one is counted until the kernel has reaped it.
+ * A test fails if it ends with more or fewer descriptors or threads than it began with. Threads get
+ * some seconds to end, as a joined one is counted until the kernel has reaped it.
  */
 #define TEST(name)                                                                                 \
 	static void name(void);                                                                    \
 	REGISTER_TEST(name, name)                                                                  \
 	static void name(void)
 
-/* For macros that make something for a test first, and unmake it afterwards: `function` calls it. */
+/* A test with a statement before it and one after it. The kinds of test that a program has of its
+ * own are made of this. */
+#define TEST_BETWEEN(test, before, after)                                                          \
+	static void test(void);                                                                    \
+	static void test##_between(void)                                                           \
+	{                                                                                          \
+		before;                                                                            \
+		test();                                                                            \
+		after;                                                                             \
+	}                                                                                          \
+	REGISTER_TEST(test, test##_between)                                                        \
+	static void test(void)
+
+/* The same for a test that is given what was made for it. `destroy` is an expression too. */
+#define TEST_WITH(test, type, object, create, destroy)                                             \
+	static void test(type object);                                                             \
+	static void test##_with_##object(void)                                                     \
+	{                                                                                          \
+		type object = create;                                                              \
+		test(object);                                                                      \
+		destroy;                                                                           \
+	}                                                                                          \
+	REGISTER_TEST(test, test##_with_##object)                                                  \
+	static void test(type object)
+
+/* For such macros: `function` is what runs. */
 #define REGISTER_TEST(name, function)                                                              \
 	__attribute__((constructor)) static void register_##name(void)                             \
 	{                                                                                          \
@@ -43,8 +68,8 @@ struct test {
 
 void register_test(struct test *test);
 
-/* Runs all tests of the program, or those that match the pattern in argv[1]. Returns how many failed. What main
- * calls: a program that has nothing else to do needs none of its own. */
+/* Runs all tests of the program, or those that match the pattern in argv[1]. Returns how many
+ * failed. It is what main does: a program that has nothing else to do needs no main of its own. */
 int run_registered_tests(char *argv[]);
 
 /* Open descriptors and threads of this process. */

@@ -57,6 +57,9 @@ static void fixture_destroy(struct fixture *fixture)
 	free(fixture);
 }
 
+#define TEST_DISPLAY(name)                                                                         \
+	TEST_WITH(name, struct fixture *, fixture, fixture_create(), fixture_destroy(fixture))
+
 /* The next message, as words: its request is checked, its payload comes back. The device goes on
  * sending meanwhile. NULL where nothing is left. */
 static uint32_t *receive(struct fixture *fixture, uint32_t request, uint32_t *size)
@@ -115,10 +118,8 @@ static void update(struct fixture *fixture, uint32_t x, uint32_t y, uint32_t w, 
 
 /* ---- Scanouts ----------------------------------------------------------------------------- */
 
-TEST(tells_the_size_then_the_pixels)
+TEST_DISPLAY(tells_the_size_then_the_pixels)
 {
-	struct fixture *fixture = fixture_create();
-
 	fixture->color = 0x112233;
 	display_socket_set_scanout(fixture->display, 0, 4, 2);
 	update(fixture, 0, 0, 4, 2);
@@ -126,22 +127,16 @@ TEST(tells_the_size_then_the_pixels)
 	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2, 0x112233, 0x112233);
 	assert_no_message(fixture);
 	assert_false(display_socket_wants_write(fixture->display));
-	fixture_destroy(fixture);
 }
 
-TEST(turns_a_scanout_off)
+TEST_DISPLAY(turns_a_scanout_off)
 {
-	struct fixture *fixture = fixture_create();
-
 	display_socket_set_scanout(fixture->display, 2, 0, 0);
 	EXPECT(fixture, SCANOUT, 2, 0, 0);
-	fixture_destroy(fixture);
 }
 
-TEST(an_update_is_cut_to_the_scanout)
+TEST_DISPLAY(an_update_is_cut_to_the_scanout)
 {
-	struct fixture *fixture = fixture_create();
-
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
 	update(fixture, 2, 3, UINT32_MAX, UINT32_MAX);
@@ -150,12 +145,10 @@ TEST(an_update_is_cut_to_the_scanout)
 	update(fixture, UINT32_MAX, UINT32_MAX, 2, 2);
 	update(fixture, 0, 0, 1, 0);
 	assert_no_message(fixture);
-	fixture_destroy(fixture);
 }
 
-TEST(an_update_of_a_large_scanout_comes_in_bands)
+TEST_DISPLAY(an_update_of_a_large_scanout_comes_in_bands)
 {
-	struct fixture *fixture = fixture_create();
 	uint32_t rows = 0, size, *payload;
 
 	display_socket_set_scanout(fixture->display, 0, 1024, 600);
@@ -169,12 +162,10 @@ TEST(an_update_of_a_large_scanout_comes_in_bands)
 		free(payload);
 	}
 	assert_int_equal(rows, 600);
-	fixture_destroy(fixture);
 }
 
-TEST(a_front_end_that_does_not_read_is_told_the_latest_once)
+TEST_DISPLAY(a_front_end_that_does_not_read_is_told_the_latest_once)
 {
-	struct fixture *fixture = fixture_create();
 	uint32_t size, *payload, num_updates = 0, last = 0;
 
 	display_socket_set_scanout(fixture->display, 0, 256, 256);
@@ -193,13 +184,11 @@ TEST(a_front_end_that_does_not_read_is_told_the_latest_once)
 	}
 	assert_true(num_updates < 10);
 	assert_int_equal(last, 999);
-	fixture_destroy(fixture);
 }
 
-TEST(others_have_their_turn_after_16_messages)
+TEST_DISPLAY(others_have_their_turn_after_16_messages)
 {
 	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
-	struct fixture *fixture = fixture_create();
 	uint32_t header[3], payload[6];
 	unsigned int count = 0;
 
@@ -218,38 +207,31 @@ TEST(others_have_their_turn_after_16_messages)
 	assert_int_equal(count, 16);
 	assert_int_equal(display_socket_dispatch(fixture->display), 1);
 	assert_int_equal(display_socket_dispatch(fixture->display), 0);
-	fixture_destroy(fixture);
 }
 
-TEST(what_cannot_be_read_is_left_out)
+TEST_DISPLAY(what_cannot_be_read_is_left_out)
 {
-	struct fixture *fixture = fixture_create();
-
 	fixture->read_status = -ENOENT;
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
 	update(fixture, 0, 0, 4, 4);
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
 	assert_no_message(fixture);
 	assert_int_equal(fixture->num_reads, 1);
-	fixture_destroy(fixture);
 }
 
-TEST(a_scanout_that_does_not_exist_is_ignored)
+TEST_DISPLAY(a_scanout_that_does_not_exist_is_ignored)
 {
-	struct fixture *fixture = fixture_create();
 	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
 
 	display_socket_set_scanout(fixture->display, VIRTIO_GPU_MAX_SCANOUTS, 4, 4);
 	display_socket_update(fixture->display, UINT32_MAX, &rect);
 	assert_no_message(fixture);
-	fixture_destroy(fixture);
 }
 
 /* ---- The cursor --------------------------------------------------------------------------- */
 
-TEST(tells_the_cursor)
+TEST_DISPLAY(tells_the_cursor)
 {
-	struct fixture *fixture = fixture_create();
 	static uint32_t pixels[DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE] = { 0xff010203 };
 
 	display_socket_set_cursor(fixture->display, 1, 10, 20, true, 3, 4, pixels);
@@ -259,28 +241,22 @@ TEST(tells_the_cursor)
 	display_socket_set_cursor(fixture->display, 1, 11, 21, false, 0, 0, NULL);
 	EXPECT(fixture, CURSOR_POS_HIDE, 1, 11, 21);
 	assert_no_message(fixture);
-	fixture_destroy(fixture);
 }
 
 /* ---- The other side ----------------------------------------------------------------------- */
 
-TEST(tells_when_the_front_end_has_gone)
+TEST_DISPLAY(tells_when_the_front_end_has_gone)
 {
-	struct fixture *fixture = fixture_create();
-
 	assert_int_equal(shutdown(fixture->front_end, SHUT_RDWR), 0);
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
 	assert_int_equal(display_socket_dispatch(fixture->display), -EPIPE);
-	fixture_destroy(fixture);
 }
 
-TEST(what_a_front_end_sends_is_dropped)
+TEST_DISPLAY(what_a_front_end_sends_is_dropped)
 {
-	struct fixture *fixture = fixture_create();
 	char bytes[1000] = { 1 };
 
 	assert_int_equal(send(fixture->front_end, bytes, sizeof(bytes), 0), sizeof(bytes));
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
-	fixture_destroy(fixture);
 }

@@ -35,6 +35,9 @@ static void start_with_resource(void)
 	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), OK);
 }
 
+#define TEST_GUEST(name) TEST_BETWEEN(name, guest_start(&guest, NULL), guest_stop(&guest))
+#define TEST_RESOURCE(name) TEST_BETWEEN(name, start_with_resource(), guest_stop(&guest))
+
 static uint32_t pixel(uint32_t x, uint32_t y)
 {
 	return y << 16 | x << 8 | 0x11;
@@ -84,9 +87,8 @@ static void read_back(uint32_t *pixels)
 
 /* ---- Resources ------------------------------------------------------------------------------ */
 
-TEST(creates_and_destroys_resources)
+TEST_GUEST(creates_and_destroys_resources)
 {
-	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 100; i++) {
 		assert_int_equal(create_2d(&guest, i, 64, 64), OK);
 	}
@@ -95,21 +97,17 @@ TEST(creates_and_destroys_resources)
 		assert_int_equal(unref(&guest, i), BAD_RESOURCE);
 	}
 	assert_int_equal(create_2d(&guest, 1, 64, 64), OK);
-	guest_stop(&guest);
 }
 
-TEST(refuses_ids_that_are_0_or_taken)
+TEST_RESOURCE(refuses_ids_that_are_0_or_taken)
 {
-	start_with_resource();
 	assert_int_equal(create_2d(&guest, 0, 64, 64), BAD_RESOURCE);
 	assert_int_equal(create_2d(&guest, 1, 64, 64), BAD_RESOURCE);
 	assert_int_equal(create_blob(&guest, 1, 0, 4096), BAD_RESOURCE);
-	guest_stop(&guest);
 }
 
-TEST(refuses_sizes_that_are_0_or_wrap)
+TEST_GUEST(refuses_sizes_that_are_0_or_wrap)
 {
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 0, 64), BAD_PARAMETER);
 	assert_int_equal(create_2d(&guest, 1, 64, 0), BAD_PARAMETER);
 	assert_int_equal(create_2d(&guest, 1, 0x80000000, 2), NO_MEMORY);
@@ -118,20 +116,17 @@ TEST(refuses_sizes_that_are_0_or_wrap)
 	assert_int_equal(create_2d(&guest, 1, 16385, 1), NO_MEMORY);
 	assert_int_equal(create_2d(&guest, 1, 0xffffffff, 0xffffffff), NO_MEMORY);
 	assert_int_equal(create_2d(&guest, 1, 1, 1), OK);
-	guest_stop(&guest);
 }
 
-TEST(pixels_are_limited_to_256_mib)
+TEST_GUEST(pixels_are_limited_to_256_mib)
 {
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 4096, 16384), OK);
 	assert_int_equal(create_2d(&guest, 2, 1, 1), NO_MEMORY);
 	assert_int_equal(unref(&guest, 1), OK);
 	assert_int_equal(create_2d(&guest, 2, 4096, 16384), OK);
-	guest_stop(&guest);
 }
 
-TEST(refuses_formats_it_does_not_know)
+TEST_GUEST(refuses_formats_it_does_not_know)
 {
 	struct virtio_gpu_resource_create_2d request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, 0),
@@ -141,14 +136,12 @@ TEST(refuses_formats_it_does_not_know)
 		.height = htole32(8),
 	};
 
-	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	request.format = htole32(VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
-	guest_stop(&guest);
 }
 
-TEST(a_uuid_stays_the_same_and_is_its_own)
+TEST_RESOURCE(a_uuid_stays_the_same_and_is_its_own)
 {
 	struct virtio_gpu_resource_assign_uuid request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID, 0),
@@ -156,7 +149,6 @@ TEST(a_uuid_stays_the_same_and_is_its_own)
 	};
 	uint8_t first[16], again[16], other[16];
 
-	start_with_resource();
 	assert_int_equal(create_2d(&guest, 2, 8, 8), OK);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), first, 16),
 		VIRTIO_GPU_RESP_OK_RESOURCE_UUID);
@@ -170,10 +162,9 @@ TEST(a_uuid_stays_the_same_and_is_its_own)
 	assert_memory_not_equal(first, other, 16);
 	request.resource_id = htole32(3);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_RESOURCE);
-	guest_stop(&guest);
 }
 
-TEST(there_is_nothing_to_map_a_blob_into)
+TEST_GUEST(there_is_nothing_to_map_a_blob_into)
 {
 	struct virtio_gpu_resource_map_blob map = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB, 0),
@@ -184,15 +175,13 @@ TEST(there_is_nothing_to_map_a_blob_into)
 		.resource_id = htole32(1),
 	};
 
-	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &map, sizeof(map)), BAD_RESOURCE);
 	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
 	assert_int_equal(guest_call(&guest, &map, sizeof(map)), UNSPECIFIED);
 	assert_int_equal(guest_call(&guest, &unmap, sizeof(unmap)), UNSPECIFIED);
-	guest_stop(&guest);
 }
 
-TEST(refuses_blobs_that_are_not_of_guest_memory)
+TEST_GUEST(refuses_blobs_that_are_not_of_guest_memory)
 {
 	struct virtio_gpu_resource_create_blob request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
@@ -200,7 +189,6 @@ TEST(refuses_blobs_that_are_not_of_guest_memory)
 		.size = htole64(4096),
 	};
 
-	guest_start(&guest, NULL);
 	for (uint32_t mem = 0; mem < 5; mem++) {
 		request.blob_mem = htole32(mem);
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
@@ -209,10 +197,9 @@ TEST(refuses_blobs_that_are_not_of_guest_memory)
 	request.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST);
 	request.size = 0;
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
-	guest_stop(&guest);
 }
 
-TEST(a_blob_needs_memory_for_all_of_it)
+TEST_GUEST(a_blob_needs_memory_for_all_of_it)
 {
 	struct {
 		struct virtio_gpu_resource_create_blob request;
@@ -228,13 +215,11 @@ TEST(a_blob_needs_memory_for_all_of_it)
 		.entry = { .addr = htole64(GUEST_ADDR), .length = htole32(4096) },
 	};
 
-	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), BAD_PARAMETER);
 	blob.request.size = htole64(UINT64_MAX);
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), BAD_PARAMETER);
 	blob.request.size = htole64(4096);
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), OK);
-	guest_stop(&guest);
 }
 
 /* ---- Backing -------------------------------------------------------------------------------- */
@@ -258,21 +243,19 @@ static uint32_t attach_entries(uint32_t num_entries, const struct virtio_gpu_mem
 	return guest_call(&guest, &attach, sizeof(attach));
 }
 
-TEST(refuses_more_entries_than_there_are)
+TEST_GUEST(refuses_more_entries_than_there_are)
 {
 	const struct virtio_gpu_mem_entry entry = { htole64(GUEST_ADDR), htole32(4096), 0 };
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, WIDTH, HEIGHT), OK);
 	assert_int_equal(attach_entries(0, &entry, &entry), BAD_PARAMETER);
 	assert_int_equal(attach_entries(3, &entry, &entry), BAD_PARAMETER);
 	assert_int_equal(attach_entries(0x10000001, &entry, &entry), BAD_PARAMETER);
 	assert_int_equal(attach_entries(0xffffffff, &entry, &entry), BAD_PARAMETER);
 	assert_int_equal(attach_entries(2, &entry, &entry), OK);
-	guest_stop(&guest);
 }
 
-TEST(refuses_entries_outside_guest_memory)
+TEST_GUEST(refuses_entries_outside_guest_memory)
 {
 	const struct virtio_gpu_mem_entry good = { htole64(GUEST_ADDR), htole32(4096), 0 };
 	const struct virtio_gpu_mem_entry bad[] = {
@@ -284,19 +267,16 @@ TEST(refuses_entries_outside_guest_memory)
 		{ 0, htole32(1), 0 },
 	};
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, WIDTH, HEIGHT), OK);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(attach_entries(2, &good, &bad[i]), BAD_PARAMETER);
 	}
 	gpu_set_memory(guest.gpu, NULL);
 	assert_int_equal(attach_entries(2, &good, &good), BAD_PARAMETER);
-	guest_stop(&guest);
 }
 
-TEST(a_resource_has_one_backing_at_a_time)
+TEST_RESOURCE(a_resource_has_one_backing_at_a_time)
 {
-	start_with_resource();
 	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), UNSPECIFIED);
 	assert_int_equal(detach_backing(&guest, 1), OK);
 	assert_int_equal(detach_backing(&guest, 1), UNSPECIFIED);
@@ -304,7 +284,6 @@ TEST(a_resource_has_one_backing_at_a_time)
 	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), OK);
 	assert_int_equal(attach_backing(&guest, 2, 0, SIZE), BAD_RESOURCE);
 	assert_int_equal(detach_backing(&guest, 2), BAD_RESOURCE);
-	guest_stop(&guest);
 }
 
 /* Attaches as many pages as fit in one request, one page over and over. */
@@ -329,9 +308,8 @@ static uint32_t attach_many(uint32_t resource_id, uint32_t num_entries)
 	return type;
 }
 
-TEST(backings_are_limited)
+TEST_GUEST(backings_are_limited)
 {
-	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 5; i++) {
 		assert_int_equal(create_2d(&guest, i, 8, 8), OK);
 	}
@@ -341,18 +319,16 @@ TEST(backings_are_limited)
 	assert_int_equal(attach_many(5, 1), NO_MEMORY);
 	assert_int_equal(unref(&guest, 1), OK);
 	assert_int_equal(attach_many(5, 1 << 18), OK);
-	guest_stop(&guest);
 }
 
 /* Else the limit on pieces would bound half of the memory that they take. */
-TEST(a_backing_keeps_no_room_for_more)
+TEST_GUEST(a_backing_keeps_no_room_for_more)
 {
 	struct virtio_gpu_mem_entry entries[(1 << 10) + 1];
 	struct reader reader = { (const uint8_t *)entries, sizeof(entries) };
 	struct backing *backing;
 	uint32_t num_iov = 0;
 
-	guest_start(&guest, NULL);
 	for (size_t i = 0; i < (1 << 10) + 1; i++) {
 		entries[i] = (struct virtio_gpu_mem_entry){ htole64(GUEST_ADDR), htole32(4), 0 };
 	}
@@ -362,10 +338,9 @@ TEST(a_backing_keeps_no_room_for_more)
 	assert_in_range(malloc_usable_size(backing->base.iov), num_iov * sizeof(struct iovec),
 		(num_iov + 4) * sizeof(struct iovec));
 	backing_destroy(backing, &num_iov);
-	guest_stop(&guest);
 }
 
-TEST(a_backing_may_be_in_pieces)
+TEST_GUEST(a_backing_may_be_in_pieces)
 {
 	struct {
 		struct virtio_gpu_resource_attach_backing request;
@@ -379,7 +354,6 @@ TEST(a_backing_may_be_in_pieces)
 	};
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, WIDTH, HEIGHT), OK);
 	/* Backwards, a pixel each; and one that is empty. */
 	for (uint32_t i = 0; i < SIZE / 4; i++) {
@@ -397,14 +371,12 @@ TEST(a_backing_may_be_in_pieces)
 	for (uint32_t i = 0; i < WIDTH * HEIGHT; i++) {
 		assert_int_equal(pixels[i], pixel(i % WIDTH, i / WIDTH));
 	}
-	guest_stop(&guest);
 }
 
-TEST(a_backing_keeps_memory_that_is_replaced)
+TEST_RESOURCE(a_backing_keeps_memory_that_is_replaced)
 {
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	start_with_resource();
 	draw();
 	gpu_set_memory(guest.gpu, NULL);
 	guest_memory_unref(guest.table);
@@ -414,16 +386,14 @@ TEST(a_backing_keeps_memory_that_is_replaced)
 	assert_int_equal(pixels[WIDTH + 3], pixel(3, 1));
 	assert_int_equal(create_2d(&guest, 2, WIDTH, HEIGHT), OK);
 	assert_int_equal(attach_backing(&guest, 2, 0, SIZE), BAD_PARAMETER);
-	guest_stop(&guest);
 }
 
 /* ---- Transfers ------------------------------------------------------------------------------ */
 
-TEST(transfers_what_was_asked_for_alone)
+TEST_RESOURCE(transfers_what_was_asked_for_alone)
 {
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	start_with_resource();
 	draw();
 	assert_int_equal(to_host_2d(4, 2, 5, 3, (2 * WIDTH + 4) * 4), OK);
 	read_back(pixels);
@@ -433,52 +403,44 @@ TEST(transfers_what_was_asked_for_alone)
 
 		assert_int_equal(pixels[i], inside ? pixel(x, y) : 0);
 	}
-	guest_stop(&guest);
 }
 
-TEST(refuses_rectangles_that_reach_out)
+TEST_RESOURCE(refuses_rectangles_that_reach_out)
 {
-	start_with_resource();
 	assert_int_equal(to_host_2d(1, 0, WIDTH, HEIGHT, 0), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 1, WIDTH, HEIGHT, 0), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0xffffffff, 0, 2, 1, 0), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0xffffffff, 1, 2, 0), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(1, 1, 0xffffffff, 0xffffffff, 0), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(WIDTH, HEIGHT, 0, 0, 0), OK); /* nothing, at the edge */
-	guest_stop(&guest);
 }
 
-TEST(refuses_transfers_past_the_backing)
+TEST_RESOURCE(refuses_transfers_past_the_backing)
 {
-	start_with_resource();
 	assert_int_equal(to_host_2d(0, 0, WIDTH, HEIGHT, 1), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0, 1, 1, SIZE), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0, 1, 1, SIZE - 3), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0, 1, 1, UINT64_MAX), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0, 1, 1, UINT64_MAX - 3), BAD_PARAMETER);
 	assert_int_equal(to_host_2d(0, 0, 1, 1, SIZE - 4), OK);
-	guest_stop(&guest);
 }
 
-TEST(a_transfer_that_is_refused_copies_nothing)
+TEST_RESOURCE(a_transfer_that_is_refused_copies_nothing)
 {
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	start_with_resource();
 	draw();
 	assert_int_equal(to_host_2d(0, 0, WIDTH, HEIGHT, 4), BAD_PARAMETER);
 	read_back(pixels);
 	assert_int_equal(pixels[0], 0);
-	guest_stop(&guest);
 }
 
-TEST(transfers_of_3d_have_a_stride)
+TEST_RESOURCE(transfers_of_3d_have_a_stride)
 {
 	struct virtio_gpu_transfer_host_3d request = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, 0, 0, 2, 2);
 	uint32_t pixels[WIDTH * HEIGHT];
 
-	start_with_resource();
 	draw();
 	request.stride = htole32(3 * WIDTH * 4);
 	request.offset = htole64(4);
@@ -488,16 +450,14 @@ TEST(transfers_of_3d_have_a_stride)
 	assert_int_equal(pixels[1], pixel(2, 0));
 	assert_int_equal(pixels[2], 0);
 	assert_int_equal(pixels[WIDTH], pixel(1, 3));
-	guest_stop(&guest);
 }
 
-TEST(refuses_boxes_that_reach_out)
+TEST_RESOURCE(refuses_boxes_that_reach_out)
 {
 	const struct virtio_gpu_transfer_host_3d good = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 0, 0, WIDTH, HEIGHT);
 	struct virtio_gpu_transfer_host_3d bad[9];
 
-	start_with_resource();
 	for (size_t i = 0; i < 9; i++) {
 		bad[i] = good;
 	}
@@ -514,10 +474,9 @@ TEST(refuses_boxes_that_reach_out)
 		assert_int_equal(guest_call(&guest, &bad[i], sizeof(bad[i])), BAD_PARAMETER);
 	}
 	assert_int_equal(guest_call(&guest, &good, sizeof(good)), OK);
-	guest_stop(&guest);
 }
 
-TEST(transfers_need_resource_context_and_kind)
+TEST_RESOURCE(transfers_need_resource_context_and_kind)
 {
 	struct virtio_gpu_transfer_host_3d request = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, 0, 0, 1, 1);
@@ -526,7 +485,6 @@ TEST(transfers_need_resource_context_and_kind)
 		.resource_id = htole32(3),
 	};
 
-	start_with_resource();
 	assert_int_equal(create_blob(&guest, 2, 0, 4096), OK);
 	request.resource_id = htole32(9);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_RESOURCE);
@@ -539,5 +497,4 @@ TEST(transfers_need_resource_context_and_kind)
 	/* This renderer has no 3D. */
 	assert_int_equal(guest_call(&guest, &create_3d, sizeof(create_3d)), UNSPECIFIED);
 	assert_int_equal(unref(&guest, 3), BAD_RESOURCE);
-	guest_stop(&guest);
 }

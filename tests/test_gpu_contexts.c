@@ -31,30 +31,28 @@ static void start_with_context(uint32_t ctx_id)
 	assert_int_equal(create_context(&guest, ctx_id), OK);
 }
 
+#define TEST_GUEST(name) TEST_BETWEEN(name, guest_start(&guest, NULL), guest_stop(&guest))
+#define TEST_CONTEXT(name) TEST_BETWEEN(name, start_with_context(1), guest_stop(&guest))
+
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
-TEST(creates_and_destroys_a_context)
+TEST_CONTEXT(creates_and_destroys_a_context)
 {
-	start_with_context(1);
 	assert_int_equal(destroy_context(&guest, 1), OK);
 	assert_int_equal(create_context(&guest, 1), OK);
-	guest_stop(&guest);
 }
 
-TEST(refuses_a_context_twice_and_id_0)
+TEST_CONTEXT(refuses_a_context_twice_and_id_0)
 {
-	start_with_context(1);
 	assert_int_equal(create_context(&guest, 1), BAD_CONTEXT);
 	assert_int_equal(create_context(&guest, 0), BAD_CONTEXT);
 	assert_int_equal(destroy_context(&guest, 2), BAD_CONTEXT);
-	guest_stop(&guest);
 }
 
 /* ---- Submissions ---------------------------------------------------------------------------- */
 
-TEST(a_job_stores_before_its_fence)
+TEST_CONTEXT(a_job_stores_before_its_fence)
 {
-	start_with_context(1);
 	assert_int_equal(create_blob(&guest, 7, 4096, 4096), OK);
 	assert_int_equal(attach_context(&guest, 1, 7), OK);
 	for (uint32_t i = 1; i <= 100; i++) {
@@ -74,14 +72,12 @@ TEST(a_job_stores_before_its_fence)
 		assert_int_equal(hdr.ctx_id, 1);
 		assert_int_equal(hdr.ring_idx, 0);
 	}
-	guest_stop(&guest);
 }
 
-TEST(jobs_of_a_ring_are_answered_in_order)
+TEST_CONTEXT(jobs_of_a_ring_are_answered_in_order)
 {
 	uint32_t tokens[50];
 
-	start_with_context(1);
 	for (uint32_t i = 0; i < 50; i++) {
 		const struct job job = { .ctx_id = 1, .fence_id = i + 1, .busy_us = 200 - 4 * i };
 
@@ -90,23 +86,20 @@ TEST(jobs_of_a_ring_are_answered_in_order)
 	for (uint32_t i = 0; i < 50; i++) {
 		assert_int_equal(wait_for(tokens[i])->order, i + 2); /* the context was first */
 	}
-	guest_stop(&guest);
 }
 
-TEST(another_ring_is_not_waited_for)
+TEST_CONTEXT(another_ring_is_not_waited_for)
 {
 	const struct job never = { .ctx_id = 1, .fence_id = 1, .busy_us = NEVER_US };
 	const struct job other = { .ctx_id = 1, .ring = 1, .fence_id = 2 };
 	uint32_t token;
 
-	start_with_context(1);
 	token = submit(&guest, &never);
 	assert_int_equal(guest_header(wait_for(submit(&guest, &other))).ring_idx, 1);
 	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
-	guest_stop(&guest);
 }
 
-TEST(a_job_waits_for_anothers_fence)
+TEST_CONTEXT(a_job_waits_for_anothers_fence)
 {
 	const struct job producer = {
 		.ctx_id = 1, .fence_id = 1, .busy_us = 3000, .resource_id = 7, .value = 11
@@ -118,7 +111,6 @@ TEST(a_job_waits_for_anothers_fence)
 		.num_in_fences = 1,
 		.in_fences = { 1 } };
 
-	start_with_context(1);
 	assert_int_equal(create_context(&guest, 2), OK);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
 	assert_int_equal(attach_context(&guest, 1, 7), OK);
@@ -126,10 +118,9 @@ TEST(a_job_waits_for_anothers_fence)
 	submit(&guest, &producer);
 	assert_int_equal(guest_header(wait_for(submit(&guest, &consumer))).type, OK);
 	assert_int_equal(read_memory(&guest, 0), 22);
-	guest_stop(&guest);
 }
 
-TEST(in_fences_are_padding_without_the_feature)
+TEST_CONTEXT(in_fences_are_padding_without_the_feature)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1 };
 	struct virtio_gpu_cmd_submit request = {
@@ -137,25 +128,21 @@ TEST(in_fences_are_padding_without_the_feature)
 		.padding = htole32(0xffffffff),
 	};
 
-	start_with_context(1);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	gpu_set_features(
 		guest.gpu, gpu_get_features(guest.gpu) & ~(UINT64_C(1) << FENCE_PASSING_BIT));
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 	wait_for(submit(&guest, &job));
-	guest_stop(&guest);
 }
 
-TEST(an_unfenced_job_is_answered_at_once)
+TEST_CONTEXT(an_unfenced_job_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
 	uint32_t token;
 
-	start_with_context(1);
 	token = submit(&guest, &job);
 	assert_true(guest.responses[GPU_QUEUE_CONTROL][token].done);
 	assert_int_equal(guest_header(&guest.responses[GPU_QUEUE_CONTROL][token]).flags, 0);
-	guest_stop(&guest);
 }
 
 TEST(all_commands_may_be_cut_anywhere)
@@ -279,7 +266,7 @@ TEST(an_unknown_command_keeps_its_place)
 	check_refused_in_place(&request, sizeof(request), VIRTIO_GPU_RESP_ERR_UNSPEC);
 }
 
-TEST(another_command_with_a_fence_is_answered_in_its_turn)
+TEST_CONTEXT(another_command_with_a_fence_is_answered_in_its_turn)
 {
 	const struct job before = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
 	struct virtio_gpu_ctx_resource request = {
@@ -288,13 +275,11 @@ TEST(another_command_with_a_fence_is_answered_in_its_turn)
 	};
 	uint32_t tokens[2];
 
-	start_with_context(1);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
 	tokens[0] = submit(&guest, &before);
 	tokens[1] = send_fenced(&request, sizeof(request), 2);
 	assert_int_equal(guest_header(wait_for(tokens[1])).type, OK);
 	assert_true(wait_for(tokens[0])->order < wait_for(tokens[1])->order);
-	guest_stop(&guest);
 }
 
 /* ---- Errors that have no place -------------------------------------------------------------- */
@@ -310,42 +295,36 @@ static void check_answered_at_once(uint32_t token, uint32_t type)
 	assert_int_equal(guest_header(response).fence_id, 0);
 }
 
-TEST(a_fence_of_no_context_is_answered_at_once)
+TEST_CONTEXT(a_fence_of_no_context_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 5, .fence_id = 1 };
 
-	start_with_context(1);
 	check_answered_at_once(submit(&guest, &job), BAD_CONTEXT);
-	guest_stop(&guest);
 }
 
-TEST(a_ring_out_of_range_is_answered_at_once)
+TEST_CONTEXT(a_ring_out_of_range_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 1, .ring = 64, .fence_id = 1 };
 
-	start_with_context(1);
 	check_answered_at_once(submit(&guest, &job), BAD_PARAMETER);
-	guest_stop(&guest);
 }
 
-TEST(a_fence_id_that_does_not_grow_is_answered_at_once)
+TEST_CONTEXT(a_fence_id_that_does_not_grow_is_answered_at_once)
 {
 	const struct job never = { .ctx_id = 1, .fence_id = 2, .busy_us = NEVER_US };
 	const struct job again = { .ctx_id = 1, .fence_id = 2 };
 	uint32_t token;
 
-	start_with_context(1);
 	token = submit(&guest, &never);
 	check_answered_at_once(submit(&guest, &again), BAD_PARAMETER);
 	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
 	gpu_reset(guest.gpu);
 	assert_true(guest.responses[GPU_QUEUE_CONTROL][token].done);
-	guest_stop(&guest);
 }
 
 /* ---- Stores --------------------------------------------------------------------------------- */
 
-TEST(a_store_that_cannot_be_made_fails_the_job)
+TEST_CONTEXT(a_store_that_cannot_be_made_fails_the_job)
 {
 	static const struct job bad[] = {
 		{ .resource_id = 8 },                       /* not attached */
@@ -356,7 +335,6 @@ TEST(a_store_that_cannot_be_made_fails_the_job)
 		{ .resource_id = 9 },                       /* no backing */
 	};
 
-	start_with_context(1);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
 	assert_int_equal(create_blob(&guest, 8, 4096, 4096), OK);
 	assert_int_equal(create_2d(&guest, 9, 16, 16), OK);
@@ -376,7 +354,6 @@ TEST(a_store_that_cannot_be_made_fails_the_job)
 	for (uint32_t i = 0; i < 8192; i += 4) {
 		assert_int_equal(read_memory(&guest, i), 0);
 	}
-	guest_stop(&guest);
 }
 
 /* Takes a resource away while a job is to write to it. */
@@ -429,17 +406,15 @@ TEST(a_resource_may_be_destroyed_under_a_job)
 	check_taken_away(take_resource);
 }
 
-TEST(a_context_may_be_destroyed_under_its_jobs)
+TEST_CONTEXT(a_context_may_be_destroyed_under_its_jobs)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
 	uint32_t token;
 
-	start_with_context(1);
 	token = submit(&guest, &job);
 	assert_int_equal(destroy_context(&guest, 1), OK);
 	assert_int_equal(create_context(&guest, 1), OK);
 	assert_int_equal(guest_header(wait_for(token)).type, OK);
-	guest_stop(&guest);
 }
 
 /* ---- Reset, drain, the end ------------------------------------------------------------------ */
@@ -482,7 +457,7 @@ static void assert_answered(enum gpu_queue queue, const struct virtio_gpu_ctrl_h
 		response.ring_idx, sent_flags & VIRTIO_GPU_FLAG_INFO_RING_IDX ? sent->ring_idx : 0);
 }
 
-TEST(any_fence_of_any_command_is_answered_once)
+TEST_GUEST(any_fence_of_any_command_is_answered_once)
 {
 	static const uint64_t ids[] = { 0, 1, 1, 3, 2, UINT64_MAX - 1, UINT64_MAX, 0 };
 	static const uint8_t rings[] = { 0, 1, 63, 64, 255 };
@@ -492,7 +467,6 @@ TEST(any_fence_of_any_command_is_answered_once)
 	struct virtio_gpu_ctrl_hdr hdr;
 	uint32_t num_sent = 0;
 
-	guest_start(&guest, NULL);
 	for (uint32_t i = 0; i < 7 * 2 * 2 * 5 * 8; i++) {
 		uint32_t flags = VIRTIO_GPU_FLAG_FENCE;
 
@@ -506,7 +480,6 @@ TEST(any_fence_of_any_command_is_answered_once)
 		num_sent += 2;
 	}
 	assert_int_equal(guest.num_completed, num_sent);
-	guest_stop(&guest);
 }
 
 /* Takes away something that jobs write to, another one each time. */
@@ -541,11 +514,10 @@ static void take_away(uint32_t round)
 }
 
 /* For ThreadSanitizer and AddressSanitizer: the GPU's thread writes meanwhile, or not. */
-TEST(what_jobs_write_to_may_go_at_any_moment)
+TEST_GUEST(what_jobs_write_to_may_go_at_any_moment)
 {
 	struct job job = { .ctx_id = 1 };
 
-	guest_start(&guest, NULL);
 	for (uint32_t round = 0; round < 210; round++) {
 		create_context(&guest, 1); /* unless it is there */
 		assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
@@ -566,14 +538,12 @@ TEST(what_jobs_write_to_may_go_at_any_moment)
 		unref(&guest, 1); /* where they are still there */
 		unref(&guest, 2);
 	}
-	guest_stop(&guest);
 }
 
-TEST(a_reset_completes_everything_once)
+TEST_CONTEXT(a_reset_completes_everything_once)
 {
 	uint32_t tokens[MANY], batches;
 
-	start_with_context(1);
 	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
 	batches = guest.num_batches;
 	fill(tokens);
@@ -586,27 +556,23 @@ TEST(a_reset_completes_everything_once)
 	assert_int_equal(create_context(&guest, 1), OK);
 	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
 	fill(tokens);
-	guest_stop(&guest);
 }
 
-TEST(a_drain_waits_for_work)
+TEST_CONTEXT(a_drain_waits_for_work)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 5000 };
 	uint32_t token;
 
-	start_with_context(1);
 	token = submit(&guest, &job);
 	gpu_drain(guest.gpu, 20000);
 	assert_int_equal(guest_header(&guest.responses[GPU_QUEUE_CONTROL][token]).type, OK);
-	guest_stop(&guest);
 }
 
-TEST(a_drain_cancels_what_does_not_end)
+TEST_CONTEXT(a_drain_cancels_what_does_not_end)
 {
 	const struct job job = { .ctx_id = 1, .ring = 9, .fence_id = 10000 };
 	uint32_t tokens[MANY];
 
-	start_with_context(1);
 	fill(tokens);
 	gpu_drain(guest.gpu, 0);
 	for (uint32_t i = 0; i < MANY; i++) {
@@ -614,7 +580,6 @@ TEST(a_drain_cancels_what_does_not_end)
 	}
 	/* Contexts are still there. */
 	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
-	guest_stop(&guest);
 }
 
 TEST(nothing_is_completed_once_it_is_destroyed)
@@ -626,12 +591,11 @@ TEST(nothing_is_completed_once_it_is_destroyed)
 	guest_stop(&guest); /* fails for a completion */
 }
 
-TEST(a_batch_ends_once)
+TEST_CONTEXT(a_batch_ends_once)
 {
 	const struct job slow = { .ctx_id = 1, .fence_id = 1, .busy_us = 3000 };
 	uint32_t token = 0, batches;
 
-	start_with_context(1);
 	batches = guest.num_batches;
 	submit(&guest, &slow);
 	for (uint32_t i = 2; i < 100; i++) {
@@ -642,42 +606,36 @@ TEST(a_batch_ends_once)
 	assert_int_equal(guest.num_batches, batches);
 	wait_for(token);
 	assert_true(guest.num_batches > batches && guest.num_batches < batches + 99);
-	guest_stop(&guest);
 }
 
-TEST(idle_there_is_nothing_to_dispatch)
+TEST_CONTEXT(idle_there_is_nothing_to_dispatch)
 {
 	const struct job job = { .ctx_id = 1, .fence_id = 1 };
 	struct pollfd poll_fd = { .events = POLLIN };
 	uint32_t batches;
 
-	start_with_context(1);
 	wait_for(submit(&guest, &job));
 	batches = guest.num_batches;
 	gpu_dispatch(guest.gpu);
 	assert_int_equal(guest.num_batches, batches);
 	poll_fd.fd = gpu_get_fd(guest.gpu);
 	assert_int_equal(poll(&poll_fd, 1, 0), 0);
-	guest_stop(&guest);
 }
 
 /* ---- Limits --------------------------------------------------------------------------------- */
 
-TEST(there_are_1024_contexts_at_most)
+TEST_GUEST(there_are_1024_contexts_at_most)
 {
-	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 1024; i++) {
 		assert_int_equal(create_context(&guest, i), OK);
 	}
 	assert_int_equal(create_context(&guest, 1025), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
 	assert_int_equal(destroy_context(&guest, 1), OK);
 	assert_int_equal(create_context(&guest, 1025), OK);
-	guest_stop(&guest);
 }
 
-TEST(there_are_65536_resources_at_most)
+TEST_GUEST(there_are_65536_resources_at_most)
 {
-	guest_start(&guest, NULL);
 	for (uint32_t i = 1; i <= 65536; i++) {
 		assert_int_equal(create_2d(&guest, i, 1, 1), OK);
 	}
@@ -695,21 +653,18 @@ TEST(there_are_65536_resources_at_most)
 	assert_int_equal(unref(&guest, 9), OK);
 	assert_int_equal(attach_context(&guest, 5, 1), OK);
 	assert_int_equal(create_2d(&guest, 65537, 1, 1), OK);
-	guest_stop(&guest);
 }
 
 /* Without a fence they take up no place in a queue. */
-TEST(jobs_are_limited)
+TEST_CONTEXT(jobs_are_limited)
 {
 	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
 
-	start_with_context(1);
 	for (uint32_t i = 0; i < 4096; i++) {
 		assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
 	}
 	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type,
 		VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
-	guest_stop(&guest);
 }
 
 TEST(jobs_leave_half_of_the_descriptors)
@@ -772,14 +727,13 @@ TEST(a_contexts_name_is_fit_to_be_printed)
 	guest_stop(&guest);
 }
 
-TEST(a_context_needs_a_capability_set_that_is_there)
+TEST_GUEST(a_context_needs_a_capability_set_that_is_there)
 {
 	struct virtio_gpu_ctx_create request = {
 		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 3),
 		.context_init = htole32(2),
 	};
 
-	guest_start(&guest, NULL);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	request.context_init = 0;
 	request.nlen = htole32(65);
@@ -787,5 +741,4 @@ TEST(a_context_needs_a_capability_set_that_is_there)
 	request.nlen = htole32(64);
 	memset(request.debug_name, 'x', sizeof(request.debug_name));
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
-	guest_stop(&guest);
 }

@@ -23,14 +23,15 @@
 
 static struct guest guest;
 
+#define TEST_GUEST(name) TEST_BETWEEN(name, guest_start(&guest, NULL), guest_stop(&guest))
+
 /* ---- What there is -------------------------------------------------------------------------- */
 
-TEST(tells_its_modes)
+TEST_GUEST(tells_its_modes)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
 	struct virtio_gpu_display_one modes[VIRTIO_GPU_MAX_SCANOUTS];
 
-	guest_start(&guest, NULL);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), modes, sizeof(modes)),
 		VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
@@ -38,10 +39,9 @@ TEST(tells_its_modes)
 		assert_int_equal(le32toh(modes[i].r.width), i < 2 ? 640 : 0);
 		assert_int_equal(le32toh(modes[i].r.height), i < 2 ? 480 : 0);
 	}
-	guest_stop(&guest);
 }
 
-TEST(tells_its_capability_sets)
+TEST_GUEST(tells_its_capability_sets)
 {
 	struct virtio_gpu_get_capset_info info_request = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
@@ -52,7 +52,6 @@ TEST(tells_its_capability_sets)
 	};
 	uint32_t info[4], capset[6];
 
-	guest_start(&guest, NULL);
 	assert_int_equal(guest_ask(&guest, &info_request, sizeof(info_request), info, sizeof(info)),
 		VIRTIO_GPU_RESP_OK_CAPSET_INFO);
 	assert_int_equal(le32toh(info[0]), 6);
@@ -67,15 +66,13 @@ TEST(tells_its_capability_sets)
 	request.capset_version = 0;
 	request.capset_id = htole32(1);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
-	guest_stop(&guest);
 }
 
-TEST(has_a_configuration_space)
+TEST_GUEST(has_a_configuration_space)
 {
 	struct virtio_gpu_config config;
 	uint32_t word = htole32(1);
 
-	guest_start(&guest, NULL);
 	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
 	assert_int_equal(le32toh(config.num_scanouts), 2);
 	assert_int_equal(le32toh(config.num_capsets), 1);
@@ -88,7 +85,6 @@ TEST(has_a_configuration_space)
 	assert_int_equal(gpu_write_config(guest.gpu, 4, &word, 4), 0);
 	assert_int_equal(gpu_write_config(guest.gpu, 0, &word, 4), -EINVAL);
 	assert_int_equal(gpu_write_config(guest.gpu, 8, &word, 4), -EINVAL);
-	guest_stop(&guest);
 }
 
 TEST(refuses_options_out_of_range)
@@ -111,24 +107,22 @@ TEST(refuses_options_out_of_range)
 	}
 }
 
-TEST(a_feature_that_is_not_accepted_is_not_there)
+TEST_GUEST(a_feature_that_is_not_accepted_is_not_there)
 {
 	const struct virtio_gpu_cmd_get_edid edid = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_EDID, 0),
 	};
 
-	guest_start(&guest, NULL);
 	gpu_set_features(guest.gpu, 0);
 	assert_int_equal(guest_call(&guest, &edid, sizeof(edid)), UNSPECIFIED);
 	assert_int_equal(create_context(&guest, 1), UNSPECIFIED);
 	assert_int_equal(create_blob(&guest, 1, 0, 4096), UNSPECIFIED);
 	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
-	guest_stop(&guest);
 }
 
 /* ---- EDID ----------------------------------------------------------------------------------- */
 
-TEST(tells_an_edid_for_each_scanout)
+TEST_GUEST(tells_an_edid_for_each_scanout)
 {
 	struct virtio_gpu_cmd_get_edid request = { .hdr = header(VIRTIO_GPU_CMD_GET_EDID, 0) };
 	struct {
@@ -137,7 +131,6 @@ TEST(tells_an_edid_for_each_scanout)
 	} response;
 	uint8_t sum = 0;
 
-	guest_start(&guest, NULL);
 	request.scanout = htole32(1);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), &response, sizeof(response)),
 		VIRTIO_GPU_RESP_OK_EDID);
@@ -148,7 +141,6 @@ TEST(tells_an_edid_for_each_scanout)
 	assert_int_equal(sum, 0);
 	request.scanout = htole32(2);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_SCANOUT);
-	guest_stop(&guest);
 }
 
 /* What the tool makes of it, as text; NULL where it is not installed. */
@@ -226,9 +218,8 @@ static uint32_t flush(uint32_t resource_id, uint32_t x, uint32_t y, uint32_t wid
 	return guest_call(&guest, &request, sizeof(request));
 }
 
-TEST(checks_scanouts)
+TEST_GUEST(checks_scanouts)
 {
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
 	assert_int_equal(create_blob(&guest, 2, 0, 4096), OK);
 	assert_int_equal(set_scanout(0, 1, 0, 0, 100, 50), OK);
@@ -241,11 +232,10 @@ TEST(checks_scanouts)
 	assert_int_equal(set_scanout(0, 1, 0, 0, 0, 50), BAD_PARAMETER);
 	assert_int_equal(set_scanout(0, 2, 0, 0, 1, 1), BAD_PARAMETER);
 	assert_int_equal(set_scanout(0, 0, 0, 0, 0, 0), OK);
-	guest_stop(&guest);
 }
 
 /* A screenshot takes memory for all of it, and a blob may have the same page in many places. */
-TEST(refuses_scanouts_that_are_huge)
+TEST_GUEST(refuses_scanouts_that_are_huge)
 {
 	struct virtio_gpu_set_scanout_blob blob = {
 		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
@@ -257,7 +247,6 @@ TEST(refuses_scanouts_that_are_huge)
 		.strides = { htole32(8193 * 4) },
 	};
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 8193, 1), OK);
 	assert_int_equal(create_2d(&guest, 2, 1, 8193), OK);
 	assert_int_equal(create_blob(&guest, 3, 0, 8193 * 4), OK);
@@ -268,18 +257,15 @@ TEST(refuses_scanouts_that_are_huge)
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), BAD_PARAMETER);
 	blob.r.width = htole32(8192);
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), OK);
-	guest_stop(&guest);
 }
 
-TEST(checks_what_is_flushed)
+TEST_GUEST(checks_what_is_flushed)
 {
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
 	assert_int_equal(flush(1, 0, 0, 100, 50), OK);
 	assert_int_equal(flush(1, 1, 0, 100, 50), BAD_PARAMETER);
 	assert_int_equal(flush(1, 0xffffffff, 0xffffffff, 2, 2), BAD_PARAMETER);
 	assert_int_equal(flush(2, 0, 0, 1, 1), BAD_RESOURCE);
-	guest_stop(&guest);
 }
 
 /* ---- Screenshots ---------------------------------------------------------------------------- */
@@ -316,12 +302,11 @@ static void to_host(uint32_t resource_id, uint32_t width, uint32_t height)
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 }
 
-TEST(a_screenshot_shows_the_scanouts_part)
+TEST_GUEST(a_screenshot_shows_the_scanouts_part)
 {
 	uint32_t width, height;
 	uint8_t *pixels;
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
 	assert_int_equal(attach_backing(&guest, 1, 0, 256), OK);
 	for (uint32_t i = 0; i < 64; i++) {
@@ -339,11 +324,10 @@ TEST(a_screenshot_shows_the_scanouts_part)
 		assert_int_equal(pixels[3 * i + 2], (i / 5 + 1) * 8 + i % 5 + 2);
 	}
 	free(pixels);
-	guest_stop(&guest);
 }
 
 /* Four bytes of memory are 1, 2, 3, 4: which of them a format takes for red, green, blue. */
-TEST(screenshots_know_every_format)
+TEST_GUEST(screenshots_know_every_format)
 {
 	static const struct {
 		uint32_t format;
@@ -359,7 +343,6 @@ TEST(screenshots_know_every_format)
 		{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 1, 2, 3 } },
 	};
 
-	guest_start(&guest, NULL);
 	memcpy(guest.memory, (uint8_t[]){ 1, 2, 3, 4 }, 4);
 	for (uint32_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
 		const struct virtio_gpu_resource_create_2d request = {
@@ -380,15 +363,13 @@ TEST(screenshots_know_every_format)
 		assert_memory_equal(pixels, formats[i].rgb, 3);
 		free(pixels);
 	}
-	guest_stop(&guest);
 }
 
-TEST(a_screenshot_replaces_nothing_but_files)
+TEST_GUEST(a_screenshot_replaces_nothing_but_files)
 {
 	char path[64], part[72];
 	struct stat file;
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 100, 50), OK);
 	assert_int_equal(set_scanout(0, 1, 0, 0, 100, 50), OK);
 	snprintf(path, sizeof(path), SCREENSHOT, getpid());
@@ -404,12 +385,10 @@ TEST(a_screenshot_replaces_nothing_but_files)
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), -ENOSPC);
 	assert_int_equal(stat(path, &file), -1);
 	assert_int_equal(lstat(part, &file), -1);
-	guest_stop(&guest);
 }
 
-TEST(without_a_picture_there_is_no_screenshot)
+TEST_GUEST(without_a_picture_there_is_no_screenshot)
 {
-	guest_start(&guest, NULL);
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/nowhere/x.png"), -ENOENT);
 	assert_int_equal(gpu_screenshot(guest.gpu, 99, "/nowhere/x.png"), -ENOENT);
 	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
@@ -421,7 +400,6 @@ TEST(without_a_picture_there_is_no_screenshot)
 	/* Another resource with that ID, and smaller, is not what was shown. */
 	assert_int_equal(create_2d(&guest, 1, 4, 4), OK);
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOENT);
-	guest_stop(&guest);
 }
 
 static struct virtio_gpu_set_scanout_blob scanout_blob(void)
@@ -438,13 +416,12 @@ static struct virtio_gpu_set_scanout_blob scanout_blob(void)
 	};
 }
 
-TEST(a_scanout_may_be_a_blob)
+TEST_GUEST(a_scanout_may_be_a_blob)
 {
 	const struct virtio_gpu_set_scanout_blob request = scanout_blob();
 	uint32_t width, height;
 	uint8_t *pixels;
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_blob(&guest, 1, 4096, 64 + 3 * 32 + 16), OK);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 	for (uint32_t y = 0; y < 4; y++) {
@@ -458,14 +435,12 @@ TEST(a_scanout_may_be_a_blob)
 	}
 	free(pixels);
 	assert_int_equal(flush(1, 0, 0, 4, 4), OK);
-	guest_stop(&guest);
 }
 
-TEST(refuses_blobs_that_are_too_small_for_a_scanout)
+TEST_GUEST(refuses_blobs_that_are_too_small_for_a_scanout)
 {
 	struct virtio_gpu_set_scanout_blob bad[8];
 
-	guest_start(&guest, NULL);
 	assert_int_equal(create_blob(&guest, 1, 0, 64 + 3 * 32 + 16), OK);
 	assert_int_equal(create_2d(&guest, 2, 8, 8), OK);
 	for (size_t i = 0; i < 8; i++) {
@@ -490,7 +465,6 @@ TEST(refuses_blobs_that_are_too_small_for_a_scanout)
 	assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), BAD_RESOURCE);
 	bad[0].resource_id = 0;
 	assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), OK);
-	guest_stop(&guest);
 }
 
 /* ---- Cursor --------------------------------------------------------------------------------- */
@@ -507,9 +481,8 @@ static uint32_t cursor(uint32_t type, uint32_t scanout, uint32_t resource_id)
 	return guest_header(guest_wait(&guest, GPU_QUEUE_CURSOR, token)).type;
 }
 
-TEST(checks_cursors)
+TEST_GUEST(checks_cursors)
 {
-	guest_start(&guest, NULL);
 	assert_int_equal(create_2d(&guest, 1, 64, 64), OK);
 	assert_int_equal(create_2d(&guest, 2, 65, 64), OK);
 	assert_int_equal(create_blob(&guest, 3, 0, 64 * 64 * 4 - 1), OK);
@@ -522,85 +495,73 @@ TEST(checks_cursors)
 	assert_int_equal(cursor(VIRTIO_GPU_CMD_MOVE_CURSOR, 0, 9), OK);
 	assert_int_equal(cursor(VIRTIO_GPU_CMD_MOVE_CURSOR, 2, 0), BAD_SCANOUT);
 	assert_int_equal(cursor(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0, 0), UNSPECIFIED);
-	guest_stop(&guest);
 }
 
-TEST(a_cursor_needs_no_room_for_a_response)
+TEST_GUEST(a_cursor_needs_no_room_for_a_response)
 {
 	const struct virtio_gpu_update_cursor request = {
 		.hdr = header(VIRTIO_GPU_CMD_MOVE_CURSOR, 0),
 	};
 	uint32_t token;
 
-	guest_start(&guest, NULL);
 	token = guest_send(&guest, GPU_QUEUE_CURSOR, &request, sizeof(request), 0);
 	assert_int_equal(guest_wait(&guest, GPU_QUEUE_CURSOR, token)->written, 0);
-	guest_stop(&guest);
 }
 
 /* ---- Requests that are no commands ---------------------------------------------------------- */
 
-TEST(unknown_commands_get_an_error)
+TEST_GUEST(unknown_commands_get_an_error)
 {
 	static const uint32_t types[] = { 0, 1, 0xff, 0x10e, 0x1ff, 0x20a, 0x300, 0x301, 0x1100,
 		0xffffffff };
 
-	guest_start(&guest, NULL);
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		const struct virtio_gpu_ctrl_hdr request = header(types[i], 0);
 
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), UNSPECIFIED);
 	}
 	assert_true(guest.num_warnings <= 12); /* of two seconds at most */
-	guest_stop(&guest);
 }
 
-TEST(a_request_without_a_header_gets_nothing)
+TEST_GUEST(a_request_without_a_header_gets_nothing)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
 
-	guest_start(&guest, NULL);
 	for (size_t size = 0; size < sizeof(request); size++) {
 		assert_int_equal(guest_call(&guest, &request, size), 0);
 	}
-	guest_stop(&guest);
 }
 
-TEST(commands_that_are_cut_short_get_an_error)
+TEST_GUEST(commands_that_are_cut_short_get_an_error)
 {
 	static const uint32_t types[] = { 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108,
 		0x109, 0x10a, 0x10b, 0x10c, 0x10d, 0x200, 0x204, 0x205, 0x206 };
 
-	guest_start(&guest, NULL);
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		struct virtio_gpu_ctrl_hdr request = header(types[i], 1);
 
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	}
-	guest_stop(&guest);
 }
 
-TEST(a_response_that_does_not_fit_is_left_out)
+TEST_GUEST(a_response_that_does_not_fit_is_left_out)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
 
-	guest_start(&guest, NULL);
 	for (size_t room = 0; room < 408; room += 17) {
 		uint32_t token = guest_send(
 			&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), room);
 
 		assert_int_equal(guest_wait(&guest, GPU_QUEUE_CONTROL, token)->written, 0);
 	}
-	guest_stop(&guest);
 }
 
-TEST(a_fenced_response_says_which)
+TEST_GUEST(a_fenced_response_says_which)
 {
 	struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 3);
 	struct virtio_gpu_ctrl_hdr response;
 	uint32_t token;
 
-	guest_start(&guest, NULL);
 	request.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
 	request.fence_id = htole64(UINT64_C(0x123456789a));
 	token = guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), 500);
@@ -611,5 +572,4 @@ TEST(a_fenced_response_says_which)
 	assert_true(response.fence_id == UINT64_C(0x123456789a));
 	assert_int_equal(response.ctx_id, 3);
 	assert_int_equal(guest.responses[GPU_QUEUE_CONTROL][token].written, 408);
-	guest_stop(&guest);
 }

@@ -75,6 +75,8 @@ static void end(void)
 	gpu_server_destroy(server);
 }
 
+#define TEST_SERVER(name) TEST_BETWEEN(name, begin(), end())
+
 /* ---- The guest ---------------------------------------------------------------------------- */
 
 static struct virtio_gpu_ctrl_hdr header(uint32_t type)
@@ -243,12 +245,11 @@ static void show_something(void)
 	assert_int_equal(flush(1, 100, 50), OK);
 }
 
-TEST(a_display_is_told_what_the_guest_shows)
+TEST_SERVER(a_display_is_told_what_the_guest_shows)
 {
 	struct shown shown;
 	int display;
 
-	begin();
 	display = set_display();
 	show_something();
 	shown = read_display(display);
@@ -257,16 +258,14 @@ TEST(a_display_is_told_what_the_guest_shows)
 	assert_int_equal(shown.height, 50);
 	assert_int_equal(shown.pixels, 100 * 50);
 	close(display);
-	end();
 }
 
 /* QEMU gives the socket, then the queues begin anew. */
-TEST(a_display_outlives_the_guests_reset)
+TEST_SERVER(a_display_outlives_the_guests_reset)
 {
 	struct shown shown;
 	int display;
 
-	begin();
 	show_something();
 	front_end_stop_queue(&front_end, 0);
 	front_end_stop_queue(&front_end, 1);
@@ -279,17 +278,15 @@ TEST(a_display_outlives_the_guests_reset)
 	assert_int_equal(shown.width, 100);
 	assert_int_equal(shown.pixels, 100 * 50);
 	close(display);
-	end();
 }
 
 /* QEMU gives a new one where the guest goes on after a pause. */
-TEST(a_display_that_comes_later_is_told_what_is_shown)
+TEST_SERVER(a_display_that_comes_later_is_told_what_is_shown)
 {
 	uint16_t control_base, cursor_base;
 	struct shown shown;
 	int display;
 
-	begin();
 	close(set_display());
 	show_something();
 	assert_int_equal(create_2d(2, 64, 64), OK);
@@ -304,16 +301,14 @@ TEST(a_display_that_comes_later_is_told_what_is_shown)
 	assert_int_equal(shown.pixels, 100 * 50);
 	assert_int_equal(shown.num_cursors, 1);
 	close(display);
-	end();
 }
 
 /* More messages than are sent at a time. */
-TEST(a_display_is_told_of_every_scanout)
+TEST_SERVER(a_display_is_told_of_every_scanout)
 {
 	struct shown shown;
 	int display;
 
-	begin();
 	assert_int_equal(create_2d(1, 100, 50), OK);
 	for (uint32_t i = 0; i < 16; i++) {
 		assert_int_equal(set_scanout(i, 1, 100, 50), OK);
@@ -323,37 +318,32 @@ TEST(a_display_is_told_of_every_scanout)
 	assert_int_equal(shown.num_scanouts, 16);
 	assert_int_equal(shown.pixels, 16 * 100 * 50);
 	close(display);
-	end();
 }
 
 /* The device's end must be closed. */
-TEST(a_display_leaves_with_its_front_end)
+TEST_SERVER(a_display_leaves_with_its_front_end)
 {
 	char byte;
 	int display;
 
-	begin();
 	display = set_display();
 	front_end_disconnect(&front_end);
 	run(NULL);
 	assert_int_equal(recv(display, &byte, 1, 0), 0);
 	close(display);
-	end();
 }
 
 /* In the middle of a message that is larger than what a socket holds. */
-TEST(a_display_may_leave_in_the_middle)
+TEST_SERVER(a_display_may_leave_in_the_middle)
 {
 	int display;
 
-	begin();
 	display = set_display();
 	assert_int_equal(create_2d(1, 2048, 1024), OK);
 	assert_int_equal(set_scanout(0, 1, 2048, 1024), OK);
 	assert_int_equal(flush(1, 2048, 1024), OK);
 	close(display);
 	assert_int_equal(flush(1, 2048, 1024), OK);
-	end();
 }
 
 static void assert_harmless_display(int fd)
@@ -366,11 +356,10 @@ static void assert_harmless_display(int fd)
 	run(NULL);
 }
 
-TEST(displays_that_are_no_connections_do_no_harm)
+TEST_SERVER(displays_that_are_no_connections_do_no_harm)
 {
 	int pipe_fds[2];
 
-	begin();
 	show_something();
 	assert_harmless_display(eventfd(0, EFD_CLOEXEC));
 	assert_harmless_display(memfd_create("display", MFD_CLOEXEC));
@@ -384,7 +373,6 @@ TEST(displays_that_are_no_connections_do_no_harm)
 	assert_harmless_display(pipe_fds[0]);
 	assert_harmless_display(pipe_fds[1]);
 	assert_int_equal(flush(1, 100, 50), OK);
-	end();
 }
 
 /* ---- Work --------------------------------------------------------------------------------- */
@@ -432,9 +420,8 @@ static void send_endless_jobs(void)
 	run(NULL);
 }
 
-TEST(a_front_end_dies_with_jobs_in_flight)
+TEST_SERVER(a_front_end_dies_with_jobs_in_flight)
 {
-	begin();
 	for (int i = 0; i < 3; i++) {
 		send_endless_jobs();
 		front_end_disconnect(&front_end);
@@ -444,7 +431,6 @@ TEST(a_front_end_dies_with_jobs_in_flight)
 		front_end_start(&front_end);
 	}
 	assert_int_equal(create_context(), OK);
-	end();
 }
 
 TEST(the_server_ends_with_jobs_in_flight)
@@ -457,12 +443,11 @@ TEST(the_server_ends_with_jobs_in_flight)
 	front_end_finish(&front_end);
 }
 
-TEST(a_reset_answers_all_jobs_in_flight)
+TEST_SERVER(a_reset_answers_all_jobs_in_flight)
 {
 	uint32_t head, written;
 	unsigned int count = 0;
 
-	begin();
 	send_endless_jobs();
 	assert_false(front_end_used(&front_end.queues[0], &head, &written));
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_RESET_DEVICE, NULL, 0, NULL, 0), 0);
@@ -473,17 +458,15 @@ TEST(a_reset_answers_all_jobs_in_flight)
 	assert_int_equal(count, 8);
 	restart_queues(0, 0);
 	assert_int_equal(create_context(), OK);
-	end();
 }
 
 /* Without descriptors there are no fences, and no memory; but answers, and the same when there are
  * some again. */
-TEST(the_device_outlives_that_descriptors_run_out)
+TEST_SERVER(the_device_outlives_that_descriptors_run_out)
 {
 	struct submission job = fenced_job(1, 10);
 	int display;
 
-	begin();
 	assert_int_equal(create_context(), OK);
 	limit_fds(0);
 	assert_true(call(&job, sizeof(job)) >= OK);
@@ -494,7 +477,6 @@ TEST(the_device_outlives_that_descriptors_run_out)
 	display = set_display();
 	assert_int_equal(read_display(display).pixels, 100 * 50);
 	close(display);
-	end();
 }
 
 /* ---- The end ------------------------------------------------------------------------------ */

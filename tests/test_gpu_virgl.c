@@ -161,9 +161,12 @@ static void start_with_texture(void)
 	assert_int_equal(attach_context(&guest, 1, 1), OK);
 }
 
+#define TEST_GUEST(name) TEST_BETWEEN(name, start(), guest_stop(&guest))
+#define TEST_TEXTURE(name) TEST_BETWEEN(name, start_with_texture(), guest_stop(&guest))
+
 /* ---- Drawing -------------------------------------------------------------------------------- */
 
-TEST(tells_the_capability_sets_of_gl)
+TEST_GUEST(tells_the_capability_sets_of_gl)
 {
 	struct virtio_gpu_get_capset_info info_request = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
@@ -173,7 +176,6 @@ TEST(tells_the_capability_sets_of_gl)
 	uint32_t info[4];
 	uint8_t *capset;
 
-	start();
 	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
 	assert_true(le32toh(config.num_capsets) >= 2);
 	for (uint32_t i = 0; i < le32toh(config.num_capsets); i++) {
@@ -192,15 +194,13 @@ TEST(tells_the_capability_sets_of_gl)
 		request.capset_version = htole32(le32toh(info[1]) + 1);
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	}
-	guest_stop(&guest);
 }
 
-TEST(shows_what_a_guest_without_gl_draws)
+TEST_GUEST(shows_what_a_guest_without_gl_draws)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE }, part = { 2, 3, 4, 5 };
 	uint32_t pixels[SIDE * SIDE];
 
-	start();
 	assert_int_equal(create_2d(&guest, 1, SIDE, SIDE), OK);
 	assert_int_equal(attach_backing(&guest, 1, 0, SIZE), OK);
 	for (uint32_t i = 0; i < SIDE * SIDE; i++) {
@@ -216,16 +216,14 @@ TEST(shows_what_a_guest_without_gl_draws)
 
 		assert_int_equal(pixels[i] & 0xffffff, changed ? 0xffffff : 0x112200 + i);
 	}
-	guest_stop(&guest);
 }
 
-TEST(draws_behind_its_fence)
+TEST_TEXTURE(draws_behind_its_fence)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
 	struct virtio_gpu_ctrl_hdr response;
 	uint32_t pixels[SIDE * SIDE];
 
-	start_with_texture();
 	response = wait_for(submit_fill(1, 1, PIXEL(10, 20, 30, 255), 5, 0));
 	assert_int_equal(response.type, OK);
 	assert_int_equal(response.flags, VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
@@ -235,17 +233,15 @@ TEST(draws_behind_its_fence)
 	assert_int_equal(show(1, SIDE, SIDE), OK);
 	assert_int_equal(gpu_read_scanout(guest.gpu, 0, &all, pixels), 0);
 	assert_int_equal(pixels[0] & 0xffffff, 10 << 16 | 20 << 8 | 30);
-	guest_stop(&guest);
 }
 
 /* ---- Wrong ---------------------------------------------------------------------------------- */
 
-TEST(refuses_transfers_that_reach_out)
+TEST_TEXTURE(refuses_transfers_that_reach_out)
 {
 	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
 
-	start_with_texture();
 	for (size_t i = 0; i < 2; i++) {
 		struct virtio_gpu_transfer_host_3d bad[8];
 
@@ -267,17 +263,15 @@ TEST(refuses_transfers_that_reach_out)
 		bad[0] = transfer(types[i], 1, 1);
 		assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), OK);
 	}
-	guest_stop(&guest);
 }
 
 /* Fifteen such rows are 44 bytes in the 32 bits that virglrenderer counts in: the second one would
  * be read far behind the backing. */
-TEST(refuses_strides_that_wrap)
+TEST_TEXTURE(refuses_strides_that_wrap)
 {
 	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
 
-	start_with_texture();
 	for (size_t i = 0; i < 2; i++) {
 		struct virtio_gpu_transfer_host_3d request = transfer(types[i], 1, 1);
 
@@ -291,7 +285,6 @@ TEST(refuses_strides_that_wrap)
 		request.box.d = htole32(2);
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	}
-	guest_stop(&guest);
 }
 
 /* TRANSFER3D of the virgl protocol, to the host, or another command that begins like it. */
@@ -307,13 +300,12 @@ static struct gl_stream transfer_stream(uint32_t command, uint32_t stride)
 }
 
 /* By way of a command stream. */
-TEST(refuses_command_streams_with_strides_that_wrap)
+TEST_TEXTURE(refuses_command_streams_with_strides_that_wrap)
 {
 	static const uint32_t commands[] = { 9, 43, 45 };
 	struct virtio_gpu_ctrl_hdr response;
 	struct gl_stream stream = transfer_stream(43, SIDE * 4);
 
-	start_with_texture();
 	memset(guest.memory, 0x5a, SIZE);
 	assert_int_equal(wait_for(submit_stream(1, &stream, 1, 0)).type, OK);
 	memset(guest.memory, 0, SIZE);
@@ -325,7 +317,6 @@ TEST(refuses_command_streams_with_strides_that_wrap)
 		assert_int_equal(response.type, BAD_PARAMETER);
 		assert_true(response.flags & VIRTIO_GPU_FLAG_FENCE);
 	}
-	guest_stop(&guest);
 }
 
 /* A scanout of what is no plain picture is refused when it is read, at the latest. */
@@ -360,7 +351,7 @@ TEST(survives_scanouts_of_any_resource)
 	guest_stop(&guest);
 }
 
-TEST(refuses_what_virglrenderer_does_not_have)
+TEST_GUEST(refuses_what_virglrenderer_does_not_have)
 {
 	struct virtio_gpu_resource_create_3d request = texture(1);
 	struct virtio_gpu_ctx_create context = {
@@ -368,7 +359,6 @@ TEST(refuses_what_virglrenderer_does_not_have)
 		.context_init = htole32(99),
 	};
 
-	start();
 	request.target = htole32(99);
 	assert_true(guest_call(&guest, &request, sizeof(request)) >= VIRTIO_GPU_RESP_ERR_UNSPEC);
 	request = texture(1);
@@ -378,7 +368,6 @@ TEST(refuses_what_virglrenderer_does_not_have)
 	/* Nothing of these is left. */
 	assert_int_equal(create_texture(1), OK);
 	assert_int_equal(create_gl_context(3), OK);
-	guest_stop(&guest);
 }
 
 /* ---- In flight ------------------------------------------------------------------------------ */
@@ -430,11 +419,10 @@ static uint32_t send_held(void)
 	return token;
 }
 
-TEST(what_is_held_keeps_its_place)
+TEST_TEXTURE(what_is_held_keeps_its_place)
 {
 	uint32_t token;
 
-	start_with_texture();
 	token = send_held();
 	assert_int_equal(create_texture(1), VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
 	signal_test_fence(1);
@@ -443,7 +431,6 @@ TEST(what_is_held_keeps_its_place)
 	}
 	assert_int_equal(le32toh(guest_words(0)[0]), PIXEL(1, 2, 3, 255));
 	assert_int_equal(create_texture(1), OK);
-	guest_stop(&guest);
 }
 
 TEST(a_reset_completes_what_is_held)
@@ -466,27 +453,23 @@ TEST(a_reset_completes_what_is_held)
 	}
 }
 
-TEST(a_drain_cancels_what_is_held)
+TEST_TEXTURE(a_drain_cancels_what_is_held)
 {
 	uint32_t token;
 
-	start_with_texture();
 	token = send_held();
 	gpu_drain(guest.gpu, 10);
 	for (uint32_t i = 0; i < 4; i++) {
 		assert_true(guest.responses[GPU_QUEUE_CONTROL][token + i].done);
 	}
-	guest_stop(&guest);
 }
 
-TEST(is_destroyed_with_much_in_flight)
+TEST_TEXTURE(is_destroyed_with_much_in_flight)
 {
-	start_with_texture();
 	create_test_fence(1);
 	for (uint32_t i = 0; i < NUM_HELD; i++) {
 		submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2 + i, i % 2);
 	}
-	guest_stop(&guest);
 }
 
 /* A leak of a library that was unloaded has no name for virgl.supp. */

@@ -135,6 +135,9 @@ static void scene_destroy(struct scene *scene)
 	free(scene);
 }
 
+#define TEST_SCENE(name, wait, options)                                                            \
+	TEST_WITH(name, struct scene *, scene, scene_create(wait, options), scene_destroy(scene))
+
 /* Makes a pending sync file. Who takes it closes it. */
 static int make_sync_file(struct scene *scene, uint64_t fence_id)
 {
@@ -235,9 +238,8 @@ TEST(a_driver_waits_for_all_in_one_merged_sync_file)
 }
 
 /* The timestamps are the kernel's own: when each signalled. */
-TEST(nothing_is_run_before_the_kernel_says_so)
+TEST_SCENE(nothing_is_run_before_the_kernel_says_so, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	struct vgf_sync_file_fence fence;
 	uint64_t before_ns, after_ns;
 	int copy;
@@ -256,15 +258,12 @@ TEST(nothing_is_run_before_the_kernel_says_so)
 	assert_int_equal(vgf_sync_file_info(copy, &fence, 1), 1);
 	assert_true(before_ns <= fence.timestamp_ns && fence.timestamp_ns <= after_ns);
 	close(copy);
-	scene_destroy(scene);
 }
 
 /* ---- Materialising ------------------------------------------------------------------------ */
 
-TEST(a_held_producer_materialises_and_is_handed_over)
+TEST_SCENE(a_held_producer_materialises_and_is_handed_over, VGF_WAIT_DRIVER, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_DRIVER, NULL);
-
 	produce(scene, 0, 1);
 	scene->producer->given_fd = make_sync_file(scene, 2);
 	assert_int_equal(submit(scene->vmm, PRODUCER, 1, 2, ID(1), NO_IN_FENCES), 1);
@@ -282,7 +281,6 @@ TEST(a_held_producer_materialises_and_is_handed_over)
 	consumer_work(scene);
 	assert_int_equal(scene->copy, 2);
 	assert_int_equal(vmm_dispatch(scene->vmm), 1);
-	scene_destroy(scene);
 }
 
 /* Hands over one fence, which is to be signalled when a byte comes. The other process has a vgem of
@@ -447,9 +445,8 @@ TEST(a_process_publishes_while_it_is_waited_for)
 	publish_from(true, false);
 }
 
-TEST(a_process_that_dies_leaves_nothing_pending)
+TEST_SCENE(a_process_that_dies_leaves_nothing_pending, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	struct publisher publisher = { .scene = scene, .is_process = true };
 
 	scene->producer->answer = FAKE_CALL;
@@ -461,15 +458,13 @@ TEST(a_process_that_dies_leaves_nothing_pending)
 	assert_int_equal(waitpid(publisher.pid, NULL, 0), publisher.pid);
 	vmm_wait(scene->vmm, 1);
 	assert_idle(scene->vmm);
-	scene_destroy(scene);
 }
 
 /* ---- Errors ------------------------------------------------------------------------------- */
 
-TEST(an_error_of_a_fence_is_its_status)
+TEST_SCENE(an_error_of_a_fence_is_its_status, VGF_WAIT_HOST, NULL)
 {
 	int timeline = need_sw_sync();
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 
 	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 1, sw_sync_fence(timeline, 1)), 0);
 	produce(scene, 0, 2);
@@ -485,13 +480,11 @@ TEST(an_error_of_a_fence_is_its_status)
 	assert_int_equal(vmm_dispatch(scene->vmm), 1);
 	assert_retired(scene->vmm, 1, PRODUCER, 0, 2, 0);
 	assert_int_equal(get_stats(scene->vmm).failed, 1);
-	scene_destroy(scene);
 }
 
-TEST(an_error_is_seen_by_a_driver_that_waits)
+TEST_SCENE(an_error_is_seen_by_a_driver_that_waits, VGF_WAIT_DRIVER, NULL)
 {
 	int timeline = need_sw_sync();
-	struct scene *scene = scene_create(VGF_WAIT_DRIVER, NULL);
 
 	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 1, sw_sync_fence(timeline, 1)), 0);
 	produce(scene, 1, 2);
@@ -505,14 +498,12 @@ TEST(an_error_is_seen_by_a_driver_that_waits)
 	assert_int_equal(scene->copy, 1);
 	assert_int_equal(vmm_dispatch(scene->vmm), 2);
 	assert_int_equal(get_stats(scene->vmm).failed, 1);
-	scene_destroy(scene);
 }
 
 /* A fence that signalled without an error: the control for the two above. */
-TEST(a_fence_without_an_error_has_no_status)
+TEST_SCENE(a_fence_without_an_error_has_no_status, VGF_WAIT_HOST, NULL)
 {
 	int timeline = need_sw_sync();
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 
 	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 1, sw_sync_fence(timeline, 1)), 0);
 	assert_true(sw_sync_advance(timeline, 1) >= 0);
@@ -520,7 +511,6 @@ TEST(a_fence_without_an_error_has_no_status)
 	assert_int_equal(vmm_dispatch(scene->vmm), 1);
 	assert_retired(scene->vmm, 0, PRODUCER, 0, 1, 0);
 	assert_int_equal(get_stats(scene->vmm).failed, 0);
-	scene_destroy(scene);
 }
 
 /* ---- Order -------------------------------------------------------------------------------- */
@@ -543,9 +533,8 @@ static void shuffle(uint64_t *ids, size_t count)
 }
 
 /* Fence IDs go round the rings: 1 to TIMELINES are the first of each. */
-TEST(timelines_retire_in_order_however_fences_signal)
+TEST_SCENE(timelines_retire_in_order_however_fences_signal, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	uint64_t ids[FENCES], last[TIMELINES] = { 0 };
 	bool signalled[FENCES + 1] = { false };
 
@@ -578,7 +567,6 @@ TEST(timelines_retire_in_order_however_fences_signal)
 		last[name->ring] = name->fence_id;
 	}
 	assert_idle(scene->vmm);
-	scene_destroy(scene);
 }
 
 /* ---- The watchdog ------------------------------------------------------------------------- */
@@ -603,37 +591,29 @@ static void assert_stall_names(struct scene *scene, int fence_fd)
 
 static const struct vgf_options stalls_at_once = { .stall_ns = 1 };
 
-TEST(the_watchdog_names_driver_and_timeline)
+TEST_SCENE(the_watchdog_names_driver_and_timeline, VGF_WAIT_HOST, &stalls_at_once)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, &stalls_at_once);
-
 	assert_stall_names(scene, make_sync_file(scene, 1));
 	assert_string_equal(scene->vmm->stall.driver, "vgem");
 	assert_non_null(strstr(scene->vmm->log, "vgem"));
 	assert_int_equal(get_stats(scene->vmm).stalled, 1);
 	finish(scene, 1);
 	assert_int_equal(vmm_dispatch(scene->vmm), 1);
-	scene_destroy(scene);
 }
 
-TEST(the_watchdog_names_a_timeline_of_sw_sync)
+TEST_SCENE(the_watchdog_names_a_timeline_of_sw_sync, VGF_WAIT_HOST, &stalls_at_once)
 {
 	int timeline = need_sw_sync();
-	struct scene *scene = scene_create(VGF_WAIT_HOST, &stalls_at_once);
 
 	assert_stall_names(scene, sw_sync_fence(timeline, 1));
 	assert_string_equal(scene->vmm->stall.driver, "sw_sync");
 	close(timeline);
-	scene_destroy(scene);
 }
 
-TEST(the_watchdog_names_nothing_for_an_eventfd)
+TEST_SCENE(the_watchdog_names_nothing_for_an_eventfd, VGF_WAIT_HOST, &stalls_at_once)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, &stalls_at_once);
-
 	assert_stall_names(scene, make_fence(false));
 	assert_string_equal(scene->vmm->stall.driver, "");
-	scene_destroy(scene);
 }
 
 /* ---- Fences on dma-bufs ------------------------------------------------------------------- */
@@ -737,9 +717,8 @@ TEST(a_held_fence_is_put_on_a_dma_buf_when_it_runs)
 	for_each_access(attach_later);
 }
 
-TEST(a_published_fence_is_put_on_a_dma_buf)
+TEST_SCENE(a_published_fence_is_put_on_a_dma_buf, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	struct vgf_fence_name name = make_name(PRODUCER, 0, 1);
 	int dma_buf = make_buffer(scene);
 
@@ -753,12 +732,10 @@ TEST(a_published_fence_is_put_on_a_dma_buf)
 	finish(scene, 1);
 	assert_waits(dma_buf, false, false);
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
-TEST(one_fence_goes_on_several_dma_bufs)
+TEST_SCENE(one_fence_goes_on_several_dma_bufs, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_bufs[] = { make_buffer(scene), make_buffer(scene), make_buffer(scene) };
 
 	produce(scene, 0, 1);
@@ -776,12 +753,10 @@ TEST(one_fence_goes_on_several_dma_bufs)
 		assert_waits(dma_bufs[i], false, false);
 		close(dma_bufs[i]);
 	}
-	scene_destroy(scene);
 }
 
-TEST(a_fence_that_is_done_needs_no_dma_buf)
+TEST_SCENE(a_fence_that_is_done_needs_no_dma_buf, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene);
 
 	produce(scene, 0, 1);
@@ -791,12 +766,10 @@ TEST(a_fence_that_is_done_needs_no_dma_buf)
 	assert_int_equal(attach(scene, 2, dma_buf, WRITE), -ENOENT);
 	assert_waits(dma_buf, false, false);
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
-TEST(a_fence_without_a_descriptor_never_is_on_a_dma_buf)
+TEST_SCENE(a_fence_without_a_descriptor_never_is_on_a_dma_buf, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene);
 
 	scene->producer->answer = FAKE_CALL;
@@ -807,12 +780,10 @@ TEST(a_fence_without_a_descriptor_never_is_on_a_dma_buf)
 	assert_waits(dma_buf, false, false);
 	assert_idle(scene->vmm); /* nor is a descriptor kept for it */
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
-TEST(what_cannot_be_attached_is_refused)
+TEST_SCENE(what_cannot_be_attached_is_refused, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene), event = make_fence(false);
 
 	produce(scene, 0, 1);
@@ -825,12 +796,10 @@ TEST(what_cannot_be_attached_is_refused)
 	assert_waits(dma_buf, false, false);
 	finish(scene, 1);
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
-TEST(attaching_without_descriptors_is_emfile)
+TEST_SCENE(attaching_without_descriptors_is_emfile, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene), ret = -1;
 
 	produce(scene, 0, 1);
@@ -844,14 +813,12 @@ TEST(attaching_without_descriptors_is_emfile)
 	}
 	finish(scene, 1);
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
 /* What is attached later keeps a descriptor of the buffer, and that counts. */
-TEST(attaching_later_is_bounded_by_max_fds)
+TEST_SCENE(attaching_later_is_bounded_by_max_fds, VGF_WAIT_HOST,
+	&((struct vgf_options){ .limits.max_fds = 3 }))
 {
-	const struct vgf_options options = { .limits.max_fds = 3 };
-	struct scene *scene = scene_create(VGF_WAIT_HOST, &options);
 	int dma_buf = make_buffer(scene);
 
 	produce(scene, 0, 1);
@@ -868,12 +835,10 @@ TEST(attaching_later_is_bounded_by_max_fds)
 	vmm_dispatch(scene->vmm);
 	assert_idle(scene->vmm);
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
-TEST(destroying_lets_go_of_dma_bufs)
+TEST_SCENE(destroying_lets_go_of_dma_bufs, VGF_WAIT_HOST, NULL)
 {
-	struct scene *scene = scene_create(VGF_WAIT_HOST, NULL);
 	int dma_buf = make_buffer(scene);
 
 	produce(scene, 0, 1);
@@ -887,7 +852,6 @@ TEST(destroying_lets_go_of_dma_bufs)
 	finish(scene, 1);
 	assert_waits(dma_buf, false, false);
 	close(dma_buf);
-	scene_destroy(scene);
 }
 
 /* ---- Fences of dma-bufs as in-fences ------------------------------------------------------ */

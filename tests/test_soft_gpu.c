@@ -138,6 +138,11 @@ static void machine_destroy(struct machine *machine)
 	free(machine);
 }
 
+/* fences, wait, max_jobs: of machine_create. */
+#define TEST_MACHINE(name, ...)                                                                    \
+	TEST_WITH(name, struct machine *, machine, machine_create(__VA_ARGS__),                    \
+		machine_destroy(machine))
+
 static int submit_words(struct machine *machine, uint32_t ctx_id, int32_t ring, uint64_t fence_id,
 	const uint32_t *words, size_t num_words, uint64_t in_fence)
 {
@@ -207,17 +212,15 @@ TEST(adds_up_what_a_command_stream_takes)
 	assert_int_equal(busy_ns, 0);
 }
 
-TEST(refuses_a_command_stream_it_does_not_know)
+TEST_MACHINE(refuses_a_command_stream_it_does_not_know, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
 	const uint32_t unknown[] = { htole32(5), htole32(1) };
 	const uint32_t half[] = { htole32(SOFT_GPU_BUSY), htole32(1), htole32(SOFT_GPU_BUSY) };
 	const uint32_t hours[] = { htole32(SOFT_GPU_BUSY), UINT32_MAX };
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 
 	assert_int_equal(submit_words(machine, 1, 0, 1, unknown, 2, 0), -EINVAL);
 	assert_int_equal(submit_words(machine, 1, 0, 2, half, 3, 0), -EINVAL);
 	assert_int_equal(submit_words(machine, 1, 0, 3, hours, 2, 0), -EINVAL);
-	machine_destroy(machine);
 }
 
 /* ---- Stores ------------------------------------------------------------------------------- */
@@ -284,20 +287,16 @@ TEST(a_store_that_fails_is_the_fences_error)
 	}
 }
 
-TEST(refuses_more_stores_than_it_keeps)
+TEST_MACHINE(refuses_more_stores_than_it_keeps, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
-
 	assert_int_equal(submit_store(machine, 1, 0, 7, SOFT_GPU_MAX_STORES + 1), -E2BIG);
 	assert_int_equal(submit_store(machine, 2, 0, 7, SOFT_GPU_MAX_STORES), 0);
 	wait_for_retired(machine, 2);
 	assert_int_equal(machine->num_stores, SOFT_GPU_MAX_STORES);
-	machine_destroy(machine);
 }
 
-TEST(stores_nothing_once_it_is_reset)
+TEST_MACHINE(stores_nothing_once_it_is_reset, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 	size_t num_stores;
 
 	for (uint64_t id = 1; id <= 60; id++) {
@@ -308,15 +307,12 @@ TEST(stores_nothing_once_it_is_reset)
 	num_stores = machine->num_stores;
 	sleep_us(3000); /* time for some more, if not all were done by then */
 	assert_int_equal(machine->num_stores, num_stores);
-	machine_destroy(machine);
 }
 
 /* ---- Rings -------------------------------------------------------------------------------- */
 
-TEST(runs_jobs_of_a_ring_one_after_the_other)
+TEST_MACHINE(runs_jobs_of_a_ring_one_after_the_other, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
-
 	for (uint64_t id = 1; id <= 20; id++) {
 		assert_int_equal(submit(machine, 1, 3, id, 100, 0), 0);
 	}
@@ -325,24 +321,19 @@ TEST(runs_jobs_of_a_ring_one_after_the_other)
 	for (uint64_t id = 2; id <= 20; id++) {
 		assert_true(machine->signal_ns[id] >= machine->signal_ns[id - 1] + 100 * NS_PER_US);
 	}
-	machine_destroy(machine);
 }
 
-TEST(runs_work_of_the_global_timeline_on_ring_0)
+TEST_MACHINE(
+	runs_work_of_the_global_timeline_on_ring_0, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
-
 	assert_int_equal(submit(machine, 1, VGF_RING_GLOBAL, 1, 2000, 0), 0);
 	assert_int_equal(submit(machine, 1, 0, 2, 10, 0), 0);
 	wait_for_retired(machine, 2);
 	assert_true(machine->signal_ns[2] >= machine->signal_ns[1] + 10 * NS_PER_US);
-	machine_destroy(machine);
 }
 
-TEST(runs_rings_in_parallel)
+TEST_MACHINE(runs_rings_in_parallel, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
-
 	assert_int_equal(submit(machine, 1, 0, 1, NEVER_US, 0), 0);
 	for (int32_t ring = 1; ring < VGF_MAX_RINGS; ring++) {
 		assert_int_equal(
@@ -350,30 +341,24 @@ TEST(runs_rings_in_parallel)
 	}
 	assert_int_equal(submit(machine, 2, 0, 100, 10, 0), 0);
 	wait_for_retired(machine, VGF_MAX_RINGS);
-	machine_destroy(machine);
 }
 
-TEST(shares_rings_with_the_work_of_a_destroyed_context)
+TEST_MACHINE(
+	shares_rings_with_the_work_of_a_destroyed_context, SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0);
-
 	assert_int_equal(submit(machine, 1, 0, 1, 2000, 0), 0);
 	assert_int_equal(vgf_context_destroy(machine->device, 1), 0);
 	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
 	assert_int_equal(submit(machine, 1, 0, 2, 10, 0), 0);
 	wait_for_retired(machine, 2);
 	assert_true(machine->signal_ns[2] >= machine->signal_ns[1] + 10 * NS_PER_US);
-	machine_destroy(machine);
 }
 
-TEST(takes_no_more_jobs_than_it_may)
+TEST_MACHINE(takes_no_more_jobs_than_it_may, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 2)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 2);
-
 	assert_int_equal(submit(machine, 1, 0, 1, NEVER_US, 0), 0);
 	assert_int_equal(submit(machine, 1, 0, 2, 1, 0), 0);
 	assert_int_equal(submit(machine, 2, 0, 3, 1, 0), -ENOSPC);
-	machine_destroy(machine);
 }
 
 /* ---- In-fences ---------------------------------------------------------------------------- */
@@ -555,9 +540,8 @@ TEST(drops_what_waits_when_the_device_is_reset_with_sync_files)
 	drop_what_waits(SOFT_GPU_FENCES_VGEM);
 }
 
-TEST(fails_cleanly_without_descriptors)
+TEST_MACHINE(fails_cleanly_without_descriptors, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	struct machine *machine = machine_create(SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0);
 	int before = count_fds();
 
 	for (unsigned int more = 0; more < 2; more++) {
@@ -566,7 +550,6 @@ TEST(fails_cleanly_without_descriptors)
 		unlimit_fds();
 		assert_int_equal(count_fds(), before);
 	}
-	machine_destroy(machine);
 }
 
 struct submitter {

@@ -157,6 +157,8 @@ static void rig_finish(struct rig *rig)
 	close(rig->vgem);
 }
 
+#define TEST_RIG(name) TEST_WITH(name, struct rig, rig, need_rig(), rig_finish(&rig))
+
 static struct vgem_fence make_vgem_fence(const struct rig *rig)
 {
 	struct vgem_fence fence;
@@ -263,9 +265,8 @@ TEST(a_device_without_syncobjs_is_eopnotsupp)
 	close(drm);
 }
 
-TEST(probing_tells_what_works)
+TEST_RIG(probing_tells_what_works)
 {
-	struct rig rig = need_rig();
 	int features = vgf_syncobj_probe(rig.drm);
 	int event = make_fence(false);
 	int notify = vgf_syncobj_notify(rig.drm, rig.handle, 1, VGF_SYNCOBJ_SUBMITTED, event);
@@ -274,12 +275,10 @@ TEST(probing_tells_what_works)
 	assert_true(features & VGF_SYNCOBJ_TIMELINE);
 	assert_int_equal(notify, features & VGF_SYNCOBJ_EVENTFD ? 0 : -EOPNOTSUPP);
 	close(event);
-	rig_finish(&rig);
 }
 
-TEST(a_handle_that_is_not_there_is_enoent)
+TEST_RIG(a_handle_that_is_not_there_is_enoent)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	const struct vgf_in_fence in_fence = { .fd = fence.fd };
 	const struct vgf_job job = { .in_fences = &in_fence, .num_in_fences = 1 };
@@ -304,24 +303,19 @@ TEST(a_handle_that_is_not_there_is_enoent)
 	}
 	signal_vgem_fence(&rig, &fence);
 	vgem_fence_finish(rig.vgem, &fence);
-	rig_finish(&rig);
 }
 
 /* ---- Sync files in and out ---------------------------------------------------------------- */
 
-TEST(a_syncobj_without_a_fence_is_eagain)
+TEST_RIG(a_syncobj_without_a_fence_is_eagain)
 {
-	struct rig rig = need_rig();
-
 	assert_int_equal(export(&rig, 0), -EAGAIN);
 	assert_int_equal(export(&rig, 1), -EAGAIN);
 	assert_int_equal(export(&rig, UINT64_MAX), -EAGAIN);
-	rig_finish(&rig);
 }
 
-TEST(a_binary_syncobj_returns_its_fence)
+TEST_RIG(a_binary_syncobj_returns_its_fence)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence first = make_vgem_fence(&rig), second = make_vgem_fence(&rig);
 	int fd;
 
@@ -342,12 +336,10 @@ TEST(a_binary_syncobj_returns_its_fence)
 	close(fd);
 	vgem_fence_finish(rig.vgem, &first);
 	vgem_fence_finish(rig.vgem, &second);
-	rig_finish(&rig);
 }
 
-TEST(a_point_returns_its_fence_and_those_before)
+TEST_RIG(a_point_returns_its_fence_and_those_before)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fences[3];
 
 	for (int i = 0; i < 3; i++) {
@@ -367,7 +359,6 @@ TEST(a_point_returns_its_fence_and_those_before)
 	for (int i = 0; i < 3; i++) {
 		vgem_fence_finish(rig.vgem, &fences[i]);
 	}
-	rig_finish(&rig);
 }
 
 static int need_timeline(struct rig *rig)
@@ -383,9 +374,8 @@ static int need_timeline(struct rig *rig)
 
 /* Exported while it was pending: an error of what has signalled before an import to a point is
  * lost in the kernel. */
-TEST(an_error_is_told_by_what_was_exported_before)
+TEST_RIG(an_error_is_told_by_what_was_exported_before)
 {
-	struct rig rig = need_rig();
 	int timeline = need_timeline(&rig);
 	int fence = sw_sync_fence(timeline, 1);
 	struct vgf_sync_file_fence info;
@@ -407,12 +397,10 @@ TEST(an_error_is_told_by_what_was_exported_before)
 	close(binary);
 	close(point);
 	close(fence);
-	rig_finish(&rig);
 }
 
-TEST(a_refused_import_changes_nothing)
+TEST_RIG(a_refused_import_changes_nothing)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	int event = make_fence(true);
 
@@ -432,12 +420,10 @@ TEST(a_refused_import_changes_nothing)
 	close(event);
 	signal_vgem_fence(&rig, &fence);
 	vgem_fence_finish(rig.vgem, &fence);
-	rig_finish(&rig);
 }
 
-TEST(a_failure_on_the_way_to_a_point_leaves_no_syncobj)
+TEST_RIG(a_failure_on_the_way_to_a_point_leaves_no_syncobj)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 
 	failed_transfer = 1;
@@ -449,12 +435,10 @@ TEST(a_failure_on_the_way_to_a_point_leaves_no_syncobj)
 	assert_int_equal(point_status(&rig, 1), 0);
 	signal_vgem_fence(&rig, &fence);
 	vgem_fence_finish(rig.vgem, &fence);
-	rig_finish(&rig);
 }
 
-TEST(an_export_takes_one_descriptor_or_is_emfile)
+TEST_RIG(an_export_takes_one_descriptor_or_is_emfile)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 
 	import(&rig, 1, fence.fd);
@@ -479,7 +463,6 @@ TEST(an_export_takes_one_descriptor_or_is_emfile)
 	}
 	signal_vgem_fence(&rig, &fence);
 	vgem_fence_finish(rig.vgem, &fence);
-	rig_finish(&rig);
 }
 
 /* ---- Waiting for a submission ------------------------------------------------------------- */
@@ -489,9 +472,8 @@ static int wait_submitted(const struct rig *rig, uint64_t point, int64_t deadlin
 	return vgf_syncobj_wait_submitted(rig->drm, rig->handle, point, deadline_ns);
 }
 
-TEST(a_submitted_fence_ends_any_wait)
+TEST_RIG(a_submitted_fence_ends_any_wait)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	const int64_t deadlines[] = { INT64_MIN, -1, 0, 1, NEVER - 1, NEVER };
 
@@ -507,12 +489,10 @@ TEST(a_submitted_fence_ends_any_wait)
 	signal_vgem_fence(&rig, &fence);
 	assert_int_equal(wait_submitted(&rig, 1, 0), 0);
 	vgem_fence_finish(rig.vgem, &fence);
-	rig_finish(&rig);
 }
 
-TEST(a_deadline_that_is_past_does_not_wait)
+TEST_RIG(a_deadline_that_is_past_does_not_wait)
 {
-	struct rig rig = need_rig();
 	const int64_t deadlines[] = { INT64_MIN, -1, 0, 1, now_ns() };
 
 	for (uint64_t point = 0; point <= 1; point++) {
@@ -520,7 +500,6 @@ TEST(a_deadline_that_is_past_does_not_wait)
 			assert_int_equal(wait_submitted(&rig, point, deadlines[i]), -ETIME);
 		}
 	}
-	rig_finish(&rig);
 }
 
 static void ignore_signal(int number)
@@ -545,10 +524,8 @@ static void stop_storm(void)
 	setitimer(ITIMER_REAL, &off, NULL);
 }
 
-TEST(a_wait_does_not_end_before_its_deadline)
+TEST_RIG(a_wait_does_not_end_before_its_deadline)
 {
-	struct rig rig = need_rig();
-
 	for (int i = 0; i < 4; i++) {
 		int64_t deadline_ns = now_ns() + 20000000;
 
@@ -559,7 +536,6 @@ TEST(a_wait_does_not_end_before_its_deadline)
 		assert_true(now_ns() >= deadline_ns);
 		stop_storm();
 	}
-	rig_finish(&rig);
 }
 
 struct waiter {
@@ -609,9 +585,8 @@ static void waiter_start(struct waiter *waiter, struct rig *rig, uint64_t point)
 	}
 }
 
-TEST(another_thread_s_submission_ends_a_wait)
+TEST_RIG(another_thread_s_submission_ends_a_wait)
 {
-	struct rig rig = need_rig();
 	struct vgem_fence fence = make_vgem_fence(&rig);
 	struct waiter waiter;
 
@@ -631,7 +606,6 @@ TEST(another_thread_s_submission_ends_a_wait)
 	}
 	signal_vgem_fence(&rig, &fence);
 	vgem_fence_finish(rig.vgem, &fence);
-	rig_finish(&rig);
 }
 
 /* ---- Notification ------------------------------------------------------------------------- */
@@ -648,14 +622,11 @@ TEST(notifying_on_an_old_kernel_is_eopnotsupp)
 	close(event);
 }
 
-TEST(probing_an_old_kernel_tells_of_no_eventfd)
+TEST_RIG(probing_an_old_kernel_tells_of_no_eventfd)
 {
-	struct rig rig = need_rig();
-
 	is_old_kernel = true;
 	assert_int_equal(vgf_syncobj_probe(rig.drm), VGF_SYNCOBJ_BINARY | VGF_SYNCOBJ_TIMELINE);
 	is_old_kernel = false;
-	rig_finish(&rig);
 }
 
 static struct rig need_eventfd(void)
@@ -804,9 +775,8 @@ static void job_finish(struct job *job, const struct rig *rig)
 	}
 }
 
-TEST(a_syncobj_takes_all_in_fences_of_a_job)
+TEST_RIG(a_syncobj_takes_all_in_fences_of_a_job)
 {
-	struct rig rig = need_rig();
 	struct job job;
 
 	for (uint64_t point = 0; point <= 5; point += 5) {
@@ -819,12 +789,10 @@ TEST(a_syncobj_takes_all_in_fences_of_a_job)
 		assert_int_equal(point_status(&rig, point), 1);
 		job_finish(&job, &rig);
 	}
-	rig_finish(&rig);
 }
 
-TEST(each_point_takes_an_in_fence_of_a_job)
+TEST_RIG(each_point_takes_an_in_fence_of_a_job)
 {
-	struct rig rig = need_rig();
 	struct job job;
 
 	job_init(&job, &rig);
@@ -836,12 +804,10 @@ TEST(each_point_takes_an_in_fence_of_a_job)
 		assert_int_equal(point_status(&rig, 7 + (uint64_t)i), 1);
 	}
 	job_finish(&job, &rig);
-	rig_finish(&rig);
 }
 
-TEST(a_job_without_in_fences_has_nothing_to_wait_for)
+TEST_RIG(a_job_without_in_fences_has_nothing_to_wait_for)
 {
-	struct rig rig = need_rig();
 	const struct vgf_job empty = { .num_in_fences = 0 };
 
 	assert_int_equal(vgf_syncobj_import_job_points(rig.drm, rig.handle, 1, &empty), 0);
@@ -850,7 +816,6 @@ TEST(a_job_without_in_fences_has_nothing_to_wait_for)
 		assert_int_equal(vgf_syncobj_import_job(rig.drm, rig.handle, point, &empty), 0);
 		assert_int_equal(point_status(&rig, point), 1);
 	}
-	rig_finish(&rig);
 }
 
 /* What a job's in-fences are refused with, by both functions, which then have done nothing. */
@@ -863,9 +828,8 @@ static void assert_job_refused(const struct rig *rig, const struct vgf_job *job,
 	assert_int_equal(point_status(rig, 1), -EAGAIN);
 }
 
-TEST(in_fences_that_are_no_sync_files_are_eopnotsupp)
+TEST_RIG(in_fences_that_are_no_sync_files_are_eopnotsupp)
 {
-	struct rig rig = need_rig();
 	int event = make_fence(false);
 	struct job job;
 
@@ -880,12 +844,10 @@ TEST(in_fences_that_are_no_sync_files_are_eopnotsupp)
 	assert_job_refused(&rig, &job.job, -EOPNOTSUPP);
 	close(event);
 	job_finish(&job, &rig);
-	rig_finish(&rig);
 }
 
-TEST(in_fences_that_are_not_open_are_ebadf)
+TEST_RIG(in_fences_that_are_not_open_are_ebadf)
 {
-	struct rig rig = need_rig();
 	struct job job;
 
 	job_init(&job, &rig);
@@ -895,12 +857,10 @@ TEST(in_fences_that_are_not_open_are_ebadf)
 		job.in_fences[i].fd = job.fences[i].fd;
 	}
 	job_finish(&job, &rig);
-	rig_finish(&rig);
 }
 
-TEST(points_that_cannot_be_are_einval)
+TEST_RIG(points_that_cannot_be_are_einval)
 {
-	struct rig rig = need_rig();
 	struct job job;
 
 	job_init(&job, &rig);
@@ -910,12 +870,10 @@ TEST(points_that_cannot_be_are_einval)
 		-EINVAL);
 	assert_int_equal(point_status(&rig, 0), -EAGAIN);
 	job_finish(&job, &rig);
-	rig_finish(&rig);
 }
 
-TEST(a_merge_without_memory_or_descriptors_changes_nothing)
+TEST_RIG(a_merge_without_memory_or_descriptors_changes_nothing)
 {
-	struct rig rig = need_rig();
 	unsigned int more = 0;
 	struct job job;
 	int ret;
@@ -936,12 +894,10 @@ TEST(a_merge_without_memory_or_descriptors_changes_nothing)
 	assert_true(more > 2); /* it did fail on the way */
 	assert_int_equal(point_status(&rig, 0), 0);
 	job_finish(&job, &rig);
-	rig_finish(&rig);
 }
 
-TEST(points_need_no_descriptors)
+TEST_RIG(points_need_no_descriptors)
 {
-	struct rig rig = need_rig();
 	struct job job;
 	int ret;
 
@@ -951,7 +907,6 @@ TEST(points_need_no_descriptors)
 	unlimit_fds();
 	assert_int_equal(ret, 0);
 	job_finish(&job, &rig);
-	rig_finish(&rig);
 }
 
 TEST(a_failure_among_points_leaves_no_syncobj)

@@ -68,6 +68,10 @@ static void end(void)
 	echo_device_finish(&device);
 }
 
+#define TEST_CONNECTED(name) TEST_BETWEEN(name, begin_connected(), end())
+#define TEST_NEGOTIATED(name) TEST_BETWEEN(name, begin_negotiated(), end())
+#define TEST_STARTED(name) TEST_BETWEEN(name, begin(), end())
+
 static void run(void)
 {
 	echo_device_run(&device);
@@ -115,92 +119,75 @@ static void assert_next_front_end_is_served(void)
 
 /* ---- Negotiating -------------------------------------------------------------------------- */
 
-TEST(features_are_the_devices_and_those_of_rings)
+TEST_CONNECTED(features_are_the_devices_and_those_of_rings)
 {
-	begin_connected();
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_FEATURES),
 		ECHO_FEATURES | BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |
 			BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VHOST_USER_F_PROTOCOL_FEATURES));
-	end();
 }
 
-TEST(the_device_learns_which_features_were_accepted)
+TEST_CONNECTED(the_device_learns_which_features_were_accepted)
 {
-	begin_connected();
 	front_end_negotiate(&front_end, BIT(3) | BIT(VIRTIO_F_VERSION_1));
 	assert_int_equal(device.features, BIT(3));
-	end();
 }
 
 /* QEMU passes on bits of its own, such as this one. */
-TEST(features_that_were_not_offered_are_dropped)
+TEST_NEGOTIATED(features_that_were_not_offered_are_dropped)
 {
-	begin_negotiated();
 	assert_int_equal(front_end_call_number(&front_end, VHOST_USER_SET_FEATURES,
 				 front_end.features | BIT(40) | BIT(1)),
 		0);
 	assert_int_equal(device.features, ECHO_FEATURES);
-	end();
 }
 
-TEST(features_that_change_the_rings_are_refused)
+TEST_NEGOTIATED(features_that_change_the_rings_are_refused)
 {
 	const unsigned int bits[] = { VIRTIO_F_RING_PACKED, VIRTIO_F_ACCESS_PLATFORM,
 		VIRTIO_F_IN_ORDER };
 
-	begin_negotiated();
 	for (size_t i = 0; i < 3; i++) {
 		assert_int_not_equal(front_end_call_number(&front_end, VHOST_USER_SET_FEATURES,
 					     front_end.features | BIT(bits[i])),
 			0);
 	}
-	end();
 }
 
-TEST(protocol_features_that_were_not_offered_are_refused)
+TEST_NEGOTIATED(protocol_features_that_were_not_offered_are_refused)
 {
-	begin_negotiated();
 	assert_int_not_equal(front_end_call_number(&front_end, VHOST_USER_SET_PROTOCOL_FEATURES,
 				     BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(16)),
 		0);
-	end();
 }
 
-TEST(numbers_of_queues_and_memory_slots_are_told)
+TEST_NEGOTIATED(numbers_of_queues_and_memory_slots_are_told)
 {
-	begin_negotiated();
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_QUEUE_NUM), ECHO_QUEUES);
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_MAX_MEM_SLOTS),
 		GUEST_MEMORY_MAX_REGIONS);
-	end();
 }
 
-TEST(nothing_is_acknowledged_where_that_was_not_negotiated)
+TEST_CONNECTED(nothing_is_acknowledged_where_that_was_not_negotiated)
 {
-	begin_connected();
 	front_end_send(
 		&front_end, VHOST_USER_SET_OWNER, VHOST_USER_FLAG_NEED_REPLY, NULL, 0, NULL, 0);
 	/* The next answer is that of the next message. */
 	assert_int_equal(front_end_get_number(&front_end, VHOST_USER_GET_QUEUE_NUM), ECHO_QUEUES);
-	end();
 }
 
 /* ---- Requests ----------------------------------------------------------------------------- */
 
-TEST(a_request_is_answered)
+TEST_STARTED(a_request_is_answered)
 {
-	begin();
 	assert_echo(0);
 	assert_echo(1);
 	assert_echo(0);
-	end();
 }
 
-TEST(a_request_in_an_indirect_table_of_another_region_is_answered)
+TEST_STARTED(a_request_in_an_indirect_table_of_another_region_is_answered)
 {
 	struct vring_desc *table;
 
-	begin();
 	table = front_end_at(&front_end, FRONT_END_FAR);
 	table[0] = (struct vring_desc){ FRONT_END_NEXT - 2, 5, VRING_DESC_F_NEXT, 1 };
 	table[1] = (struct vring_desc){ FRONT_END_NEXT + 100, 5, VRING_DESC_F_WRITE, 0 };
@@ -213,12 +200,10 @@ TEST(a_request_in_an_indirect_table_of_another_region_is_answered)
 	run();
 	assert_used(queue, 4, 5);
 	assert_memory_equal(front_end_at(&front_end, FRONT_END_NEXT + 100), "hello", 5);
-	end();
 }
 
-TEST(what_one_round_completes_is_notified_once)
+TEST_STARTED(what_one_round_completes_is_notified_once)
 {
-	begin();
 	device.hold = true;
 	for (uint16_t i = 0; i < 16; i += 2) {
 		front_end_request(&front_end, 0, i, "x", 1, 1);
@@ -232,12 +217,10 @@ TEST(what_one_round_completes_is_notified_once)
 	run();
 	assert_int_equal(front_end_notifications(queue), 1);
 	assert_int_equal(queue->used->idx, 8);
-	end();
 }
 
-TEST(a_guest_that_wants_no_notification_gets_none)
+TEST_STARTED(a_guest_that_wants_no_notification_gets_none)
 {
-	begin();
 	assert_echo(0);
 	front_end_notifications(queue);
 	queue->avail->ring[queue->size] = 2; /* the event index: after the third */
@@ -245,62 +228,52 @@ TEST(a_guest_that_wants_no_notification_gets_none)
 	assert_int_equal(front_end_notifications(queue), 0);
 	assert_echo(0);
 	assert_int_equal(front_end_notifications(queue), 1);
-	end();
 }
 
 /* What is made available while others are being handled needs no kick, and the device says so. */
-TEST(kicks_are_wanted_again_when_all_is_handled)
+TEST_STARTED(kicks_are_wanted_again_when_all_is_handled)
 {
 	const uint16_t *avail_event;
 
-	begin();
 	avail_event = (const uint16_t *)&queue->used->ring[queue->size];
 	for (uint16_t i = 0; i < 3; i++) {
 		assert_int_equal(*avail_event, i);
 		assert_echo(0);
 	}
-	end();
 }
 
-TEST(many_kicks_are_noticed_though_none_is_read)
+TEST_STARTED(many_kicks_are_noticed_though_none_is_read)
 {
-	begin();
 	for (int i = 0; i < 1000; i++) {
 		front_end_kick(queue);
 		assert_echo(0);
 	}
-	end();
 }
 
 /* Waits a little, for nothing to happen: the time is a lower bound, so a slow machine is none. */
-TEST(nothing_wakes_up_an_idle_device)
+TEST_STARTED(nothing_wakes_up_an_idle_device)
 {
 	struct timespec before, after;
 	int64_t ns;
 
-	begin();
 	assert_echo(0);
 	clock_gettime(CLOCK_MONOTONIC, &before);
 	assert_int_equal(vhost_user_dispatch(device.server, 20), 0);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	ns = (after.tv_sec - before.tv_sec) * INT64_C(1000000000) + after.tv_nsec - before.tv_nsec;
 	assert_true(ns >= 20000000);
-	end();
 }
 
-TEST(a_kick_without_a_request_does_nothing)
+TEST_STARTED(a_kick_without_a_request_does_nothing)
 {
-	begin();
 	front_end_kick(queue);
 	run();
 	assert_int_equal(device.handled, 0);
 	assert_int_equal(front_end_notifications(queue), 0);
-	end();
 }
 
-TEST(no_more_than_a_queue_is_handled_before_others)
+TEST_STARTED(no_more_than_a_queue_is_handled_before_others)
 {
-	begin();
 	for (int i = 0; i < 16; i++) {
 		front_end_desc(queue, (uint32_t)i, FRONT_END_FAR, 1, 0, 0);
 		front_end_offer(queue, (uint16_t)i);
@@ -312,12 +285,10 @@ TEST(no_more_than_a_queue_is_handled_before_others)
 	/* Looks again without waiting, though no kick is wanted yet. */
 	assert_int_equal(vhost_user_dispatch(device.server, -1), 0);
 	assert_echo(0);
-	end();
 }
 
-TEST(requests_that_take_long_let_others_have_their_turn)
+TEST_STARTED(requests_that_take_long_let_others_have_their_turn)
 {
-	begin();
 	device.slow_ms = 150;
 	for (uint16_t i = 0; i < 3; i++) {
 		front_end_desc(queue, i, FRONT_END_FAR, 1, 0, 0);
@@ -332,15 +303,13 @@ TEST(requests_that_take_long_let_others_have_their_turn)
 	}
 	device.slow_ms = 0;
 	assert_echo(0);
-	end();
 }
 
-TEST(a_notification_can_go_to_a_socket)
+TEST_STARTED(a_notification_can_go_to_a_socket)
 {
 	uint64_t count = 0;
 	int sockets[2];
 
-	begin();
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	assert_int_equal(
 		front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_CALL, 0, sockets[1]), 0);
@@ -353,33 +322,27 @@ TEST(a_notification_can_go_to_a_socket)
 	assert_int_equal(count, 1);
 	close(sockets[0]);
 	assert_echo(0);
-	end();
 }
 
-TEST(a_notification_that_is_not_read_is_not_waited_for)
+TEST_STARTED(a_notification_that_is_not_read_is_not_waited_for)
 {
 	int blocking = eventfd(0, EFD_CLOEXEC);
 
-	begin();
 	assert_int_equal(eventfd_write(blocking, UINT64_MAX - 1), 0);
 	assert_int_equal(
 		front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_CALL, 0, blocking), 0);
 	assert_echo(0);
 	close(blocking);
-	end();
 }
 
-TEST(a_queue_without_a_call_descriptor_works)
+TEST_STARTED(a_queue_without_a_call_descriptor_works)
 {
-	begin();
 	assert_int_equal(front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_CALL, 0, -1), 0);
 	assert_echo(0);
-	end();
 }
 
-TEST(a_kick_that_would_block_a_reader_is_fine)
+TEST_STARTED(a_kick_that_would_block_a_reader_is_fine)
 {
-	begin();
 	close(queue->kick_fd);
 	queue->kick_fd = eventfd(0, EFD_CLOEXEC);
 	assert_int_equal(
@@ -387,7 +350,6 @@ TEST(a_kick_that_would_block_a_reader_is_fine)
 		0);
 	assert_echo(0);
 	run();
-	end();
 }
 
 /* ---- Two threads -------------------------------------------------------------------------- */
@@ -528,20 +490,17 @@ TEST(no_kick_and_no_notification_is_lost_with_the_event_index)
 
 /* ---- Queues start and stop ---------------------------------------------------------------- */
 
-TEST(requests_from_before_the_start_need_no_kick)
+TEST_NEGOTIATED(requests_from_before_the_start_need_no_kick)
 {
-	begin_negotiated();
 	assert_int_equal(front_end_set_memory(&front_end), 0);
 	front_end_make_queue(&front_end, 0, 16);
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
 	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
 	assert_used(queue, 0, 1);
-	end();
 }
 
-TEST(a_queue_that_is_disabled_waits)
+TEST_STARTED(a_queue_that_is_disabled_waits)
 {
-	begin();
 	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_ENABLE, 0, 0), 0);
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
 	front_end_kick(queue);
@@ -551,14 +510,12 @@ TEST(a_queue_that_is_disabled_waits)
 	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_ENABLE, 0, 1), 0);
 	assert_used(queue, 0, 1);
 	assert_echo(0);
-	end();
 }
 
-TEST(without_protocol_features_queues_need_not_be_enabled)
+TEST_NEGOTIATED(without_protocol_features_queues_need_not_be_enabled)
 {
 	const uint64_t call = 0;
 
-	begin_negotiated();
 	assert_int_equal(
 		front_end_call_number(&front_end, VHOST_USER_SET_FEATURES, BIT(VIRTIO_F_VERSION_1)),
 		0);
@@ -570,12 +527,10 @@ TEST(without_protocol_features_queues_need_not_be_enabled)
 				 &queue->kick_fd, 1),
 		0);
 	assert_echo(0);
-	end();
 }
 
-TEST(get_vring_base_completes_what_is_in_flight)
+TEST_STARTED(get_vring_base_completes_what_is_in_flight)
 {
-	begin();
 	assert_echo(0);
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
@@ -588,12 +543,10 @@ TEST(get_vring_base_completes_what_is_in_flight)
 	assert_used(queue, 2, 3);
 	assert_used(queue, 4, 2);
 	assert_int_equal(device.resets, 0);
-	end();
 }
 
-TEST(a_stopped_queue_goes_on_where_it_was)
+TEST_STARTED(a_stopped_queue_goes_on_where_it_was)
 {
-	begin();
 	assert_echo(0);
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 1);
 	front_end_request(&front_end, 0, 2, "x", 1, 1);
@@ -603,23 +556,19 @@ TEST(a_stopped_queue_goes_on_where_it_was)
 	assert_int_equal(front_end_start_queue(&front_end, 0, 1), 0);
 	assert_used(queue, 2, 1);
 	assert_int_equal(device.resets, 0);
-	end();
 }
 
-TEST(the_base_of_a_queue_that_never_ran_is_what_was_set)
+TEST_NEGOTIATED(the_base_of_a_queue_that_never_ran_is_what_was_set)
 {
-	begin_negotiated();
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 0);
 	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_BASE, 0, 77), 0);
 	assert_int_equal(front_end_stop_queue(&front_end, 0), 77);
 	assert_int_equal(device.resets, 0);
-	end();
 }
 
 /* A guest reset its device: so QEMU and User-Mode Linux tell, in effect. */
-TEST(a_queue_that_begins_elsewhere_resets_the_device)
+TEST_STARTED(a_queue_that_begins_elsewhere_resets_the_device)
 {
-	begin();
 	assert_echo(0);
 	device.hold = true;
 	front_end_request(&front_end, 1, 2, "x", 1, 1);
@@ -630,12 +579,10 @@ TEST(a_queue_that_begins_elsewhere_resets_the_device)
 	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
 	assert_int_equal(device.resets, 1);
 	assert_echo(0);
-	end();
 }
 
-TEST(reset_device_completes_resets_and_stops)
+TEST_STARTED(reset_device_completes_resets_and_stops)
 {
-	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
 	front_end_kick(queue);
@@ -653,29 +600,24 @@ TEST(reset_device_completes_resets_and_stops)
 		assert_int_equal(front_end_start_queue(&front_end, i, 0), 0);
 		assert_echo(i);
 	}
-	end();
 }
 
-TEST(reset_owner_stops_the_queues_alone)
+TEST_STARTED(reset_owner_stops_the_queues_alone)
 {
-	begin();
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_RESET_OWNER, NULL, 0, NULL, 0), 0);
 	assert_int_equal(device.resets, 0);
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
 	front_end_kick(queue);
 	run();
 	assert_not_used(queue);
-	end();
 }
 
-TEST(a_running_queue_cannot_be_changed)
+TEST_STARTED(a_running_queue_cannot_be_changed)
 {
-	begin();
 	assert_int_not_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_NUM, 0, 32), 0);
 	assert_int_not_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_BASE, 0, 0), 0);
 	assert_int_not_equal(front_end_set_addr(&front_end, 0), 0);
 	assert_echo(0);
-	end();
 }
 
 /* ---- Memory ------------------------------------------------------------------------------- */
@@ -698,11 +640,10 @@ static void remap(struct front_end_region *region)
 }
 
 /* The guest's pages stay what they are; they are in another file now. */
-TEST(memory_is_replaced_with_requests_in_flight)
+TEST_STARTED(memory_is_replaced_with_requests_in_flight)
 {
 	char *answer;
 
-	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
 	front_end_kick(queue);
@@ -724,15 +665,13 @@ TEST(memory_is_replaced_with_requests_in_flight)
 	run();
 	assert_used(queue, 0, 5);
 	assert_memory_equal(answer, "hello", 5);
-	end();
 }
 
-TEST(a_region_is_added_and_removed_while_running)
+TEST_STARTED(a_region_is_added_and_removed_while_running)
 {
 	struct vhost_user_mem_region message = { .region = front_end.regions[2].where };
 	int fd;
 
-	begin();
 	message.region = front_end.regions[2].where;
 	fd = front_end.regions[2].fd;
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_REM_MEM_REG, &message,
@@ -758,14 +697,12 @@ TEST(a_region_is_added_and_removed_while_running)
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_REM_MEM_REG, &message,
 				 sizeof(message), &fd, 1),
 		0);
-	end();
 }
 
-TEST(a_region_is_removed_under_a_request)
+TEST_STARTED(a_region_is_removed_under_a_request)
 {
 	struct vhost_user_mem_region message;
 
-	begin();
 	device.hold = true;
 	message = (struct vhost_user_mem_region){ .region = front_end.regions[2].where };
 	front_end_desc(queue, 0, FRONT_END_FAR, 5, VRING_DESC_F_NEXT, 1);
@@ -780,15 +717,13 @@ TEST(a_region_is_removed_under_a_request)
 	echo_device_release(&device);
 	run();
 	assert_used(queue, 0, 5);
-	end();
 }
 
-TEST(a_queue_whose_rings_are_taken_away_stops)
+TEST_STARTED(a_queue_whose_rings_are_taken_away_stops)
 {
 	struct vhost_user_mem_region message;
 	eventfd_t count = 0;
 
-	begin();
 	message = (struct vhost_user_mem_region){ .region = front_end.regions[0].where };
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_REM_MEM_REG, &message,
 				 sizeof(message), NULL, 0),
@@ -798,28 +733,24 @@ TEST(a_queue_whose_rings_are_taken_away_stops)
 	run();
 	assert_int_equal(device.handled, 0);
 	assert_next_front_end_is_served();
-	end();
 }
 
-TEST(user_mode_linuxs_table_with_room_for_two_is_taken)
+TEST_NEGOTIATED(user_mode_linuxs_table_with_room_for_two_is_taken)
 {
 	struct vhost_user_mem_table table = { .num_regions = 1 };
 
-	begin_negotiated();
 	table.regions[0] = front_end.regions[0].where;
 	assert_int_equal(front_end_call(&front_end, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32,
 				 &front_end.regions[0].fd, 1),
 		0);
 	assert_non_null(device.memory);
-	end();
 }
 
-TEST(tables_that_are_wrong_are_refused)
+TEST_NEGOTIATED(tables_that_are_wrong_are_refused)
 {
 	struct vhost_user_mem_table table = { .num_regions = 2 }, wrong;
 	int fds[2];
 
-	begin_negotiated();
 	for (size_t i = 0; i < 2; i++) {
 		table.regions[i] = front_end.regions[i].where;
 		fds[i] = front_end.regions[i].fd;
@@ -851,12 +782,10 @@ TEST(tables_that_are_wrong_are_refused)
 	assert_int_equal(
 		front_end_call(&front_end, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds, 2),
 		0);
-	end();
 }
 
-TEST(a_front_end_that_shortens_its_memory_is_disconnected)
+TEST_STARTED(a_front_end_that_shortens_its_memory_is_disconnected)
 {
-	begin();
 	front_end_desc(queue, 0, FRONT_END_FAR, 8, VRING_DESC_F_NEXT, 1);
 	front_end_desc(queue, 1, FRONT_END_NEXT, 8, VRING_DESC_F_WRITE, 0);
 	front_end_offer(queue, 0);
@@ -868,7 +797,6 @@ TEST(a_front_end_that_shortens_its_memory_is_disconnected)
 	assert_non_null(strstr(device.last_log, "shortened"));
 	assert_int_equal(ftruncate(front_end.regions[2].fd, 0x3000 + FRONT_END_REGION_SIZE), 0);
 	assert_next_front_end_is_served();
-	end();
 }
 
 /* ---- Configuration space, other channels -------------------------------------------------- */
@@ -898,11 +826,10 @@ static int64_t set_config(uint32_t offset, uint32_t size, uint32_t flags, uint32
 	return front_end_call(&front_end, VHOST_USER_SET_CONFIG, &config, message_size, NULL, 0);
 }
 
-TEST(the_configuration_is_read)
+TEST_NEGOTIATED(the_configuration_is_read)
 {
 	uint8_t data[ECHO_CONFIG_SIZE];
 
-	begin_negotiated();
 	for (uint8_t i = 0; i < ECHO_CONFIG_SIZE; i++) {
 		device.config[i] = i;
 	}
@@ -910,26 +837,22 @@ TEST(the_configuration_is_read)
 	assert_memory_equal(data, device.config, ECHO_CONFIG_SIZE);
 	assert_int_equal(get_config(20, 4, 16, data), 16);
 	assert_memory_equal(data, device.config + 20, 4);
-	end();
 }
 
-TEST(configuration_that_is_not_there_reads_as_nothing)
+TEST_NEGOTIATED(configuration_that_is_not_there_reads_as_nothing)
 {
 	uint8_t data[ECHO_CONFIG_SIZE];
 
-	begin_negotiated();
 	assert_int_equal(get_config(0, ECHO_CONFIG_SIZE + 1, 12 + ECHO_CONFIG_SIZE + 1, data), 0);
 	assert_int_equal(get_config(UINT32_MAX, 4, 16, data), 0);
 	assert_int_equal(get_config(0, UINT32_MAX, 16, data), 0);
 	assert_int_equal(get_config(0, 8, 16, data), 0);
 	assert_int_equal(get_config(0, 257, 12 + 257, data), 0);
 	assert_int_equal(get_config(0, 0, 3, data), 0);
-	end();
 }
 
-TEST(the_configuration_is_written)
+TEST_NEGOTIATED(the_configuration_is_written)
 {
-	begin_negotiated();
 	assert_int_equal(set_config(4, 4, 0, 16), 0);
 	assert_int_equal(device.config[3], 0);
 	assert_int_equal(device.config[4], 0x5a);
@@ -940,15 +863,13 @@ TEST(the_configuration_is_written)
 	assert_int_not_equal(set_config(4, 8, 0, 16), 0);
 	assert_int_not_equal(set_config(UINT32_MAX, 4, 0, 16), 0);
 	assert_int_not_equal(set_config(0, 0, 0, 11), 0);
-	end();
 }
 
-TEST(a_change_of_the_configuration_is_told)
+TEST_NEGOTIATED(a_change_of_the_configuration_is_told)
 {
 	struct vhost_user_header header;
 	int sockets[2];
 
-	begin_negotiated();
 	vhost_user_config_changed(device.server);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	assert_int_equal(
@@ -963,15 +884,13 @@ TEST(a_change_of_the_configuration_is_told)
 	close(sockets[0]);
 	vhost_user_config_changed(device.server);
 	assert_int_equal(device.warnings, 1);
-	end();
 }
 
-TEST(the_gpus_socket_goes_to_the_device)
+TEST_NEGOTIATED(the_gpus_socket_goes_to_the_device)
 {
 	int sockets[2];
 	char byte;
 
-	begin_negotiated();
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
 	front_end_send(&front_end, VHOST_USER_GPU_SET_SOCKET, 0, NULL, 0, &sockets[1], 1);
 	run();
@@ -981,7 +900,6 @@ TEST(the_gpus_socket_goes_to_the_device)
 	assert_int_equal(send(device.gpu_socket_fd, "x", 1, 0), 1);
 	assert_int_equal(recv(sockets[0], &byte, 1, MSG_DONTWAIT), 1);
 	close(sockets[0]);
-	end();
 }
 
 static void note_readable(void *arg)
@@ -993,11 +911,10 @@ static void note_readable(void *arg)
 	device.handled++;
 }
 
-TEST(a_descriptor_of_the_devices_is_watched)
+TEST_STARTED(a_descriptor_of_the_devices_is_watched)
 {
 	struct vhost_user_watch watch = { .readable = note_readable, .arg = &watch };
 
-	begin();
 	watch.fd = make_fence(false);
 	assert_int_equal(vhost_user_watch(device.server, &watch), 0);
 	run();
@@ -1010,7 +927,6 @@ TEST(a_descriptor_of_the_devices_is_watched)
 	run();
 	assert_int_equal(device.handled, 1);
 	close(watch.fd);
-	end();
 }
 
 struct pair {
@@ -1027,11 +943,10 @@ static void unwatch_the_other(void *arg)
 }
 
 /* Both are ready in one round; whichever comes first takes the other one away. */
-TEST(a_descriptor_that_is_not_watched_any_more_is_not_told_of)
+TEST_STARTED(a_descriptor_that_is_not_watched_any_more_is_not_told_of)
 {
 	struct pair pairs[2];
 
-	begin();
 	for (int i = 0; i < 2; i++) {
 		pairs[i].other = &pairs[1 - i];
 		pairs[i].watch = (struct vhost_user_watch){ .fd = make_fence(true),
@@ -1046,25 +961,21 @@ TEST(a_descriptor_that_is_not_watched_any_more_is_not_told_of)
 		vhost_user_unwatch(device.server, &pairs[i].watch);
 		close(pairs[i].watch.fd);
 	}
-	end();
 }
 
 /* ---- Connections -------------------------------------------------------------------------- */
 
-TEST(the_next_front_end_is_served)
+TEST_STARTED(the_next_front_end_is_served)
 {
-	begin();
 	assert_next_front_end_is_served();
 	assert_int_equal(device.resets, 1);
-	end();
 }
 
-TEST(a_second_front_end_waits_for_the_first_to_leave)
+TEST_STARTED(a_second_front_end_waits_for_the_first_to_leave)
 {
 	static struct front_end second;
 	char byte;
 
-	begin();
 	front_end_init(&second, path, echo_device_run, &device);
 	front_end_send(&second, VHOST_USER_GET_QUEUE_NUM, 0, NULL, 0, NULL, 0);
 	assert_echo(0);
@@ -1073,12 +984,10 @@ TEST(a_second_front_end_waits_for_the_first_to_leave)
 	/* It was asked while it waited. */
 	assert_int_equal(front_end_get_number(&second, VHOST_USER_GET_QUEUE_NUM), ECHO_QUEUES);
 	front_end_finish(&second);
-	end();
 }
 
-TEST(a_front_end_dies_with_requests_in_flight)
+TEST_STARTED(a_front_end_dies_with_requests_in_flight)
 {
-	begin();
 	device.hold = true;
 	for (uint16_t i = 0; i < 16; i += 2) {
 		front_end_request(&front_end, 0, i, "x", 1, 1);
@@ -1093,18 +1002,15 @@ TEST(a_front_end_dies_with_requests_in_flight)
 	assert_int_equal(device.resets, 1);
 	assert_null(device.memory);
 	assert_next_front_end_is_served();
-	end();
 }
 
-TEST(a_kick_after_the_front_end_has_died_does_nothing)
+TEST_STARTED(a_kick_after_the_front_end_has_died_does_nothing)
 {
-	begin();
 	front_end_disconnect(&front_end);
 	front_end_request(&front_end, 0, 0, "x", 1, 1);
 	front_end_kick(queue);
 	run();
 	assert_int_equal(device.handled, 0);
-	end();
 }
 
 TEST(a_device_is_destroyed_under_a_front_end)
@@ -1204,12 +1110,11 @@ static bool play(const struct script *script, size_t left)
 	return true;
 }
 
-TEST(a_front_end_dies_at_any_point)
+TEST_CONNECTED(a_front_end_dies_at_any_point)
 {
 	struct script script = { 0 };
 	int fds;
 
-	begin_connected();
 	front_end_make_queue(&front_end, 0, 16);
 	make_script(&script);
 	front_end_disconnect(&front_end);
@@ -1228,12 +1133,11 @@ TEST(a_front_end_dies_at_any_point)
 	}
 	assert_int_equal(device.warnings, 0);
 	assert_next_front_end_is_served();
-	end();
 }
 
 /* ---- Messages in pieces ------------------------------------------------------------------- */
 
-TEST(a_message_may_come_byte_by_byte)
+TEST_STARTED(a_message_may_come_byte_by_byte)
 {
 	const struct {
 		struct vhost_user_header header;
@@ -1242,7 +1146,6 @@ TEST(a_message_may_come_byte_by_byte)
 	struct vhost_user_vring_state answer;
 	uint32_t request;
 
-	begin();
 	for (size_t i = 0; i < sizeof(message); i++) {
 		assert_int_equal(
 			front_end_send_bytes(&front_end, (const char *)&message + i, 1, NULL, 0),
@@ -1251,10 +1154,9 @@ TEST(a_message_may_come_byte_by_byte)
 	}
 	assert_int_equal(front_end_receive(&front_end, &request, &answer, sizeof(answer)), 8);
 	assert_int_equal(answer.index, 1);
-	end();
 }
 
-TEST(several_messages_may_come_at_once)
+TEST_CONNECTED(several_messages_may_come_at_once)
 {
 	const struct vhost_user_header two[] = {
 		{ VHOST_USER_GET_QUEUE_NUM, VHOST_USER_VERSION, 0 },
@@ -1263,21 +1165,18 @@ TEST(several_messages_may_come_at_once)
 	uint64_t answer;
 	uint32_t request;
 
-	begin_connected();
 	assert_int_equal(front_end_send_bytes(&front_end, two, sizeof(two), NULL, 0), 24);
 	assert_int_equal(front_end_receive(&front_end, &request, &answer, 8), 8);
 	assert_int_equal(request, VHOST_USER_GET_QUEUE_NUM);
 	assert_int_equal(front_end_receive(&front_end, &request, &answer, 8), 8);
 	assert_int_equal(request, VHOST_USER_GET_MAX_MEM_SLOTS);
-	end();
 }
 
-TEST(a_front_end_that_reads_no_replies_is_disconnected)
+TEST_STARTED(a_front_end_that_reads_no_replies_is_disconnected)
 {
 	const struct vhost_user_header message = { VHOST_USER_GET_FEATURES, VHOST_USER_VERSION, 0 };
 	int sent = 0;
 
-	begin();
 	for (int i = 0; i < 100000 && sent >= 0; i++) {
 		sent = front_end_send_bytes(&front_end, &message, sizeof(message), NULL, 0);
 		if (i % 16 == 0) {
@@ -1286,7 +1185,6 @@ TEST(a_front_end_that_reads_no_replies_is_disconnected)
 	}
 	assert_int_equal(sent, -EPIPE);
 	assert_next_front_end_is_served();
-	end();
 }
 
 /* ---- Messages that are wrong -------------------------------------------------------------- */
@@ -1410,14 +1308,13 @@ TEST(a_queue_that_is_not_there_is_refused)
 	close(fence);
 }
 
-TEST(numbers_that_are_wrong_are_refused)
+TEST_NEGOTIATED(numbers_that_are_wrong_are_refused)
 {
 	const uint32_t sizes[] = { 0, 3, 2048, UINT32_MAX };
 	const struct vhost_user_vring_addr logged = { .flags = 1 };
 	const uint64_t bits[] = { 1 << 9, 1 << 16, BIT(32), BIT(63) };
 	int other = make_fence(false);
 
-	begin_negotiated();
 	for (size_t i = 0; i < 4; i++) {
 		assert_true(front_end_call_state(
 				    &front_end, VHOST_USER_SET_VRING_NUM, 0, sizes[i]) > 0);
@@ -1433,14 +1330,12 @@ TEST(numbers_that_are_wrong_are_refused)
 				    bits[i] | VHOST_USER_VRING_NO_FD) > 0);
 	}
 	close(other);
-	end();
 }
 
-TEST(descriptors_that_are_no_eventfds_are_refused)
+TEST_STARTED(descriptors_that_are_no_eventfds_are_refused)
 {
 	int fds[4], sockets[2];
 
-	begin();
 	fds[0] = memfd_create("file", MFD_CLOEXEC);
 	fds[1] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	assert_int_equal(pipe2(fds + 2, O_CLOEXEC), 0);
@@ -1459,15 +1354,12 @@ TEST(descriptors_that_are_no_eventfds_are_refused)
 	close(sockets[0]);
 	close(sockets[1]);
 	assert_next_front_end_is_served();
-	end();
 }
 
-TEST(a_queue_that_is_to_be_polled_is_refused)
+TEST_STARTED(a_queue_that_is_to_be_polled_is_refused)
 {
-	begin();
 	assert_true(front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_KICK, 0, -1) > 0);
 	assert_echo(0);
-	end();
 }
 
 TEST(rings_outside_of_memory_do_not_start)
@@ -1495,7 +1387,7 @@ static void send_header(uint32_t request, uint32_t flags, uint32_t size)
 	assert_int_equal(front_end_send_bytes(&front_end, &header, sizeof(header), NULL, 0), 12);
 }
 
-TEST(what_is_no_message_disconnects)
+TEST_STARTED(what_is_no_message_disconnects)
 {
 	const struct vhost_user_header headers[] = {
 		{ VHOST_USER_GET_FEATURES, 0, 0 },
@@ -1507,21 +1399,18 @@ TEST(what_is_no_message_disconnects)
 		{ UINT32_MAX, UINT32_MAX, UINT32_MAX },
 	};
 
-	begin();
 	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
 		send_header(headers[i].request, headers[i].flags, headers[i].size);
 		assert_true(front_end_is_disconnected(&front_end));
 		assert_next_front_end_is_served();
 	}
-	end();
 }
 
-TEST(more_descriptors_than_any_message_has_disconnect)
+TEST_STARTED(more_descriptors_than_any_message_has_disconnect)
 {
 	const size_t counts[] = { 9, 10, 64 };
 	int fds[64], before;
 
-	begin();
 	for (size_t i = 0; i < 64; i++) {
 		fds[i] = make_fence(false);
 	}
@@ -1536,15 +1425,13 @@ TEST(more_descriptors_than_any_message_has_disconnect)
 	for (size_t i = 0; i < 64; i++) {
 		close(fds[i]);
 	}
-	end();
 }
 
-TEST(descriptors_that_come_in_pieces_are_counted_together)
+TEST_STARTED(descriptors_that_come_in_pieces_are_counted_together)
 {
 	const struct vhost_user_header header = { VHOST_USER_SET_OWNER, VHOST_USER_VERSION, 0 };
 	int fence = make_fence(false);
 
-	begin();
 	for (size_t i = 0; i < 11; i++) {
 		assert_int_equal(
 			front_end_send_bytes(&front_end, (const char *)&header + i, 1, &fence, 1),
@@ -1556,12 +1443,10 @@ TEST(descriptors_that_come_in_pieces_are_counted_together)
 	}
 	close(fence);
 	assert_next_front_end_is_served();
-	end();
 }
 
-TEST(no_room_for_descriptors_disconnects)
+TEST_STARTED(no_room_for_descriptors_disconnects)
 {
-	begin();
 	front_end_send(
 		&front_end, VHOST_USER_SET_VRING_CALL, 0, &(uint64_t){ 0 }, 8, &queue->call_fd, 1);
 	limit_fds(0);
@@ -1569,7 +1454,6 @@ TEST(no_room_for_descriptors_disconnects)
 	unlimit_fds();
 	assert_true(front_end_is_disconnected(&front_end));
 	assert_next_front_end_is_served();
-	end();
 }
 
 TEST(nothing_is_lost_where_memory_runs_out)
@@ -1611,35 +1495,28 @@ static void assert_queue_stops(void)
 	assert_echo(1);
 }
 
-TEST(a_wrong_chain_stops_the_queue_alone)
+TEST_STARTED(a_wrong_chain_stops_the_queue_alone)
 {
-	begin();
 	front_end_desc(queue, 0, FRONT_END_FAR, 1, VRING_DESC_F_NEXT, 0);
 	front_end_offer(queue, 0);
 	assert_queue_stops();
-	end();
 }
 
-TEST(a_wrong_index_stops_the_queue_alone)
+TEST_STARTED(a_wrong_index_stops_the_queue_alone)
 {
-	begin();
 	queue->next_avail = 17;
 	assert_queue_stops();
-	end();
 }
 
-TEST(a_buffer_outside_of_memory_stops_the_queue_alone)
+TEST_STARTED(a_buffer_outside_of_memory_stops_the_queue_alone)
 {
-	begin();
 	front_end_desc(queue, 0, FRONT_END_FAR + FRONT_END_REGION_SIZE, 1, 0, 0);
 	front_end_offer(queue, 0);
 	assert_queue_stops();
-	end();
 }
 
-TEST(requests_in_flight_outlive_their_queues_error)
+TEST_STARTED(requests_in_flight_outlive_their_queues_error)
 {
-	begin();
 	device.hold = true;
 	front_end_request(&front_end, 0, 2, "abc", 3, 3);
 	front_end_offer(queue, 99);
@@ -1650,12 +1527,10 @@ TEST(requests_in_flight_outlive_their_queues_error)
 	echo_device_release(&device);
 	run();
 	assert_used(queue, 2, 3);
-	end();
 }
 
-TEST(a_queue_works_again_after_an_error_and_a_reset)
+TEST_STARTED(a_queue_works_again_after_an_error_and_a_reset)
 {
-	begin();
 	front_end_desc(queue, 0, 0, 1, 0, 0);
 	front_end_offer(queue, 0);
 	assert_queue_stops();
@@ -1663,7 +1538,6 @@ TEST(a_queue_works_again_after_an_error_and_a_reset)
 	front_end_make_queue(&front_end, 0, 16);
 	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
 	assert_echo(0);
-	end();
 }
 
 /* ---- The socket's file -------------------------------------------------------------------- */
@@ -1683,15 +1557,13 @@ TEST(the_socket_is_removed_at_the_end)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
-TEST(a_socket_that_somebody_listens_on_stays)
+TEST_STARTED(a_socket_that_somebody_listens_on_stays)
 {
 	struct vhost_user *other = NULL;
 
-	begin();
 	assert_int_equal(create_another(&other), -EADDRINUSE);
 	assert_echo(0);
 	assert_next_front_end_is_served();
-	end();
 }
 
 TEST(a_stale_socket_is_replaced)

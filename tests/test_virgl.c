@@ -41,24 +41,25 @@ static struct virgl_vmm *create_pair(void)
 	return vmm;
 }
 
+/* Two contexts, and a texture that both have. */
+#define TEST_PAIR(name)                                                                            \
+	TEST_WITH(name, struct virgl_vmm *, vmm, create_pair(), virgl_vmm_destroy(vmm))
+
 /* ---- Drawing ------------------------------------------------------------------------------ */
 
-TEST(draws_and_retires)
+TEST_PAIR(draws_and_retires)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t id = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
 
 	virgl_vmm_wait(vmm, 1);
 	assert_virgl_retired(vmm, PRODUCER, 0, id, 0);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), BLUE);
-	virgl_vmm_destroy(vmm);
 }
 
 /* The producer's work is held back; the consumer names the producer's fence. */
-TEST(consumer_with_in_fence_sees_the_producers_pixel)
+TEST_PAIR(consumer_with_in_fence_sees_the_producers_pixel)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	uint64_t produced = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
 	uint64_t consumed = submit_copy(vmm, CONSUMER, COPY, SHARED, produced);
@@ -71,13 +72,11 @@ TEST(consumer_with_in_fence_sees_the_producers_pixel)
 	assert_virgl_retired(vmm, PRODUCER, 0, produced, 0);
 	assert_virgl_retired(vmm, CONSUMER, 0, consumed, 0);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
 /* The control: if this fails, the test above shows nothing. */
-TEST(consumer_without_in_fence_sees_the_old_pixel)
+TEST_PAIR(consumer_without_in_fence_sees_the_old_pixel)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	uint64_t produced = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
 	uint64_t consumed = submit_copy(vmm, CONSUMER, COPY, SHARED, 0);
@@ -90,13 +89,11 @@ TEST(consumer_without_in_fence_sees_the_old_pixel)
 	assert_virgl_retired(vmm, PRODUCER, 0, produced, 0);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
-	virgl_vmm_destroy(vmm);
 }
 
 /* As a guest's driver has it: every stream begins with the choice of a subcontext. */
-TEST(waits_in_the_subcontext_that_draws)
+TEST_PAIR(waits_in_the_subcontext_that_draws)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	struct gl_stream stream;
 	uint64_t produced;
@@ -119,12 +116,10 @@ TEST(waits_in_the_subcontext_that_draws)
 	signal_test_fence(vmm, gate);
 	virgl_vmm_wait(vmm, 5);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
-TEST(fence_in_a_second_step)
+TEST_PAIR(fence_in_a_second_step)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	struct gl_stream stream;
 
@@ -149,14 +144,12 @@ TEST(fence_in_a_second_step)
 	assert_virgl_retired(vmm, PRODUCER, 0, 20, 0);
 	assert_virgl_retired(vmm, CONSUMER, VGF_RING_GLOBAL, 21, 0);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
 /* ---- Errors ------------------------------------------------------------------------------- */
 
-TEST(refused_stream_keeps_its_place)
+TEST_PAIR(refused_stream_keeps_its_place)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	uint64_t before = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
 	struct gl_stream stream;
@@ -175,13 +168,11 @@ TEST(refused_stream_keeps_its_place)
 	virgl_vmm_wait(vmm, 4);
 	place = assert_virgl_retired(vmm, PRODUCER, 0, before, 0);
 	assert_true(assert_virgl_retired(vmm, PRODUCER, 0, refused, -EINVAL) > place);
-	virgl_vmm_destroy(vmm);
 }
 
 /* Also where nothing is held back: GL's fence before it is still pending. */
-TEST(refused_stream_does_not_overtake)
+TEST_PAIR(refused_stream_does_not_overtake)
 {
-	struct virgl_vmm *vmm = create_pair();
 	struct gl_stream stream;
 	uint64_t first = vmm->last_id + 1;
 
@@ -196,12 +187,10 @@ TEST(refused_stream_does_not_overtake)
 		assert_int_equal(assert_virgl_retired(vmm, PRODUCER, 0, first + i, 0), i);
 	}
 	assert_int_equal(assert_virgl_retired(vmm, PRODUCER, 0, first + 8, -EINVAL), 8);
-	virgl_vmm_destroy(vmm);
 }
 
-TEST(held_error_is_told_by_the_fence_of_the_second_step)
+TEST_PAIR(held_error_is_told_by_the_fence_of_the_second_step)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	struct gl_stream stream;
 
@@ -214,12 +203,10 @@ TEST(held_error_is_told_by_the_fence_of_the_second_step)
 	signal_test_fence(vmm, gate);
 	virgl_vmm_wait(vmm, 2);
 	assert_virgl_retired(vmm, PRODUCER, 0, 20, -EINVAL);
-	virgl_vmm_destroy(vmm);
 }
 
-TEST(checks_in_fences)
+TEST_PAIR(checks_in_fences)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t retired = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
 	struct gl_stream stream;
 
@@ -241,7 +228,6 @@ TEST(checks_in_fences)
 	submit_copy(vmm, CONSUMER, COPY, SHARED, retired);
 	virgl_vmm_wait(vmm, 5);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
-	virgl_vmm_destroy(vmm);
 }
 
 TEST(commands_without_a_context)
@@ -282,9 +268,8 @@ static void note_order(void *arg, int status)
 	*order = 1;
 }
 
-TEST(commands_stay_behind_held_work)
+TEST_PAIR(commands_stay_behind_held_work)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	int done = 0;
 
@@ -302,12 +287,10 @@ TEST(commands_stay_behind_held_work)
 	assert_int_equal(vmm->retired[1].status, 0);
 	assert_int_equal(done, 1);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
-	virgl_vmm_destroy(vmm);
 }
 
-TEST(attaching_stays_behind_held_work)
+TEST_PAIR(attaching_stays_behind_held_work)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 
 	create_texture(vmm, 12, PRODUCER, 0);
@@ -321,12 +304,10 @@ TEST(attaching_stays_behind_held_work)
 	assert_int_equal(vmm->retired[1].status, 0);
 	assert_int_equal(vmm->retired[2].status, 0);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
-TEST(transfer_stays_behind_held_work)
+TEST_PAIR(transfer_stays_behind_held_work)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	uint32_t pixels[SIDE * SIDE];
 	struct iovec iov = { .iov_base = pixels, .iov_len = sizeof(pixels) };
@@ -350,14 +331,12 @@ TEST(transfer_stays_behind_held_work)
 	assert_int_equal(done, 1);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
 /* ---- Ends --------------------------------------------------------------------------------- */
 
-TEST(destroyed_context_finishes_its_work)
+TEST_PAIR(destroyed_context_finishes_its_work)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	uint64_t held = submit_fill(vmm, PRODUCER, SHARED, GREEN, gate);
 	int done = 0;
@@ -378,13 +357,11 @@ TEST(destroyed_context_finishes_its_work)
 	assert_virgl_retired(vmm, PRODUCER, 0, held, 0);
 	assert_int_equal(done, 1);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), BLUE);
-	virgl_vmm_destroy(vmm);
 }
 
 /* virglrenderer would forget them. */
-TEST(destroyed_context_keeps_the_fences_that_run)
+TEST_PAIR(destroyed_context_keeps_the_fences_that_run)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t first = vmm->last_id + 1;
 
 	for (int i = 0; i < 20; i++) {
@@ -396,12 +373,10 @@ TEST(destroyed_context_keeps_the_fences_that_run)
 		assert_int_equal(assert_virgl_retired(vmm, PRODUCER, 0, first + i, 0), i);
 	}
 	assert_int_equal(read_pixel(vmm, CONSUMER, SHARED), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
-TEST(unref_waits_for_a_context_that_ends)
+TEST_PAIR(unref_waits_for_a_context_that_ends)
 {
-	struct virgl_vmm *vmm = create_pair();
 	uint64_t gate = create_test_fence(vmm);
 	int done = 0;
 
@@ -415,7 +390,6 @@ TEST(unref_waits_for_a_context_that_ends)
 	assert_int_equal(vmm->retired[1].status, 0);
 	virgl_vmm_run(vmm, 5);
 	assert_int_equal(done, 1);
-	virgl_vmm_destroy(vmm);
 }
 
 static void note_cancelled(void *arg, int status)
@@ -444,10 +418,8 @@ static void load_everything(struct virgl_vmm *vmm, int *done)
 	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, SHARED, note_cancelled, done), 1);
 }
 
-TEST(reset_retires_everything)
+TEST_PAIR(reset_retires_everything)
 {
-	struct virgl_vmm *vmm = create_pair();
-
 	for (unsigned int round = 1; round <= 3; round++) {
 		uint64_t id;
 		int done = 0;
@@ -469,7 +441,6 @@ TEST(reset_retires_everything)
 		assert_int_equal(read_pixel(vmm, CONSUMER, COPY), BLUE);
 		vmm->num_retired = 0;
 	}
-	virgl_vmm_destroy(vmm);
 }
 
 TEST(cleanup_retires_everything)
@@ -589,9 +560,8 @@ TEST(refuses_bad_callbacks)
 		vgf_virgl_init(&callbacks, flags_now, &callbacks, &threaded, &virgl), -EINVAL);
 }
 
-TEST(one_plugin_at_a_time)
+TEST_PAIR(one_plugin_at_a_time)
 {
-	struct virgl_vmm *vmm = create_pair();
 	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = count_fence };
 	struct vgf_virgl *virgl;
 
@@ -601,7 +571,6 @@ TEST(one_plugin_at_a_time)
 	submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
 	virgl_vmm_wait(vmm, 1);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
-	virgl_vmm_destroy(vmm);
 }
 
 /* ---- Load --------------------------------------------------------------------------------- */

@@ -79,6 +79,8 @@ static void begin(void)
 	start_with(VGF_VIRGL_WAIT_AUTO, false);
 }
 
+#define TEST_PLUGIN(name) TEST_BETWEEN(name, begin(), finish())
+
 static void dispatch(void)
 {
 	while (vgf_virgl_poll(virgl) > 0) {
@@ -208,11 +210,10 @@ TEST(native_fences_are_handed_on)
 	finish();
 }
 
-TEST(fences_from_elsewhere_are_attached)
+TEST_PLUGIN(fences_from_elsewhere_are_attached)
 {
 	int foreign;
 
-	begin();
 	foreign = create_foreign(1);
 	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), attaches() ? 0 : 1);
 	if (attaches()) {
@@ -228,15 +229,13 @@ TEST(fences_from_elsewhere_are_attached)
 		assert_int_equal(last_submission()->word, 2);
 		assert_int_equal(get_stats().run_host, 1);
 	}
-	finish();
 	close(foreign);
 }
 
-TEST(both_kinds_of_fences_in_one_submission)
+TEST_PLUGIN(both_kinds_of_fences_in_one_submission)
 {
 	int foreign;
 
-	begin();
 	foreign = create_foreign(1);
 	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), attaches() ? 0 : 1);
@@ -253,14 +252,12 @@ TEST(both_kinds_of_fences_in_one_submission)
 		assert_int_equal(last_submission()->word, 3);
 		assert_int_equal(last_submission()->num_ids, 0);
 	}
-	finish();
 	close(foreign);
 }
 
 /* Fences of a context that is not native only call back. */
-TEST(fences_without_descriptors_are_waited_for_on_the_host)
+TEST_PLUGIN(fences_without_descriptors_are_waited_for_on_the_host)
 {
-	begin();
 	assert_int_equal(submit(GL, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(GL, 2, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), 1);
@@ -271,7 +268,6 @@ TEST(fences_without_descriptors_are_waited_for_on_the_host)
 	dispatch();
 	assert_int_equal(last_submission()->word, 3);
 	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
-	finish();
 }
 
 TEST(waits_on_the_host_where_it_is_told_to)
@@ -286,15 +282,13 @@ TEST(waits_on_the_host_where_it_is_told_to)
 	finish();
 }
 
-TEST(a_gl_context_waits_for_a_native_one_on_the_host)
+TEST_PLUGIN(a_gl_context_waits_for_a_native_one_on_the_host)
 {
-	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(GL, 2, 1, NO_FENCE), 1);
 	double_signal(1);
 	dispatch();
 	assert_int_equal(last_submission()->ctx_id, GL);
-	finish();
 }
 
 TEST(a_ring_that_waits_does_not_keep_another)
@@ -309,11 +303,10 @@ TEST(a_ring_that_waits_does_not_keep_another)
 
 /* ---- Fences ------------------------------------------------------------------------------- */
 
-TEST(shareable_fences_can_be_exported)
+TEST_PLUGIN(shareable_fences_can_be_exported)
 {
 	int fd;
 
-	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit_on(PRODUCER, RING, 2, 0, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(vgf_virgl_export_fence(virgl, 2, &fd), -EAGAIN);
@@ -326,12 +319,10 @@ TEST(shareable_fences_can_be_exported)
 	} else {
 		assert_int_equal(vgf_virgl_export_fence(virgl, 1, &fd), -EAGAIN);
 	}
-	finish();
 }
 
-TEST(retires_once_by_descriptor_and_by_callback)
+TEST_PLUGIN(retires_once_by_descriptor_and_by_callback)
 {
-	begin();
 	for (uint64_t id = 1; id <= 4; id++) {
 		assert_int_equal(submit(PRODUCER, id, NO_FENCE, NO_FENCE), 0);
 	}
@@ -353,13 +344,11 @@ TEST(retires_once_by_descriptor_and_by_callback)
 	for (unsigned int i = 0; i < 4; i++) {
 		assert_retired(i, i + 1, 0);
 	}
-	finish();
 }
 
 /* As the CPU ring of a native context does. */
-TEST(a_fence_may_signal_while_it_is_made)
+TEST_PLUGIN(a_fence_may_signal_while_it_is_made)
 {
-	begin();
 	the_double.signals_at_once = true;
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit_on(PRODUCER, 0, 2, VGF_SHAREABLE, NO_FENCE, NO_FENCE), 0);
@@ -367,15 +356,13 @@ TEST(a_fence_may_signal_while_it_is_made)
 	assert_int_equal(num_retired, 2);
 	assert_int_equal(submit(CONSUMER, 3, 1, 2), 0);
 	assert_int_equal(last_submission()->num_ids + last_submission()->num_attached, 0);
-	finish();
 }
 
 /* virglrenderer's table keeps what was pending when it was reset. */
-TEST(an_old_fence_is_not_taken_for_a_new_one_with_its_id)
+TEST_PLUGIN(an_old_fence_is_not_taken_for_a_new_one_with_its_id)
 {
 	int fd;
 
-	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	/* Without get_fence_fd the plugin ends and starts virglrenderer instead. */
 	assert_int_equal(vgf_virgl_reset(virgl), 0);
@@ -391,16 +378,14 @@ TEST(an_old_fence_is_not_taken_for_a_new_one_with_its_id)
 	dispatch();
 	assert_retired(1, 1, 0);
 	assert_int_equal(last_submission()->word, 2);
-	finish();
 }
 
 /* The ID alone would name the fence that was given up. */
-TEST(a_fence_that_was_given_up_is_not_handed_on)
+TEST_PLUGIN(a_fence_that_was_given_up_is_not_handed_on)
 {
 	const struct vgf_fence_name name = { .fence_id = 1, .ctx_id = PRODUCER, .ring = RING };
 	int foreign;
 
-	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(vgf_fence_cancel(device, &name, -ETIME), 0);
 	dispatch();
@@ -411,16 +396,14 @@ TEST(a_fence_that_was_given_up_is_not_handed_on)
 		assert_int_equal(last_submission()->num_ids, 0);
 		assert_int_equal(last_submission()->num_attached, 1);
 	}
-	finish();
 	close(foreign);
 }
 
 /* It may retire without a word, and its ID be another's then. */
-TEST(a_mergeable_fence_is_handed_on_by_its_descriptor)
+TEST_PLUGIN(a_mergeable_fence_is_handed_on_by_its_descriptor)
 {
 	int foreign;
 
-	begin();
 	assert_int_equal(
 		submit_on(PRODUCER, RING, 1, VGF_SHAREABLE | VGF_MERGEABLE, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
@@ -438,7 +421,6 @@ TEST(a_mergeable_fence_is_handed_on_by_its_descriptor)
 		assert_int_equal(last_submission()->num_ids, 0);
 		assert_int_equal(last_submission()->num_attached, 1);
 	}
-	finish();
 	close(foreign);
 }
 
@@ -450,12 +432,11 @@ static void *signal_from_thread(void *arg)
 	return arg;
 }
 
-TEST(callbacks_come_from_another_thread)
+TEST_PLUGIN(callbacks_come_from_another_thread)
 {
 	struct pollfd fd = { .events = POLLIN };
 	pthread_t thread;
 
-	begin();
 	for (uint64_t id = 1; id <= 20; id++) {
 		assert_int_equal(submit(PRODUCER, id, NO_FENCE, NO_FENCE), 0);
 	}
@@ -469,13 +450,11 @@ TEST(callbacks_come_from_another_thread)
 	for (unsigned int i = 0; i < 20; i++) {
 		assert_retired(i, i + 1, 0);
 	}
-	finish();
 }
 
 /* virglrenderer would forget the callbacks of those that only call back. */
-TEST(a_destroyed_context_is_kept_until_its_fences_have_retired)
+TEST_PLUGIN(a_destroyed_context_is_kept_until_its_fences_have_retired)
 {
-	begin();
 	assert_int_equal(submit_on(PRODUCER, RING, 1, 0, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(submit(PRODUCER, 2, NO_FENCE, NO_FENCE), 0);
 	assert_int_equal(vgf_virgl_context_destroy(virgl, PRODUCER), 1);
@@ -488,16 +467,14 @@ TEST(a_destroyed_context_is_kept_until_its_fences_have_retired)
 	assert_int_equal(the_double.num_contexts, 2);
 	assert_retired(0, 1, 0);
 	assert_retired(1, 2, 0);
-	finish();
 }
 
 /* ---- Errors ------------------------------------------------------------------------------- */
 
-TEST(waits_on_the_host_where_a_fence_cannot_be_attached)
+TEST_PLUGIN(waits_on_the_host_where_a_fence_cannot_be_attached)
 {
 	int foreign;
 
-	begin();
 	foreign = create_foreign(1);
 	the_double.attach_error = -EINVAL;
 	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), 1);
@@ -506,16 +483,14 @@ TEST(waits_on_the_host_where_a_fence_cannot_be_attached)
 	dispatch();
 	assert_int_equal(the_double.num_submissions, 1);
 	assert_int_equal(get_stats().run_host, 1);
-	finish();
 	close(foreign);
 }
 
-TEST(waits_on_the_host_without_descriptors_to_attach)
+TEST_PLUGIN(waits_on_the_host_without_descriptors_to_attach)
 {
 	int foreign;
 	int ret;
 
-	begin();
 	foreign = create_foreign(1);
 	limit_fds(0);
 	ret = submit(CONSUMER, 2, 1, NO_FENCE);
@@ -525,7 +500,6 @@ TEST(waits_on_the_host_without_descriptors_to_attach)
 	dispatch();
 	assert_int_equal(the_double.num_submissions, 1);
 	assert_int_equal(last_submission()->num_attached, 0);
-	finish();
 	close(foreign);
 }
 
@@ -578,16 +552,14 @@ TEST(a_fence_that_is_not_made_retires_with_the_error)
 	}
 }
 
-TEST(reset_gives_up_what_runs)
+TEST_PLUGIN(reset_gives_up_what_runs)
 {
-	begin();
 	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
 	submit(CONSUMER, 2, 1, NO_FENCE);
 	submit(GL, 3, 2, NO_FENCE);
 	assert_int_equal(vgf_virgl_reset(virgl), 0);
 	assert_int_equal(num_retired, 3);
 	assert_int_equal(the_double.num_contexts, 0);
-	finish();
 }
 
 TEST(renderer_that_does_not_start)

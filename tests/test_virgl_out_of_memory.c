@@ -109,6 +109,8 @@ static void finish(void)
 	assert_int_equal(num_ends, num_promised_ends);
 }
 
+#define TEST_PLUGIN(name) TEST_BETWEEN(name, assert_int_equal(begin(), 0), finish())
+
 static int dispatch(void)
 {
 	int ret;
@@ -269,9 +271,8 @@ static void call_everything(uint64_t fence_id)
 	assert_true(vgf_virgl_poll(virgl) >= 0);
 }
 
-TEST(a_callback_may_call_anything)
+TEST_PLUGIN(a_callback_may_call_anything)
 {
-	assert_int_equal(begin(), 0);
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
 	vgf_virgl_context_create(virgl, OTHER, 0, NULL);
 	assert_int_equal(submit(GL, 2, 0), 0);
@@ -287,7 +288,6 @@ TEST(a_callback_may_call_anything)
 	for (uint64_t id = 2; id < 6; id++) {
 		assert_int_equal(retired[id], 1);
 	}
-	finish();
 }
 
 static void reset_now(uint64_t fence_id)
@@ -297,9 +297,8 @@ static void reset_now(uint64_t fence_id)
 	}
 }
 
-TEST(a_callback_may_reset)
+TEST_PLUGIN(a_callback_may_reset)
 {
-	assert_int_equal(begin(), 0);
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
 	for (uint64_t id = 2; id < 8; id++) {
 		assert_int_equal(submit(GL, id, 0), 0);
@@ -311,7 +310,6 @@ TEST(a_callback_may_reset)
 	assert_int_equal(the_double.num_contexts, 0);
 	assert_int_equal(retired[7], 1);
 	assert_int_equal(vgf_virgl_context_create(virgl, GL, 0, NULL), 0);
-	finish();
 }
 
 static int reset_error, poll_error;
@@ -326,9 +324,8 @@ static void call_in_the_end(void *arg, int status)
 	promise_end(vgf_virgl_resource_unref(virgl, RESOURCE, note_end, NULL));
 }
 
-TEST(the_end_of_a_command_may_call_all_but_the_loop)
+TEST_PLUGIN(the_end_of_a_command_may_call_all_but_the_loop)
 {
-	assert_int_equal(begin(), 0);
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
 	vgf_virgl_context_create(virgl, OTHER, 0, NULL);
 	vgf_virgl_ctx_attach_resource(virgl, GL, RESOURCE);
@@ -346,5 +343,4 @@ TEST(the_end_of_a_command_may_call_all_but_the_loop)
 	dispatch();
 	assert_int_equal(retired[3], 1);
 	assert_int_equal(num_ends, 2);
-	finish();
 }

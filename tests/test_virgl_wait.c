@@ -91,6 +91,9 @@ static struct virgl_vmm *create_pair(void)
 	return vmm;
 }
 
+#define TEST_PAIR(name)                                                                            \
+	TEST_WITH(name, struct virgl_vmm *, vmm, create_pair(), virgl_vmm_destroy(vmm))
+
 static struct vgf_stats get_stats(struct virgl_vmm *vmm)
 {
 	struct vgf_stats stats;
@@ -174,10 +177,9 @@ TEST(shareable_work_has_a_sync_file)
 }
 
 /* A descriptor that is no sync file cannot be given to GL. */
-TEST(other_descriptors_are_waited_for_on_the_host)
+TEST_PAIR(other_descriptors_are_waited_for_on_the_host)
 {
 	const struct vgf_fence_name name = { .fence_id = GATE_ID, .ring = VGF_RING_GLOBAL };
-	struct virgl_vmm *vmm = create_pair();
 	int fence_fd = make_fence(false);
 	int copy = dup(fence_fd);
 
@@ -191,7 +193,6 @@ TEST(other_descriptors_are_waited_for_on_the_host)
 	virgl_vmm_wait(vmm, 2);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
 	assert_int_equal(get_stats(vmm).run_host, 1);
-	virgl_vmm_destroy(vmm);
 	close(copy);
 }
 

@@ -80,6 +80,8 @@ static void end(void)
 	front_end_finish(&guest);
 }
 
+#define TEST_QUEUE(name, features) TEST_BETWEEN(name, begin(features), end())
+
 /* A descriptor of its own for each number. */
 static uint64_t buffer(unsigned int number)
 {
@@ -112,17 +114,14 @@ static struct vring_desc *make_table(uint32_t at, uint32_t count)
 
 /* ---- Requests ----------------------------------------------------------------------------- */
 
-TEST(an_empty_queue_has_no_request)
+TEST_QUEUE(an_empty_queue_has_no_request, 0)
 {
-	begin(0);
 	assert_int_equal(virtqueue_pop(queue, &request), 0);
 	assert_null(virtqueue_error(queue));
-	end();
 }
 
-TEST(a_chain_comes_as_readable_and_writable_buffers)
+TEST_QUEUE(a_chain_comes_as_readable_and_writable_buffers, 0)
 {
-	begin(0);
 	front_end_desc(driver, 5, buffer(0), 24, NEXT, 3);
 	front_end_desc(driver, 3, buffer(1), 100, NEXT, 9);
 	front_end_desc(driver, 9, buffer(2), 7, NEXT | WRITE, 0);
@@ -139,14 +138,12 @@ TEST(a_chain_comes_as_readable_and_writable_buffers)
 	assert_iov(&request.writable[1], FRONT_END_FAR, 1);
 	assert_int_equal(virtqueue_pop(queue, &request), 0);
 	virtqueue_push(queue, 5, 0);
-	end();
 }
 
-TEST(an_indirect_table_comes_as_its_buffers)
+TEST_QUEUE(an_indirect_table_comes_as_its_buffers, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(2, 3);
 	table[0] = (struct vring_desc){ buffer(0), 24, NEXT, 2 };
 	table[2] = (struct vring_desc){ buffer(1), 10, NEXT | WRITE, 1 };
@@ -157,14 +154,12 @@ TEST(an_indirect_table_comes_as_its_buffers)
 	assert_int_equal(request.num_writable, 2);
 	assert_iov(&request.writable[1], buffer(2), 20);
 	virtqueue_push(queue, 2, 0);
-	end();
 }
 
-TEST(an_indirect_table_may_end_a_chain)
+TEST_QUEUE(an_indirect_table_may_end_a_chain, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(3, 1);
 	driver->desc[3].flags |= WRITE; /* to be ignored there */
 	table[0] = (struct vring_desc){ buffer(1), 10, 0, 0 };
@@ -174,15 +169,13 @@ TEST(an_indirect_table_may_end_a_chain)
 	assert_int_equal(request.num_readable, 2);
 	assert_int_equal(request.num_writable, 0);
 	virtqueue_push(queue, 2, 0);
-	end();
 }
 
 /* As Linux does for large command streams. */
-TEST(an_indirect_table_may_be_longer_than_the_queue)
+TEST_QUEUE(an_indirect_table_may_be_longer_than_the_queue, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(0, VIRTQUEUE_MAX_BUFFERS);
 	for (uint16_t i = 0; i < VIRTQUEUE_MAX_BUFFERS; i++) {
 		bool last = i == VIRTQUEUE_MAX_BUFFERS - 1;
@@ -195,16 +188,14 @@ TEST(an_indirect_table_may_be_longer_than_the_queue)
 	assert_int_equal(request.num_readable, VIRTQUEUE_MAX_BUFFERS - 1);
 	assert_iov(&request.writable[0], FRONT_END_FAR + VIRTQUEUE_MAX_BUFFERS - 1, 1);
 	virtqueue_push(queue, 0, 0);
-	end();
 }
 
-TEST(a_buffer_or_a_table_may_span_regions)
+TEST_QUEUE(a_buffer_or_a_table_may_span_regions, INDIRECT)
 {
 	uint64_t table = FRONT_END_NEXT - 16;
 	const struct vring_desc first = { FRONT_END_NEXT - 10, 30, NEXT, 1 };
 	const struct vring_desc second = { buffer(9), 3, WRITE, 0 };
 
-	begin(INDIRECT);
 	memcpy(front_end_at(&guest, table), &first, sizeof(first));
 	memcpy(front_end_at(&guest, FRONT_END_NEXT), &second, sizeof(second));
 	front_end_desc(driver, 0, table, 32, TABLE, 0);
@@ -215,7 +206,6 @@ TEST(a_buffer_or_a_table_may_span_regions)
 	assert_iov(&request.readable[1], FRONT_END_NEXT, 20);
 	assert_int_equal(request.num_writable, 1);
 	virtqueue_push(queue, 0, 0);
-	end();
 }
 
 TEST(a_full_queue_of_requests_is_taken_and_indices_wrap)
@@ -247,12 +237,11 @@ TEST(a_full_queue_of_requests_is_taken_and_indices_wrap)
 	end();
 }
 
-TEST(requests_in_flight_keep_their_memory)
+TEST_QUEUE(requests_in_flight_keep_their_memory, 0)
 {
 	struct guest_memory *before;
 	char *byte;
 
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, WRITE, 0);
 	offer(0);
 	assert_int_equal(virtqueue_pop(queue, &request), 1);
@@ -267,14 +256,12 @@ TEST(requests_in_flight_keep_their_memory)
 	virtqueue_push(queue, 0, 1);
 	virtqueue_publish(queue);
 	assert_int_equal(driver->used->idx, 1);
-	end();
 }
 
-TEST(nothing_is_allocated_once_the_slots_have_grown)
+TEST_QUEUE(nothing_is_allocated_once_the_slots_have_grown, INDIRECT)
 {
 	unsigned long before = 0;
 
-	begin(INDIRECT);
 	for (int round = 0; round < 5; round++) {
 		struct vring_desc *table = make_table(0, 40);
 
@@ -290,7 +277,6 @@ TEST(nothing_is_allocated_once_the_slots_have_grown)
 		}
 	}
 	assert_int_equal(alloc_count(), before);
-	end();
 }
 
 /* ---- What a driver must not do ------------------------------------------------------------ */
@@ -306,31 +292,27 @@ static void assert_refused(const char *words)
 	front_end_desc(driver, 15, buffer(15), 1, 0, 0);
 	offer(15);
 	assert_int_equal(virtqueue_pop(queue, &request), -EPROTO);
-	end();
 }
 
-TEST(a_chain_with_a_loop_is_refused)
+TEST_QUEUE(a_chain_with_a_loop_is_refused, 0)
 {
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, NEXT, 1);
 	front_end_desc(driver, 1, buffer(1), 1, NEXT, 0);
 	offer(0);
 	assert_refused("loop");
 }
 
-TEST(a_descriptor_that_follows_itself_is_refused)
+TEST_QUEUE(a_descriptor_that_follows_itself_is_refused, 0)
 {
-	begin(0);
 	front_end_desc(driver, 3, buffer(0), 1, NEXT, 3);
 	offer(3);
 	assert_refused("loop");
 }
 
-TEST(an_indirect_table_with_a_loop_is_refused)
+TEST_QUEUE(an_indirect_table_with_a_loop_is_refused, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(0, 2);
 	table[0] = (struct vring_desc){ buffer(0), 1, NEXT, 1 };
 	table[1] = (struct vring_desc){ buffer(1), 1, NEXT, 0 };
@@ -338,48 +320,43 @@ TEST(an_indirect_table_with_a_loop_is_refused)
 	assert_refused("loop");
 }
 
-TEST(a_head_out_of_range_is_refused)
+TEST_QUEUE(a_head_out_of_range_is_refused, 0)
 {
-	begin(0);
 	offer(SIZE);
 	assert_refused("begins at descriptor 16 of 16");
 }
 
-TEST(a_next_out_of_range_is_refused)
+TEST_QUEUE(a_next_out_of_range_is_refused, 0)
 {
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, NEXT, UINT16_MAX);
 	offer(0);
 	assert_refused("descriptor 65535 of 16");
 }
 
-TEST(a_next_behind_the_indirect_table_is_refused)
+TEST_QUEUE(a_next_behind_the_indirect_table_is_refused, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(0, 2);
 	table[0] = (struct vring_desc){ buffer(0), 1, NEXT, 2 };
 	offer(0);
 	assert_refused("descriptor 2 of 2");
 }
 
-TEST(an_indirect_table_in_an_indirect_table_is_refused)
+TEST_QUEUE(an_indirect_table_in_an_indirect_table_is_refused, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(0, 2);
 	table[0] = (struct vring_desc){ buffer(0), 16, TABLE, 0 };
 	offer(0);
 	assert_refused("in an indirect table");
 }
 
-TEST(an_indirect_table_that_goes_on_is_refused)
+TEST_QUEUE(an_indirect_table_that_goes_on_is_refused, INDIRECT)
 {
 	struct vring_desc *table;
 
-	begin(INDIRECT);
 	table = make_table(0, 1);
 	table[0] = (struct vring_desc){ buffer(0), 1, 0, 0 };
 	driver->desc[0].flags |= NEXT;
@@ -387,9 +364,8 @@ TEST(an_indirect_table_that_goes_on_is_refused)
 	assert_refused("not the end");
 }
 
-TEST(an_indirect_table_that_was_not_negotiated_is_refused)
+TEST_QUEUE(an_indirect_table_that_was_not_negotiated_is_refused, 0)
 {
-	begin(0);
 	make_table(0, 1);
 	offer(0);
 	assert_refused("not negotiated");
@@ -404,15 +380,18 @@ TEST(indirect_tables_of_wrong_sizes_are_refused)
 		front_end_desc(driver, 0, buffer(0), sizes[i], TABLE, 0);
 		offer(0);
 		assert_refused("bytes");
+		end();
 	}
 	begin(INDIRECT);
 	front_end_desc(driver, 0, FRONT_END_NEAR, (VIRTQUEUE_MAX_BUFFERS + 1) * 16, TABLE, 0);
 	offer(0);
 	assert_refused("more than 2048");
+	end();
 	begin(INDIRECT);
 	front_end_desc(driver, 0, FRONT_END_NEAR, 0xfffffff0, TABLE, 0);
 	offer(0);
 	assert_refused("more than 2048");
+	end();
 }
 
 TEST(a_table_outside_of_memory_is_refused)
@@ -425,6 +404,7 @@ TEST(a_table_outside_of_memory_is_refused)
 		front_end_desc(driver, 0, addresses[i], 32, TABLE, 0);
 		offer(0);
 		assert_refused("table outside of memory");
+		end();
 	}
 }
 
@@ -449,27 +429,26 @@ TEST(a_buffer_outside_of_memory_is_refused)
 		front_end_desc(driver, 0, outside[i].addr, outside[i].size, 0, 0);
 		offer(0);
 		assert_refused("buffer outside of memory");
+		end();
 	}
 }
 
-TEST(an_empty_buffer_is_refused)
+TEST_QUEUE(an_empty_buffer_is_refused, 0)
 {
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 0, 0, 0);
 	offer(0);
 	assert_refused("empty");
 }
 
-TEST(a_readable_buffer_after_a_writable_one_is_refused)
+TEST_QUEUE(a_readable_buffer_after_a_writable_one_is_refused, 0)
 {
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, NEXT | WRITE, 1);
 	front_end_desc(driver, 1, buffer(1), 1, 0, 0);
 	offer(0);
 	assert_refused("readable buffer after");
 }
 
-TEST(a_request_of_4_gib_is_refused)
+TEST_QUEUE(a_request_of_4_gib_is_refused, INDIRECT)
 {
 	const struct guest_region large = {
 		.guest_addr = UINT64_C(1) << 40, .user_addr = UINT64_C(1) << 40, .size = 1 << 30
@@ -479,7 +458,6 @@ TEST(a_request_of_4_gib_is_refused)
 	int fd = memfd_create("guest", MFD_CLOEXEC);
 
 	assert_int_equal(ftruncate(fd, 1 << 30), 0);
-	begin(INDIRECT);
 	assert_int_equal(guest_memory_add(memory, &large, fd, &larger), 0);
 	assert_int_equal(virtqueue_set_memory(queue, larger), 0);
 	guest_memory_unref(larger);
@@ -502,12 +480,12 @@ TEST(an_index_that_jumps_is_refused)
 		begin(0);
 		driver->avail->idx = jumps[i];
 		assert_refused("jumps");
+		end();
 	}
 }
 
-TEST(a_head_that_is_in_flight_is_refused)
+TEST_QUEUE(a_head_that_is_in_flight_is_refused, 0)
 {
-	begin(0);
 	front_end_desc(driver, 7, buffer(0), 1, 0, 0);
 	offer(7);
 	assert_int_equal(virtqueue_pop(queue, &request), 1);
@@ -515,14 +493,12 @@ TEST(a_head_that_is_in_flight_is_refused)
 	assert_int_equal(virtqueue_pop(queue, &request), -EPROTO);
 	assert_non_null(strstr(virtqueue_error(queue), "again in flight"));
 	virtqueue_push(queue, 7, 0);
-	end();
 }
 
-TEST(requests_from_before_an_error_are_completed)
+TEST_QUEUE(requests_from_before_an_error_are_completed, 0)
 {
 	uint32_t head, written;
 
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, 0, 0);
 	front_end_offer(driver, 0);
 	front_end_offer(driver, SIZE);
@@ -534,12 +510,10 @@ TEST(requests_from_before_an_error_are_completed)
 	assert_true(front_end_used(driver, &head, &written));
 	assert_int_equal(head, 0);
 	assert_int_equal(written, 12);
-	end();
 }
 
-TEST(a_queue_stops_where_memory_runs_out)
+TEST_QUEUE(a_queue_stops_where_memory_runs_out, 0)
 {
-	begin(0);
 	front_end_desc(driver, 0, buffer(0), 1, 0, 0);
 	offer(0);
 	alloc_fail(1);
@@ -559,13 +533,12 @@ static int create_with(struct virtqueue_layout layout)
 	return ret;
 }
 
-TEST(sizes_that_are_none_are_einval)
+TEST_QUEUE(sizes_that_are_none_are_einval, 0)
 {
 	const uint32_t sizes[] = { 0, 3, 24, VIRTQUEUE_MAX_SIZE + 1, 2 * VIRTQUEUE_MAX_SIZE,
 		1u << 31, UINT32_MAX };
 	struct virtqueue_layout layout;
 
-	begin(0);
 	layout = layout_of(driver, 0);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		layout.size = sizes[i];
@@ -573,14 +546,12 @@ TEST(sizes_that_are_none_are_einval)
 	}
 	layout.size = 1;
 	assert_int_equal(create_with(layout), 0);
-	end();
 }
 
-TEST(misaligned_rings_are_einval)
+TEST_QUEUE(misaligned_rings_are_einval, 0)
 {
 	struct virtqueue_layout layout, good;
 
-	begin(0);
 	good = layout = layout_of(driver, 0);
 	layout.desc += 8;
 	assert_int_equal(create_with(layout), -EINVAL);
@@ -590,11 +561,10 @@ TEST(misaligned_rings_are_einval)
 	layout = good;
 	layout.used += 2;
 	assert_int_equal(create_with(layout), -EINVAL);
-	end();
 }
 
 /* What is aligned there need not be so here. */
-TEST(rings_that_are_misaligned_in_their_file_are_einval)
+TEST_QUEUE(rings_that_are_misaligned_in_their_file_are_einval, 0)
 {
 	const struct guest_region odd = { .guest_addr = UINT64_C(1) << 40,
 		.user_addr = UINT64_C(1) << 40,
@@ -604,7 +574,6 @@ TEST(rings_that_are_misaligned_in_their_file_are_einval)
 	struct virtqueue_layout layout = { .size = SIZE };
 	struct guest_memory *other;
 
-	begin(0);
 	assert_int_equal(guest_memory_add(memory, &odd, guest.regions[0].fd, &other), 0);
 	guest_memory_unref(memory);
 	memory = other;
@@ -614,15 +583,13 @@ TEST(rings_that_are_misaligned_in_their_file_are_einval)
 	assert_int_equal(create_with(layout), -EINVAL);
 	layout.desc = layout_of(driver, 0).desc;
 	assert_int_equal(create_with(layout), 0);
-	end();
 }
 
-TEST(rings_outside_of_memory_are_efault)
+TEST_QUEUE(rings_outside_of_memory_are_efault, 0)
 {
 	const uint64_t end_of_near = FRONT_END_NEXT + FRONT_END_USER_OFFSET;
 	struct virtqueue_layout layout, good;
 
-	begin(0);
 	good = layout = layout_of(driver, 0);
 	/* Exactly what fits, with the event index; then a little less. */
 	layout.used = end_of_near - 136;
@@ -642,7 +609,6 @@ TEST(rings_outside_of_memory_are_efault)
 	assert_int_equal(create_with(layout), -EFAULT);
 	layout.desc = 0;
 	assert_int_equal(create_with(layout), -EFAULT);
-	end();
 }
 
 /* ---- Notifications and kicks -------------------------------------------------------------- */
@@ -656,9 +622,8 @@ static void complete_one(uint16_t head)
 	virtqueue_push(queue, head, 0);
 }
 
-TEST(completions_show_when_they_are_published)
+TEST_QUEUE(completions_show_when_they_are_published, 0)
 {
-	begin(0);
 	assert_false(virtqueue_publish(queue));
 	complete_one(0);
 	complete_one(1);
@@ -666,12 +631,10 @@ TEST(completions_show_when_they_are_published)
 	assert_true(virtqueue_publish(queue));
 	assert_int_equal(driver->used->idx, 2);
 	assert_false(virtqueue_publish(queue));
-	end();
 }
 
-TEST(a_flag_suppresses_notifications)
+TEST_QUEUE(a_flag_suppresses_notifications, 0)
 {
-	begin(0);
 	driver->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 	complete_one(0);
 	assert_false(virtqueue_publish(queue));
@@ -679,14 +642,12 @@ TEST(a_flag_suppresses_notifications)
 	driver->avail->flags = 0;
 	complete_one(0);
 	assert_true(virtqueue_publish(queue));
-	end();
 }
 
-TEST(the_event_index_suppresses_notifications)
+TEST_QUEUE(the_event_index_suppresses_notifications, EVENT_IDX)
 {
 	uint16_t *used_event;
 
-	begin(EVENT_IDX);
 	used_event = &driver->avail->ring[SIZE];
 	driver->avail->flags = VRING_AVAIL_F_NO_INTERRUPT; /* to be ignored now */
 	*used_event = 0;
@@ -705,36 +666,30 @@ TEST(the_event_index_suppresses_notifications)
 	complete_one(1);
 	complete_one(2);
 	assert_true(virtqueue_publish(queue));
-	end();
 }
 
-TEST(the_first_completion_is_always_notified)
+TEST_QUEUE(the_first_completion_is_always_notified, EVENT_IDX)
 {
-	begin(EVENT_IDX);
 	driver->avail->ring[SIZE] = 1000;
 	complete_one(0);
 	assert_true(virtqueue_publish(queue));
 	complete_one(0);
 	assert_false(virtqueue_publish(queue));
-	end();
 }
 
-TEST(kicks_are_switched_by_a_flag)
+TEST_QUEUE(kicks_are_switched_by_a_flag, 0)
 {
-	begin(0);
 	assert_int_equal(driver->used->flags, 0);
 	virtqueue_disable_kicks(queue);
 	assert_int_equal(driver->used->flags, VRING_USED_F_NO_NOTIFY);
 	assert_false(virtqueue_enable_kicks(queue));
 	assert_int_equal(driver->used->flags, 0);
-	end();
 }
 
-TEST(kicks_are_switched_by_the_event_index)
+TEST_QUEUE(kicks_are_switched_by_the_event_index, EVENT_IDX)
 {
 	const uint16_t *avail_event;
 
-	begin(EVENT_IDX);
 	avail_event = (const uint16_t *)&driver->used->ring[SIZE];
 	complete_one(0);
 	complete_one(0);
@@ -743,7 +698,6 @@ TEST(kicks_are_switched_by_the_event_index)
 	assert_int_equal(*avail_event, 0);
 	assert_false(virtqueue_enable_kicks(queue));
 	assert_int_equal(*avail_event, 2);
-	end();
 }
 
 TEST(enabling_kicks_tells_of_requests_that_came_before)
