@@ -9,42 +9,38 @@
 #define BLOB (UINT64_C(1) << VIRTIO_GPU_F_RESOURCE_BLOB)
 
 #define CONTROL(command, needs, function)                                                          \
-	{                                                                                          \
-		VIRTIO_GPU_CMD_##command, GPU_QUEUE_CONTROL, needs, function, #command             \
-	}
+	VIRTIO_GPU_CMD_##command, GPU_QUEUE_CONTROL, needs, function, #command
 #define CURSOR(command, needs, function)                                                           \
-	{                                                                                          \
-		VIRTIO_GPU_CMD_##command, GPU_QUEUE_CURSOR, needs, function, #command              \
-	}
+	VIRTIO_GPU_CMD_##command, GPU_QUEUE_CURSOR, needs, function, #command
 
 /* The most frequent first. */
 static const struct command commands[] = {
-	CONTROL(SUBMIT_3D, VIRGL, submit_3d),
-	CONTROL(RESOURCE_FLUSH, 0, resource_flush),
-	CONTROL(TRANSFER_TO_HOST_2D, 0, transfer_to_host_2d),
-	CONTROL(TRANSFER_TO_HOST_3D, VIRGL, transfer_to_host_3d),
-	CONTROL(TRANSFER_FROM_HOST_3D, VIRGL, transfer_from_host_3d),
-	CONTROL(SET_SCANOUT, 0, set_scanout),
-	CONTROL(SET_SCANOUT_BLOB, BLOB, set_scanout_blob),
-	CONTROL(RESOURCE_CREATE_2D, 0, resource_create_2d),
-	CONTROL(RESOURCE_CREATE_3D, VIRGL, resource_create_3d),
-	CONTROL(RESOURCE_CREATE_BLOB, BLOB, resource_create_blob),
-	CONTROL(RESOURCE_UNREF, 0, resource_unref),
-	CONTROL(RESOURCE_ATTACH_BACKING, 0, resource_attach_backing),
-	CONTROL(RESOURCE_DETACH_BACKING, 0, resource_detach_backing),
-	CONTROL(RESOURCE_ASSIGN_UUID, UUID, resource_assign_uuid),
-	CONTROL(RESOURCE_MAP_BLOB, BLOB, resource_map_blob),
-	CONTROL(RESOURCE_UNMAP_BLOB, BLOB, resource_map_blob),
-	CONTROL(CTX_CREATE, VIRGL, context_create),
-	CONTROL(CTX_DESTROY, VIRGL, context_destroy),
-	CONTROL(CTX_ATTACH_RESOURCE, VIRGL, context_attach_resource),
-	CONTROL(CTX_DETACH_RESOURCE, VIRGL, context_detach_resource),
-	CONTROL(GET_DISPLAY_INFO, 0, get_display_info),
-	CONTROL(GET_EDID, EDID, get_edid),
-	CONTROL(GET_CAPSET_INFO, VIRGL, get_capset_info),
-	CONTROL(GET_CAPSET, VIRGL, get_capset),
-	CURSOR(MOVE_CURSOR, 0, move_cursor),
-	CURSOR(UPDATE_CURSOR, 0, update_cursor),
+	{ CONTROL(SUBMIT_3D, VIRGL, submit_3d) },
+	{ CONTROL(RESOURCE_FLUSH, 0, resource_flush) },
+	{ CONTROL(TRANSFER_TO_HOST_2D, 0, transfer_to_host_2d) },
+	{ CONTROL(TRANSFER_TO_HOST_3D, VIRGL, transfer_to_host_3d) },
+	{ CONTROL(TRANSFER_FROM_HOST_3D, VIRGL, transfer_from_host_3d) },
+	{ CONTROL(SET_SCANOUT, 0, set_scanout) },
+	{ CONTROL(SET_SCANOUT_BLOB, BLOB, set_scanout_blob) },
+	{ CONTROL(RESOURCE_CREATE_2D, 0, resource_create_2d) },
+	{ CONTROL(RESOURCE_CREATE_3D, VIRGL, resource_create_3d) },
+	{ CONTROL(RESOURCE_CREATE_BLOB, BLOB, resource_create_blob) },
+	{ CONTROL(RESOURCE_UNREF, 0, resource_unref) },
+	{ CONTROL(RESOURCE_ATTACH_BACKING, 0, resource_attach_backing) },
+	{ CONTROL(RESOURCE_DETACH_BACKING, 0, resource_detach_backing) },
+	{ CONTROL(RESOURCE_ASSIGN_UUID, UUID, resource_assign_uuid) },
+	{ CONTROL(RESOURCE_MAP_BLOB, BLOB, resource_map_blob) },
+	{ CONTROL(RESOURCE_UNMAP_BLOB, BLOB, resource_map_blob) },
+	{ CONTROL(CTX_CREATE, VIRGL, context_create) },
+	{ CONTROL(CTX_DESTROY, VIRGL, context_destroy) },
+	{ CONTROL(CTX_ATTACH_RESOURCE, VIRGL, context_attach_resource) },
+	{ CONTROL(CTX_DETACH_RESOURCE, VIRGL, context_detach_resource) },
+	{ CONTROL(GET_DISPLAY_INFO, 0, get_display_info) },
+	{ CONTROL(GET_EDID, EDID, get_edid) },
+	{ CONTROL(GET_CAPSET_INFO, VIRGL, get_capset_info) },
+	{ CONTROL(GET_CAPSET, VIRGL, get_capset) },
+	{ CURSOR(MOVE_CURSOR, 0, move_cursor) },
+	{ CURSOR(UPDATE_CURSOR, 0, update_cursor) },
 };
 
 const struct command *command_find(uint32_t type, enum gpu_queue queue)

@@ -7,7 +7,7 @@
 
 #include "ctx_sync.h"
 
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define container_of(pointer, type, member) ((type *)((char *)pointer - offsetof(type, member)))
 
 /* ---- Queues ------------------------------------------------------------------------------- */
 

@@ -442,9 +442,10 @@ static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fenc
 	uint32_t num_in_fences = random_below(random, 5);
 	uint8_t *at = bytes + 32;
 
+	*fence_id += 1;
 	put32(bytes, 0x207);
 	put32(bytes + 4, 3 | random_below(random, 2) << 2);
-	put32(bytes + 8, (uint32_t)++ * fence_id);
+	put32(bytes + 8, (uint32_t)*fence_id);
 	put32(bytes + 16, 1 + random_below(random, 2));
 	bytes[20] = (uint8_t)random_below(random, 2);
 	put32(bytes + 24, 32);
