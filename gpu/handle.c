@@ -34,8 +34,9 @@ uint32_t response_of_error(int error)
 	case -ENOTUNIQ:
 	case -EFAULT:
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	default:
+		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
-	return VIRTIO_GPU_RESP_ERR_UNSPEC;
 }
 
 void respond(struct request *request, const void *payload, size_t size)

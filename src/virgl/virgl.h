@@ -215,10 +215,12 @@ void context_release_resources(struct virgl_context *context);
  * the library may be of another.
  */
 #define SINCE_LATER __attribute__((weak))
+/* NOLINTBEGIN(readability-redundant-declaration): it is, with a header that has them. */
 SINCE_LATER int virgl_renderer_submit_cmd2(
 	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences);
 SINCE_LATER int virgl_renderer_attach_fence(int ctx_id, int fence_fd);
 SINCE_LATER int virgl_renderer_get_fence_fd(uint64_t fence_id);
+/* NOLINTEND(readability-redundant-declaration) */
 
 /* Whether native contexts can wait for in-fences on the GPU. */
 bool has_native_wait(void);
