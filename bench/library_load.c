@@ -40,12 +40,15 @@ struct library_load {
 	struct fd_pool pool;
 };
 
-/* Bytes that malloc has given out, its own headers included; negative where libc does not tell. */
+/* Bytes that malloc has given out, its own headers included; negative if it does not tell. Of a
+ * sanitizer's all numbers are zero. */
 static double heap_in_use(void)
 {
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
 	struct mallinfo2 info = mallinfo2();
-	return (double)(info.uordblks + info.hblkhd);
+	double in_use = (double)(info.uordblks + info.hblkhd);
+
+	return in_use > 0 ? in_use : -1;
 #else
 	return -1;
 #endif

@@ -346,19 +346,20 @@ static int make_bare(struct wakeup *bench)
 }
 
 /* Wakes both threads a last time. */
-static void stop_threads(struct wakeup *bench, unsigned int count)
+static int stop_threads(struct wakeup *bench, unsigned int count)
 {
-	static const struct vgf_fence_name last = { .fence_id = UINT64_MAX,
-		.ring = VGF_RING_GLOBAL };
+	static const struct vgf_fence_name last = { .fence_id = 1, .ring = VGF_RING_GLOBAL };
+	int error;
 
 	bench->kind = BARE;
 	bench->to_retire = UINT32_MAX;
 	atomic_store(&bench->stop, true);
 	eventfd_write(bench->bare_fd, 1);
-	vgf_fence_create_take(bench->device, &last, 0, VGF_FENCE_DONE);
+	error = vgf_fence_create_take(bench->device, &last, 0, VGF_FENCE_DONE);
 	for (unsigned int i = 0; i < count; i++) {
 		pthread_join(bench->threads[i], NULL);
 	}
+	return error < 0 ? bench_error(error, "the last fence") : 0;
 }
 
 static int run_threads(struct wakeup *bench)
@@ -372,8 +373,8 @@ static int run_threads(struct wakeup *bench)
 		count += error == 0;
 	}
 	error = error < 0 ? bench_error(error, "pthread_create") : take_places(bench);
-	stop_threads(bench, count);
-	return error;
+	int stop_error = stop_threads(bench, count);
+	return error < 0 ? error : stop_error;
 }
 
 static void print_table(struct wakeup *bench)
