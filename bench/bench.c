@@ -16,7 +16,6 @@
 #include <json-c/json.h>
 
 #include "bench.h"
-#include "commands.h"
 
 static const struct {
 	const char *name;

@@ -14,6 +14,9 @@
 
 struct json_object;
 
+/* The program's subcommand; argv[0] is its name. Returns the exit status. */
+int bench_main(int argc, char **argv);
+
 /* The value that `percent` of the values do not exceed, interpolated. Sorts them. */
 double bench_percentile(double *values, size_t count, double percent);
 

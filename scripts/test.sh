@@ -33,7 +33,7 @@ check_format() {
 
 # What of the libraries and of 'vgfence gpu' is built here: optional parts may be left out.
 linted_sources() {
-    sed -nE 's,.*"file": "\.\./\.\./((src|vhost|gpu)/[^"]*)".*,\1,p' build/plain/compile_commands.json | sort -u
+    sed -nE 's,.*"file": "\.\./\.\./((src|soft|vhost|gpu|bench)/[^"]*)".*,\1,p' build/plain/compile_commands.json | sort -u
 }
 
 check_lint() {

@@ -9,6 +9,7 @@
 
 #include <vgfence/vgfence.h>
 
+#include "bench.h"
 #include "commands.h"
 
 static const struct command {

@@ -15,7 +15,7 @@
 
 #include "context.h"
 
-/* The software GPU's command streams: pairs of operation and argument. See tools/soft_gpu.h. */
+/* The software GPU's command streams: pairs of operation and argument. See soft/soft_gpu.h. */
 enum operation {
 	OPERATION_BUSY = 1,
 	OPERATION_RESOURCE = 2,

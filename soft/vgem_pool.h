@@ -18,7 +18,7 @@ struct vgem_slot; /* a buffer with a fence on it */
 
 /* Returns 0; -ENOENT where the kernel has no vgem, -ENOTTY where its dma-bufs give no sync files
  * (before Linux 6.0); -EMFILE, -ENFILE, -ENOMEM. */
-int vgem_pool_create(struct vgem_pool **pool);
+int vgem_pool_create(struct vgem_pool **out);
 
 /* All slots must have been put back. The fences of those that were not signalled signal now. NULL
  * is fine. */
@@ -26,7 +26,7 @@ void vgem_pool_destroy(struct vgem_pool *pool);
 
 /* Takes a buffer and puts a new fence on it. *fence_fd: its sync file, for the caller to close.
  * Takes one descriptor for that and, where no buffer is idle, one to keep. */
-int vgem_pool_take(struct vgem_pool *pool, struct vgem_slot **slot, int *fence_fd);
+int vgem_pool_take(struct vgem_pool *pool, struct vgem_slot **out, int *fence_fd);
 
 /* Signals the slot's fence. -ETIMEDOUT where the kernel was first: its patience ends after 10 s. */
 int vgem_slot_signal(struct vgem_slot *slot);
