@@ -55,6 +55,12 @@ check_minimal_build() {
         ninja -C build/minimal
 }
 
+# What another compiler makes of it. A warning fails this check.
+check_clang() {
+    (CC=clang setup clang -Dwerror=true) && ninja -C build/clang &&
+        meson test -C build/clang --no-rebuild --print-errorlogs order in_fences teardown callbacks vhost_user
+}
+
 sanitizer_options() {
     export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -190,6 +196,14 @@ minimal_build() {
     step "build without optional parts" check_minimal_build
 }
 
+clang() {
+    if command -v clang >/dev/null; then
+        step "build with clang" check_clang
+    else
+        skip "build with clang" "clang is not installed"
+    fi
+}
+
 tests_plain() {
     suite "tests" plain 20000 --no-suite virgl
 }
@@ -223,7 +237,7 @@ host_qemu() {
 }
 
 # Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents consumers minimal_build tests_plain tests_address tests_threads
+lane_here=(formatting lint documents consumers minimal_build clang tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
 lane_qemu=(virgl_sid console_tests host_qemu)
