@@ -245,13 +245,14 @@ uint32_t read_pixel(struct virgl_vmm *vmm, uint32_t ctx_id, uint32_t res_handle)
 	uint32_t pixels[SIDE * SIDE] = { 0 };
 	struct iovec iov = { .iov_base = pixels, .iov_len = sizeof(pixels) };
 	struct box box = { .w = SIDE, .h = SIDE, .d = 1 };
+	int64_t end = now_ms() + WAIT_MS;
 	int done = 0;
 	int ret = vgf_virgl_transfer_read_iov(vmm->virgl, res_handle, ctx_id, 0, SIDE * 4, 0,
 		(struct virgl_box *)&box, 0, &iov, 1, note_done, &done);
 
 	assert_in_range(ret, 0, 1);
 	assert_int_equal(done, ret == 0);
-	for (int64_t end = now_ms() + WAIT_MS; !done;) {
+	while (!done) {
 		assert_true(now_ms() < end);
 		poll_once(vmm, WAIT_MS);
 	}
