@@ -22,6 +22,11 @@
 #define STRINGIFY(x) #x
 #define VERSION_TEXT(major, minor, patch) STRINGIFY(major) "." STRINGIFY(minor) "." STRINGIFY(patch)
 
+_Static_assert(VGF_VERSION_MAJOR == BUILD_VERSION_MAJOR &&
+		VGF_VERSION_MINOR == BUILD_VERSION_MINOR &&
+		VGF_VERSION_PATCH == BUILD_VERSION_PATCH,
+	"vgfence.h and meson.build have the same version");
+
 VGF_EXPORT const char *vgf_version(void)
 {
 	return VERSION_TEXT(VGF_VERSION_MAJOR, VGF_VERSION_MINOR, VGF_VERSION_PATCH);

@@ -4,18 +4,6 @@
 #include <sys/resource.h>
 
 #include "options.h"
-#include "submit_3d.h"
-
-/* More contexts than a busy desktop has GPU clients, by ten. */
-#define DEFAULT_MAX_CONTEXTS 1024
-
-/* 256 full virtqueues; with a fence's 120 bytes and its bucket that is 8 MiB. One context may
- * have a quarter, so that it takes four to lock the others out. */
-#define DEFAULT_MAX_FENCES 65536
-#define DEFAULT_MAX_CONTEXT_FENCES (DEFAULT_MAX_FENCES / 4)
-
-/* 16 command streams of the largest size. */
-#define DEFAULT_MAX_HELD_SIZE ((size_t)16 * DEFAULT_MAX_COMMAND_SIZE)
 
 /* Half of what the process may have, as it is not alone; and no more than there can be fences: some
  * processes may have a thousand million. */

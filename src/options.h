@@ -5,6 +5,23 @@
 
 #include <vgfence/vgfence.h>
 
+/* What a 0 in struct vgf_limits or struct vgf_options stands for, or none of them. */
+
+/* As many in-fences as can be pending on the control queue of a Linux guest: vgfence.h. */
+#define DEFAULT_MAX_IN_FENCES 256u
+#define DEFAULT_MAX_COMMAND_SIZE (4u << 20)
+
+/* More contexts than a busy desktop has GPU clients, by ten. */
+#define DEFAULT_MAX_CONTEXTS 1024
+
+/* 256 full virtqueues; with a fence's 120 bytes and its bucket that is 8 MiB. One context may
+ * have a quarter, so that it takes four to lock the others out. */
+#define DEFAULT_MAX_FENCES 65536
+#define DEFAULT_MAX_CONTEXT_FENCES (DEFAULT_MAX_FENCES / 4)
+
+/* 16 command streams of the largest size. */
+#define DEFAULT_MAX_HELD_SIZE ((size_t)16 * DEFAULT_MAX_COMMAND_SIZE)
+
 /* virglrenderer logs a stuck fence after the same time. */
 #define DEFAULT_STALL_NS 10000000000u
 

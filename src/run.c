@@ -29,11 +29,6 @@ static void count_run(struct vgf_stats *stats, enum vgf_wait wait)
 	}
 }
 
-static bool is_missing_resource(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP;
-}
-
 /* What the driver answered becomes the state of the out-fence. Returns a descriptor to close, or
  * -1. */
 static int settle_fence(
@@ -97,7 +92,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 	if (ret < 0) {
 		out_fence_fd = VGF_FENCE_BY_CALL;
 	}
-	again = job.num_in_fences > 0 && is_missing_resource(ret);
+	again = vgf_job_runs_again(&job, ret);
 	if (again && submission->status < 0) {
 		ret = submission->status; /* cancelled meanwhile */
 		again = false;

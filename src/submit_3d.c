@@ -16,7 +16,7 @@
 #include <vgfence/vgfence.h>
 
 #include "export.h"
-#include "submit_3d.h"
+#include "options.h"
 #include "virtio_gpu.h"
 
 struct fault {

@@ -149,7 +149,6 @@ static int reset_device(struct vhost_user *server)
 	stop_queues(server);
 	for (uint32_t i = 0; i < server->num_queues; i++) {
 		server->queues[i].enabled = false;
-		server->queues[i].has_run = false;
 		server->queues[i].base = 0;
 	}
 	return 0;

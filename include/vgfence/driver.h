@@ -12,6 +12,7 @@
  * called from any thread, and from inside any callback, unless its comment says otherwise.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -80,6 +81,17 @@ struct vgf_job {
 	uint32_t num_in_fences;
 };
 
+/*
+ * Whether this answer of a driver's submit has the job submitted again, once its in-fences have
+ * signalled: it has some, and the error says that they cannot be taken as descriptors. A driver
+ * that may have run part of the job has to return another error.
+ */
+static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
+{
+	return job->num_in_fences > 0 &&
+		(error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP);
+}
+
 /* What a driver writes to *out_fence_fd in place of a descriptor. */
 #define VGF_FENCE_BY_CALL (-1) /* vgf_fence_signal, or vgf_fence_publish_take, will follow */
 #define VGF_FENCE_DONE (-2)    /* the work was done when submit returned */
@@ -108,9 +120,8 @@ struct vgf_driver {
 	 *
 	 * Returns 0 or a negative errno value; an answer that is neither a descriptor nor a
 	 * constant counts as -EINVAL. After an error nothing has run: the out-fence retires with
-	 * that error, in its order. With in-fences in the job, -EMFILE, -ENFILE,
-	 * -ENOMEM and -EOPNOTSUPP are no failure: the job is submitted again without them once they
-	 * have signalled.
+	 * that error, in its order. The errors of vgf_job_runs_again are no failure: the job is
+	 * submitted again without in-fences once they have signalled.
 	 */
 	int (*submit)(void *data, const struct vgf_job *job, int *out_fence_fd);
 

@@ -58,15 +58,10 @@ static int wait_gl(struct virgl_context *context, const struct vgf_job *job, siz
 
 /* ---- The driver --------------------------------------------------------------------------- */
 
-static bool can_run_again(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP;
-}
-
 /* Once a command may have run, the job must not be submitted again. */
 static int final_error(const struct vgf_job *job, int error)
 {
-	return job->num_in_fences > 0 && can_run_again(error) ? -EIO : error;
+	return vgf_job_runs_again(job, error) ? -EIO : error;
 }
 
 static int submit_rest(struct virgl_context *context, const struct vgf_job *job, size_t done)
@@ -150,7 +145,7 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 	if (ret == 0) {
 		ret = submit_commands(context, job);
 	}
-	if (job->num_in_fences > 0 && can_run_again(ret)) {
+	if (vgf_job_runs_again(job, ret)) {
 		return ret;
 	}
 	if (!(job->flags & VGF_FENCED)) {
