@@ -27,7 +27,6 @@ void attach_all(struct vgf_device *device, struct fence *fence)
 			device_log(device, VGF_LOG_ERROR, "%s: not put on its dma-buf (%s)",
 				name_text(name, &full_name), strerrorname_np(-ret));
 		}
-		attachment_free(attachment);
 	}
 }
 

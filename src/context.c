@@ -105,6 +105,7 @@ VGF_EXPORT int vgf_context_defer(
 			.context = context,
 			.driver = context->current,
 			.name = { .ctx_id = ctx_id },
+			.unused_fd = -1,
 			.fn = fn,
 			.arg = arg,
 		};

@@ -201,6 +201,7 @@ void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	TAILQ_INIT(&sync->starved);
 	TAILQ_INIT(&sync->urgent);
 	LIST_INIT(&sync->running);
+	STAILQ_INIT(&sync->garbage);
 	timeline_init(&sync->global, 0, VGF_RING_GLOBAL);
 	fences->notify = notify;
 	fences->come_forward = come_forward;
@@ -310,22 +311,34 @@ struct queue *context_close(struct ctx_sync *sync, struct context *context)
 		.context = context,
 		.driver = closed,
 		.name = { .ctx_id = context->id },
+		.unused_fd = -1,
 	};
 	return submission_enqueue(sync, context, &closed->destroy);
 }
 
-void contexts_reap(struct ctx_sync *sync)
+void contexts_reap(struct ctx_sync *sync, struct context_idle_list *garbage)
 {
 	struct context *context;
 
-	while ((context = TAILQ_FIRST(&sync->idle))) {
-		TAILQ_REMOVE(&sync->idle, context, idle_link);
+	TAILQ_FOREACH(context, &sync->idle, idle_link) {
 		LIST_REMOVE(context, hash_link);
 		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
 			if (context->rings[i]) {
 				queue_sleep(sync, &context->rings[i]->queue);
-				free(context->rings[i]);
 			}
+		}
+	}
+	TAILQ_CONCAT(garbage, &sync->idle, idle_link);
+}
+
+void context_free_list(struct context_idle_list *garbage)
+{
+	struct context *context;
+
+	while ((context = TAILQ_FIRST(garbage))) {
+		TAILQ_REMOVE(garbage, context, idle_link);
+		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+			free(context->rings[i]);
 		}
 		free(context);
 	}

@@ -54,6 +54,7 @@ struct submission {
 	uint32_t num_waiters;
 	uint32_t room; /* for so many waiters memory was allocated */
 	struct waiter *waiters;
+	int unused_fd; /* a driver's, which no fence has taken; -1: none */
 	uint32_t num_imported;
 	struct fence_list imported;     /* of in_fence_fds, until it is resolved */
 	struct vgf_in_fence *in_fences; /* room for as many, for the driver */
@@ -136,6 +137,7 @@ struct ctx_sync {
 	uint64_t resolve_serial;
 	struct running_list running;
 	uint32_t num_running; /* driver calls in progress, each good for one descriptor */
+	struct submission_list garbage;
 };
 
 void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
@@ -160,8 +162,9 @@ struct queue *context_close(struct ctx_sync *sync, struct context *context);
  * too. */
 void context_cancel(struct ctx_sync *sync, struct context *context, bool all);
 
-/* Frees contexts that nothing is left of. */
-void contexts_reap(struct ctx_sync *sync);
+/* Moves contexts that nothing is left of to a list; context_free_list needs no lock. */
+void contexts_reap(struct ctx_sync *sync, struct context_idle_list *garbage);
+void context_free_list(struct context_idle_list *garbage);
 
 /* The ring of a context, made if need be; NULL: out of memory. */
 struct ring *context_ring(struct context *context, int32_t index);
@@ -172,14 +175,27 @@ struct ring *context_ring(struct context *context, int32_t index);
  * -EMFILE, -ENFILE, -EBADF, -EIO. */
 int submission_create(const struct vgf_submission *head, struct submission **out);
 
-/* It may have been resolved, but not be in a queue. NULL is fine. */
-void submission_free(struct submission *submission);
+/* Makes garbage of a submission that is in no queue, or of a destroyed context's driver. */
+void submission_discard(struct ctx_sync *sync, struct submission *submission);
 
-/* Looks up the in-fences of a new submission. 0; -ENOENT, -EPERM, -ENOTUNIQ, with `bad` set to the
- * first ID at fault; -EMFILE. With `ignore` bad ones are left out and counted in *ignored. */
-int submission_resolve(struct ctx_sync *sync, struct submission *submission,
-	const struct vgf_submission *head, bool ignore, uint64_t now_ns, uint32_t *ignored,
-	uint64_t *bad);
+/* Frees garbage; needs no lock. */
+void submission_free_list(struct submission_list *garbage);
+
+/* What has been found of a submission's in-fences. */
+struct in_fence_search {
+	uint32_t found;   /* pending fences */
+	uint32_t ignored; /* bad ones that were left out */
+	uint64_t bad;     /* the last of these, or the one at fault */
+};
+
+/* Looks up the in-fences of a new submission. 0, or -ENOENT, -EPERM, -ENOTUNIQ: with `ignore` the
+ * bad ones are left out instead. */
+int submission_look_up(struct ctx_sync *sync, struct submission *submission,
+	const struct vgf_submission *head, bool ignore, struct in_fence_search *search);
+
+/* Has the submission wait for what was found, and for its imported fences. */
+void submission_link(
+	struct ctx_sync *sync, struct submission *submission, uint32_t found, uint64_t now_ns);
 
 /* Whether nothing that it waits for is left: it could go to its driver, descriptors aside. */
 bool submission_ready(const struct submission *submission);

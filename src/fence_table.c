@@ -54,7 +54,7 @@ int fence_table_init(struct fence_table *table)
 
 void fence_table_finish(struct fence_table *table)
 {
-	assert(table->kept == 0 && STAILQ_EMPTY(&table->garbage));
+	assert(table->kept == 0 && STAILQ_EMPTY(&table->garbage) && SLIST_EMPTY(&table->detached));
 	free(table->buckets);
 }
 
@@ -329,14 +329,9 @@ struct attachment *fence_detach(struct fence_table *table, struct fence *fence)
 	if (attachment) {
 		table->fds--;
 		SLIST_REMOVE_HEAD(&fence->attachments, link);
+		SLIST_INSERT_HEAD(&table->detached, attachment, link);
 	}
 	return attachment;
-}
-
-void attachment_free(struct attachment *attachment)
-{
-	close(attachment->dma_buf_fd);
-	free(attachment);
 }
 
 void fence_forget_file(struct fence_table *table, struct fence *fence)
@@ -400,14 +395,11 @@ struct fence *fence_ref(struct fence *fence)
 
 void fence_unref(struct fence_table *table, struct fence *fence)
 {
-	struct attachment *attachment;
-
 	assert(fence->references > 0);
 	if (--fence->references > 0) {
 		return;
 	}
-	while ((attachment = fence_detach(table, fence))) {
-		attachment_free(attachment);
+	while (fence_detach(table, fence)) {
 	}
 	if (fence->fd >= 0) {
 		table->fds--;
@@ -416,6 +408,27 @@ void fence_unref(struct fence_table *table, struct fence *fence)
 	STAILQ_INSERT_TAIL(&table->garbage, fence, link);
 	if (fence->owner && --fence->owner->pending == 0) {
 		table->release(fence->owner);
+	}
+}
+
+void fence_discard(struct fence_table *table, struct fence *fence)
+{
+	STAILQ_INSERT_TAIL(&table->garbage, fence, link);
+}
+
+void attachment_free(struct attachment *attachment)
+{
+	close(attachment->dma_buf_fd);
+	free(attachment);
+}
+
+void attachment_free_list(struct attachment_list *garbage)
+{
+	struct attachment *attachment;
+
+	while ((attachment = SLIST_FIRST(garbage))) {
+		SLIST_REMOVE_HEAD(garbage, link);
+		attachment_free(attachment);
 	}
 }
 

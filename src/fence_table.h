@@ -5,8 +5,9 @@
 
 /*
  * Fences by ID, and their order on timelines. A plain data structure: it knows no lock, no thread
- * and no driver, makes no system call, and after fence_create allocates nothing. Its user holds
- * the lock of the device for every call.
+ * and no driver. Its user holds the lock of the device for every call but those that make or free
+ * memory, which say so. Under the lock it makes no system call and closes and frees nothing, and
+ * allocates only to grow the table.
  *
  * The life of a fence: created → added to its timeline and the table → signalled, by call or
  * because its descriptor was seen readable → retired, when it is the oldest of its timeline: out
@@ -118,6 +119,7 @@ struct fence_table {
 	uint64_t next_id; /* one above the highest ever added: tells retired from never seen */
 	struct timeline_list ready, unwatched, busy;
 	struct fence_list retired, garbage;
+	struct attachment_list detached; /* garbage as well */
 
 	/* Something happened to a fence that someone waits for. */
 	void (*notify)(struct waiter *waiter, enum waiter_event event);
@@ -133,7 +135,7 @@ void fence_table_finish(struct fence_table *table);
 
 void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring);
 
-/* Without a timeline yet, with one reference. NULL: out of memory. */
+/* Without a timeline yet, with one reference; needs no lock. NULL: out of memory. */
 struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags);
 
 /* Whether a fence with this ID can be added: 0, -EINVAL or -ENOSPC. */
@@ -142,7 +144,8 @@ int fence_table_check(
 
 /*
  * A fence for a descriptor that is none of the device's, which it owns from then on. It has no ID,
- * is alone on a timeline of its own, and retires without a callback. NULL: out of memory.
+ * is alone on a timeline of its own, and retires without a callback. Needs no lock. NULL: out of
+ * memory.
  */
 struct fence *fence_import(uint32_t ctx_id, int fence_fd);
 void fence_table_add_imported(struct fence_table *table, struct fence *fence, uint64_t now_ns);
@@ -163,11 +166,12 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status);
 /* Gives a pending fence without a descriptor one, which it owns from then on. */
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd);
 
-/* The fence owns the attachment from then on, until fence_detach takes one back; NULL: it has
- * none. */
+/* The fence owns the attachment from then on. */
 void fence_attach(struct fence_table *table, struct fence *fence, struct attachment *attachment);
+
+/* Takes one attachment off the fence, which is garbage from then on: it is there until the lock is
+ * given up. NULL: the fence has none. */
 struct attachment *fence_detach(struct fence_table *table, struct fence *fence);
-void attachment_free(struct attachment *attachment);
 
 /* Gives up a descriptor that turned out not to be one: the number may be someone else's by now. */
 void fence_forget_file(struct fence_table *table, struct fence *fence);
@@ -184,8 +188,13 @@ void timeline_checked(struct fence_table *table, struct timeline *timeline, uint
 struct fence *fence_ref(struct fence *fence);
 void fence_unref(struct fence_table *table, struct fence *fence);
 
-/* Closes the descriptors of garbage and frees it; needs no lock. */
+/* Makes garbage of a fence that was never added. */
+void fence_discard(struct fence_table *table, struct fence *fence);
+
+/* Close the descriptors of garbage and free it; need no lock. */
 void fence_free_list(struct fence_list *garbage);
+void attachment_free(struct attachment *attachment);
+void attachment_free_list(struct attachment_list *garbage);
 
 /* Whether it is the next to retire on its timeline. */
 bool fence_is_oldest(const struct fence *fence);

@@ -23,16 +23,43 @@ void device_lock(struct vgf_device *device)
 	pthread_mutex_lock(&device->lock);
 }
 
+/* What is closed and freed once the lock is given up: either may take as long as a guest likes. */
+struct garbage {
+	struct fence_list fences;
+	struct attachment_list attachments;
+	struct submission_list submissions;
+	struct context_idle_list contexts;
+};
+
+static void garbage_collect(struct vgf_device *device, struct garbage *garbage)
+{
+	STAILQ_INIT(&garbage->fences);
+	STAILQ_INIT(&garbage->submissions);
+	TAILQ_INIT(&garbage->contexts);
+	contexts_reap(&device->contexts, &garbage->contexts);
+	STAILQ_CONCAT(&garbage->submissions, &device->contexts.garbage);
+	STAILQ_CONCAT(&garbage->fences, &device->fences.garbage);
+	garbage->attachments = device->fences.detached;
+	SLIST_INIT(&device->fences.detached);
+}
+
+static void garbage_free(struct garbage *garbage)
+{
+	fence_free_list(&garbage->fences);
+	attachment_free_list(&garbage->attachments);
+	submission_free_list(&garbage->submissions);
+	context_free_list(&garbage->contexts);
+}
+
 void device_unlock(struct vgf_device *device)
 {
-	struct fence_list garbage = STAILQ_HEAD_INITIALIZER(garbage);
+	struct garbage garbage;
 	struct log_buffer log;
 	bool must_kick;
 
 	watch_all(device);
 	watch_arm_timer(device);
-	contexts_reap(&device->contexts);
-	STAILQ_CONCAT(&garbage, &device->fences.garbage);
+	garbage_collect(device, &garbage);
 
 	must_kick = !device->processing && !device->kicked &&
 		(device_has_work(device) || (device->draining && !device_is_busy(device)));
@@ -47,7 +74,7 @@ void device_unlock(struct vgf_device *device)
 	if (must_kick) {
 		watch_kick(device);
 	}
-	fence_free_list(&garbage);
+	garbage_free(&garbage);
 	if (log.count > 0) {
 		log_flush(device, &log);
 	}

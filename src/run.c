@@ -2,9 +2,7 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "attach.h"
 #include "lock.h"
@@ -29,9 +27,8 @@ static void count_run(struct vgf_stats *stats, enum vgf_wait wait)
 	}
 }
 
-/* What the driver answered becomes the state of the out-fence. Returns a descriptor to close, or
- * -1. */
-static int settle_fence(
+/* What the driver answered becomes the state of the out-fence. */
+static void settle_fence(
 	struct vgf_device *device, struct submission *submission, int ret, int out_fence_fd)
 {
 	struct fence *fence = submission->fence;
@@ -45,10 +42,10 @@ static int settle_fence(
 		} else if (out_fence_fd >= 0 && fence->fd < 0) {
 			fence_publish(&device->fences, fence, out_fence_fd);
 			attach_all(device, fence);
-			return -1;
+			return;
 		}
 	}
-	return out_fence_fd;
+	submission->unused_fd = out_fence_fd;
 }
 
 static void log_failure(struct vgf_device *device, const struct submission *submission, int error)
@@ -72,7 +69,6 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		.num_in_fences = submission_lend(submission),
 	};
 	int out_fence_fd = VGF_FENCE_BY_CALL;
-	int close_fd = -1;
 	bool again;
 	int ret;
 
@@ -114,10 +110,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		log_failure(device, submission, ret);
 	}
 	count_run(&device->stats, job.wait);
-	close_fd = settle_fence(device, submission, ret, out_fence_fd);
-	if (close_fd >= 0) {
-		close(close_fd);
-	}
+	settle_fence(device, submission, ret, out_fence_fd);
 	return true;
 }
 
@@ -158,14 +151,12 @@ static void submission_end(struct vgf_device *device, struct submission *submiss
 {
 	if (submission->kind == SUBMISSION_DESTROY) {
 		device->stats.contexts--;
-		free(submission->driver);
-		return;
 	}
 	if (submission->fence) {
 		submission->fence->submission = NULL;
 		fence_unref(&device->fences, submission->fence);
 	}
-	submission_free(submission);
+	submission_discard(&device->contexts, submission);
 }
 
 void run_queue(struct vgf_device *device, struct queue *queue)

@@ -52,6 +52,30 @@ static int import_file(struct submission *submission, int fence_fd)
 	return 0;
 }
 
+static void submission_free(struct submission *submission)
+{
+	fence_free_list(&submission->imported);
+	if (submission->unused_fd >= 0) {
+		close(submission->unused_fd);
+	}
+	free(submission->copy);
+	free(submission);
+}
+
+void submission_free_list(struct submission_list *garbage)
+{
+	struct submission *submission;
+
+	while ((submission = STAILQ_FIRST(garbage))) {
+		STAILQ_REMOVE_HEAD(garbage, link);
+		if (submission->kind == SUBMISSION_DESTROY) {
+			free(submission->driver);
+		} else {
+			submission_free(submission);
+		}
+	}
+}
+
 int submission_create(const struct vgf_submission *head, struct submission **out)
 {
 	struct submission *submission;
@@ -72,6 +96,7 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 		.size = head->size,
 		.room = room,
 		.waiters = (struct waiter *)(submission + 1),
+		.unused_fd = -1,
 	};
 	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + room);
 	STAILQ_INIT(&submission->imported);
@@ -108,14 +133,10 @@ void submission_stop_waiting(struct submission *submission)
 	submission->bare = 0;
 }
 
-void submission_free(struct submission *submission)
+void submission_discard(struct ctx_sync *sync, struct submission *submission)
 {
-	if (submission) {
-		submission_stop_waiting(submission);
-		fence_free_list(&submission->imported);
-		free(submission->copy);
-		free(submission);
-	}
+	submission_stop_waiting(submission);
+	STAILQ_INSERT_TAIL(&sync->garbage, submission, link);
 }
 
 static int check_in_fence(struct ctx_sync *sync, const struct submission *submission, uint64_t id,
@@ -149,7 +170,7 @@ static void wait_for(struct submission *submission, struct waiter *waiter, struc
  * wait for its newest; a driver gets them all, as only the kernel knows which sync files signal in
  * order.
  */
-static void link_waiters(
+void submission_link(
 	struct ctx_sync *sync, struct submission *submission, uint32_t found, uint64_t now_ns)
 {
 	struct fence *fence;
@@ -194,33 +215,26 @@ static void link_waiters(
 	}
 }
 
-int submission_resolve(struct ctx_sync *sync, struct submission *submission,
-	const struct vgf_submission *head, bool ignore, uint64_t now_ns, uint32_t *ignored,
-	uint64_t *bad)
+int submission_look_up(struct ctx_sync *sync, struct submission *submission,
+	const struct vgf_submission *head, bool ignore, struct in_fence_search *search)
 {
-	uint32_t found = 0;
-
+	*search = (struct in_fence_search){ 0 };
 	for (uint32_t i = 0; i < head->num_in_fences; i++) {
 		struct fence *fence;
 		int ret = check_in_fence(sync, submission, head->in_fences[i], &fence);
 
 		if (ret < 0) {
-			*bad = head->in_fences[i];
+			search->bad = head->in_fences[i];
 			if (!ignore) {
 				return ret;
 			}
-			(*ignored)++;
+			search->ignored++;
 			continue;
 		}
 		if (fence) {
-			submission->waiters[found++].fence = fence;
+			submission->waiters[search->found++].fence = fence;
 		}
 	}
-	if (submission->num_imported > 0 &&
-		!ctx_sync_has_room(sync, submission->num_imported, false)) {
-		return -EMFILE;
-	}
-	link_waiters(sync, submission, found, now_ns);
 	return 0;
 }
 

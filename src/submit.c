@@ -44,18 +44,24 @@ static void log_in_fence(struct vgf_device *device, const struct vgf_submission 
 static int resolve(struct vgf_device *device, struct context *context,
 	struct submission *submission, const struct vgf_submission *head)
 {
-	uint32_t ignored = 0;
-	uint64_t bad = 0;
+	struct ctx_sync *contexts = &device->contexts;
+	struct in_fence_search search;
 	int ret;
 
 	submission->context = context;
 	submission->driver = context->current;
-	ret = submission_resolve(&device->contexts, submission, head,
-		device->options.ignore_bad_in_fences, clock_ns(), &ignored, &bad);
-	if (ret == -EMFILE) {
+	ret = submission_look_up(
+		contexts, submission, head, device->options.ignore_bad_in_fences, &search);
+	if (ret < 0 || search.ignored > 0) {
+		log_in_fence(device, head, search.bad, search.ignored, ret);
+	}
+	if (ret == 0 && submission->num_imported > 0 &&
+		!ctx_sync_has_room(contexts, submission->num_imported, false)) {
+		ret = -EMFILE;
 		log_refused(device, &head->fence, "copies of its in-fences", ret);
-	} else if (ret < 0 || ignored > 0) {
-		log_in_fence(device, head, bad, ignored, ret);
+	}
+	if (ret == 0) {
+		submission_link(contexts, submission, search.found, clock_ns());
 	}
 	return ret;
 }
@@ -105,8 +111,10 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 		error = fence ? place_check(device, &place, head->fence.fence_id) : -ENOMEM;
 	}
 	if (error < 0) {
-		free(fence);
-		fence = NULL;
+		if (fence) {
+			fence_discard(&device->fences, fence);
+			fence = NULL;
+		}
 		ret = error;
 	}
 	if (ret == 0 && !place.context) {
@@ -128,7 +136,9 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 	}
 	if (ret < 0) {
 		device->stats.refused++;
-		submission_free(submission);
+		if (submission) {
+			submission_discard(&device->contexts, submission);
+		}
 		if (fence) {
 			fence_signal(&device->fences, fence, ret);
 		}
