@@ -6,7 +6,8 @@
 - A command line of ours (./run, vgfence, scripts/..., meson test) names a command that exists, with options that it
   takes. The program is asked itself: it is started with the document's options, and --help behind them.
 - A link leads to a file, and to a heading in it.
-- A path of the repository in `code` exists.
+- A path of the repository in `code` exists, and so does a header.
+- A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
@@ -336,11 +337,25 @@ def check_path(name):
         raise Wrong(f"there is no {name}")
 
 
+def public_names():
+    headers = "".join(path.read_text() for path in TOP.glob("include/vgfence/*.h"))
+    tests = "".join(path.read_text() for path in (TOP / "tests").glob("*.*"))
+    names = re.findall(r"\b(?:vgf|VGF)_\w+", headers)
+    return set(names + re.findall(r"\bVGF_TEST_\w+", tests))
+
+
 class Checker:
     def __init__(self, programs):
         self.programs = programs
+        self.names = public_names()
         self.links = self.paths = 0
         self.complaints = []
+
+    def check_name(self, name):
+        """One that ends in _ stands for all that begin so."""
+        if name not in self.names:
+            if not name.endswith("_") or not any(known.startswith(name) for known in self.names):
+                raise Wrong(f"there is no {name}")
 
     def attempt(self, document, number, what, function, *arguments):
         try:
@@ -373,13 +388,18 @@ class Checker:
                     self.links += 1
                     self.attempt(document, number, target, check_link, document, text, target)
         for number, span in code_spans(outside):
-            if re.fullmatch(rf"({FOLDERS})/[a-z0-9_./*-]*", span):
+            header = re.fullmatch(r"<(vgfence/\w+\.h)>", span)
+            path = f"include/{header.group(1)}" if header else span
+            if re.fullmatch(rf"({FOLDERS})/[a-z0-9_./*-]*", path):
                 self.paths += 1
-                self.attempt(document, number, span, check_path, span)
+                self.attempt(document, number, span, check_path, path)
 
     def check(self, document, text):
         self.check_commands(document, text)
         self.check_references(document, text)
+        for number, line in enumerate(text.split("\n"), 1):
+            for name in re.findall(r"\b(?:vgf|VGF)_\w+", line):
+                self.attempt(document, number, name, self.check_name, name)
 
 
 # ---- Self-test ---------------------------------------------------------------------------------
@@ -394,6 +414,7 @@ GOOD = """# Good
     scripts/vm [--kind uml|qemu] [--timeout SECONDS]   # a synopsis
     ./run test lint; build/logs/
 
+`vgf_submit`, `vgf_virgl_`, `VGF_TEST_SEED=n` of `<vgfence/vgfence.h>`
 `vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it); `src/*.c`.
 
 ```
@@ -430,6 +451,11 @@ BAD = (
     ("[x](#nothing)", "no heading"),
     ("`src/nothing.c`", "no src/nothing.c"),
     ("`src/nothing*.c`", "no src/nothing"),
+    ("`<vgfence/nothing.h>`", "no include/vgfence/nothing.h"),
+    ("`vgf_submits`", "no vgf_submits"),
+    ("```c\nret = vgf_submits(1);\n```", "no vgf_submits"),
+    ("all of `vgf_nothing_*`", "no vgf_nothing_"),
+    ("`VGF_TEST_SEEDS=1 ./run build`", "no vgf_test_seeds"),
 )
 
 
@@ -459,7 +485,8 @@ def main(arguments):
         print(__doc__)
         return 0 if arguments == ["--help"] else 2
     checker = Checker(Programs(*(arguments or [TOP / "build/plain"])))
-    for document in sorted({file for pattern in PATTERNS for file in TOP.glob(pattern)}):
+    documents = {file for pattern in PATTERNS for file in TOP.glob(pattern)}
+    for document in sorted(documents - {TOP / "NEWS.md"}):  # it also says what was
         checker.check(document, document.read_text(encoding="utf-8"))
     for complaint in checker.complaints:
         print(complaint)
