@@ -1002,6 +1002,24 @@ TEST_VMM(a_dump_of_thousands_of_fences_is_bounded)
 	free(text);
 }
 
+TEST_VMM(a_dump_says_how_many_fences_it_leaves_out)
+{
+	uint64_t id = 1;
+	char *text;
+
+	for (; id <= 32; id++) {
+		create_by_call(vmm, id);
+	}
+	text = dump(vmm);
+	assert_null(strstr(text, " more\n"));
+	free(text);
+	create_by_call(vmm, id);
+	create_by_call(vmm, id + 1);
+	text = dump(vmm);
+	assert_non_null(strstr(text, "and 2 more\n"));
+	free(text);
+}
+
 /* Work without a fence is on no timeline, but a bug report is about what is stuck. */
 TEST_VMM(a_dump_tells_of_held_work_without_a_fence)
 {
@@ -1013,7 +1031,7 @@ TEST_VMM(a_dump_tells_of_held_work_without_a_fence)
 	create_by_call(vmm, 1);
 	submit_flags(vmm, 42, 6, 0, 0, &in_fence, 1, &will_retire);
 	text = dump(vmm);
-	assert_non_null(strstr(text, "context 42"));
+	assert_non_null(strstr(text, "context 42: 1 in a queue"));
 	free(text);
 }
 
