@@ -30,7 +30,7 @@ OPERATORS = set("&|;<>()")
 # A command of ours: at the beginning, behind an operator or a variable, or given to another to run.
 OURS = re.compile(r"(^|[;&|] *|^[A-Z_]+=\S+ |-c ')(\./run|vgfence(-guest)?( |$)|scripts/|build/|meson )")
 # What ./run starts for these commands; they take a program to run behind their own options.
-SCRIPTS = ("demo", "guest", "vm", "console")
+SCRIPTS = ("demo", "guest", "mutate", "vm", "console")
 ELLIPSIS = "…"
 
 
