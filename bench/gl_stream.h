@@ -43,7 +43,7 @@ void gl_stream_copy(
 /* A command that no version of virglrenderer takes. */
 void gl_stream_nonsense(struct gl_stream *stream);
 
-/* All that it takes to fill a texture; the surface is gone afterwards. */
+/* Everything that is needed to fill a texture; the surface is gone afterwards. */
 void gl_stream_fill(struct gl_stream *stream, uint32_t res_handle, uint32_t pixel);
 
 #endif

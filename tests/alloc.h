@@ -8,7 +8,7 @@
  *
  * It replaces malloc, calloc and realloc in what is linked with
  * -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc: the library's objects, so not libvgfence.so, and
- * the test itself. Where a test allocates too, it reads the counts before and after.
+ * the test itself. If a test allocates too, it reads the counts before and after.
  */
 
 #include <stddef.h>

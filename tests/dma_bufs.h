@@ -4,8 +4,8 @@
 #define DMA_BUFS_H
 
 /*
- * A dma-buf of one page from each place that has them without a GPU. Negative where the kernel
- * does not have it.
+ * A dma-buf of one page from each place that makes them without a GPU. Negative if the kernel does
+ * not have it.
  */
 
 #include <fcntl.h>
@@ -31,7 +31,7 @@ static inline int dma_buf_of_vgem(int vgem)
 	return dma_buf;
 }
 
-/* Of memory that this process has already. */
+/* Made of memory that this process has already. */
 static inline int dma_buf_of_udmabuf(void)
 {
 	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC, .size = 4096 };

@@ -34,14 +34,14 @@ struct echo_device {
 	char last_log[256];
 };
 
-/* Listens at a path. Ends the program where that fails. */
+/* Listens at a path. Ends the program if that fails. */
 void echo_device_init(struct echo_device *device, const char *path);
 void echo_device_finish(struct echo_device *device);
 
 /* Dispatches until there is nothing left to do. arg: the device. */
 void echo_device_run(void *arg);
 
-/* Answers what was held back. It shows at the end of the next round. */
+/* Answers what was held back. The guest sees it at the end of the next round. */
 void echo_device_release(struct echo_device *device);
 
 #endif

@@ -66,8 +66,8 @@ unsigned int vmm_dispatch(struct fake_vmm *vmm);
 /* Waits until `count` fences have retired in all; fails the test after some seconds. */
 void vmm_wait(struct fake_vmm *vmm, unsigned int count);
 
-/* Waits until a thread of this process sleeps: where it does nothing but dispatch, it is inside
- * that, and not between two calls. */
+/* Waits until a thread of this process sleeps. A thread that does nothing but dispatch is then
+ * inside a call, not between two. */
 void wait_until_asleep(pid_t thread_id);
 
 /* The n-th fence that retired was this one, with this status. */
@@ -116,8 +116,8 @@ struct fake_driver {
 	unsigned int num_destroyed;
 	bool cancelled;
 
-	/* Called from inside the driver's functions, before they return; the first also where
-	 * that is an error. */
+	/* Called from inside the driver's functions, before they return. on_submit is also called
+	 * if submit fails. */
 	void (*on_submit)(struct fake_driver *driver, const struct vgf_job *job);
 	void (*on_destroy)(struct fake_driver *driver, bool cancelled);
 	void *arg; /* the test's */
@@ -149,8 +149,8 @@ struct fake_setup {
 };
 
 /*
- * TEST_VMM(name) { ... } is a test with a VMM and one of its context drivers, `vmm` and `driver`. Whatever differs
- * from the defaults of struct fake_setup is written behind the name:
+ * TEST_VMM(name) { ... } is a test with a VMM and one of its context drivers, `vmm` and `driver`.
+ * Whatever differs from the defaults of struct fake_setup stands behind the name:
  *
  *     TEST_VMM(name, .answer = FAKE_DONE, .options.limits.max_fds = 2)
  *
@@ -175,8 +175,8 @@ void run_with_vmm(void (*test)(struct fake_vmm *vmm, struct fake_driver *driver)
 /* An ID in a list of them. */
 #define ID(n) ((uint64_t)(n))
 
-/* Submits a shareable fence with in-fences, given as a list of IDs that ends with 0. Returns as
- * vgf_submit, and checks that a callback is promised unless it cannot be. */
+/* Submits a shareable fence with in-fences, given as a list of IDs that ends with 0. Returns what
+ * vgf_submit returns, and checks that it promises a callback if it succeeds. */
 int submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id, ...);
 #define NO_IN_FENCES ((uint64_t)0)
 

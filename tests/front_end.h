@@ -4,10 +4,10 @@
 #define FRONT_END_H
 
 /*
- * A vhost-user front end for tests, with the guest's side of the virtqueues: behaves well by
- * itself, and lets a test send any bytes with any descriptors, and write anything into the rings.
+ * A vhost-user front end for tests, with the guest's side of the virtqueues. By itself it behaves
+ * well. It lets a test send any bytes with any descriptors, and write anything into the rings.
  *
- * What it needs for itself and cannot get ends the program, so tests need not look.
+ * If it cannot get what it needs for itself it ends the program, so tests need not look.
  */
 
 #include <stdbool.h>
@@ -20,8 +20,8 @@
 
 #define FRONT_END_QUEUES 2
 
-/* Two regions that follow each other in the guest, and one far away. Of none is the front end's
- * address the guest's. */
+/* Two regions that follow each other in the guest, and one far away. The front end's addresses
+ * differ from the guest's in all of them. */
 #define FRONT_END_REGIONS 3
 #define FRONT_END_REGION_SIZE 0x100000
 #define FRONT_END_NEAR 0x10000
@@ -48,7 +48,7 @@ struct front_end_queue {
 
 struct front_end {
 	int socket_fd; /* below 0: not connected */
-	/* Lets the device run where it is in this thread; NULL: it runs by itself. */
+	/* Lets the device run if it is in this thread; NULL: it runs by itself. */
 	void (*run)(void *arg);
 	void *arg;
 	uint64_t features; /* accepted */
@@ -57,12 +57,13 @@ struct front_end {
 	struct front_end_queue queues[FRONT_END_QUEUES];
 };
 
-/* Makes the memory, and connects to a path. NULL: without a back end, for the memory alone. */
+/* Makes the memory, and connects to a path. If that is NULL there is no back end, only the
+ * memory. */
 void front_end_init(
 	struct front_end *front_end, const char *path, void (*run)(void *arg), void *arg);
 void front_end_finish(struct front_end *front_end);
 
-/* Closes the connection, as a front end that dies would; and makes another one. */
+/* Closes the connection, as if the front end died; and makes another one. */
 void front_end_disconnect(struct front_end *front_end);
 void front_end_connect(struct front_end *front_end, const char *path);
 
@@ -76,7 +77,7 @@ int front_end_send_bytes(struct front_end *front_end, const void *bytes, size_t 
 void front_end_send(struct front_end *front_end, uint32_t request, uint32_t flags,
 	const void *payload, uint32_t size, const int *fds, size_t num_fds);
 
-/* Waits for a message. Returns the size of its payload; -ECONNRESET where the back end has
+/* Waits for a message. Returns the size of its payload; -ECONNRESET if the back end has
  * disconnected; -ETIME after some seconds. */
 int front_end_receive(
 	struct front_end *front_end, uint32_t *request, void *payload, size_t max_size);
@@ -84,8 +85,8 @@ int front_end_receive(
 /* Whether the back end has disconnected, or does so before it waits again. */
 bool front_end_is_disconnected(struct front_end *front_end);
 
-/* A message that wants an acknowledgement. Returns that: 0 or what the back end says; or as
- * front_end_receive. */
+/* A message that wants an acknowledgement. Returns that, 0 or what the back end says, or an error
+ * of front_end_receive. */
 int64_t front_end_call(struct front_end *front_end, uint32_t request, const void *payload,
 	uint32_t size, const int *fds, size_t num_fds);
 int64_t front_end_call_number(struct front_end *front_end, uint32_t request, uint64_t number);
@@ -106,7 +107,7 @@ int64_t front_end_set_memory(struct front_end *front_end); /* SET_MEM_TABLE: all
 void front_end_make_queue(struct front_end *front_end, uint32_t index, uint32_t size);
 void front_end_free_queue(struct front_end *front_end, uint32_t index);
 
-/* Tells the back end of a queue, or 0 where all goes well. */
+/* Sets up a queue in the back end. Returns 0 if all goes well. */
 int64_t front_end_start_queue(struct front_end *front_end, uint32_t index, uint16_t base);
 int64_t front_end_set_addr(struct front_end *front_end, uint32_t index);
 int64_t front_end_set_vring_fd(
@@ -123,7 +124,7 @@ void front_end_start(struct front_end *front_end);
 /* Zeroed memory in the first region. */
 uint64_t front_end_alloc(struct front_end *front_end, size_t size);
 
-/* What a guest's address is here; it must be in memory. */
+/* The pointer for a guest's address, which must be in memory. */
 void *front_end_at(struct front_end *front_end, uint64_t addr);
 
 /* The descriptor's numbers, as they are. */

@@ -5,12 +5,12 @@
 
 /*
  * What the fuzz targets share: a program that makes inputs, mutates them and runs them through
- * LLVMFuzzerTestOneInput, for where there is no libFuzzer, or that replays files.
+ * LLVMFuzzerTestOneInput, if there is no libFuzzer, or replays files.
  *
  *     PROGRAM [--runs N] [--seed N] [--corpus DIRECTORY] [--traces DIRECTORY] [FILE...]
  *
- * With clang, -fsanitize=fuzzer and -DLIBFUZZER a target is libFuzzer's; `--corpus DIRECTORY --runs N` of
- * the program writes it something to begin with.
+ * With clang, -fsanitize=fuzzer and -DLIBFUZZER a target is libFuzzer's. The program writes it
+ * something to begin with: `--corpus DIRECTORY --runs N`.
  */
 
 #include <stddef.h>
@@ -41,11 +41,11 @@ struct fuzz_input {
 
 struct fuzz_program {
 	const char *name;     /* of the files in a corpus */
-	uint64_t runs;        /* where no number is given */
+	uint64_t runs;        /* if no number is given */
 	uint32_t num_changes; /* fewer than these are made to an input */
 	void (*make)(struct fuzz_input *input, uint64_t *random);
 	void (*mutate)(struct fuzz_input *input, uint64_t *random); /* it has a byte at least */
-	void (*load_traces)(const char *directory);                 /* NULL: has no use for them */
+	void (*load_traces)(const char *directory); /* NULL: the target has no use for them */
 };
 
 /* Returns the exit status. */

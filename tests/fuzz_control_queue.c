@@ -179,8 +179,8 @@ static void start(void)
 
 /* ---- One input ------------------------------------------------------------------------------ */
 
-/* Each element gets memory of its own and of its exact size, where a sanitizer sees an access past
- * it. */
+/* Each element gets memory of its own and of its exact size, so that a sanitizer sees an access
+ * past it. */
 static size_t cut(const uint8_t *data, size_t size, size_t piece, struct iovec *iov)
 {
 	size_t count = 0;
@@ -371,7 +371,8 @@ static uint32_t likely(uint64_t *random)
 	return values[random_below(random, random_below(random, 3) == 0 ? count : 5)];
 }
 
-/* A header and words that are likely to mean something; guest memory where entries may be. */
+/* A header and words that are likely to mean something, and guest memory in the place of
+ * entries. */
 static void make_request(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
 {
 	static const struct {

@@ -138,7 +138,7 @@ static void check_submit(int ret, const char *reason, const struct vgf_submit_3d
 
 /* ---- One input ---------------------------------------------------------------------------- */
 
-/* Each element gets memory of its own and of its exact size, where a sanitizer sees a read past
+/* Each element gets memory of its own and of its exact size, so that a sanitizer sees a read past
  * it. */
 static size_t cut(const uint8_t *request, size_t length, uint64_t seed, struct iovec *iov)
 {

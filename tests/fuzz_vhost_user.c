@@ -3,8 +3,8 @@
 
 /*
  * Fuzzes the back end of vhost-user, with the device that echoes: messages, descriptors, rings, and
- * front ends that come and go. Whatever it is sent, it must let the front end go in the end, be
- * back where it began, and have kept no descriptor.
+ * front ends that come and go. Whatever the front end sends, in the end the back end must let it
+ * go, be back where it began, and have kept no descriptor.
  *
  * The program (fuzz.h) mutates whole sessions. For libFuzzer:
  *     clang -g -D_GNU_SOURCE -DLIBFUZZER -fsanitize=fuzzer,address,undefined -Iinclude -Ivhost
@@ -61,7 +61,7 @@ struct reader {
 	size_t left;
 };
 
-/* Zeros where there are no more. */
+/* Zeros if there are no more bytes. */
 static void read_bytes(struct reader *reader, void *to, size_t size)
 {
 	size_t some = reader->left < size ? reader->left : size;
@@ -131,7 +131,7 @@ static void run(void)
 	echo_device_run(&device);
 }
 
-/* Not the front end's own connection: one that the device holds itself never ends, just as one that
+/* Not the front end's own connection: if the device holds that itself it never ends, like one that
  * its front end keeps. */
 static int read_fd(struct reader *reader)
 {

@@ -139,7 +139,7 @@ void guest_stop(struct guest *guest)
 	}
 }
 
-/* Each piece gets memory of its own and of its exact size, where a sanitizer sees what is too
+/* Each piece gets memory of its own and of its exact size, so that a sanitizer sees what is too
  * much. */
 static struct iovec *cut(const uint8_t *data, size_t size, size_t piece, size_t *count)
 {

@@ -11,7 +11,7 @@
 
 #include "gpu.h"
 
-/* What of the tests' memory is the guest's: from this address on. */
+/* The guest's memory begins at this address. */
 #define GUEST_ADDR 0x100000u
 #define GUEST_SIZE (1u << 20)
 
@@ -19,7 +19,7 @@
 
 struct guest_response {
 	bool sent, done;
-	uint32_t order; /* of its completion among all, from 1 */
+	uint32_t order; /* which completion it was among all, from 1 */
 	uint32_t written;
 	size_t size;    /* the room that there was */
 	uint8_t *bytes; /* what is in it, once done */
@@ -42,8 +42,8 @@ struct guest {
 	unsigned int num_warnings, num_errors; /* log messages */
 };
 
-/* With 2 scanouts of 640 by 480, fence passing, and no recording, unless options are given; drawn by
- * the software GPU. */
+/* Unless options are given: 2 scanouts of 640 by 480, fence passing, and no recording. The software
+ * GPU draws. */
 void guest_start(struct guest *guest, const struct gpu_options *options);
 void guest_start_with(
 	struct guest *guest, const struct gpu_options *options, renderer_create_fn create_renderer);
@@ -84,7 +84,7 @@ uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset,
 uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t detach_backing(struct guest *guest, uint32_t resource_id);
 
-/* A submission on a ring, which busies it and then stores `value`, or not with resource_id 0. */
+/* A submission that keeps its ring busy and then stores `value`, or nothing if resource_id is 0. */
 struct job {
 	uint32_t ctx_id;
 	uint8_t ring;

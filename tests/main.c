@@ -2,7 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 #include "support.h"
 
-/* Of every test program that has none of its own: the linker takes it from a library then. */
+/* The main of every test program that has none of its own: the linker then takes this one from a
+ * library. */
 int main(int argc, char *argv[])
 {
 	return run_registered_tests(argv);

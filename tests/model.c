@@ -169,7 +169,7 @@ static bool takes_files(const struct model_item *item)
 	return (wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL) && !item->on_host;
 }
 
-/* One that was signalled by a call has a descriptor that may never tell. */
+/* If it was signalled by a call its descriptor may never signal. */
 static bool is_lent(const struct model_fence *fence)
 {
 	return fence->has_fd && !fence->known;
@@ -210,7 +210,7 @@ unsigned int model_fds_max(const struct model *model)
 	return count + (model->dispatching > 0 ? model->retired_fds_now : 0);
 }
 
-/* The library tells of what retires when it has done with the rest. */
+/* The library calls back for what retires when it has done the rest. */
 static bool may_be_gone(const struct model *model, const struct model_fence *fence)
 {
 	return model->dispatching > 0 && model_may_retire(model, fence);
@@ -248,8 +248,8 @@ enum answer model_has_room(
 											 NO;
 }
 
-/* Whether work may be handed to a driver, which may come back with a descriptor for its fence.
- * Others may wait for that already. */
+/* Whether work may be handed to a driver, which may return a descriptor for its fence. Others may
+ * wait for that already. */
 static enum answer may_have_fd(
 	const struct model *model, const struct vgf_fence_name *out_fence, unsigned int more)
 {
@@ -444,7 +444,7 @@ static void expect_in_fence(const struct model *model, uint64_t id, uint64_t con
 	}
 }
 
-/* Whether a new submission with these in-fences could go to its driver, were it its turn. */
+/* Whether a new submission with these in-fences could go to its driver if it were its turn. */
 static enum answer expect_ready(
 	const struct model *model, const struct model_item *item, struct expectation *expectation)
 {

@@ -4,16 +4,15 @@
 #define MODEL_H
 
 /*
- * What the public headers promise, said once more in the plainest way: lists that are searched
- * from the start, nothing kept that can be worked out. It knows nothing of how the library does
- * it.
+ * What the public headers promise, said once more in the plainest way: lists that are searched from
+ * the start, nothing kept that can be worked out. It knows nothing of how the library does it.
  *
  * The test feeds it what it does to the library and what the library calls back, and asks it what
  * may happen now, what must have happened, and what a call has to return.
  *
  * Between two calls from the outermost level the model knows what the library knows. Inside a
- * callback it does not: the library may have taken note of more than it has told yet. Then, and
- * until all is dispatched, the model is `fuzzy`, and what depends on that is answered EITHER.
+ * callback it does not: the library may know more than it has called back for yet. Then, and until
+ * all is dispatched, the model is `fuzzy`, and what depends on that is answered EITHER.
  */
 
 #include <vgfence/vgfence.h>
@@ -51,7 +50,7 @@ struct model_fence {
 	bool retired;
 	struct model_item *item;  /* its work; NULL: it has none, or that was refused */
 	bool imported;            /* a descriptor that one submission waits for, and nothing else */
-	struct model_next before; /* of its timeline, should the library not take it */
+	struct model_next before; /* of its timeline, in case the library does not take it */
 	uint64_t next_id_before;
 
 	/* The test's: with what it signals. */
@@ -146,7 +145,8 @@ struct model_item *model_item(const struct model *model, uint64_t serial);
 
 bool is_on_timeline(const struct model_fence *fence, const struct vgf_fence_name *timeline);
 
-/* Whether nothing before it on its timeline keeps a fence from retiring, nor itself. */
+/* Whether neither the fence itself nor anything before it on its timeline keeps it from
+ * retiring. */
 bool model_may_retire(const struct model *model, const struct model_fence *fence);
 
 /* Whether something before it in its context keeps an item from running. Dropped work may be
@@ -197,7 +197,7 @@ struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, en
 struct expectation expect_create(const struct model *model, uint32_t ctx_id);
 struct expectation expect_export(const struct model *model, uint64_t fence_id);
 
-/* Whether there may be a descriptor for a fence, beside so many more. The last one is for the
+/* Whether there may be a descriptor for a fence, besides so many more. The last one is for the
  * oldest of a timeline. */
 enum answer model_has_room(
 	const struct model *model, const struct vgf_fence_name *name, unsigned int more);
@@ -229,7 +229,7 @@ void model_reset_done(struct model *model);
 /* Whether the library has no use for an imported fence any more. */
 bool model_import_is_over(const struct model_fence *fence);
 
-/* One that is over, and that nobody knows of from then on; or NULL. */
+/* Takes one that is over out of the model; or returns NULL. */
 struct model_fence *model_take_import(struct model *model);
 
 /* All has been dispatched, at the outermost level. */

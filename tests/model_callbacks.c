@@ -28,7 +28,7 @@ static void leave(struct run *run)
 
 static void meddle(struct run *run)
 {
-	/* Where there is not much else to do, and what is left wrong stays. */
+	/* During a reset there is not much else to do, and what is left wrong stays. */
 	if (run->model.resetting == 1 && chance(run, 5 * run->settings->meddle)) {
 		operate(run, chance(run, 20) ? reset_device : create_context);
 	}
@@ -37,7 +37,7 @@ static void meddle(struct run *run)
 	}
 }
 
-/* `fence` is the one that is told of; those before it were merged. */
+/* `fence` is the one that was called back for; those before it were merged. */
 static void retire_up_to(struct run *run, struct model_fence *fence, int status, bool has_status)
 {
 	struct model *model = &run->model;

@@ -354,7 +354,7 @@ static void refuse_fence(struct run *run)
 	}
 }
 
-/* A fence that a call has to signal: its driver said so, and did not think better of it. */
+/* A fence that a call has to signal: its driver said so, and has not changed that since. */
 static bool is_by_call(const struct model_fence *fence)
 {
 	return !fence->has_fd && !fence->signalled &&
@@ -589,7 +589,7 @@ static void check_no_leak(struct run *run)
 	check(count_fds() == run->fds_before + ours + (int)model_fds_min(model));
 }
 
-/* Nothing that could have happened has not, and the descriptor says so. */
+/* Everything that could happen has happened, and the descriptor says so. */
 static void check_all_done(struct run *run)
 {
 	check(run->unannounced == 0);

@@ -149,7 +149,7 @@ void forget_imports(struct run *run)
 	}
 }
 
-/* What waits for it finds out when the library dispatches. A pipe can end in an error. */
+/* Whatever waits for it finds out when the library dispatches. A pipe can end in an error. */
 void signal_descriptor(struct run *run, struct model_fence *fence)
 {
 	bool fails = fence->is_pipe && chance(run, 30);

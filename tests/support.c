@@ -191,7 +191,7 @@ void limit_fds(unsigned int more)
 	if (getrlimit(RLIMIT_NOFILE, &fd_limit) < 0) {
 		fail_msg("getrlimit failed");
 	}
-	/* The limit is above the highest number, not on how many are open: count the free ones. */
+	/* The kernel limits the highest number, not how many are open: count the free ones. */
 	for (;; fd++) {
 		bool is_free = fcntl(fd, F_GETFD) < 0;
 

@@ -25,14 +25,14 @@ struct sw_sync_create_fence_data {
 #define SW_SYNC_IOC_CREATE_FENCE _IOWR('W', 0, struct sw_sync_create_fence_data)
 #define SW_SYNC_IOC_INC _IOW('W', 1, __u32)
 
-/* A timeline at 0, or negative where the kernel has none. Closing it ends its pending fences with
+/* A timeline at 0, or negative if the kernel has none. Closing it ends its pending fences with
  * -ENOENT. */
 static inline int sw_sync_timeline(void)
 {
 	return open(SW_SYNC_PATH, O_RDWR | O_CLOEXEC);
 }
 
-/* A sync file that signals once the timeline has come to `value`; negative where that fails. */
+/* A sync file that signals once the timeline has come to `value`; negative if that fails. */
 static inline int sw_sync_fence(int timeline_fd, uint32_t value)
 {
 	struct sw_sync_create_fence_data data = { .value = value, .name = "test" };
@@ -40,7 +40,7 @@ static inline int sw_sync_fence(int timeline_fd, uint32_t value)
 	return ioctl(timeline_fd, SW_SYNC_IOC_CREATE_FENCE, &data) < 0 ? -1 : data.fence;
 }
 
-/* Lets the timeline go on by `count`; negative where that fails. */
+/* Lets the timeline go on by `count`; negative if that fails. */
 static inline int sw_sync_advance(int timeline_fd, uint32_t count)
 {
 	return ioctl(timeline_fd, SW_SYNC_IOC_INC, &count);

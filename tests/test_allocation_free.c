@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* From signal to callback nothing is allocated, whatever signals, and whatever that lets go on. */
+/* From signal to callback nothing is allocated, whatever signals, and whatever can go on then. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,8 @@ static struct fake_vmm *make_vmm(const struct vgf_options *options, bool with_lo
 	return vmm_create_with(&callbacks, options);
 }
 
-/* The allocations of `statement`, callbacks of the tests included: these make none either. */
+/* Counts the allocations of `statement`, also those of the tests' callbacks, which make none
+ * either. */
 #define assert_allocates_nothing(statement)                                                        \
 	do {                                                                                       \
 		unsigned long allocations_before = alloc_count();                                  \
@@ -299,7 +300,7 @@ TEST_VMM(in_fences_that_are_descriptors_allocate_nothing, .answer = FAKE_DONE)
 #define RINGS 40
 #define FENCES_A_RING 25
 
-/* More timelines at once than one call of epoll_wait tells of, and many fences on each. */
+/* More timelines at once than one call of epoll_wait returns, and many fences on each. */
 TEST_VMM(a_large_batch_allocates_nothing, .answer = FAKE_FD)
 {
 	uint64_t id = 0;

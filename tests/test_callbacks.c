@@ -345,7 +345,7 @@ static void driver_submit(struct inside *inside)
 	assert_int_equal(submit(inside->vmm, 1, 0, 20, NO_IN_FENCES), 0);
 }
 
-/* Not from inside vgf_submit, but where the dispatching thread runs held work. */
+/* Not from inside vgf_submit, but while the dispatching thread runs held work. */
 static void driver_submit_of_held_work(struct inside *inside)
 {
 	inside->drivers[0]->on_submit = act_in_submit;
@@ -414,7 +414,8 @@ static void run_inside(struct fake_vmm *vmm, void (*place)(struct inside *inside
 
 	inside_start(&inside);
 	place(&inside);
-	/* All is there, but the watchdog's timer, which expires when the kernel gets to it. */
+	/* Everything is ready but the watchdog's timer, which expires when the kernel gets to
+	 * it. */
 	do {
 		ret = vgf_device_dispatch(vmm->device, inside.calls > 0 ? 0 : WAIT_MS);
 	} while (ret == 0 && inside.calls == 0);

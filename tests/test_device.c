@@ -137,7 +137,7 @@ TEST_VMM(publishing_makes_the_device_readable_where_work_can_go_on, .wait = VGF_
 	assert_false(is_readable(vmm));
 }
 
-/* More than one round of epoll tells. */
+/* More than one round of epoll returns. */
 TEST_VMM(a_device_stays_readable_until_all_is_told)
 {
 	struct fake_driver *drivers[5];
@@ -292,7 +292,7 @@ TEST_VMM(one_thread_dispatches_at_a_time)
 	other_finish(&other);
 }
 
-/* Also before that thread has got to it. */
+/* This holds also before that thread has begun to dispatch. */
 TEST(nobody_else_dispatches_where_the_device_has_its_own_thread)
 {
 	const struct vgf_options options = { .own_thread = true };
@@ -521,7 +521,7 @@ static void start_drain_in_submit(struct fake_driver *driver, const struct vgf_j
 	}
 }
 
-/* Nothing retires, and no descriptor tells. */
+/* Nothing retires, and no descriptor signals. */
 TEST_VMM(a_drain_ends_when_another_thread_runs_the_last_held_work, .answer = FAKE_DONE)
 {
 	struct drain_during_submit test = { .vmm = vmm };
@@ -637,7 +637,7 @@ TEST_VMM(an_exported_descriptor_signals_with_the_fence)
 	signal_fence(fence_fd);
 	assert_int_equal(vgf_sync_file_poll(exported), 1);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	/* It is the caller's, also now. */
+	/* It is still the caller's. */
 	assert_int_equal(vgf_sync_file_poll(exported), 1);
 	close(exported);
 	close(fence_fd);
@@ -699,7 +699,7 @@ TEST_VMM(an_ambiguous_fence_is_not_exported, .answer = FAKE_FD)
 
 /* ---- Stalls ------------------------------------------------------------------------------- */
 
-/* What is not done at once is stalled. */
+/* A fence that is not done at once counts as stalled. */
 #define AT_ONCE 1
 
 static void wait_for_stalls(struct fake_vmm *vmm, unsigned int count)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* What a front end with a display is told of scanouts and of the cursor, and how little of it is
- * kept where it does not read. */
+/* What a front end with a display is sent about scanouts and the cursor, and how little of it is
+ * kept if it does not read. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -60,8 +60,8 @@ static void fixture_destroy(struct fixture *fixture)
 #define TEST_DISPLAY(name)                                                                         \
 	TEST_WITH(name, struct fixture *, fixture, fixture_create(), fixture_destroy(fixture))
 
-/* The next message, as words: its request is checked, its payload comes back. The device goes on
- * sending meanwhile. NULL where nothing is left. */
+/* The next message, as words: its request is checked, its payload is returned. The device goes on
+ * sending meanwhile. NULL if nothing is left. */
 static uint32_t *receive(struct fixture *fixture, uint32_t request, uint32_t *size)
 {
 	uint32_t header[3], *payload;

@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * The fences on a dma-buf. What works without one is tested anywhere; the rest where the kernel has
- * vgem, on a dma-buf of each kind that it makes: vgem's, udmabuf, a heap's.
+ * The fences on a dma-buf. What works without one is tested anywhere. The rest is tested if the
+ * kernel has vgem, on a dma-buf of each kind that the kernel makes: vgem's, udmabuf, a heap's.
  */
 
 #include "support.h"
@@ -114,7 +114,7 @@ static int make_vgem_buffer(int vgem)
 	return dma_buf;
 }
 
-/* Returns a negative number where the kernel has none. */
+/* Returns a negative number if the kernel has none. */
 static int make_udmabuf(void)
 {
 	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC, .size = 4096 };
@@ -148,7 +148,7 @@ static int make_heap_buffer(void)
 	return ret < 0 ? -1 : (int)data.fd;
 }
 
-/* Lets a test have its way with a fresh dma-buf of each kind. In a virtual host there are all. */
+/* Runs a test with a fresh dma-buf of each kind. A virtual host has all of them. */
 static void for_each_kind(void (*test)(int vgem, int dma_buf))
 {
 	int vgem = need_vgem();
@@ -192,8 +192,8 @@ static void import(int dma_buf, uint32_t access, int fence_fd)
 	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, access, fence_fd), 0);
 }
 
-/* Whether an access would have to wait: what the library exports and, by another way, what the
- * kernel says. */
+/* Whether an access would have to wait, as the library's export says. The kernel is asked in
+ * another way, and must agree. */
 static bool waits(int dma_buf, uint32_t access)
 {
 	struct pollfd pollfd = { .fd = dma_buf, .events = access == READ ? POLLIN : POLLOUT };

@@ -74,7 +74,7 @@ static struct virtio_gpu_transfer_host_3d transfer_3d(
 	};
 }
 
-/* Copies the whole resource to the guest's memory, where it is checked. */
+/* Copies the whole resource to the guest's memory, and checks it there. */
 static void read_back(uint32_t *pixels)
 {
 	struct virtio_gpu_transfer_host_3d request = transfer_3d(
@@ -224,7 +224,7 @@ TEST_GUEST(a_blob_needs_memory_for_all_of_it)
 
 /* ---- Backing -------------------------------------------------------------------------------- */
 
-/* Asks for a backing of resource 1 with that many entries, of which two are there. */
+/* Asks for a backing of resource 1 with that many entries, but sends only two. */
 static uint32_t attach_entries(uint32_t num_entries, const struct virtio_gpu_mem_entry *first,
 	const struct virtio_gpu_mem_entry *second)
 {
@@ -321,7 +321,7 @@ TEST_GUEST(backings_are_limited)
 	assert_int_equal(attach_many(5, 1 << 18), OK);
 }
 
-/* Else the limit on pieces would bound half of the memory that they take. */
+/* Otherwise the limit on pieces would bound half of the memory that they take. */
 TEST_GUEST(a_backing_keeps_no_room_for_more)
 {
 	struct virtio_gpu_mem_entry entries[(1 << 10) + 1];

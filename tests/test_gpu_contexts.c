@@ -181,7 +181,7 @@ static uint32_t send_fenced(void *request, size_t size, uint64_t fence_id)
 	return guest_send(&guest, GPU_QUEUE_CONTROL, request, size, sizeof(*hdr));
 }
 
-/* A request that is wrong, behind a job that takes a while: answered with `type`, in its turn. */
+/* A request that is wrong, behind a job that takes a while, is answered with `type` in its turn. */
 static void check_refused_in_place(void *request, size_t size, uint32_t type)
 {
 	const struct job before = { .ctx_id = 1, .fence_id = 1, .busy_us = 2000 };
@@ -359,7 +359,7 @@ TEST_CONTEXT(a_store_that_cannot_be_made_fails_the_job)
 /* Takes a resource away while a job is to write to it. */
 static void check_taken_away(uint32_t (*take)(struct guest *guest))
 {
-	/* Not done before the resource is taken, on any machine. */
+	/* On any machine it is not done before the resource is taken away. */
 	const struct job job = {
 		.ctx_id = 1, .fence_id = 1, .busy_us = 1000000, .resource_id = 7, .value = 1
 	};
@@ -433,7 +433,7 @@ static void fill(uint32_t *tokens)
 	}
 }
 
-/* Either in its turn, and saying which it was, or at once and without the flag. */
+/* It is answered either in its turn, with its fence, or at once and without the flag. */
 static void assert_answered(enum gpu_queue queue, const struct virtio_gpu_ctrl_hdr *sent)
 {
 	const struct {
@@ -535,7 +535,7 @@ TEST_GUEST(what_jobs_write_to_may_go_at_any_moment)
 		}
 		take_away(round);
 		gpu_drain(guest.gpu, 10000);
-		unref(&guest, 1); /* where they are still there */
+		unref(&guest, 1); /* if they are still there */
 		unref(&guest, 2);
 	}
 }
@@ -646,7 +646,7 @@ TEST_GUEST(there_are_65536_resources_at_most)
 			assert_int_equal(attach_context(&guest, context, i), OK);
 		}
 	}
-	/* That is as much as contexts may have, of whatever. */
+	/* Contexts may have no more than that, of anything. */
 	assert_int_equal(create_context(&guest, 5), OK);
 	assert_int_equal(attach_context(&guest, 5, 1), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
 	assert_int_equal(attach_context(&guest, 4, 1), OK); /* has it already */

@@ -143,7 +143,7 @@ TEST_GUEST(tells_an_edid_for_each_scanout)
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_SCANOUT);
 }
 
-/* What the tool makes of it, as text; NULL where it is not installed. */
+/* What the tool makes of it, as text; NULL if it is not installed. */
 static char *decode_edid(uint32_t width, uint32_t height)
 {
 	char path[] = "/tmp/vgfence-edid-XXXXXX", command[128], *text = calloc(1, 65536);
@@ -380,7 +380,7 @@ TEST_GUEST(a_screenshot_replaces_nothing_but_files)
 	assert_true(S_ISFIFO(file.st_mode));
 	assert_int_equal(stat(part, &file), -1);
 	unlink(path);
-	/* On a full disk nothing is left of it. */
+	/* On a full disk nothing of it is left. */
 	assert_int_equal(symlink("/dev/full", part), 0);
 	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), -ENOSPC);
 	assert_int_equal(stat(path, &file), -1);

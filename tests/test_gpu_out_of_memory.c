@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* The virtio-gpu device where there is no memory, and where it needs none. */
+/* The virtio-gpu device without memory, and what it does without allocating any. */
 
 #include <endian.h>
 #include <errno.h>

@@ -27,7 +27,7 @@
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
 #define ROUNDS 20
-#define LOST_ROUNDS 20000 /* of a millisecond: only so that what is lost ends the test */
+#define LOST_ROUNDS 20000 /* of a millisecond: only so that the test ends if something is lost */
 
 enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDATE = 8 };
 
@@ -159,7 +159,7 @@ static uint32_t update_cursor(uint32_t resource_id)
 	return call_on(1, &request, sizeof(request));
 }
 
-/* As a guest does that boots again: its queues begin anew. */
+/* What a guest does that boots again: its queues begin at 0. */
 static void restart_queues(uint16_t control_base, uint16_t cursor_base)
 {
 	for (uint32_t i = 0; i < FRONT_END_QUEUES; i++) {
@@ -260,7 +260,7 @@ TEST_SERVER(a_display_is_told_what_the_guest_shows)
 	close(display);
 }
 
-/* QEMU gives the socket, then the queues begin anew. */
+/* QEMU gives the socket, then the queues begin at 0. */
 TEST_SERVER(a_display_outlives_the_guests_reset)
 {
 	struct shown shown;
@@ -280,7 +280,7 @@ TEST_SERVER(a_display_outlives_the_guests_reset)
 	close(display);
 }
 
-/* QEMU gives a new one where the guest goes on after a pause. */
+/* QEMU gives a new one if the guest goes on after a pause. */
 TEST_SERVER(a_display_that_comes_later_is_told_what_is_shown)
 {
 	uint16_t control_base, cursor_base;
@@ -349,7 +349,7 @@ TEST_SERVER(a_display_may_leave_in_the_middle)
 static void assert_harmless_display(int fd)
 {
 	assert_true(fd >= 0);
-	/* Refused or not: what it cannot do is noticed when it is used. */
+	/* It may be refused or not: what it cannot do is noticed when it is used. */
 	assert_true(front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &fd, 1) >= 0);
 	close(fd);
 	assert_int_equal(flush(1, 100, 50), OK);
@@ -460,8 +460,8 @@ TEST_SERVER(a_reset_answers_all_jobs_in_flight)
 	assert_int_equal(create_context(), OK);
 }
 
-/* Without descriptors there are no fences, and no memory; but answers, and the same when there are
- * some again. */
+/* Without descriptors there are no fences and no memory, but there are answers. With some again
+ * everything works as before. */
 TEST_SERVER(the_device_outlives_that_descriptors_run_out)
 {
 	struct submission job = fenced_job(1, 10);

@@ -265,8 +265,8 @@ TEST_TEXTURE(refuses_transfers_that_reach_out)
 	}
 }
 
-/* Fifteen such rows are 44 bytes in the 32 bits that virglrenderer counts in: the second one would
- * be read far behind the backing. */
+/* virglrenderer counts in 32 bits, where fifteen such rows are 44 bytes: the second one would be
+ * read far behind the backing. */
 TEST_TEXTURE(refuses_strides_that_wrap)
 {
 	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
@@ -319,11 +319,11 @@ TEST_TEXTURE(refuses_command_streams_with_strides_that_wrap)
 	}
 }
 
-/* A scanout of what is no plain picture is refused when it is read, at the latest. */
+/* A scanout of a resource that is no plain picture is refused when it is read, at the latest. */
 TEST(survives_scanouts_of_any_resource)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
-	uint32_t *pixels = malloc(SIZE); /* where a sanitizer sees what is too much */
+	uint32_t *pixels = malloc(SIZE); /* so that a sanitizer sees what is too much */
 	unsigned int num_created = 0;
 
 	assert_non_null(pixels);
@@ -444,7 +444,7 @@ TEST(a_reset_completes_what_is_held)
 		for (uint32_t i = 0; i < 4; i++) {
 			assert_true(wait_for(token + i).type >= VIRTIO_GPU_RESP_ERR_UNSPEC);
 		}
-		/* All is as at the beginning. */
+		/* Everything is as at the beginning. */
 		assert_int_equal(create_gl_context(1), OK);
 		assert_int_equal(create_texture(1), OK);
 		assert_int_equal(attach_context(&guest, 1, 1), OK);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* The guest's memory: what of it can be named, and how long it stays. */
+/* The guest's memory: which addresses can be used, and how long it stays. */
 
 #include "support.h"
 

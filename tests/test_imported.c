@@ -65,7 +65,7 @@ TEST_VMM(a_driver_gets_the_descriptor, .answer = FAKE_DONE, .wait = VGF_WAIT_DRI
 	assert_int_equal(driver_job(driver, 1)->wait, VGF_WAIT_DRIVER);
 	assert_int_equal(driver_job(driver, 1)->num_in_fences, 1);
 	assert_true(driver_job(driver, 1)->in_fences[0] == VGF_NO_FENCE_ID);
-	/* Not waited for any longer, although it has not signalled. */
+	/* The device does not wait for it any longer, although it has not signalled. */
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_idle(vmm);
 	close(fd);

@@ -116,7 +116,7 @@ TEST_VMM(an_in_fence_signalled_by_call_is_done_before_it_is_dispatched)
 	assert_int_equal(get_stats(vmm).run_ready, 2);
 }
 
-/* What is before it on its timeline has not happened yet, and its ID stands for that too. */
+/* An ID stands also for all that is before it on its timeline, which has not happened yet. */
 TEST_VMM(an_in_fence_that_signalled_out_of_order_is_waited_for)
 {
 	driver_open(driver, vmm, 1);
@@ -166,7 +166,7 @@ TEST_VMM(an_unshareable_fence_is_refused_where_it_has_signalled_too)
 	assert_int_equal(submit_private(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), -EPERM);
-	/* Retired, nothing is known of it any more. */
+	/* It has retired, so the device knows nothing of it any more. */
 	vmm_dispatch(vmm);
 	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), NO_IN_FENCES), 0);
 }
@@ -394,7 +394,7 @@ TEST_VMM(the_host_waits_for_the_newest_of_a_timeline)
 	assert_int_equal(driver->num_jobs, 4);
 }
 
-/* Which files of a timeline signal in order only the kernel knows. */
+/* Only the kernel knows which files of a timeline signal in order. */
 TEST_VMM(a_driver_gets_all_of_a_timeline, .wait = VGF_WAIT_DRIVER)
 {
 	struct fake_job *job;
@@ -585,7 +585,7 @@ TEST_VMM(a_driver_does_not_get_the_file_of_a_fence_that_was_given_up, .wait = VG
 	close(fence_fd);
 }
 
-/* The same, where somebody waited for it already. */
+/* The same, if somebody waited for it already. */
 TEST_VMM(a_file_that_was_given_up_is_taken_back_from_held_work, .wait = VGF_WAIT_DRIVER)
 {
 	int fence_fd;

@@ -58,7 +58,7 @@ TEST_VMM(contexts_are_limited, .options.limits.max_contexts = 3)
 	assert_int_equal(driver->num_destroyed, 4);
 }
 
-/* Or a guest would have as many as it likes, each with a bit of held work. */
+/* Otherwise a guest could have as many as it likes, each with a bit of held work. */
 TEST_VMM(destroyed_contexts_count_until_their_work_has_run, .answer = FAKE_DONE,
 	.options.limits.max_contexts = 2)
 {
@@ -138,7 +138,7 @@ TEST_VMM(fences_of_an_earlier_context_of_that_id_count_too, .options.limits.max_
 	assert_int_equal(try_submit(vmm, 1, 0, 3, 0, &will_retire), -ENOSPC);
 }
 
-/* As many as a look-up passes by. */
+/* A look-up passes by no more than these. */
 TEST_VMM(one_id_is_pending_on_64_timelines_at_most)
 {
 	struct vgf_stats before;
@@ -406,7 +406,7 @@ TEST_VMM(work_waits_for_a_descriptor_to_be_closed, .answer = FAKE_FD, .options.l
 	assert_idle(vmm);
 }
 
-/* Behind it there may be all the others. */
+/* All the others may be behind it. */
 TEST_VMM(the_last_descriptor_is_for_the_oldest_of_a_timeline, .answer = FAKE_FD,
 	.options.limits.max_fds = 2)
 {
@@ -500,7 +500,8 @@ TEST_VMM(contexts_that_wait_for_a_descriptor_take_turns, .answer = FAKE_FD,
 	for (unsigned int n = 0; n < 12; n++) {
 		unsigned int ctx_id = driver->jobs[n].fence.ctx_id;
 		jobs[ctx_id]++;
-		/* Nobody is two ahead of anybody, save the one that ran when it was alone. */
+		/* No context is two ahead of another, but for the one that ran when it was
+		 * alone. */
 		assert_in_range(jobs[1], jobs[2], jobs[3] + 2);
 		assert_in_range(jobs[2], jobs[3], jobs[3] + 1);
 	}
@@ -552,7 +553,7 @@ static void signal_ring_1(struct fake_vmm *vmm, const struct vgf_fence_name *nam
 	}
 }
 
-/* The same behind the oldest of a timeline, where the last descriptor is not for them. */
+/* The same behind the oldest of a timeline: the last descriptor is not for them. */
 TEST_VMM(work_that_is_not_the_oldest_waits_for_its_turn_too, .answer = FAKE_FD,
 	.options.limits.max_fds = 2)
 {
@@ -639,7 +640,7 @@ TEST_VMM(a_device_with_work_that_waits_for_descriptors_can_be_reset, .answer = F
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 }
 
-/* They are closed when they retire, and that is after it. */
+/* They are closed when they retire, which is after it. */
 TEST_VMM(descriptors_behind_held_work_do_not_keep_it_from_running, .answer = FAKE_FD,
 	.options.limits.max_fds = 2)
 {
@@ -694,7 +695,7 @@ TEST_VMM(unfenced_work_needs_no_descriptor, .answer = FAKE_FD, .options.limits.m
 	assert_jobs(driver, ID(1), ID(2), ID(90), ID(0));
 }
 
-/* Its successor in the queue is what the others are behind. */
+/* The others are behind its successor in the queue. */
 TEST_VMM(descriptors_behind_unfenced_work_do_not_keep_it_from_running, .answer = FAKE_FD,
 	.options.limits.max_fds = 2)
 {

@@ -181,7 +181,7 @@ TEST_VMM(ids_on_a_timeline_must_grow, .answer = FAKE_DONE)
 	assert_all_retired(vmm, ID(7), ID(6), ID(0));
 }
 
-/* N+1 must not be told before N, and N never after it. */
+/* N+1 must not be called back for before N. */
 TEST_VMM(the_mark_of_a_timeline_never_goes_back)
 {
 	driver_open(driver, vmm, 1);
@@ -324,7 +324,7 @@ TEST_VMM(timelines_do_not_wait_for_each_other)
 
 /* ---- Held work ---------------------------------------------------------------------------- */
 
-/* Promise 3, where the host waits. */
+/* Promise 3, if the host waits. */
 TEST_VMM(held_work_runs_when_its_in_fence_retires, .answer = FAKE_FD)
 {
 	driver_open(driver, vmm, 1);
@@ -343,7 +343,7 @@ TEST_VMM(held_work_runs_when_its_in_fence_retires, .answer = FAKE_FD)
 	assert_idle(vmm);
 }
 
-/* Promise 3, where the driver waits. */
+/* Promise 3, if the driver waits. */
 TEST_VMM(driver_gets_in_fences_as_descriptors, .answer = FAKE_FD, .wait = VGF_WAIT_DRIVER)
 {
 	driver_open(driver, vmm, 1);
@@ -410,7 +410,7 @@ TEST_VMM(a_context_keeps_its_order_where_rings_are_not_independent)
 	assert_int_equal(driver->jobs[2].fence.fence_id, 3);
 }
 
-/* Promise 3: a chain where each producer is itself held. */
+/* Promise 3: a chain in which each producer is itself held. */
 TEST_VMM(a_chain_of_held_work_runs_link_by_link)
 {
 	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
@@ -664,7 +664,7 @@ TEST_VMM(a_file_that_breaks_retires_its_fence_with_an_error_and_dependants_run)
 	assert_true(driver_has(driver, 2));
 }
 
-/* Promise 11, where the file broke before its fence was the oldest. */
+/* Promise 11, if the file broke before its fence was the oldest. */
 TEST_VMM(a_file_that_broke_early_retires_with_its_error_in_its_turn)
 {
 	int fds[2];

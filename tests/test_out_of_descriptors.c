@@ -19,7 +19,7 @@
 
 /* ---- A driver that needs descriptors ------------------------------------------------------ */
 
-/* As one that waits for its in-fences later: it copies them, and makes an out-fence. */
+/* Like a driver that waits for its in-fences later, it copies them and makes an out-fence. */
 struct hungry {
 	struct vgf_driver driver;
 	unsigned int num_refused; /* jobs that there was no descriptor for */
@@ -116,7 +116,7 @@ static void create_device_with_few_descriptors(const struct vgf_options *options
 		more++;
 	} while (ret < 0);
 	assert_true(more > 1);
-	/* What it has it keeps, so that it is never short of one for itself. */
+	/* It keeps what it has, so that it is never short of one for itself. */
 	limit_fds(0);
 	assert_int_equal(create_fence(&vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_DONE), 0);
 	assert_int_equal(vgf_device_drain(vmm.device, -1), 0);

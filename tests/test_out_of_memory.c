@@ -75,7 +75,7 @@ static void fail_nth(unsigned long nth)
 	alloc_fail(nth);
 }
 
-/* Ends that; returns whether an allocation has failed. */
+/* Ends that, and returns whether an allocation has failed. */
 static bool has_failed(void)
 {
 	bool failed = alloc_count() >= failing_at;
@@ -161,7 +161,7 @@ static void world_finish(struct world *world)
 
 /* ---- One call ----------------------------------------------------------------------------- */
 
-/* What is called, and how it can fail. */
+/* Which function is called, and how it can fail. */
 struct trial {
 	void (*prepare)(struct world *world);
 	int (*call)(struct world *world, bool *will_retire);

@@ -2,11 +2,11 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * The way of a submission with the kernel's own sync files. Needs vgem, some of it sw_sync: there
- * is both in a virtual host (`./run vm`).
+ * The way of a submission with the kernel's own sync files. Needs vgem, and some tests sw_sync. A
+ * virtual host (`./run vm`) has both.
  *
- * Where something waits, what it waits for is a write to a buffer, and the same without the wait
- * reads what was there before: the wait is what makes the difference.
+ * Whatever waits here waits for a write to a buffer. Without the wait it reads what was there
+ * before, so that the wait makes the difference.
  */
 
 #include "support.h"
@@ -41,7 +41,7 @@ static int need_vgem(void)
 	int vgem = vgem_open();
 
 	if (vgem < 0) {
-		/* There it would not be a missing driver, but one that does not work. */
+		/* A virtual host has the driver, so here it does not work. */
 		assert_null(getenv("VGFENCE_VM"));
 		print_message("skipped: no vgem device in /dev/dri here; `./run vm` runs this "
 			      "where there is one\n");
@@ -166,7 +166,7 @@ static void produce(struct scene *scene, int32_t ring, uint64_t fence_id)
 
 /* ---- Waiting ------------------------------------------------------------------------------ */
 
-/* What the consumer reads that is submitted while the producer's job runs. */
+/* Returns what a consumer reads if it is submitted while the producer's job runs. */
 static int copy_of(enum vgf_wait wait, bool with_in_fence)
 {
 	struct scene *scene = scene_create(wait, NULL);
@@ -202,7 +202,7 @@ TEST(a_driver_waits_for_a_sync_file)
 	assert_int_equal(copy_of(VGF_WAIT_DRIVER, false), 0);
 }
 
-/* Three producers, one merged file; the last of `named` is whom the consumer forgets. */
+/* Three producers, one merged file. The consumer can forget the last of `named`. */
 static int copy_of_three(uint32_t num_named)
 {
 	const uint64_t named[] = { 2, 3, 1 };
@@ -549,7 +549,7 @@ TEST_SCENE(timelines_retire_in_order_however_fences_signal, VGF_WAIT_HOST, NULL)
 
 		finish(scene, ids[i]);
 		signalled[ids[i]] = true;
-		/* It, and those that it held up, where it is the oldest one left. */
+		/* It retires, and so do those that it held up if it is the oldest one left. */
 		if (next <= TIMELINES || last[next % TIMELINES] == next - TIMELINES) {
 			for (; next <= FENCES && signalled[next]; next += TIMELINES) {
 				expected++;
@@ -571,7 +571,7 @@ TEST_SCENE(timelines_retire_in_order_however_fences_signal, VGF_WAIT_HOST, NULL)
 
 /* ---- The watchdog ------------------------------------------------------------------------- */
 
-/* Stalls with a fence, and compares with what the kernel says of it. */
+/* Stalls with a fence, and compares the report with what the kernel says about it. */
 static void assert_stall_names(struct scene *scene, int fence_fd)
 {
 	struct vgf_sync_file_fence names = { "", "", 0, 0 };
@@ -618,7 +618,7 @@ TEST_SCENE(the_watchdog_names_nothing_for_an_eventfd, VGF_WAIT_HOST, &stalls_at_
 
 /* ---- Fences on dma-bufs ------------------------------------------------------------------- */
 
-/* Whether an access to the buffer would have to wait now, as all others are told. */
+/* Whether an access to the buffer would have to wait now, as the kernel tells everybody else. */
 static bool waits(int dma_buf, uint32_t access)
 {
 	int fd = vgf_dma_buf_export_sync_file(dma_buf, access), ret;
@@ -675,7 +675,7 @@ static void attach_later(struct scene *scene, int dma_buf, uint32_t access)
 	assert_waits(dma_buf, false, false);
 	finish(scene, 1);
 	assert_int_equal(vmm_dispatch(scene->vmm), 1);
-	/* It runs now, and everybody is told. */
+	/* It runs now, and the kernel tells everybody. */
 	assert_waits(dma_buf, (access & WRITE) != 0, access != 0);
 	finish(scene, 2);
 	assert_waits(dma_buf, false, false);
@@ -868,7 +868,7 @@ static int submit_after(struct scene *scene, int fence_fd)
 	return vgf_submit(scene->vmm->device, &submission, NULL);
 }
 
-/* Somebody else writes to the buffer; the consumer has been told by the buffer alone. */
+/* Somebody else writes to the buffer. The consumer knows that from the buffer alone. */
 static int copy_of_buffer(enum vgf_wait wait, bool with_in_fence)
 {
 	struct scene *scene = scene_create(wait, NULL);
@@ -1062,7 +1062,8 @@ static bool is_held_with_so_many_more(unsigned int more)
 
 	machine_init(&machine, VGF_WAIT_DRIVER, 0);
 	for (uint64_t id = 1; id <= 3; id++) {
-		/* Not done before the last job is submitted, on any machine; then dropped. */
+		/* On any machine it is not done before the last job is submitted; then it is
+		 * dropped. */
 		assert_int_equal(run_job(&machine, 1, (int32_t)id, id, 5000000, NULL, 0), 0);
 	}
 	limit_fds(more);
@@ -1088,8 +1089,8 @@ TEST(the_host_waits_where_a_merge_finds_no_descriptor)
 
 /* ---- vgem's patience ------------------------------------------------------------------------ */
 
-/* After 10 s the kernel ends the fence. Linux up to 6.12 at least gives it no error then: what
- * counts is that everything goes on, and that an error, if there is one, is told. */
+/* After 10 s the kernel ends the fence. Up to 6.12 at least Linux gives it no error then. What
+ * counts is that everything goes on, and that an error, if there is one, is passed on. */
 static void time_out(void)
 {
 	const struct vgf_options options = { .stall_ns = UINT64_MAX };
@@ -1116,7 +1117,7 @@ static void time_out(void)
 	scene_destroy(scene);
 }
 
-/* Meanwhile a GPU takes longer than that: it must know that it was not honest. */
+/* Meanwhile a GPU takes longer than that, and must notice that its fence was not honest. */
 TEST(a_fence_that_times_out_holds_nothing_up)
 {
 	struct machine machine;

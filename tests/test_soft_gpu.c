@@ -34,7 +34,7 @@ static bool has_vgem(void)
 	return vgem >= 0;
 }
 
-/* vgem is the last one, and not everywhere. */
+/* vgem is the last one, and not every kernel has it. */
 static size_t num_kinds(void)
 {
 	return sizeof(kinds) / sizeof(kinds[0]) - !has_vgem();
@@ -171,7 +171,7 @@ static int submit(struct machine *machine, uint32_t ctx_id, int32_t ring, uint64
 	return submit_words(machine, ctx_id, ring, fence_id, words, 4, in_fence);
 }
 
-/* A fence of something else than this GPU. Returns the test's end of it. */
+/* A fence of something other than this GPU. Returns the test's end of it. */
 static int create_foreign_fence(struct machine *machine, uint64_t fence_id)
 {
 	const struct vgf_fence_name name = { .fence_id = fence_id, .ctx_id = 1, .ring = 9 };

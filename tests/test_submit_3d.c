@@ -60,7 +60,7 @@ static void make_request(uint8_t request[REQUEST_SIZE])
 	memcpy(request + COMMAND_AT, command, sizeof(command));
 }
 
-/* A descriptor chain. Each element has memory of its own and of its exact size, where a sanitizer
+/* A descriptor chain. Each element has memory of its own and of its exact size, so that a sanitizer
  * sees a read past it. */
 struct chain {
 	struct iovec iov[2 * REQUEST_SIZE + 2];
@@ -123,7 +123,7 @@ static void assert_no_fence(const struct vgf_submission *submission)
 	assert_true(submission->fence.fence_id == 0);
 }
 
-/* Decodes what must be the request of make_request. */
+/* Decodes a request, which must be that of make_request. */
 static void assert_decodes(const struct chain *chain)
 {
 	struct vgf_submit_3d submit;
@@ -254,8 +254,7 @@ TEST(lengths_whose_sum_overflows_are_no_fault)
 	struct iovec iov[3];
 
 	make_request(request);
-	/* As where a chain names the same pages again and again. Nothing past the request is
-	 * read. */
+	/* A chain may name the same pages again and again. Nothing past the request is read. */
 	iov[0] = (struct iovec){ request, 30 };
 	iov[1] = (struct iovec){ request + 30, SIZE_MAX - 29 };
 	iov[2] = (struct iovec){ request, SIZE_MAX };
@@ -548,7 +547,7 @@ static void change_shared_head(void)
 	memset(shared, 0xff, IN_FENCES_AT);
 }
 
-/* Between what is checked and what is copied there is the allocation: there the guest strikes. */
+/* The allocation is between the check and the copy: the guest strikes there. */
 TEST(a_guest_that_changes_its_request_changes_nothing_checked)
 {
 	const struct iovec iov = { shared, REQUEST_SIZE };

@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * What works with any descriptor is tested with any; what only the kernel's sync files can do,
- * where the kernel makes some for us.
+ * What works with any descriptor is tested with any. What only the kernel's sync files can do is
+ * tested if the kernel makes some for us.
  */
 
 #include "support.h"
@@ -271,7 +271,7 @@ TEST(signal_handlers_do_not_shorten_a_wait)
 	close(fd);
 }
 
-/* One that began anew with every signal would last as long as the storm. */
+/* A wait that started again with every signal would last as long as the storm. */
 TEST(signal_handlers_do_not_prolong_a_wait)
 {
 	int fd = make_fence(false);
@@ -412,7 +412,7 @@ TEST(merging_without_a_free_descriptor_is_emfile)
 
 /* ---- The kernel's sync files -------------------------------------------------------------- */
 
-/* A timeline, or the end of the test. */
+/* Returns a timeline, or skips the test. */
 static int need_timeline(void)
 {
 	int timeline = sw_sync_timeline();
@@ -671,8 +671,8 @@ TEST(telling_of_fences_keeps_no_memory)
 	alloc_fail(1);
 	assert_int_equal(vgf_sync_file_info(fence, &info, 1), -ENOMEM);
 	assert_int_equal(vgf_sync_file_info(fence, &info, 1), 1);
-	/* Where this runs there may be no sanitizer to look for leaks. Some blocks stay in malloc's
-	 * caches, but not one for each call. */
+	/* There may be no sanitizer here to look for leaks. Some blocks stay in malloc's caches,
+	 * but not one for each call. */
 	before = mallinfo2().uordblks;
 	for (int i = 0; i < 100; i++) {
 		assert_int_equal(vgf_sync_file_info(fence, &info, 1), 1);

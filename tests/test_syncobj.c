@@ -4,7 +4,7 @@
 /*
  * Syncobjs, with the fences of vgem, on whichever DRM device of the virtual host has them: vgem in
  * the one, virtio-gpu in the other. The linker puts functions of this file in the place of some of
- * libdrm's, which thus can fail.
+ * libdrm's, so that these can fail.
  */
 
 #include "fake.h"
@@ -84,7 +84,8 @@ static int closed_fd(void)
 	return fd;
 }
 
-/* Opens the first DRM device that has all of these features, or none; negative without one. */
+/* Opens the first DRM device that has all of these features; with 0, one that has none. Negative if
+ * there is none. */
 static int open_drm(int features)
 {
 	DIR *dir = opendir("/dev/dri");
@@ -117,7 +118,7 @@ static void skip_without(const char *what)
 	skip();
 }
 
-/* What nearly every test needs: somebody who has syncobjs, and somebody who makes fences. */
+/* What nearly every test needs: a device that has syncobjs, and one that makes fences. */
 struct rig {
 	int drm;
 	int vgem;
@@ -217,7 +218,7 @@ static void assert_no_device(int drm, int error)
 		assert_int_equal(vgf_syncobj_import_sync_file(drm, 1, point, fence), error);
 		assert_int_equal(vgf_syncobj_export_sync_file(drm, 1, point), error);
 	}
-	/* For a driver's submit, what cannot be done is to be waited for on the host. */
+	/* A driver's submit returns it for what it cannot do, so that the host waits. */
 	error = error == -ENOTTY ? -EOPNOTSUPP : error;
 	assert_int_equal(vgf_syncobj_import_job(drm, 1, 0, &job), error);
 	assert_int_equal(vgf_syncobj_import_job(drm, 1, 1, &empty), error);
@@ -610,7 +611,7 @@ TEST_RIG(another_thread_s_submission_ends_a_wait)
 
 /* ---- Notification ------------------------------------------------------------------------- */
 
-/* Also where there is no device: the descriptor is passed on alone. */
+/* It works without a device too: only the descriptor is passed on. */
 TEST(notifying_on_an_old_kernel_is_eopnotsupp)
 {
 	int event = make_fence(false);
@@ -653,7 +654,7 @@ static void assert_no_event(int event_fd)
 	assert_int_equal(vgf_sync_file_poll(event_fd), 0);
 }
 
-/* The kernel may send it some time after what it tells of. */
+/* The kernel may send the event some time after what it stands for. */
 static void assert_event(int event_fd)
 {
 	assert_int_equal(vgf_sync_file_wait(event_fd, NEVER), 0);
@@ -818,7 +819,7 @@ TEST_RIG(a_job_without_in_fences_has_nothing_to_wait_for)
 	}
 }
 
-/* What a job's in-fences are refused with, by both functions, which then have done nothing. */
+/* The error with which both functions refuse a job's in-fences. They have then done nothing. */
 static void assert_job_refused(const struct rig *rig, const struct vgf_job *job, int error)
 {
 	assert_int_equal(vgf_syncobj_import_job(rig->drm, rig->handle, 0, job), error);
@@ -938,7 +939,7 @@ struct native {
 	uint64_t point; /* of the last job, on the rig's syncobj */
 	bool forgetful; /* does not wait */
 	bool late;      /* jobs sit in a queue: their points come from the test */
-	int queued;     /* the eventfd that tells of a point */
+	int queued;     /* the eventfd that signals when a point is there */
 };
 
 /* What the kernel's submission does. */

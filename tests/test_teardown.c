@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Contexts, fences and devices that end while there is work: everything is answered, once, in its
+/* Contexts, fences and devices that end while there is work. Everything is answered once and in its
  * order, and nobody waits for a GPU. */
 
 #include "fake.h"

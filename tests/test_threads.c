@@ -41,7 +41,7 @@
 /* A net for tests that have gone wrong, not a time that any of them depends on. */
 #define WAIT_S 60
 
-/* In other threads: cmocka's own would not end the test. */
+/* For other threads, in which an assertion of cmocka would not end the test. */
 #define check(condition)                                                                           \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
@@ -92,7 +92,7 @@ struct load {
 	atomic_bool stop;
 };
 
-/* What the driver knows of one ring, or of all where they are not independent. */
+/* What the driver knows of one ring, or of all if they are not independent. */
 struct instance_queue {
 	unsigned int random;
 	uint64_t last_run;
@@ -395,7 +395,7 @@ static void on_retire(void *cookie, const struct vgf_fence_name *name, int statu
 	*last = name->fence_id;
 	check(load->records[name->fence_id].retired++ == 0);
 	check(status <= 0);
-	/* First of all, so that none is in flight only when none will be any more. */
+	/* This comes first, so that none is in flight only when none will be any more. */
 	if (!load->stop && below(&load->callback_random, 10) == 0) {
 		submit(load, CALLBACK_CONTEXT, (int32_t)below(&load->callback_random, RINGS),
 			&load->callback_random);
@@ -427,7 +427,7 @@ static void *dispatcher_main(void *data)
 	return NULL;
 }
 
-/* As a VMM with a loop of its own. */
+/* What a VMM with a loop of its own does. */
 static void *poller_main(void *data)
 {
 	struct load *load = data;
@@ -661,7 +661,7 @@ static void check_nothing_is_left(struct load *load)
 	assert_int_equal(vgf_device_list_pending(load->device, NULL, 0), 0);
 }
 
-/* dispatcher: NULL where the library has its own thread. */
+/* dispatcher: NULL if the library has its own thread. */
 static void run_load(
 	const struct vgf_options *options, void *(*dispatcher)(void *), bool with_resets)
 {
@@ -821,7 +821,7 @@ struct last_dispatch {
 	int ret;
 };
 
-/* Once: who calls it after that, may come too late for the device. */
+/* Once: whoever calls it after that may come too late for the device. */
 static void *last_dispatcher_main(void *data)
 {
 	struct last_dispatch *last = data;

@@ -153,7 +153,8 @@ TEST_STARTED(many_kicks_are_noticed_though_none_is_read)
 	}
 }
 
-/* Waits a little, for nothing to happen: the time is a lower bound, so a slow machine is none. */
+/* Waits a little for nothing to happen. The time is a lower bound, so a slow machine does no
+ * harm. */
 TEST_STARTED(nothing_wakes_up_an_idle_device)
 {
 	struct timespec before, after;
@@ -257,7 +258,7 @@ TEST_STARTED(a_kick_that_would_block_a_reader_is_fine)
 
 /* ---- Two threads -------------------------------------------------------------------------- */
 
-#define ANSWER_MS 10000 /* only where a notification was lost */
+#define ANSWER_MS 10000 /* only if a notification was lost */
 
 struct device_thread {
 	pthread_t thread;
@@ -309,7 +310,7 @@ static void store(uint16_t *to, uint16_t value)
 	__atomic_store_n(to, value, __ATOMIC_SEQ_CST);
 }
 
-/* As Linux's driver does: kicks only where the device wants it. */
+/* Kicks only if the device wants it, as Linux's driver does. */
 static void make_available(bool event_idx, uint16_t head)
 {
 	uint16_t old = queue->next_avail;
@@ -328,7 +329,7 @@ static void make_available(bool event_idx, uint16_t head)
 	}
 }
 
-/* Asks for notifications only where there is nothing left to look at. */
+/* Asks for notifications only if there is nothing left to look at. */
 static uint32_t wait_for_one(bool event_idx)
 {
 	struct pollfd pollfd = { .fd = queue->call_fd, .events = POLLIN };
@@ -469,7 +470,7 @@ TEST_NEGOTIATED(the_base_of_a_queue_that_never_ran_is_what_was_set)
 	assert_int_equal(device.resets, 0);
 }
 
-/* A guest reset its device: so QEMU and User-Mode Linux tell, in effect. */
+/* This is how QEMU and User-Mode Linux say that a guest reset its device. */
 TEST_STARTED(a_queue_that_begins_elsewhere_resets_the_device)
 {
 	assert_echo(0);
@@ -542,7 +543,7 @@ static void remap(struct front_end_region *region)
 	region->map = (uint8_t *)copy;
 }
 
-/* The guest's pages stay what they are; they are in another file now. */
+/* The guest's pages have the same content, but are in another file now. */
 TEST_STARTED(memory_is_replaced_with_requests_in_flight)
 {
 	char *answer;

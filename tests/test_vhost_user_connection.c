@@ -34,7 +34,7 @@ TEST_STARTED(a_second_front_end_waits_for_the_first_to_leave)
 	assert_echo(0);
 	assert_int_equal(recv(second.socket_fd, &byte, 1, MSG_DONTWAIT), -1);
 	front_end_disconnect(&front_end);
-	/* It was asked while it waited. */
+	/* It sent its request while it waited. */
 	assert_int_equal(front_end_get_number(&second, VHOST_USER_GET_QUEUE_NUM), ECHO_QUEUES);
 	front_end_finish(&second);
 }

@@ -91,7 +91,7 @@ TEST_PAIR(consumer_without_in_fence_sees_the_old_pixel)
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), RED);
 }
 
-/* As a guest's driver has it: every stream begins with the choice of a subcontext. */
+/* A guest's driver begins every stream with the choice of a subcontext. */
 TEST_PAIR(waits_in_the_subcontext_that_draws)
 {
 	uint64_t gate = create_test_fence(vmm);
@@ -160,7 +160,7 @@ TEST_PAIR(refused_stream_keeps_its_place)
 	gl_stream_nonsense(&stream);
 	assert_int_equal(submit_stream(vmm, PRODUCER, &stream, 0), 1);
 	refused = vmm->last_id;
-	/* Another context's is not kept back by it. */
+	/* The work of another context does not wait for it. */
 	submit_fill(vmm, CONSUMER, COPY, RED, 0);
 	virgl_vmm_wait(vmm, 1);
 	assert_virgl_retired(vmm, CONSUMER, 0, vmm->last_id, 0);
@@ -170,7 +170,7 @@ TEST_PAIR(refused_stream_keeps_its_place)
 	assert_true(assert_virgl_retired(vmm, PRODUCER, 0, refused, -EINVAL) > place);
 }
 
-/* Also where nothing is held back: GL's fence before it is still pending. */
+/* This holds also if nothing is held back: GL's fence before it is still pending. */
 TEST_PAIR(refused_stream_does_not_overtake)
 {
 	struct gl_stream stream;
@@ -277,7 +277,7 @@ TEST_PAIR(commands_stay_behind_held_work)
 	submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
 	assert_int_equal(vgf_virgl_ctx_detach_resource(vmm->virgl, CONSUMER, SHARED), 1);
 	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, SHARED, note_order, &done), 1);
-	/* What the consumer does not have is not kept back. */
+	/* A resource that the consumer does not have does not wait. */
 	create_texture(vmm, 12, PRODUCER, 0);
 	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, 12, NULL, NULL), 0);
 	virgl_vmm_run(vmm, 5);
@@ -487,7 +487,7 @@ static int count_drm_fd(void *cookie)
 	return -1;
 }
 
-/* Where the version ends, the struct ends in memory that must not be read. */
+/* What is behind the end of the version's struct must not be read. */
 static struct virgl_renderer_callbacks *make_callbacks(int version)
 {
 	static const size_t sizes[] = {

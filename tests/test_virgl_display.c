@@ -51,7 +51,7 @@ TEST(draws_on_a_display_of_its_own)
 	}
 }
 
-/* virglrenderer is started anew in it, or not. */
+/* virglrenderer is started again in it, or not. */
 TEST(draws_after_a_reset)
 {
 	struct virgl_vmm *vmm = virgl_vmm_create(THREADS, VGF_VIRGL_WAIT_AUTO);
@@ -148,7 +148,7 @@ TEST(takes_no_other_node_than_the_vmms)
 
 	assert_int_equal(init(&callbacks, THREADS), -ENODEV);
 	assert_int_equal(num_asked, 1);
-	/* Not asked where it is surfaceless. */
+	/* It is not asked if virglrenderer is surfaceless. */
 	assert_int_equal(init(&callbacks, THREADS | VIRGL_RENDERER_USE_SURFACELESS), 0);
 }
 

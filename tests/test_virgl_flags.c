@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * With and without virglrenderer's thread and its callbacks from there: each set of flags in a process of
- * its own, as 0.10.4 calls back from its thread for good if it ever did.
+ * With and without virglrenderer's thread and its callbacks from there: each set of flags in a
+ * process of its own, as 0.10.4 calls back from its thread for good if it ever did.
  */
 
 #include "virgl_vmm.h"

@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Native contexts, with a test double in virglrenderer's place (virgl_double.h): built once for each
- * set of functions that a version may have.
+ * Native contexts, with a test double in virglrenderer's place (virgl_double.h): built once for
+ * each set of functions that a version may have.
  */
 
 #include <errno.h>
@@ -399,7 +399,7 @@ TEST_PLUGIN(a_fence_that_was_given_up_is_not_handed_on)
 	close(foreign);
 }
 
-/* It may retire without a word, and its ID be another's then. */
+/* It may retire without a callback, and its ID may then be another fence's. */
 TEST_PLUGIN(a_mergeable_fence_is_handed_on_by_its_descriptor)
 {
 	int foreign;

@@ -2,12 +2,12 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * The plugin without memory, and with a VMM that calls it from inside its callbacks; a test double is in
- * virglrenderer's place (virgl_double.h).
+ * The plugin without memory, and with a VMM that calls it from inside its callbacks; a test double
+ * is in virglrenderer's place (virgl_double.h).
  *
- * Every allocation fails once: all that a VMM does is done over and over, with its first allocation
- * failing, then its second, until none does. Whatever fails, what was accepted retires once, who
- * is told of the end of a command is told once, and nothing is left behind.
+ * Every allocation fails once: everything that a VMM does is done over and over, with its first
+ * allocation failing, then its second, until none does. Whatever fails, what was accepted retires
+ * once, the end of each command is told once, and nothing is left behind.
  *
  * Beside what alloc.h asks for, it is linked with -Wl,--wrap=free and --wrap=tsearch.
  */
@@ -52,7 +52,7 @@ void __wrap_free(void *block)
 	__real_free(block);
 }
 
-/* It allocates inside libc: an allocation like the others. */
+/* It allocates inside libc, and counts as an allocation like the others. */
 void *__wrap_tsearch(
 	const void *key, void **root, int (*compare)(const void *left, const void *right))
 {
@@ -214,7 +214,7 @@ static void do_everything(void)
 		double_signal(id);
 		dispatch();
 	}
-	/* What only came to virglrenderer now. */
+	/* What came to virglrenderer only now. */
 	for (uint64_t id = 2; id < 10; id++) {
 		double_signal(id);
 		dispatch();
@@ -244,7 +244,7 @@ TEST(each_allocation_fails_once)
 	assert_true(failing > 30);
 }
 
-/* Where all is well, all of it happens. */
+/* If all is well, all of it happens. */
 TEST(nothing_fails)
 {
 	do_everything();

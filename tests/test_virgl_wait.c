@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Where the plugin's GL contexts wait for real sync files: in the GL server, or on the host. Needs
- * a kernel with sw_sync; the GL server needs EGL_ANDROID_native_fence_sync. */
+/* GL contexts of the plugin wait for real sync files, in the GL server or on the host. Needs a
+ * kernel with sw_sync; the GL server needs EGL_ANDROID_native_fence_sync. */
 
 #include "virgl_vmm.h"
 
@@ -37,7 +37,7 @@ static bool gl_waits(struct virgl_vmm *vmm)
 
 /* ---- A sync file that signals by itself --------------------------------------------------- */
 
-/* llvmpipe waits in the thread that tells it to, so another has to signal. */
+/* llvmpipe waits in the thread that asks for it, so another has to signal. */
 struct gate {
 	int timeline_fd;
 	unsigned int delay_ms;
@@ -134,7 +134,7 @@ TEST(consumer_that_does_not_wait_sees_the_old_pixel)
 	struct gate gate;
 
 	if (gl_waits(vmm)) {
-		/* llvmpipe would wait with the producer, and the consumer come after it. */
+		/* llvmpipe would wait with the producer, and the consumer would come after it. */
 		virgl_vmm_destroy(vmm);
 		skip();
 	}

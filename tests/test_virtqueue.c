@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* One virtqueue, without a socket: what a driver may write there, and what it may not. */
+/* One virtqueue, without a socket: what a driver may write into it, and what it may not. */
 
 #include "support.h"
 

@@ -22,7 +22,7 @@ struct double_fence {
 	bool global;
 	uint32_t ctx_id, ring;
 	uint64_t id;
-	int fd; /* -1 where it only calls back */
+	int fd; /* -1 if it only calls back */
 };
 
 static struct {

@@ -4,14 +4,14 @@
 #define VIRGL_DOUBLE_H
 
 /*
- * A test double: this is not virglrenderer, but has those of its functions that the plugin calls. Native
- * contexts need a GPU, and what the plugin does with them can be seen here without one: which
- * in-fences it hands on by ID, which by descriptor, and in which order.
+ * A test double: this is not virglrenderer, but has those of its functions that the plugin calls.
+ * Native contexts need a GPU, and what the plugin does with them can be seen here without one:
+ * which in-fences it hands on by ID, which by descriptor, and in which order.
  *
  * Modelled on virglrenderer 1.3: a table of the descriptors of native contexts' fences by ID, which
  * a reset does not empty and which takes no second fence with an ID; an ID that is not there counts
- * as signalled; attach_fence closes the descriptor, and holds for the next command stream;
- * a fence's callback comes from whichever thread it signals in. A fence is an eventfd here, so it
+ * as signalled; attach_fence closes the descriptor, and holds for the next command stream; a
+ * fence's callback comes from whichever thread it signals in. A fence is an eventfd here, so it
  * cannot be merged: the double keeps each.
  *
  * DOUBLE_SUBMIT_CMD2, DOUBLE_ATTACH_FENCE and DOUBLE_GET_FENCE_FD say by 0 or 1 what this "version"
@@ -40,7 +40,7 @@ extern struct virgl_double {
 	unsigned int num_contexts;
 	/* Set by a test: what the next call of each answers, once. An errno value. */
 	int init_error, context_error, submit_error, attach_error, fence_error;
-	/* Fences signal while they are made: as those of ring 0 do. */
+	/* Fences signal while they are made, as those of ring 0 do. */
 	bool signals_at_once;
 } the_double;
 

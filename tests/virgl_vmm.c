@@ -82,7 +82,7 @@ struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
 	const struct vgf_virgl_options options = {
 		.callbacks = &callbacks,
 		.wait = wait,
-		.own_display = true, /* where flags have none */
+		.own_display = true, /* for flags that have none */
 	};
 	struct virgl_vmm *vmm = calloc(1, sizeof(*vmm));
 

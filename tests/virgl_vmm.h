@@ -44,7 +44,8 @@ struct virgl_vmm {
 	uint64_t last_id; /* of new_id */
 };
 
-/* flags: as virgl_renderer_init; without a display the plugin brings up its own. wait: as in the options. */
+/* flags: as virgl_renderer_init; without a display the plugin brings up its own. wait: as in the
+ * options. */
 struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait);
 
 /* Returns how many fences have retired in the end. */
