@@ -128,17 +128,18 @@ check_uml() {
     echo "uml: can be prepared (a kernel build of about 4 minutes)"
 }
 
-# The kernel's memory is a file: where there is room for it, best in memory.
+# The kernel's memory is a file: where there is room for it, and code may be run, best in memory.
 uml_memory_directory() {
-    local directory room
+    local directory room options
     for directory in /dev/shm "${TMPDIR:-/tmp}" /var/tmp; do
         room=$(df --output=avail -m "$directory" 2>/dev/null | tail -n 1) || true
-        if [ "${room:-0}" -gt "$memory" ]; then
+        options=$(findmnt -n -o OPTIONS -T "$directory" | tail -n 1) || true
+        if [ "${room:-0}" -gt "$memory" ] && [[ ",$options," != *,noexec,* ]]; then
             echo "$directory"
             return
         fi
     done
-    die "no $memory MiB of room for the virtual host's memory in /dev/shm, /tmp or /var/tmp"
+    die "the virtual host's memory needs $memory MiB of room in /dev/shm, ${TMPDIR:-/tmp} or /var/tmp, not mounted noexec"
 }
 
 # Console 0 is the kernel's, 1 and 2 are the command's output. The first process is bash of the
