@@ -14,7 +14,9 @@ suite() {
     begin
     rm -f "$directory/meson-logs/testlog.json"
     shift 3
-    VGF_TEST_STEPS=$steps meson test -C "$directory" --no-rebuild --print-errorlogs "$@" >"$log" 2>&1 || run_failed=1
+    # The time limits are for what hangs, not for a machine that is busy.
+    VGF_TEST_STEPS=$steps meson test -C "$directory" --no-rebuild --print-errorlogs --timeout-multiplier 5 "$@" \
+        >"$log" 2>&1 || run_failed=1
     counts=$(python3 scripts/count_tests.py "$directory/meson-logs/testlog.json") || {
         counts="0 1 0"
         run_failed=1
@@ -29,15 +31,6 @@ sources() {
 
 check_format() {
     sources | xargs clang-format --dry-run -Werror
-}
-
-# What of the libraries and of 'vgfence gpu' is built here: optional parts may be left out.
-linted_sources() {
-    sed -nE 's,.*"file": "\.\./\.\./((src|soft|vhost|gpu|bench)/[^"]*)".*,\1,p' build/plain/compile_commands.json | sort -u
-}
-
-check_lint() {
-    linted_sources | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/plain
 }
 
 # The library as others meet it.
@@ -115,7 +108,7 @@ virtual_host() {
     local kind=$1 directory=$2
     prepared "virtual host, $kind" --kind "$kind" || return 0
     counted "virtual host, $kind" "build/vm-$kind.log" \
-        scripts/vm --kind "$kind" --build "build/$directory" --timeout 900 scripts/test-in-vm "build/$directory"
+        scripts/vm --kind "$kind" --build "build/$directory" --timeout 3600 scripts/test-in-vm "build/$directory"
 }
 
 # The newest virglrenderer, from Debian sid, and with it EGL native fences.
@@ -124,7 +117,7 @@ virgl_sid() {
     mkdir -p build/sid
     prepared "$name" --rootfs sid || return 0
     counted "$name" build/vm-sid.log \
-        scripts/vm --rootfs sid --build build/sid --timeout 900 scripts/test-virgl-in-vm build/sid
+        scripts/vm --rootfs sid --build build/sid --timeout 3600 scripts/test-virgl-in-vm build/sid
     notes build/sid/meson-logs/testlog-uml.txt
 }
 
@@ -178,7 +171,8 @@ formatting() {
 
 lint() {
     if command -v clang-tidy >/dev/null; then
-        step "lint" check_lint
+        step "lint" scripts/lint
+        sed -n 's/^[0-9]* files, .*/    &/p' "$results/$part.step"
     else
         skip "lint" "clang-tidy is not installed"
     fi
@@ -186,6 +180,11 @@ lint() {
 
 documents() {
     step "documents" check_documents
+}
+
+# The suite's own arithmetic.
+counting() {
+    counted "how tests are counted" build/counting.log python3 tests/test_sums.py
 }
 
 consumers() {
@@ -206,6 +205,10 @@ clang() {
 
 tests_plain() {
     suite "tests" plain 20000 --no-suite virgl
+}
+
+tests_quick() {
+    suite "tests, but the slow ones" plain 300 --no-suite virgl --no-suite slow
 }
 
 tests_address() {
@@ -237,19 +240,13 @@ host_qemu() {
 }
 
 # Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents consumers minimal_build clang tests_plain tests_address tests_threads
+lane_here=(formatting lint documents counting consumers minimal_build clang tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
 lane_qemu=(virgl_sid console_tests host_qemu)
 
 run_tests() {
-    local part
-    for part; do
-        [[ " ${lane_here[*]} ${lane_uml[*]} ${lane_qemu[*]} " = *" $part "* ]] || {
-            printf '%s\n' "no such part: $part. There are:" "  ${lane_here[*]}" "  ${lane_uml[*]}" "  ${lane_qemu[*]}" >&2
-            exit 2
-        }
-    done
+    check_parts "$@"
     mkdir -p build
     sanitizer_options
     build plain
@@ -265,4 +262,40 @@ run_tests() {
     fi
     show_parts
     summary
+}
+
+check_parts() {
+    local part
+    for part; do
+        if [[ " ${lane_here[*]} ${lane_uml[*]} ${lane_qemu[*]} " = *" $part "* ]]; then continue; fi
+        printf '%s\n' "no such part: $part. There are:" "  ${lane_here[*]}" "  ${lane_uml[*]}" "  ${lane_qemu[*]}" >&2
+        exit 2
+    done
+}
+
+# For every day.
+run_quick_tests() {
+    build plain
+    open_lanes
+    lane formatting documents counting
+    lane tests_quick
+    show_parts
+    echo
+    echo "left out: lint, the slow tests (replay, fuzzing, many random steps), sanitizers, the plugin, virtual hosts, guests"
+    summary
+}
+
+# What the tests run of the code. Kernels and guests are left out.
+run_coverage() {
+    if ! command -v gcovr >/dev/null; then
+        echo "Please install gcovr (Debian's name), then run this again." >&2
+        exit 1
+    fi
+    build coverage -Db_coverage=true
+    find build/coverage -name '*.gcda' -delete
+    meson test -C build/coverage --no-rebuild --print-errorlogs --quiet >build/coverage.log 2>&1 || {
+        cat build/coverage.log
+        exit 1
+    }
+    scripts/coverage
 }

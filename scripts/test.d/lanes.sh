@@ -18,7 +18,7 @@ results=build/test
 lane() {
     parts+=("$@")
     set -m # for the process group, with which all ends that a lane has started
-    run_parts "$@" </dev/null 3>&- &
+    run_parts "$@" </dev/null 3>&- 4>&- &
     set +m
     lanes+=($!)
 }
@@ -51,6 +51,11 @@ save_counts() {
 # --- what watches them
 
 open_lanes() {
+    exec 4>build/test.lock
+    if ! flock --nonblock 4; then
+        echo "./run test: another one runs in this checkout" >&2
+        exit 1
+    fi
     rm -rf $results
     mkdir -p $results
     mkfifo $results/events

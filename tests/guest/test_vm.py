@@ -203,6 +203,14 @@ class Client(DeadKernel, unittest.TestCase):
         self.expect_failure(run, ANSWER_S, "the device ended")
 
 
+def locate_uml():
+    """The kernel's path, if it is known yet."""
+    result = subprocess.run(
+        ["scripts/vm", "--locate"], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip() or "/nonexistent"
+
+
 class Copy(unittest.TestCase):
     """Scripts and a cache of the test's own, in which things can be broken."""
 
@@ -320,6 +328,97 @@ class Preparation(Copy):
     def test_so_is_no_room_in_the_cache(self):
         self.program("df", "echo Avail", "echo 10")
         self.expect(LACKING, "MiB of room are needed", "--prepare")
+
+
+class Arguments(Copy):
+    """./run says what is wrong before it builds: in the copy it could not."""
+
+    def run_script(self, *arguments):
+        shutil.copy(TOP / "run", self.top)
+        result = subprocess.run(
+            [self.top / "run", *arguments],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=ANSWER_S,
+            check=False,
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    def test_wrong_arguments(self):
+        for command, status, complaint in (
+            ("nosuch", 2, "there is no 'nosuch'"),
+            ("build fast", 2, "takes no arguments"),
+            ("test nosuch", 2, "no such part: nosuch"),
+            ("test --quick lint", 2, "stands alone"),
+            ("coverage now", 2, "takes no arguments"),
+            ("demo now", 2, "unknown argument 'now'"),
+            ("demo --recorded now", 2, "unknown argument 'now'"),
+            ("vm --nosuch", FAILED, "unknown option --nosuch"),
+            ("vm --kind nosuch true", FAILED, "not 'nosuch'"),
+            ("vm --timeout soon true", FAILED, "not 'soon'"),
+            ("vm --rootfs", FAILED, "needs a value"),
+            ("guest --nosuch", FAILED, "unknown option --nosuch"),
+            ("guest --renderer nosuch", FAILED, "not 'nosuch'"),
+            ("guest --timeout soon", FAILED, "not 'soon'"),
+            ("console --nosuch", 2, "unrecognized arguments: --nosuch"),
+        ):
+            with self.subTest(command):
+                found, output = self.run_script(*command.split())
+                self.assertEqual(found, status, output)
+                self.assertIn(complaint, output)
+
+    def test_help(self):
+        for command in ("demo", "vm", "guest", "console"):
+            with self.subTest(command):
+                found, output = self.run_script(command, "--help")
+                self.assertEqual(found, 0, output)
+                self.assertIn("usage:", output)
+
+    def test_a_build_that_is_not_there(self):
+        self.expect(FAILED, "--build build/nosuch: no such directory", "--build", "build/nosuch", "true")
+        for script in ("guest", "console"):
+            result = subprocess.run(
+                [self.top / "scripts" / script], capture_output=True, text=True, check=False
+            )
+            self.assertEqual(result.returncode, FAILED)
+            self.assertIn("not built yet: ./run build", result.stderr)
+
+
+class Memory(unittest.TestCase):
+    """Where the memory of a User-Mode Linux is."""
+
+    def setUp(self):
+        in_namespace = ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "none", "/dev/shm"]
+        if subprocess.run(in_namespace, check=False, stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("mounting is not allowed here")
+        if not pathlib.Path(locate_uml()).exists():
+            self.skipTest("not prepared: the kernel of kind uml")
+
+    def run_with(self, *mounts):
+        script = " && ".join([*mounts, "exec scripts/vm --timeout 60 true"])
+        return subprocess.run(
+            ["unshare", "--mount", "--map-root-user", "sh", "-c", script],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+    def test_is_elsewhere_if_there_is_no_room_or_no_code_may_be_run(self):
+        for options in ("size=64m", "noexec"):
+            with self.subTest(options):
+                result = self.run_with(f"mount -t tmpfs -o {options} none /dev/shm")
+                self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_nowhere_is_said_at_once(self):
+        result = self.run_with(
+            *(f"mount -t tmpfs -o size=64m none {path}" for path in ("/dev/shm", "/tmp", "/var/tmp"))
+        )
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn("memory needs 1024 MiB of room", result.stderr)
 
 
 class Demo(Copy):
