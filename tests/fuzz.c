@@ -91,7 +91,8 @@ static int run_random(
 int fuzz_main(const struct fuzz_program *program, int argc, char **argv)
 {
 	const char *inputs = getenv("VGF_TEST_INPUTS");
-	uint64_t runs = inputs ? strtoull(inputs, NULL, 0) : program->runs, seed = (uint64_t)time(NULL);
+	uint64_t runs = inputs ? strtoull(inputs, NULL, 0) : program->runs,
+		 seed = (uint64_t)time(NULL);
 	const char *corpus = NULL;
 	bool files = false;
 
