@@ -8,6 +8,7 @@
 - A link leads to a file, and to a heading in it.
 - A path of the repository in `code` exists, and so does a header.
 - A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
+- What the README shows of C is in examples/minimal_vmm.c, line by line and in order.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
@@ -32,6 +33,7 @@ OURS = re.compile(r"(^|[;&|] *|^[A-Z_]+=\S+ |-c ')(\./run|vgfence(-guest)?( |$)|
 # What ./run starts for these commands; they take a program to run behind their own options.
 SCRIPTS = ("demo", "guest", "mutate", "vm", "console")
 ELLIPSIS = "…"
+EXAMPLE = "examples/minimal_vmm.c"  # the program that the README shows a part of
 
 
 class Wrong(Exception):
@@ -344,6 +346,13 @@ def public_names():
     return set(names + re.findall(r"\bVGF_TEST_\w+", tests))
 
 
+def check_excerpt(lines):
+    example = iter((TOP / EXAMPLE).read_text(encoding="utf-8").split("\n"))
+    for line in lines:
+        if line not in example:
+            raise Wrong(f"not in {EXAMPLE}, or not in this order")
+
+
 class Checker:
     def __init__(self, programs):
         self.programs = programs
@@ -394,12 +403,18 @@ class Checker:
                 self.paths += 1
                 self.attempt(document, number, span, check_path, path)
 
+    def check_excerpts(self, document, text):
+        for number, language, lines in without_fences(text)[1]:
+            if language == "c" and document.name == "README.md":
+                self.attempt(document, number, lines[0], check_excerpt, lines)
+
     def check(self, document, text):
         self.check_commands(document, text)
         self.check_references(document, text)
         for number, line in enumerate(text.split("\n"), 1):
             for name in re.findall(r"\b(?:vgf|VGF)_\w+", line):
                 self.attempt(document, number, name, self.check_name, name)
+        self.check_excerpts(document, text)
 
 
 # ---- Self-test ---------------------------------------------------------------------------------
@@ -416,6 +431,11 @@ GOOD = """# Good
 
 `vgf_submit`, `vgf_virgl_`, `VGF_TEST_SEED=n` of `<vgfence/vgfence.h>`
 `vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it); `src/*.c`.
+
+```c
+struct gpu {
+int main(void)
+```
 
 ```
 ./run vgfence bench core --json
@@ -456,6 +476,8 @@ BAD = (
     ("```c\nret = vgf_submits(1);\n```", "no vgf_submits"),
     ("all of `vgf_nothing_*`", "no vgf_nothing_"),
     ("`VGF_TEST_SEEDS=1 ./run build`", "no vgf_test_seeds"),
+    ("```c\nint nothing;\n```", "not in examples/"),
+    ("```c\nint main(void)\nstruct gpu {\n```", "in this order"),
 )
 
 

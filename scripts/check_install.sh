@@ -36,6 +36,8 @@ compile() {
 check_installed() {
     compile tests/consumer.c vgfence
     "$work/consumer"
+    compile examples/minimal_vmm.c vgfence
+    "$work/consumer" >/dev/null
 }
 
 check_installed_virgl() {
