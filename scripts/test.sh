@@ -140,7 +140,7 @@ guest_tests() {
 
 # No row of its table may be missing, and it says how many checks were right.
 guest_workloads() {
-    scripts/guest --timeout 100 </dev/null >build/guest-table || return
+    scripts/guest --timeout 600 </dev/null >build/guest-table || return
     cat build/guest-table
     [ "$(grep -c '^[a-z]*, an\? .*[0-9]x ' build/guest-table)" = 5 ] &&
         grep -qE '^[0-9]{5,} checks of what the guest saw.*: all right$' build/guest-table
