@@ -7,8 +7,6 @@
 
 #include "ctx_sync.h"
 
-#define container_of(pointer, type, member) ((type *)((char *)pointer - offsetof(type, member)))
-
 /* ---- Queues ------------------------------------------------------------------------------- */
 
 static struct queue_list *queue_state_list(struct ctx_sync *sync, const struct queue *queue)
@@ -155,7 +153,7 @@ static void check_idle(struct context *context)
 
 static void release(struct fence_owner *owner)
 {
-	check_idle(container_of(owner, struct context, owner));
+	check_idle((struct context *)((char *)owner - offsetof(struct context, owner)));
 }
 
 static void notify(struct waiter *waiter, enum waiter_event event)
