@@ -446,7 +446,7 @@ a table with --anything
 # A text, and what must be said of it.
 BAD = (
     ("    ./run dmeo", "no command 'dmeo'"),
-    ("    ./run demo --record", "usage"),
+    ("    ./run demo --record", "unknown argument"),
     ("    ./run vgfence gpu --scanout=1 --size=1x1", "--size"),
     ("    vgfence gpu --stat=1", "stat"),
     ("`vgfence replay --pace=slow x`", "slow"),
@@ -473,7 +473,7 @@ BAD = (
     ("`src/nothing*.c`", "no src/nothing"),
     ("`<vgfence/nothing.h>`", "no include/vgfence/nothing.h"),
     ("`vgf_submits`", "no vgf_submits"),
-    ("```c\nret = vgf_submits(1);\n```", "no vgf_submits"),
+    ("```\nret = vgf_submits(1);\n```", "no vgf_submits"),
     ("all of `vgf_nothing_*`", "no vgf_nothing_"),
     ("`VGF_TEST_SEEDS=1 ./run build`", "no vgf_test_seeds"),
     ("```c\nint nothing;\n```", "not in examples/"),
