@@ -4,7 +4,7 @@
 """Checks the documents against what is there.
 
 - A command line of ours (./run, vgfence, scripts/..., meson test) names a command that exists, with options that it
-  takes. The program is asked itself: it is started with the document's options, and --help behind them.
+  takes. The program is asked itself: with the options of the document, and --help or --try, so that it does no more.
 - A link leads to a file, and to a heading in it.
 - A path of the repository in `code` exists, and so does a header.
 - A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
@@ -30,8 +30,10 @@ FOLDERS = "bench|docs|examples|gpu|include|scripts|soft|src|tests|tools|vhost"
 OPERATORS = set("&|;<>()")
 # A command of ours: at the beginning, behind an operator or a variable, or given to another to run.
 OURS = re.compile(r"(^|[;&|] *|^[A-Z_]+=\S+ |-c ')(\./run|vgfence(-guest)?( |$)|scripts/|build/|meson )")
-# What ./run starts for these commands; they take a program to run behind their own options.
-SCRIPTS = ("demo", "guest", "mutate", "vm", "console")
+# What ./run starts for these commands, which can say whether their arguments are right; and those that take a command.
+SCRIPTS = ("console", "demo", "guest", "mutate", "vm")
+ONLY_TRY = ("console", "demo", "guest", "vm")
+RUN_COMMANDS = ("guest", "vm")
 ELLIPSIS = "…"
 EXAMPLE = "examples/minimal_vmm.c"  # the program that the README shows a part of
 
@@ -159,8 +161,8 @@ class Programs:
             self.helps[command] = text
         return self.helps[command]
 
-    def accept(self, command, own, directory=TOP):
-        status, text = self.ask([*command, *own, "--help"], directory)
+    def accept(self, command, directory=TOP):
+        status, text = self.ask(command, directory)
         if status != 0:
             raise Wrong(text.strip().split("\n")[0])
 
@@ -204,11 +206,15 @@ class Programs:
             raise Wrong(f"./run {name} does not take these options")
 
     def check_vgfence(self, words):
-        self.accept([str(self.build / "tools/vgfence")], words)
+        """An option at the end, whose value is left out, is only named: it cannot take --help for that."""
+        program = str(self.build / "tools/vgfence")
+        if len(words) > 1 and re.search(rf"{words[-1]}=", self.help(program, words[0])):
+            words = words[:-1]
+        self.accept([program, *words, "--help"])
 
     def check_guest_program(self, words):
         program = str(self.build / "tests/guest/vgfence-guest")
-        self.accept([program], words)
+        self.accept([program, *words, "--help"])
         for word in words:
             if re.fullmatch(r"[a-z]+", word) and not re.search(rf"\b{word}\b", self.help(program)):
                 raise Wrong(f"vgfence-guest has no '{word}'")
@@ -226,13 +232,16 @@ class Programs:
         own, inner = split_own(words, self.help(name))
         with tempfile.TemporaryDirectory() as directory:
             make_builds(directory, own)
-            self.accept([str(path)], own, directory)
-        if inner and not is_placeholder(inner[0]):
+            if path.name in ONLY_TRY:
+                self.accept([str(path), "--try", *own], directory)
+            else:
+                self.accept([str(path), *own, "--help"], directory)
+        if path.name in RUN_COMMANDS and inner and not is_placeholder(inner[0]):
             self.check(inner)
 
     def check_built(self, name):
-        """A program of the build, which this one may have under another name. Folders are made as they are needed."""
-        if name.endswith("/"):
+        """A program of the build, which this one may have under another name. Other folders are made as needed."""
+        if not re.search(r"/(tests|tools)/\w", name):
             return
         if not (self.build / name.removeprefix("build/plain/")).is_file():
             raise Wrong(f"{name} is not built")
@@ -421,13 +430,13 @@ class Checker:
 
 GOOD = """# Good
 
-    ./run vm --append a=b -- COMMAND
+    ./run vm --append a=b -- COMMAND; ./run demo --recorded
     VGF_TEST_SEED=1 build/plain/tests/test_model
     ./run guest --passing vgfence-guest chain --jobs 10 && meson test -C build/plain --suite virgl order -v
     scripts/vm --kind qemu \\
         --build new sh -c 'vgfence info --json; other --option'
     scripts/vm [--kind uml|qemu] [--timeout SECONDS]   # a synopsis
-    ./run test lint; build/logs/
+    ./run test lint; build/logs/; build/logs; vgfence gpu --record
 
 `vgf_submit`, `vgf_virgl_`, `VGF_TEST_SEED=n` of `<vgfence/vgfence.h>`
 `vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it); `src/*.c`.
@@ -449,6 +458,7 @@ BAD = (
     ("    ./run demo --record", "unknown argument"),
     ("    ./run vgfence gpu --scanout=1 --size=1x1", "--size"),
     ("    vgfence gpu --stat=1", "stat"),
+    ("    vgfence gpu --records", "records"),
     ("`vgfence replay --pace=slow x`", "slow"),
     ("    vgfence gpu --socket=a \\\n        --sizes=800x600", "sizes"),
     ("    vgfence bench speed", "usage"),
