@@ -414,7 +414,7 @@ class Checker:
 
     def check_excerpts(self, document, text):
         for number, language, lines in without_fences(text)[1]:
-            if language == "c" and document.name == "README.md":
+            if language == "c":
                 self.attempt(document, number, lines[0], check_excerpt, lines)
 
     def check(self, document, text):
@@ -423,7 +423,6 @@ class Checker:
         for number, line in enumerate(text.split("\n"), 1):
             for name in re.findall(r"\b(?:vgf|VGF)_\w+", line):
                 self.attempt(document, number, name, self.check_name, name)
-        self.check_excerpts(document, text)
 
 
 # ---- Self-test ---------------------------------------------------------------------------------
@@ -440,11 +439,6 @@ GOOD = """# Good
 
 `vgf_submit`, `vgf_virgl_`, `VGF_TEST_SEED=n` of `<vgfence/vgfence.h>`
 `vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it); `src/*.c`.
-
-```c
-struct gpu {
-int main(void)
-```
 
 ```
 ./run vgfence bench core --json
@@ -486,8 +480,13 @@ BAD = (
     ("```\nret = vgf_submits(1);\n```", "no vgf_submits"),
     ("all of `vgf_nothing_*`", "no vgf_nothing_"),
     ("`VGF_TEST_SEEDS=1 ./run build`", "no vgf_test_seeds"),
-    ("```c\nint nothing;\n```", "not in examples/"),
-    ("```c\nint main(void)\nstruct gpu {\n```", "in this order"),
+)
+
+
+EXCERPTS = (
+    ("```c\nstruct gpu {\nint main(void)\n```", 0),
+    ("```c\nint main(void)\nstruct gpu {\n```", 1),
+    ("```c\nint nothing;\n```", 1),
 )
 
 
@@ -506,6 +505,11 @@ def self_test(programs):
         complaints = complaints_of(programs, text)
         if len(complaints) != 1 or expected not in complaints[0].lower():
             failures.append(f"{text!r}: not '{expected}' but {complaints}")
+    for text, count in EXCERPTS:
+        checker = Checker(programs)
+        checker.check_excerpts(TOP / "README.md", text)
+        if len(checker.complaints) != count:
+            failures.append(f"{text!r}: {checker.complaints}")
     print("\n".join(failures) or f"self-test: {len(BAD)} mistakes noticed")
     return 1 if failures else 0
 
@@ -520,6 +524,8 @@ def main(arguments):
     documents = {file for pattern in PATTERNS for file in TOP.glob(pattern)}
     for document in sorted(documents - {TOP / "NEWS.md"}):  # it also says what was
         checker.check(document, document.read_text(encoding="utf-8"))
+    readme = TOP / "README.md"
+    checker.check_excerpts(readme, readme.read_text(encoding="utf-8"))
     for complaint in checker.complaints:
         print(complaint)
     print(
