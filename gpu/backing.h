@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "renderer.h"
-#include "request.h"
+#include "buffers.h"
 
 struct guest_memory;
 

@@ -5,6 +5,7 @@
 
 #include "edid.h"
 #include "gpu_private.h"
+#include "pixel_format.h"
 
 uint32_t get_display_info(struct gpu *gpu, struct request *request)
 {
@@ -66,16 +67,9 @@ static bool rect_visible(const struct virtio_gpu_rect *rect, uint32_t width, uin
 		rect->height <= SCANOUT_MAX_SIZE && rect_in(rect, width, height);
 }
 
-/* What the scanout is to show, but for its cursor. */
 static void show(struct gpu *gpu, uint32_t index, const struct scanout *what)
 {
-	struct scanout *scanout = &gpu->scanouts[index];
-
-	scanout->resource_id = what->resource_id;
-	scanout->rect = what->rect;
-	scanout->format = what->format;
-	scanout->stride = what->stride;
-	scanout->offset = what->offset;
+	gpu->scanouts[index] = *what;
 	scanout_tell_size(gpu, index);
 }
 

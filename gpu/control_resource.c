@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "gpu_private.h"
+#include "pixel_format.h"
 
 /* What most commands about a resource have behind the header. */
 struct resource_body {
@@ -188,6 +189,7 @@ uint32_t resource_unref(struct gpu *gpu, struct request *request)
 		return type;
 	}
 	scanouts_forget(gpu, resource);
+	cursors_forget(gpu, resource);
 	resource->leaving = true;
 	request->pending->resource = resource;
 	renderer_begin(request);

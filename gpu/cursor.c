@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "gpu_private.h"
+#include "pixel_format.h"
 
 #define CURSOR_SIZE 64 /* in both directions, says the specification */
 #define NUM_PIXELS ((size_t)CURSOR_SIZE * CURSOR_SIZE)
@@ -15,9 +16,9 @@ struct cursor_body {
 	uint32_t resource_id, hot_x, hot_y, padding;
 };
 
-/* Finds the scanout. Returns an error for the guest, or 0. */
-static uint32_t read_cursor(struct gpu *gpu, struct request *request, struct cursor_body *body,
-	struct scanout **scanout)
+/* Finds the scanout's cursor. Returns an error for the guest, or 0. */
+static uint32_t read_cursor(
+	struct gpu *gpu, struct request *request, struct cursor_body *body, struct cursor **cursor)
 {
 	uint32_t id;
 
@@ -28,14 +29,14 @@ static uint32_t read_cursor(struct gpu *gpu, struct request *request, struct cur
 	if (id >= gpu->options.num_scanouts) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
 	}
-	*scanout = &gpu->scanouts[id];
+	*cursor = &gpu->cursors[id];
 	return 0;
 }
 
-static void move(struct scanout *scanout, const struct cursor_body *body)
+static void move(struct cursor *cursor, const struct cursor_body *body)
 {
-	scanout->cursor_x = le32toh(body->pos.x);
-	scanout->cursor_y = le32toh(body->pos.y);
+	cursor->x = le32toh(body->pos.x);
+	cursor->y = le32toh(body->pos.y);
 }
 
 /* ---- For who shows it ----------------------------------------------------------------------- */
@@ -60,32 +61,49 @@ static int read_picture(struct gpu *gpu, const struct resource *resource, uint32
 
 /* resource: the picture, or NULL where it is as it was. */
 static void tell_cursor(
-	struct gpu *gpu, const struct scanout *scanout, const struct resource *resource)
+	struct gpu *gpu, const struct cursor *cursor, const struct resource *resource)
 {
 	uint32_t pixels[NUM_PIXELS];
-	struct gpu_cursor cursor = {
-		.visible = scanout->cursor_resource_id != 0,
-		.x = scanout->cursor_x,
-		.y = scanout->cursor_y,
-		.hot_x = scanout->hot_x,
-		.hot_y = scanout->hot_y,
+	struct gpu_cursor shown = {
+		.visible = cursor->resource_id != 0,
+		.x = cursor->x,
+		.y = cursor->y,
+		.hot_x = cursor->hot_x,
+		.hot_y = cursor->hot_y,
 	};
 
 	if (gpu->callbacks.cursor_changed == NULL) {
 		return;
 	}
 	if (resource != NULL && read_picture(gpu, resource, pixels) == 0) {
-		cursor.pixels = pixels;
+		shown.pixels = pixels;
 	}
-	gpu->callbacks.cursor_changed(gpu->cookie, (uint32_t)(scanout - gpu->scanouts), &cursor);
+	gpu->callbacks.cursor_changed(gpu->cookie, (uint32_t)(cursor - gpu->cursors), &shown);
 }
 
-void cursor_show(struct gpu *gpu, const struct scanout *scanout)
+void cursor_show(struct gpu *gpu, uint32_t index)
 {
-	const struct resource *resource = find_resource(gpu, scanout->cursor_resource_id);
+	const struct cursor *cursor = &gpu->cursors[index];
+	const struct resource *resource = find_resource(gpu, cursor->resource_id);
 
 	if (resource != NULL) {
-		tell_cursor(gpu, scanout, resource);
+		tell_cursor(gpu, cursor, resource);
+	}
+}
+
+void cursors_forget(struct gpu *gpu, const struct resource *resource)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		if (gpu->cursors[i].resource_id == resource->id) {
+			gpu->cursors[i].resource_id = 0;
+		}
+	}
+}
+
+void cursors_reset(struct gpu *gpu)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		gpu->cursors[i] = (struct cursor){ 0 };
 	}
 }
 
@@ -95,8 +113,8 @@ uint32_t update_cursor(struct gpu *gpu, struct request *request)
 {
 	const struct resource *resource = NULL;
 	struct cursor_body body;
-	struct scanout *scanout;
-	uint32_t error = read_cursor(gpu, request, &body, &scanout);
+	struct cursor *cursor;
+	uint32_t error = read_cursor(gpu, request, &body, &cursor);
 
 	if (error != 0) {
 		return error;
@@ -112,23 +130,23 @@ uint32_t update_cursor(struct gpu *gpu, struct request *request)
 			return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 		}
 	}
-	move(scanout, &body);
-	scanout->cursor_resource_id = le32toh(body.resource_id);
-	scanout->hot_x = le32toh(body.hot_x);
-	scanout->hot_y = le32toh(body.hot_y);
-	tell_cursor(gpu, scanout, resource);
+	move(cursor, &body);
+	cursor->resource_id = le32toh(body.resource_id);
+	cursor->hot_x = le32toh(body.hot_x);
+	cursor->hot_y = le32toh(body.hot_y);
+	tell_cursor(gpu, cursor, resource);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
 uint32_t move_cursor(struct gpu *gpu, struct request *request)
 {
 	struct cursor_body body;
-	struct scanout *scanout;
-	uint32_t error = read_cursor(gpu, request, &body, &scanout);
+	struct cursor *cursor;
+	uint32_t error = read_cursor(gpu, request, &body, &cursor);
 
 	if (error == 0) {
-		move(scanout, &body);
-		tell_cursor(gpu, scanout, NULL);
+		move(cursor, &body);
+		tell_cursor(gpu, cursor, NULL);
 	}
 	return error != 0 ? error : VIRTIO_GPU_RESP_OK_NODATA;
 }

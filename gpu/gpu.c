@@ -124,9 +124,18 @@ void gpu_reset(struct gpu *gpu)
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
 	scanouts_reset(gpu);
+	cursors_reset(gpu);
 	gpu->events_read = 0;
 	gpu->stats.resets++;
 	end_batch(gpu);
+}
+
+void gpu_show(struct gpu *gpu)
+{
+	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
+		scanout_show(gpu, i);
+		cursor_show(gpu, i);
+	}
 }
 
 /* ---- Features, configuration, memory -------------------------------------------------------- */

@@ -11,10 +11,11 @@
 
 #include <linux/virtio_gpu.h>
 
+#include "cursor.h"
 #include "gpu.h"
 #include "log.h"
 #include "pending.h"
-#include "request.h"
+#include "buffers.h"
 #include "resource.h"
 #include "scanout.h"
 
@@ -40,6 +41,7 @@ struct gpu {
 	struct resource_table resources;
 	struct context_table contexts;
 	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
+	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;
 };
 

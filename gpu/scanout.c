@@ -6,34 +6,7 @@
 
 #include "gpu_private.h"
 #include "image.h"
-
-/* Formats are named by the order of their bytes in memory. */
-static const struct {
-	enum virtio_gpu_formats format;
-	uint8_t places[3];
-} layouts[] = {
-	{ VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, { 2, 1, 0 } },
-	{ VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, { 2, 1, 0 } },
-	{ VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM, { 1, 2, 3 } },
-	{ VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM, { 1, 2, 3 } },
-	{ VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM, { 0, 1, 2 } },
-	{ VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM, { 3, 2, 1 } },
-	{ VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM, { 3, 2, 1 } },
-	{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 0, 1, 2 } },
-};
-
-bool format_layout(uint32_t format, uint8_t places[3])
-{
-	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
-		if (layouts[i].format == format) {
-			places[0] = layouts[i].places[0];
-			places[1] = layouts[i].places[1];
-			places[2] = layouts[i].places[2];
-			return true;
-		}
-	}
-	return false;
-}
+#include "pixel_format.h"
 
 /* ---- For who shows it ----------------------------------------------------------------------- */
 
@@ -99,23 +72,20 @@ void scanouts_forget(struct gpu *gpu, const struct resource *resource)
 			gpu->scanouts[i].resource_id = 0;
 			scanout_tell_size(gpu, i);
 		}
-		if (gpu->scanouts[i].cursor_resource_id == resource->id) {
-			gpu->scanouts[i].cursor_resource_id = 0;
-		}
 	}
 }
 
-void gpu_show(struct gpu *gpu)
+void scanout_show(struct gpu *gpu, uint32_t index)
 {
-	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
-		const struct scanout *scanout = &gpu->scanouts[i];
-		const struct resource *resource = find_resource(gpu, scanout->resource_id);
+	const struct scanout *scanout = &gpu->scanouts[index];
+	const struct virtio_gpu_rect all = { 0, 0, scanout->rect.width, scanout->rect.height };
 
-		if (resource != NULL) {
-			scanout_tell_size(gpu, i);
-			scanouts_flush(gpu, resource, &scanout->rect);
-		}
-		cursor_show(gpu, scanout);
+	if (find_resource(gpu, scanout->resource_id) == NULL) {
+		return;
+	}
+	scanout_tell_size(gpu, index);
+	if (gpu->callbacks.scanout_flushed != NULL) {
+		gpu->callbacks.scanout_flushed(gpu->cookie, index, &all);
 	}
 }
 
@@ -146,23 +116,6 @@ static int read_blob(const struct scanout *scanout, const struct resource *resou
 			(uint64_t)rect->width * 4);
 	}
 	return ret;
-}
-
-int pixels_to_argb(uint32_t *pixels, size_t count, uint32_t format)
-{
-	uint8_t places[3], alpha;
-
-	if (!format_layout(format, places)) {
-		return -EOPNOTSUPP;
-	}
-	alpha = (uint8_t)(0 + 1 + 2 + 3 - places[0] - places[1] - places[2]);
-	for (size_t i = 0; i < count; i++) {
-		const uint8_t *bytes = (const uint8_t *)&pixels[i];
-
-		pixels[i] = (uint32_t)bytes[alpha] << 24 | (uint32_t)bytes[places[0]] << 16 |
-			(uint32_t)bytes[places[1]] << 8 | bytes[places[2]];
-	}
-	return 0;
 }
 
 static bool contains(const struct virtio_gpu_rect *outer, const struct virtio_gpu_rect *inner)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "request.h"
+#include "buffers.h"
 
 #define MIN_ROOM 4096
 

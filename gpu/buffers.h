@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
-#ifndef REQUEST_H
-#define REQUEST_H
+#ifndef BUFFERS_H
+#define BUFFERS_H
 
 /*
  * A request's bytes. They are copied out of guest memory once, before anything is looked at; what
