@@ -5,8 +5,8 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "gpu_private.h"
 #include "guest_memory.h"
 #include "record.h"
@@ -14,14 +14,6 @@
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
 /* ---- Loop ----------------------------------------------------------------------------------- */
-
-static void end_batch(struct gpu *gpu)
-{
-	if (gpu->completed) {
-		gpu->completed = false;
-		gpu->callbacks.complete_end(gpu->cookie);
-	}
-}
 
 int gpu_get_fd(struct gpu *gpu)
 {
@@ -31,28 +23,19 @@ int gpu_get_fd(struct gpu *gpu)
 void gpu_dispatch(struct gpu *gpu)
 {
 	gpu->renderer->ops->dispatch(gpu->renderer);
-	end_batch(gpu);
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void dispatch_until_idle(struct gpu *gpu, int timeout_ms)
 {
-	int64_t end_ms = now_ms() + timeout_ms;
+	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
 
 	while (gpu->pending.count > 0) {
 		struct pollfd poll_fd = { .fd = gpu_get_fd(gpu), .events = POLLIN };
-		int64_t left_ms = end_ms - now_ms();
+		struct timespec left = time_until(end_ns);
 
-		poll(&poll_fd, 1, left_ms > 0 ? (int)left_ms : 0);
+		ppoll(&poll_fd, 1, &left, NULL);
 		gpu->renderer->ops->dispatch(gpu->renderer);
-		if (left_ms <= 0) {
+		if (left.tv_sec == 0 && left.tv_nsec == 0) {
 			return;
 		}
 	}
@@ -92,7 +75,6 @@ void gpu_drain(struct gpu *gpu, int timeout_ms)
 		log_error(gpu, "requests that do not end: the device is reset");
 		gpu_reset(gpu);
 	}
-	end_batch(gpu);
 }
 
 /* All have been completed by the renderer's reset, if it keeps its word. */
@@ -127,7 +109,6 @@ void gpu_reset(struct gpu *gpu)
 	cursors_reset(gpu);
 	gpu->events_read = 0;
 	gpu->stats.resets++;
-	end_batch(gpu);
 }
 
 void gpu_show(struct gpu *gpu)
@@ -272,18 +253,12 @@ static void complete_nothing(void *cookie, enum gpu_queue queue, uint32_t token,
 	(void)written;
 }
 
-static void end_nothing(void *cookie)
-{
-	(void)cookie;
-}
-
 void gpu_destroy(struct gpu *gpu)
 {
 	if (gpu == NULL) {
 		return;
 	}
 	gpu->callbacks.complete = complete_nothing;
-	gpu->callbacks.complete_end = end_nothing;
 	gpu_reset(gpu);
 	gpu->renderer->ops->destroy(gpu->renderer);
 	recorder_destroy(gpu->recorder);

@@ -57,12 +57,8 @@ struct gpu_cursor {
 struct gpu_callbacks {
 	/* A request is completed: `written` bytes of its writable buffers hold the response.
 	 * Exactly once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or
-	 * gpu_reset. */
+	 * gpu_reset. The caller notifies the guest after the last of a round. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
-	/* After the last completion of a gpu_dispatch, gpu_drain or gpu_reset that had any: the
-	 * place to notify the guest once. Never from gpu_handle: who calls that many times in a row
-	 * notifies after the last. */
-	void (*complete_end)(void *cookie);
 	/* For who shows scanouts; may be NULL, all three or none. A scanout has another size and
 	 * content, 0 by 0 for none at all; a part of it has changed; its cursor has. */
 	void (*scanout_changed)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);

@@ -34,7 +34,6 @@ struct gpu {
 	bool fence_passing;
 	uint32_t num_capsets;
 	uint32_t events_read;
-	bool completed; /* something, since the last complete_end */
 
 	struct request_buffer buffer;
 	struct pending pending;

@@ -102,7 +102,6 @@ static void complete(struct pending_request *pending)
 		recorder_completion(gpu->recorder, &pending->request, pending->seq, written);
 	}
 	pending_release(&gpu->pending, pending);
-	gpu->completed = true;
 	gpu->callbacks.complete(
 		gpu->cookie, pending->request.queue, pending->request.token, written);
 }

@@ -219,17 +219,12 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 
 /* ---- From the GPU to vhost-user ----------------------------------------------------------- */
 
+/* The guest is notified at the end of the round, once for all. */
 static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
 {
 	struct gpu_server *server = cookie;
 
 	vhost_user_complete(server->vhost_user, queue, token, written);
-}
-
-/* The end of the round is near enough, and then it is one notification for all. */
-static void complete_end(void *cookie)
-{
-	(void)cookie;
 }
 
 static void config_changed(void *cookie)
@@ -252,7 +247,6 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 {
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
-		.complete_end = complete_end,
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.cursor_changed = cursor_changed,

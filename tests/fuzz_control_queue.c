@@ -147,16 +147,10 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 	request->pending = false;
 }
 
-static void complete_end(void *cookie)
-{
-	(void)cookie;
-}
-
 static void start(void)
 {
 	const struct gpu_callbacks callbacks = {
 		.complete = complete,
-		.complete_end = complete_end,
 	};
 	const struct gpu_options options = {
 		.num_scanouts = 2,

@@ -42,13 +42,6 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 	}
 }
 
-static void complete_end(void *cookie)
-{
-	struct guest *guest = cookie;
-
-	guest->num_batches++;
-}
-
 static void log_message(void *cookie, enum vgf_log_level level, const char *message)
 {
 	struct guest *guest = cookie;
@@ -90,7 +83,6 @@ void guest_start_with(
 {
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
-		.complete_end = complete_end,
 		.log = log_message,
 	};
 	static const struct gpu_options usual = {

@@ -34,7 +34,7 @@ struct guest {
 	struct guest_memory *table;
 	struct guest_response responses[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
 	size_t piece; /* requests and responses are cut into pieces of this size; 0: not at all */
-	uint32_t num_completed, num_batches;
+	uint32_t num_completed;
 	uint32_t next_token;
 	uint32_t fail_nth; /* this allocation of each request fails; 0: none */
 	bool failed;       /* whether it did */
