@@ -293,7 +293,9 @@ run_coverage() {
     fi
     build coverage -Db_coverage=true
     find build/coverage -name '*.gcda' -delete
-    meson test -C build/coverage --no-rebuild --print-errorlogs --quiet >build/coverage.log 2>&1 || {
+    # Many more random steps reach nothing new.
+    VGF_TEST_STEPS=2000 meson test -C build/coverage --no-rebuild --print-errorlogs --timeout-multiplier 5 \
+        >build/coverage.log 2>&1 || {
         cat build/coverage.log
         exit 1
     }
