@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Copyright the vgfence authors
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # cache, kind and scratch are set by the other parts
+# shellcheck disable=SC2154  # cache, kernel, kind and scratch are set by the other parts
 #
 # Debian packages: tools are installed where that is ours to do, kernels and sources are fetched
 # with an apt configuration of our own, so that the system's lists and settings stay as they are.
@@ -17,6 +17,15 @@ kernel_suite() {
     'debian 12') echo bookworm-backports ;;
     'debian 13') echo trixie ;;
     *) return 1 ;;
+    esac
+}
+
+# The suite that has the kernel's source for User-Mode Linux. That of a kernel that Debian 12 does not have is
+# fetched from Debian 13's backports all the same: it is only built here.
+uml_suite() {
+    case $kernel in
+    6.12) kernel_suite ;;
+    7.3) kernel_suite >/dev/null && echo trixie-backports ;;
     esac
 }
 
@@ -99,13 +108,14 @@ APT::Sandbox::User "";
 END
 }
 
-# Reads the lists of the archive, once a run. Needs the cache's lock.
+# update_lists [SUITE...]: reads the lists of the archive, once a run. Needs the cache's lock.
 update_lists() {
     local archive
     [ ! -e "$scratch/apt.conf" ] || return 0
     archive=$(mirror) || lack "no Debian 12 or 13 archive in apt's configuration"
-    write_apt_configuration "$archive" "$(main_suite)" "$(kernel_suite)"
-    read_lists "$(kernel_suite)"
+    if [ $# -eq 0 ]; then set -- "$(main_suite)" "$(kernel_suite)" "$(uml_suite)"; fi
+    write_apt_configuration "$archive" "$@"
+    read_lists "$(printf '%s\n' "$@" | sort -u | xargs)"
 }
 
 read_lists() {
@@ -126,18 +136,18 @@ private_apt_cache() {
     apt-cache -c "$scratch/apt.conf" "$@"
 }
 
-# fetch PACKAGE: downloads it and prints the file's path.
+# fetch PACKAGE[=VERSION]: downloads it and prints the file's path.
 fetch() {
-    local directory=$scratch/debs files
+    local directory=$scratch/debs files name=${1%%=*}
     update_lists
     mkdir -p "$directory"
-    private_apt_cache show "$1" >/dev/null 2>&1 || die "the archive has no $1"
+    private_apt_cache show "$1" >/dev/null 2>&1 || die "the archive that apt uses here has no $1"
     note "fetching $1"
     (cd "$directory" && apt-get -c "$scratch/apt.conf" -q -t "$(kernel_suite)" download "$1") \
         >>"$cache/log/apt-${scratch##*/}.log" 2>&1 || {
         tail -n 20 "$cache/log/apt-${scratch##*/}.log" >&2
         lack "could not fetch $1"
     }
-    files=("$directory/$1"_*.deb)
+    files=("$directory/$name"_*.deb)
     echo "${files[0]}"
 }

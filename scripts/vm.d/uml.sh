@@ -3,10 +3,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # cache, parts, top, scratch, run, ... are set by the other parts
 #
-# Kind uml: a Linux kernel that is an ordinary process. Built from Debian's source with
-# uml.config, the patches in patches/ and those of the guest, tests/guest/patches/.
+# Kind uml: a Linux kernel that is an ordinary process. Built from Debian's source with uml.config,
+# the patches in patches/ and those of the guest, tests/guest/patches/. Those that are only for one
+# kernel are in a directory of its version.
 
-readonly uml_source=linux-source-6.12
+readonly uml_source=linux-source-$kernel
 readonly uml_tools=(make:make gcc:gcc /usr/include/stdio.h:libc6-dev flex:flex bison:bison bc:bc
     xz:xz-utils patch:patch)
 
@@ -27,15 +28,47 @@ uml_package() {
 # The same kernel serves as virtual host and as guest of 'vgfence gpu'.
 uml_list_patches() {
     shopt -s nullglob
-    uml_patches=("$parts"/patches/*.patch "$top"/tests/guest/patches/*.patch)
+    uml_patches=("$parts"/patches/{,"$kernel"/}*.patch "$top"/tests/guest/patches/{,"$kernel"/}*.patch)
+}
+
+# uml_patch TREE: applies the patches, each as it is or not at all. Debian's source changes while it keeps its name:
+# a patch that says what it is like without it ("Optional: ...") is left out if it does not fit, and listed in
+# TREE/left-out, by name and with these words.
+uml_patch() {
+    local patch uml_patches without apply=(patch -d "$1" -p1 -F0 --forward)
+    : >"$1/left-out"
+    uml_list_patches
+    for patch in "${uml_patches[@]}"; do
+        if "${apply[@]}" --dry-run <"$patch"; then
+            "${apply[@]}" <"$patch" || return
+        else
+            without=$(sed -n 's/^Optional: //p' "$patch")
+            [ -n "$without" ] || return
+            printf '%s: %s\n' "$(basename "$patch" .patch)" "$without" >>"$1/left-out"
+        fi
+    done
+}
+
+# What was left out of a kernel is said once, when it has been built.
+uml_say_left_out() {
+    local line
+    while IFS= read -r line; do
+        note "left out, as it does not fit $(basename "$(uml_package)" _all.deb): $line"
+    done <"$1"
+}
+
+uml_list_configs() {
+    uml_configs=("$parts/uml.config")
+    if [ -e "$parts/uml-$kernel.config" ]; then uml_configs+=("$parts/uml-$kernel.config"); fi
 }
 
 # The directory of the kernel that belongs to the package, the configuration and the patches.
 uml_directory() {
-    local package uml_patches
+    local package uml_patches uml_configs
     package=$(uml_package) || return 1
     uml_list_patches
-    echo "$cache/uml/$(key 1 "${package##*/}" -- "$parts/uml.config" "${uml_patches[@]}")"
+    uml_list_configs
+    echo "$cache/uml/$(key 1 "${package##*/}" -- "${uml_configs[@]}" "${uml_patches[@]}")"
 }
 
 uml_ready() {
@@ -67,9 +100,10 @@ build_uml() {
     log=$cache/log/uml-${1##*/}.log
     : >"$log"
     in_log "$log" "unpacking $uml_source" . uml_unpack
-    in_log "$log" "building the User-Mode Linux kernel, about 4 minutes" '^ ' uml_compile
+    uml_say_left_out "$scratch/linux/left-out"
+    in_log "$log" "building the User-Mode Linux kernel $kernel, about 4 minutes" '^ ' uml_compile
     mkdir "$scratch/made"
-    cp "$scratch/linux/linux" "$scratch/linux/.config" "$scratch/made"
+    cp "$scratch"/linux/{linux,.config,left-out} "$scratch/made"
     keep "$scratch/made" "$1"
     uml_ready
 }
@@ -78,16 +112,14 @@ uml_unpack() {
     mkdir "$scratch/linux"
     dpkg --fsys-tarfile "$(uml_package)" | tar -xO "./usr/src/$uml_source.tar.xz" |
         tar -xJ -C "$scratch/linux" --strip-components=1 "${uml_left_out[@]/#/--exclude=*/}"
-    local patch uml_patches
-    uml_list_patches
-    for patch in "${uml_patches[@]}"; do
-        patch -d "$scratch/linux" -p1 --forward <"$patch" || return 1
-    done
+    uml_patch "$scratch/linux"
 }
 
 uml_compile() {
-    local make=(make -C "$scratch/linux" ARCH=um)
-    "${make[@]}" KCONFIG_ALLCONFIG="$parts/uml.config" allnoconfig || return 1
+    local make=(make -C "$scratch/linux" ARCH=um) uml_configs
+    uml_list_configs
+    cat "${uml_configs[@]}" >"$scratch/uml.config"
+    "${make[@]}" KCONFIG_ALLCONFIG="$scratch/uml.config" allnoconfig || return 1
     uml_config_came_true || return 1
     "${make[@]}" -j"$(nproc)" linux
 }
@@ -103,7 +135,7 @@ uml_config_came_true() {
             echo "uml.config: '$line' did not come true"
             lost=1
         }
-    done <"$parts/uml.config"
+    done <"$scratch/uml.config"
     return $lost
 }
 
@@ -122,7 +154,7 @@ check_uml() {
         echo "uml: the kernel's build needs these Debian packages: $packages"
         return 1
     elif ! uml_package >/dev/null && ! mirror >/dev/null; then
-        echo "uml: $uml_source comes from Debian 12 or 13, and apt knows no archive of these"
+        echo "uml: $uml_source comes from $(uml_suite || echo "Debian 12 or 13"), and apt knows no such archive"
         return 1
     fi
     echo "uml: can be prepared (a kernel build of about 4 minutes)"

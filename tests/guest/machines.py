@@ -11,7 +11,7 @@ import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 GPU_DEVICE_ID = 16
-FENCE_PASSING_BIT = 5
+FENCE_PASSING_BIT = 23
 
 # Only so that what hangs ends the test.
 LIMIT_S = 300
@@ -175,10 +175,14 @@ class Guest:
         status = self.process.wait(timeout=LIMIT_S)
         return status, output
 
+    def kernel(self):
+        """Its process, which is also the guest's process group."""
+        (kernel,) = [child for child, name in children(self.process.pid) if name == "linux"]
+        return kernel
+
     def kill(self):
         """All of it at once, as if the host had run out of memory."""
-        (kernel,) = [child for child, name in children(self.process.pid) if name == "linux"]
-        os.killpg(kernel, signal.SIGKILL)
+        os.killpg(self.kernel(), signal.SIGKILL)
         self.finish()
 
 

@@ -7,6 +7,7 @@ which a guest sees nothing. Needs the kernel of scripts/vm; ./run test runs it.
 usage: test_guest.py DIRECTORY_OF_BUILDS [TEST...]
 """
 
+import functools
 import os
 import pathlib
 import signal
@@ -27,8 +28,22 @@ NUM_PENDING = 240  # of 'vgfence-guest pending'
 PENDING = f"{NUM_PENDING} fences pending"
 
 
+@functools.cache
+def patches_left_out():
+    """Each line begins with the name of a kernel patch that does not fit the kernel's source."""
+    command = ["scripts/vm", "--locate"]
+    result = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True)
+    return pathlib.Path(result.stdout.strip()).with_name("left-out").read_text(encoding="utf-8").splitlines()
+
+
 class GuestTest(unittest.TestCase):
+    # What a test cannot do without, by the start of the name. That one does not fit is our fault, not the machine's.
+    patches = ()
+
     def setUp(self):
+        for line in patches_left_out():
+            if line.startswith(self.patches):
+                self.fail(f"the kernel was built without {line}")
         temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
         self.addCleanup(temporary.cleanup)
         self.directory = temporary.name
@@ -124,7 +139,70 @@ class KilledGuest(GuestTest):
                 self.end_well(device)
 
 
+class KilledKernel(GuestTest):
+    """The kernel of a guest, which is only one of its processes."""
+
+    patches = ("0002-um", "0004-um")
+
+    def end_by(self, number):
+        device = self.device()
+        guest = self.guest(device, "vgfence-guest", "--passing", "pending")
+        guest.expect_line(PENDING)
+        self.assertGreater(len(processes_with(device.socket)), 2)
+        os.kill(guest.kernel(), number)
+        guest.process.wait(LIMIT_S)
+        device.end()
+        self.expect_no_process()
+
+    def test_a_terminated_kernel_ends_and_so_do_its_processes(self):
+        for _ in range(8):
+            self.end_by(signal.SIGTERM)
+
+    def test_the_processes_of_a_killed_kernel_end(self):
+        self.end_by(signal.SIGKILL)
+
+
+class LargeHost(GuestTest):
+    """A host with more registers than this one has: see large_host.c."""
+
+    patches = ("0003-um-ask",)
+
+    def run_on_host_with(self, state_bytes):
+        guest_builds = BUILDS / "plain/tests/guest"
+        used = pathlib.Path(self.directory, "used")
+        if not (guest_builds / "registers").exists():
+            self.skipTest("made for x86-64")
+        result = subprocess.run(
+            # That is what it does with ptrace. With seccomp, which newer kernels have, the sizes are in signal frames.
+            ["scripts/vm", "--append", "seccomp=off", "--timeout", str(LIMIT_S), "--build", self.directory]
+            + ["--", guest_builds / "registers"],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=dict(
+                os.environ,
+                LD_PRELOAD=str(guest_builds / "large_host.so"),
+                VGF_TEST_HOST_STATE=str(state_bytes),
+                VGF_TEST_HOST_STATE_USED=str(used),
+            ),
+        )
+        if result.returncode == 77:
+            self.skipTest(result.stdout)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("registers kept", result.stdout)
+        self.assertTrue(used.exists())
+
+    def test_the_kernel_keeps_registers_as_large_as_the_host_has_them(self):
+        # AMX makes it 11008 bytes.
+        for state_bytes in (11008, 65536):
+            with self.subTest(state_bytes=state_bytes):
+                self.run_on_host_with(state_bytes)
+
+
 class KilledDevice(GuestTest):
+    patches = ("0002-drm", "0003-um-virtio", "0005-drm")
+
     def restart(self, device):
         """At the socket that the one before has left."""
         device.kill()
