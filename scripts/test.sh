@@ -195,7 +195,7 @@ minimal_build() {
     step "build without optional parts" check_minimal_build
 }
 
-clang() {
+clang_build() {
     if command -v clang >/dev/null; then
         step "build with clang" check_clang
     else
@@ -240,7 +240,7 @@ host_qemu() {
 }
 
 # Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents counting consumers minimal_build clang tests_plain tests_address tests_threads
+lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
 lane_qemu=(virgl_sid console_tests host_qemu)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""How ./run test counts: the sums of unittest_sum.py and of scripts/count_tests.py."""
+"""How ./run test counts: the sums of unittest_sum.py, of scripts/count_tests.py and of scripts/test.d/lanes.sh."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import unittest
 
 import unittest_sum
 
-COUNT_TESTS = pathlib.Path(__file__).resolve().parent.parent / "scripts/count_tests.py"
+SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
+COUNT_TESTS = SCRIPTS / "count_tests.py"
+LIMIT_S = 60  # only so that what hangs ends the test
 
 
 class Example(unittest.TestCase):
@@ -109,6 +112,109 @@ class CountTests(unittest.TestCase):
 
     def test_no_tests_are_none(self):
         self.assertEqual(self.count(), [0, 0, 0])
+
+
+class Lanes(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = pathlib.Path(temporary.name)
+        (self.directory / "build").mkdir()
+
+    def start(self, *lines):
+        script = ["set -euo pipefail", f". {SCRIPTS}/test.d/lanes.sh", *lines]
+        process = subprocess.Popen(
+            ["bash", "-c", "\n".join(script)],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def run_lanes(self, *lines):
+        """Its status, and the lines that it prints."""
+        process = self.start(*lines, "show_parts", "summary")
+        output, _ = process.communicate(timeout=LIMIT_S)
+        return process.returncode, output.splitlines()
+
+    def test_parts_are_shown_in_the_order_of_the_list(self):
+        status, lines = self.run_lanes(
+            "first() { until [ -e last ]; do sleep 0.01; done; step first true; }",
+            "second() { step second true; }",
+            "third() { step third true; touch last; }",
+            "open_lanes",
+            "lane first second",
+            "lane third",
+        )
+        self.assertEqual(status, 0, lines)
+        shown = [line.split()[:2] for line in lines[:3]]
+        self.assertEqual(shown, [["first", "ok"], ["second", "ok"], ["third", "ok"]])
+        self.assertEqual(lines[-1], "3 passed, 0 failed, 0 skipped")
+
+    def test_what_failed_and_what_was_skipped_is_named(self):
+        status, lines = self.run_lanes(
+            "fails() { step fails ls /nonexistent; }",
+            "is_skipped() { skip 'is skipped' 'as an example'; }",
+            "many() { counted many log echo '5 passed, 2 failed, 1 skipped'; }",
+            "open_lanes",
+            "lane fails is_skipped many",
+        )
+        self.assertEqual(status, 1, lines)
+        self.assertIn("/nonexistent", "\n".join(lines))
+        for line in ("skipped: is skipped: as an example", "failed: fails", "failed: many"):
+            self.assertIn(line, lines)
+        self.assertEqual(lines[-1], "5 passed, 3 failed, 2 skipped")
+
+    def test_what_ends_early_or_counts_nothing_has_failed(self):
+        status, lines = self.run_lanes(
+            "exits() { exit 0; }",
+            "says_nothing() { counted 'says nothing' log true; }",
+            "has_none() { counted 'has none' log echo '0 passed, 0 failed, 0 skipped'; }",
+            "dies() { kill -KILL $BASHPID; }",
+            "its_lane_dies() { kill -KILL 0; }",
+            "is_not_reached() { :; }",
+            "open_lanes",
+            "lane exits says_nothing has_none dies",
+            "lane its_lane_dies is_not_reached",
+        )
+        self.assertEqual(status, 1, lines)
+        failed = [line for line in lines if line.startswith("failed: ")]
+        for name, line in zip(
+            ("exits", "says nothing", "has none", "dies", "its_lane_dies", "is_not_reached"), failed
+        ):
+            self.assertIn(name, line)
+        self.assertEqual(lines[-1], "0 passed, 6 failed, 0 skipped")
+
+    def test_a_signal_ends_all_lanes(self):
+        waits = "echo $BASHPID >$1.new; mv $1.new $1; sleep 1000"
+        process = self.start(
+            f"wait_here() {{ {waits}; }}",
+            "one() { wait_here one; }",
+            "two() { wait_here two; }",
+            "open_lanes",
+            "lane one",
+            "lane two",
+            "show_parts",
+        )
+        files = [self.directory / name for name in ("one", "two")]
+        while not all(file.exists() for file in files):
+            self.assertIsNone(process.poll())
+        process.terminate()
+        self.assertEqual(process.wait(timeout=LIMIT_S), 143)
+        for file in files:
+            self.assertFalse(os.path.exists(f"/proc/{file.read_text().strip()}"))
+
+    def test_two_in_one_checkout_do_not_mix(self):
+        first = self.start("open_lanes", "echo open", "sleep 1000")
+        self.assertEqual(first.stdout.readline(), "open\n")
+        second = self.start("open_lanes")
+        self.assertIn("another one runs", second.communicate(timeout=LIMIT_S)[0])
+        self.assertEqual(second.returncode, 1)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,16 @@ run_part() {
         "$part"
         save_counts
     ) >"$results/$part.out" 2>&1 || true
-    if [ ! -e "$results/$part.counts" ]; then
-        failed=1 failures=("$part: ended early") save_counts
-    fi
+    [ -e "$results/$part.counts" ] || save_failure "ended early"
+}
+
+# save_failure REASON: of a part that has saved nothing.
+save_failure() {
+    touch "$results/$part.out"
+    (
+        passed=0 failed=1 skipped=0 skip_reasons=() failures=("$part: $1")
+        save_counts
+    )
 }
 
 save_counts() {
@@ -66,13 +73,26 @@ open_lanes() {
     trap 'exit 143' TERM
 }
 
+# With all that they have started. A virtual host takes a moment to end.
 end_lanes() {
-    local lane
-    for lane in "${lanes[@]}"; do
-        kill -- "-$lane" 2>/dev/null || true
+    local i
+    signal_lanes TERM || true
+    for ((i = 0; i < 100; i++)); do
+        signal_lanes 0 || break
+        sleep 0.1
     done
+    signal_lanes KILL || true
     wait
 } 2>/dev/null
+
+# False if no process is left in any.
+signal_lanes() {
+    local lane status=1
+    for lane in "${lanes[@]}"; do
+        if kill -s "$1" -- "-$lane"; then status=0; fi
+    done
+    return $status
+}
 
 # The lanes' parts are shown as soon as all before them have been.
 show_parts() {
@@ -86,7 +106,7 @@ show_parts() {
         cat "$results/$part.out"
         add_part
     done
-    wait "${lanes[@]}"
+    wait "${lanes[@]}" || true # what was killed has been counted
     lanes=()
 }
 
@@ -100,8 +120,7 @@ lanes_live() {
 
 # Its lane was killed.
 lose_part() {
-    if [ -e "$results/$part.counts" ]; then return; fi
-    (failed=1 failures=("$part: its process was killed") save_counts)
+    [ -e "$results/$part.counts" ] || save_failure "its process was killed"
 }
 
 # Sums up: the counts that a part has saved are these variables.
