@@ -30,7 +30,7 @@ void attach_all(struct vgf_device *device, struct fence *fence)
 	}
 }
 
-/* Whether it is a dma-buf and the kernel knows the calls, found out by one that changes nothing. */
+/* Whether it is a dma-buf and the kernel knows the calls: makes one that changes nothing. */
 static int check_dma_buf(int dma_buf_fd, uint32_t access)
 {
 	int fd = vgf_dma_buf_export_sync_file(dma_buf_fd, access);
@@ -42,7 +42,7 @@ static int check_dma_buf(int dma_buf_fd, uint32_t access)
 	return 0;
 }
 
-/* Locked. Takes the attachment over where it returns 1. */
+/* Locked. Owns the attachment if it returns 1. */
 static int attach(struct vgf_device *device, uint64_t fence_id, struct attachment *attachment)
 {
 	struct fence *fence;

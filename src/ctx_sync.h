@@ -4,13 +4,13 @@
 #define CTX_SYNC_H
 
 /*
- * Contexts: what each may name as in-fences, what it holds back, and in which order that goes on.
+ * Contexts: what each may name as in-fences, what it holds back, and in which order its work runs.
  * A plain data structure like the fence table below it: the device above holds the lock and calls
  * the drivers.
  *
- * A context has queues: one, or one a ring where its driver says that rings are independent. A
- * queue runs its submissions one at a time, oldest first. Destroying, and what vgf_context_defer
- * brings, are barriers: they run alone, so what comes after one waits in the context's backlog.
+ * A context has one queue, or one for each ring if its driver says that rings are independent. A
+ * queue runs its submissions one at a time, oldest first. vgf_context_destroy and vgf_context_defer
+ * are barriers: they run alone, and what comes after one waits in the context's backlog.
  */
 
 #include <pthread.h>
@@ -100,8 +100,8 @@ struct context_driver {
 	struct submission destroy;
 };
 
-/* One context ID: lives on, with its timelines, until all is retired and run, also through several
- * vgf_context_destroy and vgf_context_create. */
+/* One context ID. It lives, with its timelines, until all work has run and all fences have retired,
+ * even if the context is destroyed and created again meanwhile. */
 struct context {
 	struct ctx_sync *sync;
 	uint32_t id;
@@ -158,7 +158,7 @@ int context_open(
 /* Queues the destroying of an open context; cannot fail. Returns its queue. */
 struct queue *context_close(struct ctx_sync *sync, struct context *context);
 
-/* Marks all that is held back as dropped; with `all`, deferred calls and destroying know of it
+/* Marks all that is held back as dropped. With `all` the drivers of destroyed contexts are told,
  * too. */
 void context_cancel(struct ctx_sync *sync, struct context *context, bool all);
 
@@ -200,21 +200,23 @@ void submission_link(
 /* Whether nothing that it waits for is left: it could go to its driver, descriptors aside. */
 bool submission_ready(const struct submission *submission);
 
-/* Waits for nothing any more. */
+/* Ends its waiting for in-fences. */
 void submission_stop_waiting(struct submission *submission);
 
-/* Takes what the submission needs to outlive the caller's memory. 0, -ENOSPC, -ENOMEM. */
+/* Copies what the submission needs of the caller's memory, so that it can outlive the call. 0,
+ * -ENOSPC, -ENOMEM. */
 int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission);
 
-/* It is not held back any more, if it was. */
+/* Ends its being held back, if it was. */
 void submission_hold_end(
 	struct ctx_sync *sync, struct context *context, struct submission *submission);
 
-/* Writes the in-fences that are still pending to in_fences, and leaves their waiting lists: each is
- * referenced until submission_return. Returns how many. */
+/* Writes the in-fences that are still pending to in_fences, and takes the submission off their
+ * lists of waiters. Each is referenced until submission_return. Returns how many there are. */
 uint32_t submission_lend(struct submission *submission);
 
-/* After the driver's submit. With `again` it refused them: wait for what is still pending. */
+/* Gives them back after the driver's submit. With `again` the driver has refused them: the
+ * submission waits for those that are still pending. */
 void submission_return(struct ctx_sync *sync, struct submission *submission, bool again);
 
 /* ---- Its place in the context ---- */
@@ -223,8 +225,8 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 bool submission_can_run(
 	struct ctx_sync *sync, struct context *context, const struct submission *submission);
 
-/* Puts a submission at the end of its queue or of the backlog. Returns its queue where it is the
- * next to run there, NULL where others are before it. */
+/* Puts a submission at the end of its queue or of the backlog. Returns its queue if it is the
+ * next to run there, NULL if others are before it. */
 struct queue *submission_enqueue(
 	struct ctx_sync *sync, struct context *context, struct submission *submission);
 
@@ -247,10 +249,10 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 /* Moves a queue to the list of runnable ones. */
 void queue_wake(struct ctx_sync *sync, struct queue *queue);
 
-/* Off its list. */
+/* Takes a queue off its list. */
 void queue_sleep(struct ctx_sync *sync, struct queue *queue);
 
-/* Whether there may be so many more descriptors, by whether they are for the oldest of a
+/* Whether there is room for so many more descriptors. `oldest`: they are for the oldest fence of a
  * timeline. */
 bool ctx_sync_has_room(const struct ctx_sync *sync, uint32_t count, bool oldest);
 

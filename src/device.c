@@ -236,7 +236,7 @@ static void device_end(struct vgf_device *device)
 	free(device);
 }
 
-/* Gives the role back and unlocks. Returns ret, or -ECANCELED where the device is being
+/* Gives the role back and unlocks. Returns ret, or -ECANCELED if the device is being
  * destroyed: then nothing of it may be used any more. */
 static int leave(struct vgf_device *device, int ret)
 {

@@ -146,7 +146,7 @@ static void dump_timeline(FILE *out, const struct timeline *timeline, uint64_t n
 	}
 }
 
-/* Fences tell of their own work; this is for work without one, and calls, that are stuck. */
+/* The work of a fence is shown with it. This shows stuck calls, and stuck work without a fence. */
 static void dump_queue(FILE *out, const struct queue *queue)
 {
 	const struct submission *oldest = STAILQ_FIRST(&queue->submissions);

@@ -24,8 +24,8 @@
 struct fence;
 struct submission;
 
-/* Someone waits for a fence: one in-fence of one held submission. In the fence's list until the
- * fence retires; `fence` is NULL afterwards. */
+/* One in-fence of one held submission. It is in the fence's list until the fence retires; `fence`
+ * is NULL afterwards. */
 struct waiter {
 	TAILQ_ENTRY(waiter) link;
 	struct fence *fence;
@@ -42,7 +42,7 @@ enum waiter_event {
 
 /* Whose fences are counted together: one context. */
 struct fence_owner {
-	uint32_t pending; /* fences that are not garbage yet */
+	uint32_t pending; /* its fences that are not garbage yet */
 };
 
 enum fence_state {
@@ -154,7 +154,7 @@ void fence_table_add_imported(struct fence_table *table, struct fence *fence, ui
 void fence_table_add(
 	struct fence_table *table, struct timeline *timeline, struct fence *fence, uint64_t now_ns);
 
-/* A pending fence by its ID alone. *found is NULL where it has retired. 0, -ENOENT, -ENOTUNIQ. */
+/* A pending fence by its ID alone. *found is NULL if it has retired. 0, -ENOENT, -ENOTUNIQ. */
 int fence_table_look_up(const struct fence_table *table, uint64_t fence_id, struct fence **found);
 
 /* A pending fence by its whole name, or NULL. */
@@ -179,10 +179,10 @@ void fence_forget_file(struct fence_table *table, struct fence *fence);
 /* Retires what has signalled of the oldest fences of a ready timeline. */
 void timeline_advance(struct fence_table *table, struct timeline *timeline, uint64_t now_ns);
 
-/* The timeline moves to where its oldest fence says; to be called when that changed. */
+/* Moves the timeline to the list that fits its oldest fence. Call it when that has changed. */
 void timeline_update(struct fence_table *table, struct timeline *timeline);
 
-/* The timeline's turn to be looked at by the watchdog is over. */
+/* The watchdog has looked at this timeline. */
 void timeline_checked(struct fence_table *table, struct timeline *timeline, uint64_t now_ns);
 
 struct fence *fence_ref(struct fence *fence);

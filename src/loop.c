@@ -11,7 +11,7 @@
 
 #define MAX_EVENTS 64
 
-/* Callbacks that make new work which is done at once could keep a round from ending. */
+/* Callbacks may make new work that is done at once: without a bound a round might not end. */
 #define MAX_PASSES 64
 
 static void advance_timelines(struct vgf_device *device)
@@ -80,7 +80,7 @@ static void count_retired(struct vgf_device *device, const struct fence *fence)
 	}
 }
 
-/* A callback may enter the loop again, which goes on with the list where this was. */
+/* A callback may enter the loop again. The inner round then goes on with the same list. */
 static int deliver(struct vgf_device *device)
 {
 	struct fence_list done = STAILQ_HEAD_INITIALIZER(done);
@@ -159,7 +159,7 @@ static bool was_only_kicked(const struct vgf_device *device)
 	return device->kicked && device->fences.fds == 0 && clock_ns() < device->timer_ns;
 }
 
-/* Takes note of what has happened. 0 or -EINTR. */
+/* Waits for events and takes note of them. 0 or -EINTR. */
 static int take_events(struct vgf_device *device, int timeout_ms)
 {
 	struct epoll_event events[MAX_EVENTS];

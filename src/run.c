@@ -56,7 +56,7 @@ static void log_failure(struct vgf_device *device, const struct submission *subm
 		name_text(name, &submission->name), strerrordesc_np(-error));
 }
 
-/* Returns false where the submission must wait in its queue once more. */
+/* Returns false if the submission must wait in its queue once more. */
 static bool run_work(struct vgf_device *device, struct submission *submission)
 {
 	struct context_driver *driver = submission->driver;

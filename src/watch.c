@@ -65,7 +65,7 @@ void watch_finish(struct vgf_device *device)
 
 /* ---- Fences ------------------------------------------------------------------------------- */
 
-/* A driver's descriptor was a bad one; or that of a pipe whose other end is closed. */
+/* A driver's descriptor is no good, or is a pipe whose other end is closed. */
 static void fail_watch(struct vgf_device *device, struct fence *fence, int error)
 {
 	struct vgf_fence_name full_name = fence_name(fence);
@@ -79,7 +79,8 @@ static void fail_watch(struct vgf_device *device, struct fence *fence, int error
 	fence_signal(&device->fences, fence, error);
 }
 
-/* One-shot, so that a descriptor that has signalled costs no removal: closing does that. */
+/* One-shot: a descriptor that has signalled need not be removed from the set, as closing it does
+ * that. */
 static void watch(struct vgf_device *device, struct timeline *timeline)
 {
 	struct fence *fence = STAILQ_FIRST(&timeline->fences);
@@ -88,8 +89,8 @@ static void watch(struct vgf_device *device, struct timeline *timeline)
 
 	ret = epoll_ctl(device->epoll_fd, EPOLL_CTL_ADD, fence->fd, &event);
 	if (ret < 0 && errno == EEXIST) {
-		/* A one-shot that fired. Also of an earlier fence that had this descriptor number
-		 * for the same open file, as long as someone else holds a copy. */
+		/* A one-shot that has fired is still in the set. It may be that of an earlier
+		 * fence with the same number and open file, if someone else holds a copy. */
 		ret = epoll_ctl(device->epoll_fd, EPOLL_CTL_MOD, fence->fd, &event);
 	}
 	if (ret == 0) {
@@ -162,8 +163,8 @@ uint64_t stall_deadline(const struct vgf_device *device)
 	return first->checked_ns + stall_ns;
 }
 
-/* Set only where it has to expire earlier than it would: a fence that retires in time costs no
- * system call for the watchdog. */
+/* The timer is set only if it has to expire earlier than it would. So a fence that retires in time
+ * costs no system call for the watchdog. */
 void watch_arm_timer(struct vgf_device *device)
 {
 	uint64_t deadline_ns = stall_deadline(device);
@@ -228,7 +229,7 @@ void watch_take_event(struct vgf_device *device, const struct epoll_event *event
 			device->check_stalled = true;
 		}
 	} else if (event->data.ptr) {
-		/* Without a pointer it was only probed, and had hung up. */
+		/* An event without a pointer is of watch_probe: the descriptor had hung up. */
 		signal_seen(device, event->data.ptr, event->events);
 	}
 }

@@ -4,13 +4,13 @@
 #define VGFENCE_DMA_BUF_H
 
 /*
- * The fences on a dma-buf, as sync files: implicit synchronisation. A dma-buf keeps the fences of
- * its readers and of its writers, and whatever uses it by way of drivers that synchronise
- * implicitly waits for them: readers for the writers, a writer for everybody.
+ * Implicit synchronisation: the fences on a dma-buf, as sync files. A dma-buf keeps the fences of
+ * its readers and of its writers. Drivers that synchronise implicitly wait for them: a reader waits
+ * for the writers, a writer for everybody.
  *
- * To use a buffer that others use too: export for the access that the work will have, let the work
- * wait for that, then import the work's own fence for the same access. The two are not one step:
- * what others do to the buffer in between is neither waited for nor ordered.
+ * To use a buffer that others use too: export a file for the access that the work will have, let
+ * the work wait for it, then import the work's own fence for the same access. These are two steps:
+ * if somebody else uses the buffer in between, neither waits for the other.
  *
  * Every function may be called from any thread; none keeps state or waits. Descriptors are
  * borrowed. The kernel's calls are those of <linux/dma-buf.h>, Linux 6.0.
@@ -30,13 +30,13 @@ enum vgf_access {
 };
 
 /*
- * What an access that is intended must wait for: for READ the writers' fences, for WRITE, with READ
- * or without, those of writers and readers. They are taken as they are now; later ones are not part
- * of the file. Where there is none, or all have signalled, it is a file that has signalled, without
- * their errors: only of a fence that is pending now can the file tell an error later.
+ * Makes a sync file of the fences that an access has to wait for: for READ those of the writers,
+ * for WRITE, with READ or without, those of writers and readers. Fences that are added to the
+ * buffer later are not part of it. If there is no fence, or all have signalled, the file has
+ * signalled, and has no error: it only gets the errors of fences that are pending now.
  *
  * Returns a close-on-exec sync file that the caller closes; -EINVAL for another access; -ENOTTY
- * where dma_buf_fd is no dma-buf or the kernel is older than 6.0: the access must then be
+ * if dma_buf_fd is no dma-buf or the kernel is older than 6.0: the access must then be
  * synchronised by other means; -EBADF; -EMFILE, -ENFILE; -ENOMEM.
  */
 int vgf_dma_buf_export_sync_file(int dma_buf_fd, uint32_t access);
@@ -46,7 +46,7 @@ int vgf_dma_buf_export_sync_file(int dma_buf_fd, uint32_t access);
  * later writers wait; for WRITE, with READ or without, as a writer's, for which everybody waits.
  * What is on the buffer already stays. The dma-buf keeps the fences, not the descriptor.
  *
- * Returns 0; -EINVAL for another access; -ENOTTY as above, or where fence_fd is no sync file (an
+ * Returns 0; -EINVAL for another access; -ENOTTY as above, or if fence_fd is no sync file (an
  * eventfd): wait on the host before the buffer is handed on; -EBADF for either; -ENOMEM.
  */
 int vgf_dma_buf_import_sync_file(int dma_buf_fd, uint32_t access, int fence_fd);
@@ -54,14 +54,15 @@ int vgf_dma_buf_import_sync_file(int dma_buf_fd, uint32_t access, int fence_fd);
 struct vgf_device;
 
 /*
- * Puts the fence of a guest's work on a dma-buf, by its ID alone as in-fences are named: what uses
- * the buffer on the host then waits for the guest's work, and the guest need not. Where the fence
- * has no descriptor yet (its work is held back, its driver publishes later), this is done as soon
- * as it has one. One that signals by call without ever having had one is never on the buffer.
+ * Puts the fence of a guest's work on a dma-buf. Whatever uses the buffer on the host then waits
+ * for the guest's work, so the guest need not wait. The fence is named by its ID alone, as
+ * in-fences are. If it has no descriptor yet (its work is held back, its driver publishes one
+ * later), this is done as soon as it has one. A fence that never gets one, and signals by call, is
+ * never on the buffer.
  *
- * Returns 0 where the dma-buf has the fence, 1 where that follows; -EALREADY where the fence has
+ * Returns 0 if the dma-buf has the fence, 1 if that follows; -EALREADY if the fence has
  * signalled: there is nothing to wait for; -ENOENT for an ID that the device has not seen;
- * -ENOTUNIQ where fences of several timelines have it; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above;
+ * -ENOTUNIQ if fences of several timelines have it; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above;
  * -EMFILE, also at the device's max_fds.
  */
 int vgf_fence_attach_dma_buf(

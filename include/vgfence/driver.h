@@ -4,7 +4,8 @@
 #define VGFENCE_DRIVER_H
 
 /*
- * For context drivers: what runs a context's command streams, and the fences it makes.
+ * The interface of context drivers. A context driver runs a context's command streams and makes the
+ * fences of their work.
  *
  * Errors are negative errno values. A parameter whose name ends in `fd` is borrowed for the call;
  * a function whose name ends in `_take` owns the descriptor from the call on, also when it fails;
@@ -23,17 +24,17 @@ extern "C" {
 
 struct vgf_device;
 
-/* Rings of one context: struct virtio_gpu_ctrl_hdr has a byte for the index, and the virtio
- * specification (5.7.6.7, CONTEXT_INIT) bounds it by 64. */
+/* Rings of one context: the virtio specification (5.7.6.7, CONTEXT_INIT) allows 64. */
 #define VGF_MAX_RINGS 64
 
-/* In place of a ring: the fence is on the device's global timeline
- * (VIRTIO_GPU_FLAG_INFO_RING_IDX was not set). */
+/* In place of a ring: the fence is on the device's global timeline. A guest asks for that by not
+ * setting VIRTIO_GPU_FLAG_INFO_RING_IDX. */
 #define VGF_RING_GLOBAL (-1)
 
 /*
- * What names a fence. On one timeline, that is (ctx_id, ring) or the global one, IDs grow. The same
- * ID may be pending on several timelines: the virtio specification allows it, Linux does not do it.
+ * The name of a fence. A timeline is one (ctx_id, ring), or the global one; the IDs on it grow. The
+ * same ID may be pending on several timelines: the virtio specification allows it, but Linux does
+ * not do it.
  */
 struct vgf_fence_name {
 	uint64_t fence_id;
@@ -42,49 +43,51 @@ struct vgf_fence_name {
 };
 
 enum vgf_fence_flags {
-	/* The submission has an out-fence (VIRTIO_GPU_FLAG_FENCE). Implied for vgf_fence_create. */
+	/* The submission has an out-fence (VIRTIO_GPU_FLAG_FENCE). vgf_fence_create_take and
+	 * vgf_fence_refuse imply it. */
 	VGF_FENCED = 1u << 0,
 	/* Other contexts may name it as an in-fence (VIRTIO_GPU_FLAG_FENCE_SHAREABLE of the RFC).
 	 */
 	VGF_SHAREABLE = 1u << 1,
-	/* When later fences of its timeline retire in the same batch, this one needs no callback
-	 * of its own (VIRGL_RENDERER_FENCE_FLAG_MERGEABLE). A fence with an error keeps its own. */
+	/* This fence needs no callback of its own if a later one of its timeline retires in the
+	 * same batch (VIRGL_RENDERER_FENCE_FLAG_MERGEABLE). A fence with an error always gets its
+	 * callback. */
 	VGF_MERGEABLE = 1u << 2,
 };
 
-/* How a submission waited, or can wait, for its in-fences. */
+/* The way in which a submission waited, or can wait, for its in-fences. */
 enum vgf_wait {
 	VGF_WAIT_NONE,   /* every in-fence was done */
-	VGF_WAIT_DRIVER, /* handed over as sync files; the GPU driver waits */
-	VGF_WAIT_GL,     /* handed over as sync files; the GL server waits (EGL native fences) */
-	VGF_WAIT_HOST,   /* held back by vgfence until the last of them had signalled */
+	VGF_WAIT_DRIVER, /* the driver gets them as descriptors; the GPU driver waits */
+	VGF_WAIT_GL,     /* the driver gets them as descriptors; the GL server waits */
+	VGF_WAIT_HOST,   /* vgfence holds the work back until the last of them has retired */
 };
 
-/* In place of a fence ID: an in-fence that the VMM gave as a descriptor. No fence has this ID. */
+/* In place of the ID of an in-fence that the VMM gave as a descriptor. No fence has this ID. */
 #define VGF_NO_FENCE_ID UINT64_MAX
 
-/* One in-fence handed to a driver. The descriptor polls readable when the fence signals. It is
+/* One in-fence that a driver gets. The descriptor polls readable when the fence signals. It is
  * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE). */
 struct vgf_in_fence {
 	uint64_t fence_id;
 	int fd;
 };
 
-/* One submission, as a driver gets it. Everything is borrowed for the call. */
+/* One submission, as a driver gets it. Everything in it is borrowed for the call. */
 struct vgf_job {
-	struct vgf_fence_name fence; /* fence_id is meaningful where flags has VGF_FENCED */
+	struct vgf_fence_name fence; /* fence_id means something only with VGF_FENCED */
 	uint32_t flags;              /* of enum vgf_fence_flags */
-	enum vgf_wait wait;          /* how it waited; with DRIVER and GL in_fences has entries */
+	enum vgf_wait wait;          /* how it waited; only DRIVER and GL come with in_fences */
 	const void *command;         /* the command stream */
 	size_t size;                 /* of the command stream, in bytes */
-	const struct vgf_in_fence *in_fences; /* what is still to be waited for */
+	const struct vgf_in_fence *in_fences; /* those that the driver has to wait for */
 	uint32_t num_in_fences;
 };
 
 /*
- * Whether this answer of a driver's submit has the job submitted again, once its in-fences have
- * signalled: it has some, and the error says that they cannot be taken as descriptors. A driver
- * that may have run part of the job has to return another error.
+ * Whether vgfence submits the job again after this error of the driver's submit: the job has
+ * in-fences, and the error says that the driver cannot take them as descriptors. A driver that may
+ * have run a part of the job has to return another error.
  */
 static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
 {
@@ -93,74 +96,75 @@ static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
 }
 
 /* What a driver writes to *out_fence_fd in place of a descriptor. */
-#define VGF_FENCE_BY_CALL (-1) /* vgf_fence_signal, or vgf_fence_publish_take, will follow */
-#define VGF_FENCE_DONE (-2)    /* the work was done when submit returned */
+#define VGF_FENCE_BY_CALL (-1) /* it will call vgf_fence_signal or vgf_fence_publish_take */
+#define VGF_FENCE_DONE (-2)    /* the work is done when submit returns */
 
 /*
  * A context driver. The struct is copied by vgf_context_create.
  *
- * Calls for one ring, or for one context where rings are not independent, come one at a time and
- * in the order of submission, from the thread that called vgf_submit or from the dispatching
- * thread, and with no lock of the library held. A call must not block: it delays the guest's next
- * request or the retiring of other fences.
+ * Calls for one ring come one at a time and in the order of submission; if rings are not
+ * independent, calls for one context do. They come from the thread that called vgf_submit,
+ * vgf_context_destroy or vgf_context_defer, or from the dispatching thread. The library holds no
+ * lock meanwhile. A call must not block: it would delay the guest's next request, or other fences.
  */
 struct vgf_driver {
 	/* VGF_WAIT_DRIVER or VGF_WAIT_GL: submit takes in-fences as descriptors.
 	 * VGF_WAIT_HOST (or NONE): it takes none, vgfence holds the work back. */
 	enum vgf_wait wait;
 
-	/* Work on one ring need not keep its place among that of other rings. True for native
-	 * contexts, where a VM_BIND ring must be able to wait while an execution ring runs. */
+	/* Work on one ring does not keep its place among that of other rings. True for native
+	 * contexts: their VM_BIND ring must be able to wait while an execution ring runs. */
 	bool independent_rings;
 
 	/*
 	 * Runs a job. Writes its out-fence to *out_fence_fd: a descriptor that polls readable once
-	 * the job is done and that belongs to vgfence from then on, or one of the two constants
-	 * above. Without VGF_FENCED a descriptor is closed unused.
+	 * the job is done, or one of the two constants above. vgfence owns the descriptor from then
+	 * on. If the job has no VGF_FENCED, vgfence closes it unused.
 	 *
-	 * Returns 0 or a negative errno value; an answer that is neither a descriptor nor a
-	 * constant counts as -EINVAL. After an error nothing has run: the out-fence retires with
-	 * that error, in its order. The errors of vgf_job_runs_again are no failure: the job is
-	 * submitted again without in-fences once they have signalled.
+	 * Returns 0 or a negative errno value. An out-fence that is neither a descriptor nor a
+	 * constant counts as -EINVAL. After an error nothing must have run; the out-fence retires
+	 * with that error, in its order. If vgf_job_runs_again is true of the error, that is no
+	 * failure: vgfence waits for the in-fences and submits the job again without them.
 	 */
 	int (*submit)(void *data, const struct vgf_job *job, int *out_fence_fd);
 
 	/*
-	 * The context is gone and nothing more will be submitted. With `cancelled` the VMM has
-	 * given up on this context's fences too (vgf_device_reset, vgf_device_destroy): once this
-	 * returns, the driver signals none of them any more. Otherwise it signals those that are
-	 * still running. May be NULL.
+	 * The context is gone; no job follows. If `cancelled` is true, the VMM has given up on this
+	 * context's fences too (vgf_device_reset, vgf_device_destroy): the driver must not signal
+	 * any of them once this has returned. Otherwise it still signals those whose work runs. May
+	 * be NULL.
 	 */
 	void (*destroy)(void *data, bool cancelled);
 };
 
 /*
- * Signals a fence that has no descriptor: one whose driver answered VGF_FENCE_BY_CALL (this may
- * come before its submit has returned), or one that vgf_fence_create_take got without.
+ * Signals a fence that has no descriptor: its driver answered VGF_FENCE_BY_CALL, or
+ * vgf_fence_create_take made it without one. A driver may call this before its submit has returned.
  *
- * name: all of it. status: 0, or a negative errno value that the fence retires with.
+ * name: all of it counts. status: 0, or a negative errno value that the fence retires with.
  *
- * Returns 0; -ENOENT where no such fence is pending (never made, or retired); -EALREADY where
+ * Returns 0; -ENOENT if no such fence is pending (never made, or retired); -EALREADY if
  * it was signalled or cancelled before; -EINVAL for a status above 0.
  */
 int vgf_fence_signal(struct vgf_device *device, const struct vgf_fence_name *name, int status);
 
 /*
- * Gives a fence that would have been signalled by call a descriptor instead. Work that waits for
- * the fence can then be handed to drivers that take sync files. Owns fence_fd from the call on.
+ * Gives a descriptor to a fence that has none. vgf_fence_signal is not needed any more. Drivers
+ * that take sync files can then get the work that waits for the fence. Owns fence_fd from the call
+ * on.
  *
- * Returns 0; -ENOENT as above; -EEXIST where it has a descriptor; -EALREADY where it was signalled;
- * -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE where the device's budget of
+ * Returns 0; -ENOENT as above; -EEXIST if it has a descriptor; -EALREADY if it was signalled;
+ * -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE if the device's budget of
  * descriptors is used up (signal it by call instead).
  */
 int vgf_fence_publish_take(
 	struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd);
 
 /*
- * A descriptor for a pending fence, by its ID alone as in-fences are named: for display
- * (IN_FENCE_FD of KMS), a Wayland proxy, a dma-buf. Returns a close-on-exec descriptor that the
- * caller closes; -EALREADY where the fence has signalled: there is nothing to wait for; -EAGAIN
- * where it has no descriptor yet; -ENOENT for an ID the device has not seen; -ENOTUNIQ where
+ * Makes a descriptor for a pending fence: for display (IN_FENCE_FD of KMS), a Wayland proxy, a
+ * dma-buf. The fence is named by its ID alone, as in-fences are. Returns a close-on-exec descriptor
+ * that the caller closes; -EALREADY if the fence has signalled: there is nothing to wait for;
+ * -EAGAIN if it has no descriptor yet; -ENOENT for an ID the device has not seen; -ENOTUNIQ if
  * fences of several timelines have this ID; -EMFILE.
  */
 int vgf_fence_export(struct vgf_device *device, uint64_t fence_id);

@@ -21,9 +21,9 @@ extern "C" {
 /*
  * Whether the fence has signalled, without waiting.
  *
- * Returns 1 where it has, 0 where not; -EBADF for a descriptor that is not open; -EIO for one that
- * will never signal (a pipe whose other end was closed); -ENOMEM. What the kernel says of an error
- * of the fence itself is vgf_sync_file_status.
+ * Returns 1 if it has, 0 if not; -EBADF for a descriptor that is not open; -EIO for one that
+ * will never signal (a pipe whose other end was closed); -ENOMEM. vgf_sync_file_status returns the
+ * error of the fence itself.
  */
 int vgf_sync_file_poll(int fence_fd);
 
@@ -37,15 +37,15 @@ int vgf_sync_file_wait(int fence_fd, int64_t deadline_ns);
 
 /*
  * The status of a fence: SYNC_IOC_FILE_INFO. Returns 1 signalled, 0 pending, or the negative errno
- * value that a fence in the file ended with. A descriptor that is no sync file has no error to
- * tell: then it is the answer of vgf_sync_file_poll. -EBADF.
+ * value that a fence in the file ended with. For a descriptor that is no sync file it returns what
+ * vgf_sync_file_poll does. -EBADF.
  */
 int vgf_sync_file_status(int fence_fd);
 
 /* Room for a driver's or a timeline's name: struct sync_fence_info has 32 bytes, 0 included. */
 #define VGF_SYNC_FILE_NAME 32
 
-/* What the kernel tells of one fence in a sync file. */
+/* What the kernel says about one fence in a sync file. */
 struct vgf_sync_file_fence {
 	char driver[VGF_SYNC_FILE_NAME];
 	char timeline[VGF_SYNC_FILE_NAME];
@@ -54,7 +54,7 @@ struct vgf_sync_file_fence {
 };
 
 /*
- * Tells of the fences in a sync file: fills fences[] with the first `count` of them.
+ * Describes the fences in a sync file: fills fences[] with the first `count` of them.
  *
  * Returns how many there are, which may be more than `count`; -ENOTTY for a descriptor that is no
  * sync file; -EBADF; -ENOMEM.
@@ -62,9 +62,9 @@ struct vgf_sync_file_fence {
 int vgf_sync_file_info(int fence_fd, struct vgf_sync_file_fence *fences, size_t count);
 
 /*
- * The name of the sync file itself, for messages: what its maker called it, or, where there is no
- * such name, one that the kernel makes of the driver, the timeline and a number. Returns 0; -ENOTTY
- * for a descriptor that is no sync file; -EBADF.
+ * The name of the sync file itself, for messages. It is the one that its maker gave it, or one that
+ * the kernel makes of the driver, the timeline and a number. Returns 0; -ENOTTY for a descriptor
+ * that is no sync file; -EBADF.
  */
 int vgf_sync_file_name(int fence_fd, char name[VGF_SYNC_FILE_NAME]);
 
@@ -76,11 +76,12 @@ int vgf_sync_file_name(int fence_fd, char name[VGF_SYNC_FILE_NAME]);
 int vgf_sync_file_set_deadline(int fence_fd, uint64_t deadline_ns);
 
 /*
- * One descriptor that signals once all of `count` have: SYNC_IOC_MERGE. Signalled ones are left
- * out; of a single remaining one a copy is made; where all have signalled, a copy of the last.
+ * Makes one descriptor that signals once all of `count` have: SYNC_IOC_MERGE. Those that have
+ * signalled are left out. If only one is left, the result is a copy of it; if none is left, a copy
+ * of the last.
  *
  * Returns a close-on-exec descriptor that the caller closes; -EINVAL for a count of 0; -ENOTTY
- * where two or more are pending and one of them is no sync file; -EMFILE, -ENFILE; the errors of
+ * if two or more are pending and one of them is no sync file; -EMFILE, -ENFILE; the errors of
  * vgf_sync_file_poll for any of them.
  */
 int vgf_sync_file_merge(const int *fence_fds, size_t count);

@@ -5,7 +5,7 @@
 
 /*
  * For context drivers that submit to a kernel GPU driver: DRM sync objects (syncobjs) from and to
- * sync files. These functions are in the library where it was built with libdrm.
+ * sync files. These functions are in the library if it was built with libdrm.
  *
  * A syncobj is named by a DRM descriptor and a handle, and holds one fence, which can be replaced
  * (binary), or a timeline: fences at points that grow. Points start at 1; in place of a point, 0
@@ -17,14 +17,14 @@
  *   - vgf_syncobj_import_job, and the syncobj goes to the kernel's submission to be waited for;
  *   - the kernel's submission puts its fence into a syncobj, from which
  *     vgf_syncobj_export_sync_file makes what is written to *out_fence_fd;
- *   - or, where the kernel gets that fence later only (a submission queue, a point that another
+ *   - or, if the kernel gets that fence only later (a submission queue, a point that another
  *     process adds): the answer is VGF_FENCE_BY_CALL, and vgf_syncobj_notify with
- *     VGF_SYNCOBJ_SUBMITTED tells when to export it and to call vgf_fence_publish_take. Where no
- *     GPU need wait for the fence, an eventfd for VGF_SYNCOBJ_SIGNALLED can be the out-fence.
+ *     VGF_SYNCOBJ_SUBMITTED says when to export it and to call vgf_fence_publish_take. If no GPU
+ *     has to wait for the fence, an eventfd for VGF_SYNCOBJ_SIGNALLED can be the out-fence.
  *
  * Every function may be called from any thread; none keeps state. A parameter whose name ends in
- * `fd` is borrowed for the call. Errors of all functions with a drm_fd: -EBADF, -ENOTTY where it is
- * no DRM device, -EOPNOTSUPP where the device has no syncobjs or, with a point, no timelines;
+ * `fd` is borrowed for the call. Errors of all functions with a drm_fd: -EBADF, -ENOTTY if it is
+ * no DRM device, -EOPNOTSUPP if the device has no syncobjs or, with a point, no timelines;
  * -ENOENT for a handle that it does not have; -ENOMEM. The kernel's calls are those of <drm.h>,
  * Linux 5.2.
  */
@@ -56,7 +56,7 @@ void vgf_syncobj_destroy(int drm_fd, uint32_t handle);
 /*
  * Puts the fence of a sync file into a syncobj, in place of what it holds, or at a point.
  *
- * Returns 0; -ENOTTY also where fence_fd is no sync file; -EBADF for either.
+ * Returns 0; -ENOTTY also if fence_fd is no sync file; -EBADF for either.
  */
 int vgf_syncobj_import_sync_file(int drm_fd, uint32_t handle, uint64_t point, int fence_fd);
 
@@ -64,7 +64,7 @@ int vgf_syncobj_import_sync_file(int drm_fd, uint32_t handle, uint64_t point, in
  * The fence that a syncobj holds now, or of a point, as a sync file: for *out_fence_fd or
  * vgf_fence_publish_take.
  *
- * Returns a close-on-exec sync file that the caller closes; -EAGAIN where none was submitted yet:
+ * Returns a close-on-exec sync file that the caller closes; -EAGAIN if none was submitted yet:
  * wait or be notified, and try again; -EMFILE, -ENFILE.
  */
 int vgf_syncobj_export_sync_file(int drm_fd, uint32_t handle, uint64_t point);
@@ -74,7 +74,7 @@ int vgf_syncobj_export_sync_file(int drm_fd, uint32_t handle, uint64_t point);
  * whichever is first. INT64_MAX waits without end, 0 not at all. Not for a thread that must not
  * block: a driver's submit uses vgf_syncobj_notify.
  *
- * Returns 0; -ETIME at the deadline; -EOPNOTSUPP where the device has no timelines, also for a
+ * Returns 0; -ETIME at the deadline; -EOPNOTSUPP if the device has no timelines, also for a
  * binary syncobj.
  */
 int vgf_syncobj_wait_submitted(int drm_fd, uint32_t handle, uint64_t point, int64_t deadline_ns);
@@ -85,22 +85,22 @@ enum vgf_syncobj_event {
 };
 
 /*
- * Adds 1 to an eventfd once that has happened, or at once where it has already. The kernel keeps
- * the eventfd, not the descriptor; of a syncobj that is destroyed before (by its last handle in any
- * process) no event ever comes.
+ * Adds 1 to an eventfd once that has happened, or at once if it has already. The kernel keeps the
+ * eventfd, not the descriptor. If the syncobj is destroyed before (by its last handle in any
+ * process), the event never comes.
  *
  * Returns 0; -EOPNOTSUPP also for a kernel before Linux 6.6: wait in a thread of its own; -EINVAL
- * where event_fd is no eventfd; -EBADF for either.
+ * if event_fd is no eventfd; -EBADF for either.
  */
 int vgf_syncobj_notify(
 	int drm_fd, uint32_t handle, uint64_t point, enum vgf_syncobj_event event, int event_fd);
 
 /*
- * Puts all in-fences of a job, as one fence, into a syncobj or at a point; where the job has none,
- * one that has signalled, so that the kernel's submission can wait for it in any case.
+ * Puts all in-fences of a job, as one fence, into a syncobj or at a point. If the job has none, it
+ * puts one there that has signalled, so that the kernel's submission can wait for it in any case.
  *
  * Returns 0, or an error with which the syncobj is as it was. The driver's submit can return it
- * as it is: -EOPNOTSUPP also where an in-fence is no sync file, -EMFILE, -ENFILE and -ENOMEM have
+ * as it is: -EOPNOTSUPP also if an in-fence is no sync file, -EMFILE, -ENFILE and -ENOMEM have
  * the job submitted again, without in-fences, once they have signalled.
  */
 int vgf_syncobj_import_job(int drm_fd, uint32_t handle, uint64_t point, const struct vgf_job *job);

@@ -5,27 +5,26 @@
 
 /*
  * vgfence between a VMM and virglrenderer: functions that take the place of virglrenderer's own, in
- * the library libvgfence-virgl. Fence passing then works for every kind of context: where
+ * the library libvgfence-virgl. Fence passing then works for every kind of context: if
  * virglrenderer cannot wait for an in-fence, the work is held back on the host.
  *
- * What is not here (resources made, mapped and exported, capability sets, cursors) the VMM goes on
- * asking virglrenderer for.
+ * For everything else the VMM goes on calling virglrenderer: making, mapping and exporting
+ * resources, capability sets, cursors.
  *
- * Arguments are virglrenderer's, in its order, after the plugin. Errors are negative errno values,
- * also where virglrenderer returns positive ones. Parameters whose name ends in `fd`, and `_take`:
- * as in <vgfence/vgfence.h>.
+ * Each function takes the plugin, then virglrenderer's arguments in its order. Errors are negative
+ * errno values, also if virglrenderer returns positive ones. Parameters whose name ends in `fd`,
+ * and functions in `_take`, are as in <vgfence/vgfence.h>.
  *
  * Threads: virglrenderer is not thread safe, and GL contexts are current in one thread. Every
  * function here is called in the thread that called vgf_virgl_init; builds with assertions check
- * it. vgf_virgl_poll is where held work runs and where all callbacks come from, so that with
- * VIRGL_RENDERER_ASYNC_FENCE_CB, too, a VMM's own are called in its own thread. From inside
- * callbacks everything may be called but vgf_virgl_reset and vgf_virgl_cleanup; from inside a
- * vgf_virgl_done, neither these nor vgf_virgl_poll.
+ * it. Held work runs, and all callbacks come, in vgf_virgl_poll; so the VMM's callbacks are called
+ * in its own thread also with VIRGL_RENDERER_ASYNC_FENCE_CB. A callback may call everything but
+ * vgf_virgl_reset and vgf_virgl_cleanup; a vgf_virgl_done must not call vgf_virgl_poll either.
  *
  * virglrenderer has one state for a process, so there is one plugin at a time.
  *
- * Versions: built with and runs with virglrenderer 0.10.4 to 1.3. What the one that is linked does
- * not have is found out when it is loaded; see vgf_virgl_get_features.
+ * Versions: the plugin can be built with virglrenderer 0.10.4 to 1.3 and run with another of them.
+ * It finds out when it is loaded what the linked one has; see vgf_virgl_get_features.
  */
 
 #include <vgfence/vgfence.h>
@@ -72,12 +71,11 @@ struct vgf_virgl_options {
 	enum vgf_virgl_wait wait;
 
 	/*
-	 * Where the VMM gives no window system, that is with GL, but with neither
-	 * VIRGL_RENDERER_USE_EGL nor _USE_GLX and without callbacks for contexts: the plugin brings
-	 * up an EGL display of its own. It is on the render node that the VMM's get_drm_fd returns,
-	 * else on the first one that works, else surfaceless; with VIRGL_RENDERER_USE_SURFACELESS
-	 * surfaceless at once. EGL has one surfaceless display in a process, which ends with the
-	 * plugin.
+	 * The plugin makes an EGL display of its own if the VMM gives no window system: it uses GL,
+	 * but neither VIRGL_RENDERER_USE_EGL nor _USE_GLX, and has no callbacks for contexts. The
+	 * display is on the render node that the VMM's get_drm_fd returns, else on the first one
+	 * that works, else surfaceless. With VIRGL_RENDERER_USE_SURFACELESS it is surfaceless in
+	 * any case. EGL has one surfaceless display in a process, which ends with the plugin.
 	 */
 	bool own_display;
 };
@@ -93,9 +91,9 @@ struct vgf_virgl_options {
  *
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
- * Returns 0; -EBUSY where virglrenderer is in use; -EINVAL for callbacks of another version or
- * without write_fence, or for own_thread; -ENODEV where own_display finds no display, -EOPNOTSUPP
- * where the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the
+ * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or
+ * without write_fence, or for own_thread; -ENODEV if own_display finds no display, -EOPNOTSUPP
+ * if the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the
  * errors of vgf_device_create.
  */
 int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
@@ -103,13 +101,13 @@ int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 
 /*
  * In place of virgl_renderer_cleanup: ends virglrenderer and destroys the device. Everything
- * pending retires before this returns, with -ECANCELED where it had not signalled. NULL is fine.
+ * pending retires before this returns, with -ECANCELED if it had not signalled. NULL is fine.
  */
 void vgf_virgl_cleanup(struct vgf_virgl *virgl);
 
 /*
  * In place of virgl_renderer_reset: destroys all contexts and resources; everything pending retires
- * before this returns, with -ECANCELED where it had not signalled, and functions that wait for
+ * before this returns, with -ECANCELED if it had not signalled, and functions that wait for
  * their turn are called with -ECANCELED.
  *
  * virglrenderer before 1.2 does not start its thread again in a reset, and would then never call
@@ -143,16 +141,17 @@ uint32_t vgf_virgl_get_features(const struct vgf_virgl *virgl);
 
 /*
  * In place of virgl_renderer_get_poll_fd: one descriptor for the VMM's loop, level-triggered; call
- * vgf_virgl_poll when it is readable. It is there whatever the flags are: without
- * VIRGL_RENDERER_THREAD_SYNC virglrenderer has to be asked, and the descriptor is readable every
+ * vgf_virgl_poll when it is readable. There is one with any flags. Without
+ * VIRGL_RENDERER_THREAD_SYNC virglrenderer has to be asked, so the descriptor is readable every
  * millisecond while a fence is outstanding. It belongs to the plugin.
  */
 int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl);
 
 /*
  * In place of virgl_renderer_poll and virgl_renderer_context_poll: takes note of what has
- * signalled, runs held work, retires fences. Does not wait. Held work runs GL commands: where the
- * VMM makes GL contexts current in this thread itself, it calls virgl_renderer_force_ctx_0 before.
+ * signalled, runs held work, retires fences. Does not wait. Held work runs GL commands. If the VMM
+ * itself makes GL contexts current in this thread, it has to call virgl_renderer_force_ctx_0
+ * before.
  *
  * Returns how many fences were retired; -EDEADLK from inside a vgf_virgl_done.
  */
@@ -164,8 +163,8 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * In place of virgl_renderer_context_create_with_flags. An ID may be used again as soon as it was
  * destroyed; if work of the old context is still held back, the new one is made behind it.
  *
- * Returns 0 (also, as with virglrenderer, where there is such a context with the same capability
- * set); 1 where it is made later: if that fails, its submissions do, with the same error; -EEXIST
+ * Returns 0 (also, as with virglrenderer, if there is such a context with the same capability
+ * set); 1 if it is made later: if that fails, its submissions do, with the same error; -EEXIST
  * for one with another capability set; -EINVAL for ID 0, or flags that virglrenderer does not
  * know; -ENOSPC at max_contexts; -ENOMEM.
  */
@@ -180,7 +179,7 @@ int vgf_virgl_context_create(
  * In place of virgl_renderer_context_destroy. What was submitted before still runs and retires;
  * only then virglrenderer's context ends, since it would forget its fences. Does not wait.
  *
- * Returns 0; 1 where it ends later; -ENOENT (virglrenderer says nothing then); -ENOMEM: the context
+ * Returns 0; 1 if it ends later; -ENOENT (virglrenderer says nothing then); -ENOMEM: the context
  * is still there.
  */
 int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handle);
@@ -202,7 +201,7 @@ int vgf_virgl_submit(
  * In place of virgl_renderer_submit_cmd and virgl_renderer_submit_cmd2, for a VMM that makes the
  * fence in a second step, with the functions below. ndw: the size in units of 4 bytes.
  *
- * Returns 0 where virglrenderer has it, 1 where it is held back: if virglrenderer then refuses it,
+ * Returns 0 if virglrenderer has it, 1 if it is held back: if virglrenderer then refuses it,
  * the next fence that is made for the context retires with that error; -EINVAL for a negative ndw;
  * -EFAULT; the errors of vgf_submit, for which no fence need be made.
  */
@@ -218,25 +217,25 @@ int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int ctx_id, int
  * In place of virgl_renderer_context_create_fence: a fence behind everything that was submitted to
  * the context before.
  *
- * Returns 0 where the fence will retire, if only with virglrenderer's error as its status;
+ * Returns 0 if the fence will retire, if only with virglrenderer's error as its status;
  * otherwise it will not, so answer the guest now, without a fence: -EINVAL for a ring or an ID that
- * vgf_submit refuses, for flags unknown, or where the VMM has no write_context_fence; -ENOENT;
+ * vgf_submit refuses, for unknown flags, or if the VMM has no write_context_fence; -ENOENT;
  * -ENOSPC; -ENOMEM.
  */
 int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t flags,
 	uint32_t ring_idx, uint64_t fence_id);
 
 /*
- * In place of virgl_renderer_create_fence: a fence on the global timeline, for whatever command. It
- * comes behind everything that was submitted before to the context whose command it is; ctx_id 0
- * for none. The ID has 64 bits here; virglrenderer's own thinks that it grows within 32 bits.
+ * In place of virgl_renderer_create_fence: a fence on the global timeline, for any command. It
+ * comes behind everything that was submitted before to the context whose command it is; ctx_id is 0
+ * for a command of no context. The ID has 64 bits here; virglrenderer's function takes 32.
  *
  * Returns as vgf_virgl_context_create_fence, without its -ENOENT.
  */
 int vgf_virgl_create_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id);
 
 /*
- * In place of virgl_renderer_export_fence: a sync file for a pending fence, of whatever timeline.
+ * In place of virgl_renderer_export_fence: a sync file for a pending fence of any timeline.
  *
  * Returns 0 and a close-on-exec descriptor that the caller closes; otherwise *fd is -1: the errors
  * of vgf_fence_export. virglrenderer returns -EINVAL for each of them.
@@ -246,10 +245,10 @@ int vgf_virgl_export_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, in
 /* ---- Resources ---------------------------------------------------------------------------- */
 
 /*
- * Told that a command which had to keep its place behind held work is done. status: 0, or
- * virglrenderer's error as a negative errno value, or -ECANCELED where a reset came first. Called
- * exactly once where the function that it was passed to returned 0 or 1, before it returned or
- * later; where that returned an error, not at all. Never needed: NULL is fine.
+ * Called when a command that had to keep its place behind held work is done. status: 0, or
+ * virglrenderer's error as a negative errno value, or -ECANCELED if a reset came first. If the
+ * function that it is passed to returns 0 or 1, it is called exactly once, before that returns or
+ * later; if that returns an error, it is not called. May be NULL.
  */
 typedef void (*vgf_virgl_done)(void *arg, int status);
 
@@ -258,7 +257,7 @@ typedef void (*vgf_virgl_done)(void *arg, int status);
  * submitted to the context before. Without such a context or resource they do nothing, as with
  * virglrenderer.
  *
- * Returns 0; 1 where it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
+ * Returns 0; 1 if it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
  */
 int vgf_virgl_ctx_attach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
 int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
@@ -269,7 +268,7 @@ int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_h
  * to. box and iov are copied; the memory that iov points to, or the resource's backing, must stay
  * until it is done.
  *
- * Returns 0 where it was done; 1 where that follows, and `done` tells; what virglrenderer failed
+ * Returns 0 if it was done; 1 if that follows, and `done` tells; what virglrenderer failed
  * with; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
  */
 int vgf_virgl_transfer_read_iov(struct vgf_virgl *virgl, uint32_t handle, uint32_t ctx_id,
@@ -284,16 +283,16 @@ int vgf_virgl_transfer_write_iov(struct vgf_virgl *virgl, uint32_t handle, uint3
  * which the resource is attached to. Contexts that do not have it are not waited for. The ID is
  * free for another resource when it is done: answer the guest then.
  *
- * Returns 0; 1 where it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM:
+ * Returns 0; 1 if it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM:
  * the resource is still there.
  */
 int vgf_virgl_resource_unref(
 	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg);
 
 /*
- * Calls `done` in the place that vgf_virgl_resource_unref would have: for whatever else the VMM
- * does to a resource that held work may use, like taking its backing away
- * (virgl_renderer_resource_detach_iov). Returns as that.
+ * Calls `done` in the place that vgf_virgl_resource_unref would have: for anything else that the
+ * VMM does to a resource that held work may use, like taking its backing away
+ * (virgl_renderer_resource_detach_iov). Returns as vgf_virgl_resource_unref does.
  */
 int vgf_virgl_resource_defer(
 	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg);

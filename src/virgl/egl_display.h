@@ -5,7 +5,7 @@
 
 /*
  * An EGL display without a window system, for a VMM that has none: on a render node, by way of
- * gbm, or surfaceless, which is a software renderer where there is no GPU.
+ * gbm, or surfaceless, which is a software renderer if there is no GPU.
  *
  * Errors are negative errno values. Contexts may be used in any thread, each in one at a time.
  */
@@ -21,7 +21,7 @@ enum egl_display_kind {
 
 /*
  * drm_fd: of the render node to use, owned from the call on; -1 to choose by kind. gles: for
- * OpenGL ES. Returns 0; -ENODEV where EGL has no display that can be used; -EOPNOTSUPP where the
+ * OpenGL ES. Returns 0; -ENODEV if EGL has no display that can be used; -EOPNOTSUPP if the
  * plugin was built without; -ENOMEM.
  */
 int egl_display_create(int drm_fd, enum egl_display_kind kind, bool gles, struct egl_display **out);

@@ -13,16 +13,16 @@
 struct egl_sync;
 
 /*
- * For the display that is current in this thread. NULL where there is none, where it does not have
- * the extension, or where the plugin was built without EGL; also, unless `software`, where the
- * context that is current is a software renderer's: llvmpipe waits in the calling thread.
+ * For the display that is current in this thread. NULL if there is none, if it does not have the
+ * extension, or if the plugin was built without EGL. Also NULL, unless `software`, if the current
+ * context is a software renderer's: llvmpipe waits in the calling thread.
  */
 struct egl_sync *egl_sync_create(bool software);
 void egl_sync_destroy(struct egl_sync *egl);
 
 /*
  * Makes what follows in the current context wait for a fence. 0; -EOPNOTSUPP for a descriptor that
- * is no sync file; -EMFILE; -EIO where EGL failed.
+ * is no sync file; -EMFILE; -EIO if EGL failed.
  */
 int egl_sync_wait(struct egl_sync *egl, int fence_fd);
 

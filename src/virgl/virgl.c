@@ -9,7 +9,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* How often virglrenderer is asked where it has no descriptor to wait for. */
+/* How often virglrenderer is asked if it has no descriptor to wait for. */
 #define ASK_NS 1000000
 
 /* ---- The descriptor ----------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
  *   virgl_native.c     native contexts, which wait on the GPU
  *   virgl_resource.c   what is done to resources, behind held work
  *   virgl_version.c    what the virglrenderer that is linked has
- *   egl_display.c      an EGL display where the VMM has none
+ *   egl_display.c      an EGL display if the VMM has none
  *   egl_sync.c         waiting in the GL server
  *   gl_commands.c      which commands change the GL context that is current
  */
@@ -91,12 +91,12 @@ struct vgf_virgl {
 	enum vgf_virgl_wait wait;
 	unsigned int inside; /* functions of the plugin that the device is in */
 	bool ended;          /* being reset or cleaned up: virglrenderer has no contexts any more */
-	struct egl_sync *egl;        /* NULL where the GL server cannot wait */
+	struct egl_sync *egl;        /* NULL if the GL server cannot wait */
 	struct egl_display *display; /* the plugin's own, or NULL */
 
 	int poll_fd;     /* an epoll set of the device's, virglrenderer's, and the timer */
-	int renderer_fd; /* virglrenderer's own; -1 where it has none */
-	int timer_fd;    /* -1 where virglrenderer need not be asked */
+	int renderer_fd; /* virglrenderer's own; -1: it has none */
+	int timer_fd;    /* -1: virglrenderer need not be asked */
 	bool timer_runs;
 	atomic_uint sent; /* fences that virglrenderer has and has not called back for */
 
@@ -131,7 +131,7 @@ static inline int to_errno(int ret)
 /* Adds a descriptor to what the VMM's loop polls. */
 int watch_fd(struct vgf_virgl *virgl, int fd);
 
-/* The timer runs while virglrenderer has fences, where it has to be asked for them. */
+/* The timer runs while virglrenderer has fences, if it has to be asked for them. */
 void update_timer(struct vgf_virgl *virgl);
 
 /* ---- virgl_fence.c ---- */
@@ -140,13 +140,13 @@ void update_timer(struct vgf_virgl *virgl);
 int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
 int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
 
-/* virglrenderer called back for one, or never will. */
+/* virglrenderer has called back for one, or never will. */
 void fence_came_back(struct vgf_virgl *virgl);
 
 /* virglrenderer was reset or ended: it calls back for none that it has. */
 void forget_fences(struct vgf_virgl *virgl);
 
-/* virglrenderer's own signalled: called by what it calls. */
+/* virglrenderer has called back for a fence. */
 void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
 void context_fence_signalled(
 	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
@@ -194,7 +194,7 @@ int native_wait(
 int native_submit(const struct virgl_context *context, const struct vgf_job *job,
 	const struct native_ids *ids);
 
-/* A fence with a descriptor, where virglrenderer has one for it; else by call. */
+/* Makes a fence with a descriptor, if virglrenderer has one for it; else by call. */
 int native_make_fence(
 	const struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd);
 

@@ -105,7 +105,7 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 
 /* ---- Which of them there are -------------------------------------------------------------- */
 
-/* The VMM's struct may end where its version does. */
+/* The VMM's struct may be no longer than its version says. */
 static void copy_version(
 	struct virgl_renderer_callbacks *to, const struct virgl_renderer_callbacks *from)
 {

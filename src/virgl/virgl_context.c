@@ -110,7 +110,7 @@ static bool wants_descriptor(const struct virgl_context *context, const struct v
 		context->virgl->wait != VGF_VIRGL_WAIT_HOST;
 }
 
-/* The work's out-fence: a descriptor where others may wait for it on the GPU, else
+/* The work's out-fence: a descriptor if others may wait for it on the GPU, else
  * virglrenderer's callback. */
 static int make_fence(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
 {

@@ -11,7 +11,7 @@
 
 /* ---- What virglrenderer has --------------------------------------------------------------- */
 
-/* One less that virglrenderer has; or none, where they were forgotten. */
+/* virglrenderer has one less; or none, if they were forgotten. */
 void fence_came_back(struct vgf_virgl *virgl)
 {
 	unsigned int sent = atomic_load(&virgl->sent);
@@ -139,7 +139,7 @@ static bool can_retire_context_fences(const struct vgf_virgl *virgl)
 	return virgl->more.retire || virgl->vmm.write_context_fence;
 }
 
-/* A fence behind what was submitted before. Returns 0 where it will retire. */
+/* A fence behind what was submitted before. Returns 0 if it will retire. */
 static int submit_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name, uint32_t flags)
 {
 	const struct vgf_submission submission = {

@@ -73,7 +73,7 @@ static void op_step(struct resource_op *op, int *result)
 
 static void op_context_came(void *arg, int status)
 {
-	(void)status; /* also where only the context's work was cancelled */
+	(void)status; /* also if only the context's work was cancelled */
 	op_step(arg, NULL);
 }
 
@@ -278,7 +278,7 @@ struct transfer {
 	void *arg;
 	int *result; /* the caller's, while it waits for it */
 	unsigned int iovec_cnt;
-	struct iovec *iov; /* behind this struct; NULL where the resource's backing is meant */
+	struct iovec *iov; /* behind this struct; NULL if the resource's backing is meant */
 };
 
 static int transfer(struct transfer *t)
