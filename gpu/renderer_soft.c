@@ -2,7 +2,7 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * The renderer without a GPU: contexts of the software GPU (tools/soft_gpu.h), 2D resources in
+ * The renderer without a GPU: contexts of the software GPU (soft/soft_gpu.h), 2D resources in
  * plain memory, and blobs of guest memory.
  */
 

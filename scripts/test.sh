@@ -42,6 +42,10 @@ check_documents() {
     python3 scripts/check_docs.py --self-test && python3 scripts/check_docs.py
 }
 
+check_includes() {
+    python3 scripts/check_includes.py --self-test && python3 scripts/check_includes.py
+}
+
 check_minimal_build() {
     rm -rf build/minimal
     (setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled) &&
@@ -180,6 +184,7 @@ lint() {
 
 documents() {
     step "documents" check_documents
+    step "includes" check_includes
 }
 
 # The suite's own arithmetic.
