@@ -287,8 +287,10 @@ static void mute(void)
 {
 	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
-	dup2(null_fd, STDOUT_FILENO);
-	dup2(null_fd, STDERR_FILENO);
+	if (null_fd >= 0) {
+		dup2(null_fd, STDOUT_FILENO);
+		dup2(null_fd, STDERR_FILENO);
+	}
 }
 
 /* In a process of its own: virglrenderer 0.10.4 calls back from its thread for good if it ever did.

@@ -304,8 +304,9 @@ static int parse_pair(struct parsed *parsed, uint32_t operation, uint32_t argume
 		parsed->next.value = argument;
 		parsed->stores[parsed->num_stores++] = parsed->next;
 		return 0;
+	default:
+		return -EINVAL;
 	}
-	return -EINVAL;
 }
 
 /* Does not clear parsed->stores, of which most jobs use none. */

@@ -80,14 +80,15 @@ static bool is_vgem(int fd)
 int vgem_open(void)
 {
 	DIR *dir = opendir("/dev/dri");
+	int dir_fd = dir ? dirfd(dir) : -1;
 	const struct dirent *entry;
-	int fd = -ENOENT;
+	int fd = -1;
 
-	while (dir && fd < 0 && (entry = readdir(dir))) {
+	while (dir_fd >= 0 && fd < 0 && (entry = readdir(dir))) {
 		if (strncmp(entry->d_name, "card", 4) != 0) {
 			continue;
 		}
-		fd = openat(dirfd(dir), entry->d_name, O_RDWR | O_CLOEXEC);
+		fd = openat(dir_fd, entry->d_name, O_RDWR | O_CLOEXEC);
 		if (fd >= 0 && !is_vgem(fd)) {
 			close(fd);
 			fd = -1;
