@@ -6,6 +6,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,7 +115,7 @@ class CountTests(unittest.TestCase):
         self.assertEqual(self.count(), [0, 0, 0])
 
 
-class Lanes(unittest.TestCase):
+class LanesTest(unittest.TestCase):
     def setUp(self):
         temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
         self.addCleanup(temporary.cleanup)
@@ -142,6 +143,8 @@ class Lanes(unittest.TestCase):
         output, _ = process.communicate(timeout=LIMIT_S)
         return process.returncode, output.splitlines()
 
+
+class Lanes(LanesTest):
     def test_parts_are_shown_in_the_order_of_the_list(self):
         status, lines = self.run_lanes(
             "first() { until [ -e last ]; do sleep 0.01; done; step first true; }",
@@ -215,6 +218,46 @@ class Lanes(unittest.TestCase):
         second = self.start("open_lanes")
         self.assertIn("another one runs", second.communicate(timeout=LIMIT_S)[0])
         self.assertEqual(second.returncode, 1)
+
+
+class VirtualHosts(LanesTest):
+    """Parts of scripts/test.sh, with something else in the place of scripts/vm."""
+
+    def run_part(self, part, check=0, prepare=0, run=0):
+        (self.directory / "scripts/test.d").mkdir(parents=True, exist_ok=True)
+        for name in ("test.sh", "test.d/lanes.sh"):
+            shutil.copy(SCRIPTS / name, self.directory / "scripts" / name)
+        vm = self.directory / "scripts/vm"
+        vm.write_text(
+            "#!/bin/sh\n"
+            "echo as a test\n"
+            f"case $1 in --check) exit {check} ;; --prepare) exit {prepare} ;; *) exit {run} ;; esac\n"
+        )
+        vm.chmod(0o755)
+        status, lines = self.run_lanes(". scripts/test.sh", "open_lanes", f"lane {part}")
+        return status, lines[-1], "\n".join(lines)
+
+    def test_what_the_machine_lacks_is_skipped(self):
+        for part in ("host_uml", "host_qemu", "virgl_sid", "guest_tests", "console_tests"):
+            for statuses in ({"check": 77}, {"prepare": 77}):
+                with self.subTest(part, **statuses):
+                    status, total, output = self.run_part(part, **statuses)
+                    self.assertEqual((status, total), (0, "0 passed, 0 failed, 1 skipped"), output)
+                    self.assertIn("SKIPPED: as a test", output)
+
+    def test_what_cannot_be_prepared_otherwise_has_failed(self):
+        for part in ("host_uml", "host_qemu", "virgl_sid", "guest_tests", "console_tests"):
+            for statuses in ({"check": 1}, {"prepare": 125}):
+                with self.subTest(part, **statuses):
+                    status, total, output = self.run_part(part, **statuses)
+                    self.assertEqual((status, total), (1, "0 passed, 1 failed, 0 skipped"), output)
+
+    def test_a_kernel_that_does_not_boot_is_one_failure(self):
+        for part in ("host_uml", "host_qemu", "virgl_sid", "guest_tests"):
+            with self.subTest(part):
+                status, total, output = self.run_part(part, run=125)
+                self.assertEqual((status, total), (1, "0 passed, 1 failed, 0 skipped"), output)
+                self.assertIn("as a test", output)
 
 
 if __name__ == "__main__":
