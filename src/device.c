@@ -290,12 +290,20 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 
 /* ---- Dispatching -------------------------------------------------------------------------- */
 
+/* Callbacks that dispatch are inside each other. Without a bound a batch of fences, whose number is
+ * the guest's choice, would use up the stack. */
+#define MAX_DEPTH 16
+
 static int dispatch(struct vgf_device *device, int timeout_ms)
 {
-	int ret;
+	int ret = 0;
 
 	dispatcher_enter(device, false);
-	ret = device->closing && device->depth == 1 ? -ECANCELED : loop_run(device, timeout_ms);
+	if (device->closing && device->depth == 1) {
+		ret = -ECANCELED;
+	} else if (device->depth <= MAX_DEPTH) {
+		ret = loop_run(device, timeout_ms);
+	}
 	return leave(device, ret);
 }
 

@@ -735,6 +735,24 @@ TEST_VMM(dispatching_in_each_callback_keeps_the_order)
 	assert_idle(vmm);
 }
 
+TEST_VMM(callbacks_that_dispatch_are_not_nested_without_end)
+{
+	struct nested nested = { 0 };
+
+	vmm->arg = &nested;
+	vmm->on_retire = dispatch_again;
+	for (uint64_t id = 1; id <= 1000; id++) {
+		assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, id, VGF_FENCE_DONE), 0);
+	}
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0) + nested.ret, 1000);
+	assert_int_equal(vmm->num_retired, 1000);
+	for (unsigned int i = 0; i < 1000; i++) {
+		assert_int_equal(vmm->retired[i].name.fence_id, i + 1);
+	}
+	assert_int_equal(nested.deepest, 16);
+	assert_idle(vmm);
+}
+
 static void submit_next(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
 {
 	if (name->fence_id < 200) {
