@@ -138,18 +138,28 @@ dead_hosts() {
 guest_tests() {
     prepared guest || return 0
     boots guest || return 0
-    step "guest, workloads" guest_workloads
+    step "guest, workloads" guest_workloads 6.12
     sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
     counted "guest and device" build/guest.log python3 tests/guest/test_guest.py build
     notes build/guest.log
 }
 
-# No row of its table may be missing, and it says how many checks were right.
+# The workloads with the newest kernel. All else of a guest with it is in ./run release-check kernels.
+guest_newest() {
+    local name="guest, Linux 7.3" kernel=(--kernel 7.3)
+    prepared "$name" "${kernel[@]}" || return 0
+    boots "$name" "${kernel[@]}" || return 0
+    step "$name, workloads" guest_workloads 7.3
+    sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
+}
+
+# guest_workloads KERNEL: no row of its table may be missing, and it says how many checks were right.
 guest_workloads() {
-    scripts/guest --timeout 600 </dev/null >build/guest-table || return
-    cat build/guest-table
-    [ "$(grep -c '^[a-z]*, an\? .*[0-9]x ' build/guest-table)" = 5 ] &&
-        grep -qE '^[0-9]{5,} checks of what the guest saw.*: all right$' build/guest-table
+    local table=build/guest-table-$1
+    scripts/guest --kernel "$1" --timeout 600 </dev/null >"$table" || return
+    cat "$table"
+    [ "$(grep -c '^[a-z]*, an\? .*[0-9]x ' "$table")" = 5 ] &&
+        grep -qE '^[0-9]{5,} checks of what the guest saw.*: all right$' "$table"
 }
 
 # A front end that knows nothing of us: a stock QEMU, with Debian's own kernel.
@@ -250,7 +260,7 @@ host_qemu() {
 lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid console_tests host_qemu)
+lane_qemu=(virgl_sid console_tests guest_newest host_qemu)
 
 run_tests() {
     check_parts "$@"
