@@ -213,7 +213,7 @@ static int make_device(struct library_load *load)
 	struct vgf_options options = {
 		.limits.max_fences = load->options.pending + LOAD_MAX_BATCH,
 		.limits.max_context_fences = load->options.pending + LOAD_MAX_BATCH,
-		/* One more, as the last is kept for fences that are the oldest of their timelines. */
+		/* One more: the last is kept for fences that are the oldest of their timelines. */
 		.limits.max_fds = load->options.pending + LOAD_MAX_BATCH + 1,
 	};
 	struct vgf_driver driver = {

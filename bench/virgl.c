@@ -6,10 +6,10 @@
  * takes from the submission to the VMM, and what a submission costs. No in-fences: what a VMM pays
  * for the plugin where a guest does without it.
  *
- * With ASYNC_FENCE_CB virglrenderer calls back from its own thread, and the VMM's has to be told, since the
- * guest's queue is its: QEMU schedules a bottom half, crosvm writes to an eventfd. The plugin calls
- * back in the VMM's thread. So it is compared with virglrenderer and an eventfd; what the callback
- * in virglrenderer's thread takes is shown, too.
+ * With ASYNC_FENCE_CB virglrenderer calls back from its own thread, and the VMM's has to be told,
+ * since the guest's queue is its: QEMU schedules a bottom half, crosvm writes to an eventfd. The
+ * plugin calls back in the VMM's thread. So it is compared with virglrenderer and an eventfd; what
+ * the callback in virglrenderer's thread takes is shown, too.
  *
  * The work, a clear of a small texture, is part of both, as nothing tells when it was done.
  */
@@ -328,8 +328,8 @@ static int run_round(struct result *results, unsigned int round)
 	return 0;
 }
 
-/* What else the machine does changes from round to round, and hits neighbours alike: a ratio for each
- * round, and of these the median. */
+/* What else the machine does changes from round to round, and hits neighbours alike: a ratio for
+ * each round, and of these the median. */
 static double median_ratio(const struct result *results, size_t way, unsigned int rounds)
 {
 	/* By descriptor, and with callbacks from virglrenderer's thread. */

@@ -33,7 +33,8 @@ struct renderer_backing {
 	uint64_t size; /* of all */
 };
 
-struct renderer_resource_3d { /* of struct virtio_gpu_resource_create_3d, in the host's byte order */
+/* Of struct virtio_gpu_resource_create_3d, in the host's byte order. */
+struct renderer_resource_3d {
 	uint32_t target, format, bind, width, height, depth, array_size, last_level, nr_samples,
 		flags;
 };

@@ -31,8 +31,8 @@ static uint32_t max(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* The part of a resource's rectangle that the scanout shows, in the scanout's own coordinates. Returns
- * whether there is any. */
+/* The part of a resource's rectangle that the scanout shows, in the scanout's own coordinates.
+ * Returns whether there is any. */
 static bool visible_part(const struct scanout *scanout, const struct virtio_gpu_rect *rect,
 	struct virtio_gpu_rect *part)
 {

@@ -3,8 +3,9 @@
 # Copyright (c) 2026 The vgfence authors
 """Checks the documents against what is there.
 
-- A command line of ours (./run, vgfence, scripts/..., meson test) names a command that exists, with options that it
-  takes. The program is asked itself: with the options of the document, and --help or --try, so that it does no more.
+- A command line of ours (./run, vgfence, scripts/..., meson test) names a command that exists, with
+  options that it takes. The program is asked itself: with the options of the document, and --help
+  or --try, so that it does no more.
 - A link leads to a file, and to a heading in it.
 - A path of the repository in `code` exists, and so does a header.
 - A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
@@ -29,8 +30,11 @@ LIMIT_S = 60  # only so that a program that hangs ends the check
 FOLDERS = "bench|docs|examples|gpu|include|scripts|soft|src|tests|tools|vhost"
 OPERATORS = set("&|;<>()")
 # A command of ours: at the beginning, behind an operator or a variable, or given to another to run.
-OURS = re.compile(r"(^|[;&|] *|^[A-Z_]+=\S+ |-c ')(\./run|vgfence(-guest)?( |$)|scripts/|build/|meson )")
-# What ./run starts for these commands, which can say whether their arguments are right; and those that take a command.
+OURS = re.compile(
+    r"(^|[;&|] *|^[A-Z_]+=\S+ |-c ')(\./run|vgfence(-guest)?( |$)|scripts/|build/|meson )"
+)
+# What ./run starts for these commands, which can say whether their arguments are right; and those
+# that take a command.
 SCRIPTS = ("console", "demo", "guest", "mutate", "vm")
 ONLY_TRY = ("console", "demo", "guest", "vm")
 RUN_COMMANDS = ("guest", "vm")
@@ -206,7 +210,8 @@ class Programs:
             raise Wrong(f"./run {name} does not take these options")
 
     def check_vgfence(self, words):
-        """An option at the end, whose value is left out, is only named: it cannot take --help for that."""
+        """An option at the end, whose value is left out, is only named: it cannot take --help for
+        that."""
         program = str(self.build / "tools/vgfence")
         if len(words) > 1 and re.search(rf"{words[-1]}=", self.help(program, words[0])):
             words = words[:-1]
@@ -240,7 +245,8 @@ class Programs:
             self.check(inner)
 
     def check_built(self, name):
-        """A program of the build, which this one may have under another name. Other folders are made as needed."""
+        """A program of the build, which this one may have under another name. Other folders are
+        made as needed."""
         if not re.search(r"/(tests|tools)/\w", name):
             return
         if not (self.build / name.removeprefix("build/plain/")).is_file():
@@ -431,14 +437,15 @@ GOOD = """# Good
 
     ./run vm --append a=b -- COMMAND; ./run demo --recorded
     VGF_TEST_SEED=1 build/plain/tests/test_model
-    ./run guest --passing vgfence-guest chain --jobs 10 && meson test -C build/plain --suite virgl order -v
+    ./run guest --passing vgfence-guest chain --jobs 10 && meson test --suite virgl order -v
     scripts/vm --kind qemu \\
         --build new sh -c 'vgfence info --json; other --option'
     scripts/vm [--kind uml|qemu] [--timeout SECONDS]   # a synopsis
     ./run test lint; build/logs/; build/logs; vgfence gpu --record
 
 `vgf_submit`, `vgf_virgl_`, `VGF_TEST_SEED=n` of `<vgfence/vgfence.h>`
-`vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it); `src/*.c`.
+`vgfence replay --pace=asap x.vgtrace` and [here](#good), [there](docs/gpu.md#starting-it);
+`src/*.c`.
 
 ```
 ./run vgfence bench core --json

@@ -3,13 +3,14 @@
 # Copyright (c) 2026 The vgfence authors
 """Checks that includes point one way.
 
-docs/architecture.md says the order. Its table of folders has, for each, the folders whose headers it
-may include: only folders further up. Its tables of files (their first heading names the folder) go
-the other way: a file includes only headers of files further down, and its own. A header is where
+docs/architecture.md says the order. Its table of folders has, for each, the folders whose headers
+it may include: only folders further up. Its tables of files (their first heading names the folder)
+go the other way: a file includes only headers of files further down, and its own. A header is where
 its .c file is, or has a row of its own.
 
-What is checked are the includes in the sources, and the files and folders of others that a meson.build
-names. Headers of one folder may not include each other in a circle, whether it has a table or not.
+What is checked are the includes in the sources, and the files and folders of others that a
+meson.build names. Headers of one folder may not include each other in a circle, whether it has a
+table or not.
 
 usage: check_includes.py [--self-test]
 """

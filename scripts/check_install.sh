@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# check_install.sh BUILD: what others meet of the library. Its headers compile alone, in C and C++; a program
-# builds against the installed library through pkg-config and runs; it exports what src/vgfence.symbols
-# lists, and src/syncobj.symbols where it has these. The same of libvgfence-virgl, where it was built.
+# check_install.sh BUILD: what others meet of the library. Its headers compile alone, in C and C++;
+# a program builds against the installed library through pkg-config and runs; it exports what
+# src/vgfence.symbols lists, and src/syncobj.symbols where it has these. The same of
+# libvgfence-virgl, where it was built.
 set -euo pipefail
 build=$1
 

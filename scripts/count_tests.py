@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Prints how many tests a meson run passed, failed and skipped, from its testlog.json.
 
-A program that uses cmocka counts as its tests, any other as one; one that crashed or timed out counts as a
-failed test more.
+A program that uses cmocka counts as its tests, any other as one; one that crashed or timed out
+counts as a failed test more.
 """
 
 import json
@@ -16,8 +16,9 @@ COUNTED_BY_ITSELF = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?
 
 
 def cmocka_outcomes(output):
-    """How each test ended. A program may run its tests several times over, and lists what failed or was skipped
-    once more at the end: only what follows RUN counts. One that does not end has crashed."""
+    """How each test ended. A program may run its tests several times over, and lists what failed or
+    was skipped once more at the end: only what follows RUN counts. One that does not end has
+    crashed."""
     outcomes = []
     running = None
     for outcome, name in CMOCKA.findall(output):

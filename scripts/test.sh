@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# ./run test: sourced by ./run. Each step says what it does in one line; what fails is shown in full. The
-# last line is the sum, "N passed, N failed, N skipped".
+# ./run test: sourced by ./run. Each step says what it does in one line; what fails is shown in
+# full. The last line is the sum, "N passed, N failed, N skipped".
 
 # shellcheck source-path=SCRIPTDIR
 . scripts/test.d/lanes.sh
 
-# suite NAME DIRECTORY STEPS [TEST...]: the meson tests of one build; counts what they count. STEPS: of the
-# random test, which is slow under sanitizers.
+# suite NAME DIRECTORY STEPS [TEST...]: the meson tests of one build; counts what they count. STEPS:
+# of the random test, which is slow under sanitizers.
 suite() {
     local name=$1 directory=build/$2 steps=$3 log=$results/$part.suite counts run_failed=0
     begin
     rm -f "$directory/meson-logs/testlog.json"
     shift 3
     # The time limits are for what hangs, not for a machine that is busy.
-    VGF_TEST_STEPS=$steps meson test -C "$directory" --no-rebuild --print-errorlogs --timeout-multiplier 5 "$@" \
+    VGF_TEST_STEPS=$steps meson test -C "$directory" --no-rebuild --print-errorlogs \
+        --timeout-multiplier 5 "$@" \
         >"$log" 2>&1 || run_failed=1
     counts=$(python3 scripts/count_tests.py "$directory/meson-logs/testlog.json") || {
         counts="0 1 0"
@@ -48,6 +49,10 @@ check_includes() {
     python3 scripts/check_includes.py --self-test && python3 scripts/check_includes.py
 }
 
+check_columns() {
+    python3 scripts/check_columns.py --self-test && python3 scripts/check_columns.py
+}
+
 check_minimal_build() {
     rm -rf build/minimal
     (setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled) &&
@@ -57,7 +62,8 @@ check_minimal_build() {
 # What another compiler makes of it. A warning fails this check.
 check_clang() {
     (CC=clang setup clang -Dwerror=true) && ninja -C build/clang &&
-        meson test -C build/clang --no-rebuild --print-errorlogs order in_fences teardown callbacks vhost_user
+        meson test -C build/clang --no-rebuild --print-errorlogs order in_fences teardown \
+            callbacks vhost_user
 }
 
 sanitizer_options() {
@@ -84,8 +90,8 @@ virgl_suite() {
     notes "build/$directory/meson-logs/testlog.txt"
 }
 
-# prepared NAME [ARGUMENT...]: whether such a virtual host can be started. What this machine lacks is a skip; all else is
-# our doing, and has failed.
+# prepared NAME [ARGUMENT...]: whether such a virtual host can be started. What this machine lacks
+# is a skip; all else is our doing, and has failed.
 prepared() {
     local name=$1 log=$results/$part.prepare status=0
     shift
@@ -114,7 +120,8 @@ virtual_host() {
     local kind=$1 directory=$2
     prepared "virtual host, $kind" --kind "$kind" || return 0
     counted "virtual host, $kind" "build/vm-$kind.log" \
-        scripts/vm --kind "$kind" --build "build/$directory" --timeout 3600 scripts/test-in-vm "build/$directory"
+        scripts/vm --kind "$kind" --build "build/$directory" --timeout 3600 \
+            scripts/test-in-vm "build/$directory"
 }
 
 # The newest virglrenderer, from Debian sid, and with it EGL native fences.
@@ -133,8 +140,8 @@ dead_hosts() {
     notes build/dead-hosts.log
 }
 
-# A guest whose GPU is 'vgfence gpu': its workloads and their checks, without and with fence passing; and what
-# becomes of guest and device when one of them goes away.
+# A guest whose GPU is 'vgfence gpu': its workloads and their checks, without and with fence
+# passing; and what becomes of guest and device when one of them goes away.
 guest_tests() {
     prepared guest || return 0
     boots guest || return 0
@@ -144,7 +151,8 @@ guest_tests() {
     notes build/guest.log
 }
 
-# The workloads with the newest kernel. All else of a guest with it is in ./run release-check kernels.
+# The workloads with the newest kernel. All else of a guest with it is in ./run release-check
+# kernels.
 guest_newest() {
     local name="guest, Linux 7.3" kernel=(--kernel 7.3)
     prepared "$name" "${kernel[@]}" || return 0
@@ -153,7 +161,8 @@ guest_newest() {
     sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
 }
 
-# guest_workloads KERNEL: no row of its table may be missing, and it says how many checks were right.
+# guest_workloads KERNEL: no row of its table may be missing, and it says how many checks were
+# right.
 guest_workloads() {
     local table=build/guest-table-$1
     scripts/guest --kernel "$1" --timeout 600 </dev/null >"$table" || return
@@ -197,6 +206,7 @@ lint() {
 documents() {
     step "documents" check_documents
     step "includes" check_includes
+    step "columns" check_columns
 }
 
 # The suite's own arithmetic.
@@ -257,7 +267,8 @@ host_qemu() {
 }
 
 # Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_plain tests_address tests_threads
+lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_plain
+    tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
 lane_qemu=(virgl_sid console_tests guest_newest host_qemu)
@@ -285,7 +296,8 @@ check_parts() {
     local part
     for part; do
         if [[ " ${lane_here[*]} ${lane_uml[*]} ${lane_qemu[*]} " = *" $part "* ]]; then continue; fi
-        printf '%s\n' "no such part: $part. There are:" "  ${lane_here[*]}" "  ${lane_uml[*]}" "  ${lane_qemu[*]}" >&2
+        printf '%s\n' "no such part: $part. There are:" "  ${lane_here[*]}" \
+            "  ${lane_uml[*]}" "  ${lane_qemu[*]}" >&2
         exit 2
     done
 }
@@ -298,7 +310,8 @@ run_quick_tests() {
     lane tests_quick
     show_parts
     echo
-    echo "left out: lint, the slow tests (replay, fuzzing, many random steps), sanitizers, the plugin, virtual hosts, guests"
+    echo "left out: lint, the slow tests (replay, fuzzing, many random steps), sanitizers, the" \
+        "plugin, virtual hosts, guests"
     summary
 }
 
@@ -311,7 +324,8 @@ run_coverage() {
     build coverage -Db_coverage=true
     find build/coverage -name '*.gcda' -delete
     # Many more random steps reach nothing new.
-    VGF_TEST_STEPS=2000 meson test -C build/coverage --no-rebuild --print-errorlogs --timeout-multiplier 5 \
+    VGF_TEST_STEPS=2000 meson test -C build/coverage --no-rebuild --print-errorlogs \
+        --timeout-multiplier 5 \
         >build/coverage.log 2>&1 || {
         cat build/coverage.log
         exit 1

@@ -333,8 +333,8 @@ static int add_in_fences(struct schedule *schedule, struct gpu_job *job, const s
 }
 
 /*
- * All in one descriptor. Where that stands for jobs here alone, the job starts when the last of them
- * is done, not when the thread sees the descriptor.
+ * All in one descriptor. Where that stands for jobs here alone, the job starts when the last of
+ * them is done, not when the thread sees the descriptor.
  */
 static int add_merged_in_fences(
 	struct schedule *schedule, struct gpu_job *job, const struct vgf_job *from)

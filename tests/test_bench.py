@@ -3,8 +3,8 @@
 # Copyright (c) 2026 The vgfence authors
 """Every benchmark runs, and says what it is to say: test_bench.py VGFENCE DOCUMENT
 
-The numbers are looked at only for being there and above zero: one round on a machine that does other
-things means nothing. The command lines of the document, docs/performance.md, are run too.
+The numbers are looked at only for being there and above zero: one round on a machine that does
+other things means nothing. The command lines of the document, docs/performance.md, are run too.
 """
 
 import glob

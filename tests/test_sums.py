@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""How ./run test counts: the sums of unittest_sum.py, of scripts/count_tests.py and of scripts/test.d/lanes.sh."""
+"""How ./run test counts: the sums of unittest_sum.py, of scripts/count_tests.py and of
+scripts/test.d/lanes.sh."""
 
 import json
 import os
@@ -231,7 +232,8 @@ class VirtualHosts(LanesTest):
         vm.write_text(
             "#!/bin/sh\n"
             "echo as a test\n"
-            f"case $1 in --check) exit {check} ;; --prepare) exit {prepare} ;; *) exit {run} ;; esac\n"
+            f"case $1 in --check) exit {check} ;; --prepare) exit {prepare} ;;\n"
+            f"*) exit {run} ;; esac\n"
         )
         vm.chmod(0o755)
         status, lines = self.run_lanes(". scripts/test.sh", "open_lanes", f"lane {part}")

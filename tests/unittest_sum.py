@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""Runs the tests of a program and prints their sum as ./run test reads it. A test counts once, whatever fails of it: its
-body, a part of it, its clean-up."""
+"""Runs the tests of a program and prints their sum as ./run test reads it. A test counts once,
+whatever fails of it: its body, a part of it, its clean-up."""
 
 import unittest
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* virglrenderer, and EGL as virglrenderer has it: tried in a process of its own, as GL's libraries leave
- * threads and memory behind, and some end the process. */
+/* virglrenderer, and EGL as virglrenderer has it: tried in a process of its own, as GL's libraries
+ * leave threads and memory behind, and some end the process. */
 
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -161,8 +161,8 @@ int vgf_device_get_fd(struct vgf_device *device);
 /*
  * Does what there is to do: takes note of fences that have signalled, runs work that was held back,
  * retires fences. If there is nothing to do, waits for at most timeout_ms milliseconds; -1 waits
- * without end, 0 does not wait. If 16 calls are inside each other, because callbacks dispatch again,
- * a further one does nothing: the others go on with what is left.
+ * without end, 0 does not wait. If 16 calls are inside each other, because callbacks dispatch
+ * again, a further one does nothing: the others go on with what is left.
  *
  * Returns how many fences were retired, 0 for a timeout; -EBUSY if another thread dispatches
  * (it waits, however, while another is in drain or reset); -EDEADLK from inside a driver's submit

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Parts of the suite beside each other. A lane runs its parts one after the other; what a part prints and counts is
-# kept in build/test/, and shown in the order of the list, whichever ends first.
+# Parts of the suite beside each other. A lane runs its parts one after the other; what a part
+# prints and counts is kept in build/test/, and shown in the order of the list, whichever ends
+# first.
 
 passed=0
 failed=0
@@ -125,7 +126,8 @@ lose_part() {
 
 # Sums up: the counts that a part has saved are these variables.
 add_part() {
-    local sum=("$passed" "$failed" "$skipped") reasons=("${skip_reasons[@]}") names=("${failures[@]}")
+    local sum=("$passed" "$failed" "$skipped")
+    local reasons=("${skip_reasons[@]}") names=("${failures[@]}")
     # shellcheck source=/dev/null
     . <(sed 's/^declare -[^ ]* //' "$results/$part.counts")
     passed=$((passed + sum[0]))
@@ -140,7 +142,9 @@ show_progress() {
     local part running=
     if [ ! -t 1 ]; then return; fi
     for part in "${parts[@]}"; do
-        if [ -e "$results/$part.out" ] && [ ! -e "$results/$part.counts" ]; then running+=", $part"; fi
+        if [ -e "$results/$part.out" ] && [ ! -e "$results/$part.counts" ]; then
+            running+=", $part"
+        fi
     done
     printf '\r\033[K%d s, running: %s' $SECONDS "${running#, }"
 }
@@ -158,7 +162,8 @@ summary() {
     for line in "${failures[@]}"; do
         echo "failed: $line"
     done
-    printf 'in %d min %d s, %d s of CPU time\n' $((SECONDS / 60)) $((SECONDS % 60)) "$(cpu_seconds $$)"
+    printf 'in %d min %d s, %d s of CPU time\n' $((SECONDS / 60)) $((SECONDS % 60)) \
+        "$(cpu_seconds $$)"
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
 }
@@ -185,7 +190,8 @@ begin() {
 say() {
     local seconds=$((SECONDS - start)) process=$BASHPID
     printf '%-34s %-32s %4d s\n' "$1" "$2" $seconds
-    printf '%s\t%d\t%d\n' "$1" $seconds $(($(cpu_seconds "$process") - start_cpu)) >>"$results/times"
+    printf '%s\t%d\t%d\n' "$1" $seconds $(($(cpu_seconds "$process") - start_cpu)) \
+        >>"$results/times"
 }
 
 skip() {

@@ -9,7 +9,8 @@
 mkdir -p "$cache"/{debs,log,scratch} 2>/dev/null && [ -w "$cache/scratch" ] ||
     lack "cannot write to the cache, $cache (XDG_CACHE_HOME names another place)"
 
-# lock_cache [NAME]: until scripts/vm ends or unlock_cache is called, nobody else makes what has this name.
+# lock_cache [NAME]: until scripts/vm ends or unlock_cache is called, nobody else makes what has
+# this name.
 lock_cache() {
     local name=${1:-uml}
     exec {lock}>"$cache/scratch/$name.lock"

@@ -3,16 +3,18 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # the other parts set cache, scratch and qemu_kernel
 #
-# Kind client: a QEMU that is a client of 'vgfence gpu', with Debian's own kernel; only prepared here, and started by
-# scripts/console. Before 8.2 QEMU's vhost-user devices need KVM: where this machine's is older, Debian sid's is unpacked into
-# the cache and runs with the libraries that come with it.
+# Kind client: a QEMU that is a client of 'vgfence gpu', with Debian's own kernel; only prepared
+# here, and started by scripts/console. Before 8.2 QEMU's vhost-user devices need KVM: where this
+# machine's is older, Debian sid's is unpacked into the cache and runs with the libraries that come
+# with it.
 
 readonly client_packages=(qemu-system-x86)
 readonly client_tools=(mmdebstrap:mmdebstrap)
 
 system_qemu_is_new() {
     local version
-    version=$(qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p')
+    version=$(qemu-system-x86_64 --version 2>/dev/null |
+        sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p')
     [ -n "$version" ] && printf '8.2\n%s\n' "$version" | sort -CV
 }
 

@@ -20,8 +20,8 @@ kernel_suite() {
     esac
 }
 
-# The suite that has the kernel's source for User-Mode Linux. That of a kernel that Debian 12 does not have is
-# fetched from Debian 13's backports all the same: it is only built here.
+# The suite that has the kernel's source for User-Mode Linux. That of a kernel that Debian 12 does
+# not have is fetched from Debian 13's backports all the same: it is only built here.
 uml_suite() {
     case $kernel in
     6.12) kernel_suite ;;
@@ -74,7 +74,8 @@ need() {
     (
         flock 9 # apt does not wait for another that reads the system's lists
         # shellcheck disable=SC2086  # one word a package
-        in_log "$cache/log/install.log" "installing $packages" '^Setting up' install_packages $packages
+        in_log "$cache/log/install.log" "installing $packages" '^Setting up' \
+            install_packages $packages
     ) 9>"$cache/scratch/install.lock" || lack "could not install $packages"
 }
 
@@ -120,7 +121,8 @@ update_lists() {
 
 read_lists() {
     note "reading the package lists of $1"
-    apt-get -c "$scratch/apt.conf" -q --error-on=any update >"$cache/log/apt-${scratch##*/}.log" 2>&1 || {
+    apt-get -c "$scratch/apt.conf" -q --error-on=any update \
+        >"$cache/log/apt-${scratch##*/}.log" 2>&1 || {
         tail -n 20 "$cache/log/apt-${scratch##*/}.log" >&2
         lack "could not read the package lists of $1"
     }

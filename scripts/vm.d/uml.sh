@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright the vgfence authors
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154  # cache, parts, top, scratch, run, ... are set by the other parts
+# cache, parts, top, scratch, run, ... are set by the other parts
+# shellcheck disable=SC2034,SC2154
 #
 # Kind uml: a Linux kernel that is an ordinary process. Built from Debian's source with uml.config,
 # the patches in patches/ and those of the guest, tests/guest/patches/. Those that are only for one
@@ -28,12 +29,13 @@ uml_package() {
 # The same kernel serves as virtual host and as guest of 'vgfence gpu'.
 uml_list_patches() {
     shopt -s nullglob
-    uml_patches=("$parts"/patches/{,"$kernel"/}*.patch "$top"/tests/guest/patches/{,"$kernel"/}*.patch)
+    uml_patches=("$parts"/patches/{,"$kernel"/}*.patch
+        "$top"/tests/guest/patches/{,"$kernel"/}*.patch)
 }
 
-# uml_patch TREE: applies the patches, each as it is or not at all. Debian's source changes while it keeps its name:
-# a patch that says what it is like without it ("Optional: ...") is left out if it does not fit, and listed in
-# TREE/left-out, by name and with these words.
+# uml_patch TREE: applies the patches, each as it is or not at all. Debian's source changes while it
+# keeps its name: a patch that says what it is like without it ("Optional: ...") is left out if it
+# does not fit, and listed in TREE/left-out, by name and with these words.
 uml_patch() {
     local patch uml_patches without apply=(patch -d "$1" -p1 -F0 --forward)
     : >"$1/left-out"
@@ -163,7 +165,8 @@ check_uml() {
         echo "uml: the kernel's build needs these Debian packages: $packages"
         return 1
     elif ! uml_package >/dev/null && ! mirror >/dev/null; then
-        echo "uml: $uml_source comes from $(uml_suite || echo "Debian 12 or 13"), and apt knows no such archive"
+        echo "uml: $uml_source comes from $(uml_suite || echo "Debian 12 or 13")," \
+            "and apt knows no such archive"
         return 1
     fi
     echo "uml: can be prepared (a kernel build of about 4 minutes)"
@@ -180,7 +183,8 @@ uml_memory_directory() {
             return
         fi
     done
-    die "the virtual host's memory needs $memory MiB of room in /dev/shm, ${TMPDIR:-/tmp} or /var/tmp, not mounted noexec"
+    die "the virtual host's memory needs $memory MiB of room in /dev/shm, ${TMPDIR:-/tmp}" \
+        "or /var/tmp, not mounted noexec"
 }
 
 # Console 0 is the kernel's, 1 and 2 are the command's output. The first process is bash of the

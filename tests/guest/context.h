@@ -4,8 +4,8 @@
 #define CONTEXT_H
 
 /*
- * A context of the guest's virtio-gpu, with a buffer that its jobs write to. A job keeps its ring busy
- * for a time, and then, before its fence signals, writes a value to a slot of the buffer. So
+ * A context of the guest's virtio-gpu, with a buffer that its jobs write to. A job keeps its ring
+ * busy for a time, and then, before its fence signals, writes a value to a slot of the buffer. So
  * whoever finds the fence signalled must find the value too.
  *
  * What fails ends the program.
@@ -34,8 +34,8 @@ struct context_job {
 	const struct uapi_syncobj *in_syncobj, *out_syncobj; /* one each, or NULL */
 };
 
-/* Opens the render node of a virtio-gpu device, counted from 0, without making a context. Negative where there is
- * no such device; but there is a first one. */
+/* Opens the render node of a virtio-gpu device, counted from 0, without making a context. Negative
+ * where there is no such device; but there is a first one. */
 int open_render_node(uint32_t device);
 
 /* Whether the kernel and the device have fence passing. */

@@ -12,9 +12,10 @@
 #include "workloads.h"
 
 /*
- * Who waits for what is seen by when a submission returns: one that the guest's kernel lets wait returns
- * when its in-fences have signalled, one whose in-fences are passed returns at once. LONG_US is the work
- * before that fence: so long that a submission is over long before, on any machine.
+ * Who waits for what is seen by when a submission returns: one that the guest's kernel lets wait
+ * returns when its in-fences have signalled, one whose in-fences are passed returns at once.
+ * LONG_US is the work before that fence: so long that a submission is over long before, on any
+ * machine.
  */
 #define LONG_US 50000
 #define SHORT_US 10
@@ -203,7 +204,8 @@ static void check_other_device(struct context *b)
 	context_unmap(&other);
 }
 
-/* On more timelines than one submission has room for: the guest waits for those of `few` and goes on. */
+/* On more timelines than one submission has room for: the guest waits for those of `few` and goes
+ * on. */
 static void check_many(struct context *b)
 {
 	struct context many, few;

@@ -2,10 +2,11 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * A host whose processors have more registers than this one: preloaded into a User-Mode Linux kernel, it stands
- * between that and ptrace. NT_X86_XSTATE is as large as VGF_TEST_HOST_STATE says. As the real ones do, it fills a
- * buffer as far as that goes, and takes nothing but the whole. What there is beyond the real registers changes
- * whenever the program has run; all its words are the same, so a state of which a part was lost is found out.
+ * A host whose processors have more registers than this one: preloaded into a User-Mode Linux
+ * kernel, it stands between that and ptrace. NT_X86_XSTATE is as large as VGF_TEST_HOST_STATE says.
+ * As the real ones do, it fills a buffer as far as that goes, and takes nothing but the whole. What
+ * there is beyond the real registers changes whenever the program has run; all its words are the
+ * same, so a state of which a part was lost is found out.
  *
  * The file VGF_TEST_HOST_STATE_USED is made once a whole state has been taken.
  */

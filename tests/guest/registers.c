@@ -2,8 +2,9 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Computes in the registers for floating point, in several processes at once, and looks whether the kernel under it
- * keeps them: over system calls, page faults, signals whose handlers use them too, and when other processes run.
+ * Computes in the registers for floating point, in several processes at once, and looks whether the
+ * kernel under it keeps them: over system calls, page faults, signals whose handlers use them too,
+ * and when other processes run.
  */
 
 #include <err.h>
@@ -46,7 +47,8 @@ static void fill(struct registers *registers, unsigned char seed)
 	"xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",   \
 		"xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
-/* With all registers loaded: writes to the page, then calls the kernel; returns what they are after that. */
+/* With all registers loaded: writes to the page, then calls the kernel; returns what they are after
+ * that. */
 __attribute__((target("avx"))) static void pass_through_kernel(const struct registers *from,
 	struct registers *to, volatile char *page, long number, long first, long second)
 {

@@ -95,7 +95,8 @@ static bool is_done(const struct run_job *job)
 	return *job->slot == job->value;
 }
 
-/* A value that is there, while that of a job it had to wait for is not. The younger one was read first. */
+/* A value that is there, while that of a job it had to wait for is not. The younger one was read
+ * first. */
 static void check_dependencies(struct run *run, const struct run_job *job, const char *seen_by)
 {
 	for (uint32_t i = 0; i < job->num_dependencies; i++) {
@@ -120,7 +121,8 @@ static void check_job(struct run *run, uint32_t number)
 	check_dependencies(run, job, "by its fence");
 }
 
-/* Looks at what has been written since. Also one job ahead, to see a timeline that is out of order. */
+/* Looks at what has been written since. Also one job ahead, to see a timeline that is out of order.
+ * */
 static void look_at_timeline(struct run *run, struct run_timeline *timeline)
 {
 	while (timeline->unseen != RUN_NO_JOB) {

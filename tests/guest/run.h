@@ -4,11 +4,11 @@
 #define RUN_H
 
 /*
- * One run of a workload: the jobs that it submits, what each depends on, and whether what is seen of
- * them is right. What is wrong ends the program, with a message.
+ * One run of a workload: the jobs that it submits, what each depends on, and whether what is seen
+ * of them is right. What is wrong ends the program, with a message.
  *
- * System calls are slow in the guest, so a run that is measured makes none for its checks: whenever it
- * submits, it looks at the values that jobs have written so far. A job's value may not be there
+ * System calls are slow in the guest, so a run that is measured makes none for its checks: whenever
+ * it submits, it looks at the values that jobs have written so far. A job's value may not be there
  * before those of all that it depends on. A run with `each_fence` also waits for each job's
  * fence, shortly after it was submitted, and looks at once whether the values are there.
  */
@@ -68,15 +68,15 @@ void run_begin(struct run *run, bool each_fence);
 void run_end(struct run *run);
 
 /*
- * Submits a job that keeps its ring busy for so long. It waits for the jobs given, by one sync file. Returns
- * its number.
+ * Submits a job that keeps its ring busy for so long. It waits for the jobs given, by one sync
+ * file. Returns its number.
  */
 uint32_t run_submit(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
 	const uint32_t *dependencies, uint32_t num_dependencies);
 
 /*
- * The same, waiting by syncobj for the one job. It only has a sync file for its own fence where it is the
- * `last`, or with each_fence: the kernel here tells of a timeline's point one tick late.
+ * The same, waiting by syncobj for the one job. It only has a sync file for its own fence where it
+ * is the `last`, or with each_fence: the kernel here tells of a timeline's point one tick late.
  */
 uint32_t run_submit_syncobj(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
 	const struct uapi_syncobj *in, uint32_t dependency, const struct uapi_syncobj *out,

@@ -34,7 +34,8 @@ static void destroy_timeline(const struct run *run, const struct timeline *timel
 	}
 }
 
-/* From one context to the other and back. Job n (from 1) signals point n, and waits for point n - 1. */
+/* From one context to the other and back. Job n (from 1) signals point n, and waits for point n -
+ * 1. */
 static void submit_round_trips(struct run *run, uint32_t units)
 {
 	struct timeline timeline;

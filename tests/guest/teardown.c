@@ -34,8 +34,8 @@ static bool is_done(const struct context *context, uint32_t number)
 	return context->slots[number] == number + 1;
 }
 
-/* Whether work of a context that is gone is still done is not promised. That what is done is done in
- * order is. */
+/* Whether work of a context that is gone is still done is not promised. That what is done is done
+ * in order is. */
 static void check_order(struct run *run, const struct closed *closed)
 {
 	for (uint32_t i = 0; i < NUM_JOBS; i++) {

@@ -33,11 +33,13 @@ def patches_left_out():
     """Each line begins with the name of a kernel patch that does not fit the kernel's source."""
     command = ["scripts/vm", "--locate"]
     result = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True)
-    return pathlib.Path(result.stdout.strip()).with_name("left-out").read_text(encoding="utf-8").splitlines()
+    left_out = pathlib.Path(result.stdout.strip()).with_name("left-out")
+    return left_out.read_text(encoding="utf-8").splitlines()
 
 
 class GuestTest(unittest.TestCase):
-    # What a test cannot do without, by the start of the name. That one does not fit is our fault, not the machine's.
+    # What a test cannot do without, by the start of the name. That one does not fit is our fault,
+    # not the machine's.
     patches = ()
 
     def setUp(self):
@@ -173,8 +175,10 @@ class LargeHost(GuestTest):
         if not (guest_builds / "registers").exists():
             self.skipTest("made for x86-64")
         result = subprocess.run(
-            # That is what it does with ptrace. With seccomp, which newer kernels have, the sizes are in signal frames.
-            ["scripts/vm", "--append", "seccomp=off", "--timeout", str(LIMIT_S), "--build", self.directory]
+            # That is what it does with ptrace. With seccomp, which newer kernels have, the sizes
+            # are in signal frames.
+            ["scripts/vm", "--append", "seccomp=off", "--timeout", str(LIMIT_S)]
+            + ["--build", self.directory]
             + ["--", guest_builds / "registers"],
             cwd=TOP,
             capture_output=True,
@@ -418,8 +422,8 @@ class Graphics(GuestTest):
         device = self.device("--renderer", "virgl", "--stats", environment=self.llvmpipe)
         self.run_guest(device, "vgfence-guest", "virgl")
         self.assertEqual(device.end(), 0)
-        # Each job but the first comes with one, unless the guest has seen that it has signalled; where the guest
-        # waits itself there are none.
+        # Each job but the first comes with one, unless the guest has seen that it has signalled;
+        # where the guest waits itself there are none.
         self.assertRegex(device.messages(), "submissions +120: .* 0 refused")
         self.assertRegex(device.messages(), "in-fences +[1-9][0-9]*,")
         self.assertRegex(device.messages(), "fences +120 retired: 0 with an error, 0 cancelled")

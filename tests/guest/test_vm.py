@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""Virtual hosts whose kernel dies: who waits for one has an answer within seconds. Needs the kernels of scripts/vm;
-./run test runs it.
+"""Virtual hosts whose kernel dies: who waits for one has an answer within seconds. Needs the
+kernels of scripts/vm; ./run test runs it.
 
 usage: test_vm.py [TEST...]
 """
@@ -65,7 +65,8 @@ class Run:
             arguments += ["--append", append]
         if kind != "client":
             arguments += ["--", "bash", "-c", "\n".join(lines)]
-        self.errors = open(os.path.join(directory, "errors"), "w+", encoding="utf-8", errors="replace")
+        path = os.path.join(directory, "errors")
+        self.errors = open(path, "w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(
             arguments,
             cwd=TOP,
@@ -315,14 +316,16 @@ class Preparation(Copy):
         shutil.rmtree(self.cache / "vgfence")
         self.program(
             "apt-get",
-            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable" ;; *) exit 100 ;; esac',
+            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable" ;;',
+            "*) exit 100 ;; esac",
         )
         self.expect(0, "can be prepared", "--check")
         self.expect(LACKING, "could not read the package lists", "--prepare")
 
     def test_so_is_a_cache_that_cannot_be_written(self):
         for action in ("--check", "--prepare"):
-            self.expect(LACKING, "cannot write to the cache", action, XDG_CACHE_HOME="/proc/nowhere")
+            nowhere = "/proc/nowhere"
+            self.expect(LACKING, "cannot write to the cache", action, XDG_CACHE_HOME=nowhere)
         self.expect(FAILED, "cannot write to the cache", "true", XDG_CACHE_HOME="/proc/nowhere")
 
     def test_so_is_no_room_in_the_cache(self):
@@ -376,7 +379,8 @@ class Arguments(Copy):
                 self.assertIn("usage:", output)
 
     def test_a_build_that_is_not_there(self):
-        self.expect(FAILED, "--build build/nosuch: no such directory", "--build", "build/nosuch", "true")
+        message = "--build build/nosuch: no such directory"
+        self.expect(FAILED, message, "--build", "build/nosuch", "true")
         for script in ("guest", "console"):
             result = subprocess.run(
                 [self.top / "scripts" / script], capture_output=True, text=True, check=False
@@ -389,7 +393,8 @@ class Memory(unittest.TestCase):
     """Where the memory of a User-Mode Linux is."""
 
     def setUp(self):
-        in_namespace = ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "none", "/dev/shm"]
+        in_namespace = ["unshare", "--mount", "--map-root-user"]
+        in_namespace += ["mount", "-t", "tmpfs", "none", "/dev/shm"]
         if subprocess.run(in_namespace, check=False, stderr=subprocess.DEVNULL).returncode != 0:
             self.skipTest("mounting is not allowed here")
         if not pathlib.Path(locate_uml()).exists():
@@ -415,7 +420,10 @@ class Memory(unittest.TestCase):
 
     def test_nowhere_is_said_at_once(self):
         result = self.run_with(
-            *(f"mount -t tmpfs -o size=64m none {path}" for path in ("/dev/shm", "/tmp", "/var/tmp"))
+            *(
+                f"mount -t tmpfs -o size=64m none {path}"
+                for path in ("/dev/shm", "/tmp", "/var/tmp")
+            )
         )
         self.assertEqual(result.returncode, FAILED)
         self.assertIn("memory needs 1024 MiB of room", result.stderr)

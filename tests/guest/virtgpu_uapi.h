@@ -6,7 +6,8 @@
 /*
  * What the ioctls of virtio-gpu take, as far as these programs use it: <virtgpu_drm.h> of libdrm
  * 2.4.114 ends before most of it. Layouts and numbers are those of include/uapi/drm/virtgpu_drm.h
- * of Linux 6.12, with what patches/ adds; the names are our own, so that a newer libdrm does no harm.
+ * of Linux 6.12, with what patches/ adds; the names are our own, so that a newer libdrm does no
+ * harm.
  */
 
 #include <stdint.h>

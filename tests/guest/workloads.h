@@ -20,15 +20,15 @@ struct workload {
 extern const struct workload workload_chain, workload_frames, workload_storm, workload_syncobj,
 	workload_teardown;
 
-/* Who waits for which fence, in the kernel of the guest or on the host; what is refused. Returns how many
- * checks were made; a wrong one ends the program. */
+/* Who waits for which fence, in the kernel of the guest or on the host; what is refused. Returns
+ * how many checks were made; a wrong one ends the program. */
 uint32_t check_driver(void);
 
 /* Likewise: fences of contexts of OpenGL, passed from one to the other. */
 uint32_t check_virgl(void);
 
-/* Submits jobs (0: as many as there is room for) that are not done in any time, says so, and waits: for
- * tests that end the guest or the device. Says then how many of their fences have failed. */
+/* Submits jobs (0: as many as there is room for) that are not done in any time, says so, and waits:
+ * for tests that end the guest or the device. Says then how many of their fences have failed. */
 void leave_pending(bool passing, uint32_t num_jobs);
 
 #endif
