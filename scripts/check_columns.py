@@ -43,7 +43,9 @@ def wide_document(text):
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("```"):
             in_block = not in_block
-        elif not in_block and not line.startswith("|") and width(line) > DOCUMENT_COLUMNS:
+        elif (
+            not in_block and not line.startswith(("|", "    ")) and width(line) > DOCUMENT_COLUMNS
+        ):
             yield number, width(line)
 
 
@@ -55,7 +57,7 @@ def wide_lines(name, text):
 
 def self_test():
     wide = "word " * 20 + "x"  # 101 columns
-    documents = f"{wide}\n| {wide} {wide} |\n```\n{wide} {wide}\n```\n{wide} xxxx"
+    documents = f"{wide}\n| {wide} {wide} |\n```\n{wide} {wide}\n```\n    {wide}\n{wide} xxxx"
     expected = {
         ("a.c", wide): [(1, 101)],
         ("a.c", wide[1:]): [],
@@ -66,7 +68,7 @@ def self_test():
         ("b/meson.build", wide): [(1, 101)],
         ("script", f"#!/bin/bash\n{wide}"): [(2, 101)],
         ("data", wide): [],
-        ("a.md", documents): [(6, 106)],
+        ("a.md", documents): [(7, 106)],
     }
     failures = [
         f"{name}: {wide_lines(name, text)}, not {lines}"
