@@ -22,10 +22,10 @@
 #define STRINGIFY(x) #x
 #define VERSION_TEXT(major, minor, patch) STRINGIFY(major) "." STRINGIFY(minor) "." STRINGIFY(patch)
 
-_Static_assert(VGF_VERSION_MAJOR == BUILD_VERSION_MAJOR &&
-		VGF_VERSION_MINOR == BUILD_VERSION_MINOR &&
-		VGF_VERSION_PATCH == BUILD_VERSION_PATCH,
-	"vgfence.h and meson.build have the same version");
+/* vgfence.h and meson.build have the same version. */
+_Static_assert(VGF_VERSION_MAJOR == BUILD_VERSION_MAJOR, "VGF_VERSION_MAJOR");
+_Static_assert(VGF_VERSION_MINOR == BUILD_VERSION_MINOR, "VGF_VERSION_MINOR");
+_Static_assert(VGF_VERSION_PATCH == BUILD_VERSION_PATCH, "VGF_VERSION_PATCH");
 
 VGF_EXPORT const char *vgf_version(void)
 {
