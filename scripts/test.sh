@@ -61,7 +61,7 @@ check_minimal_build() {
 
 # What another compiler makes of it. A warning fails this check.
 check_clang() {
-    (CC=clang setup clang -Dwerror=true) && ninja -C build/clang &&
+    (CC=clang VGFENCE_WERROR=1 setup clang) && ninja -C build/clang &&
         meson test -C build/clang --no-rebuild --print-errorlogs order in_fences teardown \
             callbacks vhost_user
 }
