@@ -10,6 +10,7 @@
 #include <err.h>
 #include <immintrin.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
