@@ -232,10 +232,14 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->options = *options;
 	gpu->options.record = NULL; /* the caller's string */
 	ret = options->record != NULL ? recorder_create(gpu, options->record, &gpu->recorder) : 0;
-	if (ret == 0) {
-		ret = create_renderer(&renderer_callbacks, gpu, &gpu->renderer);
-	}
 	if (ret < 0) {
+		log_error(gpu, "%s: %s", options->record, strerror(-ret));
+		free(gpu);
+		return ret;
+	}
+	ret = create_renderer(&renderer_callbacks, gpu, &gpu->renderer);
+	if (ret < 0) {
+		log_error(gpu, "the renderer does not start: %s", strerror(-ret));
 		recorder_destroy(gpu->recorder);
 		free(gpu);
 		return ret;

@@ -84,7 +84,7 @@ struct gpu_options {
 };
 
 /* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options
- * out of range; -ENOMEM; what opening the recording, or create_renderer, said. */
+ * out of range; -ENOMEM; what opening the recording, or create_renderer, said, with a message. */
 int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out);
 void gpu_destroy(struct gpu *gpu); /* completes nothing any more; NULL is fine */

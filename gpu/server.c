@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -257,7 +258,7 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 	return gpu_create(&callbacks, server, &server->options.gpu, create_renderer, &server->gpu);
 }
 
-static int create_vhost_user(struct gpu_server *server)
+static int listen_at_socket(struct gpu_server *server)
 {
 	static const struct vhost_user_device_ops ops = {
 		.get_features = get_features,
@@ -276,6 +277,11 @@ static int create_vhost_user(struct gpu_server *server)
 	ret = vhost_user_create(
 		server->options.socket_path, GPU_NUM_QUEUES, &ops, server, &server->vhost_user);
 	if (ret < 0) {
+		char message[256];
+
+		snprintf(message, sizeof(message), "%s: %s", server->options.socket_path,
+			strerror(-ret));
+		log_message(server, VGF_LOG_ERROR, message);
 		return ret;
 	}
 	server->gpu_watch = (struct vhost_user_watch){
@@ -298,7 +304,7 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 	server->options = *options;
 	ret = create_gpu(server, create_renderer);
 	if (ret == 0) {
-		ret = create_vhost_user(server);
+		ret = listen_at_socket(server);
 	}
 	if (ret < 0) {
 		gpu_server_destroy(server);

@@ -22,7 +22,7 @@ struct gpu_server_options {
 };
 
 /* Makes a GPU and listens. options: not needed after the call, but for what it points to. Returns
- * 0, or what gpu_create and vhost_user_create say. */
+ * 0, or what gpu_create and vhost_user_create say, with a message. */
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out);
 

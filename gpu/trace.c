@@ -49,6 +49,9 @@ static int fail(struct parser *parser, const char *message)
 
 static int parse_file_header(struct parser *parser)
 {
+	if (parser->size == 0) {
+		return fail(parser, "the file is empty");
+	}
 	if (parser->size < FILE_HEADER_SIZE) {
 		return fail(parser, "too short for a trace");
 	}
@@ -179,7 +182,7 @@ static int parse_record(struct parser *parser)
 	}
 	ret = grow(parser);
 	if (ret < 0) {
-		*parser->error = (struct trace_error){ parser->at, strerror(ENOMEM) };
+		*parser->error = (struct trace_error){ .message = strerror(ENOMEM) };
 		return ret;
 	}
 	ret = check_record(parser, &record);
@@ -254,7 +257,7 @@ int trace_load(struct trace *trace, const char *path, struct trace_error *error)
 	close(fd);
 	if (ret < 0) {
 		free(bytes);
-		*error = (struct trace_error){ .offset = size, .message = strerror(-ret) };
+		*error = (struct trace_error){ .message = strerror(-ret) };
 		return ret;
 	}
 	return trace_parse_take(trace, bytes, size, error);

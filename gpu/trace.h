@@ -39,7 +39,7 @@ struct trace {
 };
 
 struct trace_error {
-	uint64_t offset;     /* in the file, where a record or the header is bad */
+	uint64_t offset;     /* for -EBADMSG: of the header or record that is bad */
 	const char *message; /* static, or of strerror */
 };
 

@@ -90,7 +90,13 @@ class Options(unittest.TestCase):
     def test_a_socket_that_cannot_be_made_is_an_error(self):
         result = run("--socket=/nowhere/s")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("/nowhere/s", result.stderr)
+        self.assertEqual(result.stderr, "vgfence gpu: /nowhere/s: No such file or directory\n")
+
+    def test_a_recording_that_cannot_be_made_is_an_error_of_that_file(self):
+        for path, message in (("/nowhere/r", "No such file or directory"), ("/", "Is a directory")):
+            result = run("--socket=/nowhere/s", f"--record={path}")
+            self.assertEqual(result.returncode, 1)
+            self.assertEqual(result.stderr, f"vgfence gpu: {path}: {message}\n")
 
 
 class Running(unittest.TestCase):

@@ -25,6 +25,9 @@ KEYS = ["trace", "jobs", "in_fences", "ready", "driver", "held", "retired", "ref
 KEYS += ["makespan_us", "ideal_us", "efficiency", "signal_to_retire_us"]
 TIME_LIMIT_S = 120
 NO_VGEM = "no node in /dev/dri is vgem's; `./run vm` runs these where there is one"
+MISSING, DIRECTORY = "No such file or directory", "Is a directory"
+NO_DIRECTORY, UNREADABLE = "Not a directory", "Input/output error"
+FULL = "No space left on device"
 DRM_IOCTL_VERSION = 0xC0406400
 
 
@@ -124,7 +127,40 @@ class Tests:
         trace.write_bytes(data)
         result = self.replay(trace)
         expect(result.returncode == 1, f"exit status {result.returncode}")
-        expect(f"at byte {offset}:" in result.stderr, f"says: {result.stderr}")
+        expected = f"vgfence: {trace}: at byte {offset}: "
+        expect(result.stderr.startswith(expected), f"says: {result.stderr}")
+
+    def says_file_error(self, path, message):
+        result = self.replay(path)
+        expect(result.returncode == 1, f"exit status {result.returncode}")
+        expect(result.stderr == f"vgfence: {path}: {message}\n", f"says: {result.stderr}")
+
+    def says_events_error(self, trace, path, message):
+        result = self.replay("--events", path, trace)
+        expect(result.returncode == 1, f"exit status {result.returncode}")
+        expect(result.stderr == f"vgfence: {path}: {message}\n", f"says: {result.stderr}")
+
+    def demo_says_error(self, path, message):
+        command = [self.program, "demo", str(path)]
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+        )
+        expect(result.returncode == 1, f"exit status {result.returncode}")
+        expect(result.stderr == f"vgfence demo: {path}: {message}\n", f"says: {result.stderr}")
+        expect(result.stdout == "", f"says: {result.stdout}")
+
+    def says_that_output_is_lost(self, *arguments):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            result = subprocess.run(
+                [self.program, *map(str, arguments)],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=TIME_LIMIT_S,
+                check=False,
+            )
+        expect(result.returncode == 1, f"exit status {result.returncode}")
+        expect("No space left on device" in result.stderr, f"says: {result.stderr}")
 
     def refuses_usage(self, *arguments):
         result = self.replay(*arguments)
@@ -195,7 +231,25 @@ class Tests:
         self.run("several traces, one report", self.reports_each_trace)
         self.run("a missing trace does not hide others", self.reports_what_it_can)
         self.run_damaged(chain.read_bytes())
+        self.run_files(chain)
         self.run_usage(chain)
+
+    def run_files(self, trace):
+        missing, folder = self.directory / "missing", self.directory
+        self.run("a trace that is missing", self.says_file_error, missing, MISSING)
+        self.run("a trace that is a directory", self.says_file_error, folder, DIRECTORY)
+        self.run("a trace in a file", self.says_file_error, trace / "x", NO_DIRECTORY)
+        # Opened by anybody, and read by nobody: there is nothing at address 0.
+        self.run("a trace that is not readable", self.says_file_error, "/proc/self/mem", UNREADABLE)
+        self.run("events in a directory", self.says_events_error, trace, folder, DIRECTORY)
+        self.run("events that do not fit", self.says_events_error, trace, "/dev/full", FULL)
+        self.run("a demo that is missing", self.demo_says_error, missing, MISSING)
+        self.run("a demo that is a file", self.demo_says_error, trace, NO_DIRECTORY)
+        lost = self.says_that_output_is_lost
+        self.run("a table that does not fit", lost, "replay", trace)
+        self.run("JSON that does not fit", lost, "replay", "--json", trace)
+        self.run("a report that does not fit", lost, "info")
+        self.run("a version that does not fit", lost, "--version")
 
     def run_damaged(self, data):
         first_size = int.from_bytes(data[36:40], "little")

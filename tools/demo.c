@@ -3,9 +3,11 @@
 
 /* vgfence demo: the same guest work, with the guest waiting and with fence passing. */
 
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +72,7 @@ static double to_ms(uint64_t ns)
 	return (double)ns / (double)NS_PER_US / 1000;
 }
 
-/* Replays a variant of a scene, and keeps the fastest. */
+/* Replays a variant of a scene, and keeps the fastest. An error has been said. */
 static int replay_variant(
 	struct replay *best, const char *directory, size_t scene, enum variant variant)
 {
@@ -82,12 +84,14 @@ static int replay_variant(
 	int ret = 0;
 
 	if (length < 0 || (size_t)length >= sizeof(path)) {
+		fprintf(stderr, "vgfence demo: %s: %s\n", directory, strerror(ENAMETOOLONG));
 		return -ENAMETOOLONG;
 	}
 	replay_progress(path, scene * NUM_VARIANTS + variant, NUM_SCENES * NUM_VARIANTS);
 	for (int i = 0; ret == 0 && i < NUM_RUNS; i++) {
 		ret = replay_run(&replay, path, variants[variant].pace, &options, NULL);
 		if (ret == 0 && !replay.ok) {
+			fprintf(stderr, "vgfence demo: %s: not every job retired\n", path);
 			ret = -EIO;
 		}
 		if (i == 0 || replay.result.makespan_ns < best->result.makespan_ns) {
@@ -130,6 +134,19 @@ static int print_usage(FILE *file, int status)
 	return status;
 }
 
+/* Said once, rather than for each recording. */
+static bool is_directory(const char *path)
+{
+	DIR *directory = opendir(path);
+
+	if (directory == NULL) {
+		fprintf(stderr, "vgfence demo: %s: %s\n", path, strerror(errno));
+		return false;
+	}
+	closedir(directory);
+	return true;
+}
+
 int demo_main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
@@ -149,13 +166,13 @@ int demo_main(int argc, char **argv)
 	if (optind < argc) {
 		directory = argv[optind];
 	}
+	if (!is_directory(directory)) {
+		return EXIT_FAILURE;
+	}
 	printf("%s", introduction);
 	fflush(stdout);
 	for (size_t i = 0; i < NUM_SCENES; i++) {
-		int ret = show(directory, i);
-
-		if (ret < 0) {
-			fprintf(stderr, "vgfence demo: %s: %s\n", scenes[i].name, strerror(-ret));
+		if (show(directory, i) < 0) {
 			status = EXIT_FAILURE;
 		}
 	}

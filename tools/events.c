@@ -127,11 +127,11 @@ int events_write(struct events *events, const struct workload *workload, const c
 	if (file == NULL) {
 		return -errno;
 	}
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && !ferror(file); i++) {
 		write_event(file, workload, &events->entries[i]);
 	}
 	if (ferror(file)) {
-		ret = -EIO;
+		ret = -errno; /* of the write that has just failed */
 	}
 	if (fclose(file) != 0 && ret == 0) {
 		ret = -errno;

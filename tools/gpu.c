@@ -391,12 +391,15 @@ static int serve(struct program *program)
 	int ret = gpu_server_create(&options->server, options->create_renderer, &program->server);
 
 	if (ret < 0) {
-		return ret;
+		return ret; /* which has been said */
 	}
 	ret = gpu_server_watch(program->server, &program->signals);
 	if (ret == 0) {
 		ret = run(program);
 		finish(program);
+	}
+	if (ret < 0) {
+		fprintf(stderr, "vgfence gpu: waiting for events: %s\n", strerror(-ret));
 	}
 	gpu_server_destroy(program->server);
 	return ret;
@@ -413,14 +416,11 @@ int gpu_main(int argc, char **argv)
 	program.signals.readable = handle_signal;
 	program.signals.arg = &program;
 	program.signals.fd = open_signals();
-	ret = program.signals.fd >= 0 ? serve(&program) : program.signals.fd;
-	if (program.signals.fd >= 0) {
-		close(program.signals.fd);
-	}
-	if (ret < 0) {
-		fprintf(stderr, "vgfence gpu: %s: %s\n", options.server.socket_path,
-			strerror(-ret));
+	if (program.signals.fd < 0) {
+		fprintf(stderr, "vgfence gpu: signalfd: %s\n", strerror(-program.signals.fd));
 		return EXIT_FAILURE;
 	}
-	return EXIT_SUCCESS;
+	ret = serve(&program);
+	close(program.signals.fd);
+	return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

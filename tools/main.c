@@ -3,6 +3,7 @@
 
 /* The vgfence program: picks the subcommand. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,18 +38,29 @@ static void print_usage(FILE *file)
 		"'vgfence --version' prints the version.\n");
 }
 
+/* A table that did not arrive is an error, even if nothing else was. */
+static int finish_output(int status)
+{
+	errno = EIO; /* if it was an earlier write that failed */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "vgfence: writing to standard output: %s\n", strerror(errno));
+		return status == EXIT_SUCCESS ? EXIT_FAILURE : status;
+	}
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 
 	for (size_t i = 0; i < NUM_COMMANDS; i++) {
 		if (strcmp(name, commands[i].name) == 0) {
-			return commands[i].run(argc - 1, argv + 1);
+			return finish_output(commands[i].run(argc - 1, argv + 1));
 		}
 	}
 	if (strcmp(name, "--version") == 0) {
 		printf("vgfence %s\n", vgf_version());
-		return EXIT_SUCCESS;
+		return finish_output(EXIT_SUCCESS);
 	}
 	if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
 		print_usage(stdout);

@@ -348,9 +348,13 @@ int workload_load(struct workload *workload, const char *path, enum pace pace)
 
 	*workload = (struct workload){ .pace = pace, .first_job = WORKLOAD_NONE };
 	ret = trace_load(&workload->trace, path, &error);
-	if (ret < 0) {
+	if (ret == -EBADMSG) {
 		fprintf(stderr, "vgfence: %s: at byte %" PRIu64 ": %s\n", path, error.offset,
 			error.message);
+		return ret;
+	}
+	if (ret < 0) {
+		fprintf(stderr, "vgfence: %s: %s\n", path, error.message);
 		return ret;
 	}
 	workload->fence_passing = has_fence_passing(&workload->trace);
