@@ -13,12 +13,16 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include <linux/virtio_gpu.h>
+
+#include "guest_limits.h"
+
 /*
- * Bytes of a request that are looked at: the longest is a SUBMIT_3D at vgfence's default limits (a
- * command stream of 4 MiB, 256 in-fences, 32 bytes of header). That is also a backing of 262144
- * entries, which is 1 GiB where each is a page.
+ * Bytes of a request that are looked at: the longest is a SUBMIT_3D, a header and all that it may
+ * have. That is also a backing of 262144 entries, which is 1 GiB if each is a page.
  */
-#define REQUEST_MAX_SIZE ((4u << 20) + 256u * 8 + 32)
+#define REQUEST_MAX_SIZE                                                                           \
+	(sizeof(struct virtio_gpu_cmd_submit) + MAX_IN_FENCES * sizeof(uint64_t) + MAX_COMMAND_SIZE)
 
 /* Room for a copy, kept from request to request. */
 struct request_buffer {

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #include "backing.h"
+#include "guest_limits.h"
 #include "placement.h"
 #include "renderer.h"
 #include "soft_gpu.h"
@@ -491,7 +492,7 @@ static uint32_t max_fence_fds(void)
 /* The GPU has a CPU of its own, where there is one to spare. */
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
 {
-	const struct vgf_options device_options = { .limits.max_fds = max_fence_fds() };
+	struct vgf_options device_options = { .limits = GUEST_LIMITS };
 	struct soft_gpu_options options = {
 		.max_jobs = MAX_JOBS,
 		.fences = SOFT_GPU_FENCES_EVENTFD,
@@ -499,7 +500,10 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 		.store = store,
 		.store_data = soft,
 	};
-	int ret = vgf_device_create(callbacks, cookie, &device_options, &soft->device);
+	int ret;
+
+	device_options.limits.max_fds = max_fence_fds();
+	ret = vgf_device_create(callbacks, cookie, &device_options, &soft->device);
 
 	if (ret < 0) {
 		return ret;

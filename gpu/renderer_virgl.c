@@ -4,6 +4,7 @@
 /* Draws with virglrenderer, by way of the plugin: what has to keep its place behind held work goes
  * to the plugin, the rest to virglrenderer itself. */
 
+#include "guest_limits.h"
 #include "renderer.h"
 #include "transfer_reach.h"
 
@@ -370,6 +371,7 @@ int renderer_virgl_create(
 {
 	/* Every submission comes with its ring. */
 	const struct vgf_virgl_options options = {
+		.device.limits = GUEST_LIMITS,
 		.callbacks = callbacks,
 		.independent_rings = true,
 	};

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "backing.h"
+#include "guest_limits.h"
 
 /* About as many as a process may have mappings (vm.max_map_count), which is what each would be on a
  * real driver's host; with what is kept for each here, some 16 MiB. */
@@ -47,9 +48,6 @@ struct resource *resource_create(struct resource_table *table, uint32_t id, int 
 /* Removes it, and frees it with its backing. */
 void resource_destroy(struct resource_table *table, struct resource *resource);
 void resource_destroy_all(struct resource_table *table);
-
-/* vgfence's own default limit. */
-#define MAX_CONTEXTS 1024u
 
 struct context_table {
 	void *tree;

@@ -19,6 +19,8 @@
  * does the guest. */
 #define DRAIN_MS 5000
 
+_Static_assert(GPU_MAX_REQUESTS >= VIRTQUEUE_MAX_SIZE, "a token for each entry of a queue");
+
 struct gpu_server {
 	struct gpu_server_options options;
 	struct gpu *gpu;

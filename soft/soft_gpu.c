@@ -20,7 +20,6 @@
 #include "soft_gpu.h"
 #include "soft_gpu_schedule.h"
 
-#define DEFAULT_MAX_JOBS 65536
 #define MAX_BUSY_NS (3600 * NS_PER_S)
 #define MAX_EVENTS 16
 
@@ -594,7 +593,7 @@ int soft_gpu_create(
 	new->device = device;
 	new->options = *options;
 	if (new->options.max_jobs == 0) {
-		new->options.max_jobs = DEFAULT_MAX_JOBS;
+		new->options.max_jobs = SOFT_GPU_DEFAULT_MAX_JOBS;
 	}
 	new->epoll_fd = -1;
 	new->wake_fd = -1;

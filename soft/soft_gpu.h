@@ -40,6 +40,8 @@ enum soft_gpu_operation {
 	SOFT_GPU_STORE = 4,
 };
 
+#define SOFT_GPU_DEFAULT_MAX_JOBS 65536
+
 /* Stores of one job. A job keeps them until it is done, so this times soft_gpu_options.max_jobs
  * bounds the memory that they take: 48 MiB. */
 #define SOFT_GPU_MAX_STORES 64
@@ -70,7 +72,8 @@ struct soft_gpu_options {
 	/* VGF_WAIT_DRIVER: takes in-fences as descriptors, and waits. VGF_WAIT_HOST: takes none. */
 	enum vgf_wait wait;
 	struct soft_gpu_observer observer;
-	uint32_t max_jobs; /* at once, or submit returns -ENOSPC; 0 means 65536 */
+	/* At once, or submit returns -ENOSPC. 0 means SOFT_GPU_DEFAULT_MAX_JOBS. */
+	uint32_t max_jobs;
 	/*
 	 * CPUs that nothing else of this process runs on, or NULL. Where it may, the thread goes
 	 * there with realtime priority, so that nothing delays it, and stays awake a little
