@@ -2,10 +2,10 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * What one fence with a descriptor costs whoever waits for it, without any library: epoll has to be
- * told of it, epoll_wait has to return it, its status has to be asked for (a sync file may end in
- * an error; an eventfd answers ENOTTY), and it has to be closed, which takes it out of the epoll
- * set. Of each timeline only the oldest fence is watched, as the library does it.
+ * What it costs to wait for a fence with a descriptor, without any library: it is added to the
+ * epoll set, epoll_wait returns it, its status is asked for (a sync file may end in an error; an
+ * eventfd answers ENOTTY), and it is closed, which takes it out of the epoll set. As in the
+ * library, only the oldest fence of each timeline is watched.
  */
 
 #include <errno.h>

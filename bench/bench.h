@@ -5,7 +5,7 @@
 
 /*
  * What the benchmarks share. Each measures the library through its public API, next to the bare
- * system calls in the same run, in turns: what else the machine does then hits both alike.
+ * system calls in the same run, in turns: other work on the machine then hits both alike.
  *
  * Errors are negative errno values; the one that fails first has printed a message.
  */

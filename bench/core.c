@@ -2,8 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * vgfence bench core: time and memory of a fence, depending on how many are pending. What one
- * fence's turn consists of is said in library_load.c and bare_load.c.
+ * vgfence bench core: time and memory of a fence, depending on how many are pending. library_load.c
+ * and bare_load.c say what a fence's turn consists of.
  */
 
 #include <math.h>

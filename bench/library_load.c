@@ -87,7 +87,7 @@ static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	return 0;
 }
 
-/* xorshift64: cheap beside what is measured. */
+/* xorshift64: cheap compared with what is measured. */
 static uint64_t random_below(struct library_load *load, uint64_t bound)
 {
 	load->random ^= load->random << 13;

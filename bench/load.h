@@ -64,7 +64,7 @@ struct fd_pool {
 };
 
 int fd_pool_fill(struct fd_pool *pool, uint32_t count, double *make_ns);
-int fd_pool_take(struct fd_pool *pool); /* the caller's; -EMFILE where it is empty */
+int fd_pool_take(struct fd_pool *pool); /* the caller's; -EMFILE if it is empty */
 void fd_pool_finish(struct fd_pool *pool);
 
 #endif

@@ -3,15 +3,16 @@
 
 /*
  * The virglrenderer plugin beside virglrenderer alone, in one run and in turns: how long a fence
- * takes from the submission to the VMM, and what a submission costs. No in-fences: what a VMM pays
- * for the plugin where a guest does without it.
+ * takes from the submission to the VMM, and what a submission costs. No in-fences: this is what a
+ * VMM pays for the plugin with a guest that does not use it.
  *
- * With ASYNC_FENCE_CB virglrenderer calls back from its own thread, and the VMM's has to be told,
- * since the guest's queue is its: QEMU schedules a bottom half, crosvm writes to an eventfd. The
- * plugin calls back in the VMM's thread. So it is compared with virglrenderer and an eventfd; what
- * the callback in virglrenderer's thread takes is shown, too.
+ * With ASYNC_FENCE_CB virglrenderer calls back from its own thread, and the VMM's thread has to be
+ * woken, since the guest's queue belongs to it: QEMU schedules a bottom half, crosvm writes to an
+ * eventfd. The plugin calls back in the VMM's thread. So it is compared with virglrenderer and an
+ * eventfd. The time to the callback in virglrenderer's thread is shown, too.
  *
- * The work, a clear of a small texture, is part of both, as nothing tells when it was done.
+ * The work, a clear of a small texture, is part of both, as there is no way to see when it was
+ * done.
  */
 
 #include <errno.h>
@@ -55,7 +56,7 @@ struct way {
 	const char *key, *name;
 	bool plugin;
 	bool async;          /* callbacks from virglrenderer's thread */
-	bool hand_over;      /* which then tells the VMM's */
+	bool hand_over;      /* which then wakes the VMM's */
 	unsigned int period; /* of polling, in milliseconds; 0: by descriptor */
 	unsigned int jobs;   /* in a round */
 };
@@ -86,8 +87,8 @@ struct run {
 	struct vgf_virgl *virgl;
 	struct virgl_renderer_callbacks callbacks;
 	struct gl_stream clear;
-	int told_fd;    /* written where a fence comes back in another thread */
-	bool came_back; /* where it does in this one */
+	int told_fd;    /* written if a fence comes back in another thread */
+	bool came_back; /* if it does in this one */
 	int64_t retired_ns;
 };
 
@@ -328,8 +329,8 @@ static int run_round(struct result *results, unsigned int round)
 	return 0;
 }
 
-/* What else the machine does changes from round to round, and hits neighbours alike: a ratio for
- * each round, and of these the median. */
+/* Other work on the machine changes from round to round, and hits neighbours alike. So there is a
+ * ratio for each round, and their median counts. */
 static double median_ratio(const struct result *results, size_t way, unsigned int rounds)
 {
 	/* By descriptor, and with callbacks from virglrenderer's thread. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Where the plugin is not built. */
+/* Built if the plugin is not. */
 
 #include <stdio.h>
 

@@ -41,7 +41,7 @@ static int grow(struct pieces *pieces)
 	return set_room(pieces, room < pieces->max ? room : pieces->max);
 }
 
-/* Adds a piece of memory; to the last one where it goes on behind it. */
+/* Adds a piece of memory. The last one grows if the new one follows it. */
 static int add_piece(struct pieces *pieces, const struct iovec *piece)
 {
 	struct renderer_backing *base = &pieces->backing->base;
@@ -97,8 +97,8 @@ static int add_entries(struct pieces *pieces, struct reader *reader, uint32_t nu
 								   -EINVAL;
 	}
 	if (ret == 0 && pieces->room > pieces->backing->base.num_iov) {
-		set_room(
-			pieces, pieces->backing->base.num_iov); /* there is more than enough else */
+		/* If that fails, there is more than enough. */
+		set_room(pieces, pieces->backing->base.num_iov);
 	}
 	return ret;
 }

@@ -25,10 +25,10 @@ struct backing {
 
 /*
  * Makes a backing of num_entries struct virtio_gpu_mem_entry, which are read from the request.
- * num_iov: pieces in all backings so far; this one's are added.
+ * num_iov: pieces in all backings so far; those of this one are added.
  *
- * Returns 0; -EINVAL where the request does not have as many entries; -EFAULT where one is not
- * guest memory; -ENOSPC at BACKING_MAX_IOV; -ENOMEM.
+ * Returns 0; -EINVAL if the request does not have as many entries; -EFAULT if one is not guest
+ * memory; -ENOSPC at BACKING_MAX_IOV; -ENOMEM.
  */
 int backing_create(struct guest_memory *memory, struct reader *reader, uint32_t num_entries,
 	uint32_t *num_iov, struct backing **out);
@@ -36,8 +36,8 @@ int backing_create(struct guest_memory *memory, struct reader *reader, uint32_t 
 /* Subtracts its pieces again. NULL is fine. */
 void backing_destroy(struct backing *backing, uint32_t *num_iov);
 
-/* Copy between a place in a backing and ours. Return 0, or -EFAULT where not all of that is in it.
- * The guest can write there at the same time. */
+/* Copy between a place in a backing and ours. They return 0, or -EFAULT if not all of it is in the
+ * backing. The guest can write there at the same time. */
 int backing_read(
 	const struct renderer_backing *backing, uint64_t offset, void *data, uint64_t size);
 int backing_write(

@@ -12,8 +12,8 @@ static bool in_range(uint32_t start, uint32_t length, uint32_t size)
 	return (uint64_t)start + length <= size;
 }
 
-/* Where the guest names no stride, it is that of the resource, whose level is at most as large as
- * the resource. */
+/* A stride that the guest does not name is that of the resource. A level is at most as large as the
+ * resource. */
 static bool reach_ok(const struct resource *resource, const struct renderer_transfer *transfer)
 {
 	const uint64_t pixel = resource->kind == RESOURCE_2D ? 4 : MAX_PIXEL_SIZE;
@@ -70,7 +70,7 @@ struct transfer_body {
 	uint32_t resource_id, level, stride, layer_stride;
 };
 
-/* What a box must keep to is the renderer's to say, but for sums that wrap. */
+/* The renderer decides which boxes are good. Only sums that wrap are refused here. */
 static bool box_ok(const struct resource *resource, const struct virtio_gpu_box *box)
 {
 	if (!in_range(box->x, box->w, UINT32_MAX) || !in_range(box->y, box->h, UINT32_MAX) ||

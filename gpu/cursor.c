@@ -39,7 +39,7 @@ static void move(struct cursor *cursor, const struct cursor_body *body)
 	cursor->y = le32toh(body->pos.y);
 }
 
-/* ---- For who shows it ----------------------------------------------------------------------- */
+/* ---- What a display is told ------------------------------------------------------------------ */
 
 static int read_picture(struct gpu *gpu, const struct resource *resource, uint32_t *pixels)
 {
@@ -59,7 +59,7 @@ static int read_picture(struct gpu *gpu, const struct resource *resource, uint32
 	return ret < 0 ? ret : pixels_to_argb(pixels, NUM_PIXELS, format);
 }
 
-/* resource: the picture, or NULL where it is as it was. */
+/* resource: the picture, or NULL if it is the same as before. */
 static void tell_cursor(
 	struct gpu *gpu, const struct cursor *cursor, const struct resource *resource)
 {

@@ -57,7 +57,7 @@ struct message {
 struct scanout {
 	uint32_t width, height;
 	bool resized;
-	struct virtio_gpu_rect dirty; /* nothing where its width is 0 */
+	struct virtio_gpu_rect dirty; /* nothing if its width is 0 */
 };
 
 struct display_socket {
@@ -69,7 +69,7 @@ struct display_socket {
 	struct cursor_update cursor;
 	bool cursor_moved, cursor_visible, cursor_changed;
 
-	size_t size, sent; /* of the message that is on its way; nothing is where they are equal */
+	size_t size, sent; /* of the message that is on its way; if they are equal, none is */
 	struct message message;
 };
 
@@ -116,7 +116,7 @@ static uint32_t max(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* The part of a rectangle that is on the scanout; its width is 0 where there is none. */
+/* The part of a rectangle that is on the scanout; its width is 0 if there is none. */
 static struct virtio_gpu_rect clip(
 	const struct scanout *scanout, const struct virtio_gpu_rect *rect)
 {
@@ -187,7 +187,7 @@ static bool make_cursor(struct display_socket *display)
 		return false;
 	}
 	display->cursor_moved = false;
-	/* A shape that is hidden is told when it shows. */
+	/* The shape of a hidden cursor is sent when the cursor is shown. */
 	if (display->cursor_visible && display->cursor_changed) {
 		display->cursor_changed = false;
 		message->cursor = display->cursor;

@@ -8,8 +8,8 @@
  * docs/interop/vhost-user-gpu.rst), over the socket that VHOST_USER_GPU_SET_SOCKET gives. The
  * device is the side that sends.
  *
- * Never blocks, and never holds more than one message: what a slow front end has not been told yet
- * is kept as one rectangle for each scanout.
+ * Never blocks, and never holds more than one message: what a slow front end does not know yet is
+ * kept as one rectangle for each scanout.
  *
  * One thread. Errors are negative errno values.
  */
@@ -42,7 +42,7 @@ void display_socket_set_scanout(
 void display_socket_update(
 	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect);
 
-/* pixels: of DISPLAY_CURSOR_SIZE squared, 0xaarrggbb; NULL where only the position has changed.
+/* pixels: of DISPLAY_CURSOR_SIZE squared, 0xaarrggbb; NULL if only the position has changed.
  * Copied. */
 void display_socket_set_cursor(struct display_socket *display, uint32_t scanout, uint32_t x,
 	uint32_t y, bool visible, uint32_t hot_x, uint32_t hot_y, const uint32_t *pixels);
@@ -52,7 +52,7 @@ void display_socket_set_cursor(struct display_socket *display, uint32_t scanout,
 int display_socket_get_fd(const struct display_socket *display);
 bool display_socket_wants_write(const struct display_socket *display);
 
-/* Sends what can be sent without blocking. Returns 0; 1 where there is more that can be sent, after
+/* Sends what can be sent without blocking. Returns 0; 1 if there is more that can be sent, after
  * others have had their turn; -EPIPE once the other side has gone: then it is to be destroyed. */
 int display_socket_dispatch(struct display_socket *display);
 

@@ -22,7 +22,7 @@ struct timing {
 	uint32_t clock_10khz;
 };
 
-/* By which CVT tells aspect ratios apart. */
+/* CVT marks aspect ratios by this. */
 static uint32_t v_sync_lines(uint32_t width, uint32_t height)
 {
 	static const struct {
@@ -106,7 +106,7 @@ static void put_text(uint8_t *at, uint8_t tag, const char *text)
 	memset(at + i, ' ', 18 - i);
 }
 
-/* How big the picture is, in cm; 0 where it does not fit. */
+/* How big the picture is, in cm. 0 if that does not fit. */
 static uint8_t size_cm(uint32_t pixels)
 {
 	uint32_t cm = (size_mm(pixels) + 5) / 10;

@@ -59,8 +59,9 @@ struct gpu_callbacks {
 	 * Exactly once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or
 	 * gpu_reset. The caller notifies the guest after the last of a round. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
-	/* For who shows scanouts; may be NULL, all three or none. A scanout has another size and
-	 * content, 0 by 0 for none at all; a part of it has changed; its cursor has. */
+	/* A display needs these three; they are set together, or all NULL. They say that a scanout
+	 * has another size and content (0 by 0: it shows nothing), that a part of it has changed,
+	 * and that its cursor has. */
 	void (*scanout_changed)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
 	void (*scanout_flushed)(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect);
 	void (*cursor_changed)(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
@@ -84,7 +85,8 @@ struct gpu_options {
 };
 
 /* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options
- * out of range; -ENOMEM; what opening the recording, or create_renderer, said, with a message. */
+ * out of range; -ENOMEM; what opening the recording or create_renderer failed with, after a message
+ * to the log. */
 int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out);
 void gpu_destroy(struct gpu *gpu); /* completes nothing any more; NULL is fine */
@@ -101,11 +103,12 @@ int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_
  * device takes a reference of its own. NULL: none. */
 void gpu_set_memory(struct gpu *gpu, struct guest_memory *memory);
 
-/* Handles a request. It may be completed before this returns, or later; later also where its work
- * was done at once, but its fence retires by gpu_dispatch. */
+/* Handles a request. It is completed before this returns, or later. A request whose work is done at
+ * once is completed later if its fence retires in gpu_dispatch. */
 void gpu_handle(struct gpu *gpu, const struct gpu_request *request);
 
-/* Readable where gpu_dispatch has something to do. Idle, nothing makes it readable. */
+/* Readable if gpu_dispatch has something to do. Nothing makes it readable while the device is
+ * idle. */
 int gpu_get_fd(struct gpu *gpu);
 void gpu_dispatch(struct gpu *gpu);
 
@@ -132,11 +135,12 @@ void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
  * later. */
 void gpu_show(struct gpu *gpu);
 
-/* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT where it does not show that. */
+/* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT if it does not show all of
+ * it. */
 int gpu_read_scanout(
 	struct gpu *gpu, uint32_t index, const struct virtio_gpu_rect *rect, uint32_t *pixels);
 
-/* Writes what a scanout shows to a PNG file. -ENOENT where it shows nothing. */
+/* Writes what a scanout shows to a PNG file. -ENOENT if it shows nothing. */
 int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path);
 
 #endif

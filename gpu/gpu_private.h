@@ -66,7 +66,7 @@ typedef uint32_t command_fn(struct gpu *gpu, struct request *request);
 /* Writes what follows the response's header. */
 void respond(struct request *request, const void *payload, size_t size);
 
-/* The response for a negative errno value, where nothing closer to the cause is known. */
+/* The response for a negative errno value, if nothing closer to the cause is known. */
 uint32_t response_of_error(int error);
 
 /*

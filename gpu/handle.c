@@ -168,9 +168,9 @@ void fence_retired(void *cookie, const struct vgf_fence_name *fence, int status)
 }
 
 /*
- * The response of a fenced request goes back when its fence retires, so that the guest does not
- * take it for the end of earlier ones; errors too. Where the fence has no place on its timeline,
- * the answer is an error without the fence flag.
+ * The response of a fenced request goes back when its fence retires, because the guest would take
+ * it for the end of earlier ones. That goes for errors too. If the fence has no place on its
+ * timeline, the answer is an error without the fence flag.
  */
 static void settle_fence(struct gpu *gpu, const struct request *request, uint32_t type)
 {

@@ -24,7 +24,7 @@ static void log_list(
 	}
 }
 
-/* What was kept quiet is told with the first message of a later second. */
+/* The first message of a later second says how many were dropped. */
 static bool may_log(struct gpu *gpu)
 {
 	struct log_limit *limit = &gpu->log_limit;

@@ -32,7 +32,7 @@ struct pending_request {
 	uint32_t type;         /* of the response; RESPONSE_LATER while it is not known */
 	uint32_t payload_size; /* written behind the place of the response's header */
 
-	/* What it waits for, besides the end of the function that handles it. */
+	/* What it waits for, apart from the end of the function that handles it. */
 	bool handling;
 	bool awaits_fence;
 	bool awaits_renderer;

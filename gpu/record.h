@@ -12,8 +12,9 @@
 
 struct recorder;
 
-/* Opens a recording, over one that is there. When it cannot be written any more (a full disk), it
- * ends, with a message to the device's log. Returns 0, -ENOMEM or what opening the file said. */
+/* Opens a recording, and replaces one that is there. It ends when it cannot be written any more (a
+ * full disk), with a message to the device's log. Returns 0, -ENOMEM or what opening the file
+ * failed with. */
 int recorder_create(struct gpu *gpu, const char *path, struct recorder **out);
 void recorder_destroy(struct recorder *recorder); /* NULL is fine */
 

@@ -5,12 +5,12 @@
 
 /*
  * What draws for the device: the software GPU (renderer_soft.c), or virglrenderer by way of the
- * plugin (renderer_virgl.c). The device (gpu.c) has checked what only needs the request and its own
- * tables: a renderer is never called with a resource ID that does not exist.
+ * plugin (renderer_virgl.c). The device (gpu.c) checks all that only needs the request and its own
+ * tables: it never calls a renderer with a resource ID that does not exist.
  *
- * One thread. Errors are negative errno values. A function with a `done` calls it exactly once
- * where it returns 0 (then before that) or 1 (then later), and not at all where it returns an
- * error, as those of vgfence/virgl.h do.
+ * One thread. Errors are negative errno values. A function with a `done` calls it exactly once if
+ * it returns 0 (before that) or 1 (later), and not at all if it returns an error, as those of
+ * vgfence/virgl.h do.
  */
 
 #include <stdbool.h>
@@ -49,10 +49,10 @@ struct renderer_ops {
 	/* The fences' device: for refusing, statistics, attaching. */
 	struct vgf_device *(*get_device)(struct renderer *renderer);
 
-	/* Capability sets, by index; -EINVAL where there is none. In the host's byte order. */
+	/* Capability sets, by index; -EINVAL if there is none. In the host's byte order. */
 	int (*capset_info)(struct renderer *renderer, uint32_t index,
 		struct virtio_gpu_resp_capset_info *info);
-	/* Fills in `size` bytes, the capset_max_size of that set. -EINVAL where there is none. */
+	/* Fills in `size` bytes, the capset_max_size of that set. -EINVAL if there is none. */
 	int (*capset)(struct renderer *renderer, uint32_t id, uint32_t version, void *data,
 		uint32_t size);
 
@@ -87,7 +87,7 @@ struct renderer_ops {
 	int (*submit)(struct renderer *renderer, const struct vgf_submission *submission,
 		bool *will_retire);
 
-	/* The fence of any other command, behind the work of its context. Returns 0 where it will
+	/* The fence of any other command, behind the work of its context. Returns 0 if it will
 	 * retire. */
 	int (*create_fence)(
 		struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags);

@@ -390,7 +390,7 @@ static int submit(
 	return vgf_submit(soft_from(renderer)->device, submission, will_retire);
 }
 
-/* Whatever else there is to do is done at once. */
+/* Everything else is done at once. */
 static int create_fence(
 	struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
 {
@@ -466,7 +466,8 @@ static const struct renderer_ops ops = {
 	.destroy = destroy,
 };
 
-/* Who holds it and is preempted keeps the GPU waiting, but with its priority not for long. */
+/* A thread that is preempted with the lock keeps the GPU waiting. The lock gives it the GPU's
+ * priority, so that this is short. */
 static void init_lock(pthread_mutex_t *lock)
 {
 	pthread_mutexattr_t attributes;
@@ -477,8 +478,8 @@ static void init_lock(pthread_mutex_t *lock)
 	pthread_mutexattr_destroy(&attributes);
 }
 
-/* Each fence takes two descriptors, of which the GPU's are not counted: half of what there may be
- * is left for the rest. 0, the default, where there are more than enough. */
+/* Each fence takes two descriptors, and the GPU's are not counted. So half of what the process may
+ * have is left for the rest. 0, the default, if there are more than enough. */
 static uint32_t max_fence_fds(void)
 {
 	struct rlimit limit;
@@ -489,7 +490,7 @@ static uint32_t max_fence_fds(void)
 	return limit.rlim_cur < 8 ? 2 : (uint32_t)(limit.rlim_cur / 4);
 }
 
-/* The GPU has a CPU of its own, where there is one to spare. */
+/* The GPU has a CPU of its own, if there is one to spare. */
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
 {
 	struct vgf_options device_options = { .limits = GUEST_LIMITS };

@@ -359,7 +359,7 @@ static const struct renderer_ops virgl_ops = {
 	.destroy = virgl_destroy,
 };
 
-/* `retire` tells of all fences; the plugin only asks that this is there. */
+/* `retire` is called for all fences. The plugin only wants this to be there. */
 static void write_fence(void *cookie, uint32_t fence)
 {
 	(void)cookie;

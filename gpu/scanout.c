@@ -8,7 +8,7 @@
 #include "image.h"
 #include "pixel_format.h"
 
-/* ---- For who shows it ----------------------------------------------------------------------- */
+/* ---- What a display is told ------------------------------------------------------------------ */
 
 void scanout_tell_size(struct gpu *gpu, uint32_t index)
 {

@@ -23,7 +23,7 @@ struct scanout {
 	uint32_t format, stride, offset;
 };
 
-/* Tells who shows the scanout that it has another size, or content. */
+/* Tells the display that the scanout has another size, or other content. */
 void scanout_tell_size(struct gpu *gpu, uint32_t index);
 
 /* A rectangle within the resource has changed. */

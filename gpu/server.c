@@ -26,9 +26,9 @@ struct gpu_server {
 	struct gpu *gpu;
 	struct vhost_user *vhost_user;
 	struct vhost_user_watch gpu_watch;
-	struct display_socket *display; /* where the front end shows what the guest does, or NULL */
+	struct display_socket *display; /* the front end's display, or NULL */
 	struct vhost_user_watch display_watch;
-	bool display_changed; /* it has been told something in this round */
+	bool display_changed; /* something was sent to it in this round */
 };
 
 static void dispatch_display(void *arg);
@@ -44,7 +44,7 @@ static void close_display(struct gpu_server *server)
 	}
 }
 
-/* Edge-triggered, so it tells at once of a socket that has room. */
+/* Edge-triggered, so it reports a socket that has room at once. */
 static int watch_display(struct gpu_server *server)
 {
 	server->display_watch = (struct vhost_user_watch){
@@ -322,7 +322,7 @@ void gpu_server_destroy(struct gpu_server *server)
 		return;
 	}
 	close_display(server);
-	vhost_user_destroy(server->vhost_user); /* resets the GPU where somebody uses it */
+	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
 	}

@@ -21,8 +21,8 @@ struct gpu_server_options {
 	void *cookie;
 };
 
-/* Makes a GPU and listens. options: not needed after the call, but for what it points to. Returns
- * 0, or what gpu_create and vhost_user_create say, with a message. */
+/* Makes a GPU and listens. What options points to has to stay, options itself has not. Returns 0,
+ * or what gpu_create or vhost_user_create failed with, after a message to the log. */
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out);
 

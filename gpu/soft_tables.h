@@ -5,8 +5,8 @@
 
 /*
  * Contexts and resources of the software renderer by ID, and which context has which resource.
- * Plain data. Attachments, and a resource's backing, are what the GPU's thread looks at: who
- * attaches, detaches, finds an attachment or removes holds the renderer's lock.
+ * Plain data. The GPU's thread looks at attachments and at a resource's backing: the renderer's
+ * lock is held to attach, to detach, to find an attachment and to remove.
  *
  * Errors are negative errno values.
  */
@@ -47,11 +47,11 @@ struct soft_tables {
 	uint32_t num_attachments;
 };
 
-/* NULL where there is no memory. */
+/* NULL if there is no memory. */
 struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id);
 struct soft_resource *soft_resource_add(struct soft_tables *tables, uint32_t id);
 
-/* NULL where there is none; any one of them, or NULL. */
+/* The first is NULL if there is none with the ID; the second is any of them, or NULL. */
 struct soft_context *soft_context_find(struct soft_tables *tables, uint32_t id);
 struct soft_resource *soft_resource_find(struct soft_tables *tables, uint32_t id);
 struct soft_context *soft_context_any(struct soft_tables *tables);
@@ -61,7 +61,7 @@ struct soft_resource *soft_resource_any(struct soft_tables *tables);
 void soft_context_remove(struct soft_tables *tables, struct soft_context *context);
 void soft_resource_remove(struct soft_tables *tables, struct soft_resource *resource);
 
-/* Returns 0, also where the context has it already; -ENOSPC; -ENOMEM. */
+/* Returns 0, also if the context has it already; -ENOSPC; -ENOMEM. */
 int soft_attach(
 	struct soft_tables *tables, struct soft_context *context, struct soft_resource *resource);
 struct soft_attachment *soft_attachment_find(

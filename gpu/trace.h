@@ -6,7 +6,7 @@
 /*
  * Reads recorded guest traffic: what went over the queues of a virtio-gpu device, and when. The
  * format is described in tests/data/traces/README.md. A file is checked as a whole when it is
- * loaded, so that who uses it need not check again; what the requests say is not looked at.
+ * loaded, and need not be checked again. What the requests say is not looked at.
  */
 
 #include <stdbool.h>
@@ -43,8 +43,8 @@ struct trace_error {
 	const char *message; /* static, or of strerror */
 };
 
-/* Loads a file. Returns 0; -EBADMSG where it is no trace, or a damaged one; what open and read say;
- * -ENOMEM. On an error it fills *error, and there is nothing to finish. */
+/* Loads a file. Returns 0; -EBADMSG if it is no trace, or a damaged one; what open or read failed
+ * with; -ENOMEM. On an error it fills *error, and there is nothing to finish. */
 int trace_load(struct trace *trace, const char *path, struct trace_error *error);
 
 /* The same for bytes in memory from malloc, which belong to the trace from the call on, also

@@ -25,7 +25,7 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-/* For a timeout: the time until deadline_ns, zero where that is past. */
+/* For a timeout: the time until deadline_ns, zero if that is past. */
 static inline struct timespec time_until(uint64_t deadline_ns)
 {
 	uint64_t now = now_ns();

@@ -22,7 +22,7 @@ void placement_find(struct placement *placement)
 	CPU_CLR(cpu, &placement->others);
 }
 
-/* Where it is not allowed things are less even, nothing worse. */
+/* If it is not allowed, times are less even, and that is all. */
 void placement_leave(const struct placement *placement)
 {
 	if (placement->split) {

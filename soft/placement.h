@@ -11,7 +11,7 @@
  * runs on the same CPU meanwhile is late by a tick of the scheduler.
  */
 struct placement {
-	cpu_set_t all;    /* where the calling thread may run */
+	cpu_set_t all;    /* those that the calling thread may use */
 	cpu_set_t gpu;    /* the one of them to keep free */
 	cpu_set_t others; /* the rest */
 	bool split;       /* there are enough for that */

@@ -26,7 +26,7 @@
 struct soft_gpu {
 	struct vgf_device *device;
 	struct soft_gpu_options options;
-	struct vgem_pool *vgem_pool; /* NULL where fences are not of vgem */
+	struct vgem_pool *vgem_pool; /* NULL if fences are not of vgem */
 	int epoll_fd;                /* of the thread: wake_fd, and the in-fences from elsewhere */
 	int wake_fd;                 /* edge-triggered, so that nobody has to read it */
 	pthread_t thread;
@@ -39,7 +39,7 @@ struct soft_gpu {
 	bool signalling;          /* the thread signals fences, without the lock */
 	uint32_t num_expired;
 	pthread_cond_t changed; /* ready, or no longer signalling */
-	bool ready;             /* the thread runs where it will */
+	bool ready;             /* the thread has moved to its CPUs */
 	bool asleep;            /* the thread waits in the kernel; otherwise it may spin */
 	uint64_t awake_at_ns;   /* when it looks at the schedule next by itself */
 	atomic_bool kicked;     /* spinning is to end */
@@ -85,7 +85,7 @@ static int run_stores(struct soft_gpu *gpu, const struct gpu_job *job)
 	return ret;
 }
 
-/* A descriptor cannot tell of an error: the library gets that first. */
+/* A descriptor cannot carry an error, so the library gets that first. */
 static void fail_fence(struct soft_gpu *gpu, const struct gpu_job *job, int error)
 {
 	const struct timespec moment = { .tv_nsec = 10000 };
@@ -224,7 +224,7 @@ static void wait_for_event(struct soft_gpu *gpu)
 	uint64_t now = now_ns();
 
 	if (gpu->schedule.num_drops != num_drops) {
-		return; /* Some of it may be freed; what is still watched is told again. */
+		return; /* Some of it may be freed. epoll reports again what is still watched. */
 	}
 	for (int i = 0; i < count; i++) {
 		if (events[i].data.ptr != NULL) {
@@ -234,8 +234,8 @@ static void wait_for_event(struct soft_gpu *gpu)
 }
 
 /*
- * Hardware is not preempted. Where realtime priority is not allowed the thread only begins on its
- * CPUs, and may leave them when something else turns up there.
+ * Hardware is not preempted. If realtime priority is not allowed, the thread only starts on its
+ * CPUs, and may leave them when something else runs there.
  */
 static void take_own_cpus(struct soft_gpu *gpu)
 {
@@ -277,7 +277,7 @@ static void *run_thread(void *data)
 /* What a command stream says. */
 struct parsed {
 	uint64_t busy_ns;
-	struct gpu_store next; /* where the next store goes */
+	struct gpu_store next; /* the place of the next store */
 	uint32_t num_stores;
 	struct gpu_store stores[SOFT_GPU_MAX_STORES];
 };
@@ -423,7 +423,7 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 		ret = schedule_submit(&gpu->schedule, user->context, job, from, now);
 	}
 	if (ret == 0 && observer->run != NULL) {
-		/* Before the thread can see the job, and tell of its end. */
+		/* Before the thread can see the job, and report its end. */
 		observer->run(observer->data, from, now);
 	}
 	if (schedule_next_ns(&gpu->schedule) < gpu->awake_at_ns ||
@@ -549,8 +549,8 @@ static void close_fds(struct soft_gpu *gpu)
 	}
 }
 
-/* Who holds the lock and is preempted keeps the thread waiting, but with its priority not for
- * long. */
+/* A thread that is preempted with the lock keeps the GPU's waiting. The lock gives it that
+ * priority, so that this is short. */
 static void init_lock(pthread_mutex_t *lock)
 {
 	pthread_mutexattr_t attributes;

@@ -5,8 +5,7 @@
 
 /*
  * A GPU in software: a context driver for demonstrations, benchmarks and tests. It draws nothing.
- * Its rings keep busy for as long as the command streams say, and signal fences when they are
- * done.
+ * Its rings keep busy for as long as the command streams say, and signal fences when they are done.
  *
  * A command stream is a row of pairs of little-endian u32, operation and argument: SOFT_GPU_BUSY
  * keeps the ring busy for that many microseconds, SOFT_GPU_NOTHING does nothing. Jobs of one
@@ -19,8 +18,8 @@
  * before its fence signals. One that cannot be made ends the job, with the error for its fence.
  *
  * It is honest. A job starts when its ring is free, its in-fences have signalled and it was
- * submitted, whichever is last, and from then on takes at least its time. Where the machine runs
- * the GPU's thread late, the job is late too, and all that depends on it.
+ * submitted, whichever is last, and from then on takes at least its time. If the machine runs the
+ * GPU's thread late, the job is late too, and all that depends on it.
  *
  * Every function may be called from any thread, but no observer may call back. Errors are negative
  * errno values.
@@ -51,14 +50,14 @@ enum soft_gpu_fences {
 	SOFT_GPU_FENCES_EVENTFD, /* a descriptor */
 	SOFT_GPU_FENCES_CALL,    /* vgf_fence_signal, from the GPU's thread */
 	/*
-	 * A sync file, of vgem. With VGF_WAIT_DRIVER the sync files that a job waits for become
-	 * one in the kernel, and the job waits for that, also where all are fences of this GPU.
-	 * The kernel ends a vgem fence after 10 s, done or not: jobs must not take that long.
+	 * A sync file, of vgem. With VGF_WAIT_DRIVER the sync files that a job waits for become one
+	 * in the kernel, and the job waits for that, even if all are fences of this GPU. The kernel
+	 * ends a vgem fence after 10 s, done or not: jobs must not take that long.
 	 */
 	SOFT_GPU_FENCES_VGEM,
 };
 
-/* Who is told what the GPU does. Each may be NULL. */
+/* These functions are called for what the GPU does. Each may be NULL. */
 struct soft_gpu_observer {
 	/* A job was taken, at t_ns. With the GPU's lock held: must not call it, nor wait. */
 	void (*run)(void *data, const struct vgf_job *job, uint64_t t_ns);
@@ -75,10 +74,10 @@ struct soft_gpu_options {
 	/* At once, or submit returns -ENOSPC. 0 means SOFT_GPU_DEFAULT_MAX_JOBS. */
 	uint32_t max_jobs;
 	/*
-	 * CPUs that nothing else of this process runs on, or NULL. Where it may, the thread goes
-	 * there with realtime priority, so that nothing delays it, and stays awake a little
-	 * between jobs. It then takes as much of the CPU as there is work; with NULL it runs like
-	 * any other.
+	 * CPUs that nothing else of this process runs on, or NULL. The thread goes there with
+	 * realtime priority, if that is allowed, so that nothing delays it, and stays awake a
+	 * little between jobs. It then takes as much of the CPU as there is work. With NULL it runs
+	 * like any other thread.
 	 */
 	const cpu_set_t *own_cpus;
 	/*
@@ -94,7 +93,7 @@ struct soft_gpu;
 
 /* Makes a GPU, and its thread. device: whose contexts it drives; must outlive the GPU's last job.
  * Returns 0, -EINVAL, -ENOMEM, -EMFILE, -ENFILE or -EAGAIN (no thread); with SOFT_GPU_FENCES_VGEM
- * also -ENOENT where the kernel has no vgem. */
+ * also -ENOENT if the kernel has no vgem. */
 int soft_gpu_create(
 	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu);
 

@@ -73,7 +73,7 @@ static struct gpu_ring *heap_pop(struct schedule *schedule)
 	return top;
 }
 
-/* Takes out the rings of a context, or all where that is NULL. */
+/* Takes out the rings of a context, or all if that is NULL. */
 static void heap_remove(struct schedule *schedule, const struct gpu_context *context)
 {
 	size_t left = 0;
@@ -228,7 +228,7 @@ static bool has_signalled(int fence_fd)
 	return poll(&poll_fd, 1, 0) == 1;
 }
 
-/* Waits for a descriptor, which is the wait's from then on, also where this fails. */
+/* Waits for a descriptor, which belongs to the wait from then on, also if this fails. */
 static int watch_take(struct schedule *schedule, struct gpu_wait *wait, int fence_fd)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = wait };
@@ -244,7 +244,7 @@ static int watch_take(struct schedule *schedule, struct gpu_wait *wait, int fenc
 	return 0;
 }
 
-/* Waits for a fence from elsewhere. Returns 1, 0 where it has signalled, or an error. */
+/* Waits for a fence from elsewhere. Returns 1, 0 if it has signalled, or an error. */
 static int watch(struct schedule *schedule, struct gpu_wait *wait, int fence_fd)
 {
 	int copy, ret;
@@ -265,8 +265,8 @@ static struct gpu_job_bucket *job_bucket(struct schedule *schedule, uint64_t fen
 	return &schedule->jobs_by_id[fence_id % NUM_JOB_BUCKETS];
 }
 
-/* The job here whose out-fence this is. NULL where there is none, or where the ID alone does not
- * tell which: the descriptor will. */
+/* The job here whose out-fence this is. NULL if there is none, or if the ID alone does not say
+ * which: the descriptor does. */
 static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
 {
 	struct gpu_job *job, *found = NULL;
@@ -333,7 +333,7 @@ static int add_in_fences(struct schedule *schedule, struct gpu_job *job, const s
 }
 
 /*
- * All in one descriptor. Where that stands for jobs here alone, the job starts when the last of
+ * All in one descriptor. If it stands for jobs of this GPU only, the job starts when the last of
  * them is done, not when the thread sees the descriptor.
  */
 static int add_merged_in_fences(

@@ -4,9 +4,8 @@
 #define SOFT_GPU_SCHEDULE_H
 
 /*
- * What runs when on the software GPU: the rings' queues, what each job waits for, and which
- * running job is done next. It knows no threads and reads no clock; who uses it holds the GPU's
- * lock.
+ * What runs when on the software GPU: the rings' queues, what each job waits for, and which running
+ * job is done next. It knows no threads and reads no clock. Its caller holds the GPU's lock.
  */
 
 #include <stdbool.h>
@@ -25,8 +24,8 @@ struct gpu_ring;
 struct gpu_wait {
 	LIST_ENTRY(gpu_wait) link; /* among the waiters of the other job */
 	struct gpu_job *job;       /* which waits */
-	int fd;                    /* our copy, watched by the epoll set; -1 where it is a job */
-	bool timed; /* the descriptor's fences are jobs here, which told when they were done */
+	int fd;                    /* our copy, watched by the epoll set; -1 if it is a job */
+	bool timed; /* the fences are jobs of this GPU, which say when they were done */
 };
 
 /* A value that a job writes. */
@@ -83,19 +82,19 @@ struct schedule {
 	uint32_t num_jobs;
 	int epoll_fd;         /* borrowed; the descriptors that jobs wait for are put into it */
 	uint32_t num_watched; /* descriptors in it */
-	uint64_t num_drops; /* grows when watched ones are dropped: what epoll told is stale then */
+	uint64_t num_drops;   /* of watched ones; each makes what epoll reported stale */
 };
 
 void schedule_init(struct schedule *schedule, int epoll_fd);
 void schedule_finish(struct schedule *schedule);
 
-/* Finds or makes a context and adds a user to it. Returns NULL where there is no memory. */
+/* Finds or makes a context and adds a user to it. Returns NULL if there is no memory. */
 struct gpu_context *schedule_get_context(struct schedule *schedule, uint32_t ctx_id);
 
 /* Removes a user. The context is freed with its last user or its last job. */
 void schedule_put_context(struct schedule *schedule, struct gpu_context *context);
 
-/* Makes a job that is on no ring yet. Returns NULL where there is no memory. */
+/* Makes a job that is on no ring yet. Returns NULL if there is no memory. */
 struct gpu_job *gpu_job_create(const struct vgf_job *from);
 
 /* Frees a job that is on no ring, and closes its descriptors. */
@@ -106,7 +105,7 @@ void gpu_job_destroy(struct gpu_job *job);
 int schedule_submit(struct schedule *schedule, struct gpu_context *context, struct gpu_job *job,
 	const struct vgf_job *from, uint64_t now);
 
-/* When the next job is planned to be done; UINT64_MAX where none runs. */
+/* When the next job is planned to be done; UINT64_MAX if none runs. */
 uint64_t schedule_next_ns(const struct schedule *schedule);
 
 /* Takes a job that is done by now off its ring, and starts what waited for it. Returns it, for

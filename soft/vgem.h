@@ -5,7 +5,8 @@
 
 /*
  * The kernel's vgem driver (CONFIG_DRM_VGEM): buffers, and fences on them that this program
- * signals. Real dma-bufs and real sync files without a GPU, also where there is no sw_sync.
+ * signals. They are real dma-bufs and real sync files without a GPU, also in a kernel without
+ * sw_sync.
  *
  * A fence that nobody signals ends after 10 seconds, without an error. Functions that can fail
  * return a negative errno value; none needs libdrm or cmocka.
@@ -14,8 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A descriptor of vgem's device, each with handles and fences of its own; -ENOENT where there is
- * none. Closing it signals the fences that are left. */
+/* A descriptor of vgem's device, each with handles and fences of its own; -ENOENT if there is none.
+ * Closing it signals the fences that are left. */
 int vgem_open(void);
 
 /* A buffer of one page. */
@@ -25,8 +26,8 @@ void vgem_buffer_destroy(int vgem_fd, uint32_t buffer);
 /* Its dma-buf, a close-on-exec descriptor for the caller to close. */
 int vgem_buffer_export(int vgem_fd, uint32_t buffer);
 
-/* Puts a pending fence on a buffer, as a writer's or a reader's. -EBUSY where a pending fence on it
- * is in the way: any, for a writer; a writer's, for a reader. */
+/* Puts a pending fence on a buffer, as a writer's or a reader's. -EBUSY if a pending fence on it is
+ * in the way: for a writer any, for a reader a writer's. */
 int vgem_attach(int vgem_fd, uint32_t buffer, bool write, uint32_t *fence);
 
 /* -ENOENT for a fence that was signalled before, -ETIMEDOUT for one whose 10 seconds are over. */
@@ -42,7 +43,7 @@ struct vgem_fence {
 int vgem_fence_init(int vgem_fd, struct vgem_fence *fence);
 int vgem_fence_signal(int vgem_fd, const struct vgem_fence *fence);
 
-/* The descriptor is closed unless it is negative: who takes it sets it to -1. */
+/* Closes the descriptor unless it is negative: a function that takes it sets it to -1. */
 void vgem_fence_finish(int vgem_fd, struct vgem_fence *fence);
 
 #endif

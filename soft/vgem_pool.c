@@ -153,7 +153,7 @@ static struct vgem_slot *take_idle(struct vgem_pool *pool)
 	return slot;
 }
 
-/* slot: NULL where none could be made. */
+/* slot: NULL if none could be made. */
 static void put(struct vgem_pool *pool, struct vgem_slot *slot)
 {
 	bool keep;

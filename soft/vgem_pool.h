@@ -16,8 +16,8 @@
 struct vgem_pool;
 struct vgem_slot; /* a buffer with a fence on it */
 
-/* Returns 0; -ENOENT where the kernel has no vgem, -ENOTTY where its dma-bufs give no sync files
- * (before Linux 6.0); -EMFILE, -ENFILE, -ENOMEM. */
+/* Returns 0; -ENOENT if the kernel has no vgem, -ENOTTY if its dma-bufs give no sync files (before
+ * Linux 6.0); -EMFILE, -ENFILE, -ENOMEM. */
 int vgem_pool_create(struct vgem_pool **out);
 
 /* All slots must have been put back. The fences of those that were not signalled signal now. NULL
@@ -25,10 +25,10 @@ int vgem_pool_create(struct vgem_pool **out);
 void vgem_pool_destroy(struct vgem_pool *pool);
 
 /* Takes a buffer and puts a new fence on it. *fence_fd: its sync file, for the caller to close.
- * Takes one descriptor for that and, where no buffer is idle, one to keep. */
+ * Takes one descriptor for that and, if no buffer is idle, one to keep. */
 int vgem_pool_take(struct vgem_pool *pool, struct vgem_slot **out, int *fence_fd);
 
-/* Signals the slot's fence. -ETIMEDOUT where the kernel was first: its patience ends after 10 s. */
+/* Signals the slot's fence. -ETIMEDOUT if the kernel was first: it ends a fence after 10 s. */
 int vgem_slot_signal(struct vgem_slot *slot);
 
 /* Gives the buffer back. A fence that has not been signalled stays as it is until the kernel ends

@@ -3,8 +3,8 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
-/* The subcommands of the program, but for bench_main in bench.h. argv[0] is the subcommand's name;
- * what each returns is the program's exit status. */
+/* The subcommands of the program, except bench_main, which is in bench.h. argv[0] is the
+ * subcommand's name; what each returns is the program's exit status. */
 int demo_main(int argc, char **argv);
 int gpu_main(int argc, char **argv);
 int info_main(int argc, char **argv);

@@ -72,7 +72,7 @@ static double to_ms(uint64_t ns)
 	return (double)ns / (double)NS_PER_US / 1000;
 }
 
-/* Replays a variant of a scene, and keeps the fastest. An error has been said. */
+/* Replays a variant of a scene, and keeps the fastest. On an error there was a message. */
 static int replay_variant(
 	struct replay *best, const char *directory, size_t scene, enum variant variant)
 {

@@ -43,7 +43,8 @@ struct events {
 int events_init(struct events *events, size_t max_entries);
 void events_finish(struct events *events);
 
-/* Records an event. Returns it, for corrections by the same thread; NULL where there is no room. */
+/* Records an event. Returns it, so that the same thread can correct it; NULL if there is no
+ * room. */
 struct event *events_add(struct events *events, enum event_kind kind,
 	const struct vgf_fence_name *fence, uint64_t t_ns);
 

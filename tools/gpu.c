@@ -87,7 +87,7 @@ static void bad_usage(const char *message)
 	exit(2);
 }
 
-/* Returns -1 where it is no number up to max, or is not ended by `end`. */
+/* Returns -1 if it is no number up to max, or `end` does not follow it. */
 static long parse_number(const char **text, long max, char end)
 {
 	char *after;
@@ -391,7 +391,7 @@ static int serve(struct program *program)
 	int ret = gpu_server_create(&options->server, options->create_renderer, &program->server);
 
 	if (ret < 0) {
-		return ret; /* which has been said */
+		return ret; /* after a message */
 	}
 	ret = gpu_server_watch(program->server, &program->signals);
 	if (ret == 0) {

@@ -9,11 +9,11 @@
 #include "workload.h"
 
 /*
- * How long the workload takes at least, from the first job sent to the last one retired, where
- * nothing costs time but the jobs themselves and the guest's own pauses: each request goes out
- * when its pace and the window allow, each job runs when its ring is free and its in-fences are
- * done, and its fence retires then, in the order of its timeline. How the waiting is done plays no
- * part. No replay can be faster.
+ * How long the workload takes at least, from the first job sent to the last one retired, if nothing
+ * costs time but the jobs themselves and the guest's own pauses: each request goes out when its
+ * pace and the window allow, each job runs when its ring is free and its in-fences are done, and
+ * its fence retires then, in the order of its timeline. The way of waiting does not matter. No
+ * replay can be faster.
  *
  * Returns 0 or -ENOMEM.
  */

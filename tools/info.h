@@ -43,17 +43,17 @@ struct info_line {
 struct info {
 	struct info_line lines[NUM_INFO_ITEMS];
 	int sync_fd;              /* a sync file from whatever had one; negative: none */
-	const char *sync_fd_from; /* where it is from */
+	const char *sync_fd_from; /* its origin */
 };
 
 void info_set(struct info *info, enum info_item item, enum info_answer answer, const char *format,
 	...) __attribute__((format(printf, 4, 5)));
 
-/* The answer that a failed call stands for: no where there is no such thing, unknown where we were
- * not let at it. `what` begins the detail. */
+/* The answer that a failed call stands for: no if there is no such thing, unknown if we may not
+ * look. The detail begins with `what`. */
 void info_set_errno(struct info *info, enum info_item item, int error, const char *what);
 
-/* Keeps a sync file to ask further. Owns fd, and closes it where one is kept already. */
+/* Keeps a sync file for further questions. Owns fd, and closes it if one is kept already. */
 void info_keep_sync_file_take(struct info *info, int fd, const char *from);
 
 /* Probes of a GPU's node: INFO_DRM_NODE to INFO_SYNCOBJ_EVENTFD. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Where the virglrenderer plugin is not built. */
+/* Built if the virglrenderer plugin is not. */
 
 #include "info.h"
 

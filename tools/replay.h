@@ -14,14 +14,14 @@
 struct replay {
 	const char *path;
 	uint64_t num_jobs, num_in_fences;
-	uint64_t ideal_ns;        /* the makespan where waiting costs nothing */
+	uint64_t ideal_ns;        /* the makespan if waiting cost nothing */
 	struct vmm_result result; /* without its events */
 	bool ok;                  /* every job was accepted, ran, and retired */
 };
 
 /*
- * Replays the trace in a file. path: kept. events_path: where to write what happened, or NULL.
- * Returns 0, also where the replay is not ok, or a negative errno value after a message to stderr.
+ * Replays the trace in a file. path: kept. events_path: a file for what happened, or NULL. Returns
+ * 0, also if the replay is not ok, or a negative errno value after a message to stderr.
  */
 int replay_run(struct replay *replay, const char *path, enum pace pace,
 	const struct vmm_options *options, const char *events_path);

@@ -361,7 +361,7 @@ static uint64_t percentile(const uint64_t *sorted, size_t count, unsigned int pe
 	return sorted[(count * percent + 99) / 100 - 1];
 }
 
-/* When each request's fence signalled or retired; 0 where it did not. */
+/* When each request's fence signalled or retired; 0 if it did not. */
 static void collect(const struct vmm *vmm, enum event_kind kind, uint64_t *times)
 {
 	struct events *events = &vmm->result->events;

@@ -28,13 +28,13 @@ struct vmm_latency {
 
 struct vmm_result {
 	uint64_t ready, driver, held; /* jobs that ran, by how they waited */
-	uint64_t retired;             /* jobs whose fences did, without an error */
+	uint64_t retired;             /* jobs whose fences retired without an error */
 	uint64_t refused;             /* jobs that were not accepted */
-	uint64_t faults; /* whatever else went wrong: failed jobs, unexpected fences, commands */
+	uint64_t faults; /* all else that went wrong: failed jobs, unexpected fences, commands */
 	bool stuck;      /* nothing happened for a long time, so it was given up */
 	uint64_t makespan_ns; /* from the first job sent to the last one retired */
-	/* From a job's signal to its callback; where its timeline kept it back, from when that
-	 * ended. */
+	/* From a job's signal to its callback; if its timeline kept it back, from the end of
+	 * that. */
 	struct vmm_latency signal_to_retire;
 	struct events events; /* sorted; of fenced jobs only */
 };

@@ -154,7 +154,7 @@ static size_t hash_fence_id(const struct workload *workload, uint64_t fence_id)
 	return (fence_id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & workload->fence_id_mask;
 }
 
-/* Steps through the requests whose fence has this ID: *at is where to look next. */
+/* Steps through the requests whose fence has this ID. *at is the place to look next. */
 static size_t next_with_id(const struct workload *workload, uint64_t fence_id, size_t *at)
 {
 	size_t index;
@@ -316,7 +316,7 @@ static int number_rings(struct workload *workload)
 static int read_records(struct workload *workload)
 {
 	const struct trace *trace = &workload->trace;
-	/* Where a record's request went, to find the request of a completion. */
+	/* The place of each record's request, to find the request of a completion. */
 	size_t *requests = calloc(trace->num_records + 1, sizeof(*requests));
 	uint64_t last_ns = 0;
 	int ret = 0;

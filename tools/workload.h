@@ -62,7 +62,7 @@ struct workload {
 	size_t num_requests;
 	size_t num_jobs, num_fenced_jobs;
 	uint64_t num_in_fences;
-	size_t first_job;    /* WORKLOAD_NONE where there is none */
+	size_t first_job;    /* WORKLOAD_NONE if there is none */
 	size_t *completions; /* the requests that were completed, in that order */
 	size_t num_completions;
 	size_t num_rings, num_timelines;

@@ -51,7 +51,8 @@ static void mapping_unref(struct mapping *mapping)
 	free(mapping);
 }
 
-/* The offset of a mapping, and its length where the file has huge pages, must be whole pages. */
+/* The offset of a mapping must be whole pages, and so must its length if the file has huge
+ * pages. */
 static int map_pages(struct mapping *mapping, const struct stat *file, int fd)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), blocks = (uint64_t)file->st_blksize, skip;

@@ -5,14 +5,14 @@
 
 /*
  * The memory of a guest, mapped: a table of regions. A table never changes; when the front end
- * adds, removes or replaces regions, a new one is made that shares the mappings which stay. A
- * table, and with it its mappings, lives as long as somebody has a reference, so that a request
- * that is being handled, or a resource's backing, can never lose the memory under it.
+ * adds, removes or replaces regions, a new one is made that shares the mappings which stay. A table
+ * and its mappings live as long as somebody has a reference. So a request that is being handled, or
+ * a resource's backing, never loses its memory.
  *
  * What the guest writes there can change at any time: read each byte once.
  *
- * A front end can also shorten the file while it is mapped. Then what is lost reads as zeros, here
- * alone, and guest_memory_is_lost tells (see memory_fault.h).
+ * A front end can also shorten the file while it is mapped. What is lost then reads as zeros, in
+ * this process alone, and guest_memory_is_lost says so (see memory_fault.h).
  *
  * References may be taken and dropped by any thread. Errors are negative errno values.
  */
@@ -26,9 +26,9 @@ struct guest_memory;
 
 /* One region, as vhost-user describes it (VhostUserMemoryRegion). */
 struct guest_region {
-	uint64_t guest_addr; /* where the guest has it */
+	uint64_t guest_addr; /* its address in the guest */
 	uint64_t size;       /* in bytes */
-	uint64_t user_addr;  /* where the front end has it: rings are named so */
+	uint64_t user_addr;  /* its address in the front end; addresses of rings are such */
 	uint64_t offset;     /* in the file */
 };
 
@@ -48,8 +48,8 @@ int guest_memory_create(const struct guest_region *regions, const int *fds, size
 
 /*
  * Makes a table with one region more (VHOST_USER_ADD_MEM_REG), or less (VHOST_USER_REM_MEM_REG:
- * -ENOENT where there is none with these addresses and this size). The one that was there stays as
- * it is. memory: NULL is an empty table.
+ * -ENOENT if there is none with these addresses and this size). The one that was there stays as it
+ * is. memory: NULL is an empty table.
  */
 int guest_memory_add(struct guest_memory *memory, const struct guest_region *region, int fd,
 	struct guest_memory **out);
@@ -61,13 +61,13 @@ void guest_memory_unref(struct guest_memory *memory);
 
 /*
  * Translates `size` bytes at a guest address; they may go on in a region that follows directly.
- * Returns how many entries of iov were written, at least 1 for a size above 0; -EFAULT where not
- * all of it is guest memory; -E2BIG where max_iov are too few. memory: NULL has no bytes.
+ * Returns how many entries of iov were written, at least 1 for a size above 0; -EFAULT if not all
+ * of it is guest memory; -E2BIG if max_iov are too few. memory: NULL has no bytes.
  */
 int guest_memory_map(const struct guest_memory *memory, uint64_t guest_addr, uint64_t size,
 	struct iovec *iov, size_t max_iov);
 
-/* Translates an address of the front end's. NULL where not all of it lies in one region. */
+/* Translates an address of the front end's. NULL if not all of it lies in one region. */
 void *guest_memory_user(const struct guest_memory *memory, uint64_t user_addr, uint64_t size);
 
 /* Whether some of it has been lost, as its file was shortened. */

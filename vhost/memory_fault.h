@@ -5,13 +5,13 @@
 
 /*
  * Mappings of files that somebody else can shorten: touching what is not there any more raises
- * SIGBUS, which would end the process. Here a handler puts zero pages in the place of the whole
- * mapping, once, and what was interrupted goes on.
+ * SIGBUS, which would end the process. A handler replaces the whole mapping by zero pages, once,
+ * and what was interrupted goes on.
  *
- * Nothing else keeps such a file's size (sealing it would, but neither QEMU nor User-Mode Linux
- * seal theirs), and looking before every access would be a race.
+ * Nothing else helps: sealing would keep a file's size, but neither QEMU nor User-Mode Linux seals
+ * its file, and looking before every access would be a race.
  *
- * The handler is set with a mapping and stays; a SIGBUS that is about no such mapping goes to the
+ * The first mapping sets the handler, which stays. It passes a SIGBUS of any other address to the
  * handler that was there before. Any thread may call these.
  */
 
@@ -20,8 +20,8 @@
 
 struct memory_fault_range;
 
-/* Guards a mapping, which must not be unmapped before memory_fault_unguard. Returns 0; -ENOSPC
- * where there are very many already; what sigaction says. */
+/* Guards a mapping, which must not be unmapped before memory_fault_unguard. Returns 0; -ENOSPC if
+ * there are very many already; what sigaction failed with. */
 int memory_fault_guard(void *base, size_t length, struct memory_fault_range **out);
 void memory_fault_unguard(struct memory_fault_range *range);
 

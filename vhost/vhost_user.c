@@ -150,7 +150,7 @@ static void disconnect(struct vhost_user *server, const char *reason)
 {
 	vhost_user_log(server, VGF_LOG_DEBUG, "the front end is disconnected: %s", reason);
 	vhost_user_forget(server);
-	close_fd(&server->socket_fd); /* nobody else has it, so it leaves the epoll set */
+	close_fd(&server->socket_fd); /* it has no copy, so it leaves the epoll set */
 	listen_again(server, true);
 }
 

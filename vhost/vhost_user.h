@@ -10,16 +10,16 @@
  *
  * It has the program's only event loop: what a device waits for is added to it with
  * vhost_user_watch. A request costs two system calls, that the loop waits and that the guest is
- * notified; kicks are eventfds, of which edge-triggered epoll tells without reading them. All that
+ * notified; kicks are eventfds, which edge-triggered epoll reports without reading them. All that
  * is completed in one vhost_user_dispatch reaches the guest with one notification a queue. Idle,
  * there is no timer and nothing wakes up.
  *
  * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK,
  * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS and RESET_DEVICE. Not STATUS: QEMU sets the status to 0,
- * which would be a reset, also where the guest is only paused. Without it, a guest that has reset
- * its device is told by SET_VRING_BASE: the queue begins elsewhere than it ended.
+ * which would be a reset, also if the guest is only paused. Without it a reset by the guest is
+ * known by SET_VRING_BASE: the queue begins elsewhere than it ended.
  *
- * A message that is wrong gets an error as its reply, where the front end asked for one; else the
+ * A message that is wrong gets an error as its reply, if the front end asked for one. Otherwise the
  * front end is disconnected, which resets the device. A queue whose rings are wrong stops; the
  * front end is told by its error descriptor. All of these are logged.
  *
@@ -72,9 +72,9 @@ struct vhost_user_device_ops {
  * Makes a back end and listens at a path of the file system. A socket there that nobody listens on
  * any more is replaced.
  *
- * ops: copied. Returns 0; -EADDRINUSE where somebody listens there; -EEXIST where something else is
- * there; -ENAMETOOLONG; -EINVAL for no queue, or more than 256; -ENOMEM; what socket, bind and
- * epoll_create say.
+ * ops: copied. Returns 0; -EADDRINUSE if somebody listens there; -EEXIST if something else is
+ * there; -ENAMETOOLONG; -EINVAL for no queue, or more than 256; -ENOMEM; what socket, bind or
+ * epoll_create failed with.
  */
 int vhost_user_create(const char *socket_path, uint32_t num_queues,
 	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out);
@@ -82,8 +82,9 @@ int vhost_user_create(const char *socket_path, uint32_t num_queues,
 /* Resets the device and removes the socket. NULL is fine. */
 void vhost_user_destroy(struct vhost_user *server);
 
-/* A descriptor that the loop waits for too. The struct and the descriptor are the caller's, who
- * calls vhost_user_unwatch before he closes it: after that it is not called any more. */
+/* A descriptor that the loop waits for too. The struct and the descriptor belong to the caller, who
+ * calls vhost_user_unwatch before closing the descriptor. After that `readable` is not called any
+ * more. */
 struct vhost_user_watch {
 	int fd;
 	uint32_t events; /* of epoll; 0 is EPOLLIN */
@@ -95,8 +96,8 @@ void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watc
 
 /*
  * Waits until there is something to do, and does it. timeout_ms: as for poll, so -1 waits as long
- * as it takes. Returns 0, also after a signal handler has run; what accept says where no descriptor
- * is left for a front end.
+ * as it takes. Returns 0, also after a signal handler has run; what accept failed with, if no
+ * descriptor is left for a front end.
  */
 int vhost_user_dispatch(struct vhost_user *server, int timeout_ms);
 
@@ -105,7 +106,7 @@ int vhost_user_dispatch(struct vhost_user *server, int timeout_ms);
 void vhost_user_complete(
 	struct vhost_user *server, uint32_t queue, uint32_t token, uint32_t written);
 
-/* Tells the guest that the configuration space has changed, where the front end takes that. */
+/* Tells the guest that the configuration space has changed, if the front end can pass that on. */
 void vhost_user_config_changed(struct vhost_user *server);
 
 bool vhost_user_is_connected(const struct vhost_user *server);

@@ -41,7 +41,7 @@ static int keep_fds(struct vhost_user_message *message, const struct cmsghdr *cm
 
 static int receive_fds(struct vhost_user_message *message, struct msghdr *msg)
 {
-	/* Cut short where there were more, or no room in our descriptor table. */
+	/* Cut short if there were more, or no room in our descriptor table. */
 	int ret = msg->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
 
 	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
@@ -53,7 +53,7 @@ static int receive_fds(struct vhost_user_message *message, struct msghdr *msg)
 	return ret;
 }
 
-/* Returns 1 where all `size` bytes have come, 0 where not yet. */
+/* Returns 1 if all `size` bytes have come, else 0. */
 static int receive(int socket_fd, struct vhost_user_message *message, char *to, size_t size)
 {
 	union {

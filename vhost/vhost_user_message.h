@@ -113,7 +113,8 @@ union vhost_user_payload {
 	struct vhost_user_config config;
 };
 
-/* A message that is coming in, maybe in pieces. Who wants one of its descriptors sets it to -1. */
+/* A message that is coming in, maybe in pieces. A function that takes one of its descriptors sets
+ * it to -1. */
 struct vhost_user_message {
 	size_t received; /* bytes of header and payload */
 	struct vhost_user_header header;
@@ -123,8 +124,8 @@ struct vhost_user_message {
 };
 
 /*
- * Reads on, without waiting, until the message is complete. Returns 1 when it is; 0 where more has
- * to come; -ECONNRESET where nothing comes any more; -EPROTO for what cannot be a message: another
+ * Reads on, without waiting, until the message is complete. Returns 1 when it is; 0 if more has to
+ * come; -ECONNRESET if nothing comes any more; -EPROTO for what cannot be a message: another
  * version, a payload that is too large, too many descriptors; what recvmsg says.
  */
 int vhost_user_receive(int socket_fd, struct vhost_user_message *message);
@@ -132,7 +133,7 @@ int vhost_user_receive(int socket_fd, struct vhost_user_message *message);
 /* Closes the descriptors that nobody took and makes the message ready for the next one. */
 void vhost_user_message_finish(struct vhost_user_message *message);
 
-/* Sends a message at once. -EAGAIN where it does not fit into the socket: a front end that does not
+/* Sends a message at once. -EAGAIN if it does not fit into the socket: a front end that does not
  * read its replies. */
 int vhost_user_send(int socket_fd, const struct vhost_user_header *header, const void *payload);
 

@@ -26,7 +26,7 @@ struct vhost_user_queue {
 	struct virtqueue_layout layout; /* its size is 0 until it is set */
 	bool has_rings;                 /* the layout's addresses are set */
 	bool enabled;
-	uint16_t base; /* where it begins, when it is started */
+	uint16_t base; /* the index at which it starts */
 	bool has_run;  /* since the device was reset */
 	bool has_more; /* requests that wait for the next round */
 	int kick_fd;   /* below 0: there is none */
@@ -71,13 +71,13 @@ void vhost_user_queue_init(
 /* Back to what it was after vhost_user_queue_init. It must be stopped. */
 void vhost_user_queue_finish(struct vhost_user_queue *queue);
 
-/* -EINVAL for what is no eventfd (or, but for a kick, no socket); what epoll_ctl says. fd: below 0
- * for none. */
+/* -EINVAL for a descriptor that is no eventfd (or socket, except for a kick); what epoll_ctl failed
+ * with. fd: below 0 for none. */
 int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd);
 int vhost_user_queue_set_call_take(struct vhost_user_queue *queue, int fd);
 int notifier_set_take(struct notifier *notifier, int fd);
 
-/* Starts the queue where it is complete, enabled and stopped. */
+/* Starts the queue if it is complete, enabled and stopped. */
 int vhost_user_queue_start(struct vhost_user_queue *queue);
 
 /* Completes what it can, and stops the queue. Nothing of it may be in flight. */
@@ -89,7 +89,7 @@ void vhost_user_queue_set_memory(struct vhost_user_queue *queue);
 /* Hands the requests that are available to the device. */
 void vhost_user_queue_process(struct vhost_user_queue *queue);
 
-/* Shows the guest what was completed, and notifies it where it wants to be. */
+/* Shows the guest what was completed, and notifies it if it wants to be. */
 void vhost_user_queue_publish(struct vhost_user_queue *queue);
 
 #endif

@@ -76,7 +76,7 @@ static int prepare_notifier(int fd, bool is_socket)
 	int flags;
 
 	if (is_socket) {
-		return 0; /* User-Mode Linux's; send does not wait where it is told so */
+		return 0; /* of User-Mode Linux; MSG_DONTWAIT keeps send from waiting */
 	}
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
@@ -109,7 +109,7 @@ int notifier_set_take(struct notifier *notifier, int fd)
 	return 0;
 }
 
-/* What fails here is the other end's affair: it has been told already, or is gone. */
+/* A failure is the other end's affair: it has been notified already, or is gone. */
 static void notify(const struct notifier *notifier)
 {
 	const uint64_t one = 1;

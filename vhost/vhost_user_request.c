@@ -327,8 +327,8 @@ static int get_vring_base(struct vhost_user *server)
 	return reply(server, &state, sizeof(state));
 }
 
-/* Of SET_VRING_KICK, _CALL and _ERR. *fd: is the caller's, below 0 where the message says that
- * there is none. */
+/* Of SET_VRING_KICK, _CALL and _ERR. *fd belongs to the caller. It is below 0 if the message says
+ * that there is none. */
 static int take_vring_fd(struct vhost_user *server, struct vhost_user_queue **queue, int *fd)
 {
 	uint64_t number = server->message.payload.number;
@@ -376,7 +376,7 @@ static int set_vring_err(struct vhost_user *server)
 	return ret < 0 ? ret : notifier_set_take(&queue->err, fd);
 }
 
-/* Where it is disabled, nothing may be written to the guest's memory any more: User-Mode Linux
+/* After a queue is disabled, nothing may be written to the guest's memory any more: User-Mode Linux
  * frees the rings next. */
 static int set_vring_enable(struct vhost_user *server)
 {

@@ -41,7 +41,7 @@ struct virtqueue {
 	struct rings rings;
 	uint16_t next_avail;  /* the next request to take */
 	uint16_t known_avail; /* up to here the driver is known to have made them available */
-	uint16_t next_used;   /* where the next completion goes */
+	uint16_t next_used;   /* the place of the next completion */
 	uint16_t published;   /* what the driver can see of these */
 	bool notified;        /* once at least: before that its event index means nothing */
 	uint32_t in_flight;
@@ -99,7 +99,7 @@ static int map_rings(const struct virtqueue_layout *layout, const struct guest_m
 		layout->used % VRING_USED_ALIGN_SIZE != 0) {
 		return -EINVAL;
 	}
-	/* With the event index behind the rings: it is there also where it is not used. */
+	/* With the event index behind the rings, which is there even if it is not used. */
 	rings->desc = guest_memory_user(memory, layout->desc, size * sizeof(struct vring_desc));
 	rings->avail = guest_memory_user(
 		memory, layout->avail, sizeof(struct vring_avail) + (size + 1) * sizeof(uint16_t));
@@ -207,7 +207,7 @@ static int grow(struct virtqueue *queue, struct slot *slot)
 	return 0;
 }
 
-/* Where it is in guest memory, added to the slot. Returns how many pieces that are. */
+/* Adds the buffer's pieces of guest memory to the slot. Returns how many these are. */
 static int map_buffer(struct virtqueue *queue, struct slot *slot, const struct vring_desc *desc)
 {
 	size_t used = slot->num_readable + slot->num_writable;

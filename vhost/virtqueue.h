@@ -64,9 +64,9 @@ void virtqueue_destroy(struct virtqueue *queue);
 int virtqueue_set_memory(struct virtqueue *queue, struct guest_memory *memory);
 
 /*
- * Takes the next request. Returns 1; 0 where there is none; -EPROTO where the driver broke a rule,
- * now or before; -ENOMEM. After an error no more come, and virtqueue_error says in words what it
- * was (NULL: nothing).
+ * Takes the next request. Returns 1; 0 if there is none; -EPROTO if the driver broke a rule, now or
+ * before; -ENOMEM. After an error no more come, and virtqueue_error says what it was (NULL:
+ * nothing).
  */
 int virtqueue_pop(struct virtqueue *queue, struct virtqueue_request *request);
 const char *virtqueue_error(const struct virtqueue *queue);
@@ -82,14 +82,15 @@ void virtqueue_push(struct virtqueue *queue, uint32_t token, uint32_t written);
 bool virtqueue_publish(struct virtqueue *queue);
 
 /*
- * Whether the driver is to kick when it has made a request available. Where this was switched on,
- * the answer is whether there are requests that it may have made before it knew: pop these first.
- * At the beginning it is on.
+ * Whether the driver is to kick when it has made a request available. If this was switched on, the
+ * answer is whether there are requests that it may have made before it knew. Pop these first. At
+ * the beginning it is on.
  */
 void virtqueue_disable_kicks(struct virtqueue *queue);
 bool virtqueue_enable_kicks(struct virtqueue *queue);
 
-/* Where in the available ring the next request is, and how many have been taken and not pushed. */
+/* The place of the next request in the available ring, and how many have been taken and not
+ * pushed. */
 uint16_t virtqueue_base(const struct virtqueue *queue);
 uint32_t virtqueue_in_flight(const struct virtqueue *queue);
 
