@@ -97,7 +97,7 @@ VGF_EXPORT int vgf_context_defer(
 	context = context_find_open(&device->contexts, ctx_id);
 	if (!context) {
 		ret = -ENOENT;
-	} else if (context->num_barriers >= device->options.limits.max_context_fences) {
+	} else if (context->current->num_barriers >= device->options.limits.max_context_fences) {
 		ret = -ENOSPC;
 	} else {
 		*barrier = (struct submission){

@@ -7,6 +7,10 @@
 
 #include "ctx_sync.h"
 
+/* The look-up stays flat up to the second. */
+#define MIN_BUCKETS 64
+#define MAX_BUCKETS 65536
+
 /* ---- Queues ------------------------------------------------------------------------------- */
 
 static struct queue_list *queue_state_list(struct ctx_sync *sync, const struct queue *queue)
@@ -135,25 +139,27 @@ struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
-static void check_idle(struct context *context)
+/* Nothing is left of it: a fence keeps its work, and a queue is empty when destroy is called. */
+static void check_ended(struct context_driver *driver)
 {
-	bool idle = !context->current && context->active == 0 && STAILQ_EMPTY(&context->backlog) &&
-		context->owner.pending == 0;
+	struct ctx_sync *sync = driver->context->sync;
 
-	if (idle == context->idle) {
-		return;
-	}
-	context->idle = idle;
-	if (idle) {
-		TAILQ_INSERT_TAIL(&context->sync->idle, context, idle_link);
-	} else {
-		TAILQ_REMOVE(&context->sync->idle, context, idle_link);
+	if (driver->destroyed && driver->owner.pending == 0) {
+		STAILQ_INSERT_TAIL(&sync->ended, driver, ended_link);
+		sync->stats->contexts--;
 	}
 }
 
 static void release(struct fence_owner *owner)
 {
-	check_idle((struct context *)((char *)owner - offsetof(struct context, owner)));
+	check_ended(
+		(struct context_driver *)((char *)owner - offsetof(struct context_driver, owner)));
+}
+
+void context_driver_destroyed(struct context_driver *driver)
+{
+	driver->destroyed = true;
+	check_ended(driver);
 }
 
 static void notify(struct waiter *waiter, enum waiter_event event)
@@ -187,14 +193,31 @@ static void come_forward(struct submission *submission)
 	}
 }
 
-void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
+/* As many as there can be contexts, within reason: then a chain has one or two on average. */
+static size_t count_buckets(uint32_t max_contexts)
+{
+	size_t count = MIN_BUCKETS;
+
+	while (count < max_contexts && count < MAX_BUCKETS) {
+		count *= 2;
+	}
+	return count;
+}
+
+int ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	const struct vgf_limits *limits, struct vgf_stats *stats)
 {
+	size_t count = count_buckets(limits->max_contexts);
+
 	*sync = (struct ctx_sync){ .fences = fences, .limits = limits, .stats = stats };
-	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
-		LIST_INIT(&sync->buckets[i]);
+	sync->buckets = calloc(count, sizeof(struct context *));
+	if (!sync->buckets) {
+		return -ENOMEM;
 	}
-	TAILQ_INIT(&sync->idle);
+	sync->mask = count - 1;
+	hash_key_init(&sync->key);
+	LIST_INIT(&sync->all);
+	STAILQ_INIT(&sync->ended);
 	TAILQ_INIT(&sync->runnable);
 	TAILQ_INIT(&sync->starved);
 	TAILQ_INIT(&sync->urgent);
@@ -204,24 +227,29 @@ void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	fences->notify = notify;
 	fences->come_forward = come_forward;
 	fences->release = release;
+	return 0;
 }
 
-static struct context_list *context_bucket(struct ctx_sync *sync, uint32_t ctx_id)
+void ctx_sync_finish(struct ctx_sync *sync)
 {
-	/* max_contexts bounds the length of a chain, whatever IDs a guest chooses. */
-	return &sync->buckets[(ctx_id ^ ctx_id >> 8 ^ ctx_id >> 16) % CONTEXT_BUCKETS];
+	assert(LIST_EMPTY(&sync->all));
+	free(sync->buckets);
+}
+
+/* Where the context with this ID is, or NULL is instead. */
+static struct context **context_place(const struct ctx_sync *sync, uint32_t ctx_id)
+{
+	struct context **place = &sync->buckets[hash(&sync->key, ctx_id) & sync->mask];
+
+	while (*place && (*place)->id != ctx_id) {
+		place = &(*place)->hash_next;
+	}
+	return place;
 }
 
 struct context *context_find(struct ctx_sync *sync, uint32_t ctx_id)
 {
-	struct context *context;
-
-	LIST_FOREACH(context, context_bucket(sync, ctx_id), hash_link) {
-		if (context->id == ctx_id) {
-			return context;
-		}
-	}
-	return NULL;
+	return *context_place(sync, ctx_id);
 }
 
 struct context *context_find_open(struct ctx_sync *sync, uint32_t ctx_id)
@@ -262,7 +290,8 @@ static struct context *context_new(struct ctx_sync *sync, uint32_t ctx_id)
 		free(context);
 		return NULL;
 	}
-	LIST_INSERT_HEAD(context_bucket(sync, ctx_id), context, hash_link);
+	*context_place(sync, ctx_id) = context;
+	LIST_INSERT_HEAD(&sync->all, context, link);
 	return context;
 }
 
@@ -275,7 +304,7 @@ int context_open(
 	if (context && context->current) {
 		return -EEXIST;
 	}
-	/* Counts those that are destroyed but still have work, too. */
+	/* Counts those that are destroyed but still have work or fences, too. */
 	if (sync->stats->contexts >= sync->limits->max_contexts) {
 		return -ENOSPC;
 	}
@@ -292,10 +321,10 @@ int context_open(
 	}
 	opened->driver = *driver;
 	opened->data = data;
-	opened->serial = ++sync->last_serial;
+	opened->context = context;
 	context->current = opened;
+	context->num_drivers++;
 	sync->stats->contexts++;
-	check_idle(context);
 	return 0;
 }
 
@@ -314,31 +343,49 @@ struct queue *context_close(struct ctx_sync *sync, struct context *context)
 	return submission_enqueue(sync, context, &closed->destroy);
 }
 
-void contexts_reap(struct ctx_sync *sync, struct context_idle_list *garbage)
+/* Off all lists; it is freed with the last of its drivers. */
+static void context_remove(struct ctx_sync *sync, struct context *context)
 {
-	struct context *context;
-
-	TAILQ_FOREACH(context, &sync->idle, idle_link) {
-		LIST_REMOVE(context, hash_link);
-		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
-			if (context->rings[i]) {
-				queue_sleep(sync, &context->rings[i]->queue);
-			}
+	*context_place(sync, context->id) = context->hash_next;
+	LIST_REMOVE(context, link);
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		if (context->rings[i]) {
+			queue_sleep(sync, &context->rings[i]->queue);
 		}
 	}
-	TAILQ_CONCAT(garbage, &sync->idle, idle_link);
 }
 
-void context_free_list(struct context_idle_list *garbage)
+void contexts_reap(struct ctx_sync *sync, struct context_driver_list *garbage)
 {
-	struct context *context;
+	struct context_driver *driver;
 
-	while ((context = TAILQ_FIRST(garbage))) {
-		TAILQ_REMOVE(garbage, context, idle_link);
-		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
-			free(context->rings[i]);
+	STAILQ_FOREACH(driver, &sync->ended, ended_link) {
+		driver->last = --driver->context->num_drivers == 0;
+		if (driver->last) {
+			context_remove(sync, driver->context);
 		}
-		free(context);
+	}
+	STAILQ_CONCAT(garbage, &sync->ended);
+}
+
+static void context_free(struct context *context)
+{
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		free(context->rings[i]);
+	}
+	free(context);
+}
+
+void context_free_list(struct context_driver_list *garbage)
+{
+	struct context_driver *driver;
+
+	while ((driver = STAILQ_FIRST(garbage))) {
+		STAILQ_REMOVE_HEAD(garbage, ended_link);
+		if (driver->last) {
+			context_free(driver->context);
+		}
+		free(driver);
 	}
 }
 
@@ -373,7 +420,7 @@ bool submission_can_run(
 struct queue *submission_enqueue(
 	struct ctx_sync *sync, struct context *context, struct submission *submission)
 {
-	context->num_barriers += submission->kind == SUBMISSION_CALL;
+	submission->driver->num_barriers += submission->kind == SUBMISSION_CALL;
 	if (submission->kind == SUBMISSION_WORK) {
 		sync->stats->submitted++;
 	}
@@ -390,10 +437,10 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 	struct context *context = queue->context;
 
 	assert(STAILQ_FIRST(&queue->submissions) == submission);
-	submission_hold_end(sync, context, submission);
+	submission_hold_end(sync, submission);
 	STAILQ_REMOVE_HEAD(&queue->submissions, link);
 	context->active--;
-	context->num_barriers -= submission->kind == SUBMISSION_CALL;
+	submission->driver->num_barriers -= submission->kind == SUBMISSION_CALL;
 	if (is_barrier(submission)) {
 		context->barrier = false;
 	}
@@ -407,7 +454,6 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 			queue_wake(sync, next);
 		}
 	}
-	check_idle(context);
 }
 
 static bool is_running(const struct queue *queue, const struct submission *submission)

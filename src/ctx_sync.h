@@ -92,56 +92,63 @@ struct ring {
 	struct queue queue;
 };
 
-/* One vgf_context_create. */
+/* One vgf_context_create. It counts as a context until its driver's destroy has been called and the
+ * last of its fences is gone. */
 struct context_driver {
 	struct vgf_driver driver;
 	void *data;
-	uint64_t serial; /* never 0, never used twice */
+	struct context *context;
 	struct submission destroy;
+	bool destroyed; /* the driver's destroy was called */
+	bool last;      /* its context is freed with it */
+	struct fence_owner owner;
+	uint32_t num_barriers; /* in queues and backlog, `destroy` left out */
+	size_t held_size;
+	STAILQ_ENTRY(context_driver) ended_link;
 };
 
-/* One context ID. It lives, with its timelines, until all work has run and all fences have retired,
- * even if the context is destroyed and created again meanwhile. */
+STAILQ_HEAD(context_driver_list, context_driver);
+
+/* One context ID. It lives, with its timelines, as long as one of its context_drivers: even if the
+ * context is destroyed and created again meanwhile. */
 struct context {
 	struct ctx_sync *sync;
 	uint32_t id;
-	struct fence_owner owner;
-	LIST_ENTRY(context) hash_link;
-	TAILQ_ENTRY(context) idle_link;
-	bool idle;                         /* on the list of those to be freed */
+	struct context *hash_next;
+	LIST_ENTRY(context) link;          /* on the list of all */
+	uint32_t num_drivers;              /* not freed yet */
 	struct context_driver *current;    /* NULL after vgf_context_destroy */
 	struct ring *rings[VGF_MAX_RINGS]; /* [0] is always there */
 	uint32_t active;                   /* submissions in the queues */
 	bool barrier;                      /* the one active submission is a barrier */
-	uint32_t num_barriers;             /* in queues and backlog, vgf_context_destroy left out */
 	struct submission_list backlog;
-	size_t held_size;
 };
 
 LIST_HEAD(context_list, context);
-TAILQ_HEAD(context_idle_list, context);
-
-#define CONTEXT_BUCKETS 256
 
 struct ctx_sync {
 	struct fence_table *fences;
 	const struct vgf_limits *limits;
 	struct vgf_stats *stats;
-	struct context_list buckets[CONTEXT_BUCKETS];
-	struct context_idle_list idle;
-	struct queue_list runnable; /* to be looked at by the dispatching thread */
-	struct queue_list starved;  /* ready, and wait for a free descriptor */
-	struct queue_list urgent;   /* likewise, and the fence is the oldest of its timeline */
+	struct context **buckets;
+	size_t mask; /* number of buckets - 1 */
+	struct hash_key key;
+	struct context_list all;
+	struct context_driver_list ended; /* to be freed */
+	struct queue_list runnable;       /* to be looked at by the dispatching thread */
+	struct queue_list starved;        /* ready, and wait for a free descriptor */
+	struct queue_list urgent; /* likewise, and the fence is the oldest of its timeline */
 	struct timeline global;
-	uint64_t last_serial;
 	uint64_t resolve_serial;
 	struct running_list running;
 	uint32_t num_running; /* driver calls in progress, each good for one descriptor */
 	struct submission_list garbage;
 };
 
-void ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
+/* 0 or -ENOMEM. */
+int ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	const struct vgf_limits *limits, struct vgf_stats *stats);
+void ctx_sync_finish(struct ctx_sync *sync);
 
 /* ---- Contexts ---- */
 
@@ -158,13 +165,16 @@ int context_open(
 /* Queues the destroying of an open context; cannot fail. Returns its queue. */
 struct queue *context_close(struct ctx_sync *sync, struct context *context);
 
+/* Its driver's destroy was called. */
+void context_driver_destroyed(struct context_driver *driver);
+
 /* Marks all that is held back as dropped. With `all` the drivers of destroyed contexts are told,
  * too. */
 void context_cancel(struct ctx_sync *sync, struct context *context, bool all);
 
-/* Moves contexts that nothing is left of to a list; context_free_list needs no lock. */
-void contexts_reap(struct ctx_sync *sync, struct context_idle_list *garbage);
-void context_free_list(struct context_idle_list *garbage);
+/* Moves what nothing is left of to a list; context_free_list needs no lock. */
+void contexts_reap(struct ctx_sync *sync, struct context_driver_list *garbage);
+void context_free_list(struct context_driver_list *garbage);
 
 /* The ring of a context, made if need be; NULL: out of memory. */
 struct ring *context_ring(struct context *context, int32_t index);
@@ -175,7 +185,7 @@ struct ring *context_ring(struct context *context, int32_t index);
  * -EMFILE, -ENFILE, -EBADF, -EIO. */
 int submission_create(const struct vgf_submission *head, struct submission **out);
 
-/* Makes garbage of a submission that is in no queue, or of a destroyed context's driver. */
+/* Makes garbage of a submission that is in no queue. */
 void submission_discard(struct ctx_sync *sync, struct submission *submission);
 
 /* Frees garbage; needs no lock. */
@@ -205,11 +215,10 @@ void submission_stop_waiting(struct submission *submission);
 
 /* Copies what the submission needs of the caller's memory, so that it can outlive the call. 0,
  * -ENOSPC, -ENOMEM. */
-int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission);
+int submission_hold(struct ctx_sync *sync, struct submission *submission);
 
 /* Ends its being held back, if it was. */
-void submission_hold_end(
-	struct ctx_sync *sync, struct context *context, struct submission *submission);
+void submission_hold_end(struct ctx_sync *sync, struct submission *submission);
 
 /* Writes the in-fences that are still pending to in_fences, and takes the submission off their
  * lists of waiters. Each is referenced until submission_return. Returns how many there are. */

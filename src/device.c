@@ -101,7 +101,11 @@ static int device_init(struct vgf_device *device)
 	if (ret < 0) {
 		goto fail_locks;
 	}
-	ctx_sync_init(&device->contexts, &device->fences, &device->options.limits, &device->stats);
+	ret = ctx_sync_init(
+		&device->contexts, &device->fences, &device->options.limits, &device->stats);
+	if (ret < 0) {
+		goto fail_contexts;
+	}
 	grow_descriptor_table(device->epoll_fd, device->options.limits.max_fds);
 	if (device->options.own_thread) {
 		ret = start_thread(device);
@@ -109,6 +113,8 @@ static int device_init(struct vgf_device *device)
 	if (ret == 0) {
 		return 0;
 	}
+	ctx_sync_finish(&device->contexts);
+fail_contexts:
 	finish_locks(device);
 fail_locks:
 	watch_finish(device);
@@ -156,14 +162,13 @@ VGF_EXPORT int vgf_device_create(const struct vgf_callbacks *callbacks, void *co
 
 static void close_contexts(struct vgf_device *device)
 {
-	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
-		struct context *context;
-		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
-			if (context->current) {
-				context_close(&device->contexts, context);
-			}
-			context_cancel(&device->contexts, context, true);
+	struct context *context;
+
+	LIST_FOREACH(context, &device->contexts.all, link) {
+		if (context->current) {
+			context_close(&device->contexts, context);
 		}
+		context_cancel(&device->contexts, context, true);
 	}
 }
 
@@ -184,15 +189,14 @@ static void cancel_fences(struct vgf_device *device)
 /* Timelines that are left: a callback higher up the stack still holds their fences. */
 static void forget_ids(struct vgf_device *device)
 {
+	struct context *context;
+
 	device->fences.next_id = 0;
 	device->contexts.global.next_id = 0;
-	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
-		struct context *context;
-		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
-			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
-				if (context->rings[ring]) {
-					context->rings[ring]->timeline.next_id = 0;
-				}
+	LIST_FOREACH(context, &device->contexts.all, link) {
+		for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
+			if (context->rings[ring]) {
+				context->rings[ring]->timeline.next_id = 0;
 			}
 		}
 	}
@@ -230,6 +234,7 @@ static void device_end(struct vgf_device *device)
 	} else if (own_thread) {
 		pthread_join(device->thread, NULL);
 	}
+	ctx_sync_finish(&device->contexts);
 	fence_table_finish(&device->fences);
 	watch_finish(device);
 	finish_locks(device);

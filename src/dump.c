@@ -169,13 +169,12 @@ static void dump_queue(FILE *out, const struct queue *queue)
 
 static void dump_contexts(FILE *out, const struct vgf_device *device)
 {
-	for (size_t i = 0; i < CONTEXT_BUCKETS; i++) {
-		const struct context *context;
-		LIST_FOREACH(context, &device->contexts.buckets[i], hash_link) {
-			for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
-				if (context->rings[ring]) {
-					dump_queue(out, &context->rings[ring]->queue);
-				}
+	const struct context *context;
+
+	LIST_FOREACH(context, &device->contexts.all, link) {
+		for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
+			if (context->rings[ring]) {
+				dump_queue(out, &context->rings[ring]->queue);
 			}
 		}
 	}

@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "fence_table.h"
@@ -17,29 +16,19 @@
 
 /*
  * Eight consecutive IDs are neighbours, because a guest that counts its fences names recent ones:
- * one cache line of buckets serves several look-ups. The blocks of eight are scattered with a
- * secret key, so that a guest cannot choose IDs that collide.
+ * one cache line of buckets serves several look-ups. The blocks of eight are scattered.
  */
 static struct fence **bucket_of(const struct fence_table *table, uint64_t id)
 {
-	uint64_t block = (id >> 3) ^ table->key[0];
+	uint64_t block = hash(&table->key, id >> 3);
 
-	block *= table->key[1];
-	block ^= block >> 32;
-	block *= 0x9e3779b97f4a7c15; /* 2^64 / golden ratio, odd */
-	block ^= block >> 29;
 	return &table->buckets[((block << 3) | (id & 7)) & table->mask];
 }
 
 int fence_table_init(struct fence_table *table)
 {
 	*table = (struct fence_table){ .mask = MIN_BUCKETS - 1 };
-	if (getrandom(table->key, sizeof(table->key), GRND_NONBLOCK) < 0) {
-		/* Early in boot; the address space is random as well. */
-		table->key[0] = (uintptr_t)table;
-		table->key[1] = (uintptr_t)&table;
-	}
-	table->key[1] |= 1; /* multiplication by an odd number loses nothing */
+	hash_key_init(&table->key);
 	table->buckets = calloc(MIN_BUCKETS, sizeof(struct fence *));
 	if (!table->buckets) {
 		return -ENOMEM;

@@ -21,6 +21,8 @@
 
 #include <vgfence/driver.h>
 
+#include "hash.h"
+
 struct fence;
 struct submission;
 
@@ -40,7 +42,7 @@ enum waiter_event {
 	WAITER_RETIRED,
 };
 
-/* Whose fences are counted together: one context. */
+/* Whose fences are counted together: one vgf_context_create. */
 struct fence_owner {
 	uint32_t pending; /* its fences that are not garbage yet */
 };
@@ -72,7 +74,6 @@ struct fence {
 	struct submission
 		*submission;       /* its work, while that is held or its driver's submit runs */
 	struct fence_owner *owner; /* NULL: of no context */
-	uint64_t owner_serial;     /* which context of that ID it was; 0: of none */
 	uint64_t created_ns;
 	uint32_t ctx_id;
 	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
@@ -112,7 +113,7 @@ TAILQ_HEAD(timeline_list, timeline);
 struct fence_table {
 	struct fence **buckets;
 	size_t mask; /* number of buckets - 1 */
-	uint64_t key[2];
+	struct hash_key key;
 	uint32_t count, peak_count; /* in the table */
 	uint32_t fds, peak_fds;     /* descriptors owned by fences */
 	uint32_t kept;              /* in the table, or not garbage yet */

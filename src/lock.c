@@ -28,14 +28,14 @@ struct garbage {
 	struct fence_list fences;
 	struct attachment_list attachments;
 	struct submission_list submissions;
-	struct context_idle_list contexts;
+	struct context_driver_list contexts;
 };
 
 static void garbage_collect(struct vgf_device *device, struct garbage *garbage)
 {
 	STAILQ_INIT(&garbage->fences);
 	STAILQ_INIT(&garbage->submissions);
-	TAILQ_INIT(&garbage->contexts);
+	STAILQ_INIT(&garbage->contexts);
 	contexts_reap(&device->contexts, &garbage->contexts);
 	STAILQ_CONCAT(&garbage->submissions, &device->contexts.garbage);
 	STAILQ_CONCAT(&garbage->fences, &device->fences.garbage);

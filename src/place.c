@@ -41,7 +41,8 @@ int place_check(struct vgf_device *device, const struct place *place, uint64_t f
 	const struct vgf_limits *limits = &device->options.limits;
 
 	if (device->fences.kept >= limits->max_fences ||
-		(place->context && place->context->owner.pending >= limits->max_context_fences)) {
+		(place->context &&
+			place->context->current->owner.pending >= limits->max_context_fences)) {
 		return -ENOSPC;
 	}
 	return fence_table_check(&device->fences, place->timeline, fence_id);
@@ -50,8 +51,7 @@ int place_check(struct vgf_device *device, const struct place *place, uint64_t f
 void place_put(struct vgf_device *device, const struct place *place, struct fence *fence)
 {
 	if (place->context) {
-		fence->owner = &place->context->owner;
-		fence->owner_serial = place->context->current->serial;
+		fence->owner = &place->context->current->owner;
 	}
 	fence_table_add(&device->fences, place->timeline, fence, clock_ns());
 	device->stats.created++;

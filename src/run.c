@@ -94,7 +94,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		again = false;
 	} else if (again) {
 		/* Held from now on, so the caller's memory is no longer good enough. */
-		int held = submission_hold(&device->contexts, submission->context, submission);
+		int held = submission_hold(&device->contexts, submission);
 		again = held == 0;
 		ret = again ? 1 : held;
 	}
@@ -150,7 +150,8 @@ static bool run_submission(struct vgf_device *device, struct submission *submiss
 static void submission_end(struct vgf_device *device, struct submission *submission)
 {
 	if (submission->kind == SUBMISSION_DESTROY) {
-		device->stats.contexts--;
+		context_driver_destroyed(submission->driver);
+		return;
 	}
 	if (submission->fence) {
 		submission->fence->submission = NULL;

@@ -68,11 +68,7 @@ void submission_free_list(struct submission_list *garbage)
 
 	while ((submission = STAILQ_FIRST(garbage))) {
 		STAILQ_REMOVE_HEAD(garbage, link);
-		if (submission->kind == SUBMISSION_DESTROY) {
-			free(submission->driver);
-		} else {
-			submission_free(submission);
-		}
+		submission_free(submission);
 	}
 }
 
@@ -147,8 +143,7 @@ static int check_in_fence(struct ctx_sync *sync, const struct submission *submis
 	if (ret < 0 || !*fence) {
 		return ret;
 	}
-	if (!((*fence)->flags & VGF_SHAREABLE) &&
-		(*fence)->owner_serial != submission->driver->serial) {
+	if (!((*fence)->flags & VGF_SHAREABLE) && (*fence)->owner != &submission->driver->owner) {
 		return -EPERM;
 	}
 	/* Signalled and next to retire: no reason to wait for the dispatching thread. */
@@ -285,8 +280,9 @@ static size_t submission_weight(const struct submission *submission)
 		submission->room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
 }
 
-int submission_hold(struct ctx_sync *sync, struct context *context, struct submission *submission)
+int submission_hold(struct ctx_sync *sync, struct submission *submission)
 {
+	struct context_driver *driver = submission->driver;
 	size_t limit = sync->limits->max_held_size;
 	size_t weight = submission_weight(submission);
 
@@ -294,7 +290,7 @@ int submission_hold(struct ctx_sync *sync, struct context *context, struct submi
 		return 0;
 	}
 	if (weight > limit - sync->stats->held_size ||
-		weight > limit / CONTEXT_HELD_SHARE - context->held_size) {
+		weight > limit / CONTEXT_HELD_SHARE - driver->held_size) {
 		return -ENOSPC;
 	}
 	if (submission->size > 0) {
@@ -306,7 +302,7 @@ int submission_hold(struct ctx_sync *sync, struct context *context, struct submi
 	}
 	submission->command = submission->copy;
 	submission->held = true;
-	context->held_size += weight;
+	driver->held_size += weight;
 	sync->stats->held_size += weight;
 	if (++sync->stats->held > sync->stats->peak_held) {
 		sync->stats->peak_held = sync->stats->held;
@@ -314,12 +310,11 @@ int submission_hold(struct ctx_sync *sync, struct context *context, struct submi
 	return 0;
 }
 
-void submission_hold_end(
-	struct ctx_sync *sync, struct context *context, struct submission *submission)
+void submission_hold_end(struct ctx_sync *sync, struct submission *submission)
 {
 	if (submission->held) {
 		submission->held = false;
-		context->held_size -= submission_weight(submission);
+		submission->driver->held_size -= submission_weight(submission);
 		sync->stats->held_size -= submission_weight(submission);
 		sync->stats->held--;
 	}

@@ -73,7 +73,7 @@ static int prepare(struct vgf_device *device, struct submission *submission, boo
 
 	*run_now = submission_can_run(&device->contexts, submission->context, submission);
 	if (!*run_now) {
-		ret = submission_hold(&device->contexts, submission->context, submission);
+		ret = submission_hold(&device->contexts, submission);
 		if (ret < 0) {
 			log_refused(device, &submission->name, "cannot be held back", ret);
 		}

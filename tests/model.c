@@ -341,23 +341,57 @@ static struct model_next *find_next(
 }
 
 /* A fence keeps its room until its callback has returned and its work is out of the way. */
-static enum answer is_full(const struct model *model, uint32_t limit, bool all, uint32_t ctx_id)
+static enum answer is_full(const struct model *model, uint32_t limit, bool all, uint64_t serial)
 {
 	unsigned int least = 0;
 	unsigned int most = model->num_imports + (model->dispatching > 0 ? model->retired_now : 0);
 
 	for (unsigned int i = 0; i < model->num_fences; i++) {
 		const struct model_fence *fence = model->fences[i];
-		least += all || (fence->context_serial != 0 && fence->name.ctx_id == ctx_id);
+		least += all || fence->context_serial == serial;
 	}
 	for (unsigned int i = 0; i < model->num_items; i++) {
 		const struct model_fence *fence = model->items[i]->fence;
-		most += fence && fence->retired && (all || fence->name.ctx_id == ctx_id);
+		most += fence && fence->retired && (all || fence->context_serial == serial);
 	}
 	if (least >= limit) {
 		return YES;
 	}
 	return least + most >= limit ? EITHER : NO;
+}
+
+/* Whether an earlier fence is of the same context. */
+static bool is_counted(const struct model *model, unsigned int index)
+{
+	for (unsigned int i = 0; i < index; i++) {
+		if (model->fences[i]->context_serial == model->fences[index]->context_serial) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool is_gone(const struct model *model, uint64_t serial)
+{
+	for (unsigned int i = 0; i < model->num_contexts; i++) {
+		if (model->contexts[i]->serial == serial) {
+			return false;
+		}
+	}
+	return serial != 0;
+}
+
+void model_count_contexts(const struct model *model, unsigned int *least, unsigned int *most)
+{
+	*least = model->num_contexts;
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		*least += is_gone(model, model->fences[i]->context_serial) && !is_counted(model, i);
+	}
+	*most = *least + (model->dispatching > 0 ? model->retired_now : 0);
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		const struct model_fence *fence = model->items[i]->fence;
+		*most += fence && fence->retired;
+	}
 }
 
 static void expect_place(const struct model *model, const struct vgf_fence_name *name, bool fenced,
@@ -379,7 +413,7 @@ static void expect_place(const struct model *model, const struct vgf_fence_name 
 	}
 	if (fenced && context) {
 		add_error(&place, -ENOSPC,
-			is_full(model, model->limits.max_context_fences, false, name->ctx_id));
+			is_full(model, model->limits.max_context_fences, false, context->serial));
 	}
 	*expectation = place;
 	expectation->placed = place.must_fail ? NO : place.num_errors > 0 ? EITHER : YES;
@@ -581,10 +615,15 @@ struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, en
 struct expectation expect_create(const struct model *model, uint32_t ctx_id)
 {
 	struct expectation expectation = { 0 };
+	unsigned int least, most;
 
+	model_count_contexts(model, &least, &most);
 	add_error(&expectation, -ECANCELED, model->resetting > 0);
 	add_error(&expectation, -EEXIST, model_context(model, ctx_id) != NULL);
-	add_error(&expectation, -ENOSPC, model->num_contexts >= model->limits.max_contexts);
+	if (most >= model->limits.max_contexts) {
+		add_error(
+			&expectation, -ENOSPC, least >= model->limits.max_contexts ? YES : EITHER);
+	}
 	return expectation;
 }
 

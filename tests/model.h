@@ -113,7 +113,7 @@ struct model {
 	unsigned int num_fences;
 	struct model_item **items; /* not finished, in order of submission */
 	unsigned int num_items;
-	struct model_context **contexts; /* not gone */
+	struct model_context **contexts; /* whose driver's destroy has not returned */
 	unsigned int num_contexts;
 	struct model_fence **imports; /* the library has copies of */
 	unsigned int num_imports;
@@ -135,6 +135,10 @@ struct model {
 
 void model_init(struct model *model);
 void model_finish(struct model *model);
+
+/* How many contexts count: those above, and those of which a fence is left. A fence is, until its
+ * callback has returned. */
+void model_count_contexts(const struct model *model, unsigned int *least, unsigned int *most);
 
 /* ---- Looking ---- */
 

@@ -74,6 +74,40 @@ TEST_VMM(destroyed_contexts_count_until_their_work_has_run, .answer = FAKE_DONE,
 	driver_open(driver, vmm, 3);
 }
 
+/* Or a guest would have as many as it likes, each with a GPU job that never ends. */
+TEST_VMM(destroyed_contexts_count_until_their_fences_are_gone, .options.limits.max_contexts = 2)
+{
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 2, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	assert_int_equal(driver->num_destroyed, 1);
+	assert_int_equal(get_stats(vmm).contexts, 2);
+	assert_int_equal(vgf_context_create(vmm->device, 3, &driver->driver, driver), -ENOSPC);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(vgf_context_create(vmm->device, 3, &driver->driver, driver), -ENOSPC);
+	assert_int_equal(signal_call(vmm, 1, 1, 2, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(get_stats(vmm).contexts, 1);
+	driver_open(driver, vmm, 3);
+}
+
+TEST_VMM(contexts_of_one_id_count_each, .options.limits.max_contexts = 3)
+{
+	for (uint64_t id = 1; id <= 3; id++) {
+		driver_open(driver, vmm, 7);
+		assert_int_equal(submit(vmm, 7, 0, id, NO_IN_FENCES), 0);
+		assert_int_equal(vgf_context_destroy(vmm->device, 7), 0);
+	}
+	assert_int_equal(get_stats(vmm).contexts, 3);
+	assert_int_equal(vgf_context_create(vmm->device, 7, &driver->driver, driver), -ENOSPC);
+	assert_int_equal(signal_call(vmm, 7, 0, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	driver_open(driver, vmm, 7);
+}
+
 /* ---- Fences ------------------------------------------------------------------------------- */
 
 TEST_VMM(pending_fences_of_a_device_are_limited, .options.limits.max_fences = 3)
@@ -124,18 +158,6 @@ TEST_VMM(pending_fences_of_a_context_are_limited, .options.limits.max_context_fe
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(submit(vmm, 1, 0, 7, NO_IN_FENCES), 0);
-}
-
-TEST_VMM(fences_of_an_earlier_context_of_that_id_count_too, .options.limits.max_context_fences = 2)
-{
-	bool will_retire;
-
-	driver_open(driver, vmm, 1);
-	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
-	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
-	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
-	driver_open(driver, vmm, 1);
-	assert_int_equal(try_submit(vmm, 1, 0, 3, 0, &will_retire), -ENOSPC);
 }
 
 /* A look-up passes by no more than these. */

@@ -87,9 +87,11 @@ struct vgf_callbacks {
  * each. A submission past a limit gets an error, and nothing of it is kept.
  */
 struct vgf_limits {
-	uint32_t max_contexts;       /* 1024 */
-	uint32_t max_fences;         /* of the device, until their callbacks have returned: 65536 */
-	uint32_t max_context_fences; /* of these, of one context: 16384 */
+	/* 1024: open contexts, and destroyed ones of which work or fences are left. */
+	uint32_t max_contexts;
+	uint32_t max_fences; /* of the device, until their callbacks have returned: 65536 */
+	/* Of these, of one context: 16384. No more deferred calls of a context may wait, either. */
+	uint32_t max_context_fences;
 	/* In-fences of one submission: 256. That is a virtqueue's default size, so no more can be
 	 * pending on the control queue of a Linux guest. */
 	uint32_t max_in_fences;
@@ -353,8 +355,8 @@ struct vgf_stats {
 	uint32_t pending, peak_pending;
 	uint32_t held, peak_held; /* submissions */
 	uint32_t fds, peak_fds;
-	uint32_t contexts;
-	size_t held_size; /* bytes */
+	uint32_t contexts; /* as max_contexts counts them */
+	size_t held_size;  /* bytes */
 };
 
 void vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats);
