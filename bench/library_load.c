@@ -215,6 +215,7 @@ static int make_device(struct library_load *load)
 		.limits.max_context_fences = load->options.pending + LOAD_MAX_BATCH,
 		/* One more: the last is kept for fences that are the oldest of their timelines. */
 		.limits.max_fds = load->options.pending + LOAD_MAX_BATCH + 1,
+		.limits.max_context_fds = load->options.pending + LOAD_MAX_BATCH + 1,
 	};
 	struct vgf_driver driver = {
 		.wait = load->options.fds ? VGF_WAIT_DRIVER : VGF_WAIT_HOST,

@@ -59,7 +59,7 @@ static int attach(struct vgf_device *device, uint64_t fence_id, struct attachmen
 			attachment->dma_buf_fd, attachment->access, fence->fd);
 		return ret < 0 ? ret : 0;
 	}
-	if (!ctx_sync_has_room(&device->contexts, 1, false)) {
+	if (!ctx_sync_has_room(&device->contexts, fence->owner, false)) {
 		return -EMFILE;
 	}
 	fence_attach(&device->fences, fence, attachment);

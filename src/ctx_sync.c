@@ -13,35 +13,20 @@
 
 /* ---- Queues ------------------------------------------------------------------------------- */
 
-static struct queue_list *queue_state_list(struct ctx_sync *sync, const struct queue *queue)
+void queue_sleep(struct queue *queue)
 {
-	switch (queue->state) {
-	case QUEUE_RUNNABLE:
-		return &sync->runnable;
-	case QUEUE_STARVED:
-		return &sync->starved;
-	case QUEUE_URGENT:
-		return &sync->urgent;
-	case QUEUE_IDLE:
-		break;
-	}
-	return NULL;
-}
-
-void queue_sleep(struct ctx_sync *sync, struct queue *queue)
-{
-	if (queue->state != QUEUE_IDLE) {
-		TAILQ_REMOVE(queue_state_list(sync, queue), queue, link);
-		queue->state = QUEUE_IDLE;
+	if (queue->list) {
+		TAILQ_REMOVE(queue->list, queue, link);
+		queue->list = NULL;
 	}
 }
 
-static void queue_move(struct ctx_sync *sync, struct queue *queue, enum queue_state state)
+static void queue_move(struct queue *queue, struct queue_list *list)
 {
-	if (queue->state != state) {
-		queue_sleep(sync, queue);
-		queue->state = state;
-		TAILQ_INSERT_TAIL(queue_state_list(sync, queue), queue, link);
+	if (queue->list != list) {
+		queue_sleep(queue);
+		queue->list = list;
+		TAILQ_INSERT_TAIL(list, queue, link);
 	}
 }
 
@@ -49,7 +34,7 @@ void queue_wake(struct ctx_sync *sync, struct queue *queue)
 {
 	/* Who runs it looks for more when it is done. */
 	if (!queue->running) {
-		queue_move(sync, queue, QUEUE_RUNNABLE);
+		queue_move(queue, &sync->runnable);
 	}
 }
 
@@ -66,74 +51,90 @@ static struct queue *queue_of(const struct submission *submission)
 	return &context->rings[ring]->queue;
 }
 
+static struct context_driver *owner_driver(const struct fence_owner *owner)
+{
+	return (struct context_driver *)((char *)owner - offsetof(struct context_driver, owner));
+}
+
+/* The driver whose call is the oldest in the queue, which is not empty. */
+static struct context_driver *queue_driver(const struct queue *queue)
+{
+	return STAILQ_FIRST(&queue->submissions)->driver;
+}
+
 void queue_run_begin(struct ctx_sync *sync, struct queue *queue)
 {
-	queue_sleep(sync, queue);
+	queue_sleep(queue);
 	queue->running = true;
 	queue->runner = pthread_self();
 	LIST_INSERT_HEAD(&sync->running, queue, running_link);
-	sync->num_running++;
+	sync->fd_share.running++;
+	queue_driver(queue)->fd_share.running++;
+}
+
+/* A context has room for one more descriptor: who waited for that in it goes on. */
+static void share_relieved(struct ctx_sync *sync, struct fd_share *share)
+{
+	struct queue *queue = fd_share_next(share);
+
+	if (queue) {
+		fd_share_give_turn(share, queue);
+		queue_wake(sync, queue);
+	}
 }
 
 void queue_run_end(struct ctx_sync *sync, struct queue *queue)
 {
+	struct context_driver *driver = queue_driver(queue);
+
 	queue->running = false;
 	LIST_REMOVE(queue, running_link);
-	sync->num_running--;
+	sync->fd_share.running--;
+	driver->fd_share.running--;
+	share_relieved(sync, &driver->fd_share);
 }
 
-/*
- * The descriptors in use are closed when their fences retire, and these may be behind one whose
- * work waits for a descriptor. So the last one is for fences that are the oldest of their
- * timelines: who has it runs, signals, and retires.
- */
-bool ctx_sync_has_room(const struct ctx_sync *sync, uint32_t count, bool oldest)
+bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *owner, bool oldest)
 {
-	uint64_t needed = (uint64_t)sync->fences->fds + sync->num_running + count;
-
-	return needed + (oldest ? 0 : 1) <= sync->limits->max_fds;
+	return fd_share_has_room(&sync->fd_share, 1, oldest) &&
+		(!owner || fd_share_has_room(&owner_driver(owner)->fd_share, 1, oldest));
 }
 
-struct queue *ctx_sync_next_starved(const struct ctx_sync *sync)
+/* The share that a submission waits for before it may have a descriptor, or NULL. Without a fence
+ * it keeps none. `turn`: where it has its turn. */
+static struct fd_share *missing_share(
+	struct ctx_sync *sync, const struct submission *submission, const struct fd_share *turn)
 {
-	struct queue *queue = NULL;
-
-	if (ctx_sync_has_room(sync, 1, true)) {
-		queue = TAILQ_FIRST(&sync->urgent);
-	}
-	if (!queue && ctx_sync_has_room(sync, 1, false)) {
-		queue = TAILQ_FIRST(&sync->starved);
-	}
-	return queue;
-}
-
-/* Whether a submission may have a descriptor now. Without a fence it keeps none. */
-static bool may_run(
-	const struct ctx_sync *sync, const struct queue *queue, const struct submission *submission)
-{
+	struct fd_share *of_context = &submission->driver->fd_share;
+	struct fd_share *of_device = &sync->fd_share;
 	const struct fence *fence = submission->fence;
-	bool first = queue->turn || TAILQ_EMPTY(&sync->urgent);
+	bool oldest;
 
 	if (submission->kind != SUBMISSION_WORK || submission->status < 0 || !fence) {
-		return true;
+		return NULL;
 	}
-	if (!fence_is_oldest(fence)) {
-		first = queue->turn || (first && TAILQ_EMPTY(&sync->starved));
+	oldest = fence_is_oldest(fence);
+	if (!fd_share_allows(of_context, turn == of_context, oldest)) {
+		return of_context;
 	}
-	return first && ctx_sync_has_room(sync, 1, fence_is_oldest(fence));
+	return fd_share_allows(of_device, turn == of_device, oldest) ? NULL : of_device;
 }
 
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 {
 	struct submission *submission = STAILQ_FIRST(&queue->submissions);
 	bool ready = submission && submission_ready(submission);
+	struct fd_share *turn = fd_share_end_turn(queue);
+	struct fd_share *missing = ready ? missing_share(sync, submission, turn) : NULL;
 
-	if (ready && !may_run(sync, queue, submission)) {
-		queue_move(sync, queue,
-			fence_is_oldest(submission->fence) ? QUEUE_URGENT : QUEUE_STARVED);
+	if (missing) {
+		queue_move(queue,
+			fence_is_oldest(submission->fence) ? &missing->urgent : &missing->starved);
 		ready = false;
 	}
-	queue->turn = false;
+	if (turn && turn != &sync->fd_share && !ready) {
+		share_relieved(sync, turn); /* it made no use of it */
+	}
 	return ready ? submission : NULL;
 }
 
@@ -150,10 +151,16 @@ static void check_ended(struct context_driver *driver)
 	}
 }
 
+static void relieve(struct fence_owner *owner)
+{
+	struct context_driver *driver = owner_driver(owner);
+
+	share_relieved(driver->context->sync, &driver->fd_share);
+}
+
 static void release(struct fence_owner *owner)
 {
-	check_ended(
-		(struct context_driver *)((char *)owner - offsetof(struct context_driver, owner)));
+	check_ended(owner_driver(owner));
 }
 
 void context_driver_destroyed(struct context_driver *driver)
@@ -184,12 +191,27 @@ static void notify(struct waiter *waiter, enum waiter_event event)
 	}
 }
 
+/* Whether it was waiting there. */
+static bool come_forward_in(struct fd_share *share, struct queue *queue)
+{
+	if (queue->list != &share->starved) {
+		return false;
+	}
+	queue_move(queue, &share->urgent);
+	return true;
+}
+
 static void come_forward(struct submission *submission)
 {
 	struct queue *queue = queue_of(submission);
 
-	if (queue->state == QUEUE_STARVED && STAILQ_FIRST(&queue->submissions) == submission) {
-		queue_move(submission->context->sync, queue, QUEUE_URGENT);
+	if (STAILQ_FIRST(&queue->submissions) == submission) {
+		struct ctx_sync *sync = submission->context->sync;
+
+		come_forward_in(&sync->fd_share, queue);
+		if (come_forward_in(&submission->driver->fd_share, queue)) {
+			share_relieved(sync, &submission->driver->fd_share);
+		}
 	}
 }
 
@@ -219,13 +241,13 @@ int ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	LIST_INIT(&sync->all);
 	STAILQ_INIT(&sync->ended);
 	TAILQ_INIT(&sync->runnable);
-	TAILQ_INIT(&sync->starved);
-	TAILQ_INIT(&sync->urgent);
+	fd_share_init(&sync->fd_share, &fences->fds, limits->max_fds);
 	LIST_INIT(&sync->running);
 	STAILQ_INIT(&sync->garbage);
 	timeline_init(&sync->global, 0, VGF_RING_GLOBAL);
 	fences->notify = notify;
 	fences->come_forward = come_forward;
+	fences->relieve = relieve;
 	fences->release = release;
 	return 0;
 }
@@ -322,6 +344,7 @@ int context_open(
 	opened->driver = *driver;
 	opened->data = data;
 	opened->context = context;
+	fd_share_init(&opened->fd_share, &opened->owner.fds, sync->limits->max_context_fds);
 	context->current = opened;
 	context->num_drivers++;
 	sync->stats->contexts++;
@@ -350,7 +373,7 @@ static void context_remove(struct ctx_sync *sync, struct context *context)
 	LIST_REMOVE(context, link);
 	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
 		if (context->rings[i]) {
-			queue_sleep(sync, &context->rings[i]->queue);
+			queue_sleep(&context->rings[i]->queue);
 		}
 	}
 }
@@ -414,7 +437,7 @@ bool submission_can_run(
 
 	return !context->barrier && STAILQ_EMPTY(&context->backlog) &&
 		STAILQ_EMPTY(&queue->submissions) && submission_ready(submission) &&
-		may_run(sync, queue, submission);
+		!missing_share(sync, submission, NULL);
 }
 
 struct queue *submission_enqueue(

@@ -65,11 +65,19 @@ struct submission {
 
 STAILQ_HEAD(submission_list, submission);
 
-enum queue_state {
-	QUEUE_IDLE, /* on no list */
-	QUEUE_RUNNABLE,
-	QUEUE_STARVED,
-	QUEUE_URGENT,
+struct queue;
+
+TAILQ_HEAD(queue_list, queue);
+
+/* How many descriptors fences may have: all of a device, or those of one context. At the limit work
+ * waits for one to be closed. */
+struct fd_share {
+	const uint32_t *used; /* by fences */
+	uint32_t max;
+	uint32_t running;          /* driver calls in progress, each good for one more */
+	uint32_t turns;            /* queues that have starved long enough: likewise */
+	struct queue_list starved; /* ready, and wait for a free one */
+	struct queue_list urgent;  /* likewise, and the fence is the oldest of its timeline */
 };
 
 struct queue {
@@ -77,13 +85,12 @@ struct queue {
 	struct submission_list submissions;
 	bool running; /* its oldest submission is being run, by `runner`, without the lock */
 	pthread_t runner;
-	enum queue_state state;
-	bool turn; /* it was taken from a list of starved ones: good for one submission */
+	struct queue_list *list; /* that it is on, or NULL */
+	struct fd_share *turn;   /* it has starved there long enough: good for one submission */
 	TAILQ_ENTRY(queue) link;
 	LIST_ENTRY(queue) running_link;
 };
 
-TAILQ_HEAD(queue_list, queue);
 LIST_HEAD(running_list, queue);
 
 /* One (context, ring); made at first use. */
@@ -102,6 +109,7 @@ struct context_driver {
 	bool destroyed; /* the driver's destroy was called */
 	bool last;      /* its context is freed with it */
 	struct fence_owner owner;
+	struct fd_share fd_share;
 	uint32_t num_barriers; /* in queues and backlog, `destroy` left out */
 	size_t held_size;
 	STAILQ_ENTRY(context_driver) ended_link;
@@ -136,12 +144,10 @@ struct ctx_sync {
 	struct context_list all;
 	struct context_driver_list ended; /* to be freed */
 	struct queue_list runnable;       /* to be looked at by the dispatching thread */
-	struct queue_list starved;        /* ready, and wait for a free descriptor */
-	struct queue_list urgent; /* likewise, and the fence is the oldest of its timeline */
+	struct fd_share fd_share;
 	struct timeline global;
 	uint64_t resolve_serial;
 	struct running_list running;
-	uint32_t num_running; /* driver calls in progress, each good for one descriptor */
 	struct submission_list garbage;
 };
 
@@ -259,13 +265,29 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 void queue_wake(struct ctx_sync *sync, struct queue *queue);
 
 /* Takes a queue off its list. */
-void queue_sleep(struct ctx_sync *sync, struct queue *queue);
+void queue_sleep(struct queue *queue);
 
-/* Whether there is room for so many more descriptors. `oldest`: they are for the oldest fence of a
- * timeline. */
-bool ctx_sync_has_room(const struct ctx_sync *sync, uint32_t count, bool oldest);
+/* Whether a fence of this owner, which may be NULL, may have a descriptor more that no driver's
+ * call brings. */
+bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *owner, bool oldest);
+
+/* ---- Descriptors: fd_share.c ---- */
+
+void fd_share_init(struct fd_share *share, const uint32_t *used, uint32_t max);
+
+/* Whether there may be so many more, by whether they are for the oldest of a timeline. */
+bool fd_share_has_room(const struct fd_share *share, uint32_t count, bool oldest);
+
+/* Whether a queue may have one: there is room, and it has its turn or no other waits for that. */
+bool fd_share_allows(const struct fd_share *share, bool has_turn, bool oldest);
 
 /* The starved queue whose turn it is, if there is a descriptor for it; or NULL. */
-struct queue *ctx_sync_next_starved(const struct ctx_sync *sync);
+struct queue *fd_share_next(const struct fd_share *share);
+
+/* The next descriptor is this queue's. */
+void fd_share_give_turn(struct fd_share *share, struct queue *queue);
+
+/* The share in which it had its turn, or NULL. */
+struct fd_share *fd_share_end_turn(struct queue *queue);
 
 #endif

@@ -209,7 +209,7 @@ static void cancel_all(struct vgf_device *device)
 
 	device->resetting = true;
 	close_contexts(device);
-	while (device->contexts.num_running > 0) {
+	while (device->contexts.fd_share.running > 0) {
 		pthread_cond_wait(&device->changed, &device->lock);
 	}
 	cancel_fences(device);

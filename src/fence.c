@@ -43,7 +43,8 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 		ret = place_check(device, &place, name->fence_id);
 	}
 	if (ret == 0 && fence_fd >= 0 &&
-		!ctx_sync_has_room(&device->contexts, 1, STAILQ_EMPTY(&place.timeline->fences))) {
+		!ctx_sync_has_room(&device->contexts, place_owner(&place),
+			STAILQ_EMPTY(&place.timeline->fences))) {
 		ret = -EMFILE;
 	}
 	if (ret == 0) {
@@ -126,7 +127,8 @@ VGF_EXPORT int vgf_fence_publish_take(
 	if (ret == 0 && fence->fd >= 0) {
 		ret = -EEXIST;
 	}
-	if (ret == 0 && !ctx_sync_has_room(&device->contexts, 1, fence_is_oldest(fence))) {
+	if (ret == 0 &&
+		!ctx_sync_has_room(&device->contexts, fence->owner, fence_is_oldest(fence))) {
 		ret = -EMFILE;
 	}
 	if (ret == 0) {

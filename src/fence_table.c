@@ -292,13 +292,30 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status)
 	}
 }
 
+static void count_fd(struct fence_table *table, const struct fence *fence)
+{
+	if (++table->fds > table->peak_fds) {
+		table->peak_fds = table->fds;
+	}
+	if (fence->owner) {
+		fence->owner->fds++;
+	}
+}
+
+static void uncount_fd(struct fence_table *table, const struct fence *fence)
+{
+	table->fds--;
+	if (fence->owner) {
+		fence->owner->fds--;
+		table->relieve(fence->owner);
+	}
+}
+
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 {
 	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
 	fence->fd = fence_fd;
-	if (++table->fds > table->peak_fds) {
-		table->peak_fds = table->fds;
-	}
+	count_fd(table, fence);
 	notify_all(table, fence, WAITER_FILE);
 	if (fence_is_oldest(fence)) {
 		timeline_update(table, fence->timeline);
@@ -307,7 +324,7 @@ void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 
 void fence_attach(struct fence_table *table, struct fence *fence, struct attachment *attachment)
 {
-	table->fds++;
+	count_fd(table, fence);
 	SLIST_INSERT_HEAD(&fence->attachments, attachment, link);
 }
 
@@ -316,7 +333,7 @@ struct attachment *fence_detach(struct fence_table *table, struct fence *fence)
 	struct attachment *attachment = SLIST_FIRST(&fence->attachments);
 
 	if (attachment) {
-		table->fds--;
+		uncount_fd(table, fence);
 		SLIST_REMOVE_HEAD(&fence->attachments, link);
 		SLIST_INSERT_HEAD(&table->detached, attachment, link);
 	}
@@ -327,7 +344,7 @@ void fence_forget_file(struct fence_table *table, struct fence *fence)
 {
 	notify_all(table, fence, WAITER_NO_FILE);
 	fence->fd = -1;
-	table->fds--;
+	uncount_fd(table, fence);
 }
 
 static void retire(struct fence_table *table, struct fence *fence)
@@ -391,7 +408,7 @@ void fence_unref(struct fence_table *table, struct fence *fence)
 	while (fence_detach(table, fence)) {
 	}
 	if (fence->fd >= 0) {
-		table->fds--;
+		uncount_fd(table, fence);
 	}
 	table->kept--;
 	STAILQ_INSERT_TAIL(&table->garbage, fence, link);

@@ -45,6 +45,7 @@ enum waiter_event {
 /* Whose fences are counted together: one vgf_context_create. */
 struct fence_owner {
 	uint32_t pending; /* its fences that are not garbage yet */
+	uint32_t fds;     /* descriptors of these */
 };
 
 enum fence_state {
@@ -127,6 +128,8 @@ struct fence_table {
 	/* A fence has become the oldest of its timeline, and its work has not run. */
 	void (*come_forward)(struct submission *submission);
 
+	/* The owner has a descriptor less. */
+	void (*relieve)(struct fence_owner *owner);
 	/* The last reference to a fence of this owner is gone. */
 	void (*release)(struct fence_owner *owner);
 };

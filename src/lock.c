@@ -9,7 +9,7 @@ bool device_has_work(const struct vgf_device *device)
 {
 	return !TAILQ_EMPTY(&device->fences.ready) || !STAILQ_EMPTY(&device->fences.retired) ||
 		!TAILQ_EMPTY(&device->contexts.runnable) || device->check_stalled ||
-		ctx_sync_next_starved(&device->contexts);
+		fd_share_next(&device->contexts.fd_share);
 }
 
 bool device_is_busy(const struct vgf_device *device)

@@ -35,9 +35,9 @@ static void run_queues(struct vgf_device *device)
 	do {
 		queue = TAILQ_FIRST(&contexts->runnable);
 		if (!queue) {
-			queue = ctx_sync_next_starved(contexts);
+			queue = fd_share_next(&contexts->fd_share);
 			if (queue) {
-				queue->turn = true;
+				fd_share_give_turn(&contexts->fd_share, queue);
 			}
 		}
 		if (queue) {

@@ -17,6 +17,16 @@ static uint32_t default_max_fds(uint32_t max_fences)
 	return limit.rlim_cur < 4 ? 2 : (uint32_t)(limit.rlim_cur / 2);
 }
 
+/* A quarter, so that it takes four contexts to lock the others out; but where there are few, a share
+ * of them would be less than a context needs to have work in flight. */
+static uint32_t default_max_context_fds(uint32_t max_fds)
+{
+	if (max_fds / 4 >= LEAST_CONTEXT_FDS) {
+		return max_fds / 4;
+	}
+	return max_fds < LEAST_CONTEXT_FDS ? max_fds : LEAST_CONTEXT_FDS;
+}
+
 static uint32_t or_default(uint32_t asked, uint32_t otherwise)
 {
 	return asked ? asked : otherwise;
@@ -36,6 +46,8 @@ struct vgf_limits limits_resolve(const struct vgf_limits *asked)
 	limits.max_in_fences = or_default(limits.max_in_fences, DEFAULT_MAX_IN_FENCES);
 	limits.max_command_size = or_default(limits.max_command_size, DEFAULT_MAX_COMMAND_SIZE);
 	limits.max_fds = or_default(limits.max_fds, default_max_fds(limits.max_fences));
+	limits.max_context_fds = or_default(
+		limits.max_context_fds, default_max_context_fds(limits.max_fds));
 	if (limits.max_held_size == 0) {
 		limits.max_held_size = DEFAULT_MAX_HELD_SIZE;
 	}

@@ -19,6 +19,9 @@
 #define DEFAULT_MAX_FENCES 65536
 #define DEFAULT_MAX_CONTEXT_FENCES (DEFAULT_MAX_FENCES / 4)
 
+/* Fewer descriptors would be too few for a context that has work in flight. */
+#define LEAST_CONTEXT_FDS 16u
+
 /* 16 command streams of the largest size. */
 #define DEFAULT_MAX_HELD_SIZE ((size_t)16 * DEFAULT_MAX_COMMAND_SIZE)
 

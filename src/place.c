@@ -36,6 +36,11 @@ int place_find(struct vgf_device *device, const struct vgf_fence_name *name, str
 	return 0;
 }
 
+struct fence_owner *place_owner(const struct place *place)
+{
+	return place->context ? &place->context->current->owner : NULL;
+}
+
 int place_check(struct vgf_device *device, const struct place *place, uint64_t fence_id)
 {
 	const struct vgf_limits *limits = &device->options.limits;
@@ -50,9 +55,7 @@ int place_check(struct vgf_device *device, const struct place *place, uint64_t f
 
 void place_put(struct vgf_device *device, const struct place *place, struct fence *fence)
 {
-	if (place->context) {
-		fence->owner = &place->context->current->owner;
-	}
+	fence->owner = place_owner(place);
 	fence_table_add(&device->fences, place->timeline, fence, clock_ns());
 	device->stats.created++;
 }

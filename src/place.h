@@ -22,6 +22,9 @@ bool is_ring(int32_t ring);
  * -ENOMEM. */
 int place_find(struct vgf_device *device, const struct vgf_fence_name *name, struct place *place);
 
+/* With whose fences one is counted that goes there; NULL: of no context. */
+struct fence_owner *place_owner(const struct place *place);
+
 /* Whether a fence with this ID can go there now. 0, -EINVAL, -ENOSPC. */
 int place_check(struct vgf_device *device, const struct place *place, uint64_t fence_id);
 

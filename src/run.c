@@ -169,7 +169,7 @@ void run_queue(struct vgf_device *device, struct queue *queue)
 	if (queue->running) {
 		return;
 	}
-	queue_sleep(contexts, queue);
+	queue_sleep(queue);
 	while ((submission = queue_next(contexts, queue))) {
 		bool done;
 

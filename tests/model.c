@@ -231,34 +231,64 @@ static enum answer is_oldest(const struct model *model, const struct vgf_fence_n
 	return oldest;
 }
 
-static bool fits(const struct model *model, unsigned int used, bool oldest)
+static bool fits(uint32_t limit, unsigned int used, bool oldest)
 {
-	return used < model->limits.max_fds && model->limits.max_fds - used > (oldest ? 0 : 1);
+	return used < limit && limit - used > (oldest ? 0 : 1);
 }
 
-enum answer model_has_room(
+static enum answer device_has_room(
 	const struct model *model, const struct vgf_fence_name *name, unsigned int more)
 {
 	enum answer oldest = is_oldest(model, name);
 
-	if (fits(model, model_fds_max(model) + model->running + more, oldest == YES)) {
+	more += model->running;
+	if (fits(model->limits.max_fds, model_fds_max(model) + more, oldest == YES)) {
 		return YES;
 	}
-	return fits(model, model_fds_min(model) + model->running + more, oldest != NO) ? EITHER :
-											 NO;
+	return fits(model->limits.max_fds, model_fds_min(model) + more, oldest != NO) ? EITHER : NO;
 }
 
-/* Whether work may be handed to a driver, which may return a descriptor for its fence. Others may
- * wait for that already. */
-static enum answer may_have_fd(
-	const struct model *model, const struct vgf_fence_name *out_fence, unsigned int more)
+/* Whether a context's share has room for one descriptor more, likewise. */
+static enum answer share_has_room(
+	const struct model *model, const struct vgf_fence_name *name, uint64_t serial)
+{
+	enum answer oldest = is_oldest(model, name);
+	unsigned int used = 0;
+
+	if (serial == 0) {
+		return YES;
+	}
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		used += model->fences[i]->has_fd && model->fences[i]->context_serial == serial;
+	}
+	for (unsigned int i = 0; i < model->num_items; i++) {
+		used += model->items[i]->state == RUNNING &&
+			model->items[i]->context->serial == serial;
+	}
+	if (fits(model->limits.max_context_fds,
+		    used + (model->dispatching > 0 ? model->retired_fds_now : 0), oldest == YES)) {
+		return YES;
+	}
+	return fits(model->limits.max_context_fds, used, oldest != NO) ? EITHER : NO;
+}
+
+enum answer model_has_room(const struct model *model, const struct vgf_fence_name *name,
+	uint64_t serial, unsigned int more)
+{
+	return both(device_has_room(model, name, more), share_has_room(model, name, serial));
+}
+
+/* Whether work may be handed to a driver, which may come back with a descriptor for its fence.
+ * Others may wait for that already. */
+static enum answer may_have_fd(const struct model *model, const struct vgf_fence_name *out_fence,
+	const struct model_context *context, unsigned int more)
 {
 	bool alone = !model->fuzzy || model->limits.max_fds == UINT32_MAX;
 
 	if (!out_fence) {
 		return YES;
 	}
-	return both(model_has_room(model, out_fence, more), alone ? YES : EITHER);
+	return both(model_has_room(model, out_fence, context->serial, more), alone ? YES : EITHER);
 }
 
 bool model_must_run(const struct model *model, const struct model_item *item)
@@ -267,7 +297,9 @@ bool model_must_run(const struct model *model, const struct model_item *item)
 		return false;
 	}
 	return item->kind != WORK || item->dropped ||
-		(is_ready(item) && may_have_fd(model, item->fence ? &item->name : NULL, 0) == YES);
+		(is_ready(item) &&
+			may_have_fd(model, item->fence ? &item->name : NULL, item->context, 0) ==
+				YES);
 }
 
 bool model_has_work(const struct model *model)
@@ -529,10 +561,15 @@ static unsigned int count_timelines(
 /* Copies of in-fences may not have the last one. */
 static enum answer has_room_for_copies(const struct model *model, unsigned int copies)
 {
-	if (copies == 0 || fits(model, model_fds_max(model) + model->running + copies - 1, false)) {
+	if (copies == 0 ||
+		fits(model->limits.max_fds, model_fds_max(model) + model->running + copies - 1,
+			false)) {
 		return YES;
 	}
-	return fits(model, model_fds_min(model) + model->running + copies - 1, false) ? EITHER : NO;
+	return fits(model->limits.max_fds, model_fds_min(model) + model->running + copies - 1,
+		       false) ?
+		EITHER :
+		NO;
 }
 
 static void expect_import(struct model_fence *fence, struct expectation *expectation)
@@ -578,7 +615,7 @@ struct expectation expect_submit(const struct model *model, const struct vgf_sub
 	}
 	expectation.runs = both(expect_turn(model, &item),
 		both(expect_ready(model, &item, &expectation),
-			may_have_fd(model, fenced ? &head->fence : NULL, copies)));
+			may_have_fd(model, fenced ? &head->fence : NULL, item.context, copies)));
 	expectation.num_timelines = count_timelines(model, &expectation);
 	return expectation;
 }
@@ -590,7 +627,9 @@ struct expectation expect_fence(
 
 	expect_place(model, name, true, &expectation);
 	if (with_fd) {
-		add_error(&expectation, -EMFILE, opposite(model_has_room(model, name, 0)));
+		const struct model_context *context = model_context(model, name->ctx_id);
+		add_error(&expectation, -EMFILE,
+			opposite(model_has_room(model, name, context ? context->serial : 0, 0)));
 	}
 	return expectation;
 }

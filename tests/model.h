@@ -201,10 +201,10 @@ struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, en
 struct expectation expect_create(const struct model *model, uint32_t ctx_id);
 struct expectation expect_export(const struct model *model, uint64_t fence_id);
 
-/* Whether there may be a descriptor for a fence, besides so many more. The last one is for the
- * oldest of a timeline. */
-enum answer model_has_room(
-	const struct model *model, const struct vgf_fence_name *name, unsigned int more);
+/* Whether there may be a descriptor for a fence of the context with this serial number (0: none),
+ * besides so many more. The last one is for the oldest of a timeline. */
+enum answer model_has_room(const struct model *model, const struct vgf_fence_name *name,
+	uint64_t serial, unsigned int more);
 
 /* ---- What happens ---- */
 

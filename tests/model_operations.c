@@ -415,7 +415,7 @@ static void publish(struct run *run)
 	if (!fence || (!is_by_call(fence) && (!fence->has_fd || fence->signalled))) {
 		return;
 	}
-	room = model_has_room(&run->model, &fence->name, 0);
+	room = model_has_room(&run->model, &fence->name, fence->context_serial, 0);
 	fd = make_descriptor(run, &handle, &is_pipe);
 	ret = vgf_fence_publish_take(run->device, &fence->name, fd);
 	trace("publish fence %" PRIu64 ": %d", fence->name.fence_id, ret);

@@ -655,8 +655,19 @@ TEST(jobs_leave_half_of_the_descriptors)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 400, before.rlim_max }), 0);
 	start_with_context(1);
-	for (uint32_t i = 1; i <= 400; i++) {
+	for (uint32_t i = 1; i <= 200; i++) {
 		submit(&guest, &(struct job){ .ctx_id = 1, .fence_id = i, .busy_us = NEVER_US });
+	}
+	/* One context has a quarter of that half. */
+	assert_in_range(count_fds(), 40, 70);
+	for (uint32_t ctx_id = 2; ctx_id <= 4; ctx_id++) {
+		assert_int_equal(create_context(&guest, ctx_id), OK);
+		for (uint32_t i = 1; i <= 200; i++) {
+			submit(&guest,
+				&(struct job){ .ctx_id = ctx_id,
+					.fence_id = ctx_id * 1000 + i,
+					.busy_us = NEVER_US });
+		}
 	}
 	assert_in_range(count_fds(), 150, 250);
 	guest_stop(&guest);

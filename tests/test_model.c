@@ -48,6 +48,7 @@ static void begin(struct run *run, const struct settings *settings, uint64_t see
 	run->num_contexts = 1 + below(run, 5);
 	if (settings->few_descriptors) {
 		options.limits.max_fds = 1 + below(run, 5);
+		options.limits.max_context_fds = 1 + below(run, options.limits.max_fds);
 	}
 	run->first_id = any_first_id(run);
 	model_init(model);
@@ -58,6 +59,7 @@ static void begin(struct run *run, const struct settings *settings, uint64_t see
 	model->limits.max_in_fences = limit_or_none(model->limits.max_in_fences);
 	model->limits.max_command_size = limit_or_none(model->limits.max_command_size);
 	model->limits.max_fds = limit_or_none(model->limits.max_fds);
+	model->limits.max_context_fds = limit_or_none(model->limits.max_context_fds);
 	model->ignore_bad_in_fences = settings->ignore_bad_in_fences;
 	assert_int_equal(
 		vgf_device_create(settings->virglrenderer_callbacks ? &virglrenderer_callbacks :

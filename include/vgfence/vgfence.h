@@ -102,6 +102,8 @@ struct vgf_limits {
 	 * waits until a descriptor is closed. The last one is kept for fences that are the oldest
 	 * of their timelines. */
 	uint32_t max_fds;
+	/* Of these, of one context: a quarter, but not below 16. The same holds for them. */
+	uint32_t max_context_fds;
 };
 
 struct vgf_options {
@@ -276,7 +278,7 @@ int vgf_submit(
  *
  * Returns 0; -ENOENT if the fence is on a ring of a context that does not exist; -EINVAL,
  * -ENOSPC, -ENOMEM as vgf_submit; -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE
- * at max_fds.
+ * at max_fds or max_context_fds.
  */
 int vgf_fence_create_take(
 	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int fence_fd);
