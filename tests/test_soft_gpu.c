@@ -367,12 +367,15 @@ static void start_after_own_fence(enum soft_gpu_fences fences)
 {
 	struct machine *machine = machine_create(fences, VGF_WAIT_DRIVER, 0);
 
-	assert_int_equal(submit(machine, 1, 0, 1, 200000, 0), 0);
+	assert_int_equal(submit(machine, 1, 0, 1, 2000, 0), 0);
 	assert_int_equal(submit(machine, 2, 0, 2, 1000, 1), 0);
-	assert_int_equal(submit(machine, 2, 1, 3, 10, 0), 0);
+	assert_int_equal(submit(machine, 1, 1, 3, NEVER_US, 0), 0);
+	assert_int_equal(submit(machine, 2, 1, 4, 10, 3), 0);
+	assert_int_equal(submit(machine, 2, 2, 5, 10, 0), 0);
 	wait_for_retired(machine, 3);
-	assert_int_equal(machine->retired[0], 3);
 	assert_true(machine->signal_ns[2] >= machine->signal_ns[1] + 1000 * NS_PER_US);
+	assert_true(machine->signal_ns[5] > 0);
+	assert_int_equal(machine->signal_ns[3] | machine->signal_ns[4], 0);
 	machine_destroy(machine);
 }
 

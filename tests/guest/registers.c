@@ -40,10 +40,12 @@ static void fill(struct registers *registers, unsigned char seed)
 
 #define LOAD(n) "vmovdqa 32*" #n "(%[from]), %%ymm" #n "\n\t"
 #define STORE(n) "vmovdqa %%ymm" #n ", 32*" #n "(%[to])\n\t"
-#define ALL(do)                                                                                    \
-	do                                                                                         \
-	(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11) do(12) do(13) do(  \
-		14) do(15)
+/* clang-format takes the argument for a loop. */
+/* clang-format off */
+#define ALL(do) \
+	do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) \
+	do(8) do(9) do(10) do(11) do(12) do(13) do(14) do(15)
+/* clang-format on */
 #define CLOBBERED                                                                                  \
 	"xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",   \
 		"xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
@@ -53,11 +55,18 @@ static void fill(struct registers *registers, unsigned char seed)
 __attribute__((target("avx"))) static void pass_through_kernel(const struct registers *from,
 	struct registers *to, volatile char *page, long number, long first, long second)
 {
-	__asm__ volatile(ALL(LOAD) "movb $1, (%[page])\n\t"
-				   "syscall\n\t" ALL(STORE) "vzeroupper"
-			 : "+a"(number)
-			 : [from] "r"(from), [to] "r"(to), [page] "r"(page), "D"(first), "S"(second)
-			 : "rcx", "r11", "memory", CLOBBERED);
+	/* Versions of clang-format do not agree about strings between macros. */
+	/* clang-format off */
+	__asm__ volatile(
+		ALL(LOAD)
+		"movb $1, (%[page])\n\t"
+		"syscall\n\t"
+		ALL(STORE)
+		"vzeroupper"
+		: "+a"(number)
+		: [from] "r"(from), [to] "r"(to), [page] "r"(page), "D"(first), "S"(second)
+		: "rcx", "r11", "memory", CLOBBERED);
+	/* clang-format on */
 }
 
 /* It uses all of them too. */
