@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Who may have a descriptor: a device has so many for its fences, and each context a share of them. */
+/* Who may have a descriptor: a device has so many for its fences, each context a share of them. */
 
 #include "ctx_sync.h"
 

@@ -17,8 +17,8 @@ static uint32_t default_max_fds(uint32_t max_fences)
 	return limit.rlim_cur < 4 ? 2 : (uint32_t)(limit.rlim_cur / 2);
 }
 
-/* A quarter, so that it takes four contexts to lock the others out; but where there are few, a share
- * of them would be less than a context needs to have work in flight. */
+/* A quarter, so that it takes four contexts to lock the others out; but a quarter of few would be
+ * less than a context needs to have work in flight. */
 static uint32_t default_max_context_fds(uint32_t max_fds)
 {
 	if (max_fds / 4 >= LEAST_CONTEXT_FDS) {

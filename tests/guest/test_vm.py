@@ -419,12 +419,15 @@ class Memory(unittest.TestCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_nowhere_is_said_at_once(self):
-        result = self.run_with(
-            *(
-                f"mount -t tmpfs -o size=64m none {path}"
-                for path in ("/dev/shm", "/tmp", "/var/tmp")
+        # Not /tmp itself, in which this checkout may be.
+        with tempfile.TemporaryDirectory(prefix="vgfence-test.") as temporary:
+            result = self.run_with(
+                *(
+                    f"mount -t tmpfs -o size=64m none {path}"
+                    for path in ("/dev/shm", temporary, "/var/tmp")
+                ),
+                f"export TMPDIR={temporary}",
             )
-        )
         self.assertEqual(result.returncode, FAILED)
         self.assertIn("memory needs 1024 MiB of room", result.stderr)
 
