@@ -11,6 +11,7 @@
 #include "export.h"
 #include "lock.h"
 #include "log.h"
+#include "place.h"
 #include "run.h"
 
 static void log_context(struct vgf_device *device, uint32_t ctx_id, const char *what, int error)
@@ -38,18 +39,6 @@ VGF_EXPORT int vgf_context_create(
 	return ret;
 }
 
-/* Runs a barrier in this thread if it is its turn. Returns 0 if it ran, 1 if that follows. */
-static int run_barrier(struct vgf_device *device, struct queue *queue, struct submission *barrier)
-{
-	int result = 1;
-
-	if (queue && !queue->running) {
-		barrier->result = &result;
-		run_queue(device, queue);
-	}
-	return result;
-}
-
 VGF_EXPORT int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id)
 {
 	struct context *context;
@@ -58,9 +47,9 @@ VGF_EXPORT int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id)
 	device_lock(device);
 	context = context_find_open(&device->contexts, ctx_id);
 	if (context) {
-		struct submission *barrier = &context->current->destroy;
-		struct queue *queue = context_close(&device->contexts, context);
-		ret = run_barrier(device, queue, barrier);
+		struct submission *destroy = context_close(context);
+		ret = run_start(
+			device, destroy, submission_can_run(&device->contexts, context, destroy));
 	}
 	log_context(device, ctx_id, "not destroyed", ret);
 	device_unlock(device);
@@ -83,39 +72,52 @@ VGF_EXPORT int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id)
 	return ret;
 }
 
-VGF_EXPORT int vgf_context_defer(
-	struct vgf_device *device, uint32_t ctx_id, void (*fn)(void *arg, int status), void *arg)
+/* Locked. 0, 1 or an error; then the caller owns it. */
+static int defer(struct vgf_device *device, const struct vgf_deferred_call *call,
+	struct submission *submission)
 {
-	struct submission *barrier = calloc(1, sizeof(*barrier));
-	struct context *context;
+	struct context *context = context_find_open(&device->contexts, call->ctx_id);
+	bool run_now;
 	int ret;
 
-	if (!barrier) {
+	if (!context) {
+		return -ENOENT;
+	}
+	if (call->ring != VGF_EVERY_RING && !is_ring(call->ring)) {
+		return -EINVAL;
+	}
+	if (call->ring >= 0 && !context_ring(context, call->ring)) {
+		return -ENOMEM;
+	}
+	*submission = (struct submission){
+		.kind = SUBMISSION_CALL,
+		.context = context,
+		.driver = context->current,
+		.name = { .ctx_id = call->ctx_id, .ring = call->ring },
+		.size = call->size,
+		.unused_fd = -1,
+		.fn = call->fn,
+		.arg = call->arg,
+	};
+	STAILQ_INIT(&submission->imported);
+	ret = run_prepare(device, submission, &run_now);
+	return ret < 0 ? ret : run_start(device, submission, run_now);
+}
+
+VGF_EXPORT int vgf_context_defer(struct vgf_device *device, const struct vgf_deferred_call *call)
+{
+	struct submission *submission = malloc(sizeof(*submission));
+	int ret;
+
+	if (!submission) {
 		return -ENOMEM;
 	}
 	device_lock(device);
-	context = context_find_open(&device->contexts, ctx_id);
-	if (!context) {
-		ret = -ENOENT;
-	} else if (context->current->num_barriers >= device->options.limits.max_context_fences) {
-		ret = -ENOSPC;
-	} else {
-		*barrier = (struct submission){
-			.kind = SUBMISSION_CALL,
-			.context = context,
-			.driver = context->current,
-			.name = { .ctx_id = ctx_id },
-			.unused_fd = -1,
-			.fn = fn,
-			.arg = arg,
-		};
-		ret = run_barrier(
-			device, submission_enqueue(&device->contexts, context, barrier), barrier);
-	}
-	log_context(device, ctx_id, "nothing deferred", ret);
+	ret = defer(device, call, submission);
+	log_context(device, call->ctx_id, "nothing deferred", ret);
 	device_unlock(device);
 	if (ret < 0) {
-		free(barrier);
+		free(submission);
 	}
 	return ret;
 }

@@ -15,27 +15,75 @@
 
 void queue_sleep(struct queue *queue)
 {
-	if (queue->list) {
-		TAILQ_REMOVE(queue->list, queue, link);
-		queue->list = NULL;
+	struct context *context = queue->context;
+
+	if (!queue->list) {
+		return;
 	}
+	TAILQ_REMOVE(queue->list, queue, link);
+	if (queue->list == &context->runnable && TAILQ_EMPTY(&context->runnable)) {
+		TAILQ_REMOVE(&context->sync->runnable, context, runnable_link);
+	}
+	queue->list = NULL;
 }
 
 static void queue_move(struct queue *queue, struct queue_list *list)
 {
-	if (queue->list != list) {
-		queue_sleep(queue);
-		queue->list = list;
-		TAILQ_INSERT_TAIL(list, queue, link);
+	struct context *context = queue->context;
+
+	if (queue->list == list) {
+		return;
 	}
+	queue_sleep(queue);
+	if (list == &context->runnable && TAILQ_EMPTY(list)) {
+		TAILQ_INSERT_TAIL(&context->sync->runnable, context, runnable_link);
+	}
+	queue->list = list;
+	TAILQ_INSERT_TAIL(list, queue, link);
 }
 
-void queue_wake(struct ctx_sync *sync, struct queue *queue)
+void queue_wake(struct queue *queue)
 {
 	/* Who runs it looks for more when it is done. */
 	if (!queue->running) {
-		queue_move(queue, &sync->runnable);
+		queue_move(queue, &queue->context->runnable);
 	}
+}
+
+void queue_wake_if_ready(struct queue *queue)
+{
+	const struct submission *oldest = STAILQ_FIRST(&queue->submissions);
+
+	if (oldest && submission_ready(oldest)) {
+		queue_wake(queue);
+	}
+}
+
+bool ctx_sync_is_runnable(const struct ctx_sync *sync)
+{
+	return !TAILQ_EMPTY(&sync->runnable) || fd_share_next(&sync->fd_share);
+}
+
+struct queue *ctx_sync_next(struct ctx_sync *sync)
+{
+	struct queue *queue = fd_share_next(&sync->fd_share);
+	struct context *context;
+
+	if (queue) {
+		fd_share_give_turn(&sync->fd_share, queue);
+		queue_wake(queue);
+	}
+	context = TAILQ_FIRST(&sync->runnable);
+	if (!context) {
+		return NULL;
+	}
+	queue = TAILQ_FIRST(&context->runnable);
+	queue_sleep(queue);
+	if (!TAILQ_EMPTY(&context->runnable)) {
+		TAILQ_REMOVE(&sync->runnable, context, runnable_link);
+		TAILQ_INSERT_TAIL(&sync->runnable, context, runnable_link);
+	}
+	return queue;
 }
 
 static struct queue *queue_of(const struct submission *submission)
@@ -43,12 +91,20 @@ static struct queue *queue_of(const struct submission *submission)
 	const struct context *context = submission->context;
 	int32_t ring = submission->name.ring;
 
-	/* Work that names no ring runs on ring 0, as on a device without context types. */
-	if (submission->kind != SUBMISSION_WORK || !submission->driver->driver.independent_rings ||
-		ring == VGF_RING_GLOBAL) {
+	/* What names no ring runs on ring 0, as on a device without context types. */
+	if (ring < 0 || !submission->driver->driver.independent_rings) {
 		ring = 0;
 	}
 	return &context->rings[ring]->queue;
+}
+
+void submission_wake(struct submission *submission)
+{
+	struct queue *queue = queue_of(submission);
+
+	if (STAILQ_FIRST(&queue->submissions) == submission) {
+		queue_wake_if_ready(queue);
+	}
 }
 
 static struct context_driver *owner_driver(const struct fence_owner *owner)
@@ -73,13 +129,13 @@ void queue_run_begin(struct ctx_sync *sync, struct queue *queue)
 }
 
 /* A context has room for one more descriptor: who waited for that in it goes on. */
-static void share_relieved(struct ctx_sync *sync, struct fd_share *share)
+static void share_relieved(struct fd_share *share)
 {
 	struct queue *queue = fd_share_next(share);
 
 	if (queue) {
 		fd_share_give_turn(share, queue);
-		queue_wake(sync, queue);
+		queue_wake(queue);
 	}
 }
 
@@ -91,7 +147,7 @@ void queue_run_end(struct ctx_sync *sync, struct queue *queue)
 	LIST_REMOVE(queue, running_link);
 	sync->fd_share.running--;
 	driver->fd_share.running--;
-	share_relieved(sync, &driver->fd_share);
+	share_relieved(&driver->fd_share);
 }
 
 bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *owner, bool oldest)
@@ -133,7 +189,7 @@ struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 		ready = false;
 	}
 	if (turn && turn != &sync->fd_share && !ready) {
-		share_relieved(sync, turn); /* it made no use of it */
+		share_relieved(turn); /* it made no use of it */
 	}
 	return ready ? submission : NULL;
 }
@@ -155,7 +211,7 @@ static void relieve(struct fence_owner *owner)
 {
 	struct context_driver *driver = owner_driver(owner);
 
-	share_relieved(driver->context->sync, &driver->fd_share);
+	share_relieved(&driver->fd_share);
 }
 
 static void release(struct fence_owner *owner)
@@ -172,7 +228,6 @@ void context_driver_destroyed(struct context_driver *driver)
 static void notify(struct waiter *waiter, enum waiter_event event)
 {
 	struct submission *submission = waiter->submission;
-	struct queue *queue = queue_of(submission);
 
 	switch (event) {
 	case WAITER_FILE:
@@ -186,9 +241,7 @@ static void notify(struct waiter *waiter, enum waiter_event event)
 		submission->pending--;
 		break;
 	}
-	if (STAILQ_FIRST(&queue->submissions) == submission && submission_ready(submission)) {
-		queue_wake(submission->context->sync, queue);
-	}
+	submission_wake(submission);
 }
 
 /* Whether it was waiting there. */
@@ -210,7 +263,7 @@ static void come_forward(struct submission *submission)
 
 		come_forward_in(&sync->fd_share, queue);
 		if (come_forward_in(&submission->driver->fd_share, queue)) {
-			share_relieved(sync, &submission->driver->fd_share);
+			share_relieved(&submission->driver->fd_share);
 		}
 	}
 }
@@ -308,6 +361,7 @@ static struct context *context_new(struct ctx_sync *sync, uint32_t ctx_id)
 	context->sync = sync;
 	context->id = ctx_id;
 	STAILQ_INIT(&context->backlog);
+	TAILQ_INIT(&context->runnable);
 	if (!context_ring(context, 0)) {
 		free(context);
 		return NULL;
@@ -351,7 +405,7 @@ int context_open(
 	return 0;
 }
 
-struct queue *context_close(struct ctx_sync *sync, struct context *context)
+struct submission *context_close(struct context *context)
 {
 	struct context_driver *closed = context->current;
 
@@ -360,10 +414,10 @@ struct queue *context_close(struct ctx_sync *sync, struct context *context)
 		.kind = SUBMISSION_DESTROY,
 		.context = context,
 		.driver = closed,
-		.name = { .ctx_id = context->id },
+		.name = { .ctx_id = context->id, .ring = VGF_EVERY_RING },
 		.unused_fd = -1,
 	};
-	return submission_enqueue(sync, context, &closed->destroy);
+	return &closed->destroy;
 }
 
 /* Off all lists; it is freed with the last of its drivers. */
@@ -416,7 +470,8 @@ void context_free_list(struct context_driver_list *garbage)
 
 static bool is_barrier(const struct submission *submission)
 {
-	return submission->kind != SUBMISSION_WORK;
+	return submission->kind == SUBMISSION_DESTROY ||
+		(submission->kind == SUBMISSION_CALL && submission->name.ring == VGF_EVERY_RING);
 }
 
 static struct queue *admit(struct context *context, struct submission *submission)
@@ -435,15 +490,17 @@ bool submission_can_run(
 {
 	const struct queue *queue = queue_of(submission);
 
-	return !context->barrier && STAILQ_EMPTY(&context->backlog) &&
-		STAILQ_EMPTY(&queue->submissions) && submission_ready(submission) &&
-		!missing_share(sync, submission, NULL);
+	if (context->barrier || !STAILQ_EMPTY(&context->backlog) ||
+		!STAILQ_EMPTY(&queue->submissions) ||
+		(is_barrier(submission) && context->active > 0)) {
+		return false;
+	}
+	return submission_ready(submission) && !missing_share(sync, submission, NULL);
 }
 
 struct queue *submission_enqueue(
 	struct ctx_sync *sync, struct context *context, struct submission *submission)
 {
-	submission->driver->num_barriers += submission->kind == SUBMISSION_CALL;
 	if (submission->kind == SUBMISSION_WORK) {
 		sync->stats->submitted++;
 	}
@@ -463,7 +520,6 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 	submission_hold_end(sync, submission);
 	STAILQ_REMOVE_HEAD(&queue->submissions, link);
 	context->active--;
-	submission->driver->num_barriers -= submission->kind == SUBMISSION_CALL;
 	if (is_barrier(submission)) {
 		context->barrier = false;
 	}
@@ -473,8 +529,8 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 		struct queue *next;
 		STAILQ_REMOVE_HEAD(&context->backlog, link);
 		next = admit(context, submission);
-		if (next && submission_ready(submission)) {
-			queue_wake(sync, next);
+		if (next) {
+			queue_wake_if_ready(next);
 		}
 	}
 }
@@ -494,7 +550,7 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 	submission->status = status;
 	submission_stop_waiting(submission);
 	if (STAILQ_FIRST(&queue->submissions) == submission) {
-		queue_wake(sync, queue);
+		queue_wake(queue);
 	}
 	return 0;
 }

@@ -9,8 +9,9 @@
  * the drivers.
  *
  * A context has one queue, or one for each ring if its driver says that rings are independent. A
- * queue runs its submissions one at a time, oldest first. vgf_context_destroy and vgf_context_defer
- * are barriers: they run alone, and what comes after one waits in the context's backlog.
+ * queue runs its submissions one at a time, oldest first. vgf_context_destroy, and
+ * vgf_context_defer for every ring, are barriers: they run alone, and what comes after one waits in
+ * the context's backlog.
  */
 
 #include <pthread.h>
@@ -27,7 +28,7 @@ struct context_driver;
 
 enum submission_kind {
 	SUBMISSION_WORK,
-	SUBMISSION_CALL,    /* vgf_context_defer: a barrier */
+	SUBMISSION_CALL,    /* vgf_context_defer: a barrier if it is for every ring */
 	SUBMISSION_DESTROY, /* a barrier; part of its context_driver */
 };
 
@@ -46,9 +47,10 @@ struct submission {
 	void *copy;
 	size_t size;
 
-	bool held;        /* counted as held back */
-	bool waited;      /* some in-fence was pending when it was submitted */
-	bool on_host;     /* the driver cannot take its in-fences after all */
+	bool held;    /* counted as held back */
+	bool copying; /* held, and its thread still copies the command stream, without the lock */
+	bool waited;  /* some in-fence was pending when it was submitted */
+	bool on_host; /* the driver cannot take its in-fences after all */
 	uint32_t pending; /* waiters whose fence has not retired */
 	uint32_t bare;    /* of these: without a descriptor */
 	uint32_t num_waiters;
@@ -110,7 +112,7 @@ struct context_driver {
 	bool last;      /* its context is freed with it */
 	struct fence_owner owner;
 	struct fd_share fd_share;
-	uint32_t num_barriers; /* in queues and backlog, `destroy` left out */
+	uint32_t held;
 	size_t held_size;
 	STAILQ_ENTRY(context_driver) ended_link;
 };
@@ -123,16 +125,19 @@ struct context {
 	struct ctx_sync *sync;
 	uint32_t id;
 	struct context *hash_next;
-	LIST_ENTRY(context) link;          /* on the list of all */
-	uint32_t num_drivers;              /* not freed yet */
-	struct context_driver *current;    /* NULL after vgf_context_destroy */
-	struct ring *rings[VGF_MAX_RINGS]; /* [0] is always there */
-	uint32_t active;                   /* submissions in the queues */
-	bool barrier;                      /* the one active submission is a barrier */
+	LIST_ENTRY(context) link;           /* on the list of all */
+	uint32_t num_drivers;               /* not freed yet */
+	struct context_driver *current;     /* NULL after vgf_context_destroy */
+	struct ring *rings[VGF_MAX_RINGS];  /* [0] is always there */
+	struct queue_list runnable;         /* to be looked at by the dispatching thread */
+	TAILQ_ENTRY(context) runnable_link; /* while there are any */
+	uint32_t active;                    /* submissions in the queues */
+	bool barrier;                       /* the one active submission is a barrier */
 	struct submission_list backlog;
 };
 
 LIST_HEAD(context_list, context);
+TAILQ_HEAD(runnable_list, context);
 
 struct ctx_sync {
 	struct fence_table *fences;
@@ -143,11 +148,12 @@ struct ctx_sync {
 	struct hash_key key;
 	struct context_list all;
 	struct context_driver_list ended; /* to be freed */
-	struct queue_list runnable;       /* to be looked at by the dispatching thread */
+	struct runnable_list runnable;    /* contexts with runnable queues, in turn */
 	struct fd_share fd_share;
 	struct timeline global;
 	uint64_t resolve_serial;
 	struct running_list running;
+	uint32_t copying; /* submissions */
 	struct submission_list garbage;
 };
 
@@ -168,8 +174,8 @@ struct context *context_find_open(struct ctx_sync *sync, uint32_t ctx_id);
 int context_open(
 	struct ctx_sync *sync, uint32_t ctx_id, const struct vgf_driver *driver, void *data);
 
-/* Queues the destroying of an open context; cannot fail. Returns its queue. */
-struct queue *context_close(struct ctx_sync *sync, struct context *context);
+/* Closes an open context. Returns the destroying of its driver, to be enqueued. */
+struct submission *context_close(struct context *context);
 
 /* Its driver's destroy was called. */
 void context_driver_destroyed(struct context_driver *driver);
@@ -219,9 +225,12 @@ bool submission_ready(const struct submission *submission);
 /* Ends its waiting for in-fences. */
 void submission_stop_waiting(struct submission *submission);
 
-/* Copies what the submission needs of the caller's memory, so that it can outlive the call. 0,
- * -ENOSPC, -ENOMEM. */
+/* Makes the submission fit to outlive the call that brought it: counts it as held back, and copies
+ * what it needs of the caller's memory. A large command stream is left for the caller to copy, who
+ * calls submission_copy without the lock and then submission_copied. 0, -ENOSPC, -ENOMEM. */
 int submission_hold(struct ctx_sync *sync, struct submission *submission);
+void submission_copy(const struct submission *submission);
+void submission_copied(struct ctx_sync *sync, struct submission *submission);
 
 /* Ends its being held back, if it was. */
 void submission_hold_end(struct ctx_sync *sync, struct submission *submission);
@@ -261,11 +270,24 @@ void queue_run_end(struct ctx_sync *sync, struct queue *queue);
 /* Takes a submission that ran off its queue, and lets the backlog follow. */
 void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *submission);
 
-/* Moves a queue to the list of runnable ones. */
-void queue_wake(struct ctx_sync *sync, struct queue *queue);
+/* Has the dispatching thread look at a queue. */
+void queue_wake(struct queue *queue);
+
+/* The same, if its oldest submission is ready. */
+void queue_wake_if_ready(struct queue *queue);
+
+/* The same, if this submission is the oldest of its queue, and ready. */
+void submission_wake(struct submission *submission);
 
 /* Takes a queue off its list. */
 void queue_sleep(struct queue *queue);
+
+/* Whether ctx_sync_next has a queue. */
+bool ctx_sync_is_runnable(const struct ctx_sync *sync);
+
+/* The queue that is to be looked at next, or NULL. Contexts take turns, and so do the queues of
+ * each: none that has little to do waits for one that has much. */
+struct queue *ctx_sync_next(struct ctx_sync *sync);
 
 /* Whether a fence of this owner, which may be NULL, may have a descriptor more that no driver's
  * call brings. */

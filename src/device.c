@@ -148,6 +148,12 @@ VGF_EXPORT int vgf_device_create(const struct vgf_callbacks *callbacks, void *co
 	if (device->options.stall_ns == 0) {
 		device->options.stall_ns = DEFAULT_STALL_NS;
 	}
+	if (device->options.budget_items == 0) {
+		device->options.budget_items = DEFAULT_BUDGET_ITEMS;
+	}
+	if (device->options.budget_ns == 0) {
+		device->options.budget_ns = DEFAULT_BUDGET_NS;
+	}
 	device->timer_ns = UINT64_MAX;
 	ret = device_init(device);
 	if (ret < 0) {
@@ -166,7 +172,7 @@ static void close_contexts(struct vgf_device *device)
 
 	LIST_FOREACH(context, &device->contexts.all, link) {
 		if (context->current) {
-			context_close(&device->contexts, context);
+			submission_enqueue(&device->contexts, context, context_close(context));
 		}
 		context_cancel(&device->contexts, context, true);
 	}
@@ -209,7 +215,7 @@ static void cancel_all(struct vgf_device *device)
 
 	device->resetting = true;
 	close_contexts(device);
-	while (device->contexts.fd_share.running > 0) {
+	while (device->contexts.fd_share.running > 0 || device->contexts.copying > 0) {
 		pthread_cond_wait(&device->changed, &device->lock);
 	}
 	cancel_fences(device);

@@ -347,9 +347,13 @@ void fence_forget_file(struct fence_table *table, struct fence *fence)
 	uncount_fd(table, fence);
 }
 
-static void retire(struct fence_table *table, struct fence *fence)
+/* To tell one of a fence's waiters is so much less than to retire a fence. */
+#define WAITERS_PER_COST 8
+
+static uint32_t retire(struct fence_table *table, struct fence *fence)
 {
 	struct waiter *waiter;
+	uint32_t told = 0;
 
 	STAILQ_REMOVE_HEAD(&fence->timeline->fences, link);
 	if (!(fence->flags & FENCE_IMPORTED)) {
@@ -360,8 +364,10 @@ static void retire(struct fence_table *table, struct fence *fence)
 		TAILQ_REMOVE(&fence->waiters, waiter, link);
 		table->notify(waiter, WAITER_RETIRED);
 		waiter->fence = NULL;
+		told++;
 	}
 	STAILQ_INSERT_TAIL(&table->retired, fence, link);
+	return 1 + told / WAITERS_PER_COST;
 }
 
 static void busy_move(struct fence_table *table, struct timeline *timeline, uint64_t now_ns)
@@ -373,19 +379,26 @@ static void busy_move(struct fence_table *table, struct timeline *timeline, uint
 	}
 }
 
-void timeline_advance(struct fence_table *table, struct timeline *timeline, uint64_t now_ns)
+uint32_t timeline_advance(
+	struct fence_table *table, struct timeline *timeline, uint64_t now_ns, uint32_t max)
 {
 	struct fence *oldest;
+	uint32_t cost = 0;
 
-	while ((oldest = STAILQ_FIRST(&timeline->fences)) && (oldest->flags & FENCE_SIGNALLED)) {
-		retire(table, oldest);
+	assert(timeline->state == TIMELINE_READY);
+	while ((oldest = STAILQ_FIRST(&timeline->fences)) && (oldest->flags & FENCE_SIGNALLED) &&
+		cost < max) {
+		cost += retire(table, oldest);
 	}
 	if (oldest && oldest->submission) {
 		table->come_forward(oldest->submission);
 	}
 	timeline->since_ns = now_ns;
 	busy_move(table, timeline, now_ns);
+	TAILQ_REMOVE(&table->ready, timeline, state_link);
+	timeline->state = TIMELINE_IDLE;
 	timeline_update(table, timeline);
+	return cost;
 }
 
 void timeline_checked(struct fence_table *table, struct timeline *timeline, uint64_t now_ns)

@@ -85,8 +85,8 @@ struct fence {
 
 STAILQ_HEAD(fence_list, fence);
 
-/* A ring that no guest can name: the timeline of an imported fence. */
-#define RING_IMPORTED (-2)
+/* A ring that nobody can name: the timeline of an imported fence. */
+#define RING_IMPORTED INT32_MIN
 
 enum timeline_state {
 	TIMELINE_IDLE,  /* on no list: empty, or its oldest fence is watched or waits for a call */
@@ -180,8 +180,11 @@ struct attachment *fence_detach(struct fence_table *table, struct fence *fence);
 /* Gives up a descriptor that turned out not to be one: the number may be someone else's by now. */
 void fence_forget_file(struct fence_table *table, struct fence *fence);
 
-/* Retires what has signalled of the oldest fences of a ready timeline. */
-void timeline_advance(struct fence_table *table, struct timeline *timeline, uint64_t now_ns);
+/* Retires what has signalled of the oldest fences of a ready timeline, until that has cost `max` or
+ * more. If some are left, the other timelines that are ready come first. Returns what it has cost:
+ * 1 for a fence, and something for those who wait for it. */
+uint32_t timeline_advance(
+	struct fence_table *table, struct timeline *timeline, uint64_t now_ns, uint32_t max);
 
 /* Moves the timeline to the list that fits its oldest fence. Call it when that has changed. */
 void timeline_update(struct fence_table *table, struct timeline *timeline);

@@ -8,14 +8,14 @@
 bool device_has_work(const struct vgf_device *device)
 {
 	return !TAILQ_EMPTY(&device->fences.ready) || !STAILQ_EMPTY(&device->fences.retired) ||
-		!TAILQ_EMPTY(&device->contexts.runnable) || device->check_stalled ||
-		fd_share_next(&device->contexts.fd_share);
+		ctx_sync_is_runnable(&device->contexts) || device->check_stalled;
 }
 
 bool device_is_busy(const struct vgf_device *device)
 {
 	return device_has_work(device) || !STAILQ_EMPTY(&device->retiring) ||
-		device->fences.count > 0 || device->stats.held > 0;
+		device->fences.count > 0 || device->stats.held > 0 ||
+		device->contexts.fd_share.running > 0;
 }
 
 void device_lock(struct vgf_device *device)

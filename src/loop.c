@@ -11,39 +11,76 @@
 
 #define MAX_EVENTS 64
 
-/* Callbacks may make new work that is done at once: without a bound a round might not end. */
-#define MAX_PASSES 64
+/* What a thread does with the lock held, and how many callbacks it then makes, before it looks at
+ * the clock. */
+#define BATCH_COST 64
 
-static void advance_timelines(struct vgf_device *device)
+/* What a timeline may retire before the next one that is ready has its turn. */
+#define TURN_COST 8
+
+/* ---- Budgets ------------------------------------------------------------------------------ */
+
+/* What is left of a round for one of the two kinds of things that it does. */
+struct budget {
+	uint64_t items;
+	uint64_t ns; /* UINT64_MAX: without end */
+	uint64_t since_ns;
+};
+
+/*
+ * Retiring and running have a budget each. So a flood of work does not keep back the callbacks of
+ * what has signalled, and a flood of signals does not keep back work: what is left goes on in the
+ * next round, which first takes note of what has signalled meanwhile.
+ */
+struct round {
+	struct budget retiring, running;
+};
+
+static struct round round_begin(const struct vgf_device *device)
 {
-	uint64_t now_ns = clock_ns();
-	struct timeline *timeline;
+	const struct budget budget = { device->options.budget_items, device->options.budget_ns, 0 };
 
-	do {
-		while ((timeline = TAILQ_FIRST(&device->fences.ready))) {
-			timeline_advance(&device->fences, timeline, now_ns);
-		}
-		watch_poll_oldest(device);
-	} while (!TAILQ_EMPTY(&device->fences.ready));
+	return (struct round){ budget, budget };
 }
 
-static void run_queues(struct vgf_device *device)
+static void budget_begin(struct budget *budget)
 {
-	struct ctx_sync *contexts = &device->contexts;
-	struct queue *queue;
+	budget->since_ns = clock_ns();
+}
 
-	do {
-		queue = TAILQ_FIRST(&contexts->runnable);
-		if (!queue) {
-			queue = fd_share_next(&contexts->fd_share);
-			if (queue) {
-				fd_share_give_turn(&contexts->fd_share, queue);
-			}
-		}
-		if (queue) {
-			run_queue(device, queue);
-		}
-	} while (queue);
+static bool budget_is_left(const struct budget *budget)
+{
+	return budget->items > 0 && budget->ns > 0;
+}
+
+static void budget_spend(struct budget *budget, uint64_t items)
+{
+	uint64_t now_ns = clock_ns();
+	uint64_t ns = now_ns - budget->since_ns;
+
+	budget->since_ns = now_ns;
+	budget->items -= items < budget->items ? items : budget->items;
+	if (budget->ns != UINT64_MAX) {
+		budget->ns -= ns < budget->ns ? ns : budget->ns;
+	}
+}
+
+/* ---- Retiring ----------------------------------------------------------------------------- */
+
+static uint32_t advance_timelines(struct vgf_device *device)
+{
+	struct timeline_list *ready = &device->fences.ready;
+	uint64_t now_ns = clock_ns();
+	struct timeline *timeline;
+	uint32_t cost = 0;
+
+	while (cost < BATCH_COST && (timeline = TAILQ_FIRST(ready))) {
+		bool alone = !TAILQ_NEXT(timeline, state_link);
+		cost += timeline_advance(
+			&device->fences, timeline, now_ns, alone ? BATCH_COST : TURN_COST);
+		watch_ask(device, timeline);
+	}
+	return cost;
 }
 
 static void call_back(const struct vgf_device *device, const struct fence *fence)
@@ -133,23 +170,59 @@ void loop_announce(struct vgf_device *device)
 	}
 }
 
-static int process(struct vgf_device *device)
+/* ---- Rounds ------------------------------------------------------------------------------- */
+
+static bool has_to_retire(const struct vgf_device *device)
+{
+	return !TAILQ_EMPTY(&device->fences.ready) || !STAILQ_EMPTY(&device->fences.retired) ||
+		!STAILQ_EMPTY(&device->retiring);
+}
+
+static int retire_fences(struct vgf_device *device, struct budget *budget)
 {
 	int total = 0;
 
-	for (int pass = 0; pass < MAX_PASSES; pass++) {
-		if (device_has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
-			advance_timelines(device);
-			run_queues(device);
-			total += deliver(device);
-			watchdog_check(device);
-		} else if (device->unannounced > 0) {
-			loop_announce(device);
-		} else {
-			return total;
-		}
+	budget_begin(budget);
+	while (has_to_retire(device) && budget_is_left(budget)) {
+		uint32_t cost = advance_timelines(device);
+		total += deliver(device);
+		budget_spend(budget, cost);
 	}
-	loop_announce(device);
+	return total;
+}
+
+static void run_queues(struct vgf_device *device, struct budget *budget)
+{
+	struct queue *queue;
+
+	budget_begin(budget);
+	while (budget_is_left(budget) && (queue = ctx_sync_next(&device->contexts))) {
+		run_next(device, queue);
+		budget_spend(budget, 1);
+	}
+}
+
+static bool has_to_do(const struct vgf_device *device)
+{
+	return device_has_work(device) || !STAILQ_EMPTY(&device->retiring);
+}
+
+static int process(struct vgf_device *device)
+{
+	struct round round = round_begin(device);
+	int total = 0;
+
+	do {
+		while (has_to_do(device) && budget_is_left(&round.retiring) &&
+			budget_is_left(&round.running)) {
+			total += retire_fences(device, &round.retiring);
+			run_queues(device, &round.running);
+			watchdog_check(device);
+		}
+		loop_announce(device);
+		/* What retire_end has brought may be done at once. */
+	} while (has_to_do(device) && budget_is_left(&round.retiring) &&
+		budget_is_left(&round.running));
 	return total;
 }
 
@@ -188,7 +261,7 @@ int loop_run(struct vgf_device *device, int timeout_ms)
 	int ret;
 
 	/* Inside a callback nobody has kicked for what is left to do. */
-	if (device_has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
+	if (has_to_do(device)) {
 		timeout_ms = 0;
 	}
 	ret = take_events(device, timeout_ms);

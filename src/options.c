@@ -48,6 +48,7 @@ struct vgf_limits limits_resolve(const struct vgf_limits *asked)
 	limits.max_fds = or_default(limits.max_fds, default_max_fds(limits.max_fences));
 	limits.max_context_fds = or_default(
 		limits.max_context_fds, default_max_context_fds(limits.max_fds));
+	limits.max_held = or_default(limits.max_held, DEFAULT_MAX_HELD);
 	if (limits.max_held_size == 0) {
 		limits.max_held_size = DEFAULT_MAX_HELD_SIZE;
 	}

@@ -22,11 +22,20 @@
 /* Fewer descriptors would be too few for a context that has work in flight. */
 #define LEAST_CONTEXT_FDS 16u
 
+/* 64 full virtqueues. One context may hold back a quarter. */
+#define DEFAULT_MAX_HELD 16384
+
 /* 16 command streams of the largest size. */
 #define DEFAULT_MAX_HELD_SIZE ((size_t)16 * DEFAULT_MAX_COMMAND_SIZE)
 
 /* virglrenderer logs a stuck fence after the same time. */
 #define DEFAULT_STALL_NS 10000000000u
+
+/* A display's frame lasts 16 of these, and what a round costs by itself is lost in it. */
+#define DEFAULT_BUDGET_NS 1000000u
+
+/* About a tenth of that, for drivers that answer at once. */
+#define DEFAULT_BUDGET_ITEMS 1024
 
 /* The limits to use, without a 0 in them. NULL: all defaults. */
 struct vgf_limits limits_resolve(const struct vgf_limits *asked);

@@ -160,28 +160,55 @@ static void submission_end(struct vgf_device *device, struct submission *submiss
 	submission_discard(&device->contexts, submission);
 }
 
-void run_queue(struct vgf_device *device, struct queue *queue)
+void run_next(struct vgf_device *device, struct queue *queue)
 {
 	struct ctx_sync *contexts = &device->contexts;
 	struct submission *submission;
+	bool done;
 
-	/* Who runs it goes on with what came meanwhile. */
 	if (queue->running) {
 		return;
 	}
 	queue_sleep(queue);
-	while ((submission = queue_next(contexts, queue))) {
-		bool done;
-
-		queue_run_begin(contexts, queue);
-		done = run_submission(device, submission);
-		queue_run_end(contexts, queue);
-		if (done) {
-			queue_done(contexts, queue, submission);
-			submission_end(device, submission);
-		}
-		pthread_cond_broadcast(&device->changed);
+	submission = queue_next(contexts, queue);
+	if (!submission) {
+		return;
 	}
+	queue_run_begin(contexts, queue);
+	done = run_submission(device, submission);
+	queue_run_end(contexts, queue);
+	if (done) {
+		queue_done(contexts, queue, submission);
+		submission_end(device, submission);
+	}
+	queue_wake_if_ready(queue);
+	pthread_cond_broadcast(&device->changed);
+}
+
+int run_prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
+{
+	int ret = 0;
+
+	*run_now = submission_can_run(&device->contexts, submission->context, submission);
+	if (!*run_now) {
+		ret = submission_hold(&device->contexts, submission);
+	}
+	return ret;
+}
+
+int run_start(struct vgf_device *device, struct submission *submission, bool run_now)
+{
+	struct queue *queue;
+	int result = 1;
+
+	queue = submission_enqueue(&device->contexts, submission->context, submission);
+	if (run_now) {
+		submission->result = &result;
+		run_next(device, queue);
+	} else if (queue) {
+		queue_wake_if_ready(queue);
+	}
+	return result;
 }
 
 bool run_is_inside(struct vgf_device *device)

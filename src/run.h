@@ -9,9 +9,18 @@
 
 #include "device.h"
 
-/* Runs what is ready in a queue, with the lock dropped around each call of its driver. The queue
- * may be gone afterwards. */
-void run_queue(struct vgf_device *device, struct queue *queue);
+/* Makes a submission fit to be started: *run_now says that nothing is before it, otherwise it is
+ * held back. 0, or -ENOSPC, -ENOMEM. */
+int run_prepare(struct vgf_device *device, struct submission *submission, bool *run_now);
+
+/* Puts it where it belongs, and runs it if it was to be run now. Cannot fail. Returns what its
+ * driver answered, or 1 if it waits. */
+int run_start(struct vgf_device *device, struct submission *submission, bool run_now);
+
+/* Runs the oldest submission of a queue if it is ready, with the lock dropped around the call of
+ * its driver. What is ready behind it is left to the dispatching thread: a thread that submits runs
+ * its own work, not what others bring meanwhile. */
+void run_next(struct vgf_device *device, struct queue *queue);
 
 /* Whether this thread is inside a driver's submit or a deferred function of the device. */
 bool run_is_inside(struct vgf_device *device);

@@ -12,8 +12,11 @@
 #include "ctx_sync.h"
 #include "sync_file.h"
 
-/* What one context may hold back of the device's max_held_size. */
+/* What one context may hold back of the device's max_held and max_held_size. */
 #define CONTEXT_HELD_SHARE 4
+
+/* To copy so many bytes takes as long as the rest of a submission. */
+#define SMALL_COPY 4096
 
 static bool takes_files(const struct submission *submission)
 {
@@ -24,6 +27,9 @@ static bool takes_files(const struct submission *submission)
 
 bool submission_ready(const struct submission *submission)
 {
+	if (submission->copying) {
+		return false;
+	}
 	return submission->status < 0 || submission->pending == 0 ||
 		(takes_files(submission) && !submission->on_host && submission->bare == 0);
 }
@@ -274,34 +280,69 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 	}
 }
 
+/* At least one, whatever the limit. */
+static size_t share_of(size_t limit)
+{
+	return limit < CONTEXT_HELD_SHARE ? 1 : limit / CONTEXT_HELD_SHARE;
+}
+
 static size_t submission_weight(const struct submission *submission)
 {
 	return submission->size + sizeof(*submission) +
 		submission->room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
 }
 
+static bool has_room_to_hold(const struct ctx_sync *sync, const struct submission *submission)
+{
+	const struct context_driver *driver = submission->driver;
+	const struct vgf_limits *limits = sync->limits;
+	size_t weight = submission_weight(submission);
+
+	/* The size first: the weight of a large one would wrap. */
+	return submission->size <= limits->max_held_size && sync->stats->held < limits->max_held &&
+		weight <= limits->max_held_size - sync->stats->held_size &&
+		driver->held < share_of(limits->max_held) &&
+		driver->held_size <= share_of(limits->max_held_size) &&
+		weight <= share_of(limits->max_held_size) - driver->held_size;
+}
+
+void submission_copy(const struct submission *submission)
+{
+	memcpy(submission->copy, submission->command, submission->size);
+}
+
+void submission_copied(struct ctx_sync *sync, struct submission *submission)
+{
+	submission->copying = false;
+	submission->command = submission->copy;
+	sync->copying--;
+}
+
 int submission_hold(struct ctx_sync *sync, struct submission *submission)
 {
 	struct context_driver *driver = submission->driver;
-	size_t limit = sync->limits->max_held_size;
 	size_t weight = submission_weight(submission);
 
 	if (submission->held) {
 		return 0;
 	}
-	if (weight > limit - sync->stats->held_size ||
-		weight > limit / CONTEXT_HELD_SHARE - driver->held_size) {
+	if (!has_room_to_hold(sync, submission)) {
 		return -ENOSPC;
 	}
-	if (submission->size > 0) {
+	if (submission->kind == SUBMISSION_WORK && submission->size > 0) {
 		submission->copy = malloc(submission->size);
 		if (!submission->copy) {
 			return -ENOMEM;
 		}
-		memcpy(submission->copy, submission->command, submission->size);
+		submission->copying = true;
+		sync->copying++;
+		if (submission->size <= SMALL_COPY) {
+			submission_copy(submission);
+			submission_copied(sync, submission);
+		}
 	}
-	submission->command = submission->copy;
 	submission->held = true;
+	driver->held++;
 	driver->held_size += weight;
 	sync->stats->held_size += weight;
 	if (++sync->stats->held > sync->stats->peak_held) {
@@ -314,6 +355,7 @@ void submission_hold_end(struct ctx_sync *sync, struct submission *submission)
 {
 	if (submission->held) {
 		submission->held = false;
+		submission->driver->held--;
 		submission->driver->held_size -= submission_weight(submission);
 		sync->stats->held_size -= submission_weight(submission);
 		sync->stats->held--;

@@ -66,38 +66,6 @@ static int resolve(struct vgf_device *device, struct context *context,
 	return ret;
 }
 
-/* Makes the submission fit to wait, if it has to. */
-static int prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
-{
-	int ret = 0;
-
-	*run_now = submission_can_run(&device->contexts, submission->context, submission);
-	if (!*run_now) {
-		ret = submission_hold(&device->contexts, submission);
-		if (ret < 0) {
-			log_refused(device, &submission->name, "cannot be held back", ret);
-		}
-	}
-	return ret;
-}
-
-/* Cannot fail. Returns as vgf_submit. */
-static int enqueue(struct vgf_device *device, struct submission *submission, bool run_now)
-{
-	struct context *context = submission->context;
-	struct queue *queue;
-	int result = 1;
-
-	queue = submission_enqueue(&device->contexts, context, submission);
-	if (run_now) {
-		submission->result = &result;
-		run_queue(device, queue);
-	} else if (queue && submission_ready(submission)) {
-		queue_wake(&device->contexts, queue);
-	}
-	return result;
-}
-
 /* Locked. Owns submission and fence, either of which may be NULL; `ret` is an error that was found
  * before, or 0. */
 static int submit(struct vgf_device *device, const struct vgf_submission *head,
@@ -132,7 +100,10 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 	}
 	if (ret == 0) {
 		submission->fence = fence;
-		ret = prepare(device, submission, &run_now);
+		ret = run_prepare(device, submission, &run_now);
+		if (ret < 0) {
+			log_refused(device, &head->fence, "cannot be held back", ret);
+		}
 	}
 	if (ret < 0) {
 		device->stats.refused++;
@@ -150,7 +121,18 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 	}
 	device->stats.in_fences += submission->room;
 	device->stats.in_fences_done += submission->room - submission->num_waiters;
-	return enqueue(device, submission, run_now);
+	return run_start(device, submission, run_now);
+}
+
+/* Nobody runs it or frees it before that is done. */
+static void finish_copy(struct vgf_device *device, struct submission *submission)
+{
+	device_unlock(device);
+	submission_copy(submission);
+	device_lock(device);
+	submission_copied(&device->contexts, submission);
+	submission_wake(submission);
+	pthread_cond_broadcast(&device->changed);
 }
 
 VGF_EXPORT int vgf_submit(
@@ -171,6 +153,9 @@ VGF_EXPORT int vgf_submit(
 	}
 	device_lock(device);
 	ret = submit(device, submission, created, fence, ret, will_retire);
+	if (ret == 1 && created->copying) {
+		finish_copy(device, created);
+	}
 	device_unlock(device);
 	return ret;
 }

@@ -120,20 +120,19 @@ void watch_remove(struct vgf_device *device, struct fence *fence)
 	}
 }
 
-void watch_poll_oldest(struct vgf_device *device)
+void watch_ask(struct vgf_device *device, struct timeline *timeline)
 {
-	struct timeline *timeline, *next;
+	struct fence *fence = STAILQ_FIRST(&timeline->fences);
+	int ret;
 
-	for (timeline = TAILQ_FIRST(&device->fences.unwatched); timeline; timeline = next) {
-		struct fence *fence = STAILQ_FIRST(&timeline->fences);
-		int ret = vgf_sync_file_poll(fence->fd);
-
-		next = TAILQ_NEXT(timeline, state_link);
-		if (ret > 0) {
-			fence_signal(&device->fences, fence, sync_file_error(fence->fd));
-		} else if (ret < 0) {
-			fail_watch(device, fence, ret);
-		}
+	if (timeline->state != TIMELINE_UNWATCHED) {
+		return;
+	}
+	ret = vgf_sync_file_poll(fence->fd);
+	if (ret > 0) {
+		fence_signal(&device->fences, fence, sync_file_error(fence->fd));
+	} else if (ret < 0) {
+		fail_watch(device, fence, ret);
 	}
 }
 

@@ -25,10 +25,10 @@ void watch_all(struct vgf_device *device);
  * same file. */
 void watch_remove(struct vgf_device *device, struct fence *fence);
 
-/* A fence may have signalled long before it became the oldest: one poll is cheaper than another
- * round through epoll. Only the dispatching thread does this, as it knows that these have just
- * come forward. */
-void watch_poll_oldest(struct vgf_device *device);
+/* Asks the oldest fence of a timeline whether it has signalled, if it has come forward with a
+ * descriptor that nobody watches: that may have been long ago, and to ask is cheaper than another
+ * round through epoll. */
+void watch_ask(struct vgf_device *device, struct timeline *timeline);
 
 /* What epoll says of a descriptor, without waiting for the fence's turn to be watched. 0, -EBADF,
  * -EPERM. */

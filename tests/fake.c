@@ -73,9 +73,20 @@ struct fake_vmm *vmm_create_with(
 	const struct vgf_callbacks *callbacks, const struct vgf_options *options)
 {
 	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
+	struct vgf_options unhurried = { 0 };
 
 	assert_non_null(vmm);
-	assert_int_equal(vgf_device_create(callbacks, vmm, options, &vmm->device), 0);
+	/* Nothing is left for the next round, unless the test asks for that. */
+	if (options) {
+		unhurried = *options;
+	}
+	if (unhurried.budget_items == 0) {
+		unhurried.budget_items = UINT32_MAX;
+	}
+	if (unhurried.budget_ns == 0) {
+		unhurried.budget_ns = UINT64_MAX;
+	}
+	assert_int_equal(vgf_device_create(callbacks, vmm, &unhurried, &vmm->device), 0);
 	return vmm;
 }
 
@@ -329,6 +340,19 @@ void run_with_vmm(void (*test)(struct fake_vmm *vmm, struct fake_driver *driver)
 
 	test(vmm, driver_create(vmm, wait, setup->answer));
 	vmm_destroy(vmm);
+}
+
+int defer_call(
+	struct vgf_device *device, uint32_t ctx_id, void (*fn)(void *arg, int status), void *arg)
+{
+	const struct vgf_deferred_call call = {
+		.ctx_id = ctx_id,
+		.ring = VGF_EVERY_RING,
+		.fn = fn,
+		.arg = arg,
+	};
+
+	return vgf_context_defer(device, &call);
 }
 
 /* ---- Submitting ---- */

@@ -82,6 +82,10 @@ void assert_idle(struct fake_vmm *vmm);
 
 struct vgf_stats get_stats(struct fake_vmm *vmm);
 
+/* vgf_context_defer, for every ring. */
+int defer_call(
+	struct vgf_device *device, uint32_t ctx_id, void (*fn)(void *arg, int status), void *arg);
+
 /* ---- The context driver ---- */
 
 enum fake_answer {

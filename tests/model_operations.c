@@ -91,10 +91,16 @@ static void defer(struct run *run)
 	struct expectation expected = expect_barrier(&run->model, id, CALL);
 	struct model_context *context = model_context(&run->model, id);
 	struct model_item *item = context ? model_add(&run->model, CALL, context) : NULL;
+	const struct vgf_deferred_call call = {
+		.ctx_id = id,
+		.ring = VGF_EVERY_RING,
+		.fn = on_turn,
+		.arg = item,
+	};
 	int ret;
 
 	trace("defer in context %u", id);
-	ret = vgf_context_defer(run->device, id, on_turn, item);
+	ret = vgf_context_defer(run->device, &call);
 	check(is_expected(&expected, ret));
 	if (ret >= 0) {
 		check(ret == (item->state == FINISHED ? 0 : 1));
@@ -628,7 +634,7 @@ static void dispatch(struct run *run)
 		ret = vgf_device_dispatch(run->device, 0);
 		check(ret >= 0);
 		run->returned += (unsigned int)ret;
-	} while (ret > 0 || run->events != events);
+	} while (ret > 0 || run->events != events || is_readable(vgf_device_get_fd(run->device)));
 	run->model.dispatching--;
 	model_settle(&run->model);
 	forget_imports(run);

@@ -18,6 +18,7 @@ struct settings {
 	bool ignore_bad_in_fences;
 	bool virglrenderer_callbacks;
 	bool few_descriptors;
+	bool short_rounds;   /* of one to three items */
 	unsigned int meddle; /* per cent of callbacks that call back into the library */
 };
 

@@ -241,7 +241,7 @@ TEST_VMM(deferred_calls_and_destroying_allocate_nothing, .answer = FAKE_DONE)
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_call, &calls), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_call, &calls), 1);
 	assert_int_equal(submit(vmm, 1, 1, 3, NO_IN_FENCES), 1);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 1);
 	assert_allocates_nothing({

@@ -361,7 +361,7 @@ static void driver_destroyed(struct inside *inside)
 
 static void deferred_call(struct inside *inside)
 {
-	assert_int_equal(vgf_context_defer(inside->vmm->device, 1, act_in_deferred, inside), 0);
+	assert_int_equal(defer_call(inside->vmm->device, 1, act_in_deferred, inside), 0);
 }
 
 static void count_deferred(void *arg, int status)
@@ -510,12 +510,12 @@ static int cancelling_its_own_context(struct inside *inside)
 
 static int deferring(struct inside *inside)
 {
-	return vgf_context_defer(inside->vmm->device, 2, count_deferred, inside);
+	return defer_call(inside->vmm->device, 2, count_deferred, inside);
 }
 
 static int deferring_for_its_own_context(struct inside *inside)
 {
-	return vgf_context_defer(inside->vmm->device, 1, count_deferred, inside);
+	return defer_call(inside->vmm->device, 1, count_deferred, inside);
 }
 
 static int dispatching(struct inside *inside)

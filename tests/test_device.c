@@ -538,6 +538,56 @@ TEST_VMM(a_drain_ends_when_another_thread_runs_the_last_held_work, .answer = FAK
 	other_finish(&test.other);
 }
 
+static void start_drain_and_go_on(struct fake_driver *driver, const struct vgf_job *job)
+{
+	struct drain_during_submit *test = driver->arg;
+
+	assert_int_equal(pthread_create(&test->thread, NULL, drain_without_end, &test->other), 0);
+	sem_wait(&test->other.started);
+	wait_until_asleep(test->other.thread_id);
+	assert_false(test->other.done);
+}
+
+/* Nothing is held, nothing is pending: only a driver is being called. */
+TEST_VMM(a_drain_waits_for_a_driver_that_another_thread_calls, .answer = FAKE_DONE)
+{
+	struct drain_during_submit test = { .vmm = vmm };
+	bool will_retire;
+
+	other_init(&test.other, vmm);
+	driver->arg = &test;
+	driver->on_submit = start_drain_and_go_on;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, &will_retire), 0);
+	pthread_join(test.thread, NULL);
+	assert_int_equal(test.other.ret, 0);
+	other_finish(&test.other);
+}
+
+static void count_deferred(void *arg, int status)
+{
+	unsigned int *count = arg;
+
+	assert_int_equal(status, 0);
+	(*count)++;
+}
+
+TEST_VMM(draining_waits_for_a_deferred_call, .answer = FAKE_DONE)
+{
+	unsigned int count = 0;
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(defer_call(vmm->device, 1, count_deferred, &count), 1);
+	assert_int_equal(vgf_device_drain(vmm->device, 0), -ETIMEDOUT);
+	signal_fence(fence_fd);
+	assert_int_equal(vgf_device_drain(vmm->device, -1), 0);
+	assert_int_equal(count, 1);
+	close(fence_fd);
+}
+
 TEST_VMM(a_drain_takes_over_from_a_thread_that_dispatches)
 {
 	struct other other;

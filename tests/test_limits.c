@@ -189,21 +189,22 @@ static void ignore_deferred(void *arg, int status)
 	(*calls)++;
 }
 
-TEST_VMM(deferred_calls_are_limited, .answer = FAKE_DONE, .options.limits.max_context_fences = 3)
+TEST_VMM(deferred_calls_are_limited, .answer = FAKE_DONE, .options.limits.max_held = 16)
 {
 	unsigned int calls = 0;
 
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	/* Of 16 a context has 4, and its work has one. */
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), 1);
+		assert_int_equal(defer_call(vmm->device, 1, ignore_deferred, &calls), 1);
 	}
-	assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), -ENOSPC);
+	assert_int_equal(defer_call(vmm->device, 1, ignore_deferred, &calls), -ENOSPC);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(calls, 3);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, ignore_deferred, &calls), 0);
+	assert_int_equal(defer_call(vmm->device, 1, ignore_deferred, &calls), 0);
 	vmm_destroy_device(vmm);
 	assert_int_equal(calls, 4);
 }
@@ -333,6 +334,58 @@ TEST_VMM(a_context_holds_back_a_quarter_at_most, .answer = FAKE_DONE,
 	assert_int_equal(driver->num_jobs, 4);
 	assert_false(driver_has(driver, 6));
 	assert_idle(vmm);
+}
+
+TEST_VMM(as_much_work_is_held_back_as_may_be, .answer = FAKE_DONE, .options.limits.max_held = 8)
+{
+	const uint64_t in_fence = 1;
+	bool will_retire;
+
+	create_by_call(vmm, 1);
+	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+		assert_int_equal(submit(vmm, ctx_id, 0, 10 * ctx_id, ID(1), NO_IN_FENCES), 1);
+		assert_int_equal(submit(vmm, ctx_id, 0, 10 * ctx_id + 1, ID(1), NO_IN_FENCES), 1);
+		/* A quarter. */
+		assert_int_equal(
+			submit_flags(vmm, ctx_id, 0, 0, 0, &in_fence, 1, &will_retire), -ENOSPC);
+	}
+	driver_open(driver, vmm, 5);
+	assert_int_equal(get_stats(vmm).held, 8);
+	assert_int_equal(submit_flags(vmm, 5, 0, 0, 0, &in_fence, 1, &will_retire), -ENOSPC);
+	/* What need not wait is not held back. */
+	assert_int_equal(submit(vmm, 5, 0, 90, NO_IN_FENCES), 0);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm_dispatch(vmm), 10);
+	assert_int_equal(get_stats(vmm).held, 0);
+	assert_int_equal(get_stats(vmm).peak_held, 8);
+	assert_idle(vmm);
+}
+
+TEST_VMM(bytes_of_deferred_calls_are_limited, .answer = FAKE_DONE,
+	.options.limits.max_held_size = 4 << 20)
+{
+	unsigned int calls = 0;
+	struct vgf_deferred_call call = {
+		.ctx_id = 1,
+		.ring = VGF_EVERY_RING,
+		.size = (1 << 20) - 4096,
+		.fn = ignore_deferred,
+		.arg = &calls,
+	};
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(vgf_context_defer(vmm->device, &call), 1);
+	call.size = 4096;
+	assert_int_equal(vgf_context_defer(vmm->device, &call), -ENOSPC);
+	call.size = SIZE_MAX;
+	assert_int_equal(vgf_context_defer(vmm->device, &call), -ENOSPC);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(calls, 1);
+	assert_int_equal(get_stats(vmm).held_size, 0);
 }
 
 /* A quarter would be five. */

@@ -2,10 +2,10 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * What a guest can make large or slow to let go of is let go of without the
- * lock: no thread of another context waits for it. Beside what alloc.h asks
- * for, it is linked with -Wl,--wrap=free,
- * --wrap=close, --wrap=pthread_mutex_lock and --wrap=pthread_mutex_unlock.
+ * What a guest can make large is copied without the lock, and what it can make large or slow to let
+ * go of is let go of without it: no thread of another context waits for that. Beside what alloc.h
+ * asks for, it is linked with -Wl,--wrap=free, --wrap=close, --wrap=memcpy,
+ * --wrap=pthread_mutex_lock and --wrap=pthread_mutex_unlock.
  */
 
 #include <errno.h>
@@ -17,22 +17,23 @@
 #include "alloc.h"
 #include "fake.h"
 
-/* ---- Counting
- * -----------------------------------------------------------------------------
- */
+/* ---- Counting ------------------------------------------------------------------------------- */
 
 /* The names are the linker's. */
 void __real_free(void *block);
 int __real_close(int fd);
+void *__real_memcpy(void *to, const void *from, size_t size);
 int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
 void __wrap_free(void *block);
 int __wrap_close(int fd);
+void *__wrap_memcpy(void *to, const void *from, size_t size);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
 
 static _Thread_local unsigned int depth; /* mutexes that this thread has locked */
 static unsigned int locked_frees, locked_closes, frees, closes;
+static size_t largest_copy, largest_locked_copy;
 
 void __wrap_free(void *block)
 {
@@ -46,6 +47,14 @@ int __wrap_close(int fd)
 	closes++;
 	locked_closes += depth > 0;
 	return __real_close(fd);
+}
+
+void *__wrap_memcpy(void *to, const void *from, size_t size)
+{
+	size_t *largest = depth > 0 ? &largest_locked_copy : &largest_copy;
+
+	*largest = size > *largest ? size : *largest;
+	return __real_memcpy(to, from, size);
 }
 
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -64,10 +73,10 @@ static void count_from_here(void)
 {
 	assert_int_equal(depth, 0);
 	frees = closes = locked_frees = locked_closes = 0;
+	largest_copy = largest_locked_copy = 0;
 }
 
-/* So much was let go of since then, at least, and none of it with the lock
- * held. */
+/* So much was let go of since then, at least, and none of it with the lock held. */
 static void assert_unlocked(unsigned int min_frees, unsigned int min_closes)
 {
 	assert_true(frees >= min_frees);
@@ -76,9 +85,7 @@ static void assert_unlocked(unsigned int min_frees, unsigned int min_closes)
 	assert_int_equal(locked_closes, 0);
 }
 
-/* ---- Tests
- * --------------------------------------------------------------------------------
- */
+/* ---- Tests ---------------------------------------------------------------------------------- */
 
 static int submit_command(
 	struct fake_vmm *vmm, uint64_t fence_id, uint64_t in_fence, uint32_t flags)
@@ -107,6 +114,33 @@ TEST_VMM(work_that_was_held_back_is_freed_unlocked, .answer = FAKE_FD)
 	driver_signal(driver, 2);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_unlocked(4, 2); /* the submission, its copy, two fences; two descriptors */
+}
+
+TEST_VMM(work_that_is_held_back_is_copied_unlocked)
+{
+	driver_open(driver, vmm, 1);
+	assert_int_equal(create_fence(vmm, 1, 1, 1, VGF_FENCE_BY_CALL), 0);
+	count_from_here();
+	assert_int_equal(submit_command(vmm, 0, 1, 0), 1);
+	assert_int_equal(largest_copy, 1 << 20);
+	assert_true(largest_locked_copy <= 4096);
+	assert_int_equal(signal_call(vmm, 1, 1, 1, 0), 0);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_int_equal(driver->jobs[0].size, 1 << 20);
+}
+
+/* A driver that refuses descriptors has its work held back as well. */
+TEST_VMM(work_that_a_driver_refuses_is_copied_unlocked, .wait = VGF_WAIT_DRIVER,
+	.answer = FAKE_ERROR)
+{
+	driver->error = -EMFILE;
+	driver_open(driver, vmm, 1);
+	close(create_fence_fd(vmm, 1, 1, 1));
+	count_from_here();
+	assert_int_equal(submit_command(vmm, 0, 1, 0), 1);
+	assert_int_equal(driver->num_errors, 1);
+	assert_int_equal(largest_copy, 1 << 20);
+	assert_true(largest_locked_copy <= 4096);
 }
 
 TEST_VMM(descriptor_that_no_fence_takes_is_closed_unlocked, .answer = FAKE_FD)
@@ -138,8 +172,7 @@ TEST_VMM(refused_work_is_freed_unlocked)
 	count_from_here();
 	assert_int_equal(vgf_submit(vmm->device, &bad_in_fence, NULL), -ENOENT);
 	assert_int_equal(vgf_submit(vmm->device, &no_context, NULL), -ENOENT);
-	/* Two submissions with an imported fence each, and the fence that has no
-   * place. */
+	/* Two submissions with an imported fence each, and the fence that has no place. */
 	assert_unlocked(5, 2);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	close(fence_fd);

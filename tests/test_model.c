@@ -50,6 +50,9 @@ static void begin(struct run *run, const struct settings *settings, uint64_t see
 		options.limits.max_fds = 1 + below(run, 5);
 		options.limits.max_context_fds = 1 + below(run, options.limits.max_fds);
 	}
+	if (settings->short_rounds) {
+		options.budget_items = 1 + below(run, 3);
+	}
 	run->first_id = any_first_id(run);
 	model_init(model);
 	model->limits = options.limits;
@@ -152,6 +155,11 @@ TEST(agrees_with_the_model)
 TEST(agrees_when_callbacks_call_back)
 {
 	run_seeds(&(struct settings){ .meddle = 15 });
+}
+
+TEST(agrees_when_rounds_are_short)
+{
+	run_seeds(&(struct settings){ .meddle = 3, .short_rounds = true });
 }
 
 TEST(agrees_when_there_are_few_descriptors)

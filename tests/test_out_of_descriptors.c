@@ -157,7 +157,7 @@ TEST_VMM(what_needs_no_descriptor_goes_on_without)
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, files[0]), 0);
 	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), ID(2), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 2, note_call, &calls), 1);
+	assert_int_equal(defer_call(vmm->device, 2, note_call, &calls), 1);
 	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, files[1]), 0);
 	assert_int_equal(vgf_device_list_pending(vmm->device, pending, 8), 3);
 	assert_int_equal(vgf_device_dump(vmm->device, &text), 0);

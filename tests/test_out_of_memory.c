@@ -542,7 +542,7 @@ static void try_to_defer(void (*prepare)(struct world *world), int success)
 		}
 		world_note(&world);
 		fail_nth(nth);
-		ret = vgf_context_defer(world.vmm->device, 1, note_call, &calls);
+		ret = defer_call(world.vmm->device, 1, note_call, &calls);
 		failed = has_failed();
 		assert_int_equal(ret, failed ? -ENOMEM : success);
 		if (failed) {
@@ -571,7 +571,7 @@ TEST(a_deferred_call_that_is_refused)
 
 	world_init(&world);
 	world_note(&world);
-	assert_int_equal(vgf_context_defer(world.vmm->device, 9, note_call, &calls), -ENOENT);
+	assert_int_equal(defer_call(world.vmm->device, 9, note_call, &calls), -ENOENT);
 	assert_int_equal(count_blocks(), world.own_blocks);
 	world_finish(&world);
 	assert_int_equal(calls, 0);
@@ -762,9 +762,9 @@ static void story(struct world *world, struct promises *promises, unsigned int *
 	submit_in_story(world, promises, 3, 1, VGF_FENCED | VGF_MERGEABLE, 2);
 	submit_in_story(world, promises, 3, 2, 0, 2);
 	submit_in_story(world, promises, 2, VGF_RING_GLOBAL, VGF_FENCED, 2);
-	promise(&promises->calls, vgf_context_defer(device, 1, note_call, calls));
+	promise(&promises->calls, defer_call(device, 1, note_call, calls));
 	submit_in_story(world, promises, 1, 0, VGF_FENCED, 2);
-	promise(&promises->calls, vgf_context_defer(device, 1, note_call, calls));
+	promise(&promises->calls, defer_call(device, 1, note_call, calls));
 	promise(&promises->fences, vgf_fence_create_take(device, &name, 0, make_fence(true)));
 	name.fence_id++;
 	promise(&promises->fences, vgf_fence_refuse(device, &name, 0, -EIO));

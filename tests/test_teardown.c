@@ -357,12 +357,12 @@ TEST_VMM(a_deferred_call_is_made_at_once_where_nothing_is_held)
 	driver_open(driver, vmm, 1);
 	/* Running, so with its driver already. */
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), 0);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), 0);
 	assert_int_equal(deferred.calls, 1);
 	assert_int_equal(deferred.status, 0);
-	assert_int_equal(vgf_context_defer(vmm->device, 2, note_deferred, &deferred), -ENOENT);
+	assert_int_equal(defer_call(vmm->device, 2, note_deferred, &deferred), -ENOENT);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), -ENOENT);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), -ENOENT);
 	assert_int_equal(deferred.calls, 1);
 }
 
@@ -374,8 +374,8 @@ TEST_VMM(a_deferred_call_keeps_its_place_among_held_work, .answer = FAKE_DONE)
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &first), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &second), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &first), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &second), 1);
 	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 1);
 	vmm_dispatch(vmm);
 	assert_int_equal(first.calls + second.calls, 0);
@@ -398,7 +398,7 @@ TEST_VMM(a_deferred_call_is_a_barrier_among_independent_rings, .answer = FAKE_DO
 	create_by_call(vmm, 2);
 	assert_int_equal(submit(vmm, 1, 1, 3, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 1, 2, 4, ID(2), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), 1);
 	/* A third ring has nothing to wait for, but the call comes before it. */
 	assert_int_equal(submit(vmm, 1, 3, 5, NO_IN_FENCES), 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
@@ -421,7 +421,7 @@ TEST_VMM(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call, .answe
 	create_by_call(vmm, 1);
 	create_by_call(vmm, 2);
 	assert_int_equal(submit(vmm, 1, 1, 3, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), 1);
 	assert_int_equal(submit(vmm, 1, 1, 4, ID(2), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 1, 2, 5, NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 1, 1, 6, NO_IN_FENCES), 1);
@@ -434,6 +434,82 @@ TEST_VMM(work_of_a_held_ring_does_not_overtake_another_one_behind_a_call, .answe
 	assert_jobs(driver, ID(3), ID(5), ID(4), ID(6), ID(0));
 }
 
+static int defer_on_ring(struct fake_vmm *vmm, int32_t ring, struct deferred *deferred)
+{
+	const struct vgf_deferred_call call = {
+		.ctx_id = 1,
+		.ring = ring,
+		.fn = note_deferred,
+		.arg = deferred,
+	};
+
+	return vgf_context_defer(vmm->device, &call);
+}
+
+TEST_VMM(a_call_for_one_ring_keeps_its_place_there_and_holds_up_no_other, .answer = FAKE_DONE)
+{
+	struct deferred behind = { .driver = driver }, other = { 0 };
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 1, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(defer_on_ring(vmm, 1, &behind), 1);
+	assert_int_equal(submit(vmm, 1, 1, 3, NO_IN_FENCES), 1);
+	assert_int_equal(defer_on_ring(vmm, 2, &other), 0);
+	assert_int_equal(submit(vmm, 1, 2, 4, NO_IN_FENCES), 0);
+	assert_int_equal(other.calls, 1);
+	assert_int_equal(behind.calls, 0);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(behind.calls, 1);
+	assert_int_equal(behind.jobs_before, 2);
+	assert_jobs(driver, ID(4), ID(2), ID(3), ID(0));
+}
+
+/* Then all rings are one. */
+TEST_VMM(a_call_for_one_ring_is_behind_all_work_if_rings_depend_on_each_other, .answer = FAKE_DONE)
+{
+	struct deferred deferred = { .driver = driver };
+
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 1, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(defer_on_ring(vmm, 2, &deferred), 1);
+	assert_int_equal(submit(vmm, 1, 3, 3, NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(deferred.calls, 1);
+	assert_int_equal(deferred.jobs_before, 1);
+	assert_jobs(driver, ID(2), ID(3), ID(0));
+}
+
+TEST_VMM(a_call_for_one_ring_stays_behind_one_for_every_ring, .answer = FAKE_DONE)
+{
+	struct deferred first = { 0 }, second = { .after = &first };
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 1, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &first), 1);
+	assert_int_equal(defer_on_ring(vmm, 2, &second), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(second.calls, 1);
+}
+
+TEST_VMM(a_call_is_for_a_ring_that_there_can_be)
+{
+	struct deferred deferred = { 0 };
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(defer_on_ring(vmm, VGF_MAX_RINGS, &deferred), -EINVAL);
+	assert_int_equal(defer_on_ring(vmm, VGF_EVERY_RING - 1, &deferred), -EINVAL);
+	assert_int_equal(defer_on_ring(vmm, VGF_RING_GLOBAL, &deferred), 0);
+	assert_int_equal(deferred.calls, 1);
+}
+
 TEST_VMM(a_deferred_call_hears_of_a_cancelled_context, .answer = FAKE_DONE)
 {
 	struct deferred deferred = { 0 };
@@ -441,7 +517,7 @@ TEST_VMM(a_deferred_call_hears_of_a_cancelled_context, .answer = FAKE_DONE)
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), 1);
 	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(deferred.calls, 1);
@@ -457,7 +533,7 @@ TEST_VMM(a_deferred_call_of_a_destroyed_context_is_made_before_its_driver_goes, 
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, note_deferred, &deferred), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), 1);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 1);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
@@ -480,7 +556,7 @@ TEST_VMM(work_submitted_by_a_deferred_call_runs_after_it, .answer = FAKE_DONE)
 	struct deferred deferred = { .vmm = vmm, .driver = driver };
 
 	driver_open(driver, vmm, 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_deferred, &deferred), 0);
+	assert_int_equal(defer_call(vmm->device, 1, submit_deferred, &deferred), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_jobs(driver, ID(1), ID(0));
 }
@@ -500,7 +576,7 @@ TEST_VMM(no_independent_ring_runs_while_a_deferred_call_is_made, .answer = FAKE_
 
 	driver->driver.independent_rings = true;
 	driver_open(driver, vmm, 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_to_ring_5, &deferred), 0);
+	assert_int_equal(defer_call(vmm->device, 1, submit_to_ring_5, &deferred), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_jobs(driver, ID(1), ID(0));
 }
@@ -529,7 +605,7 @@ TEST_VMM(another_thread_dispatches_while_what_came_behind_a_call_runs, .answer =
 	driver->on_submit = dispatch_in_another_thread;
 	driver->arg = vmm;
 	driver_open(driver, vmm, 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 1, submit_deferred, &deferred), 0);
+	assert_int_equal(defer_call(vmm->device, 1, submit_deferred, &deferred), 0);
 	vmm_dispatch(vmm);
 	assert_all_retired(vmm, ID(1), ID(0));
 }
@@ -807,7 +883,7 @@ static void flight_start(struct flight *flight, struct fake_vmm *vmm)
 	assert_int_equal(submit(vmm, 4, 0, 6, ID(3), NO_IN_FENCES), 1);
 	assert_int_equal(submit_flags(vmm, 4, 0, 0, 0, &in_fence, 1, &will_retire), 1);
 	assert_int_equal(submit(vmm, 4, 0, 7, ID(1), ID(2), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 4, note_deferred, &flight->deferred[0]), 1);
+	assert_int_equal(defer_call(vmm->device, 4, note_deferred, &flight->deferred[0]), 1);
 	assert_int_equal(submit(vmm, 4, 0, 8, ID(7), NO_IN_FENCES), 1);
 	/* Of a context that was destroyed, and of the next one with its ID. */
 	flight_open(flight, 4, VGF_WAIT_HOST, FAKE_FD);
@@ -815,7 +891,7 @@ static void flight_start(struct flight *flight, struct fake_vmm *vmm)
 	assert_int_equal(vgf_context_destroy(vmm->device, 5), 1);
 	flight_open(flight, 5, VGF_WAIT_HOST, FAKE_FD);
 	assert_int_equal(submit(vmm, 5, 0, 10, NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_defer(vmm->device, 5, note_deferred, &flight->deferred[1]), 1);
+	assert_int_equal(defer_call(vmm->device, 5, note_deferred, &flight->deferred[1]), 1);
 	/* Other commands. */
 	flight->fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 11);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 12, VGF_FENCE_BY_CALL), 0);
@@ -961,7 +1037,7 @@ static void try_everything(struct fake_vmm *vmm, const struct vgf_fence_name *na
 	attempts->submit = submit(vmm, 1, 0, 1000, NO_IN_FENCES);
 	attempts->create = create_fence(vmm, 0, VGF_RING_GLOBAL, 1000, VGF_FENCE_BY_CALL);
 	attempts->refuse = vgf_fence_refuse(vmm->device, &failed, 0, -EBADMSG);
-	attempts->defer = vgf_context_defer(vmm->device, 1, note_deferred, NULL);
+	attempts->defer = defer_call(vmm->device, 1, note_deferred, NULL);
 }
 
 TEST_VMM(nothing_new_is_accepted_during_a_reset)

@@ -507,6 +507,18 @@ static void give_up_a_fence(struct load *load, unsigned int *random)
 	check(ret == 0 || ret == -ENOENT || ret == -EALREADY || ret == -EBUSY);
 }
 
+static int defer_call(struct load *load, uint32_t ctx_id, int32_t ring)
+{
+	const struct vgf_deferred_call call = {
+		.ctx_id = ctx_id,
+		.ring = ring,
+		.fn = on_turn,
+		.arg = load,
+	};
+
+	return vgf_context_defer(load->device, &call);
+}
+
 static void meddle(struct load *load, uint32_t ctx_id, unsigned int *random)
 {
 	unsigned int dice = below(random, 100);
@@ -521,7 +533,7 @@ static void meddle(struct load *load, uint32_t ctx_id, unsigned int *random)
 		ret = vgf_context_cancel(load->device, ctx_id);
 		check(ret == 0 || ret == -ENOENT);
 	} else if (dice < 42) {
-		ret = vgf_context_defer(load->device, ctx_id, on_turn, load);
+		ret = defer_call(load, ctx_id, dice % 2 ? VGF_EVERY_RING : 0);
 		check(ret == 0 || ret == 1 || ret == -ENOENT);
 		load->counts.deferred += ret >= 0;
 	} else if (dice < 50) {

@@ -89,14 +89,15 @@ struct vgf_callbacks {
 struct vgf_limits {
 	/* 1024: open contexts, and destroyed ones of which work or fences are left. */
 	uint32_t max_contexts;
-	uint32_t max_fences; /* of the device, until their callbacks have returned: 65536 */
-	/* Of these, of one context: 16384. No more deferred calls of a context may wait, either. */
-	uint32_t max_context_fences;
+	uint32_t max_fences;         /* of the device, until their callbacks have returned: 65536 */
+	uint32_t max_context_fences; /* of these, of one context: 16384 */
 	/* In-fences of one submission: 256. That is a virtqueue's default size, so no more can be
 	 * pending on the control queue of a Linux guest. */
 	uint32_t max_in_fences;
 	uint32_t max_command_size; /* in bytes: 4 MiB */
-	/* Bytes of work that is held back in the device: 64 MiB. A context may use a quarter. */
+	/* Submissions and deferred calls that are held back in the device, and their bytes: 16384,
+	 * 64 MiB. A context may have a quarter of each. */
+	uint32_t max_held;
 	size_t max_held_size;
 	/* Descriptors of fences: half of RLIMIT_NOFILE, at most max_fences. At the limit, work
 	 * waits until a descriptor is closed. The last one is kept for fences that are the oldest
@@ -110,6 +111,15 @@ struct vgf_options {
 	struct vgf_limits limits;
 	uint64_t stall_ns; /* a fence is reported after this time: 0 means 10 s, UINT64_MAX never */
 	bool own_thread;   /* the library dispatches in a thread of its own */
+	/*
+	 * What one round of vgf_device_dispatch does at most, so that no guest context can keep the
+	 * others waiting: it retires fences for so long, or so many of them, and it calls drivers
+	 * for so long, or so often. What is left makes the descriptor readable and goes on in the
+	 * next round, which takes note of new signals first; contexts take turns. A call that lasts
+	 * longer than budget_ns ends its round. UINT32_MAX or UINT64_MAX: no bound.
+	 */
+	uint32_t budget_items; /* 1024 */
+	uint64_t budget_ns;    /* 1 ms */
 	/* An in-fence that would be refused (unknown, foreign, ambiguous) counts as signalled
 	 * instead, and a warning is logged. Work may then run too early, as with virglrenderer. */
 	bool ignore_bad_in_fences;
@@ -215,18 +225,32 @@ int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id);
  */
 int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id);
 
+/* In place of a ring: a deferred call keeps its place among the work of every ring. */
+#define VGF_EVERY_RING (-2)
+
+/* One deferred call. */
+struct vgf_deferred_call {
+	uint32_t ctx_id;
+	/* A ring, or VGF_EVERY_RING. The call for one ring waits only for that ring's work, and
+	 * holds up only that, if the driver's rings are independent. */
+	int32_t ring;
+	size_t size; /* bytes that the VMM keeps for it: they count with those of held work */
+	/* status is 0, or -ECANCELED if the context was cancelled or the device reset. */
+	void (*fn)(void *arg, int status);
+	void *arg;
+};
+
 /*
- * Calls fn once the driver has got everything that was submitted to the context before, and before
- * it gets anything that is submitted later: for commands that must keep their place among held work
- * (attach, detach, transfer). status is 0, or -ECANCELED if the context was cancelled or the device
- * reset. If this succeeds, fn is called exactly once, with no lock held, in this thread, in the
- * dispatching one or in another that submits to the context.
+ * Calls a function once the driver has got everything that was submitted before, and before it gets
+ * anything that is submitted later: for commands that must keep their place among held work
+ * (attach, detach, transfer). If this succeeds, call->fn is called exactly once, with no lock held,
+ * in this thread or in the dispatching one.
  *
- * Returns 0 if fn has been called, 1 if that follows later; -ENOENT; -ENOSPC if max_context_fences
- * calls of this context wait already; -ENOMEM.
+ * call: read before this returns. Returns 0 if call->fn has been called, 1 if that follows later;
+ * -ENOENT: no such context; -EINVAL: a ring out of range; -ENOSPC: max_held or max_held_size;
+ * -ENOMEM.
  */
-int vgf_context_defer(
-	struct vgf_device *device, uint32_t ctx_id, void (*fn)(void *arg, int status), void *arg);
+int vgf_context_defer(struct vgf_device *device, const struct vgf_deferred_call *call);
 
 /* ---- Submissions and fences --------------------------------------------------------------- */
 
@@ -355,7 +379,7 @@ struct vgf_stats {
 	uint64_t stalled;
 	/* Now, and the most that there have been. */
 	uint32_t pending, peak_pending;
-	uint32_t held, peak_held; /* submissions */
+	uint32_t held, peak_held; /* submissions and deferred calls */
 	uint32_t fds, peak_fds;
 	uint32_t contexts; /* as max_contexts counts them */
 	size_t held_size;  /* bytes */

@@ -166,6 +166,10 @@ int callbacks_add_display(struct vgf_virgl *virgl);
 /* The one that the VMM means by this ID, or NULL. */
 struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id);
 
+/* vgf_context_defer, behind the work of every ring. size: what is kept for it. */
+int defer_in_context(
+	struct virgl_context *context, size_t size, void (*fn)(void *arg, int status), void *arg);
+
 static inline enum capset context_capset(const struct virgl_context *context)
 {
 	return context->flags & VIRGL_RENDERER_CONTEXT_FLAG_CAPSET_ID_MASK;

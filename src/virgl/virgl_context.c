@@ -13,6 +13,20 @@
 
 #include "gl_commands.h"
 
+int defer_in_context(
+	struct virgl_context *context, size_t size, void (*fn)(void *arg, int status), void *arg)
+{
+	const struct vgf_deferred_call call = {
+		.ctx_id = context->ctx_id,
+		.ring = VGF_EVERY_RING,
+		.size = size,
+		.fn = fn,
+		.arg = arg,
+	};
+
+	return vgf_context_defer(context->virgl->device, &call);
+}
+
 struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id)
 {
 	struct virgl_context *context;
@@ -310,7 +324,7 @@ static int create_context(struct vgf_virgl *virgl, struct creation *creation)
 	}
 	LIST_INSERT_HEAD(&virgl->contexts, context, link);
 	/* An old context of this ID may still have work. */
-	ret = vgf_context_defer(virgl->device, context->ctx_id, create_now, creation);
+	ret = defer_in_context(context, sizeof(*creation) + creation->nlen, create_now, creation);
 	if (ret < 0) {
 		context->error = ret;
 		free(creation);

@@ -112,7 +112,7 @@ static int op_wait_for(struct resource_op *op, struct virgl_context *context)
 	if (context->closed) {
 		ret = wait_for_end(context, op);
 	} else {
-		ret = vgf_context_defer(op->virgl->device, context->ctx_id, op_context_came, op);
+		ret = defer_in_context(context, sizeof(*op), op_context_came, op);
 	}
 	if (ret < 0) {
 		op->waits--;
@@ -229,7 +229,7 @@ static int defer_attachment(
 	}
 	attachment->context = context;
 	attachment->res_handle = res_handle;
-	ret = vgf_context_defer(context->virgl->device, context->ctx_id, fn, attachment);
+	ret = defer_in_context(context, sizeof(*attachment), fn, attachment);
 	if (ret < 0) {
 		free(attachment);
 	}
@@ -317,6 +317,7 @@ static void transfer_now(void *arg, int status)
 static int start_transfer(struct transfer *t)
 {
 	struct vgf_virgl *virgl = t->virgl;
+	size_t size = sizeof(*t) + t->iovec_cnt * sizeof(*t->iov);
 	int result = 1;
 	int ret;
 
@@ -324,7 +325,7 @@ static int start_transfer(struct transfer *t)
 	if (t->ctx_id == 0) {
 		ret = vgf_virgl_resource_defer(virgl, t->handle, transfer_now, t);
 	} else if (find_context(virgl, t->ctx_id)) {
-		ret = vgf_context_defer(virgl->device, t->ctx_id, transfer_now, t);
+		ret = defer_in_context(find_context(virgl, t->ctx_id), size, transfer_now, t);
 	} else {
 		ret = -EINVAL; /* as virglrenderer answers */
 	}
