@@ -10,11 +10,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <vgfence/driver.h>
 
 #include "gpu.h"
+#include "queue.h"
 
 struct backing;
 struct resource;

@@ -12,7 +12,8 @@
  */
 
 #include <stdint.h>
-#include <sys/queue.h>
+
+#include "queue.h"
 
 struct renderer_backing;
 

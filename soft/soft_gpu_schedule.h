@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <vgfence/driver.h>
 
+#include "queue.h"
 #include "vgem_pool.h"
 
 struct gpu_job;

@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 #include <unistd.h>
 
 #include <vgfence/dma_buf.h>
 
+#include "queue.h"
 #include "vgem.h"
 #include "vgem_pool.h"
 

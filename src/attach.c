@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <vgfence/dma_buf.h>
 
 #include "attach.h"
+#include "error_name.h"
 #include "export.h"
 #include "lock.h"
 #include "log.h"
@@ -25,7 +25,7 @@ void attach_all(struct vgf_device *device, struct fence *fence)
 			struct vgf_fence_name full_name = fence_name(fence);
 			char name[NAME_SIZE];
 			device_log(device, VGF_LOG_ERROR, "%s: not put on its dma-buf (%s)",
-				name_text(name, &full_name), strerrorname_np(-ret));
+				name_text(name, &full_name), error_name(ret));
 		}
 	}
 }

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "error_name.h"
 #include "export.h"
 #include "lock.h"
 #include "log.h"
@@ -18,7 +18,7 @@ static void log_context(struct vgf_device *device, uint32_t ctx_id, const char *
 {
 	if (error < 0) {
 		device_log(device, VGF_LOG_WARNING, "context %" PRIu32 ": %s (%s)", ctx_id, what,
-			strerrorname_np(-error));
+			error_name(error));
 	}
 }
 

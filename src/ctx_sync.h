@@ -18,11 +18,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <vgfence/vgfence.h>
 
 #include "fence_table.h"
+#include "queue.h"
 
 struct context_driver;
 

@@ -17,11 +17,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <vgfence/driver.h>
 
 #include "hash.h"
+#include "queue.h"
 
 struct fence;
 struct submission;

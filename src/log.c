@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
+#include "error_name.h"
 #include "log.h"
 
 /* What a guest's mistakes may add to the host's log, in lines a second. */
@@ -59,7 +59,7 @@ void log_refused(
 	char text[NAME_SIZE];
 
 	device_log(device, VGF_LOG_WARNING, "%s: refused: %s (%s)", name_text(text, name), what,
-		strerrorname_np(-error));
+		error_name(error));
 }
 
 void log_flush(struct vgf_device *device, const struct log_buffer *log)

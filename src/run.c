@@ -2,9 +2,9 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include <errno.h>
-#include <string.h>
 
 #include "attach.h"
+#include "error_name.h"
 #include "lock.h"
 #include "log.h"
 #include "run.h"
@@ -53,7 +53,7 @@ static void log_failure(struct vgf_device *device, const struct submission *subm
 	char name[NAME_SIZE];
 
 	device_log(device, VGF_LOG_WARNING, "%s: the driver's submit failed: %s",
-		name_text(name, &submission->name), strerrordesc_np(-error));
+		name_text(name, &submission->name), error_name(error));
 }
 
 /* Returns false if the submission must wait in its queue once more. */

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "error_name.h"
 #include "export.h"
 #include "lock.h"
 #include "log.h"
@@ -37,7 +37,7 @@ static void log_in_fence(struct vgf_device *device, const struct vgf_submission 
 			name_text(text, &head->fence), ignored, id);
 	} else {
 		device_log(device, VGF_LOG_WARNING, "%s: refused: in-fence %" PRIu64 " (%s)",
-			name_text(text, &head->fence), id, strerrorname_np(-error));
+			name_text(text, &head->fence), id, error_name(error));
 	}
 }
 

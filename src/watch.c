@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "error_name.h"
 #include "log.h"
 #include "sync_file.h"
 #include "watch.h"
@@ -72,7 +72,7 @@ static void fail_watch(struct vgf_device *device, struct fence *fence, int error
 	char name[NAME_SIZE];
 
 	device_log(device, VGF_LOG_ERROR, "%s: its descriptor %d cannot be waited for (%s)",
-		name_text(name, &full_name), fence->fd, strerrorname_np(-error));
+		name_text(name, &full_name), fence->fd, error_name(error));
 	if (error == -EBADF) {
 		fence_forget_file(&device->fences, fence);
 	}

@@ -1119,7 +1119,7 @@ TEST_VMM(what_is_refused_is_logged_with_its_name,
 	driver->error_always = true;
 	driver->error = -ENODEV;
 	assert_int_equal(submit(vmm, 1, 5, 4, NO_IN_FENCES), -ENODEV);
-	assert_logged(vmm, "context 1 ring 5 fence 4", "No such device");
+	assert_logged(vmm, "context 1 ring 5 fence 4", "ENODEV");
 	assert_int_equal(submit(vmm, 1, 5, 5, NO_IN_FENCES), -ENOSPC);
 	assert_logged(vmm, "context 1 ring 5 fence 5", "ENOSPC");
 }

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "error_name.h"
 #include "vhost_user_private.h"
 
 #define MAX_QUEUES 256
@@ -171,7 +172,7 @@ static void handle_messages(struct vhost_user *server)
 		}
 	}
 	if (ret < 0) {
-		disconnect(server, ret == -ECONNRESET ? "it has left" : strerrorname_np(-ret));
+		disconnect(server, ret == -ECONNRESET ? "it has left" : error_name(ret));
 	}
 }
 

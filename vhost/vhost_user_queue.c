@@ -5,12 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "error_name.h"
 #include "vhost_user_private.h"
 
 /* Of one queue's requests, before others have their turn: a guest can ask for copies that take
@@ -178,7 +178,7 @@ int vhost_user_queue_start(struct vhost_user_queue *queue)
 	ret = virtqueue_create(&queue->layout, queue->base, server->memory, &queue->ring);
 	if (ret < 0) {
 		vhost_user_log(server, VGF_LOG_WARNING, "queue %u cannot start: %s", queue->index,
-			ret == -EFAULT ? "rings outside of memory" : strerrorname_np(-ret));
+			ret == -EFAULT ? "rings outside of memory" : error_name(ret));
 		return ret;
 	}
 	queue->has_run = true;

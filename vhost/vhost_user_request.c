@@ -5,11 +5,11 @@
  * at the end, before. */
 
 #include <errno.h>
-#include <string.h>
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
+#include "error_name.h"
 #include "vhost_user_private.h"
 
 #define BIT(bit) (UINT64_C(1) << (bit))
@@ -503,8 +503,7 @@ int vhost_user_handle_message(struct vhost_user *server)
 
 	if (ret < 0) {
 		vhost_user_log(server, VGF_LOG_WARNING, "%s (%u): %s",
-			vhost_user_request_name(header.request), header.request,
-			strerrorname_np(-ret));
+			vhost_user_request_name(header.request), header.request, error_name(ret));
 	}
 	if (request && request->has_reply) {
 		return ret;

@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/queue.h>
 
 /* Per-context fences were unstable in 0.10.4, and sharing fences still is. */
 #define VIRGL_RENDERER_UNSTABLE_APIS
@@ -33,6 +32,7 @@
 
 #include "egl_display.h"
 #include "egl_sync.h"
+#include "queue.h"
 
 /* The library is built with hidden visibility: only what is marked can be linked to. */
 #define VGF_EXPORT __attribute__((visibility("default")))
