@@ -44,7 +44,7 @@ struct library_load {
  * sanitizer's all numbers are zero. */
 static double heap_in_use(void)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+#ifdef __GLIBC__
 	struct mallinfo2 info = mallinfo2();
 	double in_use = (double)(info.uordblks + info.hblkhd);
 

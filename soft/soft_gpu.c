@@ -4,6 +4,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/unistd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -159,8 +160,9 @@ static int sleep_until(struct soft_gpu *gpu, uint64_t deadline_ns, struct epoll_
 {
 	struct timespec timeout = time_until(deadline_ns);
 
-	return epoll_pwait2(gpu->epoll_fd, events, MAX_EVENTS,
-		deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+	/* epoll_pwait2(), which not every libc has. */
+	return (int)syscall(__NR_epoll_pwait2, gpu->epoll_fd, events, MAX_EVENTS,
+		deadline_ns == UINT64_MAX ? NULL : &timeout, NULL, (size_t)0);
 }
 
 /* Timers of the kernel come tens of microseconds late, which is as long as a job may take. */
