@@ -230,6 +230,31 @@ clang_build() {
     fi
 }
 
+# The library and its unit tests with another libc. The program needs libraries that are not here
+# for musl.
+tests_musl() {
+    local name="tests, musl" log=$results/$part.prepare root=$PWD/build/musl-root status=0
+    if ! command -v musl-gcc >/dev/null; then
+        skip "$name" "musl-tools is not installed"
+        return
+    fi
+    begin
+    scripts/musl-root "$root" >"$log" 2>&1 || status=$?
+    if [ $status = 77 ]; then
+        skip "$name" "$(tail -n 1 "$log")"
+        return
+    elif [ $status = 0 ]; then
+        (VGFENCE_WERROR=1 CC=musl-gcc CFLAGS="-isystem $root/include" \
+            build musl -Dpkg_config_path="$root" -Dtools=false -Dlibdrm=disabled \
+            -Dvirglrenderer=disabled) >"$log" 2>&1 || status=$?
+    fi
+    if [ $status = 0 ]; then
+        suite "$name" musl 3000 --no-suite slow
+    else
+        add_counts "$name" 1 "$log" 0 1 0
+    fi
+}
+
 tests_plain() {
     suite "tests" plain 20000 --no-suite virgl
 }
@@ -267,8 +292,8 @@ host_qemu() {
 }
 
 # Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_plain
-    tests_address tests_threads
+lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_musl
+    tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
 lane_qemu=(virgl_sid console_tests guest_newest host_qemu)
