@@ -16,7 +16,7 @@
  * reset or destroy, or from the library's own thread with own_thread. They never come from two
  * threads at once, and the library holds no lock meanwhile.
  *
- * Stability: before 1.0 the API may change with the minor version, which is the soversion too.
+ * Stability: before 1.0 the API may change with the minor version, and so does the soversion.
  */
 
 #include <sys/types.h>
