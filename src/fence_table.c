@@ -352,6 +352,7 @@ void fence_forget_file(struct fence_table *table, struct fence *fence)
 
 static uint32_t retire(struct fence_table *table, struct fence *fence)
 {
+	const struct fence *next = STAILQ_NEXT(fence, link);
 	struct waiter *waiter;
 	uint32_t told = 0;
 
@@ -360,6 +361,10 @@ static uint32_t retire(struct fence_table *table, struct fence *fence)
 		table_remove(table, fence);
 	}
 	fence->flags |= FENCE_RETIRED;
+	if ((fence->flags & VGF_MERGEABLE) && fence->status == 0 && next &&
+		(next->flags & FENCE_SIGNALLED)) {
+		fence->flags |= FENCE_MERGED;
+	}
 	while ((waiter = TAILQ_FIRST(&fence->waiters))) {
 		TAILQ_REMOVE(&fence->waiters, waiter, link);
 		table->notify(waiter, WAITER_RETIRED);

@@ -54,6 +54,7 @@ enum fence_state {
 	FENCE_WATCHED = 1u << 10,  /* its descriptor is in the epoll set */
 	FENCE_REPORTED = 1u << 11, /* as stalled */
 	FENCE_IMPORTED = 1u << 12, /* a descriptor of the VMM's, waited for by one submission */
+	FENCE_MERGED = 1u << 13,   /* the callback of the next one of the timeline is for it, too */
 };
 
 /* A dma-buf that takes the fence once that has a descriptor. */

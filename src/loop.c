@@ -98,15 +98,6 @@ static void call_back(const struct vgf_device *device, const struct fence *fence
 	}
 }
 
-/* The next fence of the batch answers for this one as well. */
-static bool is_merged(const struct fence *fence)
-{
-	const struct fence *next = STAILQ_NEXT(fence, link);
-
-	return (fence->flags & VGF_MERGEABLE) && fence->status == 0 && next &&
-		next->timeline == fence->timeline;
-}
-
 static void count_retired(struct vgf_device *device, const struct fence *fence)
 {
 	device->stats.retired++;
@@ -137,7 +128,6 @@ static int deliver(struct vgf_device *device)
 
 	device_unlock(device);
 	while ((fence = STAILQ_FIRST(&device->retiring))) {
-		bool merged = is_merged(fence);
 		STAILQ_REMOVE_HEAD(&device->retiring, link);
 		STAILQ_INSERT_TAIL(&done, fence, link);
 		if (fence->flags & FENCE_IMPORTED) {
@@ -145,7 +135,7 @@ static int deliver(struct vgf_device *device)
 		}
 		count++;
 		device->unannounced++;
-		if (!merged) {
+		if (!(fence->flags & FENCE_MERGED)) {
 			call_back(device, fence);
 		}
 	}

@@ -251,6 +251,24 @@ TEST_VMM(timelines_take_turns)
 	fail_msg("the callback came behind more than 100 others");
 }
 
+/* Neither turns nor budgets make more callbacks of them. */
+TEST_VMM(mergeable_fences_are_merged_over_turns_and_rounds, .options.budget_items = 100)
+{
+	for (uint32_t ctx_id = 1; ctx_id <= 2; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+		for (uint64_t id = 1; id <= 500; id++) {
+			struct vgf_fence_name name = make_name(ctx_id, 0, 1000 * ctx_id + id);
+			assert_int_equal(vgf_fence_create_take(
+						 vmm->device, &name, VGF_MERGEABLE, VGF_FENCE_DONE),
+				0);
+		}
+	}
+	while (dispatch_once(vmm) > 0) {
+	}
+	assert_all_retired(vmm, ID(1500), ID(2500), ID(0));
+	assert_int_equal(get_stats(vmm).retired, 1000);
+}
+
 TEST_VMM(a_round_retires_as_many_fences_as_it_may, .options.budget_items = 100)
 {
 	unsigned int count;

@@ -760,7 +760,8 @@ static void submit_next(struct fake_vmm *vmm, const struct vgf_fence_name *name,
 	}
 }
 
-TEST_VMM(a_callback_that_always_makes_new_work_does_not_starve_the_vmm, .answer = FAKE_DONE)
+TEST_VMM(a_callback_that_always_makes_new_work_does_not_starve_the_vmm, .answer = FAKE_DONE,
+	.options.budget_items = 64)
 {
 	int ret;
 

@@ -49,9 +49,9 @@ enum vgf_fence_flags {
 	/* Other contexts may name it as an in-fence (VIRTIO_GPU_FLAG_FENCE_SHAREABLE of the RFC).
 	 */
 	VGF_SHAREABLE = 1u << 1,
-	/* This fence needs no callback of its own if a later one of its timeline retires in the
-	 * same batch (VIRGL_RENDERER_FENCE_FLAG_MERGEABLE). A fence with an error always gets its
-	 * callback. */
+	/* This fence needs no callback of its own if the next one of its timeline has signalled as
+	 * well when it retires (VIRGL_RENDERER_FENCE_FLAG_MERGEABLE). A fence with an error always
+	 * gets its callback. */
 	VGF_MERGEABLE = 1u << 2,
 };
 
