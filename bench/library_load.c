@@ -61,8 +61,10 @@ static struct vgf_fence_name fence_name(uint64_t id)
 	};
 }
 
-static void on_retire(void *cookie, const struct vgf_fence_name *fence, int status)
+static void on_retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
 	struct library_load *load = cookie;
 
 	(void)fence;
@@ -209,8 +211,10 @@ void library_load_heap(const struct library_load *load, double *empty, double *f
 
 static int make_device(struct library_load *load)
 {
-	static const struct vgf_callbacks callbacks = { .retire = on_retire };
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = on_retire };
 	struct vgf_options options = {
+		.size = sizeof(struct vgf_options),
 		.limits.max_fences = load->options.pending + LOAD_MAX_BATCH,
 		.limits.max_context_fences = load->options.pending + LOAD_MAX_BATCH,
 		/* One more: the last is kept for fences that are the oldest of their timelines. */
@@ -218,6 +222,7 @@ static int make_device(struct library_load *load)
 		.limits.max_context_fds = load->options.pending + LOAD_MAX_BATCH + 1,
 	};
 	struct vgf_driver driver = {
+		.size = sizeof(struct vgf_driver),
 		.wait = load->options.fds ? VGF_WAIT_DRIVER : VGF_WAIT_HOST,
 		.submit = on_submit,
 	};

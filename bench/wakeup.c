@@ -123,8 +123,10 @@ static void *dispatching_thread(void *arg)
 	return NULL;
 }
 
-static void on_retire(void *cookie, const struct vgf_fence_name *fence, int status)
+static void on_retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
 	struct wakeup *bench = cookie;
 	uint64_t now = now_ns();
 
@@ -318,9 +320,12 @@ static int take_places(struct wakeup *bench)
 
 static int make_device(struct wakeup *bench)
 {
-	static const struct vgf_callbacks callbacks = { .retire = on_retire };
-	static const struct vgf_driver producer = { .submit = on_producer_submit };
-	static const struct vgf_driver held = { .submit = on_held_submit };
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = on_retire };
+	static const struct vgf_driver producer = { .size = sizeof(struct vgf_driver),
+		.submit = on_producer_submit };
+	static const struct vgf_driver held = { .size = sizeof(struct vgf_driver),
+		.submit = on_held_submit };
 	int error = vgf_device_create(&callbacks, bench, NULL, &bench->device);
 
 	if (error == 0) {
@@ -355,7 +360,7 @@ static int stop_threads(struct wakeup *bench, unsigned int count)
 	bench->to_retire = UINT32_MAX;
 	atomic_store(&bench->stop, true);
 	eventfd_write(bench->bare_fd, 1);
-	error = vgf_fence_create_take(bench->device, &last, 0, VGF_FENCE_DONE);
+	error = vgf_fence_create_take(bench->device, &last, 0, NULL, VGF_FENCE_DONE);
 	for (unsigned int i = 0; i < count; i++) {
 		pthread_join(bench->threads[i], NULL);
 	}

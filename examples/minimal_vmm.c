@@ -89,14 +89,18 @@ static void finish_job(struct gpu *gpu)
 /* ---- The device ---- */
 
 /* A fence retires: answer the guest's request that has it. */
-static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
+static void retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
+
 	answer_request(cookie, fence->ctx_id, fence->ring, fence->fence_id, status);
 }
 
 static int gpu_init(struct gpu *gpu)
 {
-	const struct vgf_callbacks callbacks = { .retire = retire };
+	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = retire };
 	int ret = vgf_device_create(&callbacks, gpu, NULL, &gpu->fences);
 
 	return ret < 0 ? ret : watch_fd(gpu, vgf_device_get_fd(gpu->fences));
@@ -118,7 +122,8 @@ static void gpu_submit_3d(struct gpu *gpu, const struct iovec *iov, size_t iov_c
 		ret = vgf_submit(gpu->fences, &request.submission, &will_retire);
 		vgf_submit_3d_finish(&request);
 	} else if (request.submission.flags & VGF_FENCED) {
-		will_retire = vgf_fence_refuse(gpu->fences, &request.submission.fence, 0, ret) == 0;
+		will_retire = vgf_fence_refuse(
+				      gpu->fences, &request.submission.fence, 0, NULL, ret) == 0;
 	}
 	if (!will_retire) {
 		answer_now(gpu, ret);
@@ -153,9 +158,11 @@ static void guest_submits(struct gpu *gpu, uint32_t ctx_id, uint64_t fence_id, u
 
 int main(void)
 {
-	const struct vgf_driver driver = { .wait = VGF_WAIT_HOST, .submit = driver_submit };
+	const struct vgf_driver driver = {
+		.size = sizeof(struct vgf_driver), .wait = VGF_WAIT_HOST, .submit = driver_submit
+	};
 	struct gpu gpu = { .fence_passing = true, .job_fd = -1 };
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 
 	check("init", gpu_init(&gpu));
 	check("context", vgf_context_create(gpu.fences, PRODUCER, &driver, &gpu));

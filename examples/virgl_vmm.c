@@ -178,8 +178,8 @@ int main(void)
 
 	/* Something that the producer waits for, so that both can be seen to wait. */
 	check("fence",
-		vgf_fence_create_take(
-			vgf_virgl_get_device(virgl), &gate, VGF_SHAREABLE, VGF_FENCE_BY_CALL));
+		vgf_fence_create_take(vgf_virgl_get_device(virgl), &gate, VGF_SHAREABLE, NULL,
+			VGF_FENCE_BY_CALL));
 	submit(PRODUCER, 2, 1, fill, sizeof(fill));
 	submit(CONSUMER, 3, 2, copy, sizeof(copy));
 	printf("fence 1 signals\n");

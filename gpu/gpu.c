@@ -51,7 +51,8 @@ static void cancel_pending(struct gpu *gpu)
 			struct pending_request *pending = &gpu->pending.requests[queue][token];
 
 			if (pending->used && pending->awaits_renderer) {
-				vgf_context_cancel(device, pending->fence.ctx_id);
+				vgf_context_cancel(device, pending->fence.ctx_id,
+					VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED, -ECANCELED);
 			}
 			if (pending->used && pending->awaits_fence) {
 				vgf_fence_cancel(device, &pending->fence, -ECANCELED);
@@ -214,6 +215,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out)
 {
 	const struct vgf_callbacks renderer_callbacks = {
+		.size = sizeof(struct vgf_callbacks),
 		.retire = fence_retired,
 		.log = log_renderer,
 	};

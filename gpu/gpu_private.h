@@ -78,7 +78,7 @@ void request_done(void *arg, int status);
 uint32_t renderer_end(struct request *request, int ret);
 
 /* vgfence's callback: completes what waits for that fence alone. */
-void fence_retired(void *cookie, const struct vgf_fence_name *fence, int status);
+void fence_retired(void *cookie, const struct vgf_retired *retired);
 
 /* A resource that the guest may use, or NULL. */
 struct resource *find_resource(struct gpu *gpu, uint32_t id);

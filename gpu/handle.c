@@ -152,8 +152,10 @@ uint32_t renderer_end(struct request *request, int ret)
 
 /* ---- Fences --------------------------------------------------------------------------------- */
 
-void fence_retired(void *cookie, const struct vgf_fence_name *fence, int status)
+void fence_retired(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
 	struct gpu *gpu = cookie;
 	struct pending_request *pending = pending_find_fence(&gpu->pending, fence);
 
@@ -181,7 +183,7 @@ static void settle_fence(struct gpu *gpu, const struct request *request, uint32_
 	pending_add_fence(&gpu->pending, pending);
 	if (is_error(type)) {
 		ret = vgf_fence_refuse(renderer->ops->get_device(renderer), &pending->fence,
-			request->fence_flags, -EINVAL);
+			request->fence_flags, NULL, -EINVAL);
 	} else {
 		ret = renderer->ops->create_fence(renderer, &pending->fence, request->fence_flags);
 	}

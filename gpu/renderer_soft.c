@@ -394,7 +394,8 @@ static int submit(
 static int create_fence(
 	struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
 {
-	return vgf_fence_create_take(soft_from(renderer)->device, name, flags, VGF_FENCE_DONE);
+	return vgf_fence_create_take(
+		soft_from(renderer)->device, name, flags, NULL, VGF_FENCE_DONE);
 }
 
 static int get_fd(struct renderer *renderer)
@@ -493,7 +494,8 @@ static uint32_t max_fence_fds(void)
 /* The GPU has a CPU of its own, if there is one to spare. */
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
 {
-	struct vgf_options device_options = { .limits = GUEST_LIMITS };
+	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
+		.limits = GUEST_LIMITS };
 	struct soft_gpu_options options = {
 		.max_jobs = MAX_JOBS,
 		.fences = SOFT_GPU_FENCES_EVENTFD,

@@ -292,7 +292,7 @@ static int virgl_submit(
 	if (!command_stream_reach_ok(submission->command, submission->size)) {
 		*will_retire = (submission->flags & VGF_FENCED) &&
 			vgf_fence_refuse(virgl_get_device(renderer), &submission->fence,
-				submission->flags, -EINVAL) == 0;
+				submission->flags, NULL, -EINVAL) == 0;
 		return -EINVAL;
 	}
 	return vgf_virgl_submit(to_virgl(renderer), submission, will_retire);
@@ -369,9 +369,11 @@ static void write_fence(void *cookie, uint32_t fence)
 int renderer_virgl_create(
 	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
 {
+	const struct vgf_options device = { .size = sizeof(device), .limits = GUEST_LIMITS };
 	/* Every submission comes with its ring. */
 	const struct vgf_virgl_options options = {
-		.device.limits = GUEST_LIMITS,
+		.size = sizeof(options),
+		.device = &device,
 		.callbacks = callbacks,
 		.independent_rings = true,
 	};

@@ -498,6 +498,7 @@ static void destroy_context(void *data, bool cancelled)
 int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
 {
 	const struct vgf_driver driver = {
+		.size = sizeof(struct vgf_driver),
 		.wait = gpu->options.wait,
 		.independent_rings = true,
 		.submit = submit,

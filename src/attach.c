@@ -13,6 +13,7 @@
 #include "export.h"
 #include "lock.h"
 #include "log.h"
+#include "place.h"
 
 void attach_all(struct vgf_device *device, struct fence *fence)
 {
@@ -30,6 +31,18 @@ void attach_all(struct vgf_device *device, struct fence *fence)
 	}
 }
 
+void attach_check(struct vgf_device *device, const struct fence *fence)
+{
+	struct vgf_fence_name full_name = fence_name(fence);
+	char name[NAME_SIZE];
+
+	if (!SLIST_EMPTY(&fence->attachments)) {
+		device_log(device, VGF_LOG_WARNING,
+			"%s: retired without a descriptor, so its dma-buf never had it",
+			name_text(name, &full_name));
+	}
+}
+
 /* Whether it is a dma-buf and the kernel knows the calls: makes one that changes nothing. */
 static int check_dma_buf(int dma_buf_fd, uint32_t access)
 {
@@ -43,15 +56,16 @@ static int check_dma_buf(int dma_buf_fd, uint32_t access)
 }
 
 /* Locked. Owns the attachment if it returns 1. */
-static int attach(struct vgf_device *device, uint64_t fence_id, struct attachment *attachment)
+static int attach(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
+	struct attachment *attachment)
 {
 	struct fence *fence;
-	int ret = fence_table_look_up(&device->fences, fence_id, &fence);
+	int ret = place_look_up(device, ctx_id, fence_id, &fence);
 
 	if (ret < 0) {
 		return ret;
 	}
-	if (!fence || (fence->flags & FENCE_SIGNALLED)) {
+	if (!fence) {
 		return -EALREADY;
 	}
 	if (fence->fd >= 0) {
@@ -66,8 +80,8 @@ static int attach(struct vgf_device *device, uint64_t fence_id, struct attachmen
 	return 1;
 }
 
-VGF_EXPORT int vgf_fence_attach_dma_buf(
-	struct vgf_device *device, uint64_t fence_id, int dma_buf_fd, uint32_t access)
+VGF_EXPORT int vgf_fence_attach_dma_buf(struct vgf_device *device, uint32_t ctx_id,
+	uint64_t fence_id, int dma_buf_fd, uint32_t access)
 {
 	struct attachment *attachment;
 	int ret = check_dma_buf(dma_buf_fd, access);
@@ -87,7 +101,7 @@ VGF_EXPORT int vgf_fence_attach_dma_buf(
 		return ret;
 	}
 	device_lock(device);
-	ret = attach(device, fence_id, attachment);
+	ret = attach(device, ctx_id, fence_id, attachment);
 	device_unlock(device);
 	if (ret != 1) {
 		attachment_free(attachment);

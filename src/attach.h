@@ -8,4 +8,7 @@
 /* Locked. Puts a fence that has just got a descriptor on the dma-bufs that are to take it. */
 void attach_all(struct vgf_device *device, struct fence *fence);
 
+/* Locked. Says so if a fence retires that was to be put on dma-bufs, and never got a descriptor. */
+void attach_check(struct vgf_device *device, const struct fence *fence);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "error_name.h"
@@ -13,6 +14,7 @@
 #include "log.h"
 #include "place.h"
 #include "run.h"
+#include "struct_copy.h"
 
 static void log_context(struct vgf_device *device, uint32_t ctx_id, const char *what, int error)
 {
@@ -22,18 +24,25 @@ static void log_context(struct vgf_device *device, uint32_t ctx_id, const char *
 	}
 }
 
+/* What a driver has had since there are context drivers. */
+#define LEAST_DRIVER (offsetof(struct vgf_driver, destroy) + sizeof(void (*)(void)))
+
 VGF_EXPORT int vgf_context_create(
 	struct vgf_device *device, uint32_t ctx_id, const struct vgf_driver *driver, void *data)
 {
-	int ret = -ECANCELED;
+	struct vgf_driver known = { 0 };
+	int ret = driver ? struct_copy(&known, sizeof(known), LEAST_DRIVER, driver, driver->size) :
+			   -EINVAL;
 
-	if (!driver || !driver->submit) {
-		return -EINVAL;
+	if (ret == 0 && !known.submit) {
+		ret = -EINVAL;
+	}
+	if (ret < 0) {
+		return ret;
 	}
 	device_lock(device);
-	if (!device->resetting) {
-		ret = context_open(&device->contexts, ctx_id, driver, data);
-	}
+	ret = device->resetting ? -ECANCELED :
+				  context_open(&device->contexts, ctx_id, &known, data);
 	log_context(device, ctx_id, "not created", ret);
 	device_unlock(device);
 	return ret;
@@ -56,20 +65,34 @@ VGF_EXPORT int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id)
 	return ret;
 }
 
-VGF_EXPORT int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id)
+VGF_EXPORT int vgf_context_cancel(
+	struct vgf_device *device, uint32_t ctx_id, uint32_t flags, int error)
 {
+	const uint32_t which = VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED;
 	struct context *context;
 	int ret = -ENOENT;
 
+	if (error >= 0 || !(flags & which) || (flags & ~(which | VGF_CANCEL_RUNNING))) {
+		return -EINVAL;
+	}
 	device_lock(device);
 	context = context_find(&device->contexts, ctx_id);
-	if (context) {
-		context_cancel(&device->contexts, context, false);
+	if (context && context_cancel(&device->contexts, context, flags, error)) {
 		ret = 0;
 	}
 	log_context(device, ctx_id, "not cancelled", ret);
 	device_unlock(device);
 	return ret;
+}
+
+static bool has_reserved(const struct vgf_deferred_call *call)
+{
+	for (size_t i = 0; i < sizeof(call->reserved) / sizeof(call->reserved[0]); i++) {
+		if (call->reserved[i] != 0) {
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Locked. 0, 1 or an error; then the caller owns it. */
@@ -83,7 +106,7 @@ static int defer(struct vgf_device *device, const struct vgf_deferred_call *call
 	if (!context) {
 		return -ENOENT;
 	}
-	if (call->ring != VGF_EVERY_RING && !is_ring(call->ring)) {
+	if ((call->ring != VGF_EVERY_RING && !is_ring(call->ring)) || has_reserved(call)) {
 		return -EINVAL;
 	}
 	if (call->ring >= 0 && !context_ring(context, call->ring)) {
@@ -94,7 +117,7 @@ static int defer(struct vgf_device *device, const struct vgf_deferred_call *call
 		.context = context,
 		.driver = context->current,
 		.name = { .ctx_id = call->ctx_id, .ring = call->ring },
-		.size = call->size,
+		.size = call->kept_size,
 		.unused_fd = -1,
 		.fn = call->fn,
 		.arg = call->arg,

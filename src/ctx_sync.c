@@ -555,27 +555,88 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 	return 0;
 }
 
-static void cancel_list(struct ctx_sync *sync, struct submission_list *list, bool all)
+/* Too late for work that is being run, unless its driver wants it held back once more. */
+static void drop(struct ctx_sync *sync, struct submission *submission, int status)
+{
+	if (submission_drop(sync, submission, status) == -EBUSY) {
+		submission->status = status;
+	}
+}
+
+static bool is_meant(
+	const struct context *context, const struct context_driver *driver, uint32_t flags)
+{
+	return flags & (driver == context->current ? VGF_CANCEL_OPEN : VGF_CANCEL_DESTROYED);
+}
+
+static void cancel_list(
+	struct ctx_sync *sync, struct submission_list *list, uint32_t flags, int status)
 {
 	struct submission *submission;
 
 	STAILQ_FOREACH(submission, list, link) {
-		if (submission->kind == SUBMISSION_DESTROY && !all) {
-			continue;
-		}
-		if (submission_drop(sync, submission, -ECANCELED) == -EBUSY) {
-			/* Too late, unless its driver wants it held back once more. */
-			submission->status = -ECANCELED;
+		if (is_meant(submission->context, submission->driver, flags) &&
+			(submission->kind != SUBMISSION_DESTROY || (flags & CANCEL_DESTROYING))) {
+			drop(sync, submission, status);
 		}
 	}
 }
 
-void context_cancel(struct ctx_sync *sync, struct context *context, bool all)
+static void give_up(struct ctx_sync *sync, struct fence *fence, int status)
 {
-	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
-		if (context->rings[i]) {
-			cancel_list(sync, &context->rings[i]->queue.submissions, all);
+	if (fence->submission) {
+		drop(sync, fence->submission, status);
+	}
+	fence_signal(sync->fences, fence, status);
+}
+
+static void cancel_running(
+	struct context *context, struct timeline *timeline, uint32_t flags, int status)
+{
+	struct fence *fence;
+
+	STAILQ_FOREACH(fence, &timeline->fences, link) {
+		const struct context_driver *driver = fence->owner ? owner_driver(fence->owner) :
+								     NULL;
+		if (driver && driver->context == context && is_meant(context, driver, flags) &&
+			!(fence->flags & FENCE_SIGNALLED)) {
+			give_up(context->sync, fence, status);
 		}
 	}
-	cancel_list(sync, &context->backlog, all);
+}
+
+bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status)
+{
+	bool is_open = context->current != NULL;
+	bool is_left = context->num_drivers > is_open;
+
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		struct ring *ring = context->rings[i];
+		if (ring) {
+			cancel_list(sync, &ring->queue.submissions, flags, status);
+			if (flags & VGF_CANCEL_RUNNING) {
+				cancel_running(context, &ring->timeline, flags, status);
+			}
+		}
+	}
+	cancel_list(sync, &context->backlog, flags, status);
+	if (flags & VGF_CANCEL_RUNNING) {
+		cancel_running(context, &sync->global, flags, status);
+	}
+	return (is_open && (flags & VGF_CANCEL_OPEN)) ||
+		(is_left && (flags & VGF_CANCEL_DESTROYED));
+}
+
+int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status)
+{
+	struct fence *fence;
+	int count = 0;
+
+	STAILQ_FOREACH(fence, &timeline->fences, link) {
+		if (!(fence->flags & FENCE_SIGNALLED)) {
+			give_up(sync, fence, status);
+			count++;
+		}
+	}
+	return count;
 }

@@ -180,9 +180,15 @@ struct submission *context_close(struct context *context);
 /* Its driver's destroy was called. */
 void context_driver_destroyed(struct context_driver *driver);
 
-/* Marks all that is held back as dropped. With `all` the drivers of destroyed contexts are told,
- * too. */
-void context_cancel(struct ctx_sync *sync, struct context *context, bool all);
+/* With enum vgf_cancel_flags: the drivers of destroyed contexts are told, too. */
+#define CANCEL_DESTROYING (1u << 31)
+
+/* Gives up on what is held back, and more by the flags. Returns whether any of the context's drivers
+ * was meant. */
+bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status);
+
+/* Gives up on all fences of a timeline. Returns how many. */
+int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status);
 
 /* Moves what nothing is left of to a list; context_free_list needs no lock. */
 void contexts_reap(struct ctx_sync *sync, struct context_driver_list *garbage);
@@ -202,6 +208,11 @@ void submission_discard(struct ctx_sync *sync, struct submission *submission);
 
 /* Frees garbage; needs no lock. */
 void submission_free_list(struct submission_list *garbage);
+
+/* Looks up a fence that a context, or with a NULL owner the host, names by its ID. *fence is NULL if
+ * it counts as done. 0, -ENOENT, -EPERM, -ENOTUNIQ. */
+int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *asker,
+	uint64_t fence_id, struct fence **fence);
 
 /* What has been found of a submission's in-fences. */
 struct in_fence_search {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "loop.h"
 #include "options.h"
 #include "run.h"
+#include "struct_copy.h"
 #include "watch.h"
 
 /* ---- Creating ----------------------------------------------------------------------------- */
@@ -123,6 +125,34 @@ fail_watch:
 	return ret;
 }
 
+/* What these had in 0.2, when they got a size. */
+#define LEAST_CALLBACKS (offsetof(struct vgf_callbacks, log) + sizeof(void (*)(void)))
+#define LEAST_OPTIONS (offsetof(struct vgf_options, ignore_bad_in_fences) + sizeof(bool))
+
+static int copy_callbacks(struct vgf_callbacks *known, const struct vgf_callbacks *callbacks)
+{
+	int ret = -EINVAL;
+
+	if (callbacks) {
+		ret = struct_copy(
+			known, sizeof(*known), LEAST_CALLBACKS, callbacks, callbacks->size);
+	}
+	if (ret == 0 && !known->retire && (!known->write_fence || !known->write_context_fence)) {
+		ret = -EINVAL;
+	}
+	return ret;
+}
+
+static int copy_options(struct vgf_options *known, const struct vgf_options *options)
+{
+	int ret = 0;
+
+	if (options) {
+		ret = struct_copy(known, sizeof(*known), LEAST_OPTIONS, options, options->size);
+	}
+	return ret == 0 ? options_resolve(known) : ret;
+}
+
 VGF_EXPORT int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct vgf_options *options, struct vgf_device **out)
 {
@@ -130,32 +160,19 @@ VGF_EXPORT int vgf_device_create(const struct vgf_callbacks *callbacks, void *co
 	int ret;
 
 	*out = NULL;
-	if (!callbacks ||
-		(!callbacks->retire &&
-			(!callbacks->write_fence || !callbacks->write_context_fence))) {
-		return -EINVAL;
-	}
 	device = calloc(1, sizeof(*device));
 	if (!device) {
 		return -ENOMEM;
 	}
-	device->callbacks = *callbacks;
 	device->cookie = cookie;
-	if (options) {
-		device->options = *options;
-	}
-	device->options.limits = limits_resolve(options ? &options->limits : NULL);
-	if (device->options.stall_ns == 0) {
-		device->options.stall_ns = DEFAULT_STALL_NS;
-	}
-	if (device->options.budget_items == 0) {
-		device->options.budget_items = DEFAULT_BUDGET_ITEMS;
-	}
-	if (device->options.budget_ns == 0) {
-		device->options.budget_ns = DEFAULT_BUDGET_NS;
-	}
 	device->timer_ns = UINT64_MAX;
-	ret = device_init(device);
+	ret = copy_callbacks(&device->callbacks, callbacks);
+	if (ret == 0) {
+		ret = copy_options(&device->options, options);
+	}
+	if (ret == 0) {
+		ret = device_init(device);
+	}
 	if (ret < 0) {
 		free(device);
 		return ret;
@@ -174,7 +191,8 @@ static void close_contexts(struct vgf_device *device)
 		if (context->current) {
 			submission_enqueue(&device->contexts, context, context_close(context));
 		}
-		context_cancel(&device->contexts, context, true);
+		context_cancel(&device->contexts, context,
+			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | CANCEL_DESTROYING, -ECANCELED);
 	}
 }
 
@@ -185,6 +203,7 @@ static void cancel_fences(struct vgf_device *device)
 
 	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
 		STAILQ_FOREACH(fence, &timeline->fences, link) {
+			watch_ask(device, fence);
 			if (!(fence->flags & FENCE_SIGNALLED)) {
 				fence_signal(&device->fences, fence, -ECANCELED);
 			}

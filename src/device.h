@@ -41,6 +41,7 @@ struct vgf_device {
 	struct fence_table fences;
 	struct ctx_sync contexts;
 	struct vgf_stats stats;
+	uint32_t num_notifications;
 
 	/*
 	 * One thread at a time dispatches; it alone retires fences, so what epoll hands it cannot

@@ -6,21 +6,21 @@
 #include "dispatcher.h"
 #include "watch.h"
 
-static bool is_dispatcher(const struct vgf_device *device)
+bool dispatcher_is_self(const struct vgf_device *device)
 {
 	return device->depth > 0 && pthread_equal(device->dispatcher, pthread_self());
 }
 
 bool dispatcher_is_other(const struct vgf_device *device)
 {
-	return (device->dispatching || device->options.own_thread) && !is_dispatcher(device);
+	return (device->dispatching || device->options.own_thread) && !dispatcher_is_self(device);
 }
 
 void dispatcher_enter(struct vgf_device *device, bool take_over)
 {
 	unsigned int *waiting = take_over ? &device->takers : &device->blocked;
 
-	if (is_dispatcher(device)) {
+	if (dispatcher_is_self(device)) {
 		device->depth++;
 		return;
 	}
@@ -40,7 +40,7 @@ void dispatcher_enter(struct vgf_device *device, bool take_over)
 
 void dispatcher_leave(struct vgf_device *device)
 {
-	assert(is_dispatcher(device));
+	assert(dispatcher_is_self(device));
 	if (--device->depth == 0) {
 		device->dispatching = false;
 		pthread_cond_broadcast(&device->changed);

@@ -15,6 +15,9 @@
 void dispatcher_enter(struct vgf_device *device, bool take_over);
 void dispatcher_leave(struct vgf_device *device);
 
+/* Whether this thread has the role. */
+bool dispatcher_is_self(const struct vgf_device *device);
+
 /* Whether another thread is in vgf_device_dispatch, or the library's own is to do that. */
 bool dispatcher_is_other(const struct vgf_device *device);
 

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <vgfence/sync_file.h>
 
@@ -19,44 +21,99 @@
 #define DUMP_FENCES 32
 #define DUMP_WAITERS 8
 
-VGF_EXPORT void vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats)
+/* What the struct had in 0.2, when it got a size. */
+#define LEAST_STATS (offsetof(struct vgf_stats, held_size) + sizeof(size_t))
+
+VGF_EXPORT int vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats)
 {
+	struct vgf_stats known;
+	size_t size = stats->size;
+
+	if (size < LEAST_STATS) {
+		return -EINVAL;
+	}
 	device_lock(device);
-	*stats = device->stats;
-	stats->pending = device->fences.count;
-	stats->peak_pending = device->fences.peak_count;
-	stats->fds = device->fences.fds;
-	stats->peak_fds = device->fences.peak_fds;
+	known = device->stats;
+	known.pending = device->fences.count;
+	known.peak_pending = device->fences.peak_count;
+	known.fds = device->fences.fds;
+	known.peak_fds = device->fences.peak_fds;
 	device_unlock(device);
+	known.size = size;
+	memset(stats, 0, size);
+	memcpy(stats, &known, size < sizeof(known) ? size : sizeof(known));
+	return 0;
+}
+
+/* A caller's array that is being filled. */
+struct list {
+	struct vgf_pending *pending;
+	size_t count, found;
+	uint64_t now_ns;
+};
+
+static void list_fence(struct list *list, const struct fence *fence)
+{
+	if (list->found++ < list->count) {
+		list->pending[list->found - 1] = (struct vgf_pending){
+			.fence = fence_name(fence),
+			.age_ns = list->now_ns > fence->created_ns ?
+				list->now_ns - fence->created_ns :
+				0,
+			.status = fence->status,
+			.signalled = fence->flags & FENCE_SIGNALLED,
+			.held = fence->submission != NULL,
+			.has_fd = fence->fd >= 0,
+		};
+	}
 }
 
 VGF_EXPORT size_t vgf_device_list_pending(
 	struct vgf_device *device, struct vgf_pending *pending, size_t count)
 {
+	struct list list = { pending, count, 0, clock_ns() };
 	struct timeline *timeline;
 	struct fence *fence;
-	uint64_t now_ns = clock_ns();
-	size_t found = 0;
 
 	device_lock(device);
 	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
 		STAILQ_FOREACH(fence, &timeline->fences, link) {
-			if (timeline->ring == RING_IMPORTED || found++ >= count) {
-				continue;
+			if (!(fence->flags & FENCE_IMPORTED)) {
+				list_fence(&list, fence);
 			}
-			pending[found - 1] = (struct vgf_pending){
-				.fence = fence_name(fence),
-				.age_ns = now_ns > fence->created_ns ? now_ns - fence->created_ns :
-								       0,
-				.status = fence->status,
-				.signalled = fence->flags & FENCE_SIGNALLED,
-				.held = fence->submission != NULL,
-				.has_fd = fence->fd >= 0,
-			};
 		}
 	}
 	device_unlock(device);
-	return found;
+	return list.found;
+}
+
+static void list_timeline(struct list *list, const struct timeline *timeline, uint32_t ctx_id)
+{
+	const struct fence *fence;
+
+	STAILQ_FOREACH(fence, &timeline->fences, link) {
+		if (fence->ctx_id == ctx_id) {
+			list_fence(list, fence);
+		}
+	}
+}
+
+VGF_EXPORT size_t vgf_context_list_pending(
+	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count)
+{
+	struct list list = { pending, count, 0, clock_ns() };
+	const struct context *context;
+
+	device_lock(device);
+	context = context_find(&device->contexts, ctx_id);
+	for (size_t ring = 0; context && ring < VGF_MAX_RINGS; ring++) {
+		if (context->rings[ring]) {
+			list_timeline(&list, &context->rings[ring]->timeline, ctx_id);
+		}
+	}
+	list_timeline(&list, &device->contexts.global, ctx_id);
+	device_unlock(device);
+	return list.found;
 }
 
 static void dump_stats(FILE *out, const struct vgf_device *device)

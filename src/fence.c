@@ -15,19 +15,11 @@
 #include "place.h"
 #include "watch.h"
 
-/* A descriptor that turned out not to be one is not ours to close. */
-static void close_refused(int fence_fd, int error)
-{
-	if (fence_fd >= 0 && error != -EBADF) {
-		close(fence_fd);
-	}
-}
-
-/* Owns fence_fd. status: a negative errno value for a fence of a failed request. */
+/* Owns fence_fd if it succeeds. status: a negative errno value for a fence of a failed request. */
 static int create_fence(struct vgf_device *device, const struct vgf_fence_name *name,
-	uint32_t flags, int fence_fd, int status)
+	uint32_t flags, void *cookie, int fence_fd, int status)
 {
-	struct fence *fence = fence_create(name, flags | VGF_FENCED);
+	struct fence *fence = fence_create(name, flags | VGF_FENCED, cookie);
 	struct place place;
 	int ret;
 
@@ -61,27 +53,26 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 	device_unlock(device);
 	if (ret < 0) {
 		free(fence);
-		close_refused(fence_fd, ret);
 	}
 	return ret;
 }
 
-VGF_EXPORT int vgf_fence_create_take(
-	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int fence_fd)
+VGF_EXPORT int vgf_fence_create_take(struct vgf_device *device, const struct vgf_fence_name *name,
+	uint32_t flags, void *cookie, int fence_fd)
 {
-	if (fence_fd < VGF_FENCE_DONE) {
+	if (fence_fd < VGF_FENCE_BY_CALL) {
 		return -EINVAL;
 	}
-	return create_fence(device, name, flags, fence_fd, 0);
+	return create_fence(device, name, flags, cookie, fence_fd, 0);
 }
 
-VGF_EXPORT int vgf_fence_refuse(
-	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int error)
+VGF_EXPORT int vgf_fence_refuse(struct vgf_device *device, const struct vgf_fence_name *name,
+	uint32_t flags, void *cookie, int error)
 {
 	if (error >= 0) {
 		return -EINVAL;
 	}
-	return create_fence(device, name, flags, VGF_FENCE_DONE, error);
+	return create_fence(device, name, flags, cookie, VGF_FENCE_DONE, error);
 }
 
 /* 0, -ENOENT, -EALREADY. */
@@ -113,14 +104,12 @@ VGF_EXPORT int vgf_fence_signal(
 	return ret;
 }
 
-VGF_EXPORT int vgf_fence_publish_take(
-	struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd)
+/* Locked. fence_fd is a descriptor. */
+static int publish(struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd)
 {
 	struct fence *fence;
-	int ret;
+	int ret = watch_probe(device, fence_fd);
 
-	device_lock(device);
-	ret = watch_probe(device, fence_fd);
 	if (ret == 0) {
 		ret = find_pending(device, name, &fence);
 	}
@@ -137,29 +126,76 @@ VGF_EXPORT int vgf_fence_publish_take(
 	} else {
 		log_refused(device, name, "its descriptor", ret);
 	}
-	device_unlock(device);
-	if (ret < 0) {
-		close_refused(fence_fd, ret);
-	}
 	return ret;
 }
 
-VGF_EXPORT int vgf_fence_export(struct vgf_device *device, uint64_t fence_id)
+VGF_EXPORT int vgf_fence_publish_take(
+	struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd)
+{
+	int ret;
+
+	if (fence_fd == VGF_FENCE_DONE) {
+		return vgf_fence_signal(device, name, 0);
+	}
+	device_lock(device);
+	ret = publish(device, name, fence_fd);
+	device_unlock(device);
+	return ret;
+}
+
+VGF_EXPORT int vgf_fence_export(
+	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, int *fence_fd)
 {
 	struct fence *fence;
 	int ret;
 
+	*fence_fd = VGF_FENCE_DONE;
 	device_lock(device);
-	ret = fence_table_look_up(&device->fences, fence_id, &fence);
-	if (ret == 0 && (!fence || (fence->flags & FENCE_SIGNALLED))) {
-		ret = -EALREADY;
-	} else if (ret == 0 && fence->fd < 0) {
+	ret = place_look_up(device, ctx_id, fence_id, &fence);
+	if (ret == 0 && fence && fence->fd < 0) {
 		ret = -EAGAIN;
-	} else if (ret == 0) {
-		ret = fcntl(fence->fd, F_DUPFD_CLOEXEC, 0);
-		ret = ret < 0 ? -errno : ret;
+	} else if (ret == 0 && fence) {
+		*fence_fd = fcntl(fence->fd, F_DUPFD_CLOEXEC, 0);
+		ret = *fence_fd < 0 ? -errno : 0;
 	}
 	device_unlock(device);
+	return ret;
+}
+
+/* Locked. Owns the notification if it returns 1. */
+static int notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
+	struct notification *notification)
+{
+	struct fence *fence;
+	int ret = place_look_up(device, ctx_id, fence_id, &fence);
+
+	if (ret < 0 || !fence) {
+		return ret;
+	}
+	if (device->num_notifications >= device->options.limits.max_fences) {
+		return -ENOSPC;
+	}
+	device->num_notifications++;
+	SLIST_INSERT_HEAD(&fence->notifications, notification, link);
+	return 1;
+}
+
+VGF_EXPORT int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
+	void (*fn)(void *arg, int status), void *arg)
+{
+	struct notification *notification = malloc(sizeof(*notification));
+	int ret;
+
+	if (!notification) {
+		return -ENOMEM;
+	}
+	*notification = (struct notification){ .fn = fn, .arg = arg };
+	device_lock(device);
+	ret = notify(device, ctx_id, fence_id, notification);
+	device_unlock(device);
+	if (ret != 1) {
+		free(notification);
+	}
 	return ret;
 }
 
@@ -179,6 +215,24 @@ VGF_EXPORT int vgf_fence_cancel(
 	}
 	if (ret == 0) {
 		fence_signal(&device->fences, fence, error);
+	}
+	device_unlock(device);
+	return ret;
+}
+
+VGF_EXPORT int vgf_timeline_cancel(
+	struct vgf_device *device, uint32_t ctx_id, int32_t ring, int error)
+{
+	struct timeline *timeline;
+	int ret = -ENOENT;
+
+	if (error >= 0 || !is_ring(ring)) {
+		return -EINVAL;
+	}
+	device_lock(device);
+	timeline = place_timeline(device, ctx_id, ring);
+	if (timeline) {
+		ret = timeline_cancel(&device->contexts, timeline, error);
 	}
 	device_unlock(device);
 	return ret;

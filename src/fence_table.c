@@ -77,7 +77,7 @@ void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring)
 	STAILQ_INIT(&timeline->fences);
 }
 
-struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags)
+struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, void *cookie)
 {
 	struct fence *fence = malloc(sizeof(*fence));
 
@@ -88,6 +88,7 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags)
 		.id = name->fence_id,
 		.ctx_id = name->ctx_id,
 		.flags = flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
+		.cookie = cookie,
 		.references = 1,
 		.fd = -1,
 	};

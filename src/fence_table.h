@@ -66,6 +66,15 @@ struct attachment {
 
 SLIST_HEAD(attachment_list, attachment);
 
+/* Who is to be told when a fence retires. */
+struct notification {
+	SLIST_ENTRY(notification) link;
+	void (*fn)(void *arg, int status);
+	void *arg;
+};
+
+SLIST_HEAD(notification_list, notification);
+
 struct fence {
 	uint64_t id;
 	struct fence *hash_next;
@@ -73,6 +82,8 @@ struct fence {
 	struct timeline *timeline;
 	struct waiter_list waiters;
 	struct attachment_list attachments;
+	struct notification_list notifications;
+	void *cookie; /* the VMM's */
 	struct submission
 		*submission;       /* its work, while that is held or its driver's submit runs */
 	struct fence_owner *owner; /* NULL: of no context */
@@ -141,7 +152,7 @@ void fence_table_finish(struct fence_table *table);
 void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring);
 
 /* Without a timeline yet, with one reference; needs no lock. NULL: out of memory. */
-struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags);
+struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, void *cookie);
 
 /* Whether a fence with this ID can be added: 0, -EINVAL or -ENOSPC. */
 int fence_table_check(

@@ -2,7 +2,9 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include <errno.h>
+#include <stdlib.h>
 
+#include "attach.h"
 #include "lock.h"
 #include "loop.h"
 #include "run.h"
@@ -78,7 +80,11 @@ static uint32_t advance_timelines(struct vgf_device *device)
 		bool alone = !TAILQ_NEXT(timeline, state_link);
 		cost += timeline_advance(
 			&device->fences, timeline, now_ns, alone ? BATCH_COST : TURN_COST);
-		watch_ask(device, timeline);
+		/* It may have signalled long before it came forward, and to ask is cheaper than
+		 * another round through epoll. */
+		if (timeline->state == TIMELINE_UNWATCHED) {
+			watch_ask(device, STAILQ_FIRST(&timeline->fences));
+		}
 	}
 	return cost;
 }
@@ -89,13 +95,29 @@ static void call_back(const struct vgf_device *device, const struct fence *fence
 	struct vgf_fence_name name = fence_name(fence);
 
 	if (callbacks->retire) {
-		callbacks->retire(device->cookie, &name, fence->status);
+		const struct vgf_retired retired = { name, fence->status, fence->cookie };
+		callbacks->retire(device->cookie, &retired);
 	} else if (name.ring == VGF_RING_GLOBAL) {
 		callbacks->write_fence(device->cookie, (uint32_t)name.fence_id);
 	} else {
 		callbacks->write_context_fence(
 			device->cookie, name.ctx_id, (uint32_t)name.ring, name.fence_id);
 	}
+}
+
+/* Who asked to be told. Returns how many. */
+static uint32_t notify_all(struct fence *fence)
+{
+	struct notification *notification;
+	uint32_t count = 0;
+
+	while ((notification = SLIST_FIRST(&fence->notifications))) {
+		SLIST_REMOVE_HEAD(&fence->notifications, link);
+		notification->fn(notification->arg, fence->status);
+		free(notification);
+		count++;
+	}
+	return count;
 }
 
 static void count_retired(struct vgf_device *device, const struct fence *fence)
@@ -113,12 +135,14 @@ static int deliver(struct vgf_device *device)
 {
 	struct fence_list done = STAILQ_HEAD_INITIALIZER(done);
 	struct fence *fence;
+	uint32_t notified = 0;
 	int count = 0;
 
 	STAILQ_FOREACH(fence, &device->fences.retired, link) {
 		if (!(fence->flags & FENCE_IMPORTED)) {
 			count_retired(device, fence);
 		}
+		attach_check(device, fence);
 		watch_remove(device, fence);
 	}
 	STAILQ_CONCAT(&device->retiring, &device->fences.retired);
@@ -138,8 +162,10 @@ static int deliver(struct vgf_device *device)
 		if (!(fence->flags & FENCE_MERGED)) {
 			call_back(device, fence);
 		}
+		notified += notify_all(fence);
 	}
 	device_lock(device);
+	device->num_notifications -= notified;
 
 	while ((fence = STAILQ_FIRST(&done))) {
 		STAILQ_REMOVE_HEAD(&done, link);
@@ -194,7 +220,13 @@ static void run_queues(struct vgf_device *device, struct budget *budget)
 
 static bool has_to_do(const struct vgf_device *device)
 {
-	return device_has_work(device) || !STAILQ_EMPTY(&device->retiring);
+	return has_to_retire(device) || ctx_sync_is_runnable(&device->contexts);
+}
+
+static bool goes_on(const struct vgf_device *device, const struct round *round)
+{
+	return has_to_do(device) && budget_is_left(&round->retiring) &&
+		budget_is_left(&round->running);
 }
 
 static int process(struct vgf_device *device)
@@ -202,17 +234,15 @@ static int process(struct vgf_device *device)
 	struct round round = round_begin(device);
 	int total = 0;
 
+	watchdog_check(device);
 	do {
-		while (has_to_do(device) && budget_is_left(&round.retiring) &&
-			budget_is_left(&round.running)) {
+		while (goes_on(device, &round)) {
 			total += retire_fences(device, &round.retiring);
 			run_queues(device, &round.running);
-			watchdog_check(device);
 		}
 		loop_announce(device);
 		/* What retire_end has brought may be done at once. */
-	} while (has_to_do(device) && budget_is_left(&round.retiring) &&
-		budget_is_left(&round.running));
+	} while (goes_on(device, &round));
 	return total;
 }
 
@@ -251,7 +281,7 @@ int loop_run(struct vgf_device *device, int timeout_ms)
 	int ret;
 
 	/* Inside a callback nobody has kicked for what is left to do. */
-	if (has_to_do(device)) {
+	if (device_has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
 		timeout_ms = 0;
 	}
 	ret = take_events(device, timeout_ms);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
+#include <errno.h>
 #include <sys/resource.h>
 
 #include "options.h"
@@ -53,4 +54,24 @@ struct vgf_limits limits_resolve(const struct vgf_limits *asked)
 		limits.max_held_size = DEFAULT_MAX_HELD_SIZE;
 	}
 	return limits;
+}
+
+int options_resolve(struct vgf_options *options)
+{
+	const struct vgf_limits *limits = &options->limits;
+
+	for (size_t i = 0; i < sizeof(limits->reserved) / sizeof(limits->reserved[0]); i++) {
+		if (limits->reserved[i] != 0) {
+			return -EINVAL;
+		}
+	}
+	options->limits = limits_resolve(limits);
+	options->budget_items = or_default(options->budget_items, DEFAULT_BUDGET_ITEMS);
+	if (options->budget_ns == 0) {
+		options->budget_ns = DEFAULT_BUDGET_NS;
+	}
+	if (options->stall_ns == 0) {
+		options->stall_ns = DEFAULT_STALL_NS;
+	}
+	return 0;
 }

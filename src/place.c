@@ -59,3 +59,34 @@ void place_put(struct vgf_device *device, const struct place *place, struct fenc
 	fence_table_add(&device->fences, place->timeline, fence, clock_ns());
 	device->stats.created++;
 }
+
+struct timeline *place_timeline(struct vgf_device *device, uint32_t ctx_id, int32_t ring)
+{
+	struct context *context;
+
+	if (ring == VGF_RING_GLOBAL) {
+		return &device->contexts.global;
+	}
+	context = context_find(&device->contexts, ctx_id);
+	return context && context->rings[ring] ? &context->rings[ring]->timeline : NULL;
+}
+
+int place_look_up(
+	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, struct fence **fence)
+{
+	const struct fence_owner *asker = NULL;
+	int ret;
+
+	if (ctx_id != VGF_HOST) {
+		const struct context *context = context_find_open(&device->contexts, ctx_id);
+		if (!context) {
+			return -ENOENT;
+		}
+		asker = &context->current->owner;
+	}
+	ret = in_fence_look_up(&device->contexts, asker, fence_id, fence);
+	if (ret == 0 && *fence && ((*fence)->flags & FENCE_SIGNALLED)) {
+		*fence = NULL;
+	}
+	return ret;
+}

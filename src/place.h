@@ -4,8 +4,8 @@
 #define PLACE_H
 
 /*
- * Where a fence goes: its timeline, and the context whose work it is, if there is one. The caller
- * has the lock.
+ * Where a fence goes, or is: its timeline, and the context whose work it is, if there is one. The
+ * caller has the lock.
  */
 
 #include "device.h"
@@ -30,5 +30,13 @@ int place_check(struct vgf_device *device, const struct place *place, uint64_t f
 
 /* Puts a fence that place_check allowed there. */
 void place_put(struct vgf_device *device, const struct place *place, struct fence *fence);
+
+/* A timeline that was used before, or NULL. */
+struct timeline *place_timeline(struct vgf_device *device, uint32_t ctx_id, int32_t ring);
+
+/* A fence that an open context, or VGF_HOST, names by its ID; NULL if it has signalled. 0, -ENOENT,
+ * -EPERM, -ENOTUNIQ. */
+int place_look_up(
+	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, struct fence **fence);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "attach.h"
+#include "dispatcher.h"
 #include "error_name.h"
 #include "lock.h"
 #include "log.h"
@@ -83,7 +84,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 
 	if (ret >= 0) {
 		/* Anything else would be a fence that nobody ever signals. */
-		ret = out_fence_fd >= VGF_FENCE_DONE ? 0 : -EINVAL;
+		ret = out_fence_fd >= VGF_FENCE_BY_CALL ? 0 : -EINVAL;
 	}
 	if (ret < 0) {
 		out_fence_fd = VGF_FENCE_BY_CALL;
@@ -187,9 +188,11 @@ void run_next(struct vgf_device *device, struct queue *queue)
 
 int run_prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
 {
+	bool right_thread = !device->options.run_in_dispatch || dispatcher_is_self(device);
 	int ret = 0;
 
-	*run_now = submission_can_run(&device->contexts, submission->context, submission);
+	*run_now = right_thread &&
+		submission_can_run(&device->contexts, submission->context, submission);
 	if (!*run_now) {
 		ret = submission_hold(&device->contexts, submission);
 	}

@@ -39,7 +39,7 @@ static int import_file(struct submission *submission, int fence_fd)
 {
 	struct fence *fence;
 	int copy;
-	int ret = vgf_sync_file_poll(fence_fd);
+	int ret = fence_fd == VGF_FENCE_DONE ? 1 : vgf_sync_file_poll(fence_fd);
 
 	if (ret != 0) {
 		return ret < 0 ? ret : 0;
@@ -141,15 +141,15 @@ void submission_discard(struct ctx_sync *sync, struct submission *submission)
 	STAILQ_INSERT_TAIL(&sync->garbage, submission, link);
 }
 
-static int check_in_fence(struct ctx_sync *sync, const struct submission *submission, uint64_t id,
-	struct fence **fence)
+int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *asker,
+	uint64_t fence_id, struct fence **fence)
 {
-	int ret = fence_table_look_up(sync->fences, id, fence);
+	int ret = fence_table_look_up(sync->fences, fence_id, fence);
 
 	if (ret < 0 || !*fence) {
 		return ret;
 	}
-	if (!((*fence)->flags & VGF_SHAREABLE) && (*fence)->owner != &submission->driver->owner) {
+	if (asker && !((*fence)->flags & VGF_SHAREABLE) && (*fence)->owner != asker) {
 		return -EPERM;
 	}
 	/* Signalled and next to retire: no reason to wait for the dispatching thread. */
@@ -222,7 +222,8 @@ int submission_look_up(struct ctx_sync *sync, struct submission *submission,
 	*search = (struct in_fence_search){ 0 };
 	for (uint32_t i = 0; i < head->num_in_fences; i++) {
 		struct fence *fence;
-		int ret = check_in_fence(sync, submission, head->in_fences[i], &fence);
+		int ret = in_fence_look_up(
+			sync, &submission->driver->owner, head->in_fences[i], &fence);
 
 		if (ret < 0) {
 			search->bad = head->in_fences[i];

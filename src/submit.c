@@ -18,6 +18,11 @@ static int check_head(struct vgf_device *device, const struct vgf_submission *he
 {
 	const struct vgf_limits *limits = &device->options.limits;
 
+	for (size_t i = 0; i < sizeof(head->reserved) / sizeof(head->reserved[0]); i++) {
+		if (head->reserved[i] != 0) {
+			return -EINVAL;
+		}
+	}
 	if (head->num_in_fences > limits->max_in_fences ||
 		head->num_in_fence_fds > limits->max_in_fences - head->num_in_fences ||
 		head->size > limits->max_command_size) {
@@ -146,7 +151,7 @@ VGF_EXPORT int vgf_submit(
 	will_retire = will_retire ? will_retire : &ignored;
 	*will_retire = false;
 	if (submission->flags & VGF_FENCED) {
-		fence = fence_create(&submission->fence, submission->flags);
+		fence = fence_create(&submission->fence, submission->flags, submission->cookie);
 	}
 	if (ret == 0) {
 		ret = submission_create(submission, &created);

@@ -120,12 +120,11 @@ void watch_remove(struct vgf_device *device, struct fence *fence)
 	}
 }
 
-void watch_ask(struct vgf_device *device, struct timeline *timeline)
+void watch_ask(struct vgf_device *device, struct fence *fence)
 {
-	struct fence *fence = STAILQ_FIRST(&timeline->fences);
 	int ret;
 
-	if (timeline->state != TIMELINE_UNWATCHED) {
+	if (!fence_has_file(fence)) {
 		return;
 	}
 	ret = vgf_sync_file_poll(fence->fd);

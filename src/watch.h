@@ -25,10 +25,8 @@ void watch_all(struct vgf_device *device);
  * same file. */
 void watch_remove(struct vgf_device *device, struct fence *fence);
 
-/* Asks the oldest fence of a timeline whether it has signalled, if it has come forward with a
- * descriptor that nobody watches: that may have been long ago, and to ask is cheaper than another
- * round through epoll. */
-void watch_ask(struct vgf_device *device, struct timeline *timeline);
+/* Asks the descriptor of a fence, if it has one, whether it has signalled. */
+void watch_ask(struct vgf_device *device, struct fence *fence);
 
 /* What epoll says of a descriptor, without waiting for the fence's turn to be watched. 0, -EBADF,
  * -EPERM. */

@@ -11,6 +11,9 @@
 #include "watch.h"
 #include "watchdog.h"
 
+/* The others in the next round. */
+#define CHECKS_A_ROUND 64
+
 static void ask_names(struct vgf_stall *stall)
 {
 	struct vgf_sync_file_fence info;
@@ -21,13 +24,22 @@ static void ask_names(struct vgf_stall *stall)
 	}
 }
 
+/* An imported fence has no name of its own: it is that of the work that waits for it. */
+static struct vgf_fence_name public_name(const struct fence *fence)
+{
+	const struct waiter *waiter = TAILQ_FIRST(&fence->waiters);
+
+	return fence->flags & FENCE_IMPORTED ? waiter->submission->name : fence_name(fence);
+}
+
 /* The dispatching thread alone retires fences, so this one stays while the lock is dropped. */
 static void report_stall(struct vgf_device *device, struct fence *fence, uint64_t now_ns)
 {
 	struct vgf_stall stall = {
-		.fence = fence_name(fence),
+		.fence = public_name(fence),
+		.imported = fence->flags & FENCE_IMPORTED,
 		.age_ns = now_ns - fence->timeline->since_ns,
-		.held = fence->submission != NULL,
+		.held = fence->submission || (fence->flags & FENCE_IMPORTED),
 		.fence_fd = fence->fd,
 	};
 	char name[NAME_SIZE];
@@ -37,7 +49,9 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 	ask_names(&stall);
 	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s%s",
 		name_text(name, &stall.fence), stall.age_ns / 1000000,
-		stall.held ? "its work waits for in-fences" : "its work runs",
+		stall.imported     ? "its work waits for a descriptor of the VMM's" :
+			stall.held ? "its work waits for in-fences" :
+				     "its work runs",
 		stall.driver[0] ? ", sync file of " : "", stall.driver, stall.driver[0] ? " " : "",
 		stall.timeline);
 	if (device->callbacks.stalled) {
@@ -47,6 +61,13 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 	}
 }
 
+/* Not if it is only lent to a driver's submit just now. */
+static bool is_to_be_reported(const struct fence *fence)
+{
+	return !(fence->flags & (FENCE_REPORTED | FENCE_SIGNALLED)) &&
+		(!(fence->flags & FENCE_IMPORTED) || !TAILQ_EMPTY(&fence->waiters));
+}
+
 void watchdog_check(struct vgf_device *device)
 {
 	uint64_t now_ns;
@@ -54,15 +75,15 @@ void watchdog_check(struct vgf_device *device)
 	if (!device->check_stalled) {
 		return;
 	}
-	device->check_stalled = false;
 	now_ns = clock_ns();
-	while (stall_deadline(device) <= now_ns) {
+	for (int i = 0; i < CHECKS_A_ROUND && stall_deadline(device) <= now_ns; i++) {
 		struct timeline *timeline = TAILQ_FIRST(&device->fences.busy);
 		struct fence *oldest = STAILQ_FIRST(&timeline->fences);
 
 		timeline_checked(&device->fences, timeline, now_ns);
-		if (!(oldest->flags & (FENCE_REPORTED | FENCE_SIGNALLED))) {
+		if (is_to_be_reported(oldest)) {
 			report_stall(device, oldest, now_ns);
 		}
 	}
+	device->check_stalled = stall_deadline(device) <= now_ns;
 }

@@ -16,8 +16,10 @@
 /* The only callback that comes from several threads at once. */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void note_retire(void *cookie, const struct vgf_fence_name *name, int status)
+static void note_retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *name = &retired->fence;
+	int status = retired->status;
 	struct fake_vmm *vmm = cookie;
 
 	assert_true(vmm->num_retired < FAKE_MAX);
@@ -63,6 +65,7 @@ static void note_log(void *cookie, enum vgf_log_level level, const char *message
 }
 
 const struct vgf_callbacks fake_callbacks = {
+	.size = sizeof(struct vgf_callbacks),
 	.retire = note_retire,
 	.retire_end = note_batch,
 	.stalled = note_stall,
@@ -73,12 +76,13 @@ struct fake_vmm *vmm_create_with(
 	const struct vgf_callbacks *callbacks, const struct vgf_options *options)
 {
 	struct fake_vmm *vmm = calloc(1, sizeof(*vmm));
-	struct vgf_options unhurried = { 0 };
+	struct vgf_options unhurried = { .size = sizeof(unhurried) };
 
 	assert_non_null(vmm);
 	/* Nothing is left for the next round, unless the test asks for that. */
 	if (options) {
 		unhurried = *options;
+		unhurried.size = sizeof(unhurried);
 	}
 	if (unhurried.budget_items == 0) {
 		unhurried.budget_items = UINT32_MAX;
@@ -193,7 +197,7 @@ void assert_all_retired(const struct fake_vmm *vmm, ...)
 
 struct vgf_stats get_stats(struct fake_vmm *vmm)
 {
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 
 	vgf_device_get_stats(vmm->device, &stats);
 	return stats;
@@ -277,6 +281,7 @@ struct fake_driver *driver_create(struct fake_vmm *vmm, enum vgf_wait wait, enum
 	struct fake_driver *driver = calloc(1, sizeof(*driver));
 
 	assert_non_null(driver);
+	driver->driver.size = sizeof(driver->driver);
 	driver->driver.wait = wait;
 	driver->driver.submit = fake_submit;
 	driver->driver.destroy = fake_destroy;
@@ -410,7 +415,7 @@ int create_fence(
 {
 	struct vgf_fence_name name = make_name(ctx_id, ring, fence_id);
 
-	return vgf_fence_create_take(vmm->device, &name, VGF_SHAREABLE, fence_fd);
+	return create_take(vmm->device, &name, VGF_SHAREABLE, fence_fd);
 }
 
 int create_fence_fd(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t fence_id)

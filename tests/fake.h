@@ -12,6 +12,7 @@
 
 #include <vgfence/vgfence.h>
 
+#include "calls.h"
 #include "support.h"
 
 #define FAKE_MAX 8192

@@ -89,8 +89,10 @@ static void on_retired(struct run *run, struct model_fence *fence, int status, b
 	leave(run);
 }
 
-static void on_retire(void *cookie, const struct vgf_fence_name *name, int status)
+static void on_retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *name = &retired->fence;
+	int status = retired->status;
 	struct run *run = cookie;
 	struct model_fence *fence = model_find(&run->model, name);
 
@@ -134,11 +136,13 @@ static void on_retire_end(void *cookie)
 }
 
 const struct vgf_callbacks plain_callbacks = {
+	.size = sizeof(struct vgf_callbacks),
 	.retire = on_retire,
 	.retire_end = on_retire_end,
 };
 
 const struct vgf_callbacks virglrenderer_callbacks = {
+	.size = sizeof(struct vgf_callbacks),
 	.write_fence = on_write_fence,
 	.write_context_fence = on_write_context_fence,
 	.retire_end = on_retire_end,
@@ -350,7 +354,7 @@ int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	meddle(run);
 	if (ret < 0 && chance(run, run->settings->meddle)) {
 		run->model.fuzzy = true;
-		cancel_context(run, context->id);
+		cancel_a_context(run, context->id);
 	}
 	if (item->fence && (item->fence->signalled || item->fence->has_fd)) {
 		ret = 0; /* a driver that has called for its fence does not fail any more */

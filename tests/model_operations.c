@@ -3,6 +3,7 @@
 
 /* What a run does to the library, and to the model. */
 
+#include "calls.h"
 #include "model_run.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ static struct vgf_driver any_driver(struct run *run)
 		VGF_WAIT_DRIVER, VGF_WAIT_DRIVER, VGF_WAIT_GL, VGF_WAIT_NONE };
 
 	return (struct vgf_driver){
+		.size = sizeof(struct vgf_driver),
 		.wait = waits[below(run, 7)],
 		.independent_rings = chance(run, 50),
 		.submit = on_submit,
@@ -66,7 +68,7 @@ static void destroy_context(struct run *run)
 	}
 }
 
-void cancel_context(struct run *run, uint32_t id)
+void cancel_a_context(struct run *run, uint32_t id)
 {
 	bool must_find = model_context(&run->model, id) != NULL;
 	int ret;
@@ -75,14 +77,14 @@ void cancel_context(struct run *run, uint32_t id)
 		must_find |= run->model.items[i]->context->id == id;
 	}
 	model_cancel(&run->model, id);
-	ret = vgf_context_cancel(run->device, id);
+	ret = cancel_context(run->device, id);
 	trace("cancel context %u: %d", id, ret);
 	check(ret == 0 || (ret == -ENOENT && !must_find));
 }
 
 static void cancel_any_context(struct run *run)
 {
-	cancel_context(run, any_context(run));
+	cancel_a_context(run, any_context(run));
 }
 
 static void defer(struct run *run)
@@ -297,9 +299,9 @@ static void create_bad_fence(struct run *run, const struct vgf_fence_name *name)
 	int unpollable = memfd_create("a file", MFD_CLOEXEC);
 
 	check(unpollable >= 0);
-	check(vgf_fence_create_take(run->device, name, 0, unpollable) == -EPERM);
+	check(create_take(run->device, name, 0, unpollable) == -EPERM);
 	check(fcntl(unpollable, F_GETFD) < 0);
-	check(vgf_fence_create_take(run->device, name, 0, unpollable) == -EBADF);
+	check(create_take(run->device, name, 0, unpollable) == -EBADF);
 }
 
 static void create_fence(struct run *run)
@@ -321,7 +323,7 @@ static void create_fence(struct run *run)
 	if (kind < 5) {
 		fd = make_descriptor(run, &handle, &is_pipe);
 	}
-	ret = vgf_fence_create_take(run->device, &name, flags, fd);
+	ret = create_take(run->device, &name, flags, fd);
 	trace("create: context %u ring %d fence %" PRIu64 " descriptor %d: %d", name.ctx_id,
 		name.ring, name.fence_id, fd, ret);
 	check(ret <= 0 && is_expected(&expected, ret));
@@ -348,7 +350,7 @@ static void refuse_fence(struct run *run)
 	struct vgf_fence_name name = any_name(run);
 	uint32_t flags = any_flags(run);
 	struct expectation expected = expect_fence(&run->model, &name, false);
-	int ret = vgf_fence_refuse(run->device, &name, flags, -ENODEV);
+	int ret = vgf_fence_refuse(run->device, &name, flags, NULL, -ENODEV);
 
 	trace("refuse: context %u ring %d fence %" PRIu64 ": %d", name.ctx_id, name.ring,
 		name.fence_id, ret);
@@ -423,7 +425,7 @@ static void publish(struct run *run)
 	}
 	room = model_has_room(&run->model, &fence->name, fence->context_serial, 0);
 	fd = make_descriptor(run, &handle, &is_pipe);
-	ret = vgf_fence_publish_take(run->device, &fence->name, fd);
+	ret = publish_take(run->device, &fence->name, fd);
 	trace("publish fence %" PRIu64 ": %d", fence->name.fence_id, ret);
 	if (fence->has_fd) {
 		check(ret == -EEXIST);
@@ -479,15 +481,15 @@ static void ask_for_unknown_fences(struct run *run)
 	check(vgf_fence_signal(run->device, &name, 0) == -ENOENT);
 	check(vgf_fence_cancel(run->device, &name, -EIO) == -ENOENT);
 	check(vgf_fence_cancel(run->device, &name, 0) == -EINVAL);
-	check(vgf_fence_refuse(run->device, &name, 0, 0) == -EINVAL);
-	check(vgf_fence_publish_take(run->device, &name, make_fence(true)) == -ENOENT);
+	check(vgf_fence_refuse(run->device, &name, 0, NULL, 0) == -EINVAL);
+	check(publish_take(run->device, &name, make_fence(true)) == -ENOENT);
 }
 
 static void export(struct run *run)
 {
 	uint64_t id = any_in_fence(run, NULL, 0);
 	struct expectation expected = expect_export(&run->model, id);
-	int fd = vgf_fence_export(run->device, id);
+	int fd = export_fence(run->device, id);
 	const struct model_fence *fence = NULL;
 	unsigned int count = 0;
 
@@ -514,7 +516,7 @@ static void check_stats(struct run *run)
 {
 	const struct model *model = &run->model;
 	const struct vgf_stats *expected = &model->stats;
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	unsigned int least, most;
 
 	model_count_contexts(model, &least, &most);

@@ -92,7 +92,7 @@ void on_turn(void *arg, int status);
 /* ---- What calls the library: model_operations.c ---- */
 
 void create_context(struct run *run);
-void cancel_context(struct run *run, uint32_t id);
+void cancel_a_context(struct run *run, uint32_t id);
 void finish_all(struct run *run);
 void reset_device(struct run *run);
 void operate(struct run *run, void (*perform)(struct run *run));

@@ -112,7 +112,7 @@ static void give_up(bool with_log)
 	assert_allocates_nothing({
 		assert_int_equal(cancel_fence(vmm, 1, 0, 5, -EIO), 0);
 		assert_int_equal(vmm_dispatch(vmm), 0);
-		assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+		assert_int_equal(cancel_context(vmm->device, 1), 0);
 		assert_int_equal(vmm_dispatch(vmm), 0);
 		assert_int_equal(cancel_fence(vmm, 1, 0, 1, -EIO), 0);
 		assert_int_equal(vmm_dispatch(vmm), 19);
@@ -215,7 +215,7 @@ TEST_VMM(a_driver_that_fails_allocates_nothing, .answer = FAKE_ERROR, .wait = VG
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	assert_allocates_nothing({
-		assert_int_equal(vgf_fence_publish_take(vmm->device, &name, fd), 0);
+		assert_int_equal(publish_take(vmm->device, &name, fd), 0);
 		assert_int_equal(vmm_dispatch(vmm), 0);
 		assert_int_equal(driver->num_errors, 1);
 		signal_fence(copy);
@@ -335,6 +335,7 @@ static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring, ui
 TEST(merging_allocates_nothing)
 {
 	const struct vgf_callbacks callbacks = {
+		.size = sizeof(struct vgf_callbacks),
 		.write_fence = write_fence,
 		.write_context_fence = write_context_fence,
 	};
@@ -344,8 +345,7 @@ TEST(merging_allocates_nothing)
 
 	assert_int_equal(vgf_device_create(&callbacks, &written, NULL, &device), 0);
 	for (name.fence_id = 1; name.fence_id <= 300; name.fence_id++) {
-		assert_int_equal(
-			vgf_fence_create_take(device, &name, VGF_MERGEABLE, VGF_FENCE_BY_CALL), 0);
+		assert_int_equal(create_take(device, &name, VGF_MERGEABLE, VGF_FENCE_BY_CALL), 0);
 	}
 	assert_allocates_nothing({
 		for (name.fence_id = 300; name.fence_id > 0; name.fence_id--) {
@@ -362,7 +362,7 @@ TEST(merging_allocates_nothing)
 static void report_stalls(bool with_log)
 {
 	/* At once, so that nothing depends on time. */
-	const struct vgf_options options = { .stall_ns = 1 };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options), .stall_ns = 1 };
 	struct fake_vmm *vmm = make_vmm(&options, with_log);
 	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 
@@ -388,15 +388,17 @@ TEST(reporting_what_stalls_allocates_nothing)
 	report_stalls(false);
 }
 
-static void post(void *cookie, const struct vgf_fence_name *name, int status)
+static void post(void *cookie, const struct vgf_retired *retired)
 {
 	assert_int_equal(sem_post(cookie), 0);
 }
 
 TEST(the_own_thread_allocates_nothing)
 {
-	const struct vgf_callbacks callbacks = { .retire = post };
-	const struct vgf_options options = { .own_thread = true };
+	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = post };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options),
+		.own_thread = true };
 	struct vgf_device *device;
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 0);
 	sem_t retired;
@@ -404,7 +406,7 @@ TEST(the_own_thread_allocates_nothing)
 	assert_int_equal(sem_init(&retired, 0, 0), 0);
 	assert_int_equal(vgf_device_create(&callbacks, &retired, &options, &device), 0);
 	for (name.fence_id = 1; name.fence_id <= 100; name.fence_id++) {
-		assert_int_equal(vgf_fence_create_take(device, &name, 0, VGF_FENCE_BY_CALL), 0);
+		assert_int_equal(create_take(device, &name, 0, VGF_FENCE_BY_CALL), 0);
 	}
 	assert_allocates_nothing({
 		for (name.fence_id = 1; name.fence_id <= 100; name.fence_id++) {

@@ -258,9 +258,8 @@ TEST_VMM(mergeable_fences_are_merged_over_turns_and_rounds, .options.budget_item
 		driver_open(driver, vmm, ctx_id);
 		for (uint64_t id = 1; id <= 500; id++) {
 			struct vgf_fence_name name = make_name(ctx_id, 0, 1000 * ctx_id + id);
-			assert_int_equal(vgf_fence_create_take(
-						 vmm->device, &name, VGF_MERGEABLE, VGF_FENCE_DONE),
-				0);
+			assert_int_equal(
+				create_take(vmm->device, &name, VGF_MERGEABLE, VGF_FENCE_DONE), 0);
 		}
 	}
 	while (dispatch_once(vmm) > 0) {

@@ -50,7 +50,7 @@ static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring, ui
 	written->context_id = fence_id;
 }
 
-static void note_retired(void *cookie, const struct vgf_fence_name *name, int status)
+static void note_retired(void *cookie, const struct vgf_retired *retired)
 {
 	struct written *written = cookie;
 
@@ -64,15 +64,17 @@ static int submit_nothing(void *data, const struct vgf_job *job, int *out_fence_
 
 static void retire_one_of_each(const struct vgf_callbacks *callbacks, struct written *written)
 {
-	const struct vgf_driver driver = { .wait = VGF_WAIT_HOST, .submit = submit_nothing };
+	const struct vgf_driver driver = {
+		.size = sizeof(struct vgf_driver), .wait = VGF_WAIT_HOST, .submit = submit_nothing
+	};
 	struct vgf_fence_name global = make_name(0, VGF_RING_GLOBAL, ((uint64_t)7 << 32) + 5);
 	struct vgf_fence_name context = make_name(3, 9, ((uint64_t)7 << 32) + 6);
 	struct vgf_device *device;
 
 	assert_int_equal(vgf_device_create(callbacks, written, NULL, &device), 0);
 	assert_int_equal(vgf_context_create(device, 3, &driver, NULL), 0);
-	assert_int_equal(vgf_fence_create_take(device, &global, 0, VGF_FENCE_DONE), 0);
-	assert_int_equal(vgf_fence_create_take(device, &context, 0, VGF_FENCE_DONE), 0);
+	assert_int_equal(create_take(device, &global, 0, VGF_FENCE_DONE), 0);
+	assert_int_equal(create_take(device, &context, 0, VGF_FENCE_DONE), 0);
 	assert_int_equal(vgf_device_dispatch(device, 0), 2);
 	vgf_device_destroy(device);
 }
@@ -80,6 +82,7 @@ static void retire_one_of_each(const struct vgf_callbacks *callbacks, struct wri
 TEST(fences_are_written_as_virglrenderer_does_it)
 {
 	const struct vgf_callbacks callbacks = {
+		.size = sizeof(struct vgf_callbacks),
 		.write_fence = write_fence,
 		.write_context_fence = write_context_fence,
 	};
@@ -97,6 +100,7 @@ TEST(fences_are_written_as_virglrenderer_does_it)
 TEST(the_richer_callback_is_the_only_one_where_it_is_there)
 {
 	const struct vgf_callbacks callbacks = {
+		.size = sizeof(struct vgf_callbacks),
 		.write_fence = write_fence,
 		.write_context_fence = write_context_fence,
 		.retire = note_retired,
@@ -110,7 +114,7 @@ TEST(the_richer_callback_is_the_only_one_where_it_is_there)
 
 TEST(a_device_needs_a_callback_for_each_timeline)
 {
-	struct vgf_callbacks callbacks = { 0 };
+	struct vgf_callbacks callbacks = { .size = sizeof(callbacks) };
 	struct vgf_device *device;
 
 	assert_int_equal(vgf_device_create(NULL, NULL, NULL, &device), -EINVAL);
@@ -165,7 +169,7 @@ static void create_flagged(struct fake_vmm *vmm, int32_t ring, uint64_t fence_id
 {
 	struct vgf_fence_name name = make_name(1, ring, fence_id);
 
-	assert_int_equal(vgf_fence_create_take(vmm->device, &name, flags, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(create_take(vmm->device, &name, flags, VGF_FENCE_BY_CALL), 0);
 }
 
 TEST_VMM(of_mergeable_fences_the_newest_is_told)
@@ -452,7 +456,7 @@ static int looking(struct inside *inside)
 	vgf_device_list_pending(device, pending, 4);
 	assert_int_equal(vgf_device_dump(device, &text), 0);
 	free(text);
-	return vgf_fence_export(device, 2); /* by call: it has no descriptor */
+	return export_fence(device, 2); /* by call: it has no descriptor */
 }
 
 static int submitting(struct inside *inside)
@@ -500,12 +504,12 @@ static int destroying_its_own_context(struct inside *inside)
 
 static int cancelling_a_context(struct inside *inside)
 {
-	return vgf_context_cancel(inside->vmm->device, 2);
+	return cancel_context(inside->vmm->device, 2);
 }
 
 static int cancelling_its_own_context(struct inside *inside)
 {
-	return vgf_context_cancel(inside->vmm->device, 1);
+	return cancel_context(inside->vmm->device, 1);
 }
 
 static int deferring(struct inside *inside)
@@ -909,7 +913,7 @@ static void create_late(struct fake_vmm *vmm)
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 9);
 
 	late->context = vgf_context_create(late->device, 1, &late->driver->driver, late->driver);
-	late->fence = vgf_fence_create_take(late->device, &name, 0, VGF_FENCE_BY_CALL);
+	late->fence = create_take(late->device, &name, 0, VGF_FENCE_BY_CALL);
 }
 
 TEST_VMM(the_last_batch_of_a_device_accepts_nothing_new)
@@ -1071,7 +1075,7 @@ static void *submit_and_signal(void *arg)
 		uint64_t id = 2 * (i * THREADS + worker->ctx_id); /* and the next, of no one else */
 		struct vgf_fence_name name = make_name(worker->ctx_id, 1, id);
 
-		vgf_fence_create_take(vmm->device, &name, 0, VGF_FENCE_BY_CALL);
+		create_take(vmm->device, &name, 0, VGF_FENCE_BY_CALL);
 		submit_flags(vmm, worker->ctx_id, 0, id + 1, VGF_FENCED, &id, 1, &will_retire);
 		ok &= will_retire;
 		vgf_fence_signal(vmm->device, &name, 0);
@@ -1138,7 +1142,7 @@ static void *submit_whatever_happens(void *arg)
 			vgf_context_create(
 				device, worker->ctx_id, &worker->driver->driver, worker->driver);
 		}
-		vgf_fence_create_take(device, &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL);
+		create_take(device, &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL);
 		submit_flags(worker->vmm, worker->ctx_id, 0, id + THREADS, VGF_FENCED, &id, 1,
 			&will_retire);
 		name = make_name(0, VGF_RING_GLOBAL, i % 4 ? id : id - 3 * THREADS);

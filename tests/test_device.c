@@ -93,7 +93,7 @@ TEST_VMM(a_refused_fence_makes_the_device_readable)
 {
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
 
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, -EBADMSG), 0);
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_int_equal(
@@ -117,7 +117,7 @@ TEST_VMM(cancelled_work_makes_the_device_readable)
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 1);
 	assert_false(is_readable(vmm));
@@ -130,7 +130,7 @@ TEST_VMM(publishing_makes_the_device_readable_where_work_can_go_on, .wait = VGF_
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(false)), 0);
+	assert_int_equal(publish_take(vmm->device, &name, make_fence(false)), 0);
 	assert_true(is_readable(vmm));
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_true(driver_has(driver, 2));
@@ -295,7 +295,8 @@ TEST_VMM(one_thread_dispatches_at_a_time)
 /* This holds also before that thread has begun to dispatch. */
 TEST(nobody_else_dispatches_where_the_device_has_its_own_thread)
 {
-	const struct vgf_options options = { .own_thread = true };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options),
+		.own_thread = true };
 
 	for (int i = 0; i < 100; i++) {
 		struct fake_vmm *vmm = vmm_create(&options);
@@ -630,7 +631,7 @@ TEST_VMM(devices_do_not_see_each_other)
 	assert_int_equal(submit(vmm, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(submit(second, 1, 0, 1, ID(5), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(signal_call(second, 1, 0, 5, 0), -ENOENT);
-	assert_int_equal(vgf_fence_export(second->device, 5), -ENOENT);
+	assert_int_equal(export_fence(second->device, 5), -ENOENT);
 	assert_int_equal(submit(second, 1, 0, 5, NO_IN_FENCES), 0);
 	assert_int_equal(signal_call(second, 1, 0, 5, 0), 0);
 	assert_false(is_readable(vmm));
@@ -679,7 +680,7 @@ TEST_VMM(a_device_may_be_used_from_inside_another, .answer = FAKE_DONE)
 TEST_VMM(an_exported_descriptor_signals_with_the_fence)
 {
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
-	int exported = vgf_fence_export(vmm->device, 1);
+	int exported = export_fence(vmm->device, 1);
 
 	assert_true(exported >= 0);
 	assert_true(fcntl(exported, F_GETFD) & FD_CLOEXEC);
@@ -699,9 +700,9 @@ TEST_VMM(a_fence_without_a_descriptor_cannot_be_exported_yet)
 	int exported;
 
 	create_by_call(vmm, 1);
-	assert_int_equal(vgf_fence_export(vmm->device, 1), -EAGAIN);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(false)), 0);
-	exported = vgf_fence_export(vmm->device, 1);
+	assert_int_equal(export_fence(vmm->device, 1), -EAGAIN);
+	assert_int_equal(publish_take(vmm->device, &name, make_fence(false)), 0);
+	exported = export_fence(vmm->device, 1);
 	assert_true(exported >= 0);
 	close(exported);
 }
@@ -713,10 +714,10 @@ TEST_VMM(held_work_cannot_be_exported_before_it_runs, .answer = FAKE_FD)
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_fence_export(vmm->device, 2), -EAGAIN);
+	assert_int_equal(export_fence(vmm->device, 2), -EAGAIN);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
-	exported = vgf_fence_export(vmm->device, 2);
+	exported = export_fence(vmm->device, 2);
 	assert_true(exported >= 0);
 	close(exported);
 }
@@ -725,18 +726,18 @@ TEST_VMM(a_signalled_fence_is_not_exported)
 {
 	create_by_call(vmm, 5);
 	assert_int_equal(signal_global(vmm, 5), 0);
-	assert_int_equal(vgf_fence_export(vmm->device, 5), -EALREADY);
+	assert_int_equal(export_fence(vmm->device, 5), -EALREADY);
 	vmm_dispatch(vmm);
-	assert_int_equal(vgf_fence_export(vmm->device, 5), -EALREADY);
-	assert_int_equal(vgf_fence_export(vmm->device, 4), -EALREADY);
+	assert_int_equal(export_fence(vmm->device, 5), -EALREADY);
+	assert_int_equal(export_fence(vmm->device, 4), -EALREADY);
 }
 
 TEST_VMM(an_unknown_fence_is_not_exported)
 {
-	assert_int_equal(vgf_fence_export(vmm->device, 0), -ENOENT);
+	assert_int_equal(export_fence(vmm->device, 0), -ENOENT);
 	create_by_call(vmm, 1);
-	assert_int_equal(vgf_fence_export(vmm->device, 2), -ENOENT);
-	assert_int_equal(vgf_fence_export(vmm->device, UINT64_MAX), -ENOENT);
+	assert_int_equal(export_fence(vmm->device, 2), -ENOENT);
+	assert_int_equal(export_fence(vmm->device, UINT64_MAX), -ENOENT);
 }
 
 TEST_VMM(an_ambiguous_fence_is_not_exported, .answer = FAKE_FD)
@@ -744,7 +745,7 @@ TEST_VMM(an_ambiguous_fence_is_not_exported, .answer = FAKE_FD)
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 1, 1, NO_IN_FENCES), 0);
-	assert_int_equal(vgf_fence_export(vmm->device, 1), -ENOTUNIQ);
+	assert_int_equal(export_fence(vmm->device, 1), -ENOTUNIQ);
 }
 
 /* ---- Stalls ------------------------------------------------------------------------------- */
@@ -849,7 +850,8 @@ TEST_VMM(what_retires_is_not_told_as_stalled, .options.stall_ns = AT_ONCE)
 
 TEST(a_stall_can_be_reported_by_the_log_alone)
 {
-	const struct vgf_options options = { .stall_ns = AT_ONCE };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options),
+		.stall_ns = AT_ONCE };
 	struct vgf_callbacks callbacks = fake_callbacks;
 	struct fake_vmm *vmm;
 
@@ -937,7 +939,7 @@ TEST_VMM(a_short_list_of_pending_fences_has_the_first)
 TEST_VMM(statistics_add_up)
 {
 	struct fake_driver *takes = driver_create(vmm, VGF_WAIT_DRIVER, FAKE_CALL);
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	const uint64_t in_fence = 1;
 	bool will_retire;
 	int fence_fd;
@@ -964,7 +966,7 @@ TEST_VMM(statistics_add_up)
 	assert_int_equal(stats.fds, 1);
 	assert_int_equal(stats.contexts, 3);
 
-	assert_int_equal(vgf_context_cancel(vmm->device, 3), 0); /* drops one */
+	assert_int_equal(cancel_context(vmm->device, 3), 0); /* drops one */
 	signal_fence(fence_fd);
 	vmm_dispatch(vmm);
 	stats = get_stats(vmm);
@@ -1135,11 +1137,11 @@ TEST_VMM(what_fails_otherwise_is_logged_with_its_name, .options.limits.max_conte
 	assert_logged(vmm, "context 2", "ENOSPC");
 	assert_int_equal(vgf_context_destroy(vmm->device, 7), -ENOENT);
 	assert_logged(vmm, "context 7", "ENOENT");
-	assert_int_equal(vgf_context_cancel(vmm->device, 7), -ENOENT);
+	assert_int_equal(cancel_context(vmm->device, 7), -ENOENT);
 	assert_logged(vmm, "context 7", "ENOENT");
 	assert_int_equal(create_fence(vmm, 8, 1, 5, VGF_FENCE_DONE), -ENOENT);
 	assert_logged(vmm, "context 8 ring 1 fence 5", "ENOENT");
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -ENOENT);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, -EBADMSG), -ENOENT);
 	assert_logged(vmm, "context 8 ring 1 fence 5", "ENOENT");
 }
 
@@ -1170,8 +1172,10 @@ TEST_VMM(a_flood_of_bad_submissions_is_limited_in_the_log)
 
 TEST(a_vmm_need_not_want_a_log)
 {
-	const struct vgf_options options = { .stall_ns = AT_ONCE };
-	const struct vgf_callbacks callbacks = { .retire = fake_callbacks.retire };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options),
+		.stall_ns = AT_ONCE };
+	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = fake_callbacks.retire };
 	struct fake_vmm *vmm = vmm_create_with(&callbacks, &options);
 
 	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 1, NO_IN_FENCES), -ENOENT);

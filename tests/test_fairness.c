@@ -48,7 +48,8 @@ TEST(a_share_is_16_at_least_but_never_more_than_there_are)
 	} cases[] = { { 20, 15 }, { 64, 15 }, { 68, 16 }, { 8, 7 } };
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		const struct vgf_options options = { .limits = { .max_fds = cases[i].max_fds } };
+		const struct vgf_options options = { .size = sizeof(struct vgf_options),
+			.limits = { .max_fds = cases[i].max_fds } };
 		struct fake_vmm *vmm = vmm_create(&options);
 		struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
 
@@ -135,8 +136,8 @@ TEST_VMM(a_share_holds_for_descriptors_that_are_handed_over, .options.limits.max
 	fence_fd = create_fence_fd(vmm, 1, 0, 1);
 	assert_int_equal(create_fence(vmm, 1, 0, 2, make_fence(false)), -EMFILE);
 	assert_int_equal(create_fence(vmm, 1, 0, 2, VGF_FENCE_BY_CALL), 0);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &(struct vgf_fence_name){ 2, 1, 0 },
-				 make_fence(false)),
+	assert_int_equal(
+		publish_take(vmm->device, &(struct vgf_fence_name){ 2, 1, 0 }, make_fence(false)),
 		-EMFILE);
 	assert_int_equal(create_fence(vmm, 2, 0, 3, make_fence(false)), 0);
 	close(fence_fd);

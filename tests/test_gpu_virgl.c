@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "gl_stream.h"
+#include "calls.h"
 #include "gpu_guest.h"
 #include "gpu_private.h"
 
@@ -378,7 +379,7 @@ static void create_test_fence(uint64_t fence_id)
 	struct renderer *renderer = guest.gpu->renderer;
 	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
 
-	assert_int_equal(vgf_fence_create_take(renderer->ops->get_device(renderer), &name,
+	assert_int_equal(create_take(renderer->ops->get_device(renderer), &name,
 				 VGF_FENCED | VGF_SHAREABLE, VGF_FENCE_BY_CALL),
 		0);
 }
@@ -492,8 +493,11 @@ static void load_gl(void)
 	guest_stop(&guest);
 }
 
-static void ignore_fence(void *cookie, const struct vgf_fence_name *fence, int status)
+static void ignore_fence(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
+
 	(void)cookie;
 	(void)fence;
 	(void)status;
@@ -501,7 +505,8 @@ static void ignore_fence(void *cookie, const struct vgf_fence_name *fence, int s
 
 static bool has_gl(void)
 {
-	const struct vgf_callbacks callbacks = { .retire = ignore_fence };
+	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = ignore_fence };
 	struct renderer *renderer;
 
 	if (renderer_virgl_create(&callbacks, NULL, &renderer) < 0) {

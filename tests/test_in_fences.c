@@ -28,7 +28,7 @@ static int publish(struct fake_vmm *vmm, uint64_t fence_id, int fence_fd)
 {
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, fence_id);
 
-	return vgf_fence_publish_take(vmm->device, &name, fence_fd);
+	return publish_take(vmm->device, &name, fence_fd);
 }
 
 /* A fence that the test signals by call. */
@@ -189,8 +189,8 @@ TEST_VMM(an_unshareable_fence_on_the_global_timeline_is_its_contexts)
 
 	driver_open(driver, vmm, 1);
 	driver_open(driver, vmm, 2);
-	assert_int_equal(vgf_fence_create_take(vmm->device, &of_context, 0, VGF_FENCE_BY_CALL), 0);
-	assert_int_equal(vgf_fence_create_take(vmm->device, &of_none, 0, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(create_take(vmm->device, &of_context, 0, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(create_take(vmm->device, &of_none, 0, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 2, 0, 4, ID(1), NO_IN_FENCES), -EPERM);
 	assert_int_equal(submit(vmm, 1, 0, 5, ID(2), NO_IN_FENCES), -EPERM);
@@ -351,10 +351,10 @@ TEST_VMM(a_request_that_failed_before_keeps_its_place_too)
 
 	driver_open(driver, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, 0), -EINVAL);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -EINVAL);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &nowhere, 0, -EBADMSG), -ENOENT);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, 0), -EINVAL);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, -EBADMSG), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, -EBADMSG), -EINVAL);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &nowhere, 0, NULL, -EBADMSG), -ENOENT);
 	assert_int_equal(get_stats(vmm).refused, 1);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);

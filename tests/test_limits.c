@@ -44,7 +44,7 @@ static int try_submit(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint6
 
 TEST_VMM(contexts_are_limited, .options.limits.max_contexts = 3)
 {
-	struct vgf_stats before;
+	struct vgf_stats before = { .size = sizeof(before) };
 
 	for (uint32_t ctx_id = 1; ctx_id <= 3; ctx_id++) {
 		driver_open(driver, vmm, ctx_id);
@@ -113,7 +113,7 @@ TEST_VMM(contexts_of_one_id_count_each, .options.limits.max_contexts = 3)
 TEST_VMM(pending_fences_of_a_device_are_limited, .options.limits.max_fences = 3)
 {
 	struct vgf_fence_name name = make_name(1, 0, 9);
-	struct vgf_stats before;
+	struct vgf_stats before = { .size = sizeof(before) };
 	bool will_retire = true;
 
 	driver_open(driver, vmm, 1);
@@ -126,7 +126,7 @@ TEST_VMM(pending_fences_of_a_device_are_limited, .options.limits.max_fences = 3)
 	assert_false(will_retire);
 	assert_int_equal(create_fence(vmm, 1, 0, 9, VGF_FENCE_DONE), -ENOSPC);
 	assert_int_equal(create_fence(vmm, 1, 0, 9, make_fence(true)), -ENOSPC);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), -ENOSPC);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, -EBADMSG), -ENOSPC);
 	assert_same_counts(vmm, &before);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	/* Unfenced work needs no fence. */
@@ -138,7 +138,7 @@ TEST_VMM(pending_fences_of_a_device_are_limited, .options.limits.max_fences = 3)
 
 TEST_VMM(pending_fences_of_a_context_are_limited, .options.limits.max_context_fences = 2)
 {
-	struct vgf_stats before;
+	struct vgf_stats before = { .size = sizeof(before) };
 	bool will_retire = true;
 
 	driver_open(driver, vmm, 1);
@@ -163,7 +163,7 @@ TEST_VMM(pending_fences_of_a_context_are_limited, .options.limits.max_context_fe
 /* A look-up passes by no more than these. */
 TEST_VMM(one_id_is_pending_on_64_timelines_at_most)
 {
-	struct vgf_stats before;
+	struct vgf_stats before = { .size = sizeof(before) };
 	bool will_retire = true;
 
 	driver_open(driver, vmm, 1);
@@ -312,7 +312,7 @@ static size_t held_weight(void)
 TEST_VMM(a_context_holds_back_a_quarter_at_most, .answer = FAKE_DONE,
 	.options.limits.max_held_size = 12 * held_weight())
 {
-	struct vgf_stats before;
+	struct vgf_stats before = { .size = sizeof(before) };
 	const uint64_t in_fence = 1;
 	bool will_retire = true;
 
@@ -369,7 +369,7 @@ TEST_VMM(bytes_of_deferred_calls_are_limited, .answer = FAKE_DONE,
 	struct vgf_deferred_call call = {
 		.ctx_id = 1,
 		.ring = VGF_EVERY_RING,
-		.size = (1 << 20) - 4096,
+		.kept_size = (1 << 20) - 4096,
 		.fn = ignore_deferred,
 		.arg = &calls,
 	};
@@ -378,9 +378,9 @@ TEST_VMM(bytes_of_deferred_calls_are_limited, .answer = FAKE_DONE,
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(vgf_context_defer(vmm->device, &call), 1);
-	call.size = 4096;
+	call.kept_size = 4096;
 	assert_int_equal(vgf_context_defer(vmm->device, &call), -ENOSPC);
-	call.size = SIZE_MAX;
+	call.kept_size = SIZE_MAX;
 	assert_int_equal(vgf_context_defer(vmm->device, &call), -ENOSPC);
 	assert_int_equal(signal_global(vmm, 1), 0);
 	vmm_dispatch(vmm);
@@ -436,7 +436,7 @@ TEST_VMM(empty_held_work_without_fences_is_limited, .answer = FAKE_DONE,
 		assert_in_range(++count, 1, (1 << 20) / 4 / 64);
 	}
 	assert_int_equal(ret, -ENOSPC);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(get_stats(vmm).held_size, 0);
 }
@@ -670,7 +670,7 @@ TEST_VMM(work_that_waits_for_a_descriptor_can_be_cancelled, .answer = FAKE_FD,
 	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 2, 0, 3, NO_IN_FENCES), 1);
 	vmm_dispatch(vmm);
-	assert_int_equal(vgf_context_cancel(vmm->device, 2), 0);
+	assert_int_equal(cancel_context(vmm->device, 2), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_retired(vmm, 0, 2, 0, 2, -ECANCELED);
 	assert_retired(vmm, 1, 2, 0, 3, -ECANCELED);
@@ -820,18 +820,18 @@ TEST_VMM(
 TEST_VMM(a_vmm_is_told_when_its_fence_finds_no_descriptor, .options.limits.max_fds = 1)
 {
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 2);
-	struct vgf_stats before;
+	struct vgf_stats before = { .size = sizeof(before) };
 
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(true)), 0);
 	create_by_call(vmm, 2);
 	before = get_stats(vmm);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 3, make_fence(true)), -EMFILE);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(true)), -EMFILE);
+	assert_int_equal(publish_take(vmm->device, &name, make_fence(true)), -EMFILE);
 	assert_same_counts(vmm, &before);
 	/* By call it works, and once the other one is closed. */
 	create_by_call(vmm, 3);
 	assert_int_equal(vmm_dispatch(vmm), 1);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(true)), 0);
+	assert_int_equal(publish_take(vmm->device, &name, make_fence(true)), 0);
 	assert_int_equal(vmm_dispatch(vmm), 1);
 }
 
@@ -851,6 +851,6 @@ TEST_VMM(an_export_without_a_descriptor_fails)
 {
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, make_fence(false)), 0);
 	limit_fds(0);
-	assert_int_equal(vgf_fence_export(vmm->device, 1), -EMFILE);
+	assert_int_equal(export_fence(vmm->device, 1), -EMFILE);
 	unlimit_fds();
 }

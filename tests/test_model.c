@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "model_run.h"
 
 #define DEFAULT_STEPS 20000
@@ -36,6 +37,7 @@ static uint64_t any_first_id(struct run *run)
 static void begin(struct run *run, const struct settings *settings, uint64_t seed)
 {
 	struct vgf_options options = {
+		.size = sizeof(struct vgf_options),
 		.limits = settings->limits,
 		.stall_ns = UINT64_MAX,
 		.ignore_bad_in_fences = settings->ignore_bad_in_fences,
@@ -82,7 +84,7 @@ static void end(struct run *run)
 	if (in_callback) {
 		struct vgf_fence_name name = { run->model.next_id, 0, VGF_RING_GLOBAL };
 		struct expectation expected = expect_fence(&run->model, &name, false);
-		int ret = vgf_fence_create_take(run->device, &name, 0, VGF_FENCE_DONE);
+		int ret = create_take(run->device, &name, 0, VGF_FENCE_DONE);
 
 		check(is_expected(&expected, ret));
 		if (ret == 0) {

@@ -110,7 +110,7 @@ TEST_VMM(retires_in_order_whatever_a_fence_is_made_of, .answer = FAKE_FD)
 	assert_int_equal(create_fence(vmm, 1, 0, 2, VGF_FENCE_DONE), 0);
 	fence_fd = create_fence_fd(vmm, 1, 0, 3);
 	assert_int_equal(create_fence(vmm, 1, 0, 4, VGF_FENCE_BY_CALL), 0);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, -EBADMSG), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &name, 0, NULL, -EBADMSG), 0);
 	assert_int_equal(submit(vmm, 1, 0, 6, ID(100), NO_IN_FENCES), -ENOENT);
 	assert_int_equal(signal_call(vmm, 1, 0, 4, 0), 0);
 	signal_fence(fence_fd);
@@ -685,7 +685,7 @@ static int publish(struct fake_vmm *vmm, uint32_t ctx_id, int32_t ring, uint64_t
 {
 	struct vgf_fence_name name = make_name(ctx_id, ring, fence_id);
 
-	return vgf_fence_publish_take(vmm->device, &name, fd);
+	return publish_take(vmm->device, &name, fd);
 }
 
 TEST_VMM(a_published_file_signals_its_fence)
@@ -738,7 +738,7 @@ TEST_VMM(publishing_does_not_let_go_what_the_host_waits_for)
 	assert_int_equal(driver->num_jobs, 0);
 }
 
-TEST_VMM(publishing_takes_the_descriptor_also_when_it_fails)
+TEST_VMM(publishing_fails_for_what_is_no_fence_or_no_descriptor)
 {
 	int closed = make_fence(false);
 
@@ -747,7 +747,7 @@ TEST_VMM(publishing_takes_the_descriptor_also_when_it_fails)
 	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 2, make_fence(false)), -ENOENT);
 	assert_int_equal(publish(vmm, 1, 0, 1, make_fence(false)), -ENOENT);
 	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, closed), -EBADF);
-	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, -1), -EBADF);
+	assert_int_equal(publish(vmm, 0, VGF_RING_GLOBAL, 1, -3), -EBADF);
 	assert_int_equal(
 		publish(vmm, 0, VGF_RING_GLOBAL, 1, open("/proc/self/exe", O_RDONLY | O_CLOEXEC)),
 		-EPERM);

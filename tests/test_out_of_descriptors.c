@@ -72,7 +72,9 @@ static int hungry_submit(void *data, const struct vgf_job *job, int *out_fence_f
 static void hungry_init(struct hungry *hungry, struct fake_vmm *vmm, uint32_t ctx_id)
 {
 	*hungry = (struct hungry){
-		.driver = { .wait = VGF_WAIT_DRIVER, .submit = hungry_submit },
+		.driver = { .size = sizeof(struct vgf_driver),
+			.wait = VGF_WAIT_DRIVER,
+			.submit = hungry_submit },
 	};
 	assert_int_equal(vgf_context_create(vmm->device, ctx_id, &hungry->driver, hungry), 0);
 }
@@ -131,7 +133,8 @@ TEST(a_device_is_created_whole_or_not_at_all)
 
 TEST(a_device_with_a_thread_is_created_whole_or_not_at_all)
 {
-	create_device_with_few_descriptors(&(struct vgf_options){ .own_thread = true });
+	create_device_with_few_descriptors(
+		&(struct vgf_options){ .size = sizeof(struct vgf_options), .own_thread = true });
 }
 
 /* ---- Without any free descriptor ---------------------------------------------------------- */
@@ -158,7 +161,7 @@ TEST_VMM(what_needs_no_descriptor_goes_on_without)
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, files[0]), 0);
 	assert_int_equal(submit(vmm, 2, 0, 3, ID(1), ID(2), NO_IN_FENCES), 1);
 	assert_int_equal(defer_call(vmm->device, 2, note_call, &calls), 1);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, files[1]), 0);
+	assert_int_equal(publish_take(vmm->device, &name, files[1]), 0);
 	assert_int_equal(vgf_device_list_pending(vmm->device, pending, 8), 3);
 	assert_int_equal(vgf_device_dump(vmm->device, &text), 0);
 	free(text);
@@ -185,9 +188,9 @@ TEST_VMM(an_export_says_so)
 	int fd;
 
 	limit_fds(0);
-	assert_int_equal(vgf_fence_export(vmm->device, 1), -EMFILE);
+	assert_int_equal(export_fence(vmm->device, 1), -EMFILE);
 	limit_fds(1);
-	fd = vgf_fence_export(vmm->device, 1);
+	fd = export_fence(vmm->device, 1);
 	assert_true(fd >= 0);
 	close(fd);
 	signal_fence(ours);
@@ -351,7 +354,7 @@ TEST_VMM(a_descriptor_above_the_budget_is_closed, .options.limits.max_fds = 1)
 
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, make_fence(true)), -EMFILE);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 2, VGF_FENCE_BY_CALL), 0);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, make_fence(true)), -EMFILE);
+	assert_int_equal(publish_take(vmm->device, &name, make_fence(true)), -EMFILE);
 	assert_int_equal(count_fds(), fds);
 	assert_int_equal(vgf_fence_signal(vmm->device, &name, 0), 0);
 	signal_fence(ours);
@@ -406,7 +409,7 @@ static void create_in_story(struct story *story)
 
 static void export_in_story(struct story *story)
 {
-	int fd = vgf_fence_export(story->vmm->device, story->last_id);
+	int fd = export_fence(story->vmm->device, story->last_id);
 
 	assert_true(fd >= 0 || fd == -EMFILE || fd == -EAGAIN || fd == -EALREADY);
 	if (fd >= 0) {

@@ -458,7 +458,7 @@ static int refuse(struct world *world, bool *will_retire)
 {
 	struct vgf_fence_name name = make_name(1, 0, ++world->last_id);
 
-	return vgf_fence_refuse(world->vmm->device, &name, 0, -EIO);
+	return vgf_fence_refuse(world->vmm->device, &name, 0, NULL, -EIO);
 }
 
 TEST(a_fence_that_is_refused)
@@ -611,12 +611,13 @@ TEST(a_device)
 
 TEST(a_device_with_a_thread)
 {
-	try_to_create_device(&(struct vgf_options){ .own_thread = true });
+	try_to_create_device(
+		&(struct vgf_options){ .size = sizeof(struct vgf_options), .own_thread = true });
 }
 
 TEST(a_device_that_gets_no_thread)
 {
-	struct vgf_options options = { .own_thread = true };
+	struct vgf_options options = { .size = sizeof(struct vgf_options), .own_thread = true };
 	struct vgf_device *device;
 	long blocks = count_blocks();
 
@@ -657,7 +658,7 @@ static int publish(struct fake_vmm *vmm, uint64_t fence_id)
 {
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, fence_id);
 
-	return vgf_fence_publish_take(vmm->device, &name, make_fence(true));
+	return publish_take(vmm->device, &name, make_fence(true));
 }
 
 /* Whatever ends something must work when there is no memory. */
@@ -665,12 +666,13 @@ TEST(ending_things_needs_no_memory)
 {
 	struct world world;
 	struct vgf_pending pending[4];
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	int fd;
 
 	world_init(&world);
 	for (uint64_t id = 10; id <= 12; id++) {
-		assert_int_equal(create_fence(world.vmm, 0, VGF_RING_GLOBAL, id, -1), 0);
+		assert_int_equal(
+			create_fence(world.vmm, 0, VGF_RING_GLOBAL, id, VGF_FENCE_BY_CALL), 0);
 	}
 	hold_back(&world);
 	hold_back(&world);
@@ -679,12 +681,12 @@ TEST(ending_things_needs_no_memory)
 	assert_int_equal(publish(world.vmm, 11), 0);
 	assert_int_equal(cancel_fence(world.vmm, 0, VGF_RING_GLOBAL, 12, -EIO), 0);
 	assert_int_equal(cancel_fence(world.vmm, 1, 0, world.last_id - 1, -EIO), 0);
-	fd = vgf_fence_export(world.vmm->device, 1);
+	fd = export_fence(world.vmm->device, 1);
 	assert_true(fd >= 0);
 	close(fd);
 	vgf_device_get_stats(world.vmm->device, &stats);
 	assert_int_equal(vgf_device_list_pending(world.vmm->device, pending, 4), stats.pending);
-	assert_int_equal(vgf_context_cancel(world.vmm->device, 1), 0);
+	assert_int_equal(cancel_context(world.vmm->device, 1), 0);
 	assert_int_equal(vgf_context_destroy(world.vmm->device, 2), 0);
 	assert_int_equal(vmm_dispatch(world.vmm), 3);
 	assert_int_equal(vgf_device_drain(world.vmm->device, 0), -ETIMEDOUT);
@@ -708,12 +710,13 @@ TEST_VMM(a_table_that_cannot_grow_works_on)
 	for (unsigned int i = 0; i < COUNT; i++) {
 		/* The fence itself is the first allocation; a second one is to grow. */
 		fail_nth(2);
-		assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, i + 1, -1), 0);
+		assert_int_equal(
+			create_fence(vmm, 0, VGF_RING_GLOBAL, i + 1, VGF_FENCE_BY_CALL), 0);
 		num_grow += has_failed();
 	}
 	assert_true(num_grow > 0);
 	for (unsigned int i = 0; i < COUNT; i++) {
-		assert_int_equal(vgf_fence_export(vmm->device, i + 1), -EAGAIN);
+		assert_int_equal(export_fence(vmm->device, i + 1), -EAGAIN);
 	}
 	for (unsigned int i = 0; i < COUNT; i++) {
 		assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, COUNT - i, 0), 0);
@@ -765,9 +768,9 @@ static void story(struct world *world, struct promises *promises, unsigned int *
 	promise(&promises->calls, defer_call(device, 1, note_call, calls));
 	submit_in_story(world, promises, 1, 0, VGF_FENCED, 2);
 	promise(&promises->calls, defer_call(device, 1, note_call, calls));
-	promise(&promises->fences, vgf_fence_create_take(device, &name, 0, make_fence(true)));
+	promise(&promises->fences, create_take(device, &name, 0, make_fence(true)));
 	name.fence_id++;
-	promise(&promises->fences, vgf_fence_refuse(device, &name, 0, -EIO));
+	promise(&promises->fences, vgf_fence_refuse(device, &name, 0, NULL, -EIO));
 	vmm_dispatch(world->vmm);
 	ret = vgf_context_destroy(device, 3);
 	assert_true(ret >= 0 || (ret == -ENOENT && promises->contexts == 0));

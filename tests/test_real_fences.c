@@ -262,7 +262,7 @@ TEST_SCENE(nothing_is_run_before_the_kernel_says_so, VGF_WAIT_HOST, NULL)
 	int copy;
 
 	produce(scene, 0, 1);
-	copy = vgf_fence_export(scene->vmm->device, 1);
+	copy = export_fence(scene->vmm->device, 1);
 	assert_true(copy >= 0);
 	assert_int_equal(submit(scene->vmm, CONSUMER, 0, CONSUMER_ID, ID(1), NO_IN_FENCES), 1);
 	vmm_dispatch(scene->vmm);
@@ -364,7 +364,7 @@ static void *publish(void *arg)
 	struct scene *scene = publisher->scene;
 	int fd = publisher->is_process ? receive_fd(publisher->socket) : make_sync_file(scene, 1);
 
-	publisher->ret = vgf_fence_publish_take(scene->vmm->device, &name, fd);
+	publisher->ret = publish_take(scene->vmm->device, &name, fd);
 	return NULL;
 }
 
@@ -606,7 +606,8 @@ static void assert_stall_names(struct scene *scene, int fence_fd)
 	close(copy);
 }
 
-static const struct vgf_options stalls_at_once = { .stall_ns = 1 };
+static const struct vgf_options stalls_at_once = { .size = sizeof(struct vgf_options),
+	.stall_ns = 1 };
 
 TEST_SCENE(the_watchdog_names_driver_and_timeline, VGF_WAIT_HOST, &stalls_at_once)
 {
@@ -663,7 +664,7 @@ static int make_buffer(const struct scene *scene)
 
 static int attach(struct scene *scene, uint64_t fence_id, int dma_buf, uint32_t access)
 {
-	return vgf_fence_attach_dma_buf(scene->vmm->device, fence_id, dma_buf, access);
+	return vgf_fence_attach_dma_buf(scene->vmm->device, VGF_HOST, fence_id, dma_buf, access);
 }
 
 /* With access 0 it is not attached: the control. */
@@ -743,8 +744,7 @@ TEST_SCENE(a_published_fence_is_put_on_a_dma_buf, VGF_WAIT_HOST, NULL)
 	assert_int_equal(submit(scene->vmm, PRODUCER, 0, 1, NO_IN_FENCES), 0);
 	assert_int_equal(attach(scene, 1, dma_buf, WRITE), 1);
 	assert_waits(dma_buf, false, false);
-	assert_int_equal(
-		vgf_fence_publish_take(scene->vmm->device, &name, make_sync_file(scene, 1)), 0);
+	assert_int_equal(publish_take(scene->vmm->device, &name, make_sync_file(scene, 1)), 0);
 	assert_waits(dma_buf, true, true);
 	finish(scene, 1);
 	assert_waits(dma_buf, false, false);
@@ -956,8 +956,10 @@ struct machine {
 	uint32_t num_retired, num_failed;
 };
 
-static void count_retired(void *cookie, const struct vgf_fence_name *fence, int status)
+static void count_retired(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
 	struct machine *machine = cookie;
 
 	assert_true(fence->fence_id > machine->last[fence->ctx_id - 1]);
@@ -968,8 +970,10 @@ static void count_retired(void *cookie, const struct vgf_fence_name *fence, int 
 
 static void machine_init(struct machine *machine, enum vgf_wait wait, uint32_t max_fds)
 {
-	const struct vgf_callbacks callbacks = { .retire = count_retired };
-	const struct vgf_options options = { .limits.max_fds = max_fds };
+	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = count_retired };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options),
+		.limits.max_fds = max_fds };
 	const struct soft_gpu_options gpu_options = { .fences = SOFT_GPU_FENCES_VGEM,
 		.wait = wait };
 
@@ -1030,7 +1034,7 @@ static void many_jobs_leave_no_descriptor(enum vgf_wait wait, uint64_t count)
 {
 	const uint32_t max_fds = 48, window = 64;
 	struct machine machine;
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	int before;
 
 	machine_init(&machine, wait, max_fds);
@@ -1074,7 +1078,7 @@ static bool is_held_with_so_many_more(unsigned int more)
 {
 	const uint64_t in_fences[] = { 1, 2, 3 };
 	struct machine machine;
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	int ret;
 
 	machine_init(&machine, VGF_WAIT_DRIVER, 0);
@@ -1110,7 +1114,8 @@ TEST(the_host_waits_where_a_merge_finds_no_descriptor)
  * counts is that everything goes on, and that an error, if there is one, is passed on. */
 static void time_out(void)
 {
-	const struct vgf_options options = { .stall_ns = UINT64_MAX };
+	const struct vgf_options options = { .size = sizeof(struct vgf_options),
+		.stall_ns = UINT64_MAX };
 	struct scene *scene = scene_create(VGF_WAIT_HOST, &options);
 	uint64_t start_ns = now_ns();
 	int copy, status;
@@ -1118,7 +1123,7 @@ static void time_out(void)
 	produce(scene, 0, 1);
 	produce(scene, 0, 2);
 	assert_int_equal(submit(scene->vmm, CONSUMER, 0, CONSUMER_ID, ID(1), NO_IN_FENCES), 1);
-	copy = vgf_fence_export(scene->vmm->device, 1);
+	copy = export_fence(scene->vmm->device, 1);
 	finish(scene, 2);
 	assert_int_equal(vmm_dispatch(scene->vmm), 0);
 	vmm_wait(scene->vmm, 2);

@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "soft_gpu.h"
+#include "calls.h"
 #include "support.h"
 #include "vgem.h"
 
@@ -69,8 +70,10 @@ struct machine {
 	_Atomic size_t num_stores;
 };
 
-static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
+static void retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
 	struct machine *machine = cookie;
 
 	assert_true(machine->num_retired < MAX_FENCES);
@@ -111,7 +114,8 @@ static int take_store(
 static struct machine *machine_create(
 	enum soft_gpu_fences fences, enum vgf_wait wait, uint32_t max_jobs)
 {
-	static const struct vgf_callbacks callbacks = { .retire = retire };
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = retire };
 	struct machine *machine = calloc(1, sizeof(*machine));
 	const struct soft_gpu_options options = {
 		.fences = fences,
@@ -177,8 +181,7 @@ static int create_foreign_fence(struct machine *machine, uint64_t fence_id)
 	const struct vgf_fence_name name = { .fence_id = fence_id, .ctx_id = 1, .ring = 9 };
 	int fence_fd = make_fence(false);
 
-	assert_int_equal(
-		vgf_fence_create_take(machine->device, &name, VGF_SHAREABLE, dup(fence_fd)), 0);
+	assert_int_equal(create_take(machine->device, &name, VGF_SHAREABLE, dup(fence_fd)), 0);
 	return fence_fd;
 }
 
@@ -475,7 +478,8 @@ TEST(starts_after_the_last_of_several_sync_files)
 
 TEST(says_where_there_is_no_vgem)
 {
-	static const struct vgf_callbacks callbacks = { .retire = retire };
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = retire };
 	const struct soft_gpu_options options = { .fences = SOFT_GPU_FENCES_VGEM,
 		.wait = VGF_WAIT_DRIVER };
 	struct vgf_device *device;

@@ -984,6 +984,7 @@ static void native_finish(struct native *native)
 }
 
 static const struct vgf_driver native_driver = {
+	.size = sizeof(struct vgf_driver),
 	.wait = VGF_WAIT_DRIVER,
 	.submit = native_submit,
 };
@@ -1097,7 +1098,7 @@ TEST(an_out_fence_is_published_when_its_point_comes)
 
 	import(&late.rig, 1, fence.fd);
 	assert_event(late.queued);
-	assert_int_equal(vgf_fence_publish_take(vmm->device, &name, export(&late.rig, 1)), 0);
+	assert_int_equal(publish_take(vmm->device, &name, export(&late.rig, 1)), 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_int_equal(get_stats(vmm).run_driver, 1);
 	signal_vgem_fence(&late.rig, &fence);

@@ -57,7 +57,7 @@ TEST_VMM(a_context_id_is_taken_until_it_is_destroyed)
 
 TEST_VMM(a_driver_needs_a_submit)
 {
-	const struct vgf_driver none = { .wait = VGF_WAIT_HOST };
+	const struct vgf_driver none = { .size = sizeof(struct vgf_driver), .wait = VGF_WAIT_HOST };
 
 	assert_int_equal(vgf_context_create(vmm->device, 1, &none, NULL), -EINVAL);
 	assert_int_equal(vgf_context_create(vmm->device, 1, NULL, NULL), -EINVAL);
@@ -213,7 +213,7 @@ TEST_VMM(cancelled_work_retires_in_order_and_running_work_is_waited_for)
 	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
 	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 1, 0, 4, NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 0);
 	assert_int_equal(get_stats(vmm).held, 0);
 	assert_int_equal(signal_call(vmm, 1, 0, 2, 0), 0);
@@ -232,7 +232,7 @@ TEST_VMM(a_cancelled_context_takes_new_work, .answer = FAKE_DONE)
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	submit(vmm, 1, 0, 3, NO_IN_FENCES);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_jobs(driver, ID(3), ID(0));
@@ -246,7 +246,7 @@ TEST_VMM(who_waits_for_cancelled_work_runs, .answer = FAKE_DONE)
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_jobs(driver, ID(3), ID(0));
 }
@@ -262,7 +262,7 @@ TEST_VMM(cancelling_lets_a_destroyed_context_go)
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 1);
 	driver_open(new, vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	assert_int_equal(vmm_dispatch(vmm), 2);
 	assert_int_equal(old->num_destroyed, 1);
 	assert_false(old->cancelled); /* its running work is not given up */
@@ -276,11 +276,11 @@ TEST_VMM(a_destroyed_context_can_be_cancelled, .answer = FAKE_DONE)
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(driver->num_destroyed, 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), -ENOENT);
-	assert_int_equal(vgf_context_cancel(vmm->device, 2), -ENOENT);
+	assert_int_equal(cancel_context(vmm->device, 1), -ENOENT);
+	assert_int_equal(cancel_context(vmm->device, 2), -ENOENT);
 }
 
 TEST_VMM(cancelled_unfenced_work_does_not_run, .answer = FAKE_DONE)
@@ -291,7 +291,7 @@ TEST_VMM(cancelled_unfenced_work_does_not_run, .answer = FAKE_DONE)
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 1);
 	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, &in_fence, 1, &will_retire), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(get_stats(vmm).held, 0);
 	assert_int_equal(get_stats(vmm).held_size, 0);
@@ -302,7 +302,7 @@ static void cancel_context_1(struct fake_driver *driver, const struct vgf_job *j
 {
 	struct fake_vmm *vmm = driver->arg;
 
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 }
 
 /* Its driver refuses the descriptors, so it would be held back once more. */
@@ -518,7 +518,7 @@ TEST_VMM(a_deferred_call_hears_of_a_cancelled_context, .answer = FAKE_DONE)
 	create_by_call(vmm, 1);
 	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
 	assert_int_equal(defer_call(vmm->device, 1, note_deferred, &deferred), 1);
-	assert_int_equal(vgf_context_cancel(vmm->device, 1), 0);
+	assert_int_equal(cancel_context(vmm->device, 1), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(deferred.calls, 1);
 	assert_int_equal(deferred.status, -ECANCELED);
@@ -757,7 +757,7 @@ TEST_VMM(the_descriptor_of_a_fence_is_closed_when_it_retires)
 TEST_VMM(descriptors_are_closed_on_exec)
 {
 	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
-	int exported = vgf_fence_export(vmm->device, 1);
+	int exported = export_fence(vmm->device, 1);
 
 	assert_true(exported >= 0);
 	for (int fd = 3; fd < 64; fd++) {
@@ -896,7 +896,7 @@ static void flight_start(struct flight *flight, struct fake_vmm *vmm)
 	flight->fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 11);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 12, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 13, VGF_FENCE_DONE), 0);
-	assert_int_equal(vgf_fence_refuse(vmm->device, &failed, 0, -EBADMSG), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &failed, 0, NULL, -EBADMSG), 0);
 	assert_int_equal(submit(vmm, 1, 2, 15, ID(1000), NO_IN_FENCES), -ENOENT);
 }
 
@@ -1036,7 +1036,7 @@ static void try_everything(struct fake_vmm *vmm, const struct vgf_fence_name *na
 	attempts->context = vgf_context_create(vmm->device, 77, &driver->driver, driver);
 	attempts->submit = submit(vmm, 1, 0, 1000, NO_IN_FENCES);
 	attempts->create = create_fence(vmm, 0, VGF_RING_GLOBAL, 1000, VGF_FENCE_BY_CALL);
-	attempts->refuse = vgf_fence_refuse(vmm->device, &failed, 0, -EBADMSG);
+	attempts->refuse = vgf_fence_refuse(vmm->device, &failed, 0, NULL, -EBADMSG);
 	attempts->defer = defer_call(vmm->device, 1, note_deferred, NULL);
 }
 
@@ -1282,7 +1282,7 @@ TEST_VMM(destroying_a_device_ends_its_own_thread, .options.own_thread = true)
 
 TEST(destroying_a_device_right_after_creating_it)
 {
-	struct vgf_options options = { .own_thread = true };
+	struct vgf_options options = { .size = sizeof(struct vgf_options), .own_thread = true };
 
 	for (int i = 0; i < 100; i++) {
 		vmm_destroy(vmm_create(i % 2 ? &options : NULL));

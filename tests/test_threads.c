@@ -22,6 +22,7 @@
 
 #include <vgfence/vgfence.h>
 
+#include "calls.h"
 #include "support.h"
 
 #define DEFAULT_STEPS 3000
@@ -242,6 +243,7 @@ static int create_context(struct load *load, uint32_t ctx_id, unsigned int rando
 		.load = load,
 		.in_order = !is_rivals(ctx_id),
 		.driver = {
+			.size = sizeof(struct vgf_driver),
 			.wait = waits[random % 3],
 			.independent_rings = random / 3 % 2,
 			.submit = on_submit,
@@ -359,7 +361,7 @@ static void signal_running(struct load *load, struct running *running, unsigned 
 		return;
 	}
 	if (dice == 0) {
-		ret = vgf_fence_publish_take(load->device, &running->name, make_fence(true));
+		ret = publish_take(load->device, &running->name, make_fence(true));
 		check(ret == 0 || ret == -EMFILE || ret == -EALREADY || ret == -ENOENT ||
 			ret == -EEXIST);
 		if (ret == 0) {
@@ -384,8 +386,10 @@ static void *signaller_main(void *data)
 
 /* ---- Callbacks ---------------------------------------------------------------------------- */
 
-static void on_retire(void *cookie, const struct vgf_fence_name *name, int status)
+static void on_retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *name = &retired->fence;
+	int status = retired->status;
 	struct load *load = cookie;
 	uint32_t ctx_id = name->ring == VGF_RING_GLOBAL ? 0 : name->ctx_id;
 	uint64_t *last = &load->last_retired[ctx_id][ring_index(name->ring)];
@@ -409,6 +413,7 @@ static void on_log(void *cookie, enum vgf_log_level level, const char *message)
 }
 
 static const struct vgf_callbacks callbacks = {
+	.size = sizeof(struct vgf_callbacks),
 	.retire = on_retire,
 	.log = on_log,
 };
@@ -453,7 +458,7 @@ static void on_turn(void *arg, int status)
 static void look_inside(struct load *load, unsigned int *random)
 {
 	struct vgf_pending pending[16];
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	char *text;
 	int fd;
 
@@ -470,7 +475,7 @@ static void look_inside(struct load *load, unsigned int *random)
 		free(text);
 		break;
 	default:
-		fd = vgf_fence_export(load->device, load->recent[below(random, RECENT)]);
+		fd = export_fence(load->device, load->recent[below(random, RECENT)]);
 		if (fd >= 0) {
 			close(fd);
 		}
@@ -486,9 +491,9 @@ static void make_fence_somewhere(struct load *load, unsigned int *random)
 	pthread_mutex_lock(&load->global_lock);
 	name.fence_id = new_id(load);
 	if (below(random, 2)) {
-		ret = vgf_fence_create_take(load->device, &name, VGF_SHAREABLE, make_fence(true));
+		ret = create_take(load->device, &name, VGF_SHAREABLE, make_fence(true));
 	} else {
-		ret = vgf_fence_refuse(load->device, &name, VGF_SHAREABLE, -EIO);
+		ret = vgf_fence_refuse(load->device, &name, VGF_SHAREABLE, NULL, -EIO);
 	}
 	check(ret == 0 || ret == -EMFILE || (ret == -ECANCELED && load->with_resets));
 	note_promise(load, name.fence_id, ret == 0);
@@ -530,7 +535,7 @@ static void meddle(struct load *load, uint32_t ctx_id, unsigned int *random)
 		ret = vgf_context_destroy(load->device, ctx_id);
 		check(ret == 0 || ret == 1 || ret == -ENOENT);
 	} else if (dice < 32) {
-		ret = vgf_context_cancel(load->device, ctx_id);
+		ret = cancel_context(load->device, ctx_id);
 		check(ret == 0 || ret == -ENOENT);
 	} else if (dice < 42) {
 		ret = defer_call(load, ctx_id, dice % 2 ? VGF_EVERY_RING : 0);
@@ -663,7 +668,7 @@ static void join_all(struct worker *workers, size_t count)
 
 static void check_nothing_is_left(struct load *load)
 {
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 
 	vgf_device_get_stats(load->device, &stats);
 	assert_int_equal(stats.pending, 0);
@@ -704,7 +709,7 @@ static void run_load(
 	join_all(threads.signallers, SIGNALLERS);
 	if (dispatcher) {
 		last.fence_id = new_id(&load);
-		assert_int_equal(vgf_fence_create_take(load.device, &last, 0, VGF_FENCE_DONE), 0);
+		assert_int_equal(create_take(load.device, &last, 0, VGF_FENCE_DONE), 0);
 		note_promise(&load, last.fence_id, true);
 		pthread_join(thread, NULL);
 	}
@@ -725,12 +730,14 @@ TEST(many_threads_and_a_loop_of_the_vmm)
 
 TEST(many_threads_and_the_librarys_own)
 {
-	run_load(&(struct vgf_options){ .own_thread = true }, NULL, false);
+	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options), .own_thread = true },
+		NULL, false);
 }
 
 TEST(many_threads_and_few_descriptors)
 {
-	run_load(&(struct vgf_options){ .limits.max_fds = 8 }, dispatcher_main, false);
+	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options), .limits.max_fds = 8 },
+		dispatcher_main, false);
 }
 
 TEST(many_threads_and_resets)
@@ -740,12 +747,16 @@ TEST(many_threads_and_resets)
 
 TEST(many_threads_and_resets_of_a_device_with_a_thread)
 {
-	run_load(&(struct vgf_options){ .own_thread = true }, NULL, true);
+	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options), .own_thread = true },
+		NULL, true);
 }
 
 TEST(many_threads_and_a_watchdog_that_always_barks)
 {
-	run_load(&(struct vgf_options){ .own_thread = true, .stall_ns = 1 }, NULL, false);
+	run_load(
+		&(struct vgf_options){
+			.size = sizeof(struct vgf_options), .own_thread = true, .stall_ns = 1 },
+		NULL, false);
 }
 
 /* ---- Two threads and one fence ------------------------------------------------------------ */
@@ -785,7 +796,7 @@ static void *duellist_main(void *data)
 
 static void run_duel(int (*strike)(struct vgf_device *, const struct vgf_fence_name *))
 {
-	struct vgf_options options = { .own_thread = true };
+	struct vgf_options options = { .size = sizeof(struct vgf_options), .own_thread = true };
 	struct duel duel = { .strike = strike };
 	pthread_t thread;
 
@@ -796,7 +807,7 @@ static void run_duel(int (*strike)(struct vgf_device *, const struct vgf_fence_n
 	assert_int_equal(pthread_create(&thread, NULL, duellist_main, &duel), 0);
 	for (uint64_t id = 1; id <= duel.count; id++) {
 		struct vgf_fence_name name = { .fence_id = id, .ring = VGF_RING_GLOBAL };
-		int ret = vgf_fence_create_take(duel.load.device, &name, 0, VGF_FENCE_BY_CALL);
+		int ret = create_take(duel.load.device, &name, 0, VGF_FENCE_BY_CALL);
 
 		assert_int_equal(ret, 0);
 		note_promise(&duel.load, id, true);
@@ -887,7 +898,8 @@ TEST(destroying_a_device_that_another_thread_dispatches)
 TEST(destroying_a_device_with_a_thread_and_work_in_flight)
 {
 	for (unsigned int i = 0; i < 50; i++) {
-		struct vgf_options options = { .own_thread = true };
+		struct vgf_options options = { .size = sizeof(struct vgf_options),
+			.own_thread = true };
 		struct load load;
 
 		load_init(&load, &options);

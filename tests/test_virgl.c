@@ -544,7 +544,8 @@ TEST(takes_callbacks_of_every_version)
 TEST(refuses_bad_callbacks)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1 };
-	const struct vgf_virgl_options threaded = { .device = { .own_thread = true } };
+	const struct vgf_options device = { .size = sizeof(device), .own_thread = true };
+	const struct vgf_virgl_options threaded = { .size = sizeof(threaded), .device = &device };
 	struct vgf_virgl *virgl;
 
 	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, NULL, NULL, &virgl), -EINVAL);

@@ -105,7 +105,7 @@ static void *refuse_display(void *cookie)
 
 static int init(struct virgl_renderer_callbacks *callbacks, int flags)
 {
-	const struct vgf_virgl_options options = { .own_display = true };
+	const struct vgf_virgl_options options = { .size = sizeof(options), .own_display = true };
 	struct vgf_virgl *virgl;
 	int ret;
 

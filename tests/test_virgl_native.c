@@ -17,6 +17,7 @@
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virglrenderer.h>
 
+#include "calls.h"
 #include "support.h"
 #include "virgl_double.h"
 
@@ -29,19 +30,15 @@ enum { PRODUCER = 1, CONSUMER = 2, GL = 3, RING = 1 };
 
 static struct vgf_virgl *virgl;
 static struct vgf_device *device;
-static struct {
-	struct vgf_fence_name name;
-	int status;
-} retired[MAX_RETIRED];
+static struct vgf_retired retired[MAX_RETIRED];
 static unsigned int num_retired;
 
 /* ---- The VMM ------------------------------------------------------------------------------ */
 
-static void note_retired(void *cookie, const struct vgf_fence_name *name, int status)
+static void note_retired(void *cookie, const struct vgf_retired *fence)
 {
 	assert_true(num_retired < MAX_RETIRED);
-	retired[num_retired].name = *name;
-	retired[num_retired++].status = status;
+	retired[num_retired++] = *fence;
 }
 
 static void finish(void)
@@ -53,9 +50,11 @@ static void finish(void)
 
 static void start_with(enum vgf_virgl_wait wait, bool independent_rings)
 {
-	static const struct vgf_callbacks callbacks = { .retire = note_retired };
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = note_retired };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
 	const struct vgf_virgl_options options = {
+		.size = sizeof(options),
 		.callbacks = &callbacks,
 		.wait = wait,
 		.independent_rings = independent_rings,
@@ -120,7 +119,7 @@ static int create_foreign(uint64_t id)
 	int copy = dup(fence_fd);
 
 	assert_true(copy >= 0);
-	assert_int_equal(vgf_fence_create_take(device, &name, VGF_SHAREABLE, fence_fd), 0);
+	assert_int_equal(create_take(device, &name, VGF_SHAREABLE, fence_fd), 0);
 	return copy;
 }
 
@@ -155,13 +154,13 @@ static bool is_readable(int fd)
 static void assert_retired(unsigned int at, uint64_t id, int status)
 {
 	assert_true(at < num_retired);
-	assert_int_equal(retired[at].name.fence_id, id);
+	assert_int_equal(retired[at].fence.fence_id, id);
 	assert_int_equal(retired[at].status, status);
 }
 
 static struct vgf_stats get_stats(void)
 {
-	struct vgf_stats stats;
+	struct vgf_stats stats = { .size = sizeof(stats) };
 
 	vgf_device_get_stats(device, &stats);
 	return stats;
@@ -565,8 +564,9 @@ TEST_PLUGIN(reset_gives_up_what_runs)
 TEST(renderer_that_does_not_start)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1 };
-	const struct vgf_callbacks more = { .retire = note_retired };
-	const struct vgf_virgl_options options = { .callbacks = &more };
+	const struct vgf_callbacks more = { .size = sizeof(struct vgf_callbacks),
+		.retire = note_retired };
+	const struct vgf_virgl_options options = { .size = sizeof(options), .callbacks = &more };
 	struct vgf_virgl *none = (void *)1;
 
 	the_double.init_error = -1;

@@ -25,6 +25,7 @@
 #include <virglrenderer.h>
 
 #include "alloc.h"
+#include "calls.h"
 #include "support.h"
 #include "virgl_double.h"
 
@@ -74,8 +75,10 @@ static unsigned int promised[MAX_IDS], retired[MAX_IDS]; /* by fence ID */
 static unsigned int num_promised_ends, num_ends;
 static void (*when_retired)(uint64_t fence_id);
 
-static void note_retired(void *cookie, const struct vgf_fence_name *name, int status)
+static void note_retired(void *cookie, const struct vgf_retired *fence)
 {
+	const struct vgf_fence_name *name = &fence->fence;
+
 	assert_true(name->fence_id < MAX_IDS);
 	retired[name->fence_id]++;
 	if (when_retired) {
@@ -90,9 +93,11 @@ static void note_end(void *arg, int status)
 
 static int begin(void)
 {
-	static const struct vgf_callbacks callbacks = { .retire = note_retired };
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = note_retired };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
-	const struct vgf_virgl_options options = { .callbacks = &callbacks };
+	const struct vgf_virgl_options options = { .size = sizeof(options),
+		.callbacks = &callbacks };
 
 	memset(promised, 0, sizeof(promised));
 	memset(retired, 0, sizeof(retired));
@@ -152,8 +157,7 @@ static void promise_end(int ret)
 static int create_gate(void)
 {
 	const struct vgf_fence_name name = { .fence_id = GATE, .ring = VGF_RING_GLOBAL };
-	int ret = vgf_fence_create_take(
-		vgf_virgl_get_device(virgl), &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL);
+	int ret = create_take(vgf_virgl_get_device(virgl), &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL);
 
 	promised[GATE] += ret == 0;
 	return ret;

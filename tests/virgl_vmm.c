@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
+#include "calls.h"
 #include "virgl_vmm.h"
 
 #include <dlfcn.h>
@@ -48,8 +49,10 @@ static void keep_libraries(void)
 
 /* ---- The loop ----------------------------------------------------------------------------- */
 
-static void note_retired(void *cookie, const struct vgf_fence_name *name, int status)
+static void note_retired(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *name = &retired->fence;
+	int status = retired->status;
 	struct virgl_vmm *vmm = cookie;
 
 	assert_true(vmm->num_retired < VIRGL_VMM_MAX);
@@ -76,10 +79,12 @@ static struct virgl_vmm *left_over;
 struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
 {
 	static const struct vgf_callbacks callbacks = {
+		.size = sizeof(struct vgf_callbacks),
 		.retire = note_retired,
 		.retire_end = note_batch,
 	};
 	const struct vgf_virgl_options options = {
+		.size = sizeof(options),
 		.callbacks = &callbacks,
 		.wait = wait,
 		.own_display = true, /* for flags that have none */
@@ -268,8 +273,7 @@ uint64_t create_test_fence(struct virgl_vmm *vmm)
 {
 	struct vgf_fence_name name = { .fence_id = ++vmm->last_id, .ring = VGF_RING_GLOBAL };
 
-	assert_int_equal(
-		vgf_fence_create_take(vmm->device, &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(create_take(vmm->device, &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL), 0);
 	return name.fence_id;
 }
 

@@ -40,7 +40,7 @@ static void ignore_fence(void *cookie, uint32_t fence)
 static int get_features(enum vgf_virgl_wait wait, uint32_t *features)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = ignore_fence };
-	const struct vgf_virgl_options options = { .wait = wait };
+	const struct vgf_virgl_options options = { .size = sizeof(options), .wait = wait };
 	struct vgf_virgl *virgl;
 	int ret = vgf_virgl_init(&callbacks,
 		VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS |

@@ -78,8 +78,11 @@ static void complete(struct vmm *vmm, size_t index, uint64_t now)
 	}
 }
 
-static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
+static void retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
+	int status = retired->status;
+
 	uint64_t now = now_ns();
 	struct vmm *vmm = cookie;
 	size_t index = workload_find_fence(vmm->workload, fence);
@@ -146,7 +149,8 @@ static bool refuse_malformed(
 	fprintf(stderr, "vgfence: fence %" PRIu64 ": %s: %s\n", submission->fence.fence_id, reason,
 		strerror(-error));
 	return submission->flags & VGF_FENCED &&
-		vgf_fence_refuse(vmm->device, &submission->fence, submission->flags, error) == 0;
+		vgf_fence_refuse(vmm->device, &submission->fence, submission->flags, NULL, error) ==
+		0;
 }
 
 static bool submit(
@@ -221,7 +225,7 @@ static void send_other(struct vmm *vmm, size_t index)
 	}
 	if (request->flags & VGF_FENCED) {
 		ret = vgf_fence_create_take(
-			vmm->device, &request->fence, request->flags, VGF_FENCE_DONE);
+			vmm->device, &request->fence, request->flags, NULL, VGF_FENCE_DONE);
 		if (ret == 0) {
 			return;
 		}
@@ -445,7 +449,9 @@ static int allocate(struct vmm *vmm)
 
 static int create_device(struct vmm *vmm)
 {
-	const struct vgf_callbacks callbacks = { .retire = retire, .log = log_message };
+	const struct vgf_callbacks callbacks = {
+		.size = sizeof(struct vgf_callbacks), .retire = retire, .log = log_message
+	};
 	const struct soft_gpu_options gpu_options = {
 		.fences = vmm->options->fences,
 		.wait = vmm->options->wait,
@@ -487,7 +493,7 @@ int vmm_replay(const struct workload *workload, const struct vmm_options *option
 	struct vmm_result *result)
 {
 	struct vmm vmm = { .workload = workload, .options = options, .result = result };
-	struct vgf_stats stats = { 0 };
+	struct vgf_stats stats = { .size = sizeof(stats) };
 	int ret;
 
 	*result = (struct vmm_result){ 0 };

@@ -55,18 +55,22 @@ struct vgf_device;
 
 /*
  * Puts the fence of a guest's work on a dma-buf. Whatever uses the buffer on the host then waits
- * for the guest's work, so the guest need not wait. The fence is named by its ID alone, as
- * in-fences are. If it has no descriptor yet (its work is held back, its driver publishes one
- * later), this is done as soon as it has one. A fence that never gets one, and signals by call, is
- * never on the buffer.
+ * for the guest's work, so the guest need not wait. The fence is named by its ID, for a context or
+ * the host, as for vgf_fence_export. If it has no descriptor yet (its work is held back, its driver
+ * publishes one later), this is done as soon as it has one.
  *
- * Returns 0 if the dma-buf has the fence, 1 if that follows; -EALREADY if the fence has
- * signalled: there is nothing to wait for; -ENOENT for an ID that the device has not seen;
- * -ENOTUNIQ if fences of several timelines have it; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above;
- * -EMFILE, also at the device's max_fds.
+ * Until then, and for ever if the fence signals by call, the kernel tells everybody that the buffer
+ * is idle. So after a 1 the caller has to wait itself before it hands the buffer to who does not
+ * know that: vgf_fence_notify tells when. A fence that retires without ever having had a descriptor
+ * is logged.
+ *
+ * Returns 0 if the dma-buf has the fence; 1 if that follows if the fence gets a descriptor;
+ * -EALREADY if the fence has signalled: there is nothing to wait for; -ENOENT, -EPERM, -ENOTUNIQ
+ * as vgf_fence_export; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above; -EMFILE, also at the device's
+ * max_fds.
  */
-int vgf_fence_attach_dma_buf(
-	struct vgf_device *device, uint64_t fence_id, int dma_buf_fd, uint32_t access);
+int vgf_fence_attach_dma_buf(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
+	int dma_buf_fd, uint32_t access);
 
 #ifdef __cplusplus
 }

@@ -8,8 +8,8 @@
  * fences of their work.
  *
  * Errors are negative errno values. A parameter whose name ends in `fd` is borrowed for the call;
- * a function whose name ends in `_take` owns the descriptor from the call on, also when it fails;
- * a descriptor that a function returns or writes belongs to the caller. Every function may be
+ * a function whose name ends in `_take` owns the descriptor if it succeeds, and leaves it to the
+ * caller if it fails; a descriptor that a function returns or writes belongs to the caller. Every function may be
  * called from any thread, and from inside any callback, unless its comment says otherwise.
  */
 
@@ -95,9 +95,13 @@ static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
 		(error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP);
 }
 
-/* What a driver writes to *out_fence_fd in place of a descriptor. */
-#define VGF_FENCE_BY_CALL (-1) /* it will call vgf_fence_signal or vgf_fence_publish_take */
-#define VGF_FENCE_DONE (-2)    /* the work is done when submit returns */
+/*
+ * In place of the descriptor of a fence. Everywhere -1 stands for a fence that has signalled, as in
+ * vkGetFenceFdKHR and EGL_ANDROID_native_fence_sync: so what a driver gets from these it can hand
+ * on as it is. An error or a driver that makes no descriptor cannot be taken for it.
+ */
+#define VGF_FENCE_DONE (-1)    /* the work is done when submit returns */
+#define VGF_FENCE_BY_CALL (-2) /* vgf_fence_signal or vgf_fence_publish_take will be called */
 
 /*
  * A context driver. The struct is copied by vgf_context_create.
@@ -108,6 +112,8 @@ static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
  * lock meanwhile. A call must not block: it would delay the guest's next request, or other fences.
  */
 struct vgf_driver {
+	size_t size; /* sizeof(struct vgf_driver), as the caller knows it */
+
 	/* VGF_WAIT_DRIVER or VGF_WAIT_GL: submit takes in-fences as descriptors.
 	 * VGF_WAIT_HOST (or NONE): it takes none, vgfence holds the work back. */
 	enum vgf_wait wait;
@@ -118,8 +124,8 @@ struct vgf_driver {
 
 	/*
 	 * Runs a job. Writes its out-fence to *out_fence_fd: a descriptor that polls readable once
-	 * the job is done, or one of the two constants above. vgfence owns the descriptor from then
-	 * on. If the job has no VGF_FENCED, vgfence closes it unused.
+	 * the job is done, or one of the two constants above; if it writes nothing, that is
+	 * VGF_FENCE_BY_CALL. vgfence owns the descriptor from then on. If the job has no VGF_FENCED, vgfence closes it unused.
 	 *
 	 * Returns 0 or a negative errno value. An out-fence that is neither a descriptor nor a
 	 * constant counts as -EINVAL. After an error nothing must have run; the out-fence retires
@@ -150,24 +156,15 @@ int vgf_fence_signal(struct vgf_device *device, const struct vgf_fence_name *nam
 
 /*
  * Gives a descriptor to a fence that has none. vgf_fence_signal is not needed any more. Drivers
- * that take sync files can then get the work that waits for the fence. Owns fence_fd from the call
- * on.
+ * that take sync files can then get the work that waits for the fence. -1 signals the fence. If
+ * this succeeds it owns fence_fd; after an error the caller still does.
  *
  * Returns 0; -ENOENT as above; -EEXIST if it has a descriptor; -EALREADY if it was signalled;
- * -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE if the device's budget of
- * descriptors is used up (signal it by call instead).
+ * -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE at max_fds or max_context_fds:
+ * keep the descriptor and signal the fence by call, or try again when another one has retired.
  */
 int vgf_fence_publish_take(
 	struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd);
-
-/*
- * Makes a descriptor for a pending fence: for display (IN_FENCE_FD of KMS), a Wayland proxy, a
- * dma-buf. The fence is named by its ID alone, as in-fences are. Returns a close-on-exec descriptor
- * that the caller closes; -EALREADY if the fence has signalled: there is nothing to wait for;
- * -EAGAIN if it has no descriptor yet; -ENOENT for an ID the device has not seen; -ENOTUNIQ if
- * fences of several timelines have this ID; -EMFILE.
- */
-int vgf_fence_export(struct vgf_device *device, uint64_t fence_id);
 
 #ifdef __cplusplus
 }

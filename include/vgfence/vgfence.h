@@ -8,8 +8,12 @@
  * retires its out-fences through callbacks.
  *
  * Errors are negative errno values; 0 and above is success. A parameter whose name ends in `fd` is
- * borrowed for the call; a function whose name ends in `_take` owns the descriptor from the call
- * on, also when it fails. Times are in nanoseconds of CLOCK_MONOTONIC.
+ * borrowed for the call; a function whose name ends in `_take` owns the descriptor if it succeeds,
+ * and leaves it to the caller if it fails. Times are in nanoseconds of CLOCK_MONOTONIC.
+ *
+ * Structs that have a member `size` grow in later versions: set it to the struct's sizeof. A size
+ * that no version had is -EINVAL; members that this version does not know, and are not 0, are
+ * -E2BIG. Other structs have reserved members for that: set them to 0, or get -EINVAL.
  *
  * Threads: every function may be called from any thread, and from inside any callback, unless its
  * comment says otherwise. Callbacks come from the thread that is in vgf_device_dispatch, drain,
@@ -48,9 +52,18 @@ struct vgf_stall {
 	struct vgf_fence_name fence;
 	uint64_t age_ns; /* since it became the oldest of its timeline */
 	bool held;       /* its work still waits for in-fences: see what those are */
+	bool imported;   /* what does not signal is one of its in_fence_fds, and fence_fd is that */
 	int fence_fd;    /* its descriptor, borrowed; negative: it has none */
 	char driver[32]; /* names from the sync file; empty: there is none */
 	char timeline[32];
+};
+
+/* A fence that has retired. */
+struct vgf_retired {
+	struct vgf_fence_name fence;
+	/* 0, or the negative errno value of work that failed, was refused or cancelled. */
+	int status;
+	void *cookie; /* vgf_submission.cookie, or that of vgf_fence_create_take or _refuse */
 };
 
 /*
@@ -61,15 +74,16 @@ struct vgf_stall {
  * completes all earlier fences of the timeline, too.
  */
 struct vgf_callbacks {
+	size_t size; /* sizeof(struct vgf_callbacks), as the caller knows it */
+
 	/* As in struct virgl_renderer_callbacks. write_fence is for the global timeline and gets
 	 * only the low 32 bits of the ID. */
 	void (*write_fence)(void *cookie, uint32_t fence_id);
 	void (*write_context_fence)(
 		void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
 
-	/* Any timeline, all 64 bits. status is 0 or the negative errno value of work that failed,
-	 * was refused or cancelled. */
-	void (*retire)(void *cookie, const struct vgf_fence_name *fence, int status);
+	/* Any timeline, all 64 bits. */
+	void (*retire)(void *cookie, const struct vgf_retired *retired);
 
 	/* Comes after the last fence of a batch: notify the guest once here. May be NULL. */
 	void (*retire_end)(void *cookie);
@@ -105,9 +119,11 @@ struct vgf_limits {
 	uint32_t max_fds;
 	/* Of these, of one context: a quarter, but not below 16. The same holds for them. */
 	uint32_t max_context_fds;
+	uint64_t reserved[8];
 };
 
 struct vgf_options {
+	size_t size; /* sizeof(struct vgf_options), as the caller knows it */
 	struct vgf_limits limits;
 	uint64_t stall_ns; /* a fence is reported after this time: 0 means 10 s, UINT64_MAX never */
 	bool own_thread;   /* the library dispatches in a thread of its own */
@@ -120,6 +136,10 @@ struct vgf_options {
 	 */
 	uint32_t budget_items; /* 1024 */
 	uint64_t budget_ns;    /* 1 ms */
+	/* Drivers and deferred functions are called by the thread that dispatches alone, as GL
+	 * wants it: vgf_submit and vgf_context_defer leave what is ready to it unless they are
+	 * called in one of its callbacks. Drain, reset and destroy dispatch, too. */
+	bool run_in_dispatch;
 	/* An in-fence that would be refused (unknown, foreign, ambiguous) counts as signalled
 	 * instead, and a warning is logged. Work may then run too early, as with virglrenderer. */
 	bool ignore_bad_in_fences;
@@ -134,7 +154,8 @@ struct vgf_options {
  * callbacks: copied. cookie: passed to each. options: NULL for all defaults. out: set to the
  * device, or NULL.
  *
- * Returns 0; -EINVAL if callbacks are missing; -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread).
+ * Returns 0; -EINVAL if callbacks are missing; -EINVAL, -E2BIG for a size, see above; -ENOMEM,
+ * -EMFILE, -ENFILE, -EAGAIN (no thread).
  */
 int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct vgf_options *options, struct vgf_device **out);
@@ -153,7 +174,7 @@ void vgf_device_destroy(struct vgf_device *device);
 
 /*
  * For a guest that resets the device (driver unload, reboot). Before this returns,
- * - everything pending retires, with -ECANCELED if it had not signalled;
+ * - everything pending retires, with the status it had if it had signalled, else with -ECANCELED;
  * - deferred functions are called with -ECANCELED;
  * - the driver of every context is told to destroy it, with `cancelled` set;
  * - nothing new is accepted (-ECANCELED).
@@ -205,8 +226,8 @@ int vgf_device_drain(struct vgf_device *device, int timeout_ms);
  * driver: copied. data: passed to the driver. If this succeeds, the driver's destroy is called
  * exactly once.
  *
- * Returns 0; -EINVAL for a driver without submit; -EEXIST; -ENOSPC at max_contexts; -ENOMEM;
- * -ECANCELED during a reset.
+ * Returns 0; -EINVAL for a driver without submit; -EINVAL, -E2BIG for its size; -EEXIST; -ENOSPC
+ * at max_contexts; -ENOMEM; -ECANCELED during a reset.
  */
 int vgf_context_create(
 	struct vgf_device *device, uint32_t ctx_id, const struct vgf_driver *driver, void *data);
@@ -218,12 +239,34 @@ int vgf_context_create(
  */
 int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id);
 
+enum vgf_cancel_flags {
+	VGF_CANCEL_OPEN = 1u << 0,      /* the context with this ID that is open */
+	VGF_CANCEL_DESTROYED = 1u << 1, /* those with this ID that were destroyed before */
+	/* Fences whose work the driver has, too. Their descriptors are not waited for any more, and
+	 * vgf_fence_signal for one of them returns -EALREADY or -ENOENT. */
+	VGF_CANCEL_RUNNING = 1u << 2,
+};
+
 /*
- * Drops work that a context still holds back; also that of contexts with this ID that were
- * destroyed before. Its fences retire with -ECANCELED, in order. Fences whose work the driver has
- * already retire when they signal. Returns 0 or -ENOENT.
+ * Gives up on a context: drops the work that it still holds back. Fences of that work retire with
+ * `error` as their status, in order; deferred functions are called with it. Fences whose work the
+ * driver has retire when they signal, unless VGF_CANCEL_RUNNING is set.
+ *
+ * flags: which of the contexts with this ID, one at least, and what of it; enum vgf_cancel_flags.
+ *
+ * Returns 0; -ENOENT if there is no such context; -EINVAL for other flags, or if error is not
+ * negative.
  */
-int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id);
+int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id, uint32_t flags, int error);
+
+/*
+ * Gives up on all fences of a timeline, as vgf_fence_cancel does on one; but it does not mind that
+ * a driver's submit runs. For a ring that hangs: one call, not one for each stall.
+ *
+ * ctx_id: means nothing with VGF_RING_GLOBAL. Returns how many fences that were; -ENOENT if the
+ * context or the ring was never used; -EINVAL for a ring out of range, or if error is not negative.
+ */
+int vgf_timeline_cancel(struct vgf_device *device, uint32_t ctx_id, int32_t ring, int error);
 
 /* In place of a ring: a deferred call keeps its place among the work of every ring. */
 #define VGF_EVERY_RING (-2)
@@ -234,10 +277,11 @@ struct vgf_deferred_call {
 	/* A ring, or VGF_EVERY_RING. The call for one ring waits only for that ring's work, and
 	 * holds up only that, if the driver's rings are independent. */
 	int32_t ring;
-	size_t size; /* bytes that the VMM keeps for it: they count with those of held work */
-	/* status is 0, or -ECANCELED if the context was cancelled or the device reset. */
+	size_t kept_size; /* bytes that the VMM keeps for it: they count with those of held work */
+	/* status is 0, or that of vgf_context_cancel, or -ECANCELED if the device was reset. */
 	void (*fn)(void *arg, int status);
 	void *arg;
+	uint64_t reserved[4];
 };
 
 /*
@@ -261,11 +305,15 @@ struct vgf_submission {
 	uint32_t num_in_fences;
 	const uint64_t *in_fences; /* IDs of fences to wait for, in any order, repeated or not */
 	/* Fences to wait for that are not of this device: from a dma-buf, a window system, another
-	 * device. Each descriptor polls readable once its fence has signalled. Borrowed. */
+	 * device. Each descriptor polls readable once its fence has signalled; -1 has signalled.
+	 * Borrowed. */
 	const int *in_fence_fds;
 	uint32_t num_in_fence_fds;
 	const void *command; /* the command stream, in memory that a guest cannot write */
 	size_t size;         /* of the command stream, in bytes */
+	/* Comes back with the fence (vgf_retired.cookie): the request that is to be answered. */
+	void *cookie;
+	uint64_t reserved[4];
 };
 
 /*
@@ -277,11 +325,15 @@ struct vgf_submission {
  * this returned an error, the response must not have VIRTIO_GPU_FLAG_FENCE, as the guest would take
  * it for the completion of all earlier fences of the timeline. May be NULL.
  *
+ * If another thread dispatches, it may make that callback before this returns. So what the callback
+ * needs has to be in the submission's cookie, or in place, before the call.
+ *
  * Returns 0 if the driver has got the work, 1 if it is held back, or an error:
  * - -ENOENT: no such context, or an in-fence that the device has not seen;
  * - -EPERM: an in-fence that is neither shareable nor of this context;
  * - -ENOTUNIQ: an in-fence ID that is pending on several timelines;
- * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline, or 2^64-1;
+ * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline, or 2^64-1; or
+ *   reserved members that are not 0: then nothing of the submission was looked at;
  * - -EBADF, -EIO: one of in_fence_fds is no descriptor, or will never signal;
  * - -EMFILE, -ENFILE: no copy of one of them could be made, or there is no room at max_fds;
  * - -E2BIG: more in-fences than max_in_fences, descriptors included, or a command stream above
@@ -297,23 +349,24 @@ int vgf_submit(
 
 /*
  * Puts the fence of any other command on its timeline. fence_fd is a descriptor that polls readable
- * once the command is done, or VGF_FENCE_DONE, or VGF_FENCE_BY_CALL. It is owned from the call on.
- * The callback comes from vgf_device_dispatch, never from inside this call.
+ * once the command is done, or VGF_FENCE_DONE, or VGF_FENCE_BY_CALL. If this succeeds it owns the
+ * descriptor; after an error the caller still does. The callback comes from vgf_device_dispatch,
+ * never from inside this call, and gets the cookie.
  *
  * Returns 0; -ENOENT if the fence is on a ring of a context that does not exist; -EINVAL,
  * -ENOSPC, -ENOMEM as vgf_submit; -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE
  * at max_fds or max_context_fds.
  */
-int vgf_fence_create_take(
-	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int fence_fd);
+int vgf_fence_create_take(struct vgf_device *device, const struct vgf_fence_name *name,
+	uint32_t flags, void *cookie, int fence_fd);
 
 /*
  * Puts a fence with an error on its timeline: for a request that fails before vgfence gets it (it
  * cannot be decoded, its resource does not exist) but whose fence is known. error is a negative
  * errno value. Returns as vgf_fence_create_take.
  */
-int vgf_fence_refuse(
-	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int error);
+int vgf_fence_refuse(struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags,
+	void *cookie, int error);
 
 /*
  * Gives up on a fence. Whatever its descriptor says, it counts as signalled, with `error` as its
@@ -323,6 +376,37 @@ int vgf_fence_refuse(
  * driver's submit for it runs; -EINVAL if error is not negative.
  */
 int vgf_fence_cancel(struct vgf_device *device, const struct vgf_fence_name *name, int error);
+
+/* In place of the context that asks: the host itself, which may name every fence. */
+#define VGF_HOST 0
+
+/*
+ * Makes a descriptor for a fence: for display (IN_FENCE_FD of KMS), a Wayland proxy, a dma-buf. The
+ * fence is named by its ID, as in-fences are, and the same rules say whether the context that asks
+ * may name it.
+ *
+ * ctx_id: the context that asks, or VGF_HOST. fence_fd: set to a close-on-exec descriptor that the
+ * caller closes, or to -1: the fence has signalled, so there is nothing to wait for; or after an
+ * error.
+ *
+ * Returns 0; -EAGAIN if the fence has no descriptor yet, and perhaps never: see vgf_fence_notify;
+ * -ENOENT for an ID that the device has not seen, or no such context; -EPERM if it is neither
+ * shareable nor of that context; -ENOTUNIQ if fences of several timelines have this ID; -EMFILE.
+ */
+int vgf_fence_export(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, int *fence_fd);
+
+/*
+ * Calls a function when a fence retires, also one that has no descriptor: for display, a snapshot,
+ * a buffer that goes elsewhere. The fence is named as for vgf_fence_export.
+ *
+ * fn: called once, right after the VMM's callback for this fence, in the thread that makes that,
+ * with the fence's status; a reset calls it, too. It may call whatever a callback may.
+ *
+ * Returns 1 if fn will be called; 0 if the fence has signalled, and fn will not be called; -ENOENT,
+ * -EPERM, -ENOTUNIQ as vgf_fence_export; -ENOSPC if max_fences calls are outstanding; -ENOMEM.
+ */
+int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
+	void (*fn)(void *arg, int status), void *arg);
 
 /* ---- Guest bytes -------------------------------------------------------------------------- */
 
@@ -361,6 +445,8 @@ void vgf_submit_3d_finish(struct vgf_submit_3d *submit);
 /* ---- Looking inside ----------------------------------------------------------------------- */
 
 struct vgf_stats {
+	size_t size; /* sizeof(struct vgf_stats), set by the caller */
+
 	/* Submissions so far. */
 	uint64_t submitted; /* accepted: each has run, was cancelled or is held */
 	uint64_t refused;   /* got an error before a driver saw them; also vgf_fence_refuse */
@@ -385,7 +471,8 @@ struct vgf_stats {
 	size_t held_size;  /* bytes */
 };
 
-void vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats);
+/* Fills in stats as far as stats->size goes. Returns 0 or -EINVAL for a size that no version had. */
+int vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats);
 
 /* One pending fence. */
 struct vgf_pending {
@@ -395,6 +482,7 @@ struct vgf_pending {
 	bool signalled;
 	bool held;   /* its work waits for in-fences */
 	bool has_fd; /* it is materialised */
+	uint64_t reserved[2];
 };
 
 /*
@@ -403,6 +491,11 @@ struct vgf_pending {
  */
 size_t vgf_device_list_pending(
 	struct vgf_device *device, struct vgf_pending *pending, size_t count);
+
+/* The same for the fences on the rings of one context ID, destroyed ones with this ID included, and
+ * for those of its work on the global timeline. */
+size_t vgf_context_list_pending(
+	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count);
 
 /*
  * Describes the device in a text for a bug report: statistics, and each timeline with its fences

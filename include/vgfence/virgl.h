@@ -50,8 +50,10 @@ enum vgf_virgl_wait {
 };
 
 struct vgf_virgl_options {
-	/* Of the device that the plugin makes. own_thread must be false. */
-	struct vgf_options device;
+	size_t size; /* sizeof(struct vgf_virgl_options), as the caller knows it */
+
+	/* Of the device that the plugin makes; NULL for all defaults. own_thread must be false. */
+	const struct vgf_options *device;
 
 	/*
 	 * More than struct virgl_renderer_callbacks has: errors of fences, 64-bit IDs on the global
@@ -92,7 +94,7 @@ struct vgf_virgl_options {
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
  * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or
- * without write_fence, or for own_thread; -ENODEV if own_display finds no display, -EOPNOTSUPP
+ * without write_fence, or for own_thread; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENODEV if own_display finds no display, -EOPNOTSUPP
  * if the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the
  * errors of vgf_device_create.
  */
@@ -237,8 +239,8 @@ int vgf_virgl_create_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, ui
 /*
  * In place of virgl_renderer_export_fence: a sync file for a pending fence of any timeline.
  *
- * Returns 0 and a close-on-exec descriptor that the caller closes; otherwise *fd is -1: the errors
- * of vgf_fence_export. virglrenderer returns -EINVAL for each of them.
+ * Sets *fd and returns as vgf_fence_export for VGF_HOST: 0 with -1 for a fence that has signalled.
+ * virglrenderer returns -EINVAL for that and for each error.
  */
 int vgf_virgl_export_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, int *fd);
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
+#include "struct_copy.h"
 #include "virgl.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -134,7 +136,7 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 	int ret = callbacks_init(virgl, cb, options->callbacks, &callbacks);
 
 	if (ret == 0) {
-		ret = vgf_device_create(&callbacks, virgl, &options->device, &virgl->device);
+		ret = vgf_device_create(&callbacks, virgl, options->device, &virgl->device);
 	}
 	if (ret < 0) {
 		return ret;
@@ -154,23 +156,31 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 	return ret;
 }
 
+/* What the struct had in 0.2, when it got a size. */
+#define LEAST_OPTIONS (offsetof(struct vgf_virgl_options, own_display) + sizeof(bool))
+
 VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out)
 {
-	static const struct vgf_virgl_options defaults;
+	struct vgf_virgl_options known = { .size = sizeof(known) };
 	struct vgf_virgl *virgl;
-	int ret;
+	int ret = 0;
 
 	*out = NULL;
-	options = options ? options : &defaults;
-	if (options->device.own_thread) {
-		return -EINVAL;
+	if (options) {
+		ret = struct_copy(&known, sizeof(known), LEAST_OPTIONS, options, options->size);
 	}
-	virgl = plugin_create(cookie, flags, options);
+	if (ret == 0 && known.device && known.device->own_thread) {
+		ret = -EINVAL;
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	virgl = plugin_create(cookie, flags, &known);
 	if (!virgl) {
 		return -errno;
 	}
-	ret = plugin_start(virgl, cb, options);
+	ret = plugin_start(virgl, cb, &known);
 	if (ret < 0) {
 		plugin_free(virgl);
 		return ret;

@@ -6,9 +6,11 @@
  * about everything else to pass it on, as it has one cookie for both.
  */
 
+#include "struct_copy.h"
 #include "virgl.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 /* ---- From virglrenderer ------------------------------------------------------------------- */
 
@@ -67,13 +69,14 @@ static void *get_egl_display(void *cookie)
 
 /* ---- From the device ---------------------------------------------------------------------- */
 
-static void retire(void *cookie, const struct vgf_fence_name *fence, int status)
+static void retire(void *cookie, const struct vgf_retired *retired)
 {
+	const struct vgf_fence_name *fence = &retired->fence;
 	struct vgf_virgl *virgl = cookie;
 
 	native_fence_retired(virgl, fence);
 	if (virgl->more.retire) {
-		virgl->more.retire(virgl->cookie, fence, status);
+		virgl->more.retire(virgl->cookie, retired);
 	} else if (fence->ring == VGF_RING_GLOBAL) {
 		virgl->vmm.write_fence(virgl->cookie, (uint32_t)fence->fence_id);
 	} else if (virgl->vmm.write_context_fence) {
@@ -221,11 +224,20 @@ int callbacks_add_display(struct vgf_virgl *virgl)
 
 /* ---- */
 
+/* What the struct had in 0.2, when it got a size. */
+#define LEAST_CALLBACKS (offsetof(struct vgf_callbacks, log) + sizeof(void (*)(void)))
+
 int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callbacks *cb,
 	const struct vgf_callbacks *more, struct vgf_callbacks *device)
 {
+	int ret = 0;
+
 	if (more) {
-		virgl->more = *more;
+		ret = struct_copy(
+			&virgl->more, sizeof(virgl->more), LEAST_CALLBACKS, more, more->size);
+	}
+	if (ret < 0) {
+		return ret;
 	}
 	if (!cb || cb->version < 1 || cb->version > VIRGL_RENDERER_CALLBACKS_VERSION ||
 		(!cb->write_fence && !virgl->more.retire)) {
@@ -234,6 +246,7 @@ int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callback
 	copy_version(&virgl->vmm, cb);
 	interpose(&virgl->own, &virgl->vmm);
 	*device = (struct vgf_callbacks){
+		.size = sizeof(struct vgf_callbacks),
 		.retire = retire,
 		.retire_end = virgl->more.retire_end ? retire_end : NULL,
 		.stalled = virgl->more.stalled ? stalled : NULL,

@@ -19,7 +19,7 @@ int defer_in_context(
 	const struct vgf_deferred_call call = {
 		.ctx_id = context->ctx_id,
 		.ring = VGF_EVERY_RING,
-		.size = size,
+		.kept_size = size,
 		.fn = fn,
 		.arg = arg,
 	};
@@ -235,6 +235,7 @@ static struct vgf_driver choose_driver(const struct virgl_context *context)
 {
 	const struct vgf_virgl *virgl = context->virgl;
 	struct vgf_driver driver = {
+		.size = sizeof(struct vgf_driver),
 		.wait = VGF_WAIT_HOST,
 		.independent_rings = virgl->independent_rings && !context_is_gl(context),
 		.submit = driver_submit,

@@ -190,7 +190,7 @@ VGF_EXPORT int vgf_virgl_create_fence(
 	if (find_context(virgl, ctx_id)) {
 		return submit_fence(virgl, &name, 0);
 	}
-	ret = vgf_fence_create_take(virgl->device, &name, 0, VGF_FENCE_BY_CALL);
+	ret = vgf_fence_create_take(virgl->device, &name, 0, NULL, VGF_FENCE_BY_CALL);
 	if (ret == 0) {
 		int error = send_global_fence(virgl, &name);
 		if (error < 0) {
@@ -202,14 +202,6 @@ VGF_EXPORT int vgf_virgl_create_fence(
 
 VGF_EXPORT int vgf_virgl_export_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, int *fd)
 {
-	int ret;
-
 	assert_thread(virgl);
-	*fd = -1;
-	ret = vgf_fence_export(virgl->device, client_fence_id);
-	if (ret < 0) {
-		return ret;
-	}
-	*fd = ret;
-	return 0;
+	return vgf_fence_export(virgl->device, VGF_HOST, client_fence_id, fd);
 }

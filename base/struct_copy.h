@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef STRUCT_COPY_H
+#define STRUCT_COPY_H
+
+/*
+ * Structs that a caller hands over with their size, so that later versions can add members at the
+ * end: as copy_struct_from_user does it in the kernel. A caller that was built with an older header
+ * leaves the new members out, and they are 0. One that was built with a newer header may use what
+ * this version does not know: then the bytes past the end are not 0, and that is an error.
+ */
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+/* 0, or -EINVAL if it is shorter than any version was, -E2BIG if it has more than is known. */
+static inline int struct_copy(void *to, size_t known, size_t least, const void *from, size_t given)
+{
+	const unsigned char *bytes = from;
+
+	if (given < least) {
+		return -EINVAL;
+	}
+	for (size_t i = known; i < given; i++) {
+		if (bytes[i] != 0) {
+			return -E2BIG;
+		}
+	}
+	memset(to, 0, known);
+	memcpy(to, from, given < known ? given : known);
+	return 0;
+}
+
+#endif
