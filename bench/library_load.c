@@ -21,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/vgfence.h>
 
 #include "bench.h"

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include <json-c/json.h>
+#include <vgfence/context_driver.h>
 #include <vgfence/vgfence.h>
 
 #include "bench.h"

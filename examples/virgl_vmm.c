@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include <vgfence/submit_3d.h>
 #include <vgfence/virgl.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS /* per-context fences, in virglrenderer 0.10 */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vgfence/submit_3d.h>
+
 #include "gpu_private.h"
 #include "guest_limits.h"
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vgfence/inspect.h>
+
 #include "clock.h"
 #include "gpu_private.h"
 #include "guest_memory.h"

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
 #include "renderer.h"

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <vgfence/driver.h>
+#include <vgfence/fence.h>
 
 #include "gpu.h"
 #include "queue.h"

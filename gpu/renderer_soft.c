@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include <vgfence/context_driver.h>
+
 #include "backing.h"
 #include "guest_limits.h"
 #include "placement.h"

@@ -9,7 +9,7 @@
 - A link leads to a file, and to a heading in it.
 - A path of the repository in `code` exists, and so does a header.
 - A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
-- What the README shows of C is in examples/minimal_vmm.c, line by line and in order.
+- What the README shows of C is in examples/vmm.c, line by line and in order.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
@@ -39,7 +39,7 @@ SCRIPTS = ("console", "demo", "guest", "mutate", "vm")
 ONLY_TRY = ("console", "demo", "guest", "vm")
 RUN_COMMANDS = ("guest", "vm")
 ELLIPSIS = "…"
-EXAMPLE = "examples/minimal_vmm.c"  # the program that the README shows a part of
+EXAMPLE = "examples/vmm.c"  # the program that the README shows a part of
 
 
 class Wrong(Exception):

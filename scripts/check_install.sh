@@ -28,21 +28,22 @@ install_to_work() {
     sed -i "s|^prefix=|prefix=$work|" "$PKG_CONFIG_PATH"/*.pc
 }
 
-# compile SOURCE PACKAGE
+# compile PACKAGE SOURCE...
 compile() {
     # shellcheck disable=SC2046
-    cc -std=c11 -Wall -Wextra -Werror "$1" -o "$work/consumer" $(pkg-config --cflags --libs "$2")
+    cc -std=c11 -Wall -Wextra -Werror "${@:2}" -o "$work/consumer" \
+        $(pkg-config --cflags --libs "$1")
 }
 
 check_installed() {
-    compile tests/consumer.c vgfence
+    compile vgfence tests/consumer.c
     "$work/consumer"
-    compile examples/minimal_vmm.c vgfence
+    compile vgfence examples/vmm.c examples/context_driver.c
     "$work/consumer" >/dev/null
 }
 
 check_installed_virgl() {
-    compile examples/virgl_vmm.c vgfence-virgl
+    compile vgfence-virgl examples/virgl_vmm.c
     "$work/consumer" >"$work/output"
     grep -qx 'the copy is green' "$work/output"
 }

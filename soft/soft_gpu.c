@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/sync_file.h>
 #include <vgfence/vgfence.h>
 

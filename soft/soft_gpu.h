@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <vgfence/driver.h>
+#include <vgfence/context_driver.h>
 
 enum soft_gpu_operation {
 	SOFT_GPU_NOTHING = 0,

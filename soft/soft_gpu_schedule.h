@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <vgfence/driver.h>
+#include <vgfence/context_driver.h>
 
 #include "queue.h"
 #include "vgem_pool.h"

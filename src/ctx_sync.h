@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
 #include "fence_table.h"
@@ -183,8 +185,8 @@ void context_driver_destroyed(struct context_driver *driver);
 /* With enum vgf_cancel_flags: the drivers of destroyed contexts are told, too. */
 #define CANCEL_DESTROYING (1u << 31)
 
-/* Gives up on what is held back, and more by the flags. Returns whether any of the context's drivers
- * was meant. */
+/* Gives up on what is held back, and more by the flags. Returns whether any of the context's
+ * drivers was meant. */
 bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status);
 
 /* Gives up on all fences of a timeline. Returns how many. */
@@ -209,8 +211,8 @@ void submission_discard(struct ctx_sync *sync, struct submission *submission);
 /* Frees garbage; needs no lock. */
 void submission_free_list(struct submission_list *garbage);
 
-/* Looks up a fence that a context, or with a NULL owner the host, names by its ID. *fence is NULL if
- * it counts as done. 0, -ENOENT, -EPERM, -ENOTUNIQ. */
+/* Looks up a fence that a context, or with a NULL owner the host, names by its ID. *fence is NULL
+ * if it counts as done. 0, -ENOENT, -EPERM, -ENOTUNIQ. */
 int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *asker,
 	uint64_t fence_id, struct fence **fence);
 

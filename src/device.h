@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
 #include "ctx_sync.h"

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vgfence/inspect.h>
 #include <vgfence/sync_file.h>
 
 #include "export.h"

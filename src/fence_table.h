@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <vgfence/driver.h>
+#include <vgfence/fence.h>
 
 #include "hash.h"
 #include "queue.h"

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vgfence/submit_3d.h>
 #include <vgfence/vgfence.h>
 
 #include "export.h"

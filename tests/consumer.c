@@ -26,7 +26,7 @@ int main(void)
 	uint64_t retired = 0;
 
 	if (vgf_device_create(&callbacks, &retired, NULL, &device) < 0 ||
-		create_take(device, &fence, 0, VGF_FENCE_DONE) < 0 ||
+		vgf_fence_create_take(device, &fence, 0, NULL, VGF_FENCE_DONE) < 0 ||
 		vgf_device_dispatch(device, 1000) != 1) {
 		return 1;
 	}

@@ -10,6 +10,8 @@
 
 #include <sys/types.h>
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
 #include "calls.h"

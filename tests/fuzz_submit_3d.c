@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include <vgfence/submit_3d.h>
 #include <vgfence/vgfence.h>
 
 #include "fuzz.h"

@@ -15,6 +15,8 @@
  * all is dispatched, the model is `fuzzy`, and what depends on that is answered EITHER.
  */
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
 #define MODEL_MAX_IN_FENCES 8

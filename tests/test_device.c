@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/sync_file.h>
 
 /* Fences that the test signals by call. */

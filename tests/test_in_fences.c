@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/sync_file.h>
 
 /* A fence of a context, that other contexts may not name. */

@@ -23,7 +23,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/dma_buf.h>
+#include <vgfence/inspect.h>
 #include <vgfence/sync_file.h>
 #include <vgfence/vgfence.h>
 

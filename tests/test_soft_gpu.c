@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/vgfence.h>
 
 #include "clock.h"

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vgfence/submit_3d.h>
 #include <vgfence/vgfence.h>
 
 #include "alloc.h"

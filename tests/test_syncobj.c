@@ -25,6 +25,7 @@
 
 #include <xf86drm.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/sync_file.h>
 #include <vgfence/syncobj.h>
 

@@ -20,6 +20,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
 #include "calls.h"

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #define RED PIXEL(255, 0, 0, 255)
 #define GREEN PIXEL(0, 255, 0, 255)

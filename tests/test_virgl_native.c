@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <vgfence/inspect.h>
 #include <vgfence/virgl.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vgfence/inspect.h>
 #include <vgfence/sync_file.h>
 
 #include "sw_sync.h"

@@ -7,6 +7,8 @@
  * A VMM with the real virglrenderer, for tests: it does what the test says and notes what retires.
  */
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 #include <vgfence/virgl.h>
 
 /* In 0.10.4 what the tests need was not stable yet. */

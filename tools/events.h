@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <vgfence/driver.h>
+#include <vgfence/context_driver.h>
 
 #include "workload.h"
 

@@ -10,6 +10,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
+#include <vgfence/submit_3d.h>
 #include <vgfence/vgfence.h>
 
 #include "clock.h"

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <vgfence/context_driver.h>
+
 #include "events.h"
 #include "soft_gpu.h"
 #include "workload.h"

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <vgfence/submit_3d.h>
+
 #include "soft_gpu.h"
 #include "workload.h"
 

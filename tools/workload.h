@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vgfence/submit_3d.h>
 #include <vgfence/vgfence.h>
 
 #include "trace.h"

@@ -31,7 +31,7 @@
 
 #include <stdint.h>
 
-#include <vgfence/driver.h>
+#include <vgfence/context_driver.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -7,6 +7,13 @@
  * vgfence for virtual machine monitors (VMMs): the host waits for the in-fences of SUBMIT_3D and
  * retires its out-fences through callbacks.
  *
+ * Beside this header there are
+ * - <vgfence/fence.h>: names of fences, and how one is signalled;
+ * - <vgfence/context_driver.h>: for who runs command streams;
+ * - <vgfence/submit_3d.h>: decodes a guest's request;
+ * - <vgfence/inspect.h>: statistics, what is pending;
+ * - <vgfence/sync_file.h>, <vgfence/dma_buf.h>, <vgfence/syncobj.h>: the kernel's objects.
+ *
  * Errors are negative errno values; 0 and above is success. A parameter whose name ends in `fd` is
  * borrowed for the call; a function whose name ends in `_take` owns the descriptor if it succeeds,
  * and leaves it to the caller if it fails. Times are in nanoseconds of CLOCK_MONOTONIC.
@@ -23,14 +30,13 @@
  * Stability: before 1.0 the API may change with the minor version, and so does the soversion.
  */
 
-#include <sys/types.h>
-#include <sys/uio.h>
-
-#include <vgfence/driver.h>
+#include <vgfence/fence.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct vgf_driver;
 
 #define VGF_VERSION_MAJOR 0
 #define VGF_VERSION_MINOR 1
@@ -407,101 +413,6 @@ int vgf_fence_export(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_
  */
 int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 	void (*fn)(void *arg, int status), void *arg);
-
-/* ---- Guest bytes -------------------------------------------------------------------------- */
-
-/* A decoded SUBMIT_3D request. It has a copy of everything. */
-struct vgf_submit_3d {
-	struct vgf_submission submission;
-	void *storage; /* the memory of in_fences and command */
-};
-
-/*
- * Decodes a SUBMIT_3D request (type 0x0207, struct virtio_gpu_cmd_submit: a header of 24 bytes,
- * le32 size, le32 num_in_fences, then num_in_fences le64 IDs, then size bytes of command stream).
- *
- * - iov: the device-readable part of the descriptor chain, in any pieces. Each byte is read once: a
- *   guest that changes it meanwhile changes nothing that was checked.
- * - fence_passing: whether the feature was negotiated. If not, num_in_fences is padding and is
- *   ignored, and so is VIRTIO_GPU_FLAG_FENCE_SHAREABLE.
- * - limits: those of the device; NULL for the defaults.
- * - reason: set to a static string that says what is wrong, or to NULL. May be NULL.
- *
- * Returns 0: call vgf_submit_3d_finish when the request is not needed any more. Or an error, after
- * which there is nothing to finish:
- * - -EBADMSG: shorter than a header; in-fence IDs or command stream past the end;
- * - -EINVAL: not a SUBMIT_3D; a command stream that is no multiple of 4; a ring of 64 or above;
- * - -E2BIG: more in-fences or a longer command stream than the limits;
- * - -ENOMEM.
- * After an error, submission.flags has VGF_FENCED if the request's fence is known; submission.fence
- * is then for vgf_fence_refuse. It is not known if the header is too short or the ring is bad.
- */
-int vgf_submit_3d_decode(const struct iovec *iov, size_t iov_count, bool fence_passing,
-	const struct vgf_limits *limits, struct vgf_submit_3d *submit, const char **reason);
-
-/* Frees what vgf_submit_3d_decode allocated; the struct may be used again. */
-void vgf_submit_3d_finish(struct vgf_submit_3d *submit);
-
-/* ---- Looking inside ----------------------------------------------------------------------- */
-
-struct vgf_stats {
-	size_t size; /* sizeof(struct vgf_stats), set by the caller */
-
-	/* Submissions so far. */
-	uint64_t submitted; /* accepted: each has run, was cancelled or is held */
-	uint64_t refused;   /* got an error before a driver saw them; also vgf_fence_refuse */
-	uint64_t run_ready; /* their driver got them without waiting; then by the way of waiting */
-	uint64_t run_driver;
-	uint64_t run_gl;
-	uint64_t run_host;
-	uint64_t in_fences;      /* named by accepted submissions */
-	uint64_t in_fences_done; /* of these, those that were not waited for: signalled, retired
-				  * or repeated; on the host, all but the newest of a timeline */
-	/* Fences so far. */
-	uint64_t created;
-	uint64_t retired;   /* all of them */
-	uint64_t failed;    /* retired with an error other than -ECANCELED */
-	uint64_t cancelled; /* retired with -ECANCELED */
-	uint64_t stalled;
-	/* Now, and the most that there have been. */
-	uint32_t pending, peak_pending;
-	uint32_t held, peak_held; /* submissions and deferred calls */
-	uint32_t fds, peak_fds;
-	uint32_t contexts; /* as max_contexts counts them */
-	size_t held_size;  /* bytes */
-};
-
-/* Fills in stats as far as stats->size goes. Returns 0 or -EINVAL for a size that no version had. */
-int vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats);
-
-/* One pending fence. */
-struct vgf_pending {
-	struct vgf_fence_name fence;
-	uint64_t age_ns; /* since it was accepted */
-	int status;      /* of one that has signalled and waits for earlier ones; else 0 */
-	bool signalled;
-	bool held;   /* its work waits for in-fences */
-	bool has_fd; /* it is materialised */
-	uint64_t reserved[2];
-};
-
-/*
- * Lists the pending fences, timeline by timeline, each in order. Fills pending[] with the first
- * `count` of them. Returns how many there are, which may be more than `count`.
- */
-size_t vgf_device_list_pending(
-	struct vgf_device *device, struct vgf_pending *pending, size_t count);
-
-/* The same for the fences on the rings of one context ID, destroyed ones with this ID included, and
- * for those of its work on the global timeline. */
-size_t vgf_context_list_pending(
-	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count);
-
-/*
- * Describes the device in a text for a bug report: statistics, and each timeline with its fences
- * and what they wait for. The caller frees *text with free(). Returns 0 or -ENOMEM.
- */
-int vgf_device_dump(struct vgf_device *device, char **text);
 
 #ifdef __cplusplus
 }

@@ -93,10 +93,10 @@ struct vgf_virgl_options {
  *
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
- * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or
- * without write_fence, or for own_thread; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENODEV if own_display finds no display, -EOPNOTSUPP
- * if the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the
- * errors of vgf_device_create.
+ * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or without
+ * write_fence, or for own_thread; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENODEV if
+ * own_display finds no display, -EOPNOTSUPP if the plugin was built without
+ * (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the errors of vgf_device_create.
  */
 int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out);

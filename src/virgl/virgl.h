@@ -28,6 +28,8 @@
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virglrenderer.h>
 
+#include <vgfence/inspect.h>
+#include <vgfence/context_driver.h>
 #include <vgfence/virgl.h>
 
 #include "egl_display.h"

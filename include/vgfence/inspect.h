@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef VGFENCE_INSPECT_H
+#define VGFENCE_INSPECT_H
+
+/*
+ * What is in a device: statistics, what is pending, all of it as text. For a VMM's monitor and for
+ * bug reports. The rules of <vgfence/vgfence.h> hold here, too.
+ */
+
+#include <vgfence/fence.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vgf_stats {
+	size_t size; /* sizeof(struct vgf_stats), set by the caller */
+
+	/* Submissions so far. */
+	uint64_t submitted; /* accepted: each has run, was cancelled or is held */
+	uint64_t refused;   /* got an error before a driver saw them; also vgf_fence_refuse */
+	uint64_t run_ready; /* their driver got them without waiting; then by the way of waiting */
+	uint64_t run_driver;
+	uint64_t run_gl;
+	uint64_t run_host;
+	uint64_t in_fences;      /* named by accepted submissions */
+	uint64_t in_fences_done; /* of these, those that were not waited for: signalled, retired
+				  * or repeated; on the host, all but the newest of a timeline */
+	/* Fences so far. */
+	uint64_t created;
+	uint64_t retired;   /* all of them */
+	uint64_t failed;    /* retired with an error other than -ECANCELED */
+	uint64_t cancelled; /* retired with -ECANCELED */
+	uint64_t stalled;
+	/* Now, and the most that there have been. */
+	uint32_t pending, peak_pending;
+	uint32_t held, peak_held; /* submissions and deferred calls */
+	uint32_t fds, peak_fds;
+	uint32_t contexts; /* as max_contexts counts them */
+	size_t held_size;  /* bytes */
+};
+
+/* Fills in stats as far as stats->size goes. Returns 0 or -EINVAL for a size that no version
+ * had. */
+int vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats);
+
+/* One pending fence. */
+struct vgf_pending {
+	struct vgf_fence_name fence;
+	uint64_t age_ns; /* since it was accepted */
+	int status;      /* of one that has signalled and waits for earlier ones; else 0 */
+	bool signalled;
+	bool held;   /* its work waits for in-fences */
+	bool has_fd; /* it is materialised */
+	uint64_t reserved[2];
+};
+
+/*
+ * Lists the pending fences, timeline by timeline, each in order. Fills pending[] with the first
+ * `count` of them. Returns how many there are, which may be more than `count`.
+ */
+size_t vgf_device_list_pending(
+	struct vgf_device *device, struct vgf_pending *pending, size_t count);
+
+/* The same for the fences on the rings of one context ID, destroyed ones with this ID included, and
+ * for those of its work on the global timeline. */
+size_t vgf_context_list_pending(
+	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count);
+
+/*
+ * Describes the device in a text for a bug report: statistics, and each timeline with its fences
+ * and what they wait for. The caller frees *text with free(). Returns 0 or -ENOMEM.
+ */
+int vgf_device_dump(struct vgf_device *device, char **text);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
