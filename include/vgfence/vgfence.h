@@ -39,10 +39,10 @@ extern "C" {
 struct vgf_driver;
 
 #define VGF_VERSION_MAJOR 0
-#define VGF_VERSION_MINOR 1
+#define VGF_VERSION_MINOR 2
 #define VGF_VERSION_PATCH 0
 
-/* The version of the library that is linked, "0.1.0". The string is static. */
+/* The version of the library that is linked, "0.2.0". The string is static. */
 const char *vgf_version(void);
 
 /* ---- Device ------------------------------------------------------------------------------- */
