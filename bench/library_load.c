@@ -218,6 +218,8 @@ static int make_device(struct library_load *load)
 		.size = sizeof(struct vgf_options),
 		.limits.max_fences = load->options.pending + LOAD_MAX_BATCH,
 		.limits.max_context_fences = load->options.pending + LOAD_MAX_BATCH,
+		/* A context may hold back a quarter. */
+		.limits.max_held = 4 * (load->options.pending + LOAD_MAX_BATCH),
 		/* One more: the last is kept for fences that are the oldest of their timelines. */
 		.limits.max_fds = load->options.pending + LOAD_MAX_BATCH + 1,
 		.limits.max_context_fds = load->options.pending + LOAD_MAX_BATCH + 1,
