@@ -46,9 +46,9 @@ struct vgf_device {
 
 	/*
 	 * One thread at a time dispatches; it alone retires fences, so what epoll hands it cannot
-	 * go away. It may enter again from inside a callback: depth counts. Reset, destroy and
-	 * drain take the role over: they kick the dispatching thread and wait on `changed` until
-	 * it has left.
+	 * go away. It may enter again from inside a callback: depth counts. Reset, destroy,
+	 * drain and save take the role over: they kick the dispatching thread and wait on `changed`
+	 * until it has left.
 	 */
 	pthread_cond_t changed; /* also: a driver's function has returned */
 	pthread_t dispatcher;

@@ -414,6 +414,64 @@ int vgf_fence_export(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_
 int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 	void (*fn)(void *arg, int status), void *arg);
 
+/* ---- Snapshots ---------------------------------------------------------------------------- */
+
+/*
+ * A device in which nothing is pending consists of marks: which IDs each timeline has seen. They
+ * tell an in-fence that has retired, which is fine, from one that never was (-ENOENT), and an ID
+ * that may come next from one that may not (-EINVAL). A guest that goes on in another process, or
+ * from a file, needs them there:
+ *
+ *	vgf_device_drain, vgf_device_save, vgf_device_destroy
+ *	vgf_device_create, vgf_context_create for each open context, vgf_device_restore
+ *
+ * The blob has a header of 32 bytes, and 16 bytes for each timeline of an open context. All
+ * integers are little-endian. A mark is one above the highest ID that was seen, or 0 if there was
+ * none.
+ *
+ *	offset  size
+ *	     0     8  "VGFENCE" and a zero byte
+ *	     8     4  version of the format: 1
+ *	    12     4  number of records that follow
+ *	    16     8  mark of the device: of all timelines that there have been
+ *	    24     8  mark of the global timeline
+ *
+ *	     0     4  context ID
+ *	     4     4  ring
+ *	     8     8  its mark
+ *
+ * The records are sorted by context, then ring. Each open context has one for ring 0, and one for
+ * each other ring that was used. The same state has the same bytes. Statistics, options, limits and
+ * drivers are not in it, and of contexts that were destroyed only what is in the device's mark.
+ */
+
+/*
+ * Saves the marks. Nothing may be pending or held back: call vgf_device_drain before, and let no
+ * guest submit in between. If another thread dispatches, this waits until that is in no callback.
+ * The device stays as it is, and can be used on if it is not to be destroyed.
+ *
+ * blob, size: set to the blob, which the caller frees with free(), and its size in bytes; or to
+ * NULL and 0.
+ *
+ * Returns 0; -EBUSY if something is pending or held back, or a driver's function runs in another
+ * thread; -ENOMEM; -ECANCELED during a reset; -EDEADLK from inside a driver's submit or a deferred
+ * function.
+ */
+int vgf_device_save(struct vgf_device *device, void **blob, size_t *size);
+
+/*
+ * Sets the marks of a device that has had no fence yet, since it was made or reset. The contexts of
+ * the blob have to be there; other contexts begin as new ones. Everything is checked before
+ * anything is set, so after an error the device is as before. The blob need not be trusted, but
+ * what it says is believed: an ID below its marks counts as retired.
+ *
+ * Returns 0; -EINVAL for a blob that is none, has another version or size, is not sorted, names a
+ * ring out of range or unused, or has a timeline's mark above the device's; -EBUSY if the device
+ * has had a fence; -ENOENT if a context is not there, which the log names; -ENOMEM; -ECANCELED
+ * during a reset.
+ */
+int vgf_device_restore(struct vgf_device *device, const void *blob, size_t size);
+
 #ifdef __cplusplus
 }
 #endif
