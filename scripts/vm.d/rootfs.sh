@@ -67,3 +67,38 @@ make_sid_tree() {
         --format=tar sid - "$1" |
         tar -x -C "$scratch/sid" --no-same-owner --exclude='./dev/*'
 }
+
+# Runs the command there, on this machine's own kernel, with the mounts that a virtual host would
+# have: they are in a name space of the command's own.
+enter_root() {
+    local spaces=(unshare --mount) environment
+    if [ "$(id -u)" -ne 0 ]; then spaces+=(--map-root-user); fi
+    "${spaces[@]}" true 2>/dev/null || lack "--enter: '${spaces[*]}' is not allowed here"
+    list_mounts
+    make_mount_points
+    list_environment
+    # shellcheck disable=SC2016  # for the other shell
+    exec "${spaces[@]}" bash -euc "$(declare -f mount_and_enter)"'; mount_and_enter "$@"' \
+        bash "$root" "$(pwd -P)" "${#mounts[@]}" "${mounts[@]}" \
+        env -i "${environment[@]}" env -u VGFENCE_VM "${command[@]}"
+}
+
+# mount_and_enter ROOT DIRECTORY N MOUNT... COMMAND...: N mounts.
+mount_and_enter() {
+    local root=$1 directory=$2 count=$3 path mount
+    shift 3
+    mount --rbind /dev "$root/dev"
+    mount --rbind /proc "$root/proc"
+    for path in /tmp /run /dev/shm; do
+        mount -t tmpfs -o mode=1777 tmpfs "$root$path"
+    done
+    mkdir -p -m 700 "$root/run/user/0" "$root/tmp/home"
+    for mount in "${@:1:count}"; do
+        path=${mount#* }
+        mkdir -p "$root$path"
+        mount --bind "$path" "$root$path"
+        if [ "${mount%% *}" = ro ]; then mount -o remount,bind,ro "$root$path"; fi
+    done
+    shift "$count"
+    exec chroot "$root" sh -c 'cd "$0" && exec "$@"' "$directory" "$@"
+}

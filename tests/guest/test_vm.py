@@ -9,6 +9,7 @@ usage: test_vm.py [TEST...]
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -361,6 +362,7 @@ class Arguments(Copy):
             ("vm --kind nosuch true", FAILED, "not 'nosuch'"),
             ("vm --timeout soon true", FAILED, "not 'soon'"),
             ("vm --rootfs", FAILED, "needs a value"),
+            ("vm --enter true", FAILED, "another root file system"),
             ("guest --nosuch", FAILED, "unknown option --nosuch"),
             ("guest --renderer nosuch", FAILED, "not 'nosuch'"),
             ("guest --timeout soon", FAILED, "not 'soon'"),
@@ -387,6 +389,45 @@ class Arguments(Copy):
             )
             self.assertEqual(result.returncode, FAILED)
             self.assertIn("not built yet: ./run build", result.stderr)
+
+
+class Enter(unittest.TestCase):
+    """Another root file system, without a virtual host."""
+
+    def setUp(self):
+        self.command = ["scripts/vm", "--enter", "--rootfs", "sid"]
+        check = [self.command[0], "--check", *self.command[2:]]
+        result = subprocess.run(check, cwd=TOP, capture_output=True, text=True, check=False)
+        if result.returncode != 0 or "rootfs sid" in result.stdout:
+            self.skipTest(f"not prepared: {result.stdout}")
+        if self.enter("true").returncode == LACKING:
+            self.skipTest("name spaces are not allowed here")
+
+    def enter(self, script, *options):
+        return subprocess.run(
+            [*self.command, *options, "--", "sh", "-c", script],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+    def test_the_command_is_there_in_the_same_directory_and_in_no_virtual_host(self):
+        result = self.enter('pwd; . /etc/os-release; echo "$PRETTY_NAME, ${VGFENCE_VM-none}"')
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, rf"^{re.escape(str(TOP))}\nDebian .*/sid, none\n$")
+
+    def test_its_status_comes_back_and_so_does_what_it_builds(self):
+        with tempfile.TemporaryDirectory(prefix="vgfence-test.") as build:
+            result = self.enter(f"touch {build}/made && exit 9", "--build", build)
+            self.assertEqual((result.returncode, result.stderr), (9, ""))
+            self.assertEqual(os.listdir(build), ["made"])
+
+    def test_the_checkout_cannot_be_written(self):
+        self.assertNotEqual(self.enter("touch made-by-test").returncode, 0)
+        self.assertFalse((TOP / "made-by-test").exists())
 
 
 class Memory(unittest.TestCase):
