@@ -356,7 +356,8 @@ def check_path(name):
 
 def public_names():
     headers = "".join(path.read_text() for path in TOP.glob("include/vgfence/*.h"))
-    tests = "".join(path.read_text() for path in (TOP / "tests").glob("*.*"))
+    programs = [*TOP.glob("tests/*.*"), *TOP.glob("tests/guest/*.*")]
+    tests = "".join(path.read_text() for path in programs)
     names = re.findall(r"\b(?:vgf|VGF)_\w+", headers)
     return set(names + re.findall(r"\bVGF_TEST_\w+", tests))
 
