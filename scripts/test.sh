@@ -275,8 +275,8 @@ tests_quick() {
 }
 
 tests_address() {
-    VGF_TEST_BENCH=once VGF_TEST_TRACES=passing \
-        suite "tests, address and undefined" asan 3000 --no-suite virgl
+    VGF_TEST_TRACES=passing \
+        suite "tests, address and undefined" asan 3000 --no-suite virgl --no-suite bench
 }
 
 tests_threads() {

@@ -120,10 +120,6 @@ class Json(unittest.TestCase):
 
 
 class Document(unittest.TestCase):
-    @unittest.skipIf(
-        os.environ.get("VGF_TEST_BENCH") == "once",
-        "VGF_TEST_BENCH=once: each benchmark has run already; without it this runs",
-    )
     def test_its_commands_run(self):
         commands = list(documented_commands())
         for words in commands:
