@@ -57,8 +57,7 @@ VGF_EXPORT int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id)
 	context = context_find_open(&device->contexts, ctx_id);
 	if (context) {
 		struct submission *destroy = context_close(context);
-		ret = run_start(
-			device, destroy, submission_can_run(&device->contexts, context, destroy));
+		ret = run_start(device, destroy, run_can_start(device, destroy));
 	}
 	log_context(device, ctx_id, "not destroyed", ret);
 	device_unlock(device);

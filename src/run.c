@@ -186,13 +186,19 @@ void run_next(struct vgf_device *device, struct queue *queue)
 	pthread_cond_broadcast(&device->changed);
 }
 
-int run_prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
+bool run_can_start(struct vgf_device *device, const struct submission *submission)
 {
 	bool right_thread = !device->options.run_in_dispatch || dispatcher_is_self(device);
+
+	return right_thread &&
+		submission_can_run(&device->contexts, submission->context, submission);
+}
+
+int run_prepare(struct vgf_device *device, struct submission *submission, bool *run_now)
+{
 	int ret = 0;
 
-	*run_now = right_thread &&
-		submission_can_run(&device->contexts, submission->context, submission);
+	*run_now = run_can_start(device, submission);
 	if (!*run_now) {
 		ret = submission_hold(&device->contexts, submission);
 	}

@@ -9,6 +9,9 @@
 
 #include "device.h"
 
+/* Whether this thread may run a submission as soon as that is enqueued. */
+bool run_can_start(struct vgf_device *device, const struct submission *submission);
+
 /* Makes a submission fit to be started: *run_now says that nothing is before it, otherwise it is
  * held back. 0, or -ENOSPC, -ENOMEM. */
 int run_prepare(struct vgf_device *device, struct submission *submission, bool *run_now);
