@@ -104,17 +104,21 @@ VGF_EXPORT int vgf_fence_signal(
 	return ret;
 }
 
-/* Locked. fence_fd is a descriptor. */
+/* Locked. */
 static int publish(struct vgf_device *device, const struct vgf_fence_name *name, int fence_fd)
 {
 	struct fence *fence;
-	int ret = watch_probe(device, fence_fd);
+	int ret = fence_fd == VGF_FENCE_DONE ? 0 : watch_probe(device, fence_fd);
 
 	if (ret == 0) {
 		ret = find_pending(device, name, &fence);
 	}
 	if (ret == 0 && fence->fd >= 0) {
 		ret = -EEXIST;
+	}
+	if (ret == 0 && fence_fd == VGF_FENCE_DONE) {
+		fence_signal(&device->fences, fence, 0);
+		return 0;
 	}
 	if (ret == 0 &&
 		!ctx_sync_has_room(&device->contexts, fence->owner, fence_is_oldest(fence))) {
@@ -134,9 +138,6 @@ VGF_EXPORT int vgf_fence_publish_take(
 {
 	int ret;
 
-	if (fence_fd == VGF_FENCE_DONE) {
-		return vgf_fence_signal(device, name, 0);
-	}
 	device_lock(device);
 	ret = publish(device, name, fence_fd);
 	device_unlock(device);
