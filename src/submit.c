@@ -14,15 +14,21 @@
 #include "place.h"
 #include "run.h"
 
+/* A later version's, in which that may change what the rest means. */
+static bool has_reserved(const struct vgf_submission *head)
+{
+	for (size_t i = 0; i < sizeof(head->reserved) / sizeof(head->reserved[0]); i++) {
+		if (head->reserved[i] != 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static int check_head(struct vgf_device *device, const struct vgf_submission *head)
 {
 	const struct vgf_limits *limits = &device->options.limits;
 
-	for (size_t i = 0; i < sizeof(head->reserved) / sizeof(head->reserved[0]); i++) {
-		if (head->reserved[i] != 0) {
-			return -EINVAL;
-		}
-	}
 	if (head->num_in_fences > limits->max_in_fences ||
 		head->num_in_fence_fds > limits->max_in_fences - head->num_in_fences ||
 		head->size > limits->max_command_size) {
@@ -146,10 +152,14 @@ VGF_EXPORT int vgf_submit(
 	struct submission *created = NULL;
 	struct fence *fence = NULL;
 	bool ignored;
-	int ret = check_head(device, submission);
+	int ret;
 
 	will_retire = will_retire ? will_retire : &ignored;
 	*will_retire = false;
+	if (has_reserved(submission)) {
+		return -EINVAL;
+	}
+	ret = check_head(device, submission);
 	if (submission->flags & VGF_FENCED) {
 		fence = fence_create(&submission->fence, submission->flags, submission->cookie);
 	}
