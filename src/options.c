@@ -56,16 +56,22 @@ struct vgf_limits limits_resolve(const struct vgf_limits *asked)
 	return limits;
 }
 
-int options_resolve(struct vgf_options *options)
+bool limits_have_reserved(const struct vgf_limits *limits)
 {
-	const struct vgf_limits *limits = &options->limits;
-
 	for (size_t i = 0; i < sizeof(limits->reserved) / sizeof(limits->reserved[0]); i++) {
 		if (limits->reserved[i] != 0) {
-			return -EINVAL;
+			return true;
 		}
 	}
-	options->limits = limits_resolve(limits);
+	return false;
+}
+
+int options_resolve(struct vgf_options *options)
+{
+	if (limits_have_reserved(&options->limits)) {
+		return -EINVAL;
+	}
+	options->limits = limits_resolve(&options->limits);
 	options->budget_items = or_default(options->budget_items, DEFAULT_BUDGET_ITEMS);
 	if (options->budget_ns == 0) {
 		options->budget_ns = DEFAULT_BUDGET_NS;

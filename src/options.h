@@ -40,6 +40,8 @@
 /* The limits to use, without a 0 in them. NULL: all defaults. */
 struct vgf_limits limits_resolve(const struct vgf_limits *asked);
 
+bool limits_have_reserved(const struct vgf_limits *limits);
+
 /* Puts defaults in place of 0. 0, or -EINVAL for reserved members that are not 0. */
 int options_resolve(struct vgf_options *options);
 

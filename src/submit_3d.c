@@ -34,6 +34,7 @@ static const struct fault short_command = { -EBADMSG, "command stream reaches pa
 static const struct fault odd_command = { -EINVAL, "command stream is no multiple of 4 bytes" };
 static const struct fault many_in_fences = { -E2BIG, "more in-fences than the limit" };
 static const struct fault long_command = { -E2BIG, "command stream longer than the limit" };
+static const struct fault bad_limits = { -EINVAL, "the limits have reserved members" };
 static const struct fault no_memory = { -ENOMEM, "out of memory" };
 
 /* What has not been read yet of an iovec. */
@@ -134,6 +135,9 @@ static const struct fault *check_sizes(const struct reader *reader, uint32_t num
 	}
 	if (size % 4 != 0) {
 		return &odd_command;
+	}
+	if (limits && limits_have_reserved(limits)) {
+		return &bad_limits;
 	}
 	if (num_in_fences > max_in_fences) {
 		return &many_in_fences;

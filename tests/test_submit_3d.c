@@ -512,6 +512,23 @@ static int decode_sized(uint32_t num_in_fences, uint32_t size, const struct vgf_
 	return ret;
 }
 
+TEST(limits_have_reserved_members)
+{
+	struct vgf_limits limits = { .reserved[7] = 1 };
+	uint8_t request[REQUEST_SIZE];
+	struct iovec iov = { request, REQUEST_SIZE };
+	struct vgf_submit_3d submit;
+	const char *reason;
+
+	make_request(request);
+	assert_int_equal(vgf_submit_3d_decode(&iov, 1, true, &limits, &submit, &reason), -EINVAL);
+	assert_non_null(reason);
+	assert_fence(&submit.submission); /* it can be refused in its place */
+	limits.reserved[7] = 0;
+	assert_int_equal(vgf_submit_3d_decode(&iov, 1, true, &limits, &submit, &reason), 0);
+	vgf_submit_3d_finish(&submit);
+}
+
 TEST(limits_hold_to_the_unit)
 {
 	const struct vgf_limits limits = { .max_in_fences = 7, .max_command_size = 64 };
