@@ -581,3 +581,68 @@ TEST(renderer_that_does_not_start)
 	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_DRM, 0, NULL), 0);
 	finish();
 }
+
+/* ---- Options of other versions ------------------------------------------------------------ */
+
+struct later_options {
+	struct vgf_virgl_options known;
+	unsigned char more[16];
+};
+
+static int try_options(const struct vgf_virgl_options *options)
+{
+	static struct virgl_renderer_callbacks callbacks = { .version = 1 };
+	struct vgf_virgl *tried;
+	int ret = vgf_virgl_init(&tried, FLAGS, &callbacks, options, &tried);
+
+	if (ret == 0) {
+		vgf_virgl_cleanup(tried);
+		double_forget();
+	} else {
+		assert_null(tried);
+	}
+	return ret;
+}
+
+TEST(options_have_a_size)
+{
+	const struct vgf_callbacks more = { .size = sizeof(more), .retire = note_retired };
+	struct later_options later = { .known = { .size = sizeof(later), .callbacks = &more } };
+
+	if (virgl) {
+		finish();
+	}
+	assert_int_equal(try_options(&later.known), 0);
+	later.more[15] = 1;
+	assert_int_equal(try_options(&later.known), -E2BIG);
+	later.known.size = sizeof(struct vgf_virgl_options);
+	assert_int_equal(try_options(&later.known), 0);
+	later.known.size = 0;
+	assert_int_equal(try_options(&later.known), -EINVAL);
+	later.known.size = offsetof(struct vgf_virgl_options, own_display);
+	assert_int_equal(try_options(&later.known), -EINVAL);
+}
+
+TEST(the_callbacks_and_the_device_have_sizes_too)
+{
+	/* No more than its size, as a caller of another version may have it. */
+	size_t *short_options = malloc(sizeof(size_t));
+	struct vgf_callbacks more = { .size = sizeof(more) - 1, .retire = note_retired };
+	struct vgf_options of_device = { .size = sizeof(of_device) };
+	struct vgf_virgl_options options = {
+		.size = sizeof(options),
+		.callbacks = &more,
+		.device = &of_device,
+	};
+
+	assert_non_null(short_options);
+	*short_options = sizeof(size_t);
+	assert_int_equal(try_options(&options), -EINVAL);
+	more.size = sizeof(more);
+	assert_int_equal(try_options(&options), 0);
+	of_device.own_thread = true;
+	assert_int_equal(try_options(&options), -EINVAL);
+	options.device = (const struct vgf_options *)short_options;
+	assert_int_equal(try_options(&options), -EINVAL);
+	free(short_options);
+}
