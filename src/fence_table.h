@@ -68,12 +68,12 @@ SLIST_HEAD(attachment_list, attachment);
 
 /* Who is to be told when a fence retires. */
 struct notification {
-	SLIST_ENTRY(notification) link;
+	STAILQ_ENTRY(notification) link;
 	void (*fn)(void *arg, int status);
 	void *arg;
 };
 
-SLIST_HEAD(notification_list, notification);
+STAILQ_HEAD(notification_list, notification);
 
 struct fence {
 	uint64_t id;

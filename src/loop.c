@@ -111,8 +111,8 @@ static uint32_t notify_all(struct fence *fence)
 	struct notification *notification;
 	uint32_t count = 0;
 
-	while ((notification = SLIST_FIRST(&fence->notifications))) {
-		SLIST_REMOVE_HEAD(&fence->notifications, link);
+	while ((notification = STAILQ_FIRST(&fence->notifications))) {
+		STAILQ_REMOVE_HEAD(&fence->notifications, link);
 		notification->fn(notification->arg, fence->status);
 		free(notification);
 		count++;
