@@ -37,6 +37,7 @@ struct vgf_submit_3d {
  * which there is nothing to finish:
  * - -EBADMSG: shorter than a header; in-fence IDs or command stream past the end;
  * - -EINVAL: not a SUBMIT_3D; a command stream that is no multiple of 4; a ring of 64 or above;
+ *   reserved members of the limits that are not 0;
  * - -E2BIG: more in-fences or a longer command stream than the limits;
  * - -ENOMEM.
  * After an error, submission.flags has VGF_FENCED if the request's fence is known; submission.fence

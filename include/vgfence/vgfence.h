@@ -58,7 +58,9 @@ struct vgf_stall {
 	struct vgf_fence_name fence;
 	uint64_t age_ns; /* since it became the oldest of its timeline */
 	bool held;       /* its work still waits for in-fences: see what those are */
-	bool imported;   /* what does not signal is one of its in_fence_fds, and fence_fd is that */
+	/* What does not signal is one of its in_fence_fds, and fence_fd is that. The name is the
+	 * submission's; without VGF_FENCED nothing but vgf_context_cancel drops that. */
+	bool imported;
 	int fence_fd;    /* its descriptor, borrowed; negative: it has none */
 	char driver[32]; /* names from the sync file; empty: there is none */
 	char timeline[32];
@@ -270,7 +272,8 @@ int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id, uint32_t flag
  * a driver's submit runs. For a ring that hangs: one call, not one for each stall.
  *
  * ctx_id: means nothing with VGF_RING_GLOBAL. Returns how many fences that were; -ENOENT if the
- * context or the ring was never used; -EINVAL for a ring out of range, or if error is not negative.
+ * context or the ring was never used (ring 0 is, with its context); -EINVAL for a ring out of
+ * range, or if error is not negative.
  */
 int vgf_timeline_cancel(struct vgf_device *device, uint32_t ctx_id, int32_t ring, int error);
 
@@ -317,7 +320,8 @@ struct vgf_submission {
 	uint32_t num_in_fence_fds;
 	const void *command; /* the command stream, in memory that a guest cannot write */
 	size_t size;         /* of the command stream, in bytes */
-	/* Comes back with the fence (vgf_retired.cookie): the request that is to be answered. */
+	/* Comes back with the fence (vgf_retired.cookie): the request that is to be answered. Not
+	 * without VGF_FENCED, and not if the fence is merged with the next one (VGF_MERGEABLE). */
 	void *cookie;
 	uint64_t reserved[4];
 };
@@ -361,7 +365,7 @@ int vgf_submit(
  *
  * Returns 0; -ENOENT if the fence is on a ring of a context that does not exist; -EINVAL,
  * -ENOSPC, -ENOMEM as vgf_submit; -EBADF or -EPERM for a descriptor that cannot be polled; -EMFILE
- * at max_fds or max_context_fds.
+ * at max_fds or max_context_fds; -ECANCELED during a reset.
  */
 int vgf_fence_create_take(struct vgf_device *device, const struct vgf_fence_name *name,
 	uint32_t flags, void *cookie, int fence_fd);
@@ -406,7 +410,9 @@ int vgf_fence_export(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_
  * a buffer that goes elsewhere. The fence is named as for vgf_fence_export.
  *
  * fn: called once, right after the VMM's callback for this fence, in the thread that makes that,
- * with the fence's status; a reset calls it, too. It may call whatever a callback may.
+ * with the fence's status; a reset calls it, too. A fence that is merged (VGF_MERGEABLE) has no
+ * callback: then in its turn. Several for one fence are called in the order in which they came. It
+ * may call whatever a callback may.
  *
  * Returns 1 if fn will be called; 0 if the fence has signalled, and fn will not be called; -ENOENT,
  * -EPERM, -ENOTUNIQ as vgf_fence_export; -ENOSPC if max_fences calls are outstanding; -ENOMEM.
