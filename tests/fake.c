@@ -23,7 +23,7 @@ static void note_retire(void *cookie, const struct vgf_retired *retired)
 	struct fake_vmm *vmm = cookie;
 
 	assert_true(vmm->num_retired < FAKE_MAX);
-	vmm->retired[vmm->num_retired++] = (struct fake_retired){ *name, status };
+	vmm->retired[vmm->num_retired++] = (struct fake_retired){ *name, status, retired->cookie };
 	if (vmm->on_retire) {
 		vmm->on_retire(vmm, name, status);
 	}

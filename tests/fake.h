@@ -27,6 +27,7 @@
 struct fake_retired {
 	struct vgf_fence_name name;
 	int status;
+	void *cookie;
 };
 
 struct fake_vmm {
