@@ -501,6 +501,25 @@ TEST_SW_SYNC(an_error_of_a_fence_is_its_status, VGF_WAIT_HOST, NULL)
 	assert_int_equal(get_stats(scene->vmm).failed, 1);
 }
 
+TEST_SW_SYNC(a_reset_finds_the_error_that_nobody_has_seen, VGF_WAIT_HOST, NULL)
+{
+	int timeline = scene->timeline;
+
+	/* Behind a pending one nobody watches it. */
+	produce(scene, 0, 1);
+	assert_int_equal(create_fence(scene->vmm, PRODUCER, 0, 2, sw_sync_fence(timeline, 1)), 0);
+	assert_int_equal(create_fence(scene->vmm, PRODUCER, 1, 3, sw_sync_fence(timeline, 1)), 0);
+	close(timeline); /* with both pending */
+	assert_int_equal(vgf_device_reset(scene->vmm->device), 0);
+	assert_int_equal(scene->vmm->num_retired, 3);
+	for (unsigned int i = 0; i < 3; i++) {
+		const struct fake_retired *retired = &scene->vmm->retired[i];
+		assert_int_equal(
+			retired->status, retired->name.fence_id == 1 ? -ECANCELED : -ENOENT);
+	}
+	finish(scene, 1);
+}
+
 TEST_SW_SYNC(an_error_is_seen_by_a_driver_that_waits, VGF_WAIT_DRIVER, NULL)
 {
 	int timeline = scene->timeline;
@@ -750,6 +769,33 @@ TEST_SCENE(a_published_fence_is_put_on_a_dma_buf, VGF_WAIT_HOST, NULL)
 	assert_waits(dma_buf, true, true);
 	finish(scene, 1);
 	assert_waits(dma_buf, false, false);
+	close(dma_buf);
+}
+
+static int attach_for(struct scene *scene, uint32_t ctx_id, uint64_t fence_id, int dma_buf)
+{
+	return vgf_fence_attach_dma_buf(scene->vmm->device, ctx_id, fence_id, dma_buf, WRITE);
+}
+
+TEST_SCENE(a_context_attaches_what_it_may_name, VGF_WAIT_HOST, NULL)
+{
+	int dma_buf = make_buffer(scene), fence_fd = make_sync_file(scene, 1);
+
+	scene->producer->given_fd = fence_fd;
+	assert_int_equal(submit_flags(scene->vmm, PRODUCER, 0, 1, VGF_FENCED, NULL, 0, NULL), 0);
+	assert_int_equal(attach_for(scene, CONSUMER, 1, dma_buf), -EPERM);
+	assert_int_equal(attach_for(scene, 77, 1, dma_buf), -ENOENT);
+	assert_int_equal(attach_for(scene, PRODUCER, 5, dma_buf), -ENOENT);
+	assert_waits(dma_buf, false, false);
+	assert_int_equal(attach_for(scene, PRODUCER, 1, dma_buf), 0);
+	assert_waits(dma_buf, true, true);
+	assert_int_equal(attach_for(scene, VGF_HOST, 1, dma_buf), 0);
+	produce(scene, 1, 2); /* shareable */
+	assert_int_equal(attach_for(scene, CONSUMER, 2, dma_buf), 0);
+	finish(scene, 1);
+	finish(scene, 2);
+	assert_int_equal(vmm_dispatch(scene->vmm), 2);
+	assert_int_equal(attach_for(scene, PRODUCER, 1, dma_buf), -EALREADY);
 	close(dma_buf);
 }
 

@@ -68,7 +68,7 @@ struct running {
 };
 
 struct job_counts {
-	atomic_uint created, destroyed, deferred, called;
+	atomic_uint created, destroyed, deferred, called, asked, told;
 };
 
 struct load {
@@ -81,6 +81,7 @@ struct load {
 	struct job_counts counts;
 	unsigned int steps;
 	bool with_resets;
+	bool run_in_dispatch;
 
 	/* Of the callbacks alone. */
 	uint64_t last_retired[CONTEXTS][RINGS + 1];
@@ -113,6 +114,14 @@ static unsigned int below(unsigned int *random, unsigned int limit)
 {
 	*random = *random * 1664525 + 1013904223;
 	return (*random >> 8) % limit;
+}
+
+/* Whether this thread is in a call that dispatches. */
+static _Thread_local bool dispatches;
+
+static void check_thread(const struct load *load)
+{
+	check(dispatches || !load->run_in_dispatch);
 }
 
 static bool is_rivals(uint32_t ctx_id)
@@ -208,6 +217,7 @@ static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	bool by_ring = instance->driver.independent_rings && job->fence.ring >= 0;
 	struct instance_queue *queue = &instance->queues[by_ring ? job->fence.ring : 0];
 
+	check_thread(instance->load);
 	check(job->size == sizeof(uint64_t));
 	check(memcmp(job->command, &job->fence.fence_id, job->size) == 0);
 	for (uint32_t i = 0; i < job->num_in_fences; i++) {
@@ -230,6 +240,7 @@ static void on_destroy(void *data, bool cancelled)
 {
 	struct instance *instance = data;
 
+	check_thread(instance->load);
 	instance->load->counts.destroyed++;
 	free(instance);
 }
@@ -427,6 +438,7 @@ static void *dispatcher_main(void *data)
 	struct load *load = data;
 	int ret;
 
+	dispatches = true;
 	while (!load->stop) {
 		ret = vgf_device_dispatch(load->device, -1);
 		check(ret >= 0);
@@ -440,6 +452,7 @@ static void *poller_main(void *data)
 	struct load *load = data;
 	struct pollfd pollfd = { .fd = vgf_device_get_fd(load->device), .events = POLLIN };
 
+	dispatches = true;
 	while (!load->stop) {
 		check(poll(&pollfd, 1, -1) == 1);
 		check(vgf_device_dispatch(load->device, 0) >= 0);
@@ -453,8 +466,30 @@ static void on_turn(void *arg, int status)
 {
 	struct load *load = arg;
 
+	check_thread(load);
 	check(status == 0 || status == -ECANCELED);
 	load->counts.called++;
+}
+
+static void on_notified(void *arg, int status)
+{
+	struct load *load = arg;
+
+	check(status <= 0);
+	load->counts.told++;
+}
+
+/* Counted first: the notification may come before the call returns. */
+static void ask_for_a_fence(struct load *load, unsigned int *random)
+{
+	uint32_t ctx_id = below(random, 2) ? VGF_HOST : 1 + below(random, CONTEXTS - 1);
+	uint64_t fence_id = load->recent[below(random, RECENT)];
+	int ret;
+
+	load->counts.asked++;
+	ret = vgf_fence_notify(load->device, ctx_id, fence_id, on_notified, load);
+	check(ret == 0 || ret == 1 || ret == -ENOENT || ret == -EPERM || ret == -ENOTUNIQ);
+	load->counts.asked -= ret != 1;
 }
 
 static void look_inside(struct load *load, unsigned int *random)
@@ -482,6 +517,18 @@ static void look_inside(struct load *load, unsigned int *random)
 			close(fd);
 		}
 		break;
+	}
+}
+
+static void export_for_a_context(struct load *load, unsigned int *random)
+{
+	int fence_fd;
+	int ret = vgf_fence_export(load->device, 1 + below(random, CONTEXTS - 1),
+		load->recent[below(random, RECENT)], &fence_fd);
+
+	check(ret == 0 || (fence_fd == -1 && ret < 0));
+	if (fence_fd >= 0) {
+		close(fence_fd);
 	}
 }
 
@@ -514,6 +561,36 @@ static void give_up_a_fence(struct load *load, unsigned int *random)
 	check(ret == 0 || ret == -ENOENT || ret == -EALREADY || ret == -EBUSY);
 }
 
+static void give_up_a_timeline(struct load *load, uint32_t ctx_id, unsigned int *random)
+{
+	int ret = vgf_timeline_cancel(
+		load->device, ctx_id, (int32_t)below(random, RINGS), -ECANCELED);
+
+	check(ret >= 0 || ret == -ENOENT);
+}
+
+static void give_up_a_context(struct load *load, uint32_t ctx_id, unsigned int *random)
+{
+	int ret = vgf_context_cancel(load->device, ctx_id, 1 + below(random, 7), -ECANCELED);
+
+	/* VGF_CANCEL_RUNNING alone says of no context. */
+	check(ret == 0 || ret == -ENOENT || ret == -EINVAL);
+}
+
+static void dispatch_all(struct load *load, unsigned int *random)
+{
+	int ret;
+
+	dispatches = true;
+	if (load->with_resets && below(random, 3) == 0) {
+		check(vgf_device_reset(load->device) == 0);
+	} else {
+		ret = vgf_device_drain(load->device, (int)below(random, 2));
+		check(ret == 0 || ret == -ETIMEDOUT);
+	}
+	dispatches = false;
+}
+
 static int defer_call(struct load *load, uint32_t ctx_id, int32_t ring)
 {
 	const struct vgf_deferred_call call = {
@@ -537,8 +614,7 @@ static void meddle(struct load *load, uint32_t ctx_id, unsigned int *random)
 		ret = vgf_context_destroy(load->device, ctx_id);
 		check(ret == 0 || ret == 1 || ret == -ENOENT);
 	} else if (dice < 32) {
-		ret = cancel_context(load->device, ctx_id);
-		check(ret == 0 || ret == -ENOENT);
+		give_up_a_context(load, ctx_id, random);
 	} else if (dice < 42) {
 		ret = defer_call(load, ctx_id, dice % 2 ? VGF_EVERY_RING : 0);
 		check(ret == 0 || ret == 1 || ret == -ENOENT);
@@ -548,10 +624,13 @@ static void meddle(struct load *load, uint32_t ctx_id, unsigned int *random)
 	} else if (dice < 54) {
 		give_up_a_fence(load, random);
 	} else if (dice < 56) {
-		ret = vgf_device_drain(load->device, (int)below(random, 2));
-		check(ret == 0 || ret == -ETIMEDOUT);
-	} else if (dice < 57 && load->with_resets) {
-		check(vgf_device_reset(load->device) == 0);
+		give_up_a_timeline(load, ctx_id, random);
+	} else if (dice < 59) {
+		dispatch_all(load, random);
+	} else if (dice < 68) {
+		ask_for_a_fence(load, random);
+	} else if (dice < 71) {
+		export_for_a_context(load, random);
 	} else if (dice < 80) {
 		look_inside(load, random);
 	} else {
@@ -596,6 +675,7 @@ static unsigned int get_steps(void)
 static void load_init(struct load *load, const struct vgf_options *options)
 {
 	*load = (struct load){ .steps = get_steps() };
+	load->run_in_dispatch = options && options->run_in_dispatch;
 	load->max_id = (uint64_t)load->steps * 20 + 1000;
 	load->records = calloc(load->max_id, sizeof(*load->records));
 	assert_non_null(load->records);
@@ -616,6 +696,7 @@ static void load_check(struct load *load)
 	}
 	assert_int_equal(load->counts.created, load->counts.destroyed);
 	assert_int_equal(load->counts.deferred, load->counts.called);
+	assert_int_equal(load->counts.asked, load->counts.told);
 	assert_int_equal(load->in_flight, 0);
 }
 
@@ -715,7 +796,9 @@ static void run_load(
 		note_promise(&load, last.fence_id, true);
 		pthread_join(thread, NULL);
 	}
+	dispatches = true;
 	vgf_device_destroy(load.device);
+	dispatches = false;
 	load_check(&load);
 	load_finish(&load);
 }
@@ -739,6 +822,26 @@ TEST(many_threads_and_the_librarys_own)
 TEST(many_threads_and_few_descriptors)
 {
 	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options), .limits.max_fds = 8 },
+		dispatcher_main, false);
+}
+
+TEST(many_threads_and_one_that_alone_calls_drivers)
+{
+	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options),
+			 .run_in_dispatch = true },
+		dispatcher_main, false);
+}
+
+TEST(many_threads_and_resets_where_one_alone_calls_drivers)
+{
+	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options),
+			 .run_in_dispatch = true },
+		poller_main, true);
+}
+
+TEST(many_threads_and_short_rounds)
+{
+	run_load(&(struct vgf_options){ .size = sizeof(struct vgf_options), .budget_items = 2 },
 		dispatcher_main, false);
 }
 
