@@ -9,6 +9,8 @@
  * names any that it has had as in-fences. The device is in one process at a time: the first ends
  * before the second is started, and hands it a snapshot in a pipe. Both report what was accepted
  * and what retired in another pipe.
+ *
+ * VGF_TEST_GUESTS=N has N guests of each kind instead of 6.
  */
 
 #include <endian.h>
@@ -33,8 +35,7 @@
 #define NUM_TIMELINES (NUM_CONTEXTS * NUM_RINGS + 1) /* the last one is the global one */
 #define MAX_FENCES 4096
 #define MAX_IN_FENCES 3
-#define STEPS 400 /* submissions of each process, at most twice as many */
-#define NUM_ROUNDS 3
+#define STEPS 200 /* submissions of each process, at most twice as many */
 
 /* In a process of the VMM's: cmocka's assertions would go on with the next test there. */
 #define CHECK(condition)                                                                           \
@@ -351,7 +352,7 @@ static void run_process(process_function *function, struct guest *guest,
 }
 
 /* Adds up how many fences have retired in each process. */
-static void run_round(const struct machine_kind *kind, uint64_t seed, unsigned int totals[2])
+static void move_guest(const struct machine_kind *kind, uint64_t seed, unsigned int totals[2])
 {
 	struct guest *guest = mmap(
 		NULL, sizeof(*guest), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -377,19 +378,19 @@ static void run_round(const struct machine_kind *kind, uint64_t seed, unsigned i
 	munmap(guest, sizeof(*guest));
 }
 
-static void run_rounds(enum soft_gpu_fences fences)
+static void move_guests(enum soft_gpu_fences fences)
 {
+	const char *text = getenv("VGF_TEST_GUESTS");
+	uint64_t num_guests = 4 * (text ? strtoull(text, NULL, 0) : 6);
 	unsigned int totals[2] = { 0 };
 
-	for (uint64_t seed = 1; seed <= NUM_ROUNDS; seed++) {
-		for (unsigned int i = 0; i < 4; i++) {
-			const struct machine_kind kind = {
-				.fences = fences,
-				.wait = i & 1 ? VGF_WAIT_DRIVER : VGF_WAIT_HOST,
-				.own_thread = i & 2,
-			};
-			run_round(&kind, seed, totals);
-		}
+	for (uint64_t i = 0; i < num_guests; i++) {
+		const struct machine_kind kind = {
+			.fences = fences,
+			.wait = i & 1 ? VGF_WAIT_DRIVER : VGF_WAIT_HOST,
+			.own_thread = i & 2,
+		};
+		move_guest(&kind, i, totals);
 	}
 	print_message("%u fences retired in the first processes, %u in the second ones\n",
 		totals[0], totals[1]);
@@ -397,12 +398,12 @@ static void run_rounds(enum soft_gpu_fences fences)
 
 TEST(a_guest_goes_on_in_another_process_with_eventfds)
 {
-	run_rounds(SOFT_GPU_FENCES_EVENTFD);
+	move_guests(SOFT_GPU_FENCES_EVENTFD);
 }
 
 TEST(a_guest_goes_on_in_another_process_with_fences_by_call)
 {
-	run_rounds(SOFT_GPU_FENCES_CALL);
+	move_guests(SOFT_GPU_FENCES_CALL);
 }
 
 TEST(a_guest_goes_on_in_another_process_with_sync_files)
@@ -415,5 +416,5 @@ TEST(a_guest_goes_on_in_another_process_with_sync_files)
 		skip();
 	}
 	close(vgem);
-	run_rounds(SOFT_GPU_FENCES_VGEM);
+	move_guests(SOFT_GPU_FENCES_VGEM);
 }
