@@ -233,18 +233,24 @@ TEST_VMM(nothing_is_saved_while_a_fence_is_pending, .answer = FAKE_FD)
 	free(save(vmm).bytes);
 }
 
-/* Work without a fence is counted, too. */
-TEST_VMM(nothing_is_saved_while_work_is_held_back, .answer = FAKE_DONE)
+/* Work without a fence, behind a descriptor. */
+static int submit_held(struct fake_vmm *vmm, uint32_t ctx_id, int fence_fd)
 {
-	int fence_fd = make_fence(false);
 	const struct vgf_submission submission = {
-		.fence = { .ctx_id = 1, .ring = 0 },
+		.fence = { .ctx_id = ctx_id, .ring = 0 },
 		.in_fence_fds = &fence_fd,
 		.num_in_fence_fds = 1,
 	};
 
+	return vgf_submit(vmm->device, &submission, NULL);
+}
+
+TEST_VMM(nothing_is_saved_while_work_is_held_back, .answer = FAKE_DONE)
+{
+	int fence_fd = make_fence(false);
+
 	driver_open(driver, vmm, 1);
-	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	assert_int_equal(submit_held(vmm, 1, fence_fd), 1);
 	assert_not_saved(vmm, -EBUSY);
 	signal_fence(fence_fd);
 	assert_int_equal(vgf_device_drain(vmm->device, WAIT_MS), 0);
@@ -286,6 +292,27 @@ TEST_VMM(a_device_is_saved_in_its_last_callback, .answer = FAKE_DONE)
 	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
 	vmm->on_retire = save_in_callback;
 	assert_int_equal(vmm_dispatch(vmm), 2);
+}
+
+/* It is there until its last callback has been made, but nobody can name it any more. */
+static void save_without_context(
+	struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct blob blob = save(vmm);
+
+	(void)name;
+	(void)status;
+	assert_int_equal(blob.size, HEADER_SIZE);
+	free(blob.bytes);
+}
+
+TEST_VMM(a_destroyed_context_is_not_saved, .answer = FAKE_DONE)
+{
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	vmm->on_retire = save_without_context;
+	assert_int_equal(vmm_dispatch(vmm), 1);
 }
 
 struct in_callback {
@@ -382,6 +409,17 @@ TEST_VMM(a_context_that_was_destroyed_is_missing, .answer = FAKE_DONE)
 	open_contexts(vmm, driver);
 	assert_int_equal(vgf_context_destroy(vmm->device, 2), 0);
 	assert_int_equal(restore(vmm, past, sizeof(past)), -ENOENT);
+}
+
+TEST_VMM(a_context_that_is_being_destroyed_is_missing, .answer = FAKE_DONE)
+{
+	int fence_fd = make_fence(false);
+
+	open_contexts(vmm, driver);
+	assert_int_equal(submit_held(vmm, 2, fence_fd), 1);
+	assert_int_equal(vgf_context_destroy(vmm->device, 2), 1);
+	assert_int_equal(restore(vmm, past, sizeof(past)), -ENOENT);
+	close(fence_fd);
 }
 
 /* ---- Bad blobs ---------------------------------------------------------------------------- */
