@@ -555,9 +555,13 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 	return 0;
 }
 
-/* Too late for work that is being run, unless its driver wants it held back once more. */
+/* Too late for work that is being run, unless its driver wants it held back once more. What was
+ * dropped before keeps the status that it was dropped with. */
 static void drop(struct ctx_sync *sync, struct submission *submission, int status)
 {
+	if (submission->status < 0) {
+		return;
+	}
 	if (submission_drop(sync, submission, status) == -EBUSY) {
 		submission->status = status;
 	}
@@ -569,6 +573,18 @@ static bool is_meant(
 	return flags & (driver == context->current ? VGF_CANCEL_OPEN : VGF_CANCEL_DESTROYED);
 }
 
+/* Its fence need not wait for its turn in the queue, which others may hold up. */
+static void cancel_submission(struct ctx_sync *sync, struct submission *submission, int status)
+{
+	struct fence *fence = submission->fence;
+
+	drop(sync, submission, status);
+	if (fence && !(fence->flags & FENCE_SIGNALLED) &&
+		!is_running(queue_of(submission), submission)) {
+		fence_signal(sync->fences, fence, status);
+	}
+}
+
 static void cancel_list(
 	struct ctx_sync *sync, struct submission_list *list, uint32_t flags, int status)
 {
@@ -577,7 +593,7 @@ static void cancel_list(
 	STAILQ_FOREACH(submission, list, link) {
 		if (is_meant(submission->context, submission->driver, flags) &&
 			(submission->kind != SUBMISSION_DESTROY || (flags & CANCEL_DESTROYING))) {
-			drop(sync, submission, status);
+			cancel_submission(sync, submission, status);
 		}
 	}
 }

@@ -76,6 +76,17 @@ TEST_VMM(the_destroyed_context_alone_is_cancelled, .answer = FAKE_DONE)
 	assert_jobs(driver, ID(3), ID(0));
 }
 
+TEST_VMM(cancelled_fences_do_not_wait_for_an_older_context, .answer = FAKE_DONE)
+{
+	hold_in_two_generations(vmm, driver);
+	assert_int_equal(submit(vmm, 1, 1, 4, NO_IN_FENCES), 1);
+	assert_int_equal(cancel(vmm, 1, OPEN), 0);
+	vmm_dispatch(vmm);
+	/* On a timeline of its own; fence 3 is behind fence 2. */
+	assert_int_equal(status_of(vmm, 4), -ETIME);
+	assert_int_equal(status_of(vmm, 3), 1);
+}
+
 TEST_VMM(all_generations_are_cancelled, .answer = FAKE_DONE)
 {
 	hold_in_two_generations(vmm, driver);
@@ -466,4 +477,45 @@ TEST_VMM(a_destroyed_context_is_listed_with_its_successor)
 	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
 	assert_int_equal(vgf_context_list_pending(vmm->device, 1, pending, 1), 2);
 	assert_int_equal(pending[0].fence.fence_id, 1);
+}
+
+/* ---- Twice -------------------------------------------------------------------------------- */
+
+TEST_VMM(what_was_given_up_keeps_its_first_error, .answer = FAKE_DONE)
+{
+	int deferred = 1;
+
+	create_gate(vmm);
+	driver_open(driver, vmm, 1);
+	for (uint64_t id = 2; id <= 4; id++) {
+		assert_int_equal(submit(vmm, 1, (int32_t)id, id, ID(1), NO_IN_FENCES), 1);
+	}
+	assert_int_equal(defer_call(vmm->device, 1, note_status, &deferred), 1);
+	assert_int_equal(cancel(vmm, 1, OPEN), 0);
+	assert_int_equal(vgf_context_cancel(vmm->device, 1, OPEN, -EIO), 0);
+	assert_int_equal(vgf_timeline_cancel(vmm->device, 1, 3, -EIO), 0);
+	assert_int_equal(vgf_context_cancel(vmm->device, 1, OPEN | RUNNING, -EIO), 0);
+	vmm_dispatch(vmm);
+	for (uint64_t id = 2; id <= 4; id++) {
+		assert_int_equal(status_of(vmm, id), -ETIME);
+	}
+	assert_int_equal(deferred, -ETIME);
+	vmm_destroy_device(vmm);
+}
+
+TEST_VMM(a_reset_leaves_the_error_of_what_was_given_up, .answer = FAKE_DONE)
+{
+	int deferred = 1;
+
+	create_gate(vmm);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, NULL), 1);
+	assert_int_equal(defer_call(vmm->device, 1, note_status, &deferred), 1);
+	assert_int_equal(cancel(vmm, 1, OPEN), 0);
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	assert_int_equal(status_of(vmm, 1), -ECANCELED);
+	assert_int_equal(status_of(vmm, 2), -ETIME);
+	assert_int_equal(deferred, -ETIME);
+	vmm_destroy_device(vmm);
 }
