@@ -70,7 +70,7 @@ struct queue *ctx_sync_next(struct ctx_sync *sync)
 	struct context *context;
 
 	if (queue) {
-		fd_share_give_turn(&sync->fd_share, queue);
+		fd_share_give_turn(&sync->fd_share, &queue->device_turn);
 		queue_wake(queue);
 	}
 	context = TAILQ_FIRST(&sync->runnable);
@@ -134,7 +134,7 @@ static void share_relieved(struct fd_share *share)
 	struct queue *queue = fd_share_next(share);
 
 	if (queue) {
-		fd_share_give_turn(share, queue);
+		fd_share_give_turn(share, &queue->context_turn);
 		queue_wake(queue);
 	}
 }
@@ -157,9 +157,9 @@ bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *ow
 }
 
 /* The share that a submission waits for before it may have a descriptor, or NULL. Without a fence
- * it keeps none. `turn`: where it has its turn. */
-static struct fd_share *missing_share(
-	struct ctx_sync *sync, const struct submission *submission, const struct fd_share *turn)
+ * it keeps none. The turns are those of its queue. */
+static struct fd_share *missing_share(struct ctx_sync *sync, const struct submission *submission,
+	bool has_context_turn, bool has_device_turn)
 {
 	struct fd_share *of_context = &submission->driver->fd_share;
 	struct fd_share *of_device = &sync->fd_share;
@@ -170,28 +170,40 @@ static struct fd_share *missing_share(
 		return NULL;
 	}
 	oldest = fence_is_oldest(fence);
-	if (!fd_share_allows(of_context, turn == of_context, oldest)) {
+	if (!fd_share_allows(of_context, has_context_turn, oldest)) {
 		return of_context;
 	}
-	return fd_share_allows(of_device, turn == of_device, oldest) ? NULL : of_device;
+	return fd_share_allows(of_device, has_device_turn, oldest) ? NULL : of_device;
+}
+
+static void queue_starve(struct queue *queue, struct fd_share *missing)
+{
+	const struct submission *oldest = STAILQ_FIRST(&queue->submissions);
+
+	queue_move(queue, fence_is_oldest(oldest->fence) ? &missing->urgent : &missing->starved);
 }
 
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 {
 	struct submission *submission = STAILQ_FIRST(&queue->submissions);
-	bool ready = submission && submission_ready(submission);
-	struct fd_share *turn = fd_share_end_turn(queue);
-	struct fd_share *missing = ready ? missing_share(sync, submission, turn) : NULL;
+	struct fd_share *of_context = queue->context_turn;
+	bool has_context_turn = fd_share_end_turn(&queue->context_turn);
+	bool has_device_turn = fd_share_end_turn(&queue->device_turn);
+	struct fd_share *missing = NULL;
 
-	if (missing) {
-		queue_move(queue,
-			fence_is_oldest(submission->fence) ? &missing->urgent : &missing->starved);
-		ready = false;
+	if (submission && submission_ready(submission)) {
+		missing = missing_share(sync, submission, has_context_turn, has_device_turn);
+		if (!missing) {
+			return submission;
+		}
+		queue_starve(queue, missing);
 	}
-	if (turn && turn != &sync->fd_share && !ready) {
-		share_relieved(turn); /* it made no use of it */
+	if (missing == &sync->fd_share) {
+		fd_share_give_turn(&submission->driver->fd_share, &queue->context_turn);
+	} else if (has_context_turn) {
+		share_relieved(of_context); /* it made no use of it */
 	}
-	return ready ? submission : NULL;
+	return NULL;
 }
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
@@ -495,7 +507,7 @@ bool submission_can_run(
 		(is_barrier(submission) && context->active > 0)) {
 		return false;
 	}
-	return submission_ready(submission) && !missing_share(sync, submission, NULL);
+	return submission_ready(submission) && !missing_share(sync, submission, false, false);
 }
 
 struct queue *submission_enqueue(

@@ -3,6 +3,8 @@
 
 /* Who may have a descriptor: a device has so many for its fences, each context a share of them. */
 
+#include <assert.h>
+
 #include "ctx_sync.h"
 
 void fd_share_init(struct fd_share *share, const uint32_t *used, uint32_t max)
@@ -37,21 +39,21 @@ struct queue *fd_share_next(const struct fd_share *share)
 	return queue;
 }
 
-void fd_share_give_turn(struct fd_share *share, struct queue *queue)
+void fd_share_give_turn(struct fd_share *share, struct fd_share **turn)
 {
-	queue->turn = share;
+	assert(!*turn);
+	*turn = share;
 	share->turns++;
 }
 
-struct fd_share *fd_share_end_turn(struct queue *queue)
+bool fd_share_end_turn(struct fd_share **turn)
 {
-	struct fd_share *share = queue->turn;
-
-	if (share) {
-		queue->turn = NULL;
-		share->turns--;
+	if (!*turn) {
+		return false;
 	}
-	return share;
+	(*turn)->turns--;
+	*turn = NULL;
+	return true;
 }
 
 bool fd_share_allows(const struct fd_share *share, bool has_turn, bool oldest)

@@ -142,3 +142,32 @@ TEST_VMM(a_share_holds_for_descriptors_that_are_handed_over, .options.limits.max
 	assert_int_equal(create_fence(vmm, 2, 0, 3, make_fence(false)), 0);
 	close(fence_fd);
 }
+
+/* Each of two bounds has one descriptor left, and four rings want both. */
+TEST_VMM(rings_that_wait_at_both_bounds_do_not_wait_for_each_other, .answer = FAKE_FD,
+	.options.limits = { .max_fds = 1, .max_context_fds = 1 }, .options.budget_items = 100)
+{
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 1, 3, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm); /* both wait at the device's bound */
+	driver_signal(driver, 1);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 2));
+	assert_int_equal(submit(vmm, 2, 2, 4, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 3, 5, NO_IN_FENCES), 1);
+	vmm_dispatch(vmm); /* these at the context's */
+	driver_signal(driver, 2);
+	for (unsigned int jobs = 3; jobs <= 5; jobs++) {
+		for (int i = 0; i < 10; i++) {
+			assert_true(vgf_device_dispatch(vmm->device, 0) >= 0);
+		}
+		assert_int_equal(driver->num_jobs, jobs);
+		signal_fence(driver->jobs[jobs - 1].fence_fd);
+	}
+	vmm_dispatch(vmm);
+	assert_idle(vmm);
+}
