@@ -850,9 +850,6 @@ void model_end_item(struct model *model, struct model_item *item)
 	if (item->kind == DESTROY) {
 		remove_context(model, item->context);
 	}
-	if (item->dropped && item->fence) {
-		item->fence->known = true;
-	}
 }
 
 void model_drop(struct model_item *item, int status)
@@ -860,24 +857,80 @@ void model_drop(struct model_item *item, int status)
 	item->dropped = true;
 	item->status = status;
 	if (item->fence && !item->fence->signalled) {
-		model_signal(item->fence, status, false);
+		model_signal(item->fence, status, true);
 	}
 }
 
-void model_cancel(struct model *model, uint32_t ctx_id)
+/* Too late for work that is being run, unless its driver wants it held back once more. */
+static void drop_once(struct model_item *item, int error)
+{
+	if (item->dropped || item->doomed) {
+		return;
+	}
+	if (item->state == RUNNING) {
+		item->doomed = true;
+		item->status = error;
+	} else {
+		model_drop(item, error);
+	}
+}
+
+/* Whatever its descriptor says: the library has not asked that, or will not any more. */
+static bool give_up(struct model_fence *fence, int error)
+{
+	if (fence->known) {
+		return false;
+	}
+	if (fence->item) {
+		drop_once(fence->item, error);
+	}
+	if (fence->item && fence->item->state == WAITING) {
+		error = fence->item->status;
+	}
+	model_signal(fence, error, true);
+	return true;
+}
+
+static bool is_meant(const struct model *model, uint32_t ctx_id, uint64_t serial, uint32_t flags)
+{
+	const struct model_context *open = model_context(model, ctx_id);
+	bool is_open = open && open->serial == serial;
+
+	return flags & (is_open ? VGF_CANCEL_OPEN : VGF_CANCEL_DESTROYED);
+}
+
+void model_cancel(struct model *model, uint32_t ctx_id, uint32_t flags, int error)
 {
 	for (unsigned int i = 0; i < model->num_items; i++) {
 		struct model_item *item = model->items[i];
 
-		if (item->context->id != ctx_id || item->kind == DESTROY) {
-			continue;
-		}
-		if (item->state == RUNNING) {
-			item->doomed = true;
-		} else {
-			model_drop(item, -ECANCELED);
+		if (item->context->id == ctx_id && item->kind != DESTROY &&
+			is_meant(model, ctx_id, item->context->serial, flags)) {
+			drop_once(item, error);
 		}
 	}
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		struct model_fence *fence = model->fences[i];
+
+		if ((flags & VGF_CANCEL_RUNNING) && fence->context_serial != 0 &&
+			fence->name.ctx_id == ctx_id &&
+			is_meant(model, ctx_id, fence->context_serial, flags)) {
+			give_up(fence, error);
+		}
+	}
+}
+
+unsigned int model_cancel_timeline(
+	struct model *model, const struct vgf_fence_name *timeline, int error)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (is_on_timeline(model->fences[i], timeline)) {
+			count += give_up(model->fences[i], error);
+		}
+	}
+	return count;
 }
 
 void model_reset(struct model *model)
@@ -890,15 +943,13 @@ void model_reset(struct model *model)
 		}
 	}
 	for (unsigned int i = 0; i < model->num_items; i++) {
-		model_drop(model->items[i], -ECANCELED);
+		drop_once(model->items[i], -ECANCELED);
 	}
 	for (unsigned int i = 0; i < model->num_fences; i++) {
 		struct model_fence *fence = model->fences[i];
 
 		if (!fence->signalled) {
 			model_signal(fence, -ECANCELED, true);
-		} else {
-			fence->any_status = true;
 		}
 	}
 }

@@ -45,15 +45,16 @@ struct model_fence {
 	uint32_t flags;
 	uint64_t context_serial; /* which context it is of; 0: of none */
 	bool has_fd;
-	bool signalled;  /* its work is done, or it was given up */
-	bool known;      /* and the library was told so by a call */
-	bool any_status; /* it was reset at the moment it signalled */
+	bool signalled; /* its work is done, or it was given up */
+	bool known;     /* and the library was told so by a call */
 	int status;
 	bool retired;
 	struct model_item *item;  /* its work; NULL: it has none, or that was refused */
 	bool imported;            /* a descriptor that one submission waits for, and nothing else */
 	struct model_next before; /* of its timeline, in case the library does not take it */
 	uint64_t next_id_before;
+
+	unsigned int asked, told; /* calls of vgf_fence_notify that will be answered, and were */
 
 	/* The test's: with what it signals. */
 	int handle;
@@ -226,7 +227,13 @@ void model_signal(struct model_fence *fence, int status, bool known);
 void model_retire(struct model *model, struct model_fence *fence);
 void model_end_item(struct model *model, struct model_item *item);
 void model_drop(struct model_item *item, int status);
-void model_cancel(struct model *model, uint32_t ctx_id);
+
+/* vgf_context_cancel, with enum vgf_cancel_flags. */
+void model_cancel(struct model *model, uint32_t ctx_id, uint32_t flags, int error);
+
+/* vgf_timeline_cancel. Returns how many fences had not signalled. */
+unsigned int model_cancel_timeline(
+	struct model *model, const struct vgf_fence_name *timeline, int error);
 
 /* vgf_device_reset and vgf_device_destroy: as the library is called, and when it has returned. */
 void model_reset(struct model *model);

@@ -44,18 +44,13 @@ static void retire_up_to(struct run *run, struct model_fence *fence, int status,
 	struct model_fence *oldest;
 
 	check(fence->signalled);
-	check(!has_status || fence->any_status || fence->status == status);
-	if (fence->any_status) {
-		check(!has_status || status == fence->status || status == -ECANCELED);
-		fence->status = has_status ? status : fence->status;
-		run->statuses_doubtful |= !has_status;
-	}
+	check(!has_status || fence->status == status);
 	do {
 		oldest = model_oldest(model, &fence->name);
 		check(oldest->signalled);
 		if (oldest != fence) {
 			check(oldest->flags & VGF_MERGEABLE);
-			check(oldest->status == 0 || oldest->any_status);
+			check(oldest->status == 0);
 		}
 		close_handle(oldest);
 		model_retire(model, oldest);
@@ -122,6 +117,23 @@ static void on_write_fence(void *cookie, uint32_t fence_id)
 		}
 	}
 	on_retired(run, found, 0, false);
+}
+
+/* Of a fence that is merged the model hears with the next one. */
+void on_notified(void *arg, int status)
+{
+	struct model_fence *fence = arg;
+
+	trace("notified: fence %" PRIu64 " (%d)", fence->name.fence_id, status);
+	check(current->model.dispatching > 0);
+	check(fence->told < fence->asked);
+	check(fence->retired || (fence->signalled && (fence->flags & VGF_MERGEABLE)));
+	check(fence->status == status);
+	enter(current);
+	fence->told++;
+	current->notifications--;
+	meddle(current);
+	leave(current);
 }
 
 static void on_retire_end(void *cookie)
@@ -354,7 +366,8 @@ int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	meddle(run);
 	if (ret < 0 && chance(run, run->settings->meddle)) {
 		run->model.fuzzy = true;
-		cancel_a_context(run, context->id);
+		cancel_a_context(run, context->id, VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED,
+			chance(run, 50) ? -ECANCELED : -ETIME);
 	}
 	if (item->fence && (item->fence->signalled || item->fence->has_fd)) {
 		ret = 0; /* a driver that has called for its fence does not fail any more */
@@ -363,7 +376,7 @@ int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 		*out_fence_fd = ret == 0 ? answer(run, item->fence) : VGF_FENCE_BY_CALL;
 		end_job(run, item, ret, job->wait);
 	} else if (item->doomed) {
-		end_job(run, item, -ECANCELED, job->wait);
+		end_job(run, item, item->status, job->wait);
 	} else {
 		hold_on_host(run, item);
 	}
@@ -408,6 +421,6 @@ void on_turn(void *arg, int status)
 	struct run *run = (struct run *)item->model;
 
 	trace("deferred function (%d)", status);
-	check(status == (item->dropped ? -ECANCELED : 0));
+	check(status == (item->dropped ? item->status : 0));
 	run_barrier(run, item);
 }

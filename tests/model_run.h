@@ -33,11 +33,11 @@ struct run {
 	uint64_t serial;   /* of the last submission */
 	int fds_before;
 
-	unsigned int depth;       /* callbacks on the stack */
-	unsigned long events;     /* callbacks so far */
-	unsigned long returned;   /* fences retired, as the calls say */
-	unsigned int unannounced; /* retired since the last retire_end */
-	bool statuses_doubtful;
+	unsigned int depth;          /* callbacks on the stack */
+	unsigned long events;        /* callbacks so far */
+	unsigned long returned;      /* fences retired, as the calls say */
+	unsigned int unannounced;    /* retired since the last retire_end */
+	unsigned long notifications; /* outstanding */
 	bool destroy_in_callback, destroying;
 	int copies[8]; /* of in-fences, as drivers keep them */
 	uint64_t in_fences_most;
@@ -88,11 +88,12 @@ void fill_command(char *command, uint64_t serial, size_t size);
 int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd);
 void on_destroy(void *data, bool cancelled);
 void on_turn(void *arg, int status);
+void on_notified(void *arg, int status);
 
 /* ---- What calls the library: model_operations.c ---- */
 
 void create_context(struct run *run);
-void cancel_a_context(struct run *run, uint32_t id);
+void cancel_a_context(struct run *run, uint32_t id, uint32_t flags, int error);
 void finish_all(struct run *run);
 void reset_device(struct run *run);
 void operate(struct run *run, void (*perform)(struct run *run));

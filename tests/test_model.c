@@ -103,6 +103,7 @@ static void end(struct run *run)
 	} else {
 		destroy_device(run);
 	}
+	check(run->notifications == 0);
 	forget_imports(run);
 	for (size_t i = 0; i < 8; i++) {
 		if (run->copies[i] >= 0) {
