@@ -231,6 +231,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	if (gpu == NULL) {
 		return -ENOMEM;
 	}
+	pending_init(&gpu->pending);
 	gpu->callbacks = *callbacks;
 	gpu->cookie = cookie;
 	gpu->options = *options;

@@ -3,6 +3,11 @@
 
 #include "pending.h"
 
+void pending_init(struct pending *pending)
+{
+	hash_key_init(&pending->key);
+}
+
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request)
 {
 	struct pending_request *place;
@@ -25,15 +30,18 @@ void pending_release(struct pending *pending, struct pending_request *request)
 	pending->count--;
 }
 
-/* The IDs of a guest count up, mostly over all timelines: neighbours get buckets of their own. */
-static size_t bucket_of(const struct vgf_fence_name *name)
+/* Timelines may have the same IDs, so the rest of the name counts too. */
+static struct pending_bucket *bucket_of(struct pending *pending, const struct vgf_fence_name *name)
 {
-	return name->fence_id % NUM_FENCE_BUCKETS;
+	uint64_t timeline = (uint64_t)name->ctx_id << 32 | (uint32_t)name->ring;
+	uint64_t place = hash(&pending->key, name->fence_id ^ hash(&pending->key, timeline));
+
+	return &pending->fences[place % NUM_FENCE_BUCKETS];
 }
 
 void pending_add_fence(struct pending *pending, struct pending_request *request)
 {
-	LIST_INSERT_HEAD(&pending->fences[bucket_of(&request->fence)], request, link);
+	LIST_INSERT_HEAD(bucket_of(pending, &request->fence), request, link);
 	request->awaits_fence = true;
 }
 
@@ -48,7 +56,7 @@ struct pending_request *pending_find_fence(
 {
 	struct pending_request *request;
 
-	LIST_FOREACH(request, &pending->fences[bucket_of(name)], link) {
+	LIST_FOREACH(request, bucket_of(pending, name), link) {
 		if (request->fence.fence_id == name->fence_id &&
 			request->fence.ring == name->ring &&
 			request->fence.ctx_id == name->ctx_id) {

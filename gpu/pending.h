@@ -14,6 +14,7 @@
 #include <vgfence/fence.h>
 
 #include "gpu.h"
+#include "hash.h"
 #include "queue.h"
 
 struct backing;
@@ -47,9 +48,13 @@ struct pending_request {
 
 struct pending {
 	struct pending_request requests[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
-	LIST_HEAD(, pending_request) fences[NUM_FENCE_BUCKETS];
+	LIST_HEAD(pending_bucket, pending_request) fences[NUM_FENCE_BUCKETS];
+	struct hash_key key;
 	uint32_t count;
 };
+
+/* What is initialized is all zeros. */
+void pending_init(struct pending *pending);
 
 /* Takes the place of a request. Returns NULL for a queue or token out of range, or not
  * completed. */

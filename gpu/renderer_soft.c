@@ -301,13 +301,16 @@ static int row_to_guest(
 	return backing_write(backing, offset, row, size);
 }
 
-/* Whether the rows, `stride` apart in the guest, are all in the backing. */
+/* Whether the rows, `stride` apart in the guest, are all in the backing. They do not overlap: a
+ * piece of memory is then looked at once, however small the guest has made it. */
 static bool rows_fit(const struct renderer_backing *backing,
 	const struct renderer_transfer *transfer, uint64_t stride)
 {
-	uint64_t size = stride * (transfer->box.h - 1) + (uint64_t)transfer->box.w * 4;
+	uint64_t row = (uint64_t)transfer->box.w * 4;
+	uint64_t size = stride * (transfer->box.h - 1) + row;
 
-	return transfer->offset <= backing->size && size <= backing->size - transfer->offset;
+	return (transfer->box.h == 1 || stride >= row) && transfer->offset <= backing->size &&
+		size <= backing->size - transfer->offset;
 }
 
 static int copy_rows(struct soft *soft, uint32_t resource_id,

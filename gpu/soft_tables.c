@@ -136,7 +136,8 @@ int soft_attach(
 	if (soft_attachment_find(tables, context->id, resource->id) != NULL) {
 		return 0;
 	}
-	if (tables->num_attachments == SOFT_MAX_ATTACHMENTS) {
+	if (tables->num_attachments == SOFT_MAX_ATTACHMENTS ||
+		context->num_attachments == SOFT_MAX_CONTEXT_ATTACHMENTS) {
 		return -ENOSPC;
 	}
 	attachment = calloc(1, sizeof(*attachment));
@@ -145,6 +146,7 @@ int soft_attach(
 	}
 	attachment->ctx_id = context->id;
 	attachment->resource_id = resource->id;
+	attachment->context = context;
 	attachment->resource = resource;
 	if (tsearch(attachment, &tables->attachments, compare_attachments) == NULL) {
 		free(attachment);
@@ -152,6 +154,7 @@ int soft_attach(
 	}
 	LIST_INSERT_HEAD(&context->attachments, attachment, of_context);
 	LIST_INSERT_HEAD(&resource->attachments, attachment, of_resource);
+	context->num_attachments++;
 	tables->num_attachments++;
 	return 0;
 }
@@ -161,6 +164,7 @@ void soft_detach(struct soft_tables *tables, struct soft_attachment *attachment)
 	tdelete(attachment, &tables->attachments, compare_attachments);
 	LIST_REMOVE(attachment, of_context);
 	LIST_REMOVE(attachment, of_resource);
+	attachment->context->num_attachments--;
 	tables->num_attachments--;
 	free(attachment);
 }

@@ -20,9 +20,13 @@ struct renderer_backing;
 /* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
 #define SOFT_MAX_ATTACHMENTS (256u << 10)
 
+/* Of one context: letting go of them all is one request, which takes a few milliseconds. */
+#define SOFT_MAX_CONTEXT_ATTACHMENTS (16u << 10)
+
 /* That a context has a resource. */
 struct soft_attachment {
 	uint32_t ctx_id, resource_id;
+	struct soft_context *context;
 	struct soft_resource *resource;
 	LIST_ENTRY(soft_attachment) of_context, of_resource;
 };
@@ -31,6 +35,7 @@ LIST_HEAD(soft_attachment_list, soft_attachment);
 
 struct soft_context {
 	uint32_t id;
+	uint32_t num_attachments;
 	struct soft_attachment_list attachments;
 };
 

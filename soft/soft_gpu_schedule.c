@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <search.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -98,6 +99,7 @@ static void heap_remove(struct schedule *schedule, const struct gpu_context *con
 void schedule_init(struct schedule *schedule, int epoll_fd)
 {
 	*schedule = (struct schedule){ .epoll_fd = epoll_fd };
+	hash_key_init(&schedule->key);
 }
 
 void schedule_finish(struct schedule *schedule)
@@ -107,21 +109,37 @@ void schedule_finish(struct schedule *schedule)
 	free(schedule->running);
 }
 
+static int compare_contexts(const void *left, const void *right)
+{
+	const struct gpu_context *a = left, *b = right;
+
+	return (a->ctx_id > b->ctx_id) - (a->ctx_id < b->ctx_id);
+}
+
+static struct gpu_context *create_context(struct schedule *schedule, uint32_t ctx_id)
+{
+	struct gpu_context *context = calloc(1, sizeof(*context));
+
+	if (context == NULL) {
+		return NULL;
+	}
+	context->ctx_id = ctx_id;
+	if (tsearch(context, &schedule->contexts_by_id, compare_contexts) == NULL) {
+		free(context);
+		return NULL;
+	}
+	LIST_INSERT_HEAD(&schedule->contexts, context, link);
+	return context;
+}
+
 struct gpu_context *schedule_get_context(struct schedule *schedule, uint32_t ctx_id)
 {
-	struct gpu_context *context;
+	const struct gpu_context key = { .ctx_id = ctx_id };
+	struct gpu_context **found = tfind(&key, &schedule->contexts_by_id, compare_contexts);
+	struct gpu_context *context = found != NULL ? *found : create_context(schedule, ctx_id);
 
-	LIST_FOREACH(context, &schedule->contexts, link) {
-		if (context->ctx_id == ctx_id) {
-			context->users++;
-			return context;
-		}
-	}
-	context = calloc(1, sizeof(*context));
 	if (context != NULL) {
-		context->ctx_id = ctx_id;
-		context->users = 1;
-		LIST_INSERT_HEAD(&schedule->contexts, context, link);
+		context->users++;
 	}
 	return context;
 }
@@ -137,6 +155,7 @@ static void context_free_unused(struct schedule *schedule, struct gpu_context *c
 			schedule->num_rings--;
 		}
 	}
+	tdelete(context, &schedule->contexts_by_id, compare_contexts);
 	LIST_REMOVE(context, link);
 	free(context);
 }
@@ -262,20 +281,23 @@ static int watch(struct schedule *schedule, struct gpu_wait *wait, int fence_fd)
 
 static struct gpu_job_bucket *job_bucket(struct schedule *schedule, uint64_t fence_id)
 {
-	return &schedule->jobs_by_id[fence_id % NUM_JOB_BUCKETS];
+	return &schedule->jobs_by_id[hash(&schedule->key, fence_id) % NUM_JOB_BUCKETS];
 }
 
-/* The job here whose out-fence this is. NULL if there is none, or if the ID alone does not say
- * which: the descriptor does. */
+/* The job here whose out-fence this is. NULL if there is none, if that would take long to find out,
+ * or if the ID alone does not say which: the descriptor does. */
 static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
 {
 	struct gpu_job *job, *found = NULL;
+	unsigned int steps = 0;
 
 	LIST_FOREACH(job, job_bucket(schedule, fence_id), by_id) {
+		bool is_second = found != NULL && job->fence.fence_id == fence_id;
+
+		if (is_second || steps++ == MAX_STEPS_IN_BUCKET) {
+			return NULL;
+		}
 		if (job->fence.fence_id == fence_id) {
-			if (found != NULL) {
-				return NULL;
-			}
 			found = job;
 		}
 	}
@@ -495,7 +517,7 @@ void schedule_forget(struct schedule *schedule, struct gpu_job *job)
 }
 
 /* Moves the jobs of a context's rings to `dropped`. */
-static void empty_rings(struct gpu_context *context, struct gpu_job_queue *dropped)
+static void empty_rings(const struct gpu_context *context, struct gpu_job_queue *dropped)
 {
 	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
 		if (context->rings[i] != NULL) {
@@ -511,8 +533,10 @@ void schedule_drop(struct schedule *schedule, const struct gpu_context *only, ui
 	struct gpu_job *job;
 
 	heap_remove(schedule, only);
-	LIST_FOREACH(context, &schedule->contexts, link) {
-		if (only == NULL || context == only) {
+	if (only != NULL) {
+		empty_rings(only, &dropped);
+	} else {
+		LIST_FOREACH(context, &schedule->contexts, link) {
 			empty_rings(context, &dropped);
 		}
 	}

@@ -14,6 +14,7 @@
 
 #include <vgfence/context_driver.h>
 
+#include "hash.h"
 #include "queue.h"
 #include "vgem_pool.h"
 
@@ -74,8 +75,13 @@ struct gpu_ring {
 /* A power of two; look-ups walk a bucket, so it should not be far below the jobs there are. */
 #define NUM_JOB_BUCKETS 4096
 
+/* What a look-up walks at most. Only jobs whose fences have one ID fill a bucket with more. */
+#define MAX_STEPS_IN_BUCKET 16
+
 struct schedule {
 	LIST_HEAD(, gpu_context) contexts;
+	void *contexts_by_id; /* a tree (search.h) */
+	struct hash_key key;
 	LIST_HEAD(gpu_job_bucket, gpu_job) jobs_by_id[NUM_JOB_BUCKETS];
 	struct gpu_ring **running; /* a heap: the ring whose job is done first is on top */
 	size_t num_running, num_rings, max_running;

@@ -456,9 +456,9 @@ TEST_RESOURCE(refuses_boxes_that_reach_out)
 {
 	const struct virtio_gpu_transfer_host_3d good = transfer_3d(
 		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 0, 0, WIDTH, HEIGHT);
-	struct virtio_gpu_transfer_host_3d bad[9];
+	struct virtio_gpu_transfer_host_3d bad[10];
 
-	for (size_t i = 0; i < 9; i++) {
+	for (size_t i = 0; i < 10; i++) {
 		bad[i] = good;
 	}
 	bad[0].box.x = htole32(0xffffffff);
@@ -470,7 +470,8 @@ TEST_RESOURCE(refuses_boxes_that_reach_out)
 	bad[6].offset = htole64(UINT64_MAX);
 	bad[7].box.w = htole32(0xffffffff);
 	bad[8].offset = htole64(4);
-	for (size_t i = 0; i < 9; i++) {
+	bad[9].stride = htole32(WIDTH * 4 - 1); /* rows overlap: each piece would be read often */
+	for (size_t i = 0; i < 10; i++) {
 		assert_int_equal(guest_call(&guest, &bad[i], sizeof(bad[i])), BAD_PARAMETER);
 	}
 	assert_int_equal(guest_call(&guest, &good, sizeof(good)), OK);

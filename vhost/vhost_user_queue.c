@@ -14,8 +14,8 @@
 #include "vhost_user_private.h"
 
 /* Of one queue's requests, before others have their turn: a guest can ask for copies that take
- * long. */
-#define ROUND_MS 100
+ * long, and all that was completed is told at the end of the round. */
+#define ROUND_NS 5000000
 
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
@@ -221,18 +221,17 @@ void vhost_user_queue_set_memory(struct vhost_user_queue *queue)
 	}
 }
 
-/* Coarse, which costs nothing. */
-static int64_t now_ms(void)
+static int64_t now_ns(void)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 /* At most `budget` requests, and none any more when the time is over. Returns as virtqueue_pop
  * does. */
-static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ms)
+static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ns)
 {
 	struct vhost_user *server = queue->server;
 	struct virtqueue_request request;
@@ -241,7 +240,7 @@ static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_
 	while (*budget > 0 && (ret = virtqueue_pop(queue->ring, &request)) > 0) {
 		(*budget)--;
 		server->ops.handle(server->cookie, queue->index, &request);
-		if (now_ms() >= end_ms) {
+		if (now_ns() >= end_ns) {
 			*budget = 0;
 		}
 	}
@@ -251,7 +250,7 @@ static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_
 void vhost_user_queue_process(struct vhost_user_queue *queue)
 {
 	uint32_t budget = queue->layout.size;
-	int64_t end_ms = now_ms() + ROUND_MS;
+	int64_t end_ns = now_ns() + ROUND_NS;
 	int ret;
 
 	queue->has_more = false;
@@ -260,7 +259,7 @@ void vhost_user_queue_process(struct vhost_user_queue *queue)
 	}
 	virtqueue_disable_kicks(queue->ring);
 	do {
-		ret = process_some(queue, &budget, end_ms);
+		ret = process_some(queue, &budget, end_ns);
 	} while (ret == 0 && virtqueue_enable_kicks(queue->ring));
 	if (ret < 0) {
 		tell_failure(queue);

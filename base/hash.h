@@ -3,7 +3,8 @@
 #ifndef HASH_H
 #define HASH_H
 
-/* A hash with a secret key: a guest that chooses IDs cannot choose ones that collide. */
+/* A hash with a secret key: a guest that chooses IDs cannot choose ones that collide. For tables
+ * whose number of buckets is a power of two. */
 
 #include <stdint.h>
 #include <sys/random.h>
