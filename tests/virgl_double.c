@@ -12,7 +12,7 @@
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virglrenderer.h>
 
-#define MAX_CONTEXTS 16
+#define MAX_CONTEXTS 1024
 #define MAX_FENCES 512
 #define CAPSET_DRM 6
 

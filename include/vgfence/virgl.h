@@ -259,7 +259,8 @@ typedef void (*vgf_virgl_done)(void *arg, int status);
  * submitted to the context before. Without such a context or resource they do nothing, as with
  * virglrenderer.
  *
- * Returns 0; 1 if it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
+ * Returns 0; 1 if it is done later; -ENOSPC with a context's share of vgf_limits.max_held waiting,
+ * or if there are 65536 attachments of the context or 262144 of all contexts; -ENOMEM.
  */
 int vgf_virgl_ctx_attach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
 int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
@@ -270,8 +271,9 @@ int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_h
  * to. box and iov are copied; the memory that iov points to, or the resource's backing, must stay
  * until it is done.
  *
- * Returns 0 if it was done; 1 if that follows, and `done` tells; what virglrenderer failed
- * with; -ENOSPC with max_context_fences commands waiting; -ENOMEM.
+ * Returns 0 if it was done; 1 if that follows, and `done` tells; what virglrenderer failed with;
+ * -ENOSPC with a context's share of vgf_limits.max_held or max_held_size waiting, or if 16384
+ * commands wait for contexts that are destroyed; -ENOMEM.
  */
 int vgf_virgl_transfer_read_iov(struct vgf_virgl *virgl, uint32_t handle, uint32_t ctx_id,
 	uint32_t level, uint32_t stride, uint32_t layer_stride, struct virgl_box *box,
@@ -285,8 +287,8 @@ int vgf_virgl_transfer_write_iov(struct vgf_virgl *virgl, uint32_t handle, uint3
  * which the resource is attached to. Contexts that do not have it are not waited for. The ID is
  * free for another resource when it is done: answer the guest then.
  *
- * Returns 0; 1 if it is done later; -ENOSPC with max_context_fences commands waiting; -ENOMEM:
- * the resource is still there.
+ * Returns 0; 1 if it is done later; -ENOSPC as a transfer; -ENOMEM. After an error the resource is
+ * still there.
  */
 int vgf_virgl_resource_unref(
 	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg);

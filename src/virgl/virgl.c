@@ -97,6 +97,7 @@ static void plugin_free(struct vgf_virgl *virgl)
 		close(virgl->poll_fd);
 	}
 	pthread_mutex_destroy(&virgl->mutex);
+	free(virgl->open);
 	free(virgl);
 }
 
@@ -116,10 +117,9 @@ static struct vgf_virgl *plugin_create(
 	virgl->renderer_fd = -1;
 	virgl->timer_fd = -1;
 	pthread_mutex_init(&virgl->mutex, NULL);
-	STAILQ_INIT(&virgl->global);
-	LIST_INIT(&virgl->contexts);
+	TAILQ_INIT(&virgl->global);
 	virgl->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (virgl->poll_fd < 0) {
+	if (virgl->poll_fd < 0 || contexts_init(virgl, options->device) < 0) {
 		int error = errno;
 		plugin_free(virgl);
 		errno = error;

@@ -12,6 +12,7 @@
  *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
  *   virgl_context.c    contexts, and the driver that runs their work
  *   virgl_native.c     native contexts, which wait on the GPU
+ *   virgl_attachment.c contexts by ID, and which has which resource
  *   virgl_resource.c   what is done to resources, behind held work
  *   virgl_version.c    what the virglrenderer that is linked has
  *   egl_display.c      an EGL display if the VMM has none
@@ -34,6 +35,7 @@
 
 #include "egl_display.h"
 #include "egl_sync.h"
+#include "hash.h"
 #include "queue.h"
 
 /* The library is built with hidden visibility: only what is marked can be linked to. */
@@ -51,13 +53,14 @@ enum capset {
  * for the newest of several alone. */
 struct global_fence {
 	struct vgf_fence_name name;
-	STAILQ_ENTRY(global_fence) link;
+	TAILQ_ENTRY(global_fence) link;
 };
 
 /* Something that waits until several contexts have come to it. */
 struct resource_op {
 	struct vgf_virgl *virgl;
 	uint32_t res_handle;
+	size_t size; /* what is kept for it */
 	bool unref;
 	unsigned int waits; /* for so many contexts, and one while it is set up */
 	vgf_virgl_done done;
@@ -73,12 +76,33 @@ struct virgl_context {
 	struct vgf_virgl *virgl;
 	uint32_t ctx_id;
 	uint32_t flags;
-	int error;       /* why virglrenderer's context was not made */
-	int failed;      /* how the last submission without a fence ended; the next fence tells */
-	bool closed;     /* destroyed by the VMM; its ID may be another's */
-	void *resources; /* attached, or soon: a tree of handles (search.h) */
-	STAILQ_HEAD(, op_wait) waits; /* what waits for a closed context to end */
-	LIST_ENTRY(virgl_context) link;
+	int error;         /* why virglrenderer's context was not made */
+	int failed;        /* how the last submission without a fence ended; the next fence tells */
+	bool closed;       /* destroyed by the VMM; its ID may be another's */
+	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
+	uint32_t num_attachments;
+	STAILQ_HEAD(, op_wait) waits;    /* what waits for a closed context to end */
+	LIST_ENTRY(virgl_context) by_id; /* until it is closed */
+};
+
+/* Of all contexts, and of one. Some 30 MiB. */
+#define MAX_ATTACHMENTS (256u << 10)
+#define MAX_CONTEXT_ATTACHMENTS (64u << 10)
+
+/* What waits for closed contexts to end: as many as the device holds back of other calls. */
+#define MAX_OP_WAITS 16384
+
+/* A resource that contexts have. */
+struct virgl_resource {
+	uint32_t handle; /* first: the key of a tree */
+	LIST_HEAD(, attachment) attachments;
+};
+
+struct attachment {
+	uint32_t handle; /* first: the key of a tree */
+	struct virgl_context *context;
+	struct virgl_resource *resource;
+	LIST_ENTRY(attachment) of_resource;
 };
 
 struct vgf_virgl {
@@ -105,9 +129,14 @@ struct vgf_virgl {
 	/* Protects `global`, as virglrenderer may call back from a thread of its own. Not held
 	 * while anything is called. */
 	pthread_mutex_t mutex;
-	STAILQ_HEAD(global_fences, global_fence) global;
+	TAILQ_HEAD(global_fences, global_fence) global;
 
-	LIST_HEAD(, virgl_context) contexts;
+	LIST_HEAD(context_bucket, virgl_context) * open; /* contexts that are not closed, by ID */
+	size_t open_mask;
+	struct hash_key key;
+	void *resources; /* that contexts have: a tree by handle (search.h) */
+	uint32_t num_attachments;
+	uint32_t num_op_waits;
 
 	/* Names of pending fences that virglrenderer knows by their IDs: a tree (search.h). */
 	void *native_fences;
@@ -163,10 +192,30 @@ int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callback
  * error. */
 int callbacks_add_display(struct vgf_virgl *virgl);
 
-/* ---- virgl_context.c ---- */
+/* ---- virgl_attachment.c ---- */
+
+/* 0 or -ENOMEM. options: the device's, or NULL. What it makes is `open`. */
+int contexts_init(struct vgf_virgl *virgl, const struct vgf_options *options);
 
 /* The one that the VMM means by this ID, or NULL. */
 struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id);
+
+/* The VMM means it from now on; or no longer. */
+void context_enter(struct virgl_context *context);
+void context_leave(struct virgl_context *context);
+
+bool context_has_resource(const struct virgl_context *context, uint32_t res_handle);
+
+/* 0, also if it has it already; -ENOSPC; -ENOMEM. */
+int context_add_resource(struct virgl_context *context, uint32_t res_handle);
+void context_remove_resource(struct virgl_context *context, uint32_t res_handle);
+void context_remove_resources(struct virgl_context *context); /* all */
+
+/* The first of a resource, or NULL. The others follow by `of_resource`. */
+struct attachment *resource_attachments(struct vgf_virgl *virgl, uint32_t res_handle);
+void remove_resource_everywhere(struct vgf_virgl *virgl, uint32_t res_handle);
+
+/* ---- virgl_context.c ---- */
 
 /* vgf_context_defer, behind the work of every ring. size: what is kept for it. */
 int defer_in_context(
@@ -208,8 +257,6 @@ int native_make_fence(
 void native_fence_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
 
 /* ---- virgl_resource.c ---- */
-
-bool context_has_resource(const struct virgl_context *context, uint32_t res_handle);
 
 /* A context has come to what waits for it: it ends. Frees what it has. */
 void context_release_resources(struct virgl_context *context);

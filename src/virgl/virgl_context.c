@@ -27,18 +27,6 @@ int defer_in_context(
 	return vgf_context_defer(context->virgl->device, &call);
 }
 
-struct virgl_context *find_context(struct vgf_virgl *virgl, uint32_t ctx_id)
-{
-	struct virgl_context *context;
-
-	LIST_FOREACH(context, &virgl->contexts, link) {
-		if (context->ctx_id == ctx_id && !context->closed) {
-			return context;
-		}
-	}
-	return NULL;
-}
-
 /* ---- Waiting for in-fences ---------------------------------------------------------------- */
 
 /*
@@ -194,17 +182,16 @@ static int driver_submit(void *data, const struct vgf_job *job, int *out_fence_f
  * not be waited for, as with no memory. */
 static void cancel_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
 {
-	size_t count = vgf_device_list_pending(virgl->device, NULL, 0);
-	struct vgf_pending *pending = calloc(count, sizeof(*pending));
+	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
+	struct vgf_pending *pending = calloc(count + 1, sizeof(*pending));
 
 	if (!pending) {
 		return;
 	}
-	vgf_device_list_pending(virgl->device, pending, count);
+	vgf_context_list_pending(virgl->device, ctx_id, pending, count);
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_pending *p = &pending[i];
-		if (p->fence.ctx_id == ctx_id && p->fence.ring != VGF_RING_GLOBAL && !p->held &&
-			!p->has_fd && !p->signalled) {
+		if (p->fence.ring != VGF_RING_GLOBAL && !p->held && !p->has_fd && !p->signalled) {
 			fence_came_back(virgl);
 			vgf_fence_signal(virgl->device, &p->fence, -ECANCELED);
 		}
@@ -225,7 +212,9 @@ static void driver_destroy(void *data, bool cancelled)
 			cancel_lost_fences(virgl, context->ctx_id);
 		}
 	}
-	LIST_REMOVE(context, link);
+	if (!context->closed) {
+		context_leave(context);
+	}
 	context_release_resources(context);
 	free(context);
 	virgl->inside--;
@@ -323,7 +312,7 @@ static int create_context(struct vgf_virgl *virgl, struct creation *creation)
 		free(creation);
 		return ret;
 	}
-	LIST_INSERT_HEAD(&virgl->contexts, context, link);
+	context_enter(context);
 	/* An old context of this ID may still have work. */
 	ret = defer_in_context(context, sizeof(*creation) + creation->nlen, create_now, creation);
 	if (ret < 0) {
@@ -333,7 +322,7 @@ static int create_context(struct vgf_virgl *virgl, struct creation *creation)
 		ret = context->error;
 	}
 	if (ret < 0) {
-		context->closed = true;
+		context_leave(context);
 		vgf_context_destroy(virgl->device, context->ctx_id);
 	}
 	return ret;
@@ -381,7 +370,7 @@ static int wait_for(struct vgf_virgl *virgl, const struct vgf_fence_name *fence)
  */
 static int wait_for_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
 {
-	size_t count = vgf_device_list_pending(virgl->device, NULL, 0);
+	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
 	struct vgf_pending *pending;
 
 	if (count == 0) {
@@ -391,12 +380,11 @@ static int wait_for_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
 	if (!pending) {
 		return -ENOMEM;
 	}
-	vgf_device_list_pending(virgl->device, pending, count);
+	vgf_context_list_pending(virgl->device, ctx_id, pending, count);
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_fence_name *fence = &pending[i].fence;
-		bool newest = i + 1 == count || pending[i + 1].fence.ctx_id != fence->ctx_id ||
-			pending[i + 1].fence.ring != fence->ring;
-		if (fence->ctx_id == ctx_id && fence->ring != VGF_RING_GLOBAL && newest) {
+		bool newest = i + 1 == count || pending[i + 1].fence.ring != fence->ring;
+		if (fence->ring != VGF_RING_GLOBAL && newest) {
 			/* One that cannot be waited for is given up when the context ends. */
 			wait_for(virgl, fence);
 		}
@@ -420,10 +408,10 @@ VGF_EXPORT int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handl
 		return ret;
 	}
 	/* Before, as the context may be gone afterwards. */
-	context->closed = true;
+	context_leave(context);
 	ret = vgf_context_destroy(virgl->device, handle);
 	if (ret < 0) {
-		context->closed = false;
+		context_enter(context);
 	}
 	return ret;
 }

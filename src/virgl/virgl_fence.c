@@ -43,7 +43,7 @@ int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *nam
 static void unlist_global_fence(struct vgf_virgl *virgl, struct global_fence *fence)
 {
 	pthread_mutex_lock(&virgl->mutex);
-	STAILQ_REMOVE(&virgl->global, fence, global_fence, link);
+	TAILQ_REMOVE(&virgl->global, fence, link);
 	pthread_mutex_unlock(&virgl->mutex);
 	free(fence);
 }
@@ -58,7 +58,7 @@ int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name
 	}
 	fence->name = *name;
 	pthread_mutex_lock(&virgl->mutex);
-	STAILQ_INSERT_TAIL(&virgl->global, fence, link);
+	TAILQ_INSERT_TAIL(&virgl->global, fence, link);
 	pthread_mutex_unlock(&virgl->mutex);
 	atomic_fetch_add(&virgl->sent, 1);
 	ret = to_errno(virgl_renderer_create_fence((int)name->fence_id, name->ctx_id));
@@ -74,17 +74,17 @@ static void take_global_fences(
 {
 	struct global_fence *fence;
 
-	STAILQ_INIT(taken);
+	TAILQ_INIT(taken);
 	pthread_mutex_lock(&virgl->mutex);
-	STAILQ_FOREACH(fence, &virgl->global, link) {
+	TAILQ_FOREACH(fence, &virgl->global, link) {
 		if ((uint32_t)fence->name.fence_id == fence_id) {
 			break;
 		}
 	}
-	while (fence && !STAILQ_EMPTY(&virgl->global)) {
-		struct global_fence *first = STAILQ_FIRST(&virgl->global);
-		STAILQ_REMOVE_HEAD(&virgl->global, link);
-		STAILQ_INSERT_TAIL(taken, first, link);
+	while (fence && !TAILQ_EMPTY(&virgl->global)) {
+		struct global_fence *first = TAILQ_FIRST(&virgl->global);
+		TAILQ_REMOVE(&virgl->global, first, link);
+		TAILQ_INSERT_TAIL(taken, first, link);
 		if (first == fence) {
 			break;
 		}
@@ -98,8 +98,8 @@ void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id)
 	struct global_fence *fence;
 
 	take_global_fences(virgl, fence_id, &taken);
-	while ((fence = STAILQ_FIRST(&taken))) {
-		STAILQ_REMOVE_HEAD(&taken, link);
+	while ((fence = TAILQ_FIRST(&taken))) {
+		TAILQ_REMOVE(&taken, fence, link);
 		fence_came_back(virgl);
 		vgf_fence_signal(virgl->device, &fence->name, 0);
 		free(fence);
@@ -124,8 +124,8 @@ void forget_fences(struct vgf_virgl *virgl)
 	struct global_fence *fence;
 
 	pthread_mutex_lock(&virgl->mutex);
-	while ((fence = STAILQ_FIRST(&virgl->global))) {
-		STAILQ_REMOVE_HEAD(&virgl->global, link);
+	while ((fence = TAILQ_FIRST(&virgl->global))) {
+		TAILQ_REMOVE(&virgl->global, fence, link);
 		free(fence);
 	}
 	pthread_mutex_unlock(&virgl->mutex);

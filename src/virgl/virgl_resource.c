@@ -6,42 +6,9 @@
 #include "virgl.h"
 
 #include <errno.h>
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-
-/* ---- Which context has which resource ----------------------------------------------------- */
-
-static int compare_handles(const void *a, const void *b)
-{
-	return ((uintptr_t)a > (uintptr_t)b) - ((uintptr_t)a < (uintptr_t)b);
-}
-
-/* The tree keeps pointers; a handle needs no memory of its own behind one. */
-static void *handle_key(uint32_t res_handle)
-{
-	return (void *)(uintptr_t)res_handle; /* NOLINT(performance-no-int-to-ptr) */
-}
-
-bool context_has_resource(const struct virgl_context *context, uint32_t res_handle)
-{
-	return res_handle != 0 &&
-		tfind(handle_key(res_handle), &context->resources, compare_handles);
-}
-
-static int add_resource(struct virgl_context *context, uint32_t res_handle)
-{
-	if (res_handle == 0) {
-		return 0; /* there is no such resource */
-	}
-	return tsearch(handle_key(res_handle), &context->resources, compare_handles) ? 0 : -ENOMEM;
-}
-
-static void remove_resource(struct virgl_context *context, uint32_t res_handle)
-{
-	tdelete(handle_key(res_handle), &context->resources, compare_handles);
-}
 
 /* ---- Waiting for contexts ----------------------------------------------------------------- */
 
@@ -55,10 +22,7 @@ static void op_step(struct resource_op *op, int *result)
 		return;
 	}
 	if (op->unref && status == 0) {
-		struct virgl_context *context;
-		LIST_FOREACH(context, &virgl->contexts, link) {
-			remove_resource(context, op->res_handle);
-		}
+		remove_resource_everywhere(virgl, op->res_handle);
 		virgl_renderer_resource_unref(op->res_handle);
 	}
 	if (result) {
@@ -81,11 +45,17 @@ static void op_context_came(void *arg, int status)
 /* A context that is being destroyed takes no more commands: its end is waited for. */
 static int wait_for_end(struct virgl_context *context, struct resource_op *op)
 {
-	struct op_wait *wait = calloc(1, sizeof(*wait));
+	struct vgf_virgl *virgl = op->virgl;
+	struct op_wait *wait;
 
+	if (virgl->num_op_waits >= MAX_OP_WAITS) {
+		return -ENOSPC;
+	}
+	wait = calloc(1, sizeof(*wait));
 	if (!wait) {
 		return -ENOMEM;
 	}
+	virgl->num_op_waits++;
 	wait->op = op;
 	STAILQ_INSERT_TAIL(&context->waits, wait, link);
 	return 0;
@@ -97,12 +67,11 @@ void context_release_resources(struct virgl_context *context)
 
 	while ((wait = STAILQ_FIRST(&context->waits))) {
 		STAILQ_REMOVE_HEAD(&context->waits, link);
+		context->virgl->num_op_waits--;
 		op_step(wait->op, NULL);
 		free(wait);
 	}
-	while (context->resources) {
-		tdelete(*(void **)context->resources, &context->resources, compare_handles);
-	}
+	context_remove_resources(context);
 }
 
 static int op_wait_for(struct resource_op *op, struct virgl_context *context)
@@ -113,7 +82,7 @@ static int op_wait_for(struct resource_op *op, struct virgl_context *context)
 	if (context->closed) {
 		ret = wait_for_end(context, op);
 	} else {
-		ret = defer_in_context(context, sizeof(*op), op_context_came, op);
+		ret = defer_in_context(context, op->size, op_context_came, op);
 	}
 	if (ret < 0) {
 		op->waits--;
@@ -124,17 +93,15 @@ static int op_wait_for(struct resource_op *op, struct virgl_context *context)
 /* Owns op. Returns as vgf_virgl_resource_unref. */
 static int op_start(struct resource_op *op)
 {
-	struct vgf_virgl *virgl = op->virgl;
-	struct virgl_context *context, *next;
+	struct attachment *attachment, *next;
 	int result = 1;
 	int ret = 0;
 
 	op->waits = 1;
-	for (context = LIST_FIRST(&virgl->contexts); context && ret >= 0; context = next) {
-		next = LIST_NEXT(context, link);
-		if (context_has_resource(context, op->res_handle)) {
-			ret = op_wait_for(op, context);
-		}
+	for (attachment = resource_attachments(op->virgl, op->res_handle); attachment && ret >= 0;
+		attachment = next) {
+		next = LIST_NEXT(attachment, of_resource);
+		ret = op_wait_for(op, attachment->context);
 	}
 	if (ret < 0) {
 		/* Those that it waits for already must find it, and then do nothing. */
@@ -147,14 +114,16 @@ static int op_start(struct resource_op *op)
 	return result;
 }
 
+/* size: what the caller keeps for it. */
 static struct resource_op *op_create(
-	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg)
+	struct vgf_virgl *virgl, uint32_t res_handle, size_t size, vgf_virgl_done done, void *arg)
 {
 	struct resource_op *op = calloc(1, sizeof(*op));
 
 	if (op) {
 		op->virgl = virgl;
 		op->res_handle = res_handle;
+		op->size = sizeof(*op) + size;
 		op->done = done;
 		op->arg = arg;
 	}
@@ -167,7 +136,7 @@ VGF_EXPORT int vgf_virgl_resource_unref(
 	struct resource_op *op;
 
 	assert_thread(virgl);
-	op = op_create(virgl, res_handle, done, arg);
+	op = op_create(virgl, res_handle, 0, done, arg);
 	if (!op) {
 		return -ENOMEM;
 	}
@@ -175,64 +144,72 @@ VGF_EXPORT int vgf_virgl_resource_unref(
 	return op_start(op);
 }
 
+/* For what takes `size` bytes until then. */
+static int resource_defer(
+	struct vgf_virgl *virgl, uint32_t res_handle, size_t size, vgf_virgl_done done, void *arg)
+{
+	struct resource_op *op = op_create(virgl, res_handle, size, done, arg);
+
+	return op ? op_start(op) : -ENOMEM;
+}
+
 VGF_EXPORT int vgf_virgl_resource_defer(
 	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg)
 {
-	struct resource_op *op;
-
 	assert_thread(virgl);
-	op = op_create(virgl, res_handle, done, arg);
-	return op ? op_start(op) : -ENOMEM;
+	return resource_defer(virgl, res_handle, 0, done, arg);
 }
 
 /* ---- Attaching ---------------------------------------------------------------------------- */
 
-struct attachment {
+struct attach_call {
 	struct virgl_context *context;
 	int res_handle;
 };
 
 static void attach_now(void *arg, int status)
 {
-	struct attachment *attachment = arg;
-	struct virgl_context *context = attachment->context;
+	struct attach_call *call = arg;
+	struct virgl_context *context = call->context;
 
 	(void)status;
 	if (!context->virgl->ended && context->error == 0) {
-		virgl_renderer_ctx_attach_resource((int)context->ctx_id, attachment->res_handle);
-		/* Again: a detach that came before was done since. */
-		add_resource(context, (uint32_t)attachment->res_handle);
+		/* Again: a detach that came before was done since. What is not known here is not
+		 * waited for, so the context does not get it. */
+		if (context_add_resource(context, (uint32_t)call->res_handle) == 0) {
+			virgl_renderer_ctx_attach_resource((int)context->ctx_id, call->res_handle);
+		}
 	}
-	free(attachment);
+	free(call);
 }
 
 static void detach_now(void *arg, int status)
 {
-	struct attachment *attachment = arg;
-	struct virgl_context *context = attachment->context;
+	struct attach_call *call = arg;
+	struct virgl_context *context = call->context;
 
 	(void)status;
 	if (!context->virgl->ended && context->error == 0) {
-		virgl_renderer_ctx_detach_resource((int)context->ctx_id, attachment->res_handle);
-		remove_resource(context, (uint32_t)attachment->res_handle);
+		virgl_renderer_ctx_detach_resource((int)context->ctx_id, call->res_handle);
+		context_remove_resource(context, (uint32_t)call->res_handle);
 	}
-	free(attachment);
+	free(call);
 }
 
 static int defer_attachment(
 	struct virgl_context *context, int res_handle, void (*fn)(void *arg, int status))
 {
-	struct attachment *attachment = calloc(1, sizeof(*attachment));
+	struct attach_call *call = calloc(1, sizeof(*call));
 	int ret;
 
-	if (!attachment) {
+	if (!call) {
 		return -ENOMEM;
 	}
-	attachment->context = context;
-	attachment->res_handle = res_handle;
-	ret = defer_in_context(context, sizeof(*attachment), fn, attachment);
+	call->context = context;
+	call->res_handle = res_handle;
+	ret = defer_in_context(context, sizeof(*call), fn, call);
 	if (ret < 0) {
-		free(attachment);
+		free(call);
 	}
 	return ret;
 }
@@ -240,6 +217,7 @@ static int defer_attachment(
 VGF_EXPORT int vgf_virgl_ctx_attach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle)
 {
 	struct virgl_context *context;
+	bool had;
 	int ret;
 
 	assert_thread(virgl);
@@ -247,9 +225,17 @@ VGF_EXPORT int vgf_virgl_ctx_attach_resource(struct vgf_virgl *virgl, int ctx_id
 	if (!context) {
 		return 0;
 	}
+	had = context_has_resource(context, (uint32_t)res_handle);
 	/* From now on what is done to the resource waits for the context. */
-	ret = add_resource(context, (uint32_t)res_handle);
-	return ret < 0 ? ret : defer_attachment(context, res_handle, attach_now);
+	ret = context_add_resource(context, (uint32_t)res_handle);
+	if (ret < 0) {
+		return ret;
+	}
+	ret = defer_attachment(context, res_handle, attach_now);
+	if (ret < 0 && !had) {
+		context_remove_resource(context, (uint32_t)res_handle);
+	}
+	return ret;
 }
 
 VGF_EXPORT int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle)
@@ -324,7 +310,7 @@ static int start_transfer(struct transfer *t)
 
 	t->result = &result;
 	if (t->ctx_id == 0) {
-		ret = vgf_virgl_resource_defer(virgl, t->handle, transfer_now, t);
+		ret = resource_defer(virgl, t->handle, size, transfer_now, t);
 	} else if (find_context(virgl, t->ctx_id)) {
 		ret = defer_in_context(find_context(virgl, t->ctx_id), size, transfer_now, t);
 	} else {
