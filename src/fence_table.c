@@ -279,6 +279,7 @@ static void notify_all(struct fence_table *table, struct fence *fence, enum wait
 
 	TAILQ_FOREACH(waiter, &fence->waiters, link) {
 		table->notify(waiter, event);
+		table->told++;
 	}
 }
 
@@ -349,9 +350,6 @@ void fence_forget_file(struct fence_table *table, struct fence *fence)
 	fence->fd = -1;
 	uncount_fd(table, fence);
 }
-
-/* To tell one of a fence's waiters is so much less than to retire a fence. */
-#define WAITERS_PER_COST 8
 
 static uint32_t retire(struct fence_table *table, struct fence *fence)
 {

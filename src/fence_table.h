@@ -123,6 +123,9 @@ struct timeline {
 
 TAILQ_HEAD(timeline_list, timeline);
 
+/* To tell one of a fence's waiters is so much less than to retire a fence. */
+#define WAITERS_PER_COST 8
+
 struct fence_table {
 	struct fence **buckets;
 	size_t mask; /* number of buckets - 1 */
@@ -130,6 +133,7 @@ struct fence_table {
 	uint32_t count, peak_count; /* in the table */
 	uint32_t fds, peak_fds;     /* descriptors owned by fences */
 	uint32_t kept;              /* in the table, or not garbage yet */
+	uint64_t told;              /* waiters, in all */
 	uint64_t next_id; /* one above the highest ever added: tells retired from never seen */
 	struct timeline_list ready, unwatched, busy;
 	struct fence_list retired, garbage;

@@ -13,6 +13,9 @@
 
 #define MAX_EVENTS 64
 
+/* Waiters that may be told of signals in one go: a millisecond or so. */
+#define MAX_TOLD 32768
+
 /* What a thread does with the lock held, and how many callbacks it then makes, before it looks at
  * the clock. */
 #define BATCH_COST 64
@@ -83,7 +86,9 @@ static uint32_t advance_timelines(struct vgf_device *device)
 		/* It may have signalled long before it came forward, and to ask is cheaper than
 		 * another round through epoll. */
 		if (timeline->state == TIMELINE_UNWATCHED) {
+			uint64_t told = device->fences.told;
 			watch_ask(device, STAILQ_FIRST(&timeline->fences));
+			cost += (uint32_t)((device->fences.told - told) / WAITERS_PER_COST);
 		}
 	}
 	return cost;
@@ -252,19 +257,32 @@ static bool was_only_kicked(const struct vgf_device *device)
 	return device->kicked && device->fences.fds == 0 && clock_ns() < device->timer_ns;
 }
 
+/* A fence that signals tells its waiters, and everything that is held back may be one. What is not
+ * taken now stays in the epoll set for the next round. */
+static int max_events(const struct vgf_device *device)
+{
+	uint32_t count = MAX_TOLD / (device->stats.held + 1);
+
+	if (count == 0) {
+		return 1;
+	}
+	return count < MAX_EVENTS ? (int)count : MAX_EVENTS;
+}
+
 /* Waits for events and takes note of them. 0 or -EINTR. */
 static int take_events(struct vgf_device *device, int timeout_ms)
 {
 	struct epoll_event events[MAX_EVENTS];
-	int count, ret;
+	int count, ret, max;
 
 	if (timeout_ms == 0 && was_only_kicked(device)) {
 		watch_take_kick(device);
 		return 0;
 	}
+	max = max_events(device);
 	device->processing = false;
 	device_unlock(device);
-	count = epoll_wait(device->epoll_fd, events, MAX_EVENTS, timeout_ms);
+	count = epoll_wait(device->epoll_fd, events, max, timeout_ms);
 	ret = count < 0 ? -errno : 0;
 	device_lock(device);
 	device->processing = true;

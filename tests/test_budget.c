@@ -114,6 +114,32 @@ TEST_VMM(a_callback_waits_for_one_round_of_a_flood, .answer = FAKE_FD, .options.
 	assert_true(driver->num_jobs <= 1 + 2 * 5);
 }
 
+/* Whatever is held back may wait for a fence that signals, and is told then. */
+TEST_VMM(the_more_is_held_the_fewer_signals_a_round_takes_note_of, .answer = FAKE_FD)
+{
+	unsigned int rounds = 0;
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, HOSTILE);
+	driver_open(driver, vmm, BYSTANDER);
+	create_gate(vmm);
+	hold(vmm, HOSTILE, 1, 1000, 1023);
+	for (int32_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
+		uint64_t id = 10 + (uint64_t)ring;
+		assert_int_equal(submit(vmm, BYSTANDER, ring, id, NO_IN_FENCES), 0);
+	}
+	dispatch_once(vmm);
+	for (uint64_t id = 10; id < 10 + VGF_MAX_RINGS; id++) {
+		driver_signal(driver, id);
+	}
+	while (vmm->num_retired < VGF_MAX_RINGS) {
+		assert_in_range(dispatch_once(vmm), 1, 32768 / 1024);
+		rounds++;
+	}
+	assert_int_equal(rounds, 2);
+	open_gate(vmm);
+}
+
 static void signal_bystander(struct fake_driver *driver, const struct vgf_job *job)
 {
 	if (job->fence.fence_id == 10) {
