@@ -257,9 +257,9 @@ enum vgf_cancel_flags {
 
 /*
  * Gives up on a context: drops the work that it still holds back. Fences of that work retire with
- * `error` as their status, in order; deferred functions are called with it in their turn. Fences whose work the
- * driver has retire when they signal, unless VGF_CANCEL_RUNNING is set. What has been given up
- * before keeps its first error, also if the device is reset.
+ * `error` as their status, in order; deferred functions are called with it in their turn. Fences
+ * whose work the driver has retire when they signal, unless VGF_CANCEL_RUNNING is set. What has
+ * been given up before keeps its first error, also if the device is reset.
  *
  * flags: which of the contexts with this ID, one at least, and what of it; enum vgf_cancel_flags.
  *
