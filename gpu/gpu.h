@@ -132,7 +132,7 @@ struct gpu_stats {
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
 
-/* Tells of all that is shown now, cursors too, as if it had just changed: to a display that came
+/* Reports all that is shown now, cursors too, as if it had just changed: to a display that came
  * later. */
 void gpu_show(struct gpu *gpu);
 

@@ -311,7 +311,7 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 	device->closing = true;
 	dispatcher_enter(device, true);
 	cancel_all(device);
-	/* From inside a callback: this ends its batch, and who is at the bottom of the stack
+	/* From inside a callback: this ends its batch, and the call at the bottom of the stack
 	 * frees. */
 	loop_announce(device);
 	device->abandoned = true;

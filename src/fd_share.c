@@ -17,7 +17,7 @@ void fd_share_init(struct fd_share *share, const uint32_t *used, uint32_t max)
 /*
  * The descriptors in use are closed when their fences retire, and these may be behind one whose
  * work waits for a descriptor. So the last one is for fences that are the oldest of their
- * timelines: who has it runs, signals, and retires.
+ * timelines: their work runs, signals, and retires.
  */
 bool fd_share_has_room(const struct fd_share *share, uint32_t count, bool oldest)
 {

@@ -188,7 +188,7 @@ static void copy_fence(struct vgf_sync_file_fence *to, const struct sync_fence_i
 }
 
 /*
- * Asks for `capacity` fences: the kernel tells of all or, with -EINVAL if there are more by now,
+ * Asks for `capacity` fences: the kernel describes all or, with -EINVAL if there are more by now,
  * of none. Returns how many there are.
  */
 static int read_fences(

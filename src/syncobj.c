@@ -170,7 +170,7 @@ static int64_t now_ns(void)
 }
 
 /* WAIT_AVAILABLE alone should do, but some kernels refuse it for a point without a fence. The
- * kernel reckons in ticks, and gives up early where these come late. */
+ * kernel reckons in ticks, and gives up early if these come late. */
 VGF_EXPORT int vgf_syncobj_wait_submitted(
 	int drm_fd, uint32_t handle, uint64_t point, int64_t deadline_ns)
 {

@@ -60,9 +60,9 @@ struct vgf_device;
  * publishes one later), this is done as soon as it has one.
  *
  * Until then, and for ever if the fence signals by call, the kernel tells everybody that the buffer
- * is idle. So after a 1 the caller has to wait itself before it hands the buffer to who does not
- * know that: vgf_fence_notify tells when. A fence that retires without ever having had a descriptor
- * is logged.
+ * is idle. So after a 1 the caller has to wait itself before it hands the buffer to somebody who
+ * does not know that: vgf_fence_notify tells when. A fence that retires without ever having had a
+ * descriptor is logged.
  *
  * Returns 0 if the dma-buf has the fence; 1 if that follows if the fence gets a descriptor;
  * -EALREADY if the fence has signalled: there is nothing to wait for; -ENOENT, -EPERM, -ENOTUNIQ

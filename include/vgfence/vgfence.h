@@ -9,7 +9,7 @@
  *
  * Beside this header there are
  * - <vgfence/fence.h>: names of fences, and how one is signalled;
- * - <vgfence/context_driver.h>: for who runs command streams;
+ * - <vgfence/context_driver.h>: for the code that runs command streams;
  * - <vgfence/submit_3d.h>: decodes a guest's request;
  * - <vgfence/inspect.h>: statistics, what is pending;
  * - <vgfence/sync_file.h>, <vgfence/dma_buf.h>, <vgfence/syncobj.h>: the kernel's objects.
