@@ -70,7 +70,7 @@ struct queue *ctx_sync_next(struct ctx_sync *sync)
 	struct context *context;
 
 	if (queue) {
-		fd_share_give_turn(&sync->fd_share, &queue->device_turn);
+		fd_share_give_turn(&sync->fd_share, queue);
 		queue_wake(queue);
 	}
 	context = TAILQ_FIRST(&sync->runnable);
@@ -134,7 +134,7 @@ static void share_relieved(struct fd_share *share)
 	struct queue *queue = fd_share_next(share);
 
 	if (queue) {
-		fd_share_give_turn(share, &queue->context_turn);
+		fd_share_give_turn(share, queue);
 		queue_wake(queue);
 	}
 }
@@ -157,53 +157,45 @@ bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *ow
 }
 
 /* The share that a submission waits for before it may have a descriptor, or NULL. Without a fence
- * it keeps none. The turns are those of its queue. */
-static struct fd_share *missing_share(struct ctx_sync *sync, const struct submission *submission,
-	bool has_context_turn, bool has_device_turn)
+ * it keeps none. `turn`: where it has its turn. */
+static struct fd_share *missing_share(
+	struct ctx_sync *sync, const struct submission *submission, const struct fd_share *turn)
 {
 	struct fd_share *of_context = &submission->driver->fd_share;
 	struct fd_share *of_device = &sync->fd_share;
 	const struct fence *fence = submission->fence;
-	bool oldest;
+	bool oldest, allowed;
 
 	if (submission->kind != SUBMISSION_WORK || submission->status < 0 || !fence) {
 		return NULL;
 	}
 	oldest = fence_is_oldest(fence);
-	if (!fd_share_allows(of_context, has_context_turn, oldest)) {
+	/* Who has its turn in the device is not in line once more: who has one in the context may
+	 * be without one in the device, and the two would wait for each other. */
+	allowed = turn == of_device ? fd_share_has_free(of_context, oldest) :
+				      fd_share_allows(of_context, turn == of_context, oldest);
+	if (!allowed) {
 		return of_context;
 	}
-	return fd_share_allows(of_device, has_device_turn, oldest) ? NULL : of_device;
-}
-
-static void queue_starve(struct queue *queue, struct fd_share *missing)
-{
-	const struct submission *oldest = STAILQ_FIRST(&queue->submissions);
-
-	queue_move(queue, fence_is_oldest(oldest->fence) ? &missing->urgent : &missing->starved);
+	return fd_share_allows(of_device, turn == of_device, oldest) ? NULL : of_device;
 }
 
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)
 {
 	struct submission *submission = STAILQ_FIRST(&queue->submissions);
-	struct fd_share *of_context = queue->context_turn;
-	bool has_context_turn = fd_share_end_turn(&queue->context_turn);
-	bool has_device_turn = fd_share_end_turn(&queue->device_turn);
-	struct fd_share *missing = NULL;
+	bool ready = submission && submission_ready(submission);
+	struct fd_share *turn = fd_share_end_turn(queue);
+	struct fd_share *missing = ready ? missing_share(sync, submission, turn) : NULL;
 
-	if (submission && submission_ready(submission)) {
-		missing = missing_share(sync, submission, has_context_turn, has_device_turn);
-		if (!missing) {
-			return submission;
-		}
-		queue_starve(queue, missing);
+	if (missing) {
+		queue_move(queue,
+			fence_is_oldest(submission->fence) ? &missing->urgent : &missing->starved);
+		ready = false;
 	}
-	if (missing == &sync->fd_share) {
-		fd_share_give_turn(&submission->driver->fd_share, &queue->context_turn);
-	} else if (has_context_turn) {
-		share_relieved(of_context); /* it made no use of it */
+	if (turn && turn != &sync->fd_share && !ready) {
+		share_relieved(turn); /* it made no use of it */
 	}
-	return NULL;
+	return ready ? submission : NULL;
 }
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
@@ -507,7 +499,7 @@ bool submission_can_run(
 		(is_barrier(submission) && context->active > 0)) {
 		return false;
 	}
-	return submission_ready(submission) && !missing_share(sync, submission, false, false);
+	return submission_ready(submission) && !missing_share(sync, submission, NULL);
 }
 
 struct queue *submission_enqueue(

@@ -90,9 +90,7 @@ struct queue {
 	bool running; /* its oldest submission is being run, by `runner`, without the lock */
 	pthread_t runner;
 	struct queue_list *list; /* that it is on, or NULL */
-	/* The shares in which it has starved long enough: each is good for one submission. A queue
-	 * that waits for the device's has its context's, so that no two wait for each other. */
-	struct fd_share *context_turn, *device_turn;
+	struct fd_share *turn;   /* it has starved there long enough: good for one submission */
 	TAILQ_ENTRY(queue) link;
 	LIST_ENTRY(queue) running_link;
 };
@@ -315,16 +313,19 @@ void fd_share_init(struct fd_share *share, const uint32_t *used, uint32_t max);
 /* Whether there may be so many more, by whether they are for the oldest of a timeline. */
 bool fd_share_has_room(const struct fd_share *share, uint32_t count, bool oldest);
 
+/* Whether there is one for a queue that is past the others in line, whoever has a turn here. */
+bool fd_share_has_free(const struct fd_share *share, bool oldest);
+
 /* Whether a queue may have one: there is room, and it has its turn or no other waits for that. */
 bool fd_share_allows(const struct fd_share *share, bool has_turn, bool oldest);
 
 /* The starved queue whose turn it is, if there is a descriptor for it; or NULL. */
 struct queue *fd_share_next(const struct fd_share *share);
 
-/* The next descriptor is a queue's: `turn` is one of its two. */
-void fd_share_give_turn(struct fd_share *share, struct fd_share **turn);
+/* The next descriptor is this queue's. */
+void fd_share_give_turn(struct fd_share *share, struct queue *queue);
 
-/* Whether it had one. */
-bool fd_share_end_turn(struct fd_share **turn);
+/* The share in which it had its turn, or NULL. */
+struct fd_share *fd_share_end_turn(struct queue *queue);
 
 #endif

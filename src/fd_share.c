@@ -3,8 +3,6 @@
 
 /* Who may have a descriptor: a device has so many for its fences, each context a share of them. */
 
-#include <assert.h>
-
 #include "ctx_sync.h"
 
 void fd_share_init(struct fd_share *share, const uint32_t *used, uint32_t max)
@@ -26,6 +24,13 @@ bool fd_share_has_room(const struct fd_share *share, uint32_t count, bool oldest
 	return needed + (oldest ? 0 : 1) <= share->max;
 }
 
+bool fd_share_has_free(const struct fd_share *share, bool oldest)
+{
+	uint64_t needed = (uint64_t)*share->used + share->running + 1;
+
+	return needed + (oldest ? 0 : 1) <= share->max;
+}
+
 struct queue *fd_share_next(const struct fd_share *share)
 {
 	struct queue *queue = NULL;
@@ -39,21 +44,21 @@ struct queue *fd_share_next(const struct fd_share *share)
 	return queue;
 }
 
-void fd_share_give_turn(struct fd_share *share, struct fd_share **turn)
+void fd_share_give_turn(struct fd_share *share, struct queue *queue)
 {
-	assert(!*turn);
-	*turn = share;
+	queue->turn = share;
 	share->turns++;
 }
 
-bool fd_share_end_turn(struct fd_share **turn)
+struct fd_share *fd_share_end_turn(struct queue *queue)
 {
-	if (!*turn) {
-		return false;
+	struct fd_share *share = queue->turn;
+
+	if (share) {
+		queue->turn = NULL;
+		share->turns--;
 	}
-	(*turn)->turns--;
-	*turn = NULL;
-	return true;
+	return share;
 }
 
 bool fd_share_allows(const struct fd_share *share, bool has_turn, bool oldest)
