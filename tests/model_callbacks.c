@@ -119,7 +119,8 @@ static void on_write_fence(void *cookie, uint32_t fence_id)
 	on_retired(run, found, 0, false);
 }
 
-/* Of a fence that is merged the model hears with the next one. */
+/* Of a fence that is merged the model hears with the next one. Until then it would count it to what
+ * is called from here. */
 void on_notified(void *arg, int status)
 {
 	struct model_fence *fence = arg;
@@ -132,7 +133,9 @@ void on_notified(void *arg, int status)
 	enter(current);
 	fence->told++;
 	current->notifications--;
-	meddle(current);
+	if (fence->retired) {
+		meddle(current);
+	}
 	leave(current);
 }
 
