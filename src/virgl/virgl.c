@@ -159,8 +159,8 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 /* What the struct had in 0.2, when it got a size. */
 #define LEAST_OPTIONS (offsetof(struct vgf_virgl_options, own_display) + sizeof(bool))
 
-/* Who gives less does not have it. */
-#define OWN_THREAD offsetof(struct vgf_options, own_thread)
+/* What the plugin reads of the device's options; vgf_device_create asks for more. */
+#define LEAST_OF_DEVICE (offsetof(struct vgf_options, own_thread) + sizeof(bool))
 
 VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out)
@@ -173,9 +173,8 @@ VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_cal
 	if (options) {
 		ret = struct_copy(&known, sizeof(known), LEAST_OPTIONS, options, options->size);
 	}
-	/* Whether its size is right is for vgf_device_create to say. */
-	if (ret == 0 && known.device && known.device->size > OWN_THREAD &&
-		known.device->own_thread) {
+	if (ret == 0 && known.device &&
+		(known.device->size < LEAST_OF_DEVICE || known.device->own_thread)) {
 		ret = -EINVAL;
 	}
 	if (ret < 0) {
