@@ -250,8 +250,9 @@ int vgf_context_destroy(struct vgf_device *device, uint32_t ctx_id);
 enum vgf_cancel_flags {
 	VGF_CANCEL_OPEN = 1u << 0,      /* the context with this ID that is open */
 	VGF_CANCEL_DESTROYED = 1u << 1, /* those with this ID that were destroyed before */
-	/* Fences whose work the driver has, too. Their descriptors are not waited for any more, and
-	 * vgf_fence_signal for one of them returns -EALREADY or -ENOENT. */
+	/* Fences whose work the driver has, too, and those of vgf_fence_create_take. Their
+	 * descriptors are not waited for any more, and vgf_fence_signal for one of them returns
+	 * -EALREADY or -ENOENT. */
 	VGF_CANCEL_RUNNING = 1u << 2,
 };
 
