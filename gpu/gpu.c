@@ -279,5 +279,6 @@ void gpu_destroy(struct gpu *gpu)
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats)
 {
 	*stats = gpu->stats;
+	stats->fences.size = sizeof(stats->fences);
 	vgf_device_get_stats(gpu->renderer->ops->get_device(gpu->renderer), &stats->fences);
 }

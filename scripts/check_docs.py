@@ -492,8 +492,8 @@ BAD = (
 
 
 EXCERPTS = (
-    ("```c\nstruct gpu {\nint main(void)\n```", 0),
-    ("```c\nint main(void)\nstruct gpu {\n```", 1),
+    ("```c\nstruct request {\nint main(void)\n```", 0),
+    ("```c\nint main(void)\nstruct request {\n```", 1),
     ("```c\nint nothing;\n```", 1),
 )
 

@@ -544,7 +544,7 @@ static bool is_running(const struct queue *queue, const struct submission *submi
 	return queue->running && STAILQ_FIRST(&queue->submissions) == submission;
 }
 
-int submission_drop(struct ctx_sync *sync, struct submission *submission, int status)
+int submission_drop(struct submission *submission, int status)
 {
 	struct queue *queue = queue_of(submission);
 
@@ -561,12 +561,12 @@ int submission_drop(struct ctx_sync *sync, struct submission *submission, int st
 
 /* Too late for work that is being run, unless its driver wants it held back once more. What was
  * dropped before keeps the status that it was dropped with. */
-static void drop(struct ctx_sync *sync, struct submission *submission, int status)
+static void drop(struct submission *submission, int status)
 {
 	if (submission->status < 0) {
 		return;
 	}
-	if (submission_drop(sync, submission, status) == -EBUSY) {
+	if (submission_drop(submission, status) == -EBUSY) {
 		submission->status = status;
 	}
 }
@@ -582,7 +582,7 @@ static void cancel_submission(struct ctx_sync *sync, struct submission *submissi
 {
 	struct fence *fence = submission->fence;
 
-	drop(sync, submission, status);
+	drop(submission, status);
 	if (fence && !(fence->flags & FENCE_SIGNALLED) &&
 		!is_running(queue_of(submission), submission)) {
 		fence_signal(sync->fences, fence, status);
@@ -605,7 +605,7 @@ static void cancel_list(
 static void give_up(struct ctx_sync *sync, struct fence *fence, int status)
 {
 	if (fence->submission) {
-		drop(sync, fence->submission, status);
+		drop(fence->submission, status);
 	}
 	fence_signal(sync->fences, fence, status);
 }

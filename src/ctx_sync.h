@@ -268,7 +268,7 @@ struct queue *submission_enqueue(
 	struct ctx_sync *sync, struct context *context, struct submission *submission);
 
 /* Marks held work as dropped. 0, or -EBUSY while it is being run. */
-int submission_drop(struct ctx_sync *sync, struct submission *submission, int status);
+int submission_drop(struct submission *submission, int status);
 
 /* ---- Running ---- */
 

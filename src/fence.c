@@ -170,8 +170,11 @@ static int notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 	struct fence *fence;
 	int ret = place_look_up(device, ctx_id, fence_id, &fence);
 
-	if (ret < 0 || !fence) {
+	if (ret < 0) {
 		return ret;
+	}
+	if (!fence) {
+		return 0;
 	}
 	if (device->num_notifications >= device->options.limits.max_fences) {
 		return -ENOSPC;
@@ -212,7 +215,7 @@ VGF_EXPORT int vgf_fence_cancel(
 	device_lock(device);
 	ret = find_pending(device, name, &fence);
 	if (ret == 0 && fence->submission) {
-		ret = submission_drop(&device->contexts, fence->submission, error);
+		ret = submission_drop(fence->submission, error);
 	}
 	if (ret == 0) {
 		fence_signal(&device->fences, fence, error);

@@ -110,6 +110,7 @@ TEST_CONTEXT(a_job_waits_for_anothers_fence)
 		.value = 22,
 		.num_in_fences = 1,
 		.in_fences = { 1 } };
+	struct gpu_stats stats;
 
 	assert_int_equal(create_context(&guest, 2), OK);
 	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
@@ -118,6 +119,10 @@ TEST_CONTEXT(a_job_waits_for_anothers_fence)
 	submit(&guest, &producer);
 	assert_int_equal(guest_header(wait_for(submit(&guest, &consumer))).type, OK);
 	assert_int_equal(read_memory(&guest, 0), 22);
+	gpu_get_stats(guest.gpu, &stats);
+	assert_int_equal(stats.fences.submitted, 2);
+	assert_int_equal(stats.fences.in_fences, 1);
+	assert_int_equal(stats.fences.retired, 2);
 }
 
 TEST_CONTEXT(in_fences_are_padding_without_the_feature)

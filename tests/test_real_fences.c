@@ -1059,13 +1059,12 @@ static int run_job(struct machine *machine, uint32_t ctx_id, int32_t ring, uint6
 static void wait_for_retired(struct machine *machine, uint32_t count)
 {
 	while (machine->num_retired < count) {
-		uint32_t before = machine->num_retired;
+		struct pollfd fd = { .fd = vgf_device_get_fd(machine->device), .events = POLLIN };
 
-		assert_true(vgf_device_dispatch(machine->device, 20000) >= 0);
-		if (machine->num_retired == before) {
-			/* Work that was run is no retirement. */
-			assert_true(vgf_device_dispatch(machine->device, 20000) > 0);
-		}
+		/* A net for a test that has gone wrong. A round that only ran work retires
+		 * nothing. */
+		assert_int_equal(poll(&fd, 1, 20000), 1);
+		assert_true(vgf_device_dispatch(machine->device, 0) >= 0);
 	}
 }
 

@@ -976,12 +976,19 @@ static void submit_some(struct load *load, unsigned int seed)
 /* With work in flight, and everything that waits for it. */
 TEST(destroying_a_device_that_another_thread_dispatches)
 {
+	/* Nothing is left for another round. */
+	const struct vgf_options unhurried = {
+		.size = sizeof(unhurried),
+		.budget_items = UINT32_MAX,
+		.budget_ns = UINT64_MAX,
+	};
+
 	for (unsigned int i = 0; i < 50; i++) {
 		struct load load;
 		struct last_dispatch last;
 		pthread_t thread;
 
-		load_init(&load, NULL);
+		load_init(&load, &unhurried);
 		submit_some(&load, i);
 		load.stop = true;
 		while (vgf_device_dispatch(load.device, 0) > 0) {

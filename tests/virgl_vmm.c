@@ -83,8 +83,15 @@ struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
 		.retire = note_retired,
 		.retire_end = note_batch,
 	};
+	/* Callbacks of what has signalled together come in one batch, however slow the machine. */
+	const struct vgf_options device = {
+		.size = sizeof(device),
+		.budget_items = UINT32_MAX,
+		.budget_ns = UINT64_MAX,
+	};
 	const struct vgf_virgl_options options = {
 		.size = sizeof(options),
+		.device = &device,
 		.callbacks = &callbacks,
 		.wait = wait,
 		.own_display = true, /* for flags that have none */

@@ -207,10 +207,10 @@ int vgf_device_get_fd(struct vgf_device *device);
  * without end, 0 does not wait. If 16 calls are inside each other, because callbacks dispatch
  * again, a further one does nothing: the others go on with what is left.
  *
- * Returns how many fences were retired, 0 for a timeout; -EBUSY if another thread dispatches
- * (it waits, however, while another is in drain or reset); -EDEADLK from inside a driver's submit
- * or a deferred function; -EINTR; -ECANCELED if the device was destroyed meanwhile and must not
- * be used again.
+ * Returns how many fences were retired: 0 for a timeout, or if it only did other things; -EBUSY if
+ * another thread dispatches (it waits, however, while another is in drain or reset); -EDEADLK from
+ * inside a driver's submit or a deferred function; -EINTR; -ECANCELED if the device was destroyed
+ * meanwhile and must not be used again.
  */
 int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
 
