@@ -203,6 +203,9 @@ static int retire_fences(struct vgf_device *device, struct budget *budget)
 {
 	int total = 0;
 
+	if (!has_to_retire(device)) {
+		return 0; /* and it has cost nothing */
+	}
 	budget_begin(budget);
 	while (has_to_retire(device) && budget_is_left(budget)) {
 		uint32_t cost = advance_timelines(device);
@@ -216,6 +219,9 @@ static void run_queues(struct vgf_device *device, struct budget *budget)
 {
 	struct queue *queue;
 
+	if (!ctx_sync_is_runnable(&device->contexts)) {
+		return;
+	}
 	budget_begin(budget);
 	while (budget_is_left(budget) && (queue = ctx_sync_next(&device->contexts))) {
 		run_next(device, queue);

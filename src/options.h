@@ -14,7 +14,7 @@
 /* More contexts than a busy desktop has GPU clients, by ten. */
 #define DEFAULT_MAX_CONTEXTS 1024
 
-/* 256 full virtqueues; with a fence's 136 bytes and its bucket that is 9 MiB. One context may
+/* 256 full virtqueues; with a fence's 152 bytes and its bucket that is 10 MiB. One context may
  * have a quarter, so that it takes four to lock the others out. */
 #define DEFAULT_MAX_FENCES 65536
 #define DEFAULT_MAX_CONTEXT_FENCES (DEFAULT_MAX_FENCES / 4)
