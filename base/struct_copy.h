@@ -11,21 +11,26 @@
  */
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+
+/* What is reserved for members that later versions may have has to be that. */
+static inline bool is_zero(const void *memory, size_t size)
+{
+	const unsigned char *bytes = memory;
+
+	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
 
 /* 0, or -EINVAL if it is shorter than any version was, -E2BIG if it has more than is known. */
 static inline int struct_copy(void *to, size_t known, size_t least, const void *from, size_t given)
 {
-	const unsigned char *bytes = from;
-
 	if (given < least) {
 		return -EINVAL;
 	}
-	for (size_t i = known; i < given; i++) {
-		if (bytes[i] != 0) {
-			return -E2BIG;
-		}
+	if (given > known && !is_zero((const unsigned char *)from + known, given - known)) {
+		return -E2BIG;
 	}
 	memset(to, 0, known);
 	memcpy(to, from, given < known ? given : known);

@@ -33,10 +33,9 @@ void attach_all(struct vgf_device *device, struct fence *fence)
 
 void attach_check(struct vgf_device *device, const struct fence *fence)
 {
-	struct vgf_fence_name full_name = fence_name(fence);
-	char name[NAME_SIZE];
-
 	if (!SLIST_EMPTY(&fence->attachments)) {
+		struct vgf_fence_name full_name = fence_name(fence);
+		char name[NAME_SIZE];
 		device_log(device, VGF_LOG_WARNING,
 			"%s: retired without a descriptor, so its dma-buf never had it",
 			name_text(name, &full_name));

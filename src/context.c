@@ -84,16 +84,6 @@ VGF_EXPORT int vgf_context_cancel(
 	return ret;
 }
 
-static bool has_reserved(const struct vgf_deferred_call *call)
-{
-	for (size_t i = 0; i < sizeof(call->reserved) / sizeof(call->reserved[0]); i++) {
-		if (call->reserved[i] != 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /* Locked. 0, 1 or an error; then the caller owns it. */
 static int defer(struct vgf_device *device, const struct vgf_deferred_call *call,
 	struct submission *submission)
@@ -105,7 +95,8 @@ static int defer(struct vgf_device *device, const struct vgf_deferred_call *call
 	if (!context) {
 		return -ENOENT;
 	}
-	if ((call->ring != VGF_EVERY_RING && !is_ring(call->ring)) || has_reserved(call)) {
+	if ((call->ring != VGF_EVERY_RING && !is_ring(call->ring)) ||
+		!is_zero(call->reserved, sizeof(call->reserved))) {
 		return -EINVAL;
 	}
 	if (call->ring >= 0 && !context_ring(context, call->ring)) {

@@ -33,15 +33,13 @@ bool fd_share_has_free(const struct fd_share *share, bool oldest)
 
 struct queue *fd_share_next(const struct fd_share *share)
 {
-	struct queue *queue = NULL;
+	struct queue *urgent = TAILQ_FIRST(&share->urgent);
+	struct queue *starved = TAILQ_FIRST(&share->starved);
 
-	if (fd_share_has_room(share, 1, true)) {
-		queue = TAILQ_FIRST(&share->urgent);
+	if (urgent && fd_share_has_room(share, 1, true)) {
+		return urgent;
 	}
-	if (!queue && fd_share_has_room(share, 1, false)) {
-		queue = TAILQ_FIRST(&share->starved);
-	}
-	return queue;
+	return starved && fd_share_has_room(share, 1, false) ? starved : NULL;
 }
 
 void fd_share_give_turn(struct fd_share *share, struct queue *queue)

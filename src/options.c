@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "options.h"
+#include "struct_copy.h"
 
 /* Half of what the process may have, as it is not alone; and no more than there can be fences: some
  * processes may have a thousand million. */
@@ -58,12 +59,7 @@ struct vgf_limits limits_resolve(const struct vgf_limits *asked)
 
 bool limits_have_reserved(const struct vgf_limits *limits)
 {
-	for (size_t i = 0; i < sizeof(limits->reserved) / sizeof(limits->reserved[0]); i++) {
-		if (limits->reserved[i] != 0) {
-			return true;
-		}
-	}
-	return false;
+	return !is_zero(limits->reserved, sizeof(limits->reserved));
 }
 
 int options_resolve(struct vgf_options *options)

@@ -13,18 +13,9 @@
 #include "log.h"
 #include "place.h"
 #include "run.h"
+#include "struct_copy.h"
 
 /* A later version's, in which that may change what the rest means. */
-static bool has_reserved(const struct vgf_submission *head)
-{
-	for (size_t i = 0; i < sizeof(head->reserved) / sizeof(head->reserved[0]); i++) {
-		if (head->reserved[i] != 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 static int check_head(struct vgf_device *device, const struct vgf_submission *head)
 {
 	const struct vgf_limits *limits = &device->options.limits;
@@ -156,7 +147,7 @@ VGF_EXPORT int vgf_submit(
 
 	will_retire = will_retire ? will_retire : &ignored;
 	*will_retire = false;
-	if (has_reserved(submission)) {
+	if (!is_zero(submission->reserved, sizeof(submission->reserved))) {
 		return -EINVAL;
 	}
 	ret = check_head(device, submission);
