@@ -48,10 +48,6 @@
 		struct type *first;                                                                \
 		struct type **end;                                                                 \
 	}
-#define STAILQ_HEAD_INITIALIZER(list)                                                              \
-	{                                                                                          \
-		NULL, &(list).first                                                                \
-	}
 #define STAILQ_ENTRY(type) SLIST_ENTRY(type)
 #define STAILQ_INIT(list)                                                                          \
 	do {                                                                                       \

@@ -223,6 +223,9 @@ static int make_device(struct library_load *load)
 		/* One more: the last is kept for fences that are the oldest of their timelines. */
 		.limits.max_fds = load->options.pending + LOAD_MAX_BATCH + 1,
 		.limits.max_context_fds = load->options.pending + LOAD_MAX_BATCH + 1,
+		/* However slow the machine is, a round runs all that has become ready: the number
+		 * of fences pending stays as it is. */
+		.budget_ns = UINT64_MAX,
 	};
 	struct vgf_driver driver = {
 		.size = sizeof(struct vgf_driver),

@@ -218,7 +218,6 @@ static uint32_t submit_decoded(
 
 uint32_t submit_3d(struct gpu *gpu, struct request *request)
 {
-	static const struct vgf_limits limits = GUEST_LIMITS;
 	const struct iovec iov = { (void *)request->bytes, request->size };
 	struct vgf_submit_3d decoded;
 	const char *reason;
@@ -228,7 +227,7 @@ uint32_t submit_3d(struct gpu *gpu, struct request *request)
 	if (!has_context(gpu, request)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
 	}
-	ret = vgf_submit_3d_decode(&iov, 1, gpu->fence_passing, &limits, &decoded, &reason);
+	ret = vgf_submit_3d_decode(&iov, 1, gpu->fence_passing, &guest_limits, &decoded, &reason);
 	if (ret < 0) {
 		log_guest(gpu, "context %u: a bad submission: %s", request->header.ctx_id, reason);
 		return response_of_error(ret);

@@ -16,10 +16,10 @@
 #define MAX_IN_FENCES 256u
 #define MAX_COMMAND_SIZE (4u << 20)
 
-#define GUEST_LIMITS                                                                               \
-	{                                                                                          \
-		.max_contexts = MAX_CONTEXTS, .max_in_fences = MAX_IN_FENCES,                      \
-		.max_command_size = MAX_COMMAND_SIZE,                                              \
-	}
+static const struct vgf_limits guest_limits = {
+	.max_contexts = MAX_CONTEXTS,
+	.max_in_fences = MAX_IN_FENCES,
+	.max_command_size = MAX_COMMAND_SIZE,
+};
 
 #endif

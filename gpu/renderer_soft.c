@@ -500,7 +500,7 @@ static uint32_t max_fence_fds(void)
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
 {
 	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
-		.limits = GUEST_LIMITS };
+		.limits = guest_limits };
 	struct soft_gpu_options options = {
 		.max_jobs = MAX_JOBS,
 		.fences = SOFT_GPU_FENCES_EVENTFD,

@@ -369,7 +369,7 @@ static void write_fence(void *cookie, uint32_t fence)
 int renderer_virgl_create(
 	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
 {
-	const struct vgf_options device = { .size = sizeof(device), .limits = GUEST_LIMITS };
+	const struct vgf_options device = { .size = sizeof(device), .limits = guest_limits };
 	/* Every submission comes with its ring. */
 	const struct vgf_virgl_options options = {
 		.size = sizeof(options),

@@ -129,11 +129,12 @@ static bool finish_job(struct soft_gpu *gpu, const struct gpu_job *job)
 /* Finishes what is due. Signals without the lock, so that a submission need not wait for that. */
 static bool run_due(struct soft_gpu *gpu)
 {
-	struct gpu_job_queue finished = STAILQ_HEAD_INITIALIZER(finished);
+	struct gpu_job_queue finished;
 	uint64_t now = now_ns();
 	uint32_t num_expired = 0;
 	struct gpu_job *job;
 
+	STAILQ_INIT(&finished);
 	while ((job = schedule_take_finished(&gpu->schedule, now)) != NULL) {
 		STAILQ_INSERT_TAIL(&finished, job, link);
 	}

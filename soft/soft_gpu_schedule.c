@@ -528,10 +528,11 @@ static void empty_rings(const struct gpu_context *context, struct gpu_job_queue 
 
 void schedule_drop(struct schedule *schedule, const struct gpu_context *only, uint64_t now)
 {
-	struct gpu_job_queue dropped = STAILQ_HEAD_INITIALIZER(dropped);
+	struct gpu_job_queue dropped;
 	struct gpu_context *context;
 	struct gpu_job *job;
 
+	STAILQ_INIT(&dropped);
 	heap_remove(schedule, only);
 	if (only != NULL) {
 		empty_rings(only, &dropped);

@@ -86,7 +86,7 @@ struct queue *ctx_sync_next(struct ctx_sync *sync)
 	return queue;
 }
 
-static struct queue *queue_of(const struct submission *submission)
+struct queue *submission_queue(const struct submission *submission)
 {
 	const struct context *context = submission->context;
 	int32_t ring = submission->name.ring;
@@ -100,16 +100,11 @@ static struct queue *queue_of(const struct submission *submission)
 
 void submission_wake(struct submission *submission)
 {
-	struct queue *queue = queue_of(submission);
+	struct queue *queue = submission_queue(submission);
 
 	if (STAILQ_FIRST(&queue->submissions) == submission) {
 		queue_wake_if_ready(queue);
 	}
-}
-
-static struct context_driver *owner_driver(const struct fence_owner *owner)
-{
-	return (struct context_driver *)((char *)owner - offsetof(struct context_driver, owner));
 }
 
 /* The driver whose call is the oldest in the queue, which is not empty. */
@@ -260,7 +255,7 @@ static bool come_forward_in(struct fd_share *share, struct queue *queue)
 
 static void come_forward(struct submission *submission)
 {
-	struct queue *queue = queue_of(submission);
+	struct queue *queue = submission_queue(submission);
 
 	if (STAILQ_FIRST(&queue->submissions) == submission) {
 		struct ctx_sync *sync = submission->context->sync;
@@ -480,7 +475,7 @@ static bool is_barrier(const struct submission *submission)
 
 static struct queue *admit(struct context *context, struct submission *submission)
 {
-	struct queue *queue = queue_of(submission);
+	struct queue *queue = submission_queue(submission);
 
 	assert(!context->barrier && (!is_barrier(submission) || context->active == 0));
 	context->active++;
@@ -492,7 +487,7 @@ static struct queue *admit(struct context *context, struct submission *submissio
 bool submission_can_run(
 	struct ctx_sync *sync, struct context *context, const struct submission *submission)
 {
-	const struct queue *queue = queue_of(submission);
+	const struct queue *queue = submission_queue(submission);
 
 	if (context->barrier || !STAILQ_EMPTY(&context->backlog) ||
 		!STAILQ_EMPTY(&queue->submissions) ||
@@ -537,126 +532,4 @@ void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *s
 			queue_wake_if_ready(next);
 		}
 	}
-}
-
-static bool is_running(const struct queue *queue, const struct submission *submission)
-{
-	return queue->running && STAILQ_FIRST(&queue->submissions) == submission;
-}
-
-int submission_drop(struct submission *submission, int status)
-{
-	struct queue *queue = queue_of(submission);
-
-	if (is_running(queue, submission)) {
-		return -EBUSY;
-	}
-	submission->status = status;
-	submission_stop_waiting(submission);
-	if (STAILQ_FIRST(&queue->submissions) == submission) {
-		queue_wake(queue);
-	}
-	return 0;
-}
-
-/* Too late for work that is being run, unless its driver wants it held back once more. What was
- * dropped before keeps the status that it was dropped with. */
-static void drop(struct submission *submission, int status)
-{
-	if (submission->status < 0) {
-		return;
-	}
-	if (submission_drop(submission, status) == -EBUSY) {
-		submission->status = status;
-	}
-}
-
-static bool is_meant(
-	const struct context *context, const struct context_driver *driver, uint32_t flags)
-{
-	return flags & (driver == context->current ? VGF_CANCEL_OPEN : VGF_CANCEL_DESTROYED);
-}
-
-/* Its fence need not wait for its turn in the queue, which others may hold up. */
-static void cancel_submission(struct ctx_sync *sync, struct submission *submission, int status)
-{
-	struct fence *fence = submission->fence;
-
-	drop(submission, status);
-	if (fence && !(fence->flags & FENCE_SIGNALLED) &&
-		!is_running(queue_of(submission), submission)) {
-		fence_signal(sync->fences, fence, status);
-	}
-}
-
-static void cancel_list(
-	struct ctx_sync *sync, struct submission_list *list, uint32_t flags, int status)
-{
-	struct submission *submission;
-
-	STAILQ_FOREACH(submission, list, link) {
-		if (is_meant(submission->context, submission->driver, flags) &&
-			(submission->kind != SUBMISSION_DESTROY || (flags & CANCEL_DESTROYING))) {
-			cancel_submission(sync, submission, status);
-		}
-	}
-}
-
-static void give_up(struct ctx_sync *sync, struct fence *fence, int status)
-{
-	if (fence->submission) {
-		drop(fence->submission, status);
-	}
-	fence_signal(sync->fences, fence, status);
-}
-
-static void cancel_running(
-	struct context *context, struct timeline *timeline, uint32_t flags, int status)
-{
-	struct fence *fence;
-
-	STAILQ_FOREACH(fence, &timeline->fences, link) {
-		const struct context_driver *driver = fence->owner ? owner_driver(fence->owner) :
-								     NULL;
-		if (driver && driver->context == context && is_meant(context, driver, flags) &&
-			!(fence->flags & FENCE_SIGNALLED)) {
-			give_up(context->sync, fence, status);
-		}
-	}
-}
-
-bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status)
-{
-	bool is_open = context->current != NULL;
-	bool is_left = context->num_drivers > is_open;
-
-	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
-		struct ring *ring = context->rings[i];
-		if (ring) {
-			cancel_list(sync, &ring->queue.submissions, flags, status);
-			if (flags & VGF_CANCEL_RUNNING) {
-				cancel_running(context, &ring->timeline, flags, status);
-			}
-		}
-	}
-	cancel_list(sync, &context->backlog, flags, status);
-	if (flags & VGF_CANCEL_RUNNING) {
-		cancel_running(context, &sync->global, flags, status);
-	}
-	return (is_open && (flags & VGF_CANCEL_OPEN)) ||
-		(is_left && (flags & VGF_CANCEL_DESTROYED));
-}
-
-int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status)
-{
-	struct fence *fence;
-	int count = 0;
-
-	STAILQ_FOREACH(fence, &timeline->fences, link) {
-		if (!(fence->flags & FENCE_SIGNALLED)) {
-			give_up(sync, fence, status);
-			count++;
-		}
-	}
-	return count;
 }

@@ -119,6 +119,11 @@ struct context_driver {
 	STAILQ_ENTRY(context_driver) ended_link;
 };
 
+static inline struct context_driver *owner_driver(const struct fence_owner *owner)
+{
+	return (struct context_driver *)((char *)owner - offsetof(struct context_driver, owner));
+}
+
 STAILQ_HEAD(context_driver_list, context_driver);
 
 /* One context ID. It lives, with its timelines, as long as one of its context_drivers: even if the
@@ -181,16 +186,6 @@ struct submission *context_close(struct context *context);
 
 /* Its driver's destroy was called. */
 void context_driver_destroyed(struct context_driver *driver);
-
-/* With enum vgf_cancel_flags: the drivers of destroyed contexts are told, too. */
-#define CANCEL_DESTROYING (1u << 31)
-
-/* Gives up on what is held back, and more by the flags. Returns whether any of the context's
- * drivers was meant. */
-bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status);
-
-/* Gives up on all fences of a timeline. Returns how many. */
-int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status);
 
 /* Moves what nothing is left of to a list; context_free_list needs no lock. */
 void contexts_reap(struct ctx_sync *sync, struct context_driver_list *garbage);
@@ -258,6 +253,9 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 
 /* ---- Its place in the context ---- */
 
+/* The queue that it runs in, or will once the backlog is through. */
+struct queue *submission_queue(const struct submission *submission);
+
 /* Whether it could go to its driver as soon as it is enqueued. */
 bool submission_can_run(
 	struct ctx_sync *sync, struct context *context, const struct submission *submission);
@@ -267,8 +265,20 @@ bool submission_can_run(
 struct queue *submission_enqueue(
 	struct ctx_sync *sync, struct context *context, struct submission *submission);
 
+/* ---- Giving up: cancel.c ---- */
+
 /* Marks held work as dropped. 0, or -EBUSY while it is being run. */
 int submission_drop(struct submission *submission, int status);
+
+/* With enum vgf_cancel_flags: the drivers of destroyed contexts are told, too. */
+#define CANCEL_DESTROYING (1u << 31)
+
+/* Gives up on what is held back, and more by the flags. Returns whether any of the context's
+ * drivers was meant. */
+bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status);
+
+/* Gives up on all fences of a timeline. Returns how many. */
+int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status);
 
 /* ---- Running ---- */
 

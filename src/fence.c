@@ -180,7 +180,7 @@ static int notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 		return -ENOSPC;
 	}
 	device->num_notifications++;
-	STAILQ_INSERT_TAIL(&fence->notifications, notification, link);
+	SLIST_INSERT_HEAD(&fence->notifications, notification, link);
 	return 1;
 }
 

@@ -93,7 +93,6 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, vo
 		.fd = -1,
 	};
 	TAILQ_INIT(&fence->waiters);
-	STAILQ_INIT(&fence->notifications);
 	return fence;
 }
 
@@ -119,7 +118,6 @@ struct fence *fence_import(uint32_t ctx_id, int fence_fd)
 		.fd = fence_fd,
 	};
 	TAILQ_INIT(&imported->fence.waiters);
-	STAILQ_INIT(&imported->fence.notifications);
 	return &imported->fence;
 }
 

@@ -68,12 +68,12 @@ SLIST_HEAD(attachment_list, attachment);
 
 /* Who is to be told when a fence retires. */
 struct notification {
-	STAILQ_ENTRY(notification) link;
+	SLIST_ENTRY(notification) link;
 	void (*fn)(void *arg, int status);
 	void *arg;
 };
 
-STAILQ_HEAD(notification_list, notification);
+SLIST_HEAD(notification_list, notification);
 
 struct fence {
 	uint64_t id;
@@ -82,8 +82,8 @@ struct fence {
 	struct timeline *timeline;
 	struct waiter_list waiters;
 	struct attachment_list attachments;
-	struct notification_list notifications;
-	void *cookie; /* the VMM's */
+	struct notification_list notifications; /* the newest first */
+	void *cookie;                           /* the VMM's */
 	struct submission
 		*submission;       /* its work, while that is held or its driver's submit runs */
 	struct fence_owner *owner; /* NULL: of no context */

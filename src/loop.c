@@ -29,53 +29,61 @@
 struct budget {
 	uint64_t items;
 	uint64_t ns; /* UINT64_MAX: without end */
-	uint64_t since_ns;
 };
 
 /*
  * Retiring and running have a budget each. So a flood of work does not keep back the callbacks of
  * what has signalled, and a flood of signals does not keep back work: what is left goes on in the
  * next round, which first takes note of what has signalled meanwhile.
+ *
+ * The clock is looked at only if there is more to do: a round that retires one fence and runs the
+ * work behind it looks twice.
  */
 struct round {
 	struct budget retiring, running;
+	struct budget *spender; /* whose time since now_ns is; NULL: nobody's */
+	uint64_t now_ns;        /* the last look at the clock */
 };
 
 static struct round round_begin(const struct vgf_device *device)
 {
-	const struct budget budget = { device->options.budget_items, device->options.budget_ns, 0 };
+	const struct budget budget = { device->options.budget_items, device->options.budget_ns };
 
-	return (struct round){ budget, budget };
+	return (struct round){ .retiring = budget, .running = budget, .now_ns = clock_ns() };
 }
 
-static void budget_begin(struct budget *budget)
+static void budget_spend(struct round *round, struct budget *budget, uint64_t items)
 {
-	budget->since_ns = clock_ns();
-}
-
-static bool budget_is_left(const struct budget *budget)
-{
-	return budget->items > 0 && budget->ns > 0;
-}
-
-static void budget_spend(struct budget *budget, uint64_t items)
-{
-	uint64_t now_ns = clock_ns();
-	uint64_t ns = now_ns - budget->since_ns;
-
-	budget->since_ns = now_ns;
 	budget->items -= items < budget->items ? items : budget->items;
-	if (budget->ns != UINT64_MAX) {
-		budget->ns -= ns < budget->ns ? ns : budget->ns;
+	round->spender = budget;
+}
+
+static void look_at_clock(struct round *round)
+{
+	struct budget *spender = round->spender;
+	uint64_t since_ns = round->now_ns;
+
+	round->now_ns = clock_ns();
+	round->spender = NULL;
+	if (spender && spender->ns != UINT64_MAX) {
+		uint64_t ns = round->now_ns - since_ns;
+		spender->ns -= ns < spender->ns ? ns : spender->ns;
 	}
+}
+
+static bool budget_is_left(struct round *round, const struct budget *budget)
+{
+	if (round->spender) {
+		look_at_clock(round);
+	}
+	return budget->items > 0 && budget->ns > 0;
 }
 
 /* ---- Retiring ----------------------------------------------------------------------------- */
 
-static uint32_t advance_timelines(struct vgf_device *device)
+static uint32_t advance_timelines(struct vgf_device *device, uint64_t now_ns)
 {
 	struct timeline_list *ready = &device->fences.ready;
-	uint64_t now_ns = clock_ns();
 	struct timeline *timeline;
 	uint32_t cost = 0;
 
@@ -110,14 +118,20 @@ static void call_back(const struct vgf_device *device, const struct fence *fence
 	}
 }
 
-/* Who asked to be told. Returns how many. */
+/* Who asked to be told, who came first is told first. Returns how many. */
 static uint32_t notify_all(struct fence *fence)
 {
+	struct notification_list in_order;
 	struct notification *notification;
 	uint32_t count = 0;
 
-	while ((notification = STAILQ_FIRST(&fence->notifications))) {
-		STAILQ_REMOVE_HEAD(&fence->notifications, link);
+	SLIST_INIT(&in_order);
+	while ((notification = SLIST_FIRST(&fence->notifications))) {
+		SLIST_REMOVE_HEAD(&fence->notifications, link);
+		SLIST_INSERT_HEAD(&in_order, notification, link);
+	}
+	while ((notification = SLIST_FIRST(&in_order))) {
+		SLIST_REMOVE_HEAD(&in_order, link);
 		notification->fn(notification->arg, fence->status);
 		free(notification);
 		count++;
@@ -138,11 +152,12 @@ static void count_retired(struct vgf_device *device, const struct fence *fence)
 /* A callback may enter the loop again. The inner round then goes on with the same list. */
 static int deliver(struct vgf_device *device)
 {
-	struct fence_list done = STAILQ_HEAD_INITIALIZER(done);
+	struct fence_list done;
 	struct fence *fence;
 	uint32_t notified = 0;
 	int count = 0;
 
+	STAILQ_INIT(&done);
 	STAILQ_FOREACH(fence, &device->fences.retired, link) {
 		if (!(fence->flags & FENCE_IMPORTED)) {
 			count_retired(device, fence);
@@ -199,33 +214,23 @@ static bool has_to_retire(const struct vgf_device *device)
 		!STAILQ_EMPTY(&device->retiring);
 }
 
-static int retire_fences(struct vgf_device *device, struct budget *budget)
+static int retire_fences(struct vgf_device *device, struct round *round)
 {
 	int total = 0;
 
-	if (!has_to_retire(device)) {
-		return 0; /* and it has cost nothing */
-	}
-	budget_begin(budget);
-	while (has_to_retire(device) && budget_is_left(budget)) {
-		uint32_t cost = advance_timelines(device);
+	while (has_to_retire(device) && budget_is_left(round, &round->retiring)) {
+		uint32_t cost = advance_timelines(device, round->now_ns);
 		total += deliver(device);
-		budget_spend(budget, cost);
+		budget_spend(round, &round->retiring, cost);
 	}
 	return total;
 }
 
-static void run_queues(struct vgf_device *device, struct budget *budget)
+static void run_queues(struct vgf_device *device, struct round *round)
 {
-	struct queue *queue;
-
-	if (!ctx_sync_is_runnable(&device->contexts)) {
-		return;
-	}
-	budget_begin(budget);
-	while (budget_is_left(budget) && (queue = ctx_sync_next(&device->contexts))) {
-		run_next(device, queue);
-		budget_spend(budget, 1);
+	while (ctx_sync_is_runnable(&device->contexts) && budget_is_left(round, &round->running)) {
+		run_next(device, ctx_sync_next(&device->contexts));
+		budget_spend(round, &round->running, 1);
 	}
 }
 
@@ -234,10 +239,10 @@ static bool has_to_do(const struct vgf_device *device)
 	return has_to_retire(device) || ctx_sync_is_runnable(&device->contexts);
 }
 
-static bool goes_on(const struct vgf_device *device, const struct round *round)
+static bool goes_on(const struct vgf_device *device, struct round *round)
 {
-	return has_to_do(device) && budget_is_left(&round->retiring) &&
-		budget_is_left(&round->running);
+	return has_to_do(device) && budget_is_left(round, &round->retiring) &&
+		budget_is_left(round, &round->running);
 }
 
 static int process(struct vgf_device *device)
@@ -248,8 +253,8 @@ static int process(struct vgf_device *device)
 	watchdog_check(device);
 	do {
 		while (goes_on(device, &round)) {
-			total += retire_fences(device, &round.retiring);
-			run_queues(device, &round.running);
+			total += retire_fences(device, &round);
+			run_queues(device, &round);
 		}
 		loop_announce(device);
 		/* What retire_end has brought may be done at once. */

@@ -293,11 +293,11 @@ static size_t submission_weight(const struct submission *submission)
 		submission->room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
 }
 
-static bool has_room_to_hold(const struct ctx_sync *sync, const struct submission *submission)
+static bool has_room_to_hold(
+	const struct ctx_sync *sync, const struct submission *submission, size_t weight)
 {
 	const struct context_driver *driver = submission->driver;
 	const struct vgf_limits *limits = sync->limits;
-	size_t weight = submission_weight(submission);
 
 	/* The size first: the weight of a large one would wrap. */
 	return submission->size <= limits->max_held_size && sync->stats->held < limits->max_held &&
@@ -327,7 +327,7 @@ int submission_hold(struct ctx_sync *sync, struct submission *submission)
 	if (submission->held) {
 		return 0;
 	}
-	if (!has_room_to_hold(sync, submission)) {
+	if (!has_room_to_hold(sync, submission, weight)) {
 		return -ENOSPC;
 	}
 	if (submission->kind == SUBMISSION_WORK && submission->size > 0) {

@@ -79,8 +79,9 @@ TEST(a_stack_gives_back_the_newest)
 
 TEST(a_queue_that_was_emptied_takes_more)
 {
-	struct queue queue = STAILQ_HEAD_INITIALIZER(queue);
+	struct queue queue;
 
+	STAILQ_INIT(&queue);
 	STAILQ_INSERT_TAIL(&queue, &nodes[1], in_queue);
 	STAILQ_REMOVE_HEAD(&queue, in_queue);
 	assert_true(STAILQ_EMPTY(&queue));
