@@ -11,6 +11,9 @@
 #define MIN_BUCKETS 64
 #define MAX_BUCKETS 65536
 
+/* What one context may hold back of the device's max_held and max_held_size. */
+#define CONTEXT_HELD_SHARE 4
+
 /* ---- Queues ------------------------------------------------------------------------------- */
 
 void queue_sleep(struct queue *queue)
@@ -278,6 +281,12 @@ static size_t count_buckets(uint32_t max_contexts)
 	return count;
 }
 
+/* At least one, whatever the limit. */
+static size_t share_of(size_t limit)
+{
+	return limit < CONTEXT_HELD_SHARE ? 1 : limit / CONTEXT_HELD_SHARE;
+}
+
 int ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	const struct vgf_limits *limits, struct vgf_stats *stats)
 {
@@ -289,6 +298,8 @@ int ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 		return -ENOMEM;
 	}
 	sync->mask = count - 1;
+	sync->held_share = (uint32_t)share_of(limits->max_held);
+	sync->held_size_share = share_of(limits->max_held_size);
 	hash_key_init(&sync->key);
 	LIST_INIT(&sync->all);
 	STAILQ_INIT(&sync->ended);

@@ -149,6 +149,8 @@ TAILQ_HEAD(runnable_list, context);
 struct ctx_sync {
 	struct fence_table *fences;
 	const struct vgf_limits *limits;
+	uint32_t held_share; /* what one context may have of max_held and max_held_size */
+	size_t held_size_share;
 	struct vgf_stats *stats;
 	struct context **buckets;
 	size_t mask; /* number of buckets - 1 */

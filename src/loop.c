@@ -252,11 +252,11 @@ static int process(struct vgf_device *device)
 
 	watchdog_check(device);
 	do {
-		while (goes_on(device, &round)) {
-			total += retire_fences(device, &round);
-			run_queues(device, &round);
+		total += retire_fences(device, &round);
+		run_queues(device, &round);
+		if (!goes_on(device, &round)) {
+			loop_announce(device);
 		}
-		loop_announce(device);
 		/* What retire_end has brought may be done at once. */
 	} while (goes_on(device, &round));
 	return total;

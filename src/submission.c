@@ -12,9 +12,6 @@
 #include "ctx_sync.h"
 #include "sync_file.h"
 
-/* What one context may hold back of the device's max_held and max_held_size. */
-#define CONTEXT_HELD_SHARE 4
-
 /* To copy so many bytes takes as long as the rest of a submission. */
 #define SMALL_COPY 4096
 
@@ -141,7 +138,8 @@ void submission_discard(struct ctx_sync *sync, struct submission *submission)
 	STAILQ_INSERT_TAIL(&sync->garbage, submission, link);
 }
 
-int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *asker,
+/* Inline: it is called for each in-fence. */
+static inline int look_up(const struct ctx_sync *sync, const struct fence_owner *asker,
 	uint64_t fence_id, struct fence **fence)
 {
 	int ret = fence_table_look_up(sync->fences, fence_id, fence);
@@ -157,6 +155,12 @@ int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *aske
 		*fence = NULL;
 	}
 	return 0;
+}
+
+int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *asker,
+	uint64_t fence_id, struct fence **fence)
+{
+	return look_up(sync, asker, fence_id, fence);
 }
 
 static void wait_for(struct submission *submission, struct waiter *waiter, struct fence *fence)
@@ -222,8 +226,7 @@ int submission_look_up(struct ctx_sync *sync, struct submission *submission,
 	*search = (struct in_fence_search){ 0 };
 	for (uint32_t i = 0; i < head->num_in_fences; i++) {
 		struct fence *fence;
-		int ret = in_fence_look_up(
-			sync, &submission->driver->owner, head->in_fences[i], &fence);
+		int ret = look_up(sync, &submission->driver->owner, head->in_fences[i], &fence);
 
 		if (ret < 0) {
 			search->bad = head->in_fences[i];
@@ -281,12 +284,6 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 	}
 }
 
-/* At least one, whatever the limit. */
-static size_t share_of(size_t limit)
-{
-	return limit < CONTEXT_HELD_SHARE ? 1 : limit / CONTEXT_HELD_SHARE;
-}
-
 static size_t submission_weight(const struct submission *submission)
 {
 	return submission->size + sizeof(*submission) +
@@ -302,9 +299,8 @@ static bool has_room_to_hold(
 	/* The size first: the weight of a large one would wrap. */
 	return submission->size <= limits->max_held_size && sync->stats->held < limits->max_held &&
 		weight <= limits->max_held_size - sync->stats->held_size &&
-		driver->held < share_of(limits->max_held) &&
-		driver->held_size <= share_of(limits->max_held_size) &&
-		weight <= share_of(limits->max_held_size) - driver->held_size;
+		driver->held < sync->held_share && driver->held_size <= sync->held_size_share &&
+		weight <= sync->held_size_share - driver->held_size;
 }
 
 void submission_copy(const struct submission *submission)
@@ -335,11 +331,12 @@ int submission_hold(struct ctx_sync *sync, struct submission *submission)
 		if (!submission->copy) {
 			return -ENOMEM;
 		}
-		submission->copying = true;
-		sync->copying++;
 		if (submission->size <= SMALL_COPY) {
 			submission_copy(submission);
-			submission_copied(sync, submission);
+			submission->command = submission->copy;
+		} else {
+			submission->copying = true;
+			sync->copying++;
 		}
 	}
 	submission->held = true;
