@@ -4,7 +4,9 @@
 /* Snapshots: what a device knows goes on in another one, and a bad blob changes nothing. */
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -272,6 +274,53 @@ TEST_VMM(nothing_is_saved_inside_a_driver, .answer = FAKE_DONE)
 	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, NULL, 0, NULL), 0);
 	assert_int_equal(driver->num_jobs, 1);
 	free(save(vmm).bytes);
+}
+
+struct slow_call {
+	struct vgf_device *device;
+	sem_t begun, may_end;
+};
+
+static void begin_and_wait(void *arg, int status)
+{
+	struct slow_call *slow = arg;
+
+	(void)status;
+	sem_post(&slow->begun);
+	sem_wait(&slow->may_end);
+}
+
+static void *slow_main(void *arg)
+{
+	struct slow_call *slow = arg;
+	const struct vgf_deferred_call call = {
+		.ctx_id = 1,
+		.ring = VGF_EVERY_RING,
+		.fn = begin_and_wait,
+		.arg = slow,
+	};
+
+	return vgf_context_defer(slow->device, &call) == 0 ? slow : NULL;
+}
+
+TEST_VMM(nothing_is_saved_while_another_thread_is_in_a_driver, .answer = FAKE_DONE)
+{
+	struct slow_call slow = { .device = vmm->device };
+	pthread_t thread;
+	void *result;
+
+	sem_init(&slow.begun, 0, 0);
+	sem_init(&slow.may_end, 0, 0);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(pthread_create(&thread, NULL, slow_main, &slow), 0);
+	sem_wait(&slow.begun);
+	assert_not_saved(vmm, -EBUSY);
+	sem_post(&slow.may_end);
+	pthread_join(thread, &result);
+	assert_ptr_equal(result, &slow);
+	free(save(vmm).bytes);
+	sem_destroy(&slow.begun);
+	sem_destroy(&slow.may_end);
 }
 
 /* The last callback is made, or is being made by this thread. */
