@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import unittest
@@ -161,8 +162,16 @@ class DeadHost(DeadKernel):
     """One that has a command to run."""
 
     def test_a_kernel_that_panics_while_the_command_runs(self):
-        run = self.start("echo runs", "echo c >/proc/sysrq-trigger", "sleep 1000")
+        # Not at once: a panic takes what is on its way to the terminal with it.
+        go = os.path.join(self.directory, "go")
+        run = self.start(
+            "echo runs",
+            f"until rm {go} 2>/dev/null; do sleep 0.1; done",
+            "echo c >/proc/sysrq-trigger",
+            "sleep 1000",
+        )
         self.assertEqual(run.read_line(), "runs", run.complaints())
+        pathlib.Path(go).touch()
         self.expect_failure(run, ANSWER_S, "Kernel panic")
 
 
@@ -241,7 +250,8 @@ class Copy(unittest.TestCase):
         )
         (source / "deb/usr/src").mkdir(parents=True)
         archive = source / "deb/usr/src/linux-source-6.12.tar.xz"
-        subprocess.run(["tar", "-C", source, "-cJf", archive, "linux-source-6.12"], check=True)
+        with tarfile.open(archive, "w:xz") as tar:  # needs no xz-utils
+            tar.add(source / "linux-source-6.12", "linux-source-6.12")
         debs = self.cache / "vgfence/debs"
         debs.mkdir(parents=True)
         command = ["dpkg-deb", "-b", source / "deb", debs / "linux-source-6.12_1_all.deb"]
