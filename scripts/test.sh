@@ -145,8 +145,12 @@ virgl_sid() {
     notes build/sid/meson-logs/testlog-uml.txt
 }
 
-# Virtual hosts whose kernel dies. Each kind that is not prepared says so itself.
+# Virtual hosts whose kernel dies. Each kind that cannot be prepared says so itself.
 dead_hosts() {
+    local kind
+    for kind in uml qemu client; do
+        scripts/vm --prepare --kind "$kind" >"$results/$part.prepare" 2>&1 || true
+    done
     counted "virtual hosts that die" build/dead-hosts.log python3 tests/guest/test_vm.py
     notes build/dead-hosts.log
 }
