@@ -141,11 +141,15 @@ static int32_t queue_of(const struct model_item *item)
 	return independent && item->name.ring >= 0 ? item->name.ring : 0;
 }
 
+static bool is_barrier(const struct model_item *item)
+{
+	return item->kind == DESTROY || (item->kind == CALL && item->name.ring == VGF_EVERY_RING);
+}
+
 static bool is_in_the_way(const struct model_item *earlier, const struct model_item *item)
 {
 	return earlier->context->id == item->context->id &&
-		(earlier->kind != WORK || item->kind != WORK ||
-			queue_of(earlier) == queue_of(item));
+		(is_barrier(earlier) || is_barrier(item) || queue_of(earlier) == queue_of(item));
 }
 
 bool model_is_blocked(const struct model *model, const struct model_item *item, bool drops_gone)
@@ -634,10 +638,13 @@ struct expectation expect_fence(
 	return expectation;
 }
 
-struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, enum model_kind kind)
+struct expectation expect_call(
+	const struct model *model, uint32_t ctx_id, enum model_kind kind, int32_t ring)
 {
 	struct expectation expectation = { 0 };
-	struct model_item item = { .kind = kind, .context = model_context(model, ctx_id) };
+	struct model_item item = {
+		.kind = kind, .context = model_context(model, ctx_id), .name.ring = ring
+	};
 
 	add_error(&expectation, -ENOENT, !item.context);
 	if (item.context) {

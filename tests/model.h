@@ -90,9 +90,10 @@ struct model_item {
 	struct model_context *context;
 	struct model *model;
 
+	struct vgf_fence_name name; /* of a CALL: the ring, or VGF_EVERY_RING */
+
 	/* Of WORK. */
 	uint64_t serial;
-	struct vgf_fence_name name;
 	uint32_t flags;
 	struct model_fence *fence;
 	struct model_fence *deps[MODEL_MAX_DEPS];
@@ -199,7 +200,8 @@ struct expectation expect_fence(
 	const struct model *model, const struct vgf_fence_name *name, bool with_fd);
 
 /* For vgf_context_defer and vgf_context_destroy. */
-struct expectation expect_barrier(const struct model *model, uint32_t ctx_id, enum model_kind kind);
+struct expectation expect_call(
+	const struct model *model, uint32_t ctx_id, enum model_kind kind, int32_t ring);
 
 struct expectation expect_create(const struct model *model, uint32_t ctx_id);
 struct expectation expect_export(const struct model *model, uint64_t fence_id);

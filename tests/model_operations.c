@@ -51,7 +51,7 @@ void create_context(struct run *run)
 static void destroy_context(struct run *run)
 {
 	uint32_t id = any_context(run);
-	struct expectation expected = expect_barrier(&run->model, id, DESTROY);
+	struct expectation expected = expect_call(&run->model, id, DESTROY, VGF_EVERY_RING);
 	struct model_context *context = model_context(&run->model, id);
 	int ret;
 
@@ -132,18 +132,22 @@ static void cancel_timeline(struct run *run)
 static void defer(struct run *run)
 {
 	uint32_t id = any_context(run);
-	struct expectation expected = expect_barrier(&run->model, id, CALL);
+	int32_t ring = chance(run, 50) ? VGF_EVERY_RING : any_ring(run);
+	struct expectation expected = expect_call(&run->model, id, CALL, ring);
 	struct model_context *context = model_context(&run->model, id);
 	struct model_item *item = context ? model_add(&run->model, CALL, context) : NULL;
 	const struct vgf_deferred_call call = {
 		.ctx_id = id,
-		.ring = VGF_EVERY_RING,
+		.ring = ring,
 		.fn = on_turn,
 		.arg = item,
 	};
 	int ret;
 
-	trace("defer in context %u", id);
+	if (item) {
+		item->name.ring = ring;
+	}
+	trace("defer in context %u ring %d", id, ring);
 	ret = vgf_context_defer(run->device, &call);
 	check(is_expected(&expected, ret));
 	if (ret >= 0) {
