@@ -144,6 +144,10 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 		return;
 	}
 	device->warnings++;
+	if (strstr(message, " more messages") != NULL) {
+		device->tellings++;
+		device->told_dropped += (unsigned int)strtoul(message, NULL, 10);
+	}
 	snprintf(device->last_log, sizeof(device->last_log), "%s", message);
 }
 

@@ -31,6 +31,8 @@ struct echo_device {
 	uint8_t config[ECHO_CONFIG_SIZE]; /* the first half can be written */
 	struct guest_memory *memory;
 	int gpu_socket_fd; /* below 0: there is none */
+	/* Of these, messages about how many more there were, and how many these told of. */
+	unsigned int tellings, told_dropped;
 	char last_log[256];
 };
 

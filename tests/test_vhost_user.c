@@ -485,6 +485,71 @@ TEST_STARTED(a_queue_that_begins_elsewhere_resets_the_device)
 	assert_echo(0);
 }
 
+/* So often that the indices have come round, and the base of the next guest's queue is what it was. */
+static void serve_65536_requests(void)
+{
+	for (unsigned int i = 0; i < 65536; i++) {
+		const uint64_t next_free = front_end.next_free;
+
+		front_end_request(&front_end, 0, 0, "hello", 5, 64);
+		front_end_kick(queue);
+		assert_int_equal(vhost_user_dispatch(device.server, 0), 0);
+		assert_used(queue, 0, 5);
+		front_end.next_free = next_free;
+	}
+}
+
+static void begin_with(uint64_t features)
+{
+	begin_connected();
+	front_end_negotiate(&front_end, features);
+	assert_int_equal(front_end_set_memory(&front_end), 0);
+	front_end_make_queue(&front_end, 0, 16);
+	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
+	serve_65536_requests();
+}
+
+static void reset_is_noticed(uint64_t features)
+{
+	begin_with(features);
+	assert_int_equal(front_end_stop_queue(&front_end, 0), 0);
+	front_end_make_queue(&front_end, 0, 16);
+	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
+	assert_int_equal(device.resets, 1);
+	assert_echo(0);
+	serve_65536_requests();
+	/* User-Mode Linux does not ask for the base. */
+	assert_int_equal(front_end_call_state(&front_end, VHOST_USER_SET_VRING_ENABLE, 0, 0), 0);
+	front_end_make_queue(&front_end, 0, 16);
+	assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
+	assert_int_equal(device.resets, 2);
+	finish();
+}
+
+TEST(a_reset_is_noticed_after_any_number_of_requests)
+{
+	reset_is_noticed(UINT64_MAX);
+	reset_is_noticed(~BIT(VIRTIO_RING_F_EVENT_IDX));
+}
+
+static void pause_is_no_reset(uint64_t features)
+{
+	begin_with(features);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(front_end_stop_queue(&front_end, 0), 0);
+		assert_int_equal(front_end_start_queue(&front_end, 0, 0), 0);
+		assert_int_equal(device.resets, 0);
+	}
+	assert_echo(0);
+	finish();
+}
+
+TEST(a_pause_is_no_reset_after_any_number_of_requests)
+{
+	pause_is_no_reset(UINT64_MAX);
+	pause_is_no_reset(~BIT(VIRTIO_RING_F_EVENT_IDX));
+}
+
 TEST_STARTED(reset_device_completes_resets_and_stops)
 {
 	device.hold = true;
@@ -767,6 +832,27 @@ TEST_NEGOTIATED(the_configuration_is_written)
 	assert_int_not_equal(set_config(4, 8, 0, 16), 0);
 	assert_int_not_equal(set_config(UINT32_MAX, 4, 0, 16), 0);
 	assert_int_not_equal(set_config(0, 0, 0, 11), 0);
+}
+
+/* What a guest writes there is no fault of its front end's. */
+TEST_NEGOTIATED(a_wrong_write_of_the_configuration_disconnects_nobody)
+{
+	const uint64_t protocol = BIT(VHOST_USER_PROTOCOL_F_CONFIG); /* no acknowledgements */
+	const struct vhost_user_config configs[] = {
+		{ .offset = ECHO_CONFIG_SIZE / 2, .size = 4 },
+		{ .offset = UINT32_MAX, .size = 4 },
+		{ .offset = 4, .size = 4, .flags = 1 },
+		{ .offset = 4, .size = 8 },
+	};
+
+	front_end_send(&front_end, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol, 8, NULL, 0);
+	for (unsigned int i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+		front_end_send(&front_end, VHOST_USER_SET_CONFIG, 0, &configs[i], 16, NULL, 0);
+		run();
+		assert_int_equal(device.warnings, i + 1);
+		assert_int_equal(
+			front_end_get_number(&front_end, VHOST_USER_GET_QUEUE_NUM), ECHO_QUEUES);
+	}
 }
 
 TEST_NEGOTIATED(a_change_of_the_configuration_is_told)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "alloc.h"
+#include "clock.h"
 
 /* ---- Connections -------------------------------------------------------------------------- */
 
@@ -507,6 +508,67 @@ TEST_STARTED(no_room_for_descriptors_disconnects)
 	unlimit_fds();
 	assert_true(front_end_is_disconnected(&front_end));
 	assert_next_front_end_is_served();
+}
+
+TEST(a_front_end_for_which_there_is_no_descriptor_is_served_later)
+{
+	begin_unconnected();
+	front_end_init(&front_end, path, NULL, NULL);
+	limit_fds(0);
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(vhost_user_dispatch(device.server, 0), 0);
+	}
+	unlimit_fds();
+	assert_false(vhost_user_is_connected(device.server));
+	assert_string_equal(device.last_log, "no front end can connect: EMFILE");
+	while (!vhost_user_is_connected(device.server)) {
+		assert_int_equal(vhost_user_dispatch(device.server, -1), 0);
+	}
+	front_end.run = echo_device_run;
+	front_end.arg = &device;
+	front_end_start(&front_end);
+	assert_echo(0);
+	finish();
+}
+
+TEST(a_front_end_for_which_there_is_no_descriptor_is_no_reason_to_spin)
+{
+	uint64_t start_ns;
+
+	begin_unconnected();
+	front_end_init(&front_end, path, NULL, NULL);
+	limit_fds(0);
+	assert_int_equal(vhost_user_dispatch(device.server, 0), 0);
+	/* That front end is still there, and is not reported again. */
+	start_ns = now_ns();
+	assert_int_equal(vhost_user_dispatch(device.server, 50), 0);
+	assert_true(now_ns() - start_ns >= 50 * NS_PER_MS);
+	unlimit_fds();
+	front_end.run = echo_device_run;
+	front_end.arg = &device;
+	finish();
+}
+
+/* ---- Many of them ------------------------------------------------------------------------- */
+
+/* Each message is told of or counted: so all of them, whatever the clock says meanwhile. */
+TEST_NEGOTIATED(the_log_is_bounded_however_many_messages_are_wrong)
+{
+	const unsigned int count = 20000;
+	const uint64_t start_ns = now_ns();
+
+	for (unsigned int i = 0; i < count; i++) {
+		assert_int_not_equal(
+			front_end_call_state(&front_end, VHOST_USER_SET_VRING_NUM, 99, 3), 0);
+	}
+	front_end_disconnect(&front_end);
+	while (device.warnings + device.told_dropped - device.tellings < count) {
+		assert_int_equal(vhost_user_dispatch(device.server, -1), 0);
+	}
+	assert_int_equal(device.warnings + device.told_dropped - device.tellings, count);
+	assert_true(device.warnings <= 5 * ((now_ns() - start_ns) / NS_PER_S + 2));
+	assert_true(device.told_dropped > 0);
+	front_end_connect(&front_end, path);
 }
 
 TEST(nothing_is_lost_where_memory_runs_out)

@@ -6,6 +6,7 @@
 #include "vhost_user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +23,31 @@
 /* Of one front end's messages, before others have their turn. */
 #define MAX_MESSAGES 32
 
+/* Before it is tried again to accept a front end, for which there was no descriptor or memory. */
+#define ACCEPT_AGAIN_MS 100
+
+static void tell_dropped(struct vhost_user *server, bool last_chance)
+{
+	uint32_t dropped = log_limit_take_dropped(&server->log_limit, last_chance);
+	char message[64];
+
+	if (dropped > 0) {
+		snprintf(message, sizeof(message), "%u more messages about the front end", dropped);
+		server->ops.log(server->cookie, VGF_LOG_WARNING, message);
+	}
+}
+
 void vhost_user_log(struct vhost_user *server, enum vgf_log_level level, const char *format, ...)
 {
 	char message[256];
 	va_list args;
 
+	if (level != VGF_LOG_DEBUG) {
+		tell_dropped(server, false);
+		if (!log_limit_pass(&server->log_limit)) {
+			return;
+		}
+	}
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
@@ -122,19 +143,19 @@ static void remove_socket(const struct vhost_user *server)
 /* Whoever comes next waits in the listening socket until the one before has left. */
 static void listen_again(struct vhost_user *server, bool again)
 {
+	if (server->listen_fd < 0) {
+		return; /* there was one front end, and no other comes */
+	}
 	control(server, EPOLL_CTL_MOD, server->listen_fd, again ? EPOLLIN : 0, &server->listen_fd);
 }
 
-static int accept_front_end(struct vhost_user *server)
+static int open_front_end(struct vhost_user *server)
 {
-	int fd, ret;
+	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int ret;
 
-	if (server->socket_fd >= 0) {
-		return 0;
-	}
-	fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
-		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
+		return -errno;
 	}
 	ret = control(server, EPOLL_CTL_ADD, fd, EPOLLIN, &server->socket_fd);
 	if (ret < 0) {
@@ -142,9 +163,38 @@ static int accept_front_end(struct vhost_user *server)
 		return ret;
 	}
 	server->socket_fd = fd;
-	listen_again(server, false);
-	vhost_user_log(server, VGF_LOG_DEBUG, "a front end has connected");
 	return 0;
+}
+
+/* Whoever wants to connect, and cannot, waits in the listening socket: that would be reported again
+ * at once. */
+static void accept_front_end(struct vhost_user *server)
+{
+	int ret;
+
+	if (server->socket_fd >= 0) {
+		return;
+	}
+	ret = open_front_end(server);
+	if (ret == -EAGAIN || ret == -ECONNABORTED || ret == -EINTR) {
+		return;
+	}
+	listen_again(server, false);
+	server->accept_failed = ret < 0;
+	if (ret < 0) {
+		vhost_user_log(
+			server, VGF_LOG_ERROR, "no front end can connect: %s", error_name(ret));
+		return;
+	}
+	vhost_user_log(server, VGF_LOG_DEBUG, "a front end has connected");
+}
+
+static void accept_again(struct vhost_user *server)
+{
+	if (server->accept_failed) {
+		server->accept_failed = false;
+		listen_again(server, true);
+	}
 }
 
 static void disconnect(struct vhost_user *server, const char *reason)
@@ -178,18 +228,17 @@ static void handle_messages(struct vhost_user *server)
 
 /* ---- The loop ----------------------------------------------------------------------------- */
 
-static int handle_event(struct vhost_user *server, void *what)
+static void handle_event(struct vhost_user *server, void *what)
 {
 	struct vhost_user_queue *queue = what;
 	const struct vhost_user_watch *watch = what;
 
 	if (!what) {
-		return 0; /* one that is not watched any more */
+		return; /* one that is not watched any more */
 	}
 	if (what == &server->listen_fd) {
-		return accept_front_end(server);
-	}
-	if (what == &server->socket_fd) {
+		accept_front_end(server);
+	} else if (what == &server->socket_fd) {
 		if (server->socket_fd >= 0) {
 			handle_messages(server);
 		}
@@ -198,7 +247,6 @@ static int handle_event(struct vhost_user *server, void *what)
 	} else {
 		watch->readable(watch->arg);
 	}
-	return 0;
 }
 
 static bool has_more(const struct vhost_user *server)
@@ -224,16 +272,31 @@ static void end_round(struct vhost_user *server)
 			"the front end has shortened the file of the guest's memory");
 		disconnect(server, "memory is lost");
 	}
+	tell_dropped(server, false);
+}
+
+/* How long a round may wait: there are a few things that must not wait for ever. */
+static int round_timeout(struct vhost_user *server, int timeout_ms)
+{
+	if (has_more(server)) {
+		return 0;
+	}
+	if (server->accept_failed && (timeout_ms < 0 || timeout_ms > ACCEPT_AGAIN_MS)) {
+		return ACCEPT_AGAIN_MS;
+	}
+	return log_limit_timeout(&server->log_limit, timeout_ms);
 }
 
 int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 {
-	int count, ret = 0;
+	int count = epoll_wait(
+		server->epoll_fd, server->events, MAX_EVENTS, round_timeout(server, timeout_ms));
 
-	count = epoll_wait(
-		server->epoll_fd, server->events, MAX_EVENTS, has_more(server) ? 0 : timeout_ms);
 	if (count < 0) {
 		return errno == EINTR ? 0 : -errno;
+	}
+	if (count == 0) {
+		accept_again(server);
 	}
 	server->num_events = count;
 	for (uint32_t i = 0; i < server->num_queues; i++) {
@@ -242,13 +305,11 @@ int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 		}
 	}
 	for (int i = 0; i < count; i++) {
-		int handled = handle_event(server, server->events[i].data.ptr);
-
-		ret = ret < 0 ? ret : handled;
+		handle_event(server, server->events[i].data.ptr);
 	}
 	server->num_events = 0;
 	end_round(server);
-	return ret;
+	return 0;
 }
 
 int vhost_user_watch(struct vhost_user *server, struct vhost_user_watch *watch)
@@ -311,6 +372,7 @@ static struct vhost_user *allocate(
 	server->cookie = cookie;
 	server->epoll_fd = server->listen_fd = server->socket_fd = -1;
 	server->backend.fd = -1;
+	log_limit_init(&server->log_limit);
 	server->num_queues = num_queues;
 	for (uint32_t i = 0; i < num_queues; i++) {
 		vhost_user_queue_init(&server->queues[i], server, i);
@@ -327,8 +389,8 @@ static void release(struct vhost_user *server)
 	free(server);
 }
 
-int vhost_user_create(const char *socket_path, uint32_t num_queues,
-	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
+static int create(uint32_t num_queues, const struct vhost_user_device_ops *ops, void *cookie,
+	struct vhost_user **out)
 {
 	struct vhost_user *server;
 	int ret;
@@ -341,13 +403,85 @@ int vhost_user_create(const char *socket_path, uint32_t num_queues,
 		return -ENOMEM;
 	}
 	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	ret = server->epoll_fd < 0 ? -errno : listen_at(server, socket_path);
+	if (server->epoll_fd < 0) {
+		ret = -errno;
+		release(server);
+		return ret;
+	}
+	*out = server;
+	return 0;
+}
+
+int vhost_user_create(const char *socket_path, uint32_t num_queues,
+	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
+{
+	struct vhost_user *server;
+	int ret = create(num_queues, ops, cookie, &server);
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = listen_at(server, socket_path);
 	if (ret < 0) {
 		release(server);
 		return ret;
 	}
 	*out = server;
 	return 0;
+}
+
+static int check_connected(int fd)
+{
+	struct sockaddr_un address;
+	socklen_t size = sizeof(address), type_size = sizeof(int);
+	int type = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 ||
+		getpeername(fd, (struct sockaddr *)&address, &size) < 0) {
+		return -errno;
+	}
+	return address.sun_family == AF_UNIX && type == SOCK_STREAM ? 0 : -EINVAL;
+}
+
+/* It may block: that is nothing that all who have it would want changed. Nothing here waits on it. */
+static int connect_to(struct vhost_user *server, int socket_fd)
+{
+	int ret = check_connected(socket_fd);
+	int fd;
+
+	if (ret < 0) {
+		return ret;
+	}
+	fd = fcntl(socket_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0) {
+		return -errno;
+	}
+	server->socket_fd = fd;
+	return control(server, EPOLL_CTL_ADD, fd, EPOLLIN, &server->socket_fd);
+}
+
+int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
+	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
+{
+	struct vhost_user *server;
+	int ret = create(num_queues, ops, cookie, &server);
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = connect_to(server, socket_fd);
+	if (ret < 0) {
+		close_fd(&server->socket_fd);
+		release(server);
+		return ret;
+	}
+	*out = server;
+	return 0;
+}
+
+void vhost_user_abandon(const struct vhost_user *server)
+{
+	remove_socket(server);
 }
 
 void vhost_user_destroy(struct vhost_user *server)
@@ -358,5 +492,6 @@ void vhost_user_destroy(struct vhost_user *server)
 	if (server->socket_fd >= 0) {
 		disconnect(server, "the end");
 	}
+	tell_dropped(server, true);
 	release(server);
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "log_limit.h"
 #include "vhost_user.h"
 #include "vhost_user_message.h"
 
@@ -41,6 +42,8 @@ struct vhost_user {
 	struct epoll_event events[MAX_EVENTS]; /* of this round */
 	int num_events;
 	int listen_fd;
+	bool accept_failed; /* not listened to for a moment */
+	struct log_limit log_limit;
 	struct sockaddr_un address;
 	struct stat socket_file; /* ours, as long as it is this one */
 	int socket_fd;           /* of the front end; below 0: there is none */
@@ -59,6 +62,9 @@ void close_fd(int *fd); /* and sets it to -1 */
 
 /* Handles the message that has come in. An error: the front end has to be disconnected. */
 int vhost_user_handle_message(struct vhost_user *server);
+
+/* The guest has reset the device, as this queue shows. */
+void vhost_user_begin_anew(struct vhost_user_queue *queue);
 
 /* Everything that a front end has set is gone, and so is what its guest made. */
 void vhost_user_forget(struct vhost_user *server);

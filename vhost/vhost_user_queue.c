@@ -181,6 +181,11 @@ int vhost_user_queue_start(struct vhost_user_queue *queue)
 			ret == -EFAULT ? "rings outside of memory" : error_name(ret));
 		return ret;
 	}
+	/* The base of a guest that has reset its device is 0: after 65536 requests, or a multiple of
+	 * that, it is for one that was only paused too. */
+	if (queue->has_run && queue->base == 0 && !virtqueue_has_mark(queue->ring)) {
+		vhost_user_begin_anew(queue);
+	}
 	queue->has_run = true;
 	/* The driver may have made requests available before there was a kick. */
 	vhost_user_queue_process(queue);
@@ -194,6 +199,7 @@ void vhost_user_queue_stop(struct vhost_user_queue *queue)
 	}
 	vhost_user_queue_publish(queue);
 	queue->base = virtqueue_base(queue->ring);
+	virtqueue_leave_mark(queue->ring);
 	queue->has_more = false;
 	virtqueue_destroy(queue->ring);
 	queue->ring = NULL;

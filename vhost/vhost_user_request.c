@@ -131,6 +131,12 @@ static void reset(struct vhost_user *server)
 	}
 }
 
+void vhost_user_begin_anew(struct vhost_user_queue *queue)
+{
+	vhost_user_log(queue->server, VGF_LOG_DEBUG, "queue %u begins anew: reset", queue->index);
+	reset(queue->server);
+}
+
 /* Discards no state, as the protocol recommends: it only disables the queues. */
 static int reset_owner(struct vhost_user *server)
 {
@@ -303,8 +309,7 @@ static int set_vring_base(struct vhost_user *server)
 		return -EINVAL;
 	}
 	if (queue->has_run && state->num != queue->base) {
-		vhost_user_log(server, VGF_LOG_DEBUG, "queue %u begins anew: reset", queue->index);
-		reset(server);
+		vhost_user_begin_anew(queue);
 	}
 	queue->base = (uint16_t)state->num;
 	return 0;
@@ -444,6 +449,7 @@ static const struct request {
 	uint32_t size;            /* of the payload */
 	uint8_t min_fds, max_fds; /* what it may come with */
 	bool has_reply;           /* always, of its own */
+	bool is_guests;           /* what it asks for is the guest's: no fault of the front end's */
 } requests[] = {
 	[VHOST_USER_GET_FEATURES] = { get_features, 0, 0, 0, true },
 	[VHOST_USER_SET_FEATURES] = { set_features, 8, 0, 0, false },
@@ -463,7 +469,7 @@ static const struct request {
 	[VHOST_USER_SET_VRING_ENABLE] = { set_vring_enable, 8, 0, 0, false },
 	[VHOST_USER_SET_BACKEND_REQ_FD] = { set_backend_req_fd, 0, 1, 1, false },
 	[VHOST_USER_GET_CONFIG] = { get_config, ANY_SIZE, 0, 0, true },
-	[VHOST_USER_SET_CONFIG] = { set_config, ANY_SIZE, 0, 0, false },
+	[VHOST_USER_SET_CONFIG] = { set_config, ANY_SIZE, 0, 0, false, true },
 	[VHOST_USER_GPU_SET_SOCKET] = { gpu_set_socket, 0, 1, 1, false },
 	[VHOST_USER_RESET_DEVICE] = { reset_device, 0, 0, 0, false },
 	[VHOST_USER_GET_MAX_MEM_SLOTS] = { get_max_mem_slots, 0, 0, 0, true },
@@ -513,7 +519,7 @@ int vhost_user_handle_message(struct vhost_user *server)
 		(server->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK))) {
 		return reply_number(server, ret < 0);
 	}
-	return ret;
+	return request && request->is_guests ? 0 : ret;
 }
 
 void vhost_user_forget(struct vhost_user *server)

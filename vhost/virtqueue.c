@@ -496,6 +496,31 @@ bool virtqueue_enable_kicks(struct virtqueue *queue)
 	return load(&queue->rings.avail->idx) != queue->next_avail;
 }
 
+/* ---- Stopping and going on ---------------------------------------------------------------- */
+
+/* Of the event index: any place that the driver does not come by for a while. */
+static uint16_t mark_of(uint16_t base)
+{
+	return base ^ 0x8000;
+}
+
+void virtqueue_leave_mark(struct virtqueue *queue)
+{
+	if (has_feature(queue, VIRTIO_RING_F_EVENT_IDX)) {
+		store(avail_event(queue), mark_of(queue->next_avail));
+	} else {
+		store(&queue->rings.used->flags, VRING_USED_F_NO_NOTIFY);
+	}
+}
+
+bool virtqueue_has_mark(const struct virtqueue *queue)
+{
+	if (has_feature(queue, VIRTIO_RING_F_EVENT_IDX)) {
+		return load(avail_event(queue)) == mark_of(queue->next_avail);
+	}
+	return load(&queue->rings.used->flags) & VRING_USED_F_NO_NOTIFY;
+}
+
 uint16_t virtqueue_base(const struct virtqueue *queue)
 {
 	return queue->next_avail;
