@@ -27,17 +27,24 @@ void gpu_dispatch(struct gpu *gpu)
 	gpu->renderer->ops->dispatch(gpu->renderer);
 }
 
-static void dispatch_until_idle(struct gpu *gpu, int timeout_ms)
+int gpu_timeout(struct gpu *gpu, int timeout_ms)
+{
+	log_tell_dropped(gpu, false);
+	return log_timeout(gpu, timeout_ms);
+}
+
+static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
 {
 	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
 
 	while (gpu->pending.count > 0) {
-		struct pollfd poll_fd = { .fd = gpu_get_fd(gpu), .events = POLLIN };
+		struct pollfd poll_fds[] = { { .fd = gpu_get_fd(gpu), .events = POLLIN },
+			{ .fd = end_fd, .events = POLLIN } };
 		struct timespec left = time_until(end_ns);
 
-		ppoll(&poll_fd, 1, &left, NULL);
+		ppoll(poll_fds, 2, &left, NULL);
 		gpu->renderer->ops->dispatch(gpu->renderer);
-		if (left.tv_sec == 0 && left.tv_nsec == 0) {
+		if ((left.tv_sec == 0 && left.tv_nsec == 0) || poll_fds[1].revents != 0) {
 			return;
 		}
 	}
@@ -66,13 +73,14 @@ static void cancel_pending(struct gpu *gpu)
 /* Far more than cancelled work takes to retire. */
 #define CANCEL_MS 1000
 
-void gpu_drain(struct gpu *gpu, int timeout_ms)
+void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 {
-	dispatch_until_idle(gpu, timeout_ms);
+	dispatch_until_idle(gpu, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
-		log_error(gpu, "requests that are not done in time are cancelled");
+		log_error(gpu, "cancelled, as they are not done in time: %u requests",
+			gpu->pending.count);
 		cancel_pending(gpu);
-		dispatch_until_idle(gpu, CANCEL_MS);
+		dispatch_until_idle(gpu, CANCEL_MS, end_fd);
 	}
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "requests that do not end: the device is reset");
@@ -195,15 +203,6 @@ static bool options_ok(const struct gpu_options *options)
 	return bit < 0 || (bit > VIRTIO_GPU_F_CONTEXT_INIT && bit < 24) || (bit >= 50 && bit < 64);
 }
 
-static void log_renderer(void *cookie, enum vgf_log_level level, const char *message)
-{
-	struct gpu *gpu = cookie;
-
-	if (gpu->callbacks.log != NULL) {
-		gpu->callbacks.log(gpu->cookie, level, message);
-	}
-}
-
 static void count_capsets(struct gpu *gpu)
 {
 	struct virtio_gpu_resp_capset_info info;
@@ -231,6 +230,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	if (gpu == NULL) {
 		return -ENOMEM;
 	}
+	log_init(gpu);
 	pending_init(&gpu->pending);
 	gpu->callbacks = *callbacks;
 	gpu->cookie = cookie;
@@ -242,7 +242,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 		free(gpu);
 		return ret;
 	}
-	ret = create_renderer(&renderer_callbacks, gpu, &gpu->renderer);
+	ret = create_renderer(&renderer_callbacks, gpu, &options->renderer, &gpu->renderer);
 	if (ret < 0) {
 		log_error(gpu, "the renderer does not start: %s", strerror(-ret));
 		recorder_destroy(gpu->recorder);
@@ -270,6 +270,7 @@ void gpu_destroy(struct gpu *gpu)
 	gpu->callbacks.complete = complete_nothing;
 	gpu_reset(gpu);
 	gpu->renderer->ops->destroy(gpu->renderer);
+	log_tell_dropped(gpu, true);
 	recorder_destroy(gpu->recorder);
 	guest_memory_unref(gpu->memory);
 	request_buffer_finish(&gpu->buffer);

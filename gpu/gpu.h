@@ -83,6 +83,7 @@ struct gpu_options {
 	uint32_t width, height;
 	int fence_passing_bit; /* of the feature, 5 to 23 or 50 to 63; below 0: off */
 	const char *record;    /* a file to record all traffic to, or NULL */
+	struct renderer_options renderer;
 };
 
 /* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options
@@ -113,9 +114,17 @@ void gpu_handle(struct gpu *gpu, const struct gpu_request *request);
 int gpu_get_fd(struct gpu *gpu);
 void gpu_dispatch(struct gpu *gpu);
 
-/* Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left,
- * so that all requests are completed. For GET_VRING_BASE. */
-void gpu_drain(struct gpu *gpu, int timeout_ms);
+/* How long to wait for that, in milliseconds as for poll: timeout_ms, or less if the log is to be
+ * told something in a while. To be asked before each wait. */
+int gpu_timeout(struct gpu *gpu, int timeout_ms);
+
+/*
+ * Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left, so
+ * that all requests are completed, with an error. For GET_VRING_BASE.
+ *
+ * end_fd: the wait ends early once this is readable, which is left as it is; below 0: it does not.
+ */
+void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd);
 
 /* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each
  * of these requests is completed first. Features and guest memory stay until they are set anew. */

@@ -29,7 +29,7 @@ struct gpu {
 	struct renderer *renderer;
 	struct guest_memory *memory; /* or NULL */
 	struct recorder *recorder;   /* or NULL */
-	struct log_limit log_limit;
+	struct log log;
 	uint64_t features; /* acknowledged */
 	bool fence_passing;
 	uint32_t num_capsets;

@@ -4,65 +4,92 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "gpu_private.h"
 #include "log.h"
 
-#define MAX_A_SECOND 5
 #define MAX_MESSAGE 256
 
-/* Called with a string literal from below only. */
-static void log_list(
-	struct gpu *gpu, enum vgf_log_level level, const char *format, va_list arguments)
+static void write_message(struct gpu *gpu, enum vgf_log_level level, const char *message)
 {
-	char message[MAX_MESSAGE];
-
 	if (gpu->callbacks.log != NULL) {
-		vsnprintf(message, sizeof(message), format, arguments);
 		gpu->callbacks.log(gpu->cookie, level, message);
 	}
 }
 
-/* The first message of a later second says how many were dropped. */
-static bool may_log(struct gpu *gpu)
+static void tell_dropped(
+	struct gpu *gpu, struct log_limit *limit, const char *subject, bool last_chance)
 {
-	struct log_limit *limit = &gpu->log_limit;
-	uint32_t dropped = limit->dropped;
-	struct timespec now;
+	uint32_t dropped = log_limit_take_dropped(limit, last_chance);
+	char message[MAX_MESSAGE];
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (limit->second != (uint64_t)now.tv_sec) {
-		*limit = (struct log_limit){ .second = (uint64_t)now.tv_sec };
-		if (dropped > 0) {
-			log_error(gpu, "%" PRIu32 " more messages about the guest", dropped);
+	if (dropped > 0) {
+		snprintf(message, sizeof(message), "%" PRIu32 " more messages about the %s",
+			dropped, subject);
+		write_message(gpu, VGF_LOG_WARNING, message);
+	}
+}
+
+void log_tell_dropped(struct gpu *gpu, bool last_chance)
+{
+	tell_dropped(gpu, &gpu->log.guest, "guest", last_chance);
+	tell_dropped(gpu, &gpu->log.host, "host", last_chance);
+	tell_dropped(gpu, &gpu->log.renderer, "renderer", last_chance);
+}
+
+void log_init(struct gpu *gpu)
+{
+	log_limit_init(&gpu->log.guest);
+	log_limit_init(&gpu->log.host);
+	log_limit_init(&gpu->log.renderer);
+}
+
+int log_timeout(struct gpu *gpu, int timeout_ms)
+{
+	timeout_ms = log_limit_timeout(&gpu->log.guest, timeout_ms);
+	timeout_ms = log_limit_timeout(&gpu->log.host, timeout_ms);
+	return log_limit_timeout(&gpu->log.renderer, timeout_ms);
+}
+
+void log_renderer(void *cookie, enum vgf_log_level level, const char *message)
+{
+	struct gpu *gpu = cookie;
+
+	if (level != VGF_LOG_DEBUG) {
+		tell_dropped(gpu, &gpu->log.renderer, "renderer", false);
+		if (!log_limit_pass(&gpu->log.renderer)) {
+			return;
 		}
 	}
-	if (limit->count == MAX_A_SECOND) {
-		limit->dropped++;
-		return false;
-	}
-	limit->count++;
-	return true;
+	write_message(gpu, level, message);
 }
 
 void log_guest(struct gpu *gpu, const char *format, ...)
 {
+	char message[MAX_MESSAGE];
 	va_list arguments;
 
-	if (!may_log(gpu)) {
+	tell_dropped(gpu, &gpu->log.guest, "guest", false);
+	if (!log_limit_pass(&gpu->log.guest)) {
 		return;
 	}
 	va_start(arguments, format);
-	log_list(gpu, VGF_LOG_WARNING, format, arguments);
+	vsnprintf(message, sizeof(message), format, arguments);
 	va_end(arguments);
+	write_message(gpu, VGF_LOG_WARNING, message);
 }
 
 void log_error(struct gpu *gpu, const char *format, ...)
 {
+	char message[MAX_MESSAGE];
 	va_list arguments;
 
+	tell_dropped(gpu, &gpu->log.host, "host", false);
+	if (!log_limit_pass(&gpu->log.host)) {
+		return;
+	}
 	va_start(arguments, format);
-	log_list(gpu, VGF_LOG_ERROR, format, arguments);
+	vsnprintf(message, sizeof(message), format, arguments);
 	va_end(arguments);
+	write_message(gpu, VGF_LOG_ERROR, message);
 }

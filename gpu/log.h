@@ -3,15 +3,18 @@
 #ifndef LOG_H
 #define LOG_H
 
-/* Messages of the device. What a guest can cause is limited to a few a second. */
+/* Messages of the device, a few a second of each kind: a guest can cause all of them. */
 
-#include <stdint.h>
+#include <stdbool.h>
+
+#include <vgfence/vgfence.h>
+
+#include "log_limit.h"
 
 struct gpu;
 
-struct log_limit {
-	uint64_t second;
-	uint32_t count, dropped;
+struct log {
+	struct log_limit guest, host, renderer;
 };
 
 /* The guest did wrong. */
@@ -19,5 +22,16 @@ void log_guest(struct gpu *gpu, const char *format, ...) __attribute__((format(p
 
 /* Something of the host failed. */
 void log_error(struct gpu *gpu, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* What the library says, or virglrenderer: their callback. Any thread. */
+void log_renderer(void *cookie, enum vgf_log_level level, const char *message);
+
+void log_init(struct gpu *gpu);
+
+/* A timeout for poll, shortened if there is something to be told in a while. */
+int log_timeout(struct gpu *gpu, int timeout_ms);
+
+/* Tells how many messages there were more, if it is time for that. */
+void log_tell_dropped(struct gpu *gpu, bool last_chance);
 
 #endif

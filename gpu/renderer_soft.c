@@ -496,8 +496,8 @@ static uint32_t max_fence_fds(void)
 	return limit.rlim_cur < 8 ? 2 : (uint32_t)(limit.rlim_cur / 4);
 }
 
-/* The GPU has a CPU of its own, if there is one to spare. */
-static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie)
+static int start_gpu(
+	struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie, bool realtime)
 {
 	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
 		.limits = guest_limits };
@@ -516,7 +516,9 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	if (ret < 0) {
 		return ret;
 	}
-	placement_find(&soft->placement);
+	if (realtime) {
+		placement_find(&soft->placement);
+	}
 	options.own_cpus = soft->placement.split ? &soft->placement.gpu : NULL;
 	ret = soft_gpu_create(soft->device, &options, &soft->gpu);
 	/* Now, not before: the GPU's thread would have to leave too. */
@@ -524,17 +526,22 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	return ret;
 }
 
-int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
+int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
+	const struct renderer_options *options, struct renderer **out)
 {
-	struct soft *soft = calloc(1, sizeof(*soft));
+	struct soft *soft;
 	int ret;
 
+	if (options->render_node != NULL) {
+		return -EINVAL;
+	}
+	soft = calloc(1, sizeof(*soft));
 	if (soft == NULL) {
 		return -ENOMEM;
 	}
 	soft->base.ops = &ops;
 	init_lock(&soft->lock);
-	ret = start_gpu(soft, callbacks, cookie);
+	ret = start_gpu(soft, callbacks, cookie, options->realtime);
 	if (ret < 0) {
 		destroy(&soft->base);
 		return ret;

@@ -9,8 +9,13 @@
 #include "transfer_reach.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <vgfence/virgl.h>
 
@@ -18,8 +23,7 @@
 #include <virglrenderer.h>
 
 #define RENDERER_FLAGS                                                                             \
-	(VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS | VIRGL_RENDERER_THREAD_SYNC |    \
-		VIRGL_RENDERER_ASYNC_FENCE_CB)
+	(VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB)
 
 /* What Gallium calls the target and the binding of a plain image to draw on: p_defines.h. */
 #define TEXTURE_2D 2
@@ -38,6 +42,9 @@ struct virgl_box { /* virglrenderer declares it and leaves it to its callers */
 
 struct renderer_virgl {
 	struct renderer base;
+	void (*log)(void *cookie, enum vgf_log_level level, const char *message); /* or NULL */
+	void *log_cookie;
+	const char *render_node; /* or NULL */
 	struct vgf_virgl *virgl;
 	struct virgl_renderer_callbacks callbacks;
 };
@@ -321,6 +328,54 @@ static int virgl_dispatch(struct renderer *renderer)
 	return vgf_virgl_poll(to_virgl(renderer));
 }
 
+/* ---- Its log ------------------------------------------------------------------------------ */
+
+/* virglrenderer has one state for a process. */
+static struct renderer_virgl *current;
+
+/* virglrenderer says in lines what a guest's commands are wrong in, any number of them, with words of
+ * the guest's. */
+__attribute__((format(printf, 1, 0))) static void log_virglrenderer(
+	const char *format, va_list arguments)
+{
+	char message[256];
+	size_t end = 0;
+
+	vsnprintf(message, sizeof(message), format, arguments);
+	for (size_t i = 0; message[i] != '\0'; i++) {
+		if ((unsigned char)message[i] < ' ' || message[i] == 0x7f) {
+			message[i] = ' ';
+		}
+		end = message[i] != ' ' ? i + 1 : end;
+	}
+	message[end] = '\0';
+	if (end > 0) {
+		current->log(current->log_cookie, VGF_LOG_WARNING, message);
+	}
+}
+
+static void start_log(
+	struct renderer_virgl *renderer, const struct vgf_callbacks *callbacks, void *cookie)
+{
+	renderer->log = callbacks->log;
+	renderer->log_cookie = cookie;
+	if (renderer->log) {
+		virgl_set_debug_callback(log_virglrenderer);
+	}
+}
+
+static void ignore_log(const char *format, va_list arguments)
+{
+	(void)format;
+	(void)arguments;
+}
+
+static void end_log(void)
+{
+	virgl_set_debug_callback(ignore_log);
+	current = NULL;
+}
+
 /* ---- Start and end ------------------------------------------------------------------------ */
 
 static int virgl_reset(struct renderer *renderer)
@@ -331,6 +386,7 @@ static int virgl_reset(struct renderer *renderer)
 static void virgl_destroy(struct renderer *renderer)
 {
 	vgf_virgl_cleanup(to_virgl(renderer));
+	end_log();
 	free(renderer);
 }
 
@@ -366,8 +422,49 @@ static void write_fence(void *cookie, uint32_t fence)
 	(void)fence;
 }
 
-int renderer_virgl_create(
-	const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
+/* virglrenderer closes it, and asks again when it starts anew. The cookie is the caller's, which
+ * does not know. */
+static int open_render_node(void *cookie)
+{
+	(void)cookie;
+	return open(current->render_node, O_RDWR | O_CLOEXEC);
+}
+
+/* Whether it is a device at all: virglrenderer says less of what is wrong. */
+static int check_render_node(const char *path)
+{
+	struct stat file;
+
+	if (stat(path, &file) < 0) {
+		return -errno;
+	}
+	if (!S_ISCHR(file.st_mode)) {
+		return -ENODEV;
+	}
+	return access(path, R_OK | W_OK) < 0 ? -errno : 0;
+}
+
+static int start(
+	struct renderer_virgl *renderer, void *cookie, const struct vgf_virgl_options *options)
+{
+	int flags = RENDERER_FLAGS, ret = 0;
+
+	renderer->callbacks.version = 1;
+	renderer->callbacks.write_fence = write_fence;
+	if (renderer->render_node) {
+		renderer->callbacks.version = 2;
+		renderer->callbacks.get_drm_fd = open_render_node;
+		ret = check_render_node(renderer->render_node);
+	} else {
+		flags |= VIRGL_RENDERER_USE_SURFACELESS;
+	}
+	return ret < 0 ?
+		ret :
+		vgf_virgl_init(cookie, flags, &renderer->callbacks, options, &renderer->virgl);
+}
+
+int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
+	const struct renderer_options *renderer_options, struct renderer **out)
 {
 	const struct vgf_options device = { .size = sizeof(device), .limits = guest_limits };
 	/* Every submission comes with its ring. */
@@ -385,11 +482,12 @@ int renderer_virgl_create(
 		return -ENOMEM;
 	}
 	renderer->base.ops = &virgl_ops;
-	renderer->callbacks.version = 1;
-	renderer->callbacks.write_fence = write_fence;
-	ret = vgf_virgl_init(
-		cookie, RENDERER_FLAGS, &renderer->callbacks, &options, &renderer->virgl);
+	renderer->render_node = renderer_options->render_node;
+	current = renderer;
+	start_log(renderer, callbacks, cookie);
+	ret = start(renderer, cookie, &options);
 	if (ret < 0) {
+		end_log();
 		free(renderer);
 		return ret;
 	}

@@ -15,10 +15,6 @@
 #include "renderer.h"
 #include "vhost_user.h"
 
-/* For work in flight when a queue is stopped. QEMU waits for the answer as long as it takes, and so
- * does the guest. */
-#define DRAIN_MS 5000
-
 _Static_assert(GPU_MAX_REQUESTS >= VIRTQUEUE_MAX_SIZE, "a token for each entry of a queue");
 
 struct gpu_server {
@@ -203,7 +199,7 @@ static void drain(void *cookie)
 {
 	struct gpu_server *server = cookie;
 
-	gpu_drain(server->gpu, DRAIN_MS);
+	gpu_drain(server->gpu, server->options.drain_ms, server->options.end_fd);
 }
 
 static void reset(void *cookie)
@@ -274,14 +270,21 @@ static int listen_at_socket(struct gpu_server *server)
 		.set_gpu_socket_take = set_gpu_socket_take,
 		.log = log_message,
 	};
+	const struct gpu_server_options *options = &server->options;
 	int ret;
 
-	ret = vhost_user_create(
-		server->options.socket_path, GPU_NUM_QUEUES, &ops, server, &server->vhost_user);
+	if (options->socket_path) {
+		ret = vhost_user_create(
+			options->socket_path, GPU_NUM_QUEUES, &ops, server, &server->vhost_user);
+	} else {
+		ret = vhost_user_create_connected(
+			options->socket_fd, GPU_NUM_QUEUES, &ops, server, &server->vhost_user);
+	}
 	if (ret < 0) {
 		char message[256];
 
-		snprintf(message, sizeof(message), "%s: %s", server->options.socket_path,
+		snprintf(message, sizeof(message), "%s: %s",
+			options->socket_path ? options->socket_path : "the socket of --fd",
 			strerror(-ret));
 		log_message(server, VGF_LOG_ERROR, message);
 		return ret;
@@ -331,7 +334,7 @@ void gpu_server_destroy(struct gpu_server *server)
 
 int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
 {
-	int ret = vhost_user_dispatch(server->vhost_user, timeout_ms);
+	int ret = vhost_user_dispatch(server->vhost_user, gpu_timeout(server->gpu, timeout_ms));
 
 	/* What has changed in this round is shown once. */
 	if (server->display_changed) {
@@ -339,6 +342,16 @@ int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
 		dispatch_display(server);
 	}
 	return ret;
+}
+
+bool gpu_server_is_over(const struct gpu_server *server)
+{
+	return server->options.socket_path == NULL && !vhost_user_is_connected(server->vhost_user);
+}
+
+void gpu_server_abandon(const struct gpu_server *server)
+{
+	vhost_user_abandon(server->vhost_user);
 }
 
 int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)

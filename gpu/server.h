@@ -14,8 +14,13 @@
 struct gpu_server;
 
 struct gpu_server_options {
-	const char *socket_path;
+	const char *socket_path; /* where to listen, or NULL */
+	int socket_fd;           /* instead: a front end's connection, borrowed; below 0: none */
 	struct gpu_options gpu;
+	/* For work in flight when a queue is stopped, in milliseconds; what is not done by then is
+	 * cancelled. QEMU waits for the answer as long as it takes, and so does the guest. */
+	int drain_ms;
+	int end_fd; /* readable once the program is to end: that ends such a wait; below 0: none */
 	/* One line without a newline. */
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 	void *cookie;
@@ -31,6 +36,12 @@ void gpu_server_destroy(struct gpu_server *server);
 
 /* Waits for something to do, and does it; see vhost_user_dispatch. */
 int gpu_server_dispatch(struct gpu_server *server, int timeout_ms);
+
+/* Whether no front end can come any more: the connection that it was given has ended. */
+bool gpu_server_is_over(const struct gpu_server *server);
+
+/* For a process that exits in the middle of something, from any thread: removes the socket's file. */
+void gpu_server_abandon(const struct gpu_server *server);
 
 /* A descriptor that wakes gpu_server_dispatch, such as a signalfd; see vhost_user_watch. */
 struct vhost_user_watch;

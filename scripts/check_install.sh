@@ -48,6 +48,14 @@ check_installed_virgl() {
     grep -qx 'the copy is green' "$work/output"
 }
 
+# What management software finds, and starts: the file names a program by its path once installed.
+check_vhost_user() {
+    local json binary
+    json=$(find "$work" -path '*/share/qemu/vhost-user/50-vgfence-gpu.json')
+    binary=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["binary"])' <"$json")
+    "$work$binary" --print-capabilities | grep -q '"type": "gpu"'
+}
+
 # check_exports LIBRARY SYMBOLS...
 check_exports() {
     nm -D --defined-only "$build/src/$1" | awk '{ print $3 }' | sort | diff -u <(sort "${@:2}") -

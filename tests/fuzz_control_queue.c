@@ -280,7 +280,7 @@ static void run_step(struct input *input)
 		gpu_set_features(gpu, take(input, 3));
 		return;
 	case STEP_DRAIN:
-		gpu_drain(gpu, 0);
+		gpu_drain(gpu, 0, -1);
 		return;
 	case STEP_RESET:
 		reset();

@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "gpu_guest.h"
 
@@ -511,7 +513,7 @@ static void take_away(uint32_t round)
 		gpu_set_memory(guest.gpu, guest.table);
 		break;
 	case 5:
-		gpu_drain(guest.gpu, 0);
+		gpu_drain(guest.gpu, 0, -1);
 		break;
 	default:
 		gpu_reset(guest.gpu);
@@ -539,7 +541,7 @@ TEST_GUEST(what_jobs_write_to_may_go_at_any_moment)
 			submit(&guest, &job);
 		}
 		take_away(round);
-		gpu_drain(guest.gpu, 10000);
+		gpu_drain(guest.gpu, 10000, -1);
 		unref(&guest, 1); /* if they are still there */
 		unref(&guest, 2);
 	}
@@ -567,8 +569,20 @@ TEST_CONTEXT(a_drain_waits_for_work)
 	uint32_t token;
 
 	token = submit(&guest, &job);
-	gpu_drain(guest.gpu, 20000);
+	gpu_drain(guest.gpu, 20000, -1);
 	assert_int_equal(guest_header(&guest.responses[GPU_QUEUE_CONTROL][token]).type, OK);
+}
+
+/* All of them, and the guest is told of errors. */
+static void assert_cancelled(const uint32_t tokens[MANY])
+{
+	for (uint32_t i = 0; i < MANY; i++) {
+		const struct guest_response *response =
+			&guest.responses[GPU_QUEUE_CONTROL][tokens[i]];
+
+		assert_true(response->done);
+		assert_int_equal(guest_header(response).type, VIRTIO_GPU_RESP_ERR_UNSPEC);
+	}
 }
 
 TEST_CONTEXT(a_drain_cancels_what_does_not_end)
@@ -577,12 +591,23 @@ TEST_CONTEXT(a_drain_cancels_what_does_not_end)
 	uint32_t tokens[MANY];
 
 	fill(tokens);
-	gpu_drain(guest.gpu, 0);
-	for (uint32_t i = 0; i < MANY; i++) {
-		assert_true(guest.responses[GPU_QUEUE_CONTROL][tokens[i]].done);
-	}
+	gpu_drain(guest.gpu, 0, -1);
+	assert_cancelled(tokens);
 	/* Contexts are still there. */
 	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+}
+
+TEST_CONTEXT(a_drain_ends_with_the_program)
+{
+	const uint64_t one = 1;
+	uint32_t tokens[MANY];
+	int end_fd = eventfd(0, EFD_CLOEXEC);
+
+	fill(tokens);
+	assert_int_equal(write(end_fd, &one, sizeof(one)), sizeof(one));
+	gpu_drain(guest.gpu, 1000000000, end_fd);
+	assert_cancelled(tokens);
+	close(end_fd);
 }
 
 TEST(nothing_is_completed_once_it_is_destroyed)
@@ -694,9 +719,10 @@ static int spy_on_name(
 	return -ENOMEM;
 }
 
-static int create_spy(const struct vgf_callbacks *callbacks, void *cookie, struct renderer **out)
+static int create_spy(const struct vgf_callbacks *callbacks, void *cookie,
+	const struct renderer_options *options, struct renderer **out)
 {
-	int ret = renderer_soft_create(callbacks, cookie, out);
+	int ret = renderer_soft_create(callbacks, cookie, options, out);
 
 	if (ret == 0) {
 		spy_ops = *(*out)->ops;

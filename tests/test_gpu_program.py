@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""What 'vgfence gpu' says and does without a guest: test_gpu_program.py VGFENCE"""
+"""What 'vgfence gpu' says and does without a guest: test_gpu_program.py VGFENCE JSON RENDERER
 
+JSON: the file that management software finds. RENDERER: virgl if that was built, else soft.
+"""
+
+import fcntl
+import json
 import os
 import select
 import signal
@@ -17,6 +22,8 @@ import unittest
 import unittest_sum
 
 PROGRAM = ""
+JSON = ""
+RENDERER = ""
 LIMIT_S = 20  # only so that a program that hangs ends the test
 
 
@@ -36,12 +43,10 @@ def listens(path):
 class Gpu:
     """A running 'vgfence gpu' that listens."""
 
-    def __init__(self, directory, *arguments):
+    def __init__(self, directory, *arguments, stderr=subprocess.PIPE):
         self.path = os.path.join(directory, "socket")
         self.process = subprocess.Popen(
-            [PROGRAM, "gpu", f"--socket={self.path}", *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
+            [PROGRAM, "gpu", f"--socket={self.path}", *arguments], stderr=stderr, text=True
         )
         limit = time.monotonic() + LIMIT_S
         while not listens(self.path) and time.monotonic() < limit:
@@ -75,6 +80,11 @@ class Options(unittest.TestCase):
             ("--fence-passing-bit=64", "--fence-passing-bit"),
             ("--fence-passing-bit=on", "--fence-passing-bit"),
             ("--renderer=hard", "--renderer"),
+            ("--fd=x", "--fd"),
+            ("--fd=0", "instead of --socket-path"),
+            ("--drain-ms=-1", "--drain-ms"),
+            ("--drain-ms=3600001", "--drain-ms"),
+            ("--render-node=/dev/dri/renderD128", "--renderer=virgl"),
             ("--nonsense", "usage"),
             ("argument", "no option"),
         ):
@@ -85,7 +95,28 @@ class Options(unittest.TestCase):
     def test_the_socket_is_needed(self):
         result = run()
         self.assertEqual(result.returncode, 2)
-        self.assertIn("--socket is missing", result.stderr)
+        self.assertIn("--socket-path is missing", result.stderr)
+
+    def test_a_render_node_that_is_none_is_an_error(self):
+        if RENDERER == "soft":
+            self.skipTest("built without virglrenderer")
+        for path, message in (
+            ("/nowhere/n", "No such file or directory"),
+            ("/etc/passwd", "No such device"),
+        ):
+            result = run("--socket=/nowhere/s", "--virgl", f"--render-node={path}")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(message, result.stderr)
+
+    def test_what_is_no_connection_is_an_error(self):
+        with open("/dev/null", "rb") as file, socket.socket(socket.AF_UNIX) as unconnected:
+            for other, message in ((file, "non-socket"), (unconnected, "not connected")):
+                result = subprocess.run(
+                    [PROGRAM, "gpu", f"--fd={other.fileno()}"], pass_fds=[other.fileno()],
+                    capture_output=True, text=True, timeout=LIMIT_S, check=False,
+                )
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(message, result.stderr)
 
     def test_a_socket_that_cannot_be_made_is_an_error(self):
         result = run("--socket=/nowhere/s")
@@ -97,6 +128,54 @@ class Options(unittest.TestCase):
             result = run("--socket=/nowhere/s", f"--record={path}")
             self.assertEqual(result.returncode, 1)
             self.assertEqual(result.stderr, f"vgfence gpu: {path}: {message}\n")
+
+
+class Management(unittest.TestCase):
+    """What libvirt relies on: QEMU, docs/interop/vhost-user.json and vhost-user.rst."""
+
+    def test_capabilities_are_as_the_schema_says(self):
+        for arguments in ([], ["--nonsense", "argument"], ["--fd=99", "--socket-path=/nowhere/s"]):
+            result = run(*arguments, "--print-capabilities")
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            capabilities = json.loads(result.stdout)
+            self.assertEqual(set(capabilities), {"type", "features"})  # both are needed
+            self.assertEqual(capabilities["type"], "gpu")
+            features = capabilities["features"]
+            self.assertEqual(len(features), len(set(features)))
+            self.assertLessEqual(set(features), {"render-node", "virgl"})
+            self.assertEqual("virgl" in features, RENDERER == "virgl")
+
+    def test_each_capability_is_an_option(self):
+        features = json.loads(run("--print-capabilities").stdout)["features"]
+        for feature in features:
+            option = {"virgl": "--virgl", "render-node": "--render-node=/nowhere/n"}[feature]
+            self.assertEqual(run(option, "--help").returncode, 0, option)
+
+    def test_the_file_is_as_the_schema_says(self):
+        with open(JSON, encoding="utf-8") as file:
+            backend = json.load(file)
+        self.assertEqual(set(backend), {"description", "type", "binary"})
+        self.assertEqual(backend["type"], "gpu")
+        self.assertTrue(os.path.isabs(backend["binary"]))
+        self.assertEqual(os.path.basename(backend["binary"]), "vgfence-gpu")
+
+    def test_it_is_started_as_libvirt_does(self):
+        with tempfile.TemporaryDirectory() as directory:
+            binary = os.path.join(directory, "vgfence-gpu")
+            os.symlink(os.path.abspath(PROGRAM), binary)
+            ours, its = socket.socketpair()
+            with ours:
+                process = subprocess.Popen(
+                    [binary, f"--fd={its.fileno()}"], pass_fds=[its.fileno()],
+                    stderr=subprocess.PIPE, text=True,
+                )
+                its.close()
+                ours.settimeout(LIMIT_S)
+                ours.sendall(struct.pack("<III", 1, 1, 0))
+                self.assertEqual(len(ours.recv(20, socket.MSG_WAITALL)), 20)
+            # The front end has left, and no other one can come.
+            _, text = process.communicate(timeout=LIMIT_S)
+            self.assertEqual((process.returncode, text), (0, ""))
 
 
 class Running(unittest.TestCase):
@@ -133,6 +212,75 @@ class Running(unittest.TestCase):
         gpu.process.send_signal(signal.SIGTERM)
         self.assertEqual(gpu.process.wait(LIMIT_S), 0)
 
+    def assert_answers(self, gpu):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(LIMIT_S)
+            connection.connect(gpu.path)
+            connection.sendall(struct.pack("<III", 1, 1, 0))
+            self.assertEqual(len(connection.recv(20, socket.MSG_WAITALL)), 20)
+
+    def answers_though_its_log_is_full(self, gpu, read_all):
+        gpu.process.send_signal(signal.SIGUSR1)  # there is no --screenshot, which it says
+        for _ in range(2):  # one more round than the signal's
+            self.assert_answers(gpu)
+        read_all()
+        gpu.process.send_signal(signal.SIGUSR1)
+        for _ in range(2):
+            self.assert_answers(gpu)
+        gpu.process.send_signal(signal.SIGTERM)
+        self.assertEqual(gpu.process.wait(LIMIT_S), 0)
+        self.assertIn("1 lines were lost", read_all())
+
+    def test_a_pipe_that_nobody_reads_is_not_waited_for(self):
+        reader, writer = os.pipe()
+        gpu = Gpu(self.directory, stderr=writer)
+        size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(writer, b"x" * size)
+
+        def read_all():
+            return os.read(reader, 65536).decode()
+
+        self.answers_though_its_log_is_full(gpu, read_all)
+        # The flags are of all who have the pipe.
+        self.assertEqual(fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK, 0)
+        os.close(reader)
+        os.close(writer)
+
+    def test_a_socket_that_nobody_reads_is_not_waited_for(self):
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            gpu = Gpu(self.directory, stderr=writer)
+            try:
+                while True:
+                    writer.send(b"x" * 4096, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+
+            def read_all():
+                data = b""
+                try:
+                    while True:
+                        data += reader.recv(65536, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return data.decode()
+
+            self.answers_though_its_log_is_full(gpu, read_all)
+            self.assertTrue(writer.getblocking())
+
+    def test_a_signal_ends_it_whatever_it_waits_for(self):
+        recording = os.path.join(self.directory, "recording")
+        os.mkfifo(recording)
+        reader = os.open(recording, os.O_RDONLY | os.O_NONBLOCK)
+        writer = os.open(recording, os.O_WRONLY)
+        os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096))
+        gpu = Gpu(self.directory, f"--record={recording}")
+        status, text = gpu.end()  # the recording is to be written now
+        self.assertEqual(status, 1)
+        self.assertIn("in the middle of something", text)
+        self.assertFalse(os.path.exists(gpu.path))
+        os.close(reader)
+        os.close(writer)
+
     def test_statistics_come_at_the_end(self):
         status, text = Gpu(self.directory, "--stats").end()
         self.assertEqual(status, 0)
@@ -160,7 +308,10 @@ class Running(unittest.TestCase):
 
 def main():
     global PROGRAM
+    global JSON, RENDERER
     PROGRAM = sys.argv.pop(1)
+    JSON = sys.argv.pop(1)
+    RENDERER = sys.argv.pop(1)
     return unittest_sum.main()
 
 

@@ -34,6 +34,7 @@ enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDA
 static char directory[] = "/tmp/vgfence-gpu-server-XXXXXX";
 static char path[sizeof(directory) + 8];
 
+static int end_fd = -1; /* of the server that is made next */
 static struct gpu_server *server;
 static struct front_end front_end;
 
@@ -60,6 +61,8 @@ static void begin(void)
 {
 	const struct gpu_server_options options = {
 		.socket_path = path,
+		.drain_ms = 20000,
+		.end_fd = end_fd,
 		.gpu = { .num_scanouts = 16, .width = 640, .height = 480, .fence_passing_bit = 20 },
 		.log = log_nothing,
 	};

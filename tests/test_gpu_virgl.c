@@ -12,6 +12,7 @@
 
 #include "gl_stream.h"
 #include "calls.h"
+#include "clock.h"
 #include "gpu_guest.h"
 #include "gpu_private.h"
 
@@ -459,7 +460,7 @@ TEST_TEXTURE(a_drain_cancels_what_is_held)
 	uint32_t token;
 
 	token = send_held();
-	gpu_drain(guest.gpu, 10);
+	gpu_drain(guest.gpu, 10, -1);
 	for (uint32_t i = 0; i < 4; i++) {
 		assert_true(guest.responses[GPU_QUEUE_CONTROL][token + i].done);
 	}
@@ -493,6 +494,22 @@ static void load_gl(void)
 	guest_stop(&guest);
 }
 
+/* virglrenderer has a line for each: some thousand a second. */
+TEST_GUEST(the_log_is_bounded_however_many_commands_virglrenderer_refuses)
+{
+	struct virtio_gpu_resource_create_3d buffer = texture(1);
+	const uint64_t start_ns = now_ns();
+
+	buffer.target = 0; /* PIPE_BUFFER, which has no height */
+	buffer.format = htole32(VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM);
+	buffer.bind = htole32(1u << 4); /* PIPE_BIND_VERTEX_BUFFER */
+	for (int i = 0; i < 5000; i++) {
+		assert_int_not_equal(guest_call(&guest, &buffer, sizeof(buffer)), OK);
+	}
+	assert_true(guest.num_warnings > 0);
+	assert_true(guest.num_warnings <= 10 * ((now_ns() - start_ns) / NS_PER_S + 2));
+}
+
 static void ignore_fence(void *cookie, const struct vgf_retired *retired)
 {
 	const struct vgf_fence_name *fence = &retired->fence;
@@ -507,9 +524,10 @@ static bool has_gl(void)
 {
 	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
 		.retire = ignore_fence };
+	const struct renderer_options options = { 0 };
 	struct renderer *renderer;
 
-	if (renderer_virgl_create(&callbacks, NULL, &renderer) < 0) {
+	if (renderer_virgl_create(&callbacks, NULL, &options, &renderer) < 0) {
 		return false;
 	}
 	dl_iterate_phdr(keep_library, NULL);

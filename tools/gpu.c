@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +17,12 @@
 
 #include "clock.h"
 #include "commands.h"
+#include "gpu_end.h"
+#include "gpu_log.h"
 #include "server.h"
 #include "vhost_user.h"
 
-static const char usage[] = "usage: vgfence gpu --socket=PATH [OPTION...] (--help for more)\n";
+static const char usage[] = "usage: vgfence gpu --socket-path=PATH [OPTION...] (--help for more)\n";
 
 static const char help[] =
 	"\n"
@@ -29,10 +32,20 @@ static const char help[] =
 	"\n"
 	"    -chardev socket,id=gpu,path=PATH -device vhost-user-gpu-pci,chardev=gpu\n"
 	"\n"
-	"  --socket=PATH     where to listen\n"
+	"  --socket-path=PATH, --socket=PATH\n"
+	"                    where to listen\n"
+	"  --fd=N            instead: descriptor N is the connection to a front end; it ends with\n"
+	"                    that\n"
+	"  --print-capabilities\n"
+	"                    say what management software asks for, and exit\n"
 	"  --renderer=soft   a GPU in software, for tests: the guest's 2D graphics work, and jobs\n"
 	"                    take as long as they say, but draw nothing (default)\n"
-	"  --renderer=virgl  OpenGL of this host, by virglrenderer\n"
+	"  --renderer=virgl, --virgl\n"
+	"                    OpenGL of this host, by virglrenderer\n"
+	"  --render-node=PATH\n"
+	"                    with virgl: the GPU to draw with, such as /dev/dri/renderD128\n"
+	"  --realtime        with soft: jobs end at the microsecond, by a thread with realtime\n"
+	"                    priority that has a processor for itself\n"
 	"  --fence-passing-bit=N|off\n"
 	"                    offer fence passing as feature bit N, which the guest's driver must\n"
 	"                    expect. Off by default, as the feature has no number of its own: bit\n"
@@ -42,10 +55,12 @@ static const char help[] =
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
+	"  --drain-ms=N      how long stopping a queue waits for work in flight (default 5000);\n"
+	"                    what is left is cancelled\n"
 	"  --stats           print what there was to do, after each virtual machine and\n"
 	"                    at the end\n"
 	"\n"
-	"SIGINT and SIGTERM end it.\n";
+	"SIGINT and SIGTERM end it, within a second.\n";
 
 struct options {
 	struct gpu_server_options server;
@@ -56,7 +71,12 @@ struct options {
 
 enum option_id {
 	OPTION_SOCKET,
+	OPTION_FD,
 	OPTION_RENDERER,
+	OPTION_VIRGL,
+	OPTION_RENDER_NODE,
+	OPTION_REALTIME,
+	OPTION_DRAIN,
 	OPTION_BIT,
 	OPTION_SCANOUTS,
 	OPTION_SIZE,
@@ -68,6 +88,12 @@ enum option_id {
 
 static const struct option long_options[] = {
 	{ "socket", required_argument, NULL, OPTION_SOCKET },
+	{ "socket-path", required_argument, NULL, OPTION_SOCKET },
+	{ "fd", required_argument, NULL, OPTION_FD },
+	{ "virgl", no_argument, NULL, OPTION_VIRGL },
+	{ "render-node", required_argument, NULL, OPTION_RENDER_NODE },
+	{ "realtime", no_argument, NULL, OPTION_REALTIME },
+	{ "drain-ms", required_argument, NULL, OPTION_DRAIN },
 	{ "renderer", required_argument, NULL, OPTION_RENDERER },
 	{ "fence-passing-bit", required_argument, NULL, OPTION_BIT },
 	{ "scanouts", required_argument, NULL, OPTION_SCANOUTS },
@@ -154,6 +180,16 @@ static uint32_t parse_scanouts(const char *text)
 	return (uint32_t)number;
 }
 
+static int parse_int(const char *text, int max, const char *message)
+{
+	long number = parse_number(&text, max, '\0');
+
+	if (number < 0) {
+		bad_usage(message);
+	}
+	return (int)number;
+}
+
 static void parse_option(struct options *options, int id)
 {
 	struct gpu_options *gpu = &options->server.gpu;
@@ -162,8 +198,24 @@ static void parse_option(struct options *options, int id)
 	case OPTION_SOCKET:
 		options->server.socket_path = optarg;
 		break;
+	case OPTION_FD:
+		options->server.socket_fd = parse_int(optarg, INT_MAX, "--fd must be a descriptor");
+		break;
 	case OPTION_RENDERER:
 		options->create_renderer = parse_renderer(optarg);
+		break;
+	case OPTION_VIRGL:
+		options->create_renderer = parse_renderer("virgl");
+		break;
+	case OPTION_RENDER_NODE:
+		gpu->renderer.render_node = optarg;
+		break;
+	case OPTION_REALTIME:
+		gpu->renderer.realtime = true;
+		break;
+	case OPTION_DRAIN:
+		options->server.drain_ms = parse_int(optarg, 3600000,
+			"--drain-ms must be a number of milliseconds, up to an hour");
 		break;
 	case OPTION_BIT:
 		gpu->fence_passing_bit = parse_bit(optarg);
@@ -196,7 +248,27 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 {
 	(void)cookie;
 	if (level != VGF_LOG_DEBUG) {
-		fprintf(stderr, "vgfence gpu: %s\n", message);
+		gpu_log_line("%s", message);
+	}
+}
+
+/* What goes together. */
+static void check_options(const struct options *options)
+{
+	const struct gpu_server_options *server = &options->server;
+	bool soft = options->create_renderer == renderer_soft_create;
+
+	if (server->socket_path == NULL && server->socket_fd < 0) {
+		bad_usage("--socket-path is missing");
+	}
+	if (server->socket_path != NULL && server->socket_fd >= 0) {
+		bad_usage("--fd is instead of --socket-path");
+	}
+	if (server->gpu.renderer.render_node != NULL && soft) {
+		bad_usage("--render-node needs --renderer=virgl: the software GPU has no device");
+	}
+	if (server->gpu.renderer.realtime && !soft) {
+		bad_usage("--realtime is of --renderer=soft");
 	}
 }
 
@@ -208,6 +280,8 @@ static void parse_options(struct options *options, int argc, char **argv)
 		.create_renderer = renderer_soft_create,
 		.server = {
 			.log = log_message,
+			.socket_fd = -1,
+			.drain_ms = 5000,
 			.gpu = {
 				.num_scanouts = 1,
 				.width = 1280,
@@ -222,9 +296,29 @@ static void parse_options(struct options *options, int argc, char **argv)
 	if (optind != argc) {
 		bad_usage("there is something that is no option");
 	}
-	if (options->server.socket_path == NULL) {
-		bad_usage("--socket is missing");
+	check_options(options);
+}
+
+/* QEMU, docs/interop/vhost-user.json: of what management software may use, this is there. */
+static const char capabilities[] = "{\n"
+				   "  \"type\": \"gpu\",\n"
+				   "  \"features\": [\n"
+#if HAVE_VIRGL
+				   "    \"render-node\",\n"
+				   "    \"virgl\"\n"
+#endif
+				   "  ]\n"
+				   "}\n";
+
+/* Whatever else there is, it does not matter then. */
+static bool wants_capabilities(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--print-capabilities") == 0) {
+			return true;
+		}
 	}
+	return false;
 }
 
 /* ---- Statistics ----------------------------------------------------------------------------- */
@@ -250,36 +344,52 @@ static void take_sample(const struct gpu *gpu, struct sample *sample)
 	sample->t_ns = now_ns();
 }
 
-static void print_stats(const char *title, const struct sample *from, const struct sample *to)
+static void write_stats(
+	FILE *file, const char *title, const struct sample *from, const struct sample *to)
 {
 #define SINCE(field) (to->field - from->field)
 	uint64_t submissions = SINCE(gpu.submissions);
 
-	fprintf(stderr, "%s, %.1f s\n", title, (double)SINCE(t_ns) / NS_PER_S);
-	fprintf(stderr,
+	fprintf(file, "%s, %.1f s\n", title, (double)SINCE(t_ns) / NS_PER_S);
+	fprintf(file,
 		"  requests     %" PRIu64 " on the control queue, %" PRIu64
 		" on the cursor queue; %" PRIu64 " with an error\n",
 		SINCE(gpu.requests[GPU_QUEUE_CONTROL]), SINCE(gpu.requests[GPU_QUEUE_CURSOR]),
 		SINCE(gpu.errors));
-	fprintf(stderr,
+	fprintf(file,
 		"  submissions  %" PRIu64 ": %" PRIu64 " were ready, %" PRIu64
 		" waited in the GPU, %" PRIu64 " were held back, %" PRIu64 " refused\n",
 		submissions, SINCE(gpu.fences.run_ready),
 		SINCE(gpu.fences.run_driver) + SINCE(gpu.fences.run_gl), SINCE(gpu.fences.run_host),
 		SINCE(gpu.fences.refused));
-	fprintf(stderr,
+	fprintf(file,
 		"  in-fences    %" PRIu64 ", of which %" PRIu64
 		" had signalled, or were repeated\n",
 		SINCE(gpu.fences.in_fences), SINCE(gpu.fences.in_fences_done));
-	fprintf(stderr,
+	fprintf(file,
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",
 		SINCE(gpu.fences.retired), SINCE(gpu.fences.failed), SINCE(gpu.fences.cancelled));
 	if (submissions > 0) {
-		fprintf(stderr, "  CPU time     %.1f us a submission, without the GPU's own\n",
+		fprintf(file, "  CPU time     %.1f us a submission, without the GPU's own\n",
 			(double)SINCE(cpu_ns) / NS_PER_US / (double)submissions);
 	}
 #undef SINCE
+}
+
+static void print_stats(const char *title, const struct sample *from, const struct sample *to)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
+
+	if (file == NULL) {
+		return;
+	}
+	write_stats(file, title, from, to);
+	fclose(file);
+	gpu_log_text(text);
+	free(text);
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */
@@ -287,7 +397,7 @@ static void print_stats(const char *title, const struct sample *from, const stru
 struct program {
 	const struct options *options;
 	struct gpu_server *server;
-	struct vhost_user_watch signals;
+	struct vhost_user_watch signals, ending;
 	bool end;
 	struct sample start, connected; /* with --stats: when it began, and the last guest left */
 };
@@ -298,14 +408,14 @@ static void screenshot(struct program *program, bool asked)
 	int ret;
 
 	if (path == NULL) {
-		fprintf(stderr, "vgfence gpu: no screenshot without --screenshot=FILE\n");
+		gpu_log_line("no screenshot without --screenshot=FILE");
 		return;
 	}
 	ret = gpu_screenshot(gpu_server_get_gpu(program->server), 0, path);
 	if (ret == -ENOENT && asked) {
-		fprintf(stderr, "vgfence gpu: no screenshot: the monitor shows nothing\n");
+		gpu_log_line("no screenshot: the monitor shows nothing");
 	} else if (ret < 0 && ret != -ENOENT) {
-		fprintf(stderr, "vgfence gpu: no screenshot in %s: %s\n", path, strerror(-ret));
+		gpu_log_line("no screenshot in %s: %s", path, strerror(-ret));
 	}
 }
 
@@ -317,10 +427,26 @@ static void handle_signal(void *arg)
 	if (read(program->signals.fd, &info, sizeof(info)) != sizeof(info)) {
 		return;
 	}
-	if (info.ssi_signo == SIGUSR1) {
-		screenshot(program, true);
-	} else {
-		program->end = true;
+	screenshot(program, true);
+}
+
+static void end(void *arg)
+{
+	struct program *program = arg;
+
+	program->end = true;
+}
+
+/* What is left of the process when it does not end by itself. */
+static struct gpu_server *_Atomic running;
+
+static void give_up(void)
+{
+	struct gpu_server *server = running;
+
+	gpu_log_line("it is ended in the middle of something that does not end");
+	if (server != NULL) {
+		gpu_server_abandon(server);
 	}
 }
 
@@ -332,8 +458,6 @@ static int open_signals(void)
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGUSR1);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? -errno : fd;
@@ -365,7 +489,7 @@ static int run(struct program *program)
 
 	take_sample(gpu_server_get_gpu(program->server), &program->start);
 	program->connected = program->start;
-	while (ret == 0 && !program->end) {
+	while (ret == 0 && !program->end && !gpu_server_is_over(program->server)) {
 		ret = gpu_server_dispatch(program->server, -1);
 		watch_stats(program);
 	}
@@ -393,16 +517,36 @@ static int serve(struct program *program)
 	if (ret < 0) {
 		return ret; /* after a message */
 	}
+	running = program->server;
 	ret = gpu_server_watch(program->server, &program->signals);
+	if (ret == 0) {
+		ret = gpu_server_watch(program->server, &program->ending);
+	}
 	if (ret == 0) {
 		ret = run(program);
 		finish(program);
 	}
 	if (ret < 0) {
-		fprintf(stderr, "vgfence gpu: waiting for events: %s\n", strerror(-ret));
+		gpu_log_line("waiting for events: %s", strerror(-ret));
 	}
+	gpu_server_abandon(program->server); /* also if the rest does not end */
+	running = NULL;
 	gpu_server_destroy(program->server);
 	return ret;
+}
+
+static int open_descriptors(struct program *program, struct options *options)
+{
+	program->signals.readable = handle_signal;
+	program->signals.arg = program;
+	program->signals.fd = open_signals();
+	if (program->signals.fd < 0) {
+		return program->signals.fd;
+	}
+	program->ending.readable = end;
+	program->ending.arg = program;
+	program->ending.fd = options->server.end_fd = gpu_end_start(give_up);
+	return program->ending.fd;
 }
 
 int gpu_main(int argc, char **argv)
@@ -411,16 +555,18 @@ int gpu_main(int argc, char **argv)
 	struct program program = { .options = &options };
 	int ret;
 
+	if (wants_capabilities(argc, argv)) {
+		return fputs(capabilities, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	parse_options(&options, argc, argv);
+	gpu_log_start();
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
-	program.signals.readable = handle_signal;
-	program.signals.arg = &program;
-	program.signals.fd = open_signals();
-	if (program.signals.fd < 0) {
-		fprintf(stderr, "vgfence gpu: signalfd: %s\n", strerror(-program.signals.fd));
+	ret = open_descriptors(&program, &options);
+	if (ret < 0) {
+		gpu_log_line("descriptors for signals: %s", strerror(-ret));
 		return EXIT_FAILURE;
 	}
 	ret = serve(&program);
-	close(program.signals.fd);
+	gpu_log_finish();
 	return ret < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

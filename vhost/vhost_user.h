@@ -17,13 +17,13 @@
  * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK,
  * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS and RESET_DEVICE. Not STATUS: QEMU sets the status to 0,
  * which would be a reset, also if the guest is only paused. Without it a reset by the guest is
- * known by RESET_DEVICE, by SET_VRING_BASE if the queue begins elsewhere than it ended, and by a used
- * ring that has lost its mark: see virtqueue_leave_mark.
+ * known by RESET_DEVICE, by SET_VRING_BASE if the queue begins elsewhere than it ended, and by a
+ * used ring that has lost its mark: see virtqueue_leave_mark.
  *
  * A message that is wrong gets an error as its reply, if the front end asked for one. Otherwise the
- * front end is disconnected, which resets the device; but not for SET_CONFIG, as what a guest writes
- * there is no fault of the front end's. A queue whose rings are wrong stops; the front end is told by
- * its error descriptor. All of these are logged, a few a second.
+ * front end is disconnected, which resets the device; but not for SET_CONFIG, as what a guest
+ * writes there is no fault of the front end's. A queue whose rings are wrong stops; the front end
+ * is told by its error descriptor. All of these are logged, a few a second.
  *
  * One thread. Errors are negative errno values.
  */
@@ -83,13 +83,14 @@ int vhost_user_create(const char *socket_path, uint32_t num_queues,
 
 /*
  * The same for one front end, which is connected already, and none after it. socket_fd: the stream
- * of a local socket; a copy of it is made. Returns 0; -ENOTSOCK, -EINVAL or -ENOTCONN for what is no
- * such socket or not connected; -EINVAL, -ENOMEM as before; what dup failed with.
+ * of a local socket; a copy of it is made. Returns 0; -ENOTSOCK, -EINVAL or -ENOTCONN for what is
+ * no such socket or not connected; -EINVAL, -ENOMEM as before; what dup failed with.
  */
 int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
 	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out);
 
-/* Removes the socket's file, from any thread, for a process that exits without vhost_user_destroy. */
+/* Removes the socket's file, from any thread: for a process that exits without
+ * vhost_user_destroy. */
 void vhost_user_abandon(const struct vhost_user *server);
 
 /* Resets the device and removes the socket. NULL is fine. */

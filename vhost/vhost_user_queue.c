@@ -181,8 +181,8 @@ int vhost_user_queue_start(struct vhost_user_queue *queue)
 			ret == -EFAULT ? "rings outside of memory" : error_name(ret));
 		return ret;
 	}
-	/* The base of a guest that has reset its device is 0: after 65536 requests, or a multiple of
-	 * that, it is for one that was only paused too. */
+	/* The base of a guest that has reset its device is 0. After 65536 requests, or a multiple,
+	 * that of one which was only paused is too. */
 	if (queue->has_run && queue->base == 0 && !virtqueue_has_mark(queue->ring)) {
 		vhost_user_begin_anew(queue);
 	}

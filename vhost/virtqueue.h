@@ -90,10 +90,10 @@ void virtqueue_disable_kicks(struct virtqueue *queue);
 bool virtqueue_enable_kicks(struct virtqueue *queue);
 
 /*
- * For a queue that stops, and goes on later if the driver was only paused: leaves a mark in the used
- * ring, where only the device writes; it says that kicks are not needed. A driver that has reset the
- * device has made its rings anew, with zeros in them (virtio specification 1.3, 4.1.5.1.3), so it
- * is not there any more. To be asked before the first virtqueue_enable_kicks.
+ * For a queue that stops, and goes on later if the driver was only paused: leaves a mark in the
+ * used ring, where only the device writes; it says that kicks are not needed. A driver that has
+ * reset the device has made its rings anew, with zeros in them (virtio specification 1.3,
+ * 4.1.5.1.3), so it is not there any more. To be asked before the first virtqueue_enable_kicks.
  */
 void virtqueue_leave_mark(struct virtqueue *queue);
 bool virtqueue_has_mark(const struct virtqueue *queue);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#include "gpu_end.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* From the signal on: the rest of the second is for the process to go away. */
+#define GIVE_UP_NS 800000000
+
+static int end_fd;
+static sigset_t signals;
+static void (*give_up)(void);
+
+static void *run_thread(void *data)
+{
+	const struct timespec grace = { .tv_nsec = GIVE_UP_NS };
+	const uint64_t one = 1;
+
+	while (sigwaitinfo(&signals, NULL) < 0) {
+	}
+	(void)!write(end_fd, &one, sizeof(one));
+	/* The process usually ends in this sleep. */
+	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &grace, NULL) != 0) {
+	}
+	if (give_up != NULL) {
+		give_up();
+	}
+	_exit(EXIT_FAILURE);
+	return data;
+}
+
+int gpu_end_start(void (*to_give_up)(void))
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	int error;
+
+	give_up = to_give_up;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (end_fd < 0) {
+		return -errno;
+	}
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	error = pthread_create(&thread, &attributes, run_thread, NULL);
+	pthread_attr_destroy(&attributes);
+	if (error != 0) {
+		close(end_fd);
+		return -error;
+	}
+	return end_fd;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef GPU_END_H
+#define GPU_END_H
+
+/*
+ * SIGINT and SIGTERM end the program within a second, whatever it does: a thread waits for them,
+ * makes a descriptor readable, and exits the process if that was not enough. So it does not matter
+ * what the main thread waits for, a driver's call or a file that does not answer.
+ */
+
+/*
+ * Blocks these signals and starts the thread. To be called before there are other threads. give_up:
+ * called in that thread before it exits the process with EXIT_FAILURE, NULL for nothing.
+ *
+ * Returns a descriptor that becomes readable, and stays so, or a negative errno value.
+ */
+int gpu_end_start(void (*give_up)(void));
+
+#endif
