@@ -1,0 +1,390 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""Front ends and guests that do all that they can to a 'vgfence gpu': test_hostile.py VGFENCE
+
+VGF_TEST_HOSTILE_SECONDS: for how long, with each renderer (default 3). VGF_TEST_SEED: of the random
+numbers (default 1). In the end it prints what the program took: its largest memory, lines of its log,
+and the longest time from SIGTERM, in the middle of work, to its end.
+"""
+
+import array
+import fcntl
+import mmap
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import unittest_sum
+
+PROGRAM = ""
+SECONDS = float(os.environ.get("VGF_TEST_HOSTILE_SECONDS", "3"))
+SEED = int(os.environ.get("VGF_TEST_SEED", "1"))
+LIMIT_S = 60  # only so that a program that hangs ends the test
+LIFE_S = 20  # of one process, after which it is terminated in the middle of things
+
+# The guest's memory: a page of rings for each queue, and the rest for requests.
+GUEST_ADDR = 0x10000
+USER_ADDR = 0x7000_0000_0000
+MEMORY_SIZE = 1 << 20
+QUEUES = 2
+QUEUE_SIZE = 64
+PAGE = 4096
+
+# Messages of vhost-user.
+SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 2, 3, 5
+SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
+SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ENABLE = 12, 13, 18
+GET_FEATURES, MAX_REQUEST = 1, 45
+NEED_REPLY = 8
+
+# Commands of virtio-gpu, and how many words each has behind the header.
+COMMANDS = (
+    [(0x100, 0), (0x101, 4), (0x102, 2), (0x103, 6), (0x104, 6), (0x105, 8), (0x106, 2)]
+    + [(0x107, 2), (0x108, 2), (0x109, 2), (0x10A, 2), (0x10B, 2), (0x10C, 8), (0x10D, 18)]
+    + [(0x200, 18), (0x201, 0), (0x202, 2), (0x203, 2), (0x204, 12), (0x205, 12)]
+    + [(0x206, 12), (0x207, 2), (0x208, 4), (0x209, 2), (0x300, 8), (0x301, 8)]
+)
+# Numbers that are likely to mean something, somewhere.
+NUMBERS = [0, 1, 2, 3, 4, 8, 16, 24, 64, 256, 4096, 16384, 65536, 0x7FFFFFFF, 0x80000000]
+NUMBERS += [0xFFFFFFFF, GUEST_ADDR, GUEST_ADDR + MEMORY_SIZE - 1]
+
+
+class Gone(Exception):
+    """The program has disconnected, as it may."""
+
+
+class FrontEnd:
+    """A connection, and the memory of a guest. What it does is up to its user."""
+
+    def __init__(self, path, numbers):
+        self.numbers = numbers
+        self.socket = socket.socket(socket.AF_UNIX)
+        limit = struct.pack("@ll", LIMIT_S, 0)  # while others are in line; settimeout would not wait
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.socket.connect(path)
+        self.socket.settimeout(LIMIT_S)
+        self.memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.memory_fd, MEMORY_SIZE)
+        fcntl.fcntl(self.memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        self.memory = mmap.mmap(self.memory_fd, MEMORY_SIZE)
+        self.kicks = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(QUEUES)]
+        self.call = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.available = [0] * QUEUES
+        self.fence_id = 0
+
+    def close(self):
+        self.socket.close()
+        self.memory.close()
+        for fd in [self.memory_fd, self.call, *self.kicks]:
+            os.close(fd)
+
+    def send(self, request, payload=b"", fds=(), flags=1, size=None):
+        header = struct.pack("<III", request, flags, len(payload) if size is None else size)
+        ancillary = []
+        if fds:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        try:
+            self.socket.sendmsg([header + payload], ancillary)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Gone from error
+
+    def ask(self):
+        """Whether it still answers: after all that was sent before."""
+        self.socket.setblocking(False)
+        try:
+            while self.socket.recv(65536):
+                pass
+        except BlockingIOError:
+            pass
+        except ConnectionResetError as error:
+            raise Gone from error
+        self.socket.settimeout(LIMIT_S)
+        self.send(GET_FEATURES)
+        try:
+            if not self.socket.recv(20):
+                raise Gone
+        except ConnectionResetError as error:
+            raise Gone from error
+
+    def start(self):
+        """As a good front end does it."""
+        self.send(SET_OWNER)
+        self.send(SET_FEATURES, struct.pack("<Q", 1 << 32 | 1 << 20 | 0x1F))
+        region = struct.pack("<QQQQ", GUEST_ADDR, MEMORY_SIZE, USER_ADDR, 0)
+        self.send(SET_MEM_TABLE, struct.pack("<II", 1, 0) + region, [self.memory_fd])
+        for queue in range(QUEUES):
+            rings = USER_ADDR + queue * PAGE
+            self.send(SET_VRING_NUM, struct.pack("<II", queue, QUEUE_SIZE))
+            addresses = struct.pack("<QQQQ", rings, rings + 2048, rings + 1024, 0)
+            self.send(SET_VRING_ADDR, struct.pack("<II", queue, 0) + addresses)
+            self.send(SET_VRING_BASE, struct.pack("<II", queue, 0))
+            self.send(SET_VRING_CALL, struct.pack("<Q", queue), [self.call])
+            self.send(SET_VRING_KICK, struct.pack("<Q", queue), [self.kicks[queue]])
+            self.send(SET_VRING_ENABLE, struct.pack("<II", queue, 1))
+
+    # --- the guest
+
+    def number(self):
+        if self.numbers.random() < 0.7:
+            return self.numbers.randrange(5)  # IDs, more often
+        return self.numbers.choice(NUMBERS)
+
+    def request(self):
+        command, words = self.numbers.choice(COMMANDS)
+        self.fence_id += self.numbers.randrange(2)
+        header = struct.pack(
+            "<IIQIB3x",
+            command,
+            self.numbers.randrange(8),
+            self.fence_id,
+            self.numbers.randrange(4),
+            self.numbers.randrange(70 if self.numbers.random() < 0.1 else 2),
+        )
+        entries = b"".join(
+            struct.pack("<QII", GUEST_ADDR + self.number() % MEMORY_SIZE, self.number() % 8192, 0)
+            for _ in range(self.numbers.randrange(4))
+        )
+        body = [self.number() for _ in range(words)]
+        return header + struct.pack(f"<{words}I", *body) + entries
+
+    def offer(self, queue):
+        """One request of two buffers. Places that are still in use are used once more."""
+        number = self.available[queue]
+        head = number * 2 % QUEUE_SIZE
+        at = PAGE * (QUEUES + 1) + (queue * QUEUE_SIZE + head) * 1024
+        request = self.request()
+        self.memory[at : at + len(request)] = request
+        room = self.numbers.choice([24, 24, 0, 23, 48, 408, 1056])
+        rings = queue * PAGE
+        struct.pack_into(
+            "<QIHHQIHH",
+            self.memory,
+            rings + head * 16,
+            *(GUEST_ADDR + at, len(request), 1, head + 1),
+            *(GUEST_ADDR + at + 1024, room, 2, 0),
+        )
+        struct.pack_into("<H", self.memory, rings + 1024 + 4 + number % QUEUE_SIZE * 2, head)
+        self.available[queue] = (number + 1) & 0xFFFF
+        struct.pack_into("<H", self.memory, rings + 1024 + 2, self.available[queue])
+
+    def kick(self, queue):
+        try:
+            os.eventfd_write(self.kicks[queue], 1)
+        except BlockingIOError:
+            pass
+
+
+# --- What they do. Each takes a new connection, and leaves it as it likes.
+
+
+def send_requests(front_end):
+    front_end.start()
+    for _ in range(200):
+        queue = front_end.numbers.randrange(QUEUES)
+        for _ in range(front_end.numbers.randrange(1, 24)):
+            front_end.offer(queue)
+        front_end.kick(queue)
+        if front_end.numbers.random() < 0.1:
+            front_end.ask()
+
+
+def break_rings(front_end):
+    front_end.start()
+    front_end.ask()
+    for _ in range(50):
+        at = front_end.numbers.randrange(PAGE * QUEUES)
+        size = front_end.numbers.randrange(1, 64)
+        front_end.memory[at : at + size] = front_end.numbers.randbytes(size)
+        front_end.kick(front_end.numbers.randrange(QUEUES))
+    front_end.ask()
+
+
+def send_messages(front_end):
+    if front_end.numbers.random() < 0.5:
+        front_end.start()
+    for _ in range(300):
+        payload = front_end.numbers.randbytes(front_end.numbers.choice([0, 4, 8, 8, 8, 40, 300]))
+        fds = [front_end.memory_fd] * front_end.numbers.choice([0, 0, 0, 1, 1, 2, 8])
+        request = front_end.numbers.randrange(MAX_REQUEST)
+        if len(payload) == 8 and front_end.numbers.random() < 0.8:
+            payload = struct.pack("<II", front_end.number(), front_end.number())
+        flags = 1 | front_end.numbers.choice([0, 0, NEED_REPLY])
+        front_end.send(request, payload, fds, flags)
+        if front_end.numbers.random() < 0.1:
+            front_end.ask()
+
+
+def send_bytes(front_end):
+    front_end.start()
+    size = front_end.numbers.choice([0, 1, 4095, 4096, 1 << 20, 0xFFFFFFFF])
+    front_end.send(front_end.numbers.randrange(MAX_REQUEST), b"", flags=1, size=size)
+    for _ in range(20):
+        front_end.send(front_end.numbers.randrange(1 << 32), front_end.numbers.randbytes(64))
+
+
+def flood(front_end):
+    """Of what is wrong, and reads no reply."""
+    front_end.start()
+    front_end.socket.settimeout(0.2)
+    try:
+        for _ in range(2000):
+            for queue in range(QUEUES):
+                front_end.offer(queue)
+                front_end.kick(queue)
+            front_end.send(GET_VRING_BASE + 100, struct.pack("<II", 0, 0), flags=1 | NEED_REPLY)
+    except TimeoutError:
+        pass
+
+
+def give_other_files(front_end):
+    fds = [os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC), *os.pipe(), front_end.call]
+    fds.append(os.open(PROGRAM, os.O_RDONLY | os.O_CLOEXEC))
+    try:
+        for fd in fds:
+            region = struct.pack("<QQQQ", GUEST_ADDR, MEMORY_SIZE, USER_ADDR, 0)
+            front_end.send(SET_MEM_TABLE, struct.pack("<II", 1, 0) + region, [fd], 1)
+            front_end.ask()
+    finally:
+        for fd in fds:
+            if fd != front_end.call:
+                os.close(fd)
+
+
+ATTACKS = [send_requests, break_rings, send_messages, send_bytes, flood, give_other_files]
+
+
+class Program:
+    """A 'vgfence gpu', and what it takes."""
+
+    def __init__(self, directory, renderer):
+        self.path = os.path.join(directory, "socket")
+        self.start_s = time.monotonic()
+        self.process = subprocess.Popen(
+            [PROGRAM, "gpu", f"--socket={self.path}", f"--renderer={renderer}"]
+            + ["--scanouts=2", "--size=640x480", "--fence-passing-bit=20"],
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        self.lines = []
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+        while not os.path.exists(self.path) and self.process.poll() is None:
+            time.sleep(0.01)
+
+    def read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    def status(self, name):
+        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as status:
+            for line in status:
+                if line.startswith(f"{name}:"):
+                    return int(line.split()[1])
+        return 0
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def end(self):
+        """Terminates it, and says how long that took, and what its status is."""
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(LIMIT_S)
+        end = time.monotonic()
+        self.reader.join()
+        self.process.stderr.close()
+        return end - begin, end - self.start_s, status
+
+
+class Hostile(unittest.TestCase):
+    def attack(self, program, numbers, until):
+        """Returns how many front ends there were, each gone again."""
+        count = 0
+        while time.monotonic() < until or count == 0:
+            front_end = FrontEnd(program.path, numbers)
+            try:
+                numbers.choice(ATTACKS)(front_end)
+            except Gone:
+                pass
+            finally:
+                front_end.close()
+            count += 1
+            self.assertIsNone(program.process.poll(), "".join(program.lines[-40:]))
+        return count
+
+    def is_over(self, program):
+        """Nobody is connected: one more comes, is answered and goes."""
+        front_end = FrontEnd(program.path, random.Random(0))
+        front_end.ask()
+        front_end.close()
+
+    def one_life(self, renderer, numbers, seconds, result):
+        with tempfile.TemporaryDirectory() as directory:
+            program = Program(directory, renderer)
+            try:
+                self.is_over(program)
+                before = program.descriptors()
+                until = time.monotonic() + seconds
+                result["front ends"] += self.attack(program, numbers, until)
+                self.is_over(program)
+                self.wait_for(lambda: program.descriptors() <= before + 1)
+                result["MiB"] = max(result["MiB"], program.status("VmHWM") / 1024)
+                last = FrontEnd(program.path, numbers)
+                send_requests(last)
+            finally:
+                to_end, lived, status = program.end()
+            last.close()
+            result["lines"] += len(program.lines)
+            result["s"] += lived
+            result["SIGTERM, s"] = max(result["SIGTERM, s"], to_end)
+            self.assertEqual(status, 0, "".join(program.lines[-60:]))
+            # Of each kind five a second, and how many more there were; with a second at both ends.
+            self.assertLess(len(program.lines), 5 * 6 * (lived + 2))
+
+    def wait_for(self, condition):
+        limit = time.monotonic() + LIMIT_S
+        while not condition():
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.01)
+
+    def attack_all(self, renderer):
+        result = {"front ends": 0, "MiB": 0.0, "lines": 0, "s": 0.0, "SIGTERM, s": 0.0}
+        numbers = random.Random(SEED)
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            left = end - time.monotonic()
+            self.one_life(renderer, numbers, min(left, LIFE_S), result)
+        print(f"ran: {renderer}:", ", ".join(f"{k}: {v:.4g}" for k, v in result.items()))
+        self.assertGreater(result["front ends"], len(ATTACKS) if SECONDS > 2 else 0)
+
+    def test_the_software_gpu(self):
+        self.attack_all("soft")
+
+    def test_virglrenderer(self):
+        result = subprocess.run(
+            [PROGRAM, "gpu", "--socket=/nowhere/s", "--renderer=virgl"],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        if "without virglrenderer" in result.stderr:
+            self.skipTest("built without virglrenderer (libvirglrenderer-dev)")
+        self.attack_all("virgl")
+
+
+if __name__ == "__main__":
+    PROGRAM = os.path.abspath(sys.argv.pop(1))
+    suppressions = os.path.join(os.path.dirname(os.path.abspath(__file__)), "virgl.supp")
+    os.environ.setdefault("LSAN_OPTIONS", f"suppressions={suppressions}")
+    sys.exit(unittest_sum.main())
