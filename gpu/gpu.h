@@ -119,8 +119,8 @@ void gpu_dispatch(struct gpu *gpu);
 int gpu_timeout(struct gpu *gpu, int timeout_ms);
 
 /*
- * Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left, so
- * that all requests are completed, with an error. For GET_VRING_BASE.
+ * Waits until nothing is pending, for at most timeout_ms milliseconds; then cancels what is left,
+ * so that all requests are completed, with an error. For GET_VRING_BASE.
  *
  * end_fd: the wait ends early once this is readable, which is left as it is; below 0: it does not.
  */

@@ -40,7 +40,8 @@ int gpu_server_dispatch(struct gpu_server *server, int timeout_ms);
 /* Whether no front end can come any more: the connection that it was given has ended. */
 bool gpu_server_is_over(const struct gpu_server *server);
 
-/* For a process that exits in the middle of something, from any thread: removes the socket's file. */
+/* For a process that exits in the middle of something, from any thread: removes the socket's
+ * file. */
 void gpu_server_abandon(const struct gpu_server *server);
 
 /* A descriptor that wakes gpu_server_dispatch, such as a signalfd; see vhost_user_watch. */

@@ -4,8 +4,8 @@
 """Front ends and guests that do all that they can to a 'vgfence gpu': test_hostile.py VGFENCE
 
 VGF_TEST_HOSTILE_SECONDS: for how long, with each renderer (default 3). VGF_TEST_SEED: of the random
-numbers (default 1). In the end it prints what the program took: its largest memory, lines of its log,
-and the longest time from SIGTERM, in the middle of work, to its end.
+numbers (default 1). In the end it prints what the program took: its largest memory, lines of its
+log, and the longest time from SIGTERM, in the middle of work, to its end.
 """
 
 import array
@@ -68,7 +68,8 @@ class FrontEnd:
     def __init__(self, path, numbers):
         self.numbers = numbers
         self.socket = socket.socket(socket.AF_UNIX)
-        limit = struct.pack("@ll", LIMIT_S, 0)  # while others are in line; settimeout would not wait
+        # While others are in line connect waits; with settimeout it would not.
+        limit = struct.pack("@ll", LIMIT_S, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self.socket.connect(path)
         self.socket.settimeout(LIMIT_S)

@@ -485,7 +485,8 @@ TEST_STARTED(a_queue_that_begins_elsewhere_resets_the_device)
 	assert_echo(0);
 }
 
-/* So often that the indices have come round, and the base of the next guest's queue is what it was. */
+/* So often that the indices have come round, and the base of the next guest's queue is what it
+ * was. */
 static void serve_65536_requests(void)
 {
 	for (unsigned int i = 0; i < 65536; i++) {

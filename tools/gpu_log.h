@@ -4,8 +4,8 @@
 #define GPU_LOG_H
 
 /*
- * Standard error of a program that must not wait for whoever reads it: what does not fit is dropped,
- * and counted. Any thread.
+ * Standard error of a program that must not wait for whoever reads it: what does not fit is
+ * dropped, and counted. Any thread.
  *
  * O_NONBLOCK belongs to an open file, which others have too: the shell that started us would find
  * its terminal changed. So a pipe or terminal is opened once more, for this process, and that takes
