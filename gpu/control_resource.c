@@ -189,7 +189,6 @@ uint32_t resource_unref(struct gpu *gpu, struct request *request)
 		return type;
 	}
 	scanouts_forget(gpu, resource);
-	cursors_forget(gpu, resource);
 	resource->leaving = true;
 	request->pending->resource = resource;
 	renderer_begin(request);

@@ -4,11 +4,11 @@
 /* Commands of the cursor queue. */
 
 #include <errno.h>
+#include <string.h>
 
 #include "gpu_private.h"
 #include "pixel_format.h"
 
-#define CURSOR_SIZE 64 /* in both directions, says the specification */
 #define NUM_PIXELS ((size_t)CURSOR_SIZE * CURSOR_SIZE)
 
 struct cursor_body {
@@ -41,69 +41,67 @@ static void move(struct cursor *cursor, const struct cursor_body *body)
 
 /* ---- What a display is told ------------------------------------------------------------------ */
 
-static int read_picture(struct gpu *gpu, const struct resource *resource, uint32_t *pixels)
+/* What cannot be read leaves the picture as it was. */
+static int read_picture(struct gpu *gpu, const struct resource *resource, struct cursor *cursor)
 {
+	uint32_t pixels[NUM_PIXELS];
 	const struct virtio_gpu_rect rect = { 0, 0, CURSOR_SIZE, CURSOR_SIZE };
-	const uint64_t size = NUM_PIXELS * sizeof(*pixels);
 	uint32_t format = VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM; /* of blobs, as DRM's ARGB8888 */
 	int ret;
 
 	if (resource->kind == RESOURCE_BLOB) {
 		ret = resource->backing == NULL ?
 			-EOPNOTSUPP :
-			backing_read(&resource->backing->base, 0, pixels, size);
+			backing_read(&resource->backing->base, 0, pixels, sizeof(pixels));
 	} else {
 		ret = gpu->renderer->ops->read_pixels(
 			gpu->renderer, resource->id, &rect, pixels, &format);
 	}
-	return ret < 0 ? ret : pixels_to_argb(pixels, NUM_PIXELS, format);
+	if (ret == 0) {
+		ret = pixels_to_argb(pixels, NUM_PIXELS, format);
+	}
+	if (ret == 0) {
+		memcpy(cursor->pixels, pixels, sizeof(pixels));
+	}
+	return ret;
 }
 
-/* resource: the picture, or NULL if it is the same as before. */
-static void tell_cursor(
-	struct gpu *gpu, const struct cursor *cursor, const struct resource *resource)
+/* with_picture: it is another one. */
+static void tell_cursor(struct gpu *gpu, const struct cursor *cursor, bool with_picture)
 {
-	uint32_t pixels[NUM_PIXELS];
-	struct gpu_cursor shown = {
-		.visible = cursor->resource_id != 0,
+	const struct gpu_cursor shown = {
+		.visible = cursor->visible,
 		.x = cursor->x,
 		.y = cursor->y,
 		.hot_x = cursor->hot_x,
 		.hot_y = cursor->hot_y,
+		.pixels = with_picture ? cursor->pixels : NULL,
 	};
 
-	if (gpu->callbacks.cursor_changed == NULL) {
-		return;
+	if (gpu->callbacks.cursor_changed != NULL) {
+		gpu->callbacks.cursor_changed(
+			gpu->cookie, (uint32_t)(cursor - gpu->cursors), &shown);
 	}
-	if (resource != NULL && read_picture(gpu, resource, pixels) == 0) {
-		shown.pixels = pixels;
-	}
-	gpu->callbacks.cursor_changed(gpu->cookie, (uint32_t)(cursor - gpu->cursors), &shown);
 }
 
 void cursor_show(struct gpu *gpu, uint32_t index)
 {
 	const struct cursor *cursor = &gpu->cursors[index];
-	const struct resource *resource = find_resource(gpu, cursor->resource_id);
 
-	if (resource != NULL) {
-		tell_cursor(gpu, cursor, resource);
-	}
-}
-
-void cursors_forget(struct gpu *gpu, const struct resource *resource)
-{
-	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		if (gpu->cursors[i].resource_id == resource->id) {
-			gpu->cursors[i].resource_id = 0;
-		}
+	if (cursor->visible) {
+		tell_cursor(gpu, cursor, true);
 	}
 }
 
 void cursors_reset(struct gpu *gpu)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		gpu->cursors[i] = (struct cursor){ 0 };
+		struct cursor *cursor = &gpu->cursors[i];
+
+		if (cursor->visible) {
+			cursor->visible = false;
+			tell_cursor(gpu, cursor, false);
+		}
 	}
 }
 
@@ -131,10 +129,10 @@ uint32_t update_cursor(struct gpu *gpu, struct request *request)
 		}
 	}
 	move(cursor, &body);
-	cursor->resource_id = le32toh(body.resource_id);
+	cursor->visible = resource != NULL;
 	cursor->hot_x = le32toh(body.hot_x);
 	cursor->hot_y = le32toh(body.hot_y);
-	tell_cursor(gpu, cursor, resource);
+	tell_cursor(gpu, cursor, resource != NULL && read_picture(gpu, resource, cursor) == 0);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
@@ -146,7 +144,7 @@ uint32_t move_cursor(struct gpu *gpu, struct request *request)
 
 	if (error == 0) {
 		move(cursor, &body);
-		tell_cursor(gpu, cursor, NULL);
+		tell_cursor(gpu, cursor, false);
 	}
 	return error != 0 ? error : VIRTIO_GPU_RESP_OK_NODATA;
 }

@@ -5,21 +5,22 @@
 
 /* A scanout's cursor. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct gpu;
-struct resource;
 
+#define CURSOR_SIZE 64 /* in both directions, says the specification */
+
+/* The picture is a copy: the guest may do with its resource what it likes. */
 struct cursor {
-	uint32_t resource_id; /* the picture; 0: hidden */
+	bool visible;
 	uint32_t x, y, hot_x, hot_y;
+	uint32_t pixels[CURSOR_SIZE * CURSOR_SIZE];
 };
 
-/* Tells a display that came later of the scanout's cursor, if it has one. */
+/* Tells a display that came later of the scanout's cursor, if it shows one. */
 void cursor_show(struct gpu *gpu, uint32_t index);
-
-/* No cursor has the resource for its picture any more. */
-void cursors_forget(struct gpu *gpu, const struct resource *resource);
 
 /* All are hidden. */
 void cursors_reset(struct gpu *gpu);

@@ -9,11 +9,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Pixels in one message: enough for a band of any screen, little enough to hold at all times. */
-#define MAX_PIXELS (256 * 1024)
-
-/* Before others have their turn: 16 MiB at most. Sixteen large scanouts are much more. */
+/* What is sent before others have their turn: 16 MiB at most. Large scanouts are much more. */
 #define MAX_SENDS 16
+#define MAX_SEND_SIZE ((size_t)1 << 20)
+
+/* What all frames take up: those of sixteen monitors of 3840 by 2160, or of two of 8192 by 8192. */
+#define MAX_FRAME_BYTES ((size_t)512 << 20)
 
 enum request {
 	CURSOR_POS = 4,
@@ -38,50 +39,66 @@ struct cursor_update {
 	uint32_t pixels[DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE];
 };
 
+struct size {
+	uint32_t width, height;
+};
+
+struct scanout_message {
+	uint32_t scanout;
+	struct size size;
+};
+
+struct update_message { /* the pixels follow */
+	uint32_t scanout;
+	struct virtio_gpu_rect rect;
+};
+
 struct message {
 	struct header header;
 	union {
 		struct cursor_position position;
 		struct cursor_update cursor;
-		struct {
-			uint32_t scanout, width, height;
-		} scanout;
-		struct {
-			uint32_t scanout;
-			struct virtio_gpu_rect rect;
-			uint32_t pixels[MAX_PIXELS];
-		} update;
+		struct scanout_message scanout;
+		struct update_message update;
 	};
 };
 
-struct scanout {
-	uint32_t width, height;
-	bool resized;
-	struct virtio_gpu_rect dirty; /* nothing if its width is 0 */
+struct pointer {
+	struct cursor_update cursor;
+	bool visible, moved, changed; /* the last two: since the display was told */
 };
 
 struct display_socket {
 	int fd;
-	display_read read;
+	frame_read read;
 	void *cookie;
 
-	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
-	struct cursor_update cursor;
-	bool cursor_moved, cursor_visible, cursor_changed;
+	struct frame frames[VIRTIO_GPU_MAX_SCANOUTS];
+	struct size told[VIRTIO_GPU_MAX_SCANOUTS]; /* what the display knows */
+	struct pointer pointers[VIRTIO_GPU_MAX_SCANOUTS];
+	uint32_t turn; /* which scanout is looked at first */
+	bool pointers_turn;
 
-	size_t size, sent; /* of the message that is on its way; if they are equal, none is */
-	struct message message;
+	struct message *message;
+	size_t capacity;   /* of it */
+	size_t size, sent; /* if they are equal, none is on its way */
 };
 
-int display_socket_create_take(int fd, display_read read, void *cookie, struct display_socket **out)
+int display_socket_create_take(int fd, frame_read read, void *cookie, struct display_socket **out)
 {
 	struct display_socket *display = calloc(1, sizeof(*display));
+	struct message *message = malloc(sizeof(*message));
 
 	*out = display;
-	if (!display) {
+	if (!display || !message) {
+		free(display);
+		free(message);
+		*out = NULL;
 		close(fd);
 		return -ENOMEM;
 	}
+	display->message = message;
+	display->capacity = sizeof(*message);
 	display->fd = fd;
 	display->read = read;
 	display->cookie = cookie;
@@ -91,7 +108,11 @@ int display_socket_create_take(int fd, display_read read, void *cookie, struct d
 void display_socket_destroy(struct display_socket *display)
 {
 	if (display) {
+		for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+			frame_reset(&display->frames[i], 0, 0);
+		}
 		close(display->fd);
+		free(display->message);
 		free(display);
 	}
 }
@@ -102,71 +123,50 @@ void display_socket_set_scanout(
 	struct display_socket *display, uint32_t scanout, uint32_t width, uint32_t height)
 {
 	if (scanout < VIRTIO_GPU_MAX_SCANOUTS) {
-		display->scanouts[scanout] = (struct scanout){ width, height, true, { 0 } };
+		frame_reset(&display->frames[scanout], width, height);
 	}
 }
 
-static uint32_t min(uint32_t a, uint32_t b)
+/* What the other frames take up, too. */
+static size_t size_of_frames(const struct display_socket *display, const struct frame *with)
 {
-	return a < b ? a : b;
-}
+	size_t size = 0;
 
-static uint32_t max(uint32_t a, uint32_t b)
-{
-	return a > b ? a : b;
-}
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		const struct frame *frame = &display->frames[i];
 
-/* The part of a rectangle that is on the scanout; its width is 0 if there is none. */
-static struct virtio_gpu_rect clip(
-	const struct scanout *scanout, const struct virtio_gpu_rect *rect)
-{
-	struct virtio_gpu_rect part = { .x = rect->x, .y = rect->y };
-
-	if (rect->x >= scanout->width || rect->y >= scanout->height) {
-		return (struct virtio_gpu_rect){ 0 };
+		size += frame->pixels != NULL || frame == with ? frame_size(frame) : 0;
 	}
-	part.width = min(rect->width, scanout->width - rect->x);
-	part.height = min(rect->height, scanout->height - rect->y);
-	return part.height == 0 ? (struct virtio_gpu_rect){ 0 } : part;
+	return size;
 }
 
-static struct virtio_gpu_rect unite(
-	const struct virtio_gpu_rect *a, const struct virtio_gpu_rect *b)
-{
-	struct virtio_gpu_rect both = { .x = min(a->x, b->x), .y = min(a->y, b->y) };
-
-	both.width = max(a->x + a->width, b->x + b->width) - both.x;
-	both.height = max(a->y + a->height, b->y + b->height) - both.y;
-	return both;
-}
-
-void display_socket_update(
+int display_socket_update(
 	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect)
 {
-	struct virtio_gpu_rect *dirty, part;
+	const struct frame_source source = { display->read, display->cookie, scanout };
 
 	if (scanout >= VIRTIO_GPU_MAX_SCANOUTS) {
-		return;
+		return -EINVAL;
 	}
-	part = clip(&display->scanouts[scanout], rect);
-	if (part.width == 0) {
-		return;
+	if (size_of_frames(display, &display->frames[scanout]) > MAX_FRAME_BYTES) {
+		return -ENOSPC;
 	}
-	dirty = &display->scanouts[scanout].dirty;
-	*dirty = dirty->width == 0 ? part : unite(dirty, &part);
+	return frame_flush(&display->frames[scanout], rect, &source);
 }
 
 void display_socket_set_cursor(struct display_socket *display, uint32_t scanout, uint32_t x,
 	uint32_t y, bool visible, uint32_t hot_x, uint32_t hot_y, const uint32_t *pixels)
 {
-	display->cursor.position = (struct cursor_position){ scanout, x, y };
-	display->cursor_visible = visible;
-	display->cursor_moved = true;
+	struct pointer *pointer = &display->pointers[scanout % VIRTIO_GPU_MAX_SCANOUTS];
+
+	pointer->cursor.position = (struct cursor_position){ scanout, x, y };
+	pointer->visible = visible;
+	pointer->moved = true;
 	if (pixels) {
-		display->cursor.hot_x = hot_x;
-		display->cursor.hot_y = hot_y;
-		memcpy(display->cursor.pixels, pixels, sizeof(display->cursor.pixels));
-		display->cursor_changed = true;
+		pointer->cursor.hot_x = hot_x;
+		pointer->cursor.hot_y = hot_y;
+		memcpy(pointer->cursor.pixels, pixels, sizeof(pointer->cursor.pixels));
+		pointer->changed = true;
 	}
 }
 
@@ -174,76 +174,110 @@ void display_socket_set_cursor(struct display_socket *display, uint32_t scanout,
 
 static void begin_message(struct display_socket *display, enum request request, size_t size)
 {
-	display->message.header = (struct header){ request, 0, (uint32_t)size };
+	display->message->header = (struct header){ request, 0, (uint32_t)size };
 	display->size = sizeof(struct header) + size;
 	display->sent = 0;
 }
 
-static bool make_cursor(struct display_socket *display)
+static bool make_cursor(struct display_socket *display, struct pointer *pointer)
 {
-	struct message *message = &display->message;
+	struct message *message = display->message;
 
-	if (!display->cursor_moved) {
+	if (!pointer->moved) {
 		return false;
 	}
-	display->cursor_moved = false;
+	pointer->moved = false;
 	/* The shape of a hidden cursor is sent when the cursor is shown. */
-	if (display->cursor_visible && display->cursor_changed) {
-		display->cursor_changed = false;
-		message->cursor = display->cursor;
+	if (pointer->visible && pointer->changed) {
+		pointer->changed = false;
+		message->cursor = pointer->cursor;
 		begin_message(display, CURSOR_UPDATE, sizeof(message->cursor));
 	} else {
-		message->position = display->cursor.position;
-		begin_message(display, display->cursor_visible ? CURSOR_POS : CURSOR_POS_HIDE,
+		message->position = pointer->cursor.position;
+		begin_message(display, pointer->visible ? CURSOR_POS : CURSOR_POS_HIDE,
 			sizeof(message->position));
 	}
 	return true;
 }
 
+/* One that goes from monitor to monitor is hidden there before it is shown here. */
+static bool make_any_cursor(struct display_socket *display)
+{
+	for (int visible = 0; visible < 2; visible++) {
+		for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+			struct pointer *pointer = &display->pointers[i];
+
+			if (pointer->visible == visible && make_cursor(display, pointer)) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* A display takes this for a new screen, which is black: so only if the size is another. */
 static bool make_scanout(struct display_socket *display, uint32_t id)
 {
-	struct scanout *scanout = &display->scanouts[id];
+	const struct frame *frame = &display->frames[id];
+	struct size *told = &display->told[id];
 
-	if (!scanout->resized) {
+	if (told->width == frame->width && told->height == frame->height) {
 		return false;
 	}
-	scanout->resized = false;
-	display->message.scanout.scanout = id;
-	display->message.scanout.width = scanout->width;
-	display->message.scanout.height = scanout->height;
-	begin_message(display, SCANOUT, sizeof(display->message.scanout));
+	*told = (struct size){ frame->width, frame->height };
+	display->message->scanout = (struct scanout_message){ id, *told };
+	begin_message(display, SCANOUT, sizeof(display->message->scanout));
 	return true;
 }
 
-/* As many rows of what is dirty as one message has room for; the others stay dirty. */
-static struct virtio_gpu_rect take_band(struct virtio_gpu_rect *dirty)
+/* Makes room for a message. There is none on its way. */
+static bool reserve(struct display_socket *display, size_t size)
 {
-	struct virtio_gpu_rect band = *dirty;
+	struct message *message;
 
-	band.width = min(band.width, MAX_PIXELS);
-	band.height = min(band.height, MAX_PIXELS / band.width);
-	dirty->y += band.height;
-	dirty->height -= band.height;
-	if (dirty->height == 0) {
-		*dirty = (struct virtio_gpu_rect){ 0 };
+	if (size <= display->capacity) {
+		return true;
 	}
-	return band;
+	message = malloc(size);
+	if (!message) {
+		return false;
+	}
+	free(display->message);
+	display->message = message;
+	display->capacity = size;
+	return true;
 }
 
+/* All in one message, as a display may be looked at between two. */
 static bool make_update(struct display_socket *display, uint32_t id)
 {
-	struct message *message = &display->message;
-	struct virtio_gpu_rect *dirty = &display->scanouts[id].dirty;
+	struct frame *frame = &display->frames[id];
+	const struct virtio_gpu_rect rect = frame->dirty;
+	size_t size = sizeof(struct update_message) +
+		(size_t)rect.width * rect.height * sizeof(uint32_t);
 
-	while (dirty->width > 0) {
-		struct virtio_gpu_rect band = take_band(dirty);
-		size_t size = (size_t)band.width * band.height * sizeof(uint32_t);
+	/* Without memory it stays dirty. */
+	if (rect.width == 0 || !reserve(display, sizeof(struct header) + size)) {
+		return false;
+	}
+	display->message->update = (struct update_message){ id, rect };
+	frame_take(frame, (uint32_t *)(&display->message->update + 1));
+	begin_message(display, UPDATE, size);
+	return true;
+}
 
-		if (display->read(display->cookie, id, &band, message->update.pixels) == 0) {
-			message->update.scanout = id;
-			message->update.rect = band;
-			begin_message(display, UPDATE,
-				sizeof(message->update) - sizeof(message->update.pixels) + size);
+/* Scanouts have turns, so that none that changes all the time keeps the others waiting. */
+static bool make_any_frame(struct display_socket *display)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		uint32_t id = (display->turn + i) % VIRTIO_GPU_MAX_SCANOUTS;
+
+		if (make_scanout(display, id)) {
+			display->turn = id; /* its pixels next */
+			return true;
+		}
+		if (make_update(display, id)) {
+			display->turn = id + 1;
 			return true;
 		}
 	}
@@ -252,12 +286,11 @@ static bool make_update(struct display_socket *display, uint32_t id)
 
 static bool make_message(struct display_socket *display)
 {
-	for (uint32_t id = 0; id < VIRTIO_GPU_MAX_SCANOUTS; id++) {
-		if (make_scanout(display, id) || make_update(display, id)) {
-			return true;
-		}
+	display->pointers_turn = !display->pointers_turn;
+	if (display->pointers_turn) {
+		return make_any_cursor(display) || make_any_frame(display);
 	}
-	return make_cursor(display);
+	return make_any_frame(display) || make_any_cursor(display);
 }
 
 /* ---- The socket --------------------------------------------------------------------------- */
@@ -286,9 +319,10 @@ static int drop_input(struct display_socket *display)
 
 static int send_some(struct display_socket *display)
 {
-	const char *bytes = (const char *)&display->message;
-	ssize_t size = send(display->fd, bytes + display->sent, display->size - display->sent,
-		MSG_DONTWAIT | MSG_NOSIGNAL);
+	const char *bytes = (const char *)display->message;
+	size_t left = display->size - display->sent;
+	ssize_t size = send(display->fd, bytes + display->sent,
+		left < MAX_SEND_SIZE ? left : MAX_SEND_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	if (size < 0) {
 		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;

@@ -8,8 +8,9 @@
  * docs/interop/vhost-user-gpu.rst), over the socket that VHOST_USER_GPU_SET_SOCKET gives. The
  * device is the side that sends.
  *
- * Never blocks, and never holds more than one message: what a slow front end does not know yet is
- * kept as one rectangle for each scanout.
+ * Never blocks. What the guest flushes is copied at once, to one frame for each scanout, and sent
+ * as one message when those before it have been: a slow front end is told the latest, and never
+ * half of it. All frames are 512 MiB at most, and the message that is on its way 256 MiB.
  *
  * One thread. Errors are negative errno values.
  */
@@ -19,27 +20,27 @@
 
 #include <linux/virtio_gpu.h>
 
+#include "frame.h"
+
 struct display_socket;
 
 /* Of a cursor, in each direction: struct virtio_gpu_update_cursor's, and the protocol's. */
 #define DISPLAY_CURSOR_SIZE 64
 
-/* Reads a rectangle of what a scanout shows, as 0x00rrggbb. Returns 0 or an error: then it is
- * left out. */
-typedef int (*display_read)(
-	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
-
-/* fd: owned from the call on, also when this fails. Returns 0 or -ENOMEM. */
-int display_socket_create_take(
-	int fd, display_read read, void *cookie, struct display_socket **out);
+/* fd: owned from the call on, also when this fails. read: for what the guest shows. Returns 0 or
+ * -ENOMEM. */
+int display_socket_create_take(int fd, frame_read read, void *cookie, struct display_socket **out);
 void display_socket_destroy(struct display_socket *display); /* NULL is fine */
 
-/* The size of a scanout from now on; 0 by 0 turns it off. */
+/* A scanout has another picture, which is told with its next update; 0 by 0 turns it off. At most
+ * SCANOUT_MAX_SIZE in each direction. */
 void display_socket_set_scanout(
 	struct display_socket *display, uint32_t scanout, uint32_t width, uint32_t height);
 
-/* A rectangle of a scanout has changed. */
-void display_socket_update(
+/* The guest flushes a rectangle of a scanout: it is read. Returns 0; -ENOSPC if the frames would be
+ * too large together, -ENOMEM: then it is not shown; what reading failed with; -EINVAL for a
+ * scanout out of range. */
+int display_socket_update(
 	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect);
 
 /* pixels: of DISPLAY_CURSOR_SIZE squared, 0xaarrggbb; NULL if only the position has changed.

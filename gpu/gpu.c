@@ -108,16 +108,18 @@ static void complete_rest(struct gpu *gpu)
 
 void gpu_reset(struct gpu *gpu)
 {
-	int ret = gpu->renderer->ops->reset(gpu->renderer);
+	int ret;
 
+	/* Before: what the renderer completes now must not be shown any more. */
+	scanouts_reset(gpu);
+	cursors_reset(gpu);
+	ret = gpu->renderer->ops->reset(gpu->renderer);
 	if (ret < 0) {
 		log_error(gpu, "resetting the renderer failed: %s", strerror(-ret));
 	}
 	complete_rest(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
-	scanouts_reset(gpu);
-	cursors_reset(gpu);
 	gpu->events_read = 0;
 	gpu->stats.resets++;
 }

@@ -25,9 +25,17 @@ struct gpu_server {
 	struct display_socket *display; /* the front end's display, or NULL */
 	struct vhost_user_watch display_watch;
 	bool display_changed; /* something was sent to it in this round */
+	bool display_full;    /* a scanout is not shown, as was told in the log */
 };
 
 static void dispatch_display(void *arg);
+
+static void log_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	const struct gpu_server *server = cookie;
+
+	server->options.log(server->options.cookie, level, message);
+}
 
 /* ---- The front end's display -------------------------------------------------------------- */
 
@@ -37,6 +45,7 @@ static void close_display(struct gpu_server *server)
 		vhost_user_unwatch(server->vhost_user, &server->display_watch);
 		display_socket_destroy(server->display);
 		server->display = NULL;
+		server->display_full = false;
 	}
 }
 
@@ -111,10 +120,16 @@ static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint
 static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect)
 {
 	struct gpu_server *server = cookie;
+	int ret;
 
-	if (server->display) {
-		server->display_changed = true;
-		display_socket_update(server->display, scanout, rect);
+	if (!server->display) {
+		return;
+	}
+	server->display_changed = true;
+	ret = display_socket_update(server->display, scanout, rect);
+	if ((ret == -ENOSPC || ret == -ENOMEM) && !server->display_full) {
+		server->display_full = true;
+		log_message(server, VGF_LOG_WARNING, "no memory for all that the monitors show");
 	}
 }
 
@@ -207,13 +222,6 @@ static void reset(void *cookie)
 	struct gpu_server *server = cookie;
 
 	gpu_reset(server->gpu);
-}
-
-static void log_message(void *cookie, enum vgf_log_level level, const char *message)
-{
-	const struct gpu_server *server = cookie;
-
-	server->options.log(server->options.cookie, level, message);
 }
 
 /* ---- From the GPU to vhost-user ----------------------------------------------------------- */

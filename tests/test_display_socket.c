@@ -19,7 +19,8 @@ enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDA
 struct fixture {
 	struct display_socket *display;
 	int front_end;
-	uint32_t color; /* what the scanout shows */
+	uint32_t color; /* what the scanouts show */
+	bool leave_pixels;
 	unsigned int num_reads;
 	int read_status;
 };
@@ -31,7 +32,7 @@ static int read_color(
 
 	(void)scanout;
 	fixture->num_reads++;
-	for (size_t i = 0; i < (size_t)rect->width * rect->height; i++) {
+	for (size_t i = 0; !fixture->leave_pixels && i < (size_t)rect->width * rect->height; i++) {
 		pixels[i] = fixture->color;
 	}
 	return fixture->read_status;
@@ -131,14 +132,66 @@ TEST_DISPLAY(tells_the_size_then_the_pixels)
 
 TEST_DISPLAY(turns_a_scanout_off)
 {
-	display_socket_set_scanout(fixture->display, 2, 0, 0);
+	display_socket_set_scanout(fixture->display, 2, 4, 2);
+	EXPECT(fixture, SCANOUT, 2, 4, 2);
+	for (int i = 0; i < 2; i++) {
+		display_socket_set_scanout(fixture->display, 2, 0, 0);
+	}
 	EXPECT(fixture, SCANOUT, 2, 0, 0);
+	assert_no_message(fixture);
+}
+
+/* A front end takes that for a new screen, a black one. */
+TEST_DISPLAY(the_size_is_told_only_if_it_is_another)
+{
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	update(fixture, 0, 0, 4, 4);
+	EXPECT(fixture, SCANOUT, 0, 4, 4);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 4);
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	assert_no_message(fixture);
+	/* Off and on again before the front end has been told. */
+	display_socket_set_scanout(fixture->display, 0, 0, 0);
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	update(fixture, 0, 0, 4, 4);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 4);
+	display_socket_set_scanout(fixture->display, 0, 4, 5);
+	EXPECT(fixture, SCANOUT, 0, 4, 5);
+	assert_no_message(fixture);
+}
+
+TEST_DISPLAY(another_picture_is_shown_whole_with_its_first_update)
+{
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	update(fixture, 1, 1, 1, 1);
+	EXPECT(fixture, SCANOUT, 0, 4, 4);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 4);
+	update(fixture, 1, 1, 1, 1);
+	EXPECT(fixture, UPDATE, 0, 1, 1, 1, 1);
+	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	update(fixture, 1, 1, 1, 1);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 4);
+}
+
+TEST_DISPLAY(shows_what_was_there_when_it_was_flushed)
+{
+	fixture->color = 1;
+	display_socket_set_scanout(fixture->display, 0, 2, 1);
+	update(fixture, 0, 0, 2, 1);
+	fixture->color = 2;
+	EXPECT(fixture, SCANOUT, 0, 2, 1);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 2, 1, 1, 1);
+	update(fixture, 0, 0, 1, 1);
+	fixture->color = 3;
+	EXPECT(fixture, UPDATE, 0, 0, 0, 1, 1, 2);
 }
 
 TEST_DISPLAY(an_update_is_cut_to_the_scanout)
 {
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
+	update(fixture, 0, 0, UINT32_MAX, UINT32_MAX);
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 4);
 	update(fixture, 2, 3, UINT32_MAX, UINT32_MAX);
 	EXPECT(fixture, UPDATE, 0, 2, 3, 2, 1);
 	update(fixture, 4, 0, 1, 1);
@@ -147,43 +200,91 @@ TEST_DISPLAY(an_update_is_cut_to_the_scanout)
 	assert_no_message(fixture);
 }
 
-TEST_DISPLAY(an_update_of_a_large_scanout_comes_in_bands)
+/* All of an update in one message, of one color. Returns it; the payload's size is checked. */
+static uint32_t expect_color(struct fixture *fixture, uint32_t width, uint32_t height)
 {
-	uint32_t rows = 0, size, *payload;
+	uint32_t size, color, *payload = receive(fixture, UPDATE, &size);
 
-	display_socket_set_scanout(fixture->display, 0, 1024, 600);
-	update(fixture, 0, 0, 1024, 600);
-	EXPECT(fixture, SCANOUT, 0, 1024, 600);
-	while ((payload = receive(fixture, UPDATE, &size))) {
-		assert_int_equal(payload[2], rows);
-		assert_int_equal(payload[3], 1024);
-		assert_int_equal(size, 20 + payload[3] * payload[4] * 4);
-		rows += payload[4];
-		free(payload);
+	assert_non_null(payload);
+	assert_int_equal(payload[3], width);
+	assert_int_equal(payload[4], height);
+	assert_int_equal(size, (5 + width * height) * sizeof(*payload));
+	color = payload[5];
+	for (uint32_t i = 0; i < width * height; i++) {
+		assert_int_equal(payload[5 + i], color);
 	}
-	assert_int_equal(rows, 600);
+	free(payload);
+	return color;
 }
 
+TEST_DISPLAY(an_update_of_a_large_scanout_is_one_message)
+{
+	fixture->color = 7;
+	display_socket_set_scanout(fixture->display, 0, 3840, 2160);
+	update(fixture, 0, 0, 3840, 2160);
+	EXPECT(fixture, SCANOUT, 0, 3840, 2160);
+	assert_int_equal(expect_color(fixture, 3840, 2160), 7);
+	/* A part that is not whole rows, and is read in several bands. */
+	fixture->color = 8;
+	update(fixture, 5, 6, 1001, 999);
+	assert_int_equal(expect_color(fixture, 1001, 999), 8);
+	assert_no_message(fixture);
+}
+
+/* It gets the frame that is on its way, then the last one; each is one frame. */
 TEST_DISPLAY(a_front_end_that_does_not_read_is_told_the_latest_once)
 {
-	uint32_t size, *payload, num_updates = 0, last = 0;
-
-	display_socket_set_scanout(fixture->display, 0, 256, 256);
+	display_socket_set_scanout(fixture->display, 0, 512, 512);
 	for (uint32_t i = 0; i < 1000; i++) {
 		fixture->color = i;
-		update(fixture, 0, 0, 256, 256);
+		update(fixture, 0, i % 512, 512, 1);
+		update(fixture, 0, 0, 512, 512);
 		assert_int_equal(display_socket_dispatch(fixture->display), 0);
 	}
 	assert_true(display_socket_wants_write(fixture->display));
-	assert_true(fixture->num_reads < 10);
-	EXPECT(fixture, SCANOUT, 0, 256, 256);
-	while ((payload = receive(fixture, UPDATE, &size))) {
-		last = payload[5];
-		num_updates++;
+	EXPECT(fixture, SCANOUT, 0, 512, 512);
+	assert_int_equal(expect_color(fixture, 512, 512), 0);
+	assert_int_equal(expect_color(fixture, 512, 512), 999);
+	assert_no_message(fixture);
+}
+
+TEST_DISPLAY(a_scanout_that_changes_all_the_time_leaves_others_their_turn)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 512, 512 };
+	uint32_t size, *payload;
+	bool seen[3] = { false };
+
+	for (uint32_t i = 0; i < 3; i++) {
+		display_socket_set_scanout(fixture->display, i, 512, 512);
+		EXPECT(fixture, SCANOUT, i, 512, 512);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		display_socket_update(fixture->display, i, &rect);
+	}
+	for (int i = 0; i < 5; i++) {
+		update(fixture, 0, 0, 512, 512);
+		payload = receive(fixture, UPDATE, &size);
+		assert_non_null(payload);
+		assert_true(payload[0] < 3);
+		seen[payload[0]] = true;
 		free(payload);
 	}
-	assert_true(num_updates < 10);
-	assert_int_equal(last, 999);
+	assert_true(seen[1] && seen[2]);
+}
+
+/* The sizes are a guest's. */
+TEST_DISPLAY(frames_take_up_no_more_than_they_may)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
+
+	fixture->leave_pixels = true;
+	for (uint32_t i = 0; i < 3; i++) {
+		display_socket_set_scanout(fixture->display, i, 8192, 8192);
+		assert_int_equal(
+			display_socket_update(fixture->display, i, &rect), i < 2 ? 0 : -ENOSPC);
+	}
+	display_socket_set_scanout(fixture->display, 0, 0, 0);
+	assert_int_equal(display_socket_update(fixture->display, 2, &rect), 0);
 }
 
 TEST_DISPLAY(others_have_their_turn_after_16_messages)
@@ -217,6 +318,10 @@ TEST_DISPLAY(what_cannot_be_read_is_left_out)
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
 	assert_no_message(fixture);
 	assert_int_equal(fixture->num_reads, 1);
+	/* The next one makes up for it. */
+	fixture->read_status = 0;
+	update(fixture, 0, 0, 1, 1);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 4);
 }
 
 TEST_DISPLAY(a_scanout_that_does_not_exist_is_ignored)
@@ -241,6 +346,26 @@ TEST_DISPLAY(tells_the_cursor)
 	display_socket_set_cursor(fixture->display, 1, 11, 21, false, 0, 0, NULL);
 	EXPECT(fixture, CURSOR_POS_HIDE, 1, 11, 21);
 	assert_no_message(fixture);
+}
+
+TEST_DISPLAY(each_scanout_has_a_cursor)
+{
+	static uint32_t pixels[2][DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE] = { { 1 }, { 2 } };
+
+	display_socket_set_cursor(fixture->display, 0, 10, 20, true, 3, 4, pixels[0]);
+	display_socket_set_cursor(fixture->display, 1, 30, 40, true, 5, 6, pixels[1]);
+	display_socket_set_cursor(fixture->display, 1, 31, 41, true, 0, 0, NULL);
+	EXPECT(fixture, CURSOR_UPDATE, 0, 10, 20, 3, 4, 1, 0);
+	EXPECT(fixture, CURSOR_UPDATE, 1, 31, 41, 5, 6, 2, 0);
+	assert_no_message(fixture);
+	/* It goes to the other monitor and back, each time at once. */
+	for (uint32_t from = 0; from < 2; from++) {
+		display_socket_set_cursor(fixture->display, !from, 8, 9, true, 0, 0, NULL);
+		display_socket_set_cursor(fixture->display, from, 7, 7, false, 0, 0, NULL);
+		EXPECT(fixture, CURSOR_POS_HIDE, from, 7, 7);
+		EXPECT(fixture, CURSOR_POS, !from, 8, 9);
+		assert_no_message(fixture);
+	}
 }
 
 /* ---- The other side ----------------------------------------------------------------------- */

@@ -151,6 +151,39 @@ static uint32_t flush(uint32_t resource_id, uint32_t width, uint32_t height)
 	return call(&request, sizeof(request));
 }
 
+static uint32_t create_blob(uint32_t resource_id, uint64_t address, uint32_t size)
+{
+	const struct {
+		struct virtio_gpu_resource_create_blob request;
+		struct virtio_gpu_mem_entry entry;
+	} request = {
+		.request = { .hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
+			.resource_id = htole32(resource_id),
+			.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+			.nr_entries = htole32(1),
+			.size = htole64(size) },
+		.entry = { .addr = htole64(address), .length = htole32(size) },
+	};
+
+	return call(&request, sizeof(request));
+}
+
+static uint32_t set_scanout_blob(uint32_t resource_id, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_set_scanout_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB),
+		.r = rectangle(width, height),
+		.resource_id = htole32(resource_id),
+		.width = htole32(width),
+		.height = htole32(height),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(width * 4) },
+	};
+
+	return call(&request, sizeof(request));
+}
+
+/* On the first scanout. */
 static uint32_t update_cursor(uint32_t resource_id)
 {
 	const struct virtio_gpu_update_cursor request = {
@@ -190,8 +223,10 @@ static int set_display(void)
 
 struct shown {
 	uint32_t width, height; /* of the first scanout */
-	unsigned int num_scanouts, num_cursors;
+	unsigned int num_scanouts, num_updates, num_cursors, num_hidden;
 	uint64_t pixels; /* updated */
+	bool one_color;  /* each update is of one */
+	uint32_t color;  /* of the last one */
 };
 
 static bool read_all(int fd, void *to, size_t size)
@@ -212,11 +247,21 @@ static bool read_all(int fd, void *to, size_t size)
 	return true;
 }
 
+static void look_at_pixels(struct shown *shown, const uint32_t *pixels, size_t count)
+{
+	shown->color = pixels[0] & 0xffffff;
+	for (size_t i = 0; i < count; i++) {
+		shown->one_color = shown->one_color && (pixels[i] & 0xffffff) == shown->color;
+	}
+	shown->pixels += count;
+	shown->num_updates++;
+}
+
 /* All that a display has been told by now. */
 static struct shown read_display(int fd)
 {
-	static uint32_t payload[300000];
-	struct shown shown = { 0 };
+	static uint32_t payload[700000];
+	struct shown shown = { .one_color = true };
 	uint32_t message[3];
 
 	run(NULL);
@@ -232,9 +277,10 @@ static struct shown read_display(int fd)
 		} else if (message[0] == UPDATE) {
 			assert_int_equal(message[2],
 				(5 + (uint64_t)payload[3] * payload[4]) * sizeof(uint32_t));
-			shown.pixels += (uint64_t)payload[3] * payload[4];
+			look_at_pixels(&shown, payload + 5, payload[3] * payload[4]);
 		} else {
 			shown.num_cursors += message[0] == CURSOR_UPDATE;
+			shown.num_hidden += message[0] == CURSOR_POS_HIDE;
 		}
 		run(NULL);
 	}
@@ -260,6 +306,90 @@ TEST_SERVER(a_display_is_told_what_the_guest_shows)
 	assert_int_equal(shown.width, 100);
 	assert_int_equal(shown.height, 50);
 	assert_int_equal(shown.pixels, 100 * 50);
+	close(display);
+}
+
+/* A guest that has two frame buffers, as most have. */
+TEST_SERVER(a_page_flip_is_one_update_and_no_new_screen)
+{
+	struct shown shown;
+	int display;
+
+	display = set_display();
+	show_something();
+	assert_int_equal(create_2d(2, 100, 50), OK);
+	read_display(display);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(set_scanout(0, 1 + i % 2, 100, 50), OK);
+		assert_int_equal(flush(1 + i % 2, 100, 50), OK);
+		shown = read_display(display);
+		assert_int_equal(shown.num_scanouts, 0);
+		assert_int_equal(shown.num_updates, 1);
+		assert_int_equal(shown.pixels, 100 * 50);
+	}
+	/* Whatever it says has changed, it is another picture. */
+	assert_int_equal(set_scanout(0, 1, 100, 50), OK);
+	assert_int_equal(flush(1, 10, 10), OK);
+	assert_int_equal(read_display(display).pixels, 100 * 50);
+	close(display);
+}
+
+/* The guest may draw the next frame as soon as it has the response. */
+TEST_SERVER(the_response_of_a_flush_says_that_the_pixels_were_read)
+{
+	const uint32_t width = 512, height = 500, size = width * height * 4;
+	const uint64_t address = front_end_alloc(&front_end, size);
+	struct shown shown;
+	int display;
+
+	display = set_display();
+	assert_int_equal(create_blob(1, address, size), OK);
+	assert_int_equal(set_scanout_blob(1, width, height), OK);
+	memset(front_end_at(&front_end, address), 0x11, size);
+	assert_int_equal(flush(1, width, height), OK);
+	memset(front_end_at(&front_end, address), 0x22, size);
+	shown = read_display(display);
+	assert_int_equal(shown.pixels, width * height);
+	assert_true(shown.one_color);
+	assert_int_equal(shown.color, 0x111111);
+	/* The display reads nothing of three frames: it gets none that is half another. */
+	for (int i = 3; i < 6; i++) {
+		memset(front_end_at(&front_end, address), 0x11 * i, size);
+		assert_int_equal(flush(1, width, height), OK);
+	}
+	memset(front_end_at(&front_end, address), 0x77, size);
+	shown = read_display(display);
+	assert_int_equal(shown.num_updates, 2);
+	assert_true(shown.one_color);
+	assert_int_equal(shown.color, 0x555555);
+	close(display);
+}
+
+TEST_SERVER(a_cursor_outlives_its_resource_but_not_the_guest)
+{
+	struct virtio_gpu_resource_unref unref = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF),
+		.resource_id = htole32(1),
+	};
+	const struct virtio_gpu_update_cursor move = {
+		.hdr = header(VIRTIO_GPU_CMD_MOVE_CURSOR),
+	};
+	struct shown shown;
+	int display;
+
+	assert_int_equal(create_2d(1, 64, 64), OK);
+	assert_int_equal(update_cursor(1), OK);
+	assert_int_equal(call(&unref, sizeof(unref)), OK);
+	display = set_display();
+	assert_int_equal(read_display(display).num_cursors, 1);
+	assert_int_equal(call_on(1, &move, sizeof(move)), OK);
+	assert_int_equal(read_display(display).num_hidden, 0);
+	front_end_stop_queue(&front_end, 0);
+	front_end_stop_queue(&front_end, 1);
+	restart_queues(0, 0);
+	shown = read_display(display);
+	assert_int_equal(shown.num_hidden, 1);
+	assert_int_equal(shown.num_cursors, 0);
 	close(display);
 }
 
