@@ -181,6 +181,5 @@ uint32_t resource_flush(struct gpu *gpu, struct request *request)
 	if (resource->kind != RESOURCE_BLOB && !rect_in(&rect, resource->width, resource->height)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
-	scanouts_flush(gpu, resource, &rect);
-	return VIRTIO_GPU_RESP_OK_NODATA;
+	return flush_resource(gpu, request, resource, &rect);
 }

@@ -58,6 +58,7 @@ uint32_t transfer_to_host_2d(struct gpu *gpu, struct request *request)
 	if (resource->backing == NULL) {
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
+	request->pending->draws_to = resource->id;
 	renderer_begin(request);
 	return renderer_end(request,
 		gpu->renderer->ops->transfer_to_host(
@@ -128,6 +129,7 @@ uint32_t transfer_to_host_3d(struct gpu *gpu, struct request *request)
 	if (error != 0) {
 		return error;
 	}
+	request->pending->draws_to = resource_id;
 	renderer_begin(request);
 	return renderer_end(request,
 		gpu->renderer->ops->transfer_to_host(gpu->renderer, request->header.ctx_id,

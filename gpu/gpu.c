@@ -99,6 +99,7 @@ static void complete_rest(struct gpu *gpu)
 				pending_remove_fence(pending);
 			}
 			if (pending->used) {
+				flush_give_up(pending);
 				pending->type = VIRTIO_GPU_RESP_ERR_UNSPEC;
 				request_done(pending, -ECANCELED);
 			}

@@ -12,6 +12,7 @@
 #include <linux/virtio_gpu.h>
 
 #include "cursor.h"
+#include "flush.h"
 #include "gpu.h"
 #include "log.h"
 #include "pending.h"
@@ -76,6 +77,9 @@ uint32_t response_of_error(int error);
 void renderer_begin(struct request *request);
 void request_done(void *arg, int status);
 uint32_t renderer_end(struct request *request, int ret);
+
+/* Completes a request if it waits for nothing any more. */
+void complete_if_done(struct pending_request *pending);
 
 /* vgfence's callback: completes what waits for that fence alone. */
 void fence_retired(void *cookie, const struct vgf_retired *retired);

@@ -101,14 +101,16 @@ static void complete(struct pending_request *pending)
 	if (pending->seq != 0) {
 		recorder_completion(gpu->recorder, &pending->request, pending->seq, written);
 	}
+	flushes_continue(gpu, pending);
 	pending_release(&gpu->pending, pending);
 	gpu->callbacks.complete(
 		gpu->cookie, pending->request.queue, pending->request.token, written);
 }
 
-static void complete_if_done(struct pending_request *pending)
+void complete_if_done(struct pending_request *pending)
 {
-	if (!pending->handling && !pending->awaits_fence && !pending->awaits_renderer) {
+	if (!pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
+		!pending->awaits_drawing) {
 		complete(pending);
 	}
 }
@@ -166,6 +168,7 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 	if (status < 0 && !is_error(pending->type)) {
 		pending->type = response_of_error(status);
 	}
+	flush_give_up(pending); /* It signals its fence itself, so this one was cancelled. */
 	complete_if_done(pending);
 }
 
@@ -184,6 +187,9 @@ static void settle_fence(struct gpu *gpu, const struct request *request, uint32_
 	if (is_error(type)) {
 		ret = vgf_fence_refuse(renderer->ops->get_device(renderer), &pending->fence,
 			request->fence_flags, NULL, -EINVAL);
+	} else if (pending->signals_fence) {
+		ret = vgf_fence_create_take(renderer->ops->get_device(renderer), &pending->fence,
+			request->fence_flags, NULL, VGF_FENCE_BY_CALL);
 	} else {
 		ret = renderer->ops->create_fence(renderer, &pending->fence, request->fence_flags);
 	}
@@ -239,6 +245,16 @@ static uint32_t run_command(struct gpu *gpu, struct request *request)
 	return command->run(gpu, request);
 }
 
+/* Whether something of it is still to be drawn. */
+static bool may_draw(const struct request *request)
+{
+	const struct pending_request *pending = request->pending;
+
+	return request->header.type == VIRTIO_GPU_CMD_SUBMIT_3D ?
+		pending->awaits_fence :
+		pending->draws_to != 0 && pending->awaits_renderer;
+}
+
 static void handle(struct gpu *gpu, struct request *request)
 {
 	struct pending_request *pending = request->pending;
@@ -253,6 +269,9 @@ static void handle(struct gpu *gpu, struct request *request)
 	}
 	if (pending->fenced && !request->fence_settled) {
 		settle_fence(gpu, request, type);
+	}
+	if (may_draw(request)) {
+		flushes_await(gpu, pending);
 	}
 }
 

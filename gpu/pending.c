@@ -6,6 +6,7 @@
 void pending_init(struct pending *pending)
 {
 	hash_key_init(&pending->key);
+	TAILQ_INIT(&pending->drawing);
 }
 
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <linux/virtio_gpu.h>
 #include <vgfence/fence.h>
 
 #include "gpu.h"
@@ -19,6 +20,12 @@
 
 struct backing;
 struct resource;
+
+/* What a flush is of, in the host's byte order. */
+struct flush {
+	uint32_t resource_id;
+	struct virtio_gpu_rect rect;
+};
 
 struct pending_request {
 	LIST_ENTRY(pending_request) link; /* among the fences of its bucket */
@@ -37,6 +44,19 @@ struct pending_request {
 	bool handling;
 	bool awaits_fence;
 	bool awaits_renderer;
+	bool awaits_drawing; /* a flush: for another request, among whose `flushes` it is */
+
+	/* Of one that waits: it signals its fence when it is done, not the renderer. */
+	bool signals_fence;
+
+	/* Drawing, and flushes that are behind it: flush.h. */
+	uint64_t arrival; /* among these */
+	bool draws;
+	uint32_t draws_to; /* a resource; 0: all that its context has */
+	TAILQ_ENTRY(pending_request) drawing_link;
+	LIST_HEAD(, pending_request) flushes; /* which wait for this one */
+	LIST_ENTRY(pending_request) flush_link;
+	struct flush flush;
 
 	/* To be freed when the renderer is done. */
 	struct backing *backing;
@@ -51,6 +71,8 @@ struct pending {
 	LIST_HEAD(pending_bucket, pending_request) fences[NUM_FENCE_BUCKETS];
 	struct hash_key key;
 	uint32_t count;
+	TAILQ_HEAD(, pending_request) drawing; /* in the order in which they came */
+	uint64_t num_arrivals;
 };
 
 /* What is initialized is all zeros. */

@@ -97,6 +97,14 @@ struct renderer_ops {
 	int (*read_pixels)(struct renderer *renderer, uint32_t resource_id,
 		const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format);
 
+	/* What a flush of the resource has to wait for. await_resource tells by `done` when all
+	 * that the renderer holds back of it has been done; NULL if it holds back nothing.
+	 * context_has tells whether a context's work may draw to it, and read_pixels does not wait
+	 * for that by itself. */
+	int (*await_resource)(
+		struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg);
+	bool (*context_has)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
+
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
 	/* Contexts and resources are gone; each fence has retired, and each `done` was called,

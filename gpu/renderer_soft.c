@@ -382,6 +382,11 @@ static int read_pixels(struct renderer *renderer, uint32_t resource_id,
 	return 0;
 }
 
+static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+{
+	return soft_attachment_find(&soft_from(renderer)->tables, ctx_id, resource_id) != NULL;
+}
+
 /* ---- Fences --------------------------------------------------------------------------------- */
 
 static struct vgf_device *get_device(struct renderer *renderer)
@@ -466,6 +471,7 @@ static const struct renderer_ops ops = {
 	.submit = submit,
 	.create_fence = create_fence,
 	.read_pixels = read_pixels,
+	.context_has = context_has,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.reset = reset,

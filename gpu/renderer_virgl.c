@@ -290,6 +290,21 @@ static int virgl_read_pixels(struct renderer *renderer, uint32_t resource_id,
 		resource_id, 0, 0, rect->width * (uint32_t)sizeof(*pixels), 0, &box, 0, &iov, 1));
 }
 
+static int virgl_await_resource(
+	struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
+{
+	return vgf_virgl_resource_defer(to_virgl(renderer), resource_id, done, arg);
+}
+
+/* What virglrenderer has got is waited for by OpenGL. */
+static bool virgl_context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+{
+	(void)renderer;
+	(void)ctx_id;
+	(void)resource_id;
+	return false;
+}
+
 /* ---- Work and fences ---------------------------------------------------------------------- */
 
 /* All contexts are GL's, as RENDERER_FLAGS asks for no others. */
@@ -409,6 +424,8 @@ static const struct renderer_ops virgl_ops = {
 	.submit = virgl_submit,
 	.create_fence = virgl_create_fence,
 	.read_pixels = virgl_read_pixels,
+	.await_resource = virgl_await_resource,
+	.context_has = virgl_context_has,
 	.get_fd = virgl_get_fd,
 	.dispatch = virgl_dispatch,
 	.reset = virgl_reset,

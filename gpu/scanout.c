@@ -49,8 +49,7 @@ static bool visible_part(const struct scanout *scanout, const struct virtio_gpu_
 	return true;
 }
 
-void scanouts_flush(
-	struct gpu *gpu, const struct resource *resource, const struct virtio_gpu_rect *rect)
+void scanouts_flush(struct gpu *gpu, uint32_t resource_id, const struct virtio_gpu_rect *rect)
 {
 	struct virtio_gpu_rect part;
 
@@ -58,7 +57,7 @@ void scanouts_flush(
 		return;
 	}
 	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
-		if (gpu->scanouts[i].resource_id == resource->id &&
+		if (gpu->scanouts[i].resource_id == resource_id &&
 			visible_part(&gpu->scanouts[i], rect, &part)) {
 			gpu->callbacks.scanout_flushed(gpu->cookie, i, &part);
 		}

@@ -26,9 +26,8 @@ struct scanout {
 /* Tells the display that the scanout has another size, or other content. */
 void scanout_tell_size(struct gpu *gpu, uint32_t index);
 
-/* A rectangle within the resource has changed. */
-void scanouts_flush(
-	struct gpu *gpu, const struct resource *resource, const struct virtio_gpu_rect *rect);
+/* Shows a rectangle of the resource, on the scanouts that have it. */
+void scanouts_flush(struct gpu *gpu, uint32_t resource_id, const struct virtio_gpu_rect *rect);
 
 /* No scanout shows the resource any more. */
 void scanouts_forget(struct gpu *gpu, const struct resource *resource);

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "alloc.h"
+#include "calls.h"
+#include "gpu_private.h"
 #include "guest_memory.h"
 #include "soft_gpu.h"
 
@@ -73,6 +75,32 @@ static void start_memory(struct guest *guest)
 		guest_memory_create(&region, &guest->memory_fd, 1, NULL, &guest->table), 0);
 }
 
+static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	(void)cookie;
+	(void)scanout;
+	(void)width;
+	(void)height;
+}
+
+static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect)
+{
+	const struct virtio_gpu_rect pixel = { rect->x, rect->y, 1, 1 };
+	struct guest *guest = cookie;
+
+	guest->num_flushes++;
+	guest->flushed_at = guest->num_completed;
+	assert_int_equal(gpu_read_scanout(guest->gpu, scanout, &pixel, &guest->flushed_pixel), 0);
+	guest->flushed_pixel &= 0xffffff;
+}
+
+static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
+{
+	(void)cookie;
+	(void)scanout;
+	(void)cursor;
+}
+
 void guest_start(struct guest *guest, const struct gpu_options *options)
 {
 	guest_start_with(guest, options, renderer_soft_create);
@@ -83,6 +111,9 @@ void guest_start_with(
 {
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
+		.scanout_changed = scanout_changed,
+		.scanout_flushed = scanout_flushed,
+		.cursor_changed = cursor_changed,
 		.log = log_message,
 	};
 	static const struct gpu_options usual = {
@@ -366,6 +397,38 @@ static void put_pair(uint32_t **at, uint32_t operation, uint32_t argument)
 {
 	*(*at)++ = htole32(operation);
 	*(*at)++ = htole32(argument);
+}
+
+uint32_t send_flush(struct guest *guest, uint32_t resource_id, uint32_t width, uint32_t height,
+	uint64_t fence_id)
+{
+	struct virtio_gpu_resource_flush request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH, 0),
+		.r = { .width = htole32(width), .height = htole32(height) },
+		.resource_id = htole32(resource_id),
+	};
+
+	request.hdr.flags = htole32(fence_id != 0 ? VIRTIO_GPU_FLAG_FENCE : 0);
+	request.hdr.fence_id = htole64(fence_id);
+	return guest_send(guest, GPU_QUEUE_CONTROL, &request, sizeof(request), sizeof(request.hdr));
+}
+
+void create_test_fence(struct guest *guest, uint64_t fence_id)
+{
+	struct renderer *renderer = guest->gpu->renderer;
+	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
+
+	assert_int_equal(create_take(renderer->ops->get_device(renderer), &name,
+				 VGF_FENCED | VGF_SHAREABLE, VGF_FENCE_BY_CALL),
+		0);
+}
+
+void signal_test_fence(struct guest *guest, uint64_t fence_id)
+{
+	struct renderer *renderer = guest->gpu->renderer;
+	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
+
+	assert_int_equal(vgf_fence_signal(renderer->ops->get_device(renderer), &name, 0), 0);
 }
 
 uint32_t submit(struct guest *guest, const struct job *job)

@@ -40,6 +40,10 @@ struct guest {
 	bool failed;       /* whether it did */
 	bool stopped;
 	unsigned int num_warnings, num_errors; /* log messages */
+
+	/* What a display would be told: flushes, and of the last one how many requests had been
+	 * completed then, and the first pixel. */
+	uint32_t num_flushes, flushed_at, flushed_pixel;
 };
 
 /* Unless options are given: 2 scanouts of 640 by 480, fence passing, and no recording. The software
@@ -83,6 +87,15 @@ uint32_t detach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_
 uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t detach_backing(struct guest *guest, uint32_t resource_id);
+
+/* Flushes all of it, with a fence on the global timeline unless fence_id is 0. Returns its
+ * token. */
+uint32_t send_flush(struct guest *guest, uint32_t resource_id, uint32_t width, uint32_t height,
+	uint64_t fence_id);
+
+/* A fence that only a test signals, on the global timeline; any context may wait for it. */
+void create_test_fence(struct guest *guest, uint64_t fence_id);
+void signal_test_fence(struct guest *guest, uint64_t fence_id);
 
 /* A submission that keeps its ring busy and then stores `value`, or nothing if resource_id is 0. */
 struct job {

@@ -467,6 +467,167 @@ TEST_GUEST(refuses_blobs_that_are_too_small_for_a_scanout)
 	assert_int_equal(guest_call(&guest, &bad[0], sizeof(bad[0])), OK);
 }
 
+/* ---- Flushes that wait ---------------------------------------------------------------------- */
+
+#define VALUE 0x123456
+
+static bool is_done(uint32_t token)
+{
+	return guest.responses[GPU_QUEUE_CONTROL][token].done;
+}
+
+static uint32_t wait_for(uint32_t token)
+{
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, token)).type;
+}
+
+/* Blob 1 is on scanout 0, context 2 draws to it behind fence 1. Returns the work's token. */
+static uint32_t start_drawing(void)
+{
+	const struct virtio_gpu_set_scanout_blob show = scanout_blob();
+	const struct job job = { .ctx_id = 2,
+		.ring = 3,
+		.fence_id = 2,
+		.resource_id = 1,
+		.offset = 64,
+		.value = VALUE,
+		.num_in_fences = 1,
+		.in_fences = { 1 } };
+
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(create_context(&guest, 2), OK);
+	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 2, 1), OK);
+	assert_int_equal(guest_call(&guest, &show, sizeof(show)), OK);
+	create_test_fence(&guest, 1);
+	return submit(&guest, &job);
+}
+
+/* In the scanout's format, red comes first. */
+TEST_GUEST(a_flush_shows_what_was_drawn_before_it)
+{
+	uint32_t drawn = start_drawing(), flushed = send_flush(&guest, 1, 4, 4, 0);
+
+	assert_false(is_done(flushed));
+	assert_int_equal(guest.num_flushes, 0);
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_true(is_done(drawn));
+	assert_int_equal(guest.num_flushes, 1);
+	assert_int_equal(guest.flushed_pixel, 0x563412);
+	assert_int_equal(flush(1, 0, 0, 4, 4), OK);
+	assert_int_equal(guest.num_flushes, 2);
+}
+
+/* A guest takes a fence for the end of all before it. */
+TEST_GUEST(fences_that_come_after_a_flush_wait_with_it)
+{
+	struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+	uint32_t flushed, later;
+
+	start_drawing();
+	flushed = send_flush(&guest, 1, 4, 4, 7);
+	request.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	request.fence_id = htole64(8);
+	later = guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), 408);
+	gpu_dispatch(guest.gpu);
+	assert_false(is_done(flushed) || is_done(later));
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(later), VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	assert_true(is_done(flushed));
+	assert_int_equal(guest_header(&guest.responses[0][flushed]).fence_id, 7);
+	assert_true(guest.responses[0][flushed].order < guest.responses[0][later].order);
+	assert_int_equal(guest.flushed_pixel, 0x563412);
+}
+
+/* Of the same guest: of other resources, or without a fence. */
+TEST_GUEST(a_flush_that_waits_keeps_no_other_request_waiting)
+{
+	const struct job other = { .ctx_id = 1, .fence_id = 3, .busy_us = 1 };
+	uint32_t flushed;
+
+	start_drawing();
+	assert_int_equal(create_2d(&guest, 2, 8, 8), OK);
+	assert_int_equal(set_scanout(1, 2, 0, 0, 8, 8), OK);
+	flushed = send_flush(&guest, 1, 4, 4, 0);
+	assert_int_equal(flush(2, 0, 0, 8, 8), OK);
+	assert_int_equal(guest.num_flushes, 1);
+	assert_int_equal(wait_for(submit(&guest, &other)), OK);
+	assert_false(is_done(flushed));
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(flushed), OK);
+}
+
+TEST_GUEST(a_flush_waits_for_nothing_that_comes_later)
+{
+	struct job job = { .ctx_id = 2, .fence_id = 9, .num_in_fences = 1, .in_fences = { 4 } };
+	uint32_t drawn = start_drawing(), flushed = send_flush(&guest, 1, 4, 4, 3), later;
+
+	/* Also if that waits for the flush. */
+	create_test_fence(&guest, 4);
+	later = submit(&guest, &job);
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_true(is_done(drawn));
+	assert_false(is_done(later));
+	signal_test_fence(&guest, 4);
+	assert_int_equal(wait_for(later), OK);
+}
+
+TEST_GUEST(flushes_that_wait_are_shown_in_their_order)
+{
+	uint32_t tokens[200];
+
+	start_drawing();
+	for (uint32_t i = 0; i < 200; i++) {
+		tokens[i] = send_flush(&guest, 1, 4, 4, i % 2 == 0 ? 10 + i : 0);
+	}
+	signal_test_fence(&guest, 1);
+	for (uint32_t i = 0; i < 200; i++) {
+		assert_int_equal(wait_for(tokens[i]), OK);
+	}
+	assert_int_equal(guest.num_flushes, 200);
+}
+
+/* The scanout shows something else by then, or nothing. */
+TEST_GUEST(a_flush_that_waits_does_not_need_its_resource)
+{
+	uint32_t flushed;
+
+	start_drawing();
+	flushed = send_flush(&guest, 1, 4, 4, 5);
+	assert_int_equal(detach_context(&guest, 2, 1), OK);
+	assert_int_equal(unref(&guest, 1), OK);
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(guest.num_flushes, 0);
+}
+
+TEST_GUEST(a_reset_answers_flushes_that_wait)
+{
+	uint32_t tokens[2];
+
+	start_drawing();
+	tokens[0] = send_flush(&guest, 1, 4, 4, 5);
+	tokens[1] = send_flush(&guest, 1, 4, 4, 0);
+	gpu_reset(guest.gpu);
+	assert_true(is_done(tokens[0]) && is_done(tokens[1]));
+	assert_int_equal(guest.num_flushes, 0);
+	start_drawing();
+	send_flush(&guest, 1, 4, 4, 5);
+}
+
+TEST_GUEST(a_drain_ends_flushes_that_wait)
+{
+	uint32_t tokens[2];
+
+	start_drawing();
+	tokens[0] = send_flush(&guest, 1, 4, 4, 5);
+	tokens[1] = send_flush(&guest, 1, 4, 4, 0);
+	gpu_drain(guest.gpu, 10);
+	assert_true(is_done(tokens[0]) && is_done(tokens[1]));
+}
+
 /* ---- Cursor --------------------------------------------------------------------------------- */
 
 static uint32_t cursor(uint32_t type, uint32_t scanout, uint32_t resource_id)

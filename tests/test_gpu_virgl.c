@@ -13,6 +13,7 @@
 #include "gl_stream.h"
 #include "calls.h"
 #include "clock.h"
+
 #include "gpu_guest.h"
 #include "gpu_private.h"
 
@@ -374,25 +375,6 @@ TEST_GUEST(refuses_what_virglrenderer_does_not_have)
 
 /* ---- In flight ------------------------------------------------------------------------------ */
 
-/* A fence that only this test signals, on the global timeline. */
-static void create_test_fence(uint64_t fence_id)
-{
-	struct renderer *renderer = guest.gpu->renderer;
-	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
-
-	assert_int_equal(create_take(renderer->ops->get_device(renderer), &name,
-				 VGF_FENCED | VGF_SHAREABLE, VGF_FENCE_BY_CALL),
-		0);
-}
-
-static void signal_test_fence(uint64_t fence_id)
-{
-	struct renderer *renderer = guest.gpu->renderer;
-	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
-
-	assert_int_equal(vgf_fence_signal(renderer->ops->get_device(renderer), &name, 0), 0);
-}
-
 /* A submission that waits for fence 1, and behind it a transfer, then what takes the memory away.
  * Sends them, and returns the first token. */
 static uint32_t send_held(void)
@@ -410,7 +392,7 @@ static uint32_t send_held(void)
 	const size_t room = sizeof(struct virtio_gpu_ctrl_hdr);
 	uint32_t token;
 
-	create_test_fence(1);
+	create_test_fence(&guest, 1);
 	token = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
 	guest_send(&guest, GPU_QUEUE_CONTROL, &back, sizeof(back), room);
 	guest_send(&guest, GPU_QUEUE_CONTROL, &detach, sizeof(detach), room);
@@ -427,7 +409,7 @@ TEST_TEXTURE(what_is_held_keeps_its_place)
 
 	token = send_held();
 	assert_int_equal(create_texture(1), VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
-	signal_test_fence(1);
+	signal_test_fence(&guest, 1);
 	for (uint32_t i = 0; i < 4; i++) {
 		assert_int_equal(wait_for(token + i).type, OK);
 	}
@@ -466,9 +448,45 @@ TEST_TEXTURE(a_drain_cancels_what_is_held)
 	}
 }
 
+/* The work draws, or a transfer behind it does. */
+static void check_flush_behind(bool with_transfer, uint32_t color)
+{
+	const struct virtio_gpu_transfer_host_3d to_host = transfer(
+		VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, 1, 1);
+	const size_t room = sizeof(struct virtio_gpu_ctrl_hdr);
+	uint32_t submitted, last, flushed;
+
+	assert_int_equal(show(1, SIDE, SIDE), OK);
+	create_test_fence(&guest, 1);
+	submitted = last = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
+	if (with_transfer) {
+		last = guest_send(&guest, GPU_QUEUE_CONTROL, &to_host, sizeof(to_host), room);
+	}
+	flushed = send_flush(&guest, 1, SIDE, SIDE, 2);
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][flushed].done);
+	assert_int_equal(guest.num_flushes, 0);
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(flushed).type, OK);
+	assert_int_equal(wait_for(submitted).type, OK);
+	assert_int_equal(wait_for(last).type, OK);
+	assert_int_equal(guest.num_flushes, 1);
+	assert_int_equal(guest.flushed_pixel, color);
+}
+
+TEST_TEXTURE(a_flush_is_behind_the_work_that_is_held)
+{
+	check_flush_behind(false, 1 << 16 | 2 << 8 | 3);
+}
+
+TEST_TEXTURE(a_flush_is_behind_the_transfer_that_is_held)
+{
+	memset(guest.memory, 0x55, SIZE);
+	check_flush_behind(true, 0x555555);
+}
+
 TEST_TEXTURE(is_destroyed_with_much_in_flight)
 {
-	create_test_fence(1);
+	create_test_fence(&guest, 1);
 	for (uint32_t i = 0; i < NUM_HELD; i++) {
 		submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2 + i, i % 2);
 	}
