@@ -1,47 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Commands of the display: what there is, and what it shows. */
+/* Commands of scanouts: what they show. */
 
-#include "edid.h"
 #include "gpu_private.h"
 #include "pixel_format.h"
-
-uint32_t get_display_info(struct gpu *gpu, struct request *request)
-{
-	struct virtio_gpu_display_one modes[VIRTIO_GPU_MAX_SCANOUTS] = { 0 };
-
-	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
-		/* Side by side. */
-		modes[i].r.x = htole32(i * gpu->options.width);
-		modes[i].r.width = htole32(gpu->options.width);
-		modes[i].r.height = htole32(gpu->options.height);
-		modes[i].enabled = htole32(1);
-	}
-	respond(request, modes, sizeof(modes));
-	return VIRTIO_GPU_RESP_OK_DISPLAY_INFO;
-}
-
-uint32_t get_edid(struct gpu *gpu, struct request *request)
-{
-	struct {
-		uint32_t scanout, padding;
-	} body;
-	struct {
-		uint32_t size, padding;
-		uint8_t edid[1024];
-	} response = { .size = htole32(EDID_SIZE) };
-
-	if (!reader_read(&request->body, &body, sizeof(body))) {
-		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-	}
-	if (le32toh(body.scanout) >= gpu->options.num_scanouts) {
-		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
-	}
-	edid_make(response.edid, gpu->options.width, gpu->options.height, le32toh(body.scanout));
-	respond(request, &response, sizeof(response));
-	return VIRTIO_GPU_RESP_OK_EDID;
-}
 
 /* ---- Scanouts ------------------------------------------------------------------------------- */
 
@@ -86,7 +49,7 @@ uint32_t set_scanout(struct gpu *gpu, struct request *request)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
 	body.scanout_id = le32toh(body.scanout_id);
-	if (body.scanout_id >= gpu->options.num_scanouts) {
+	if (body.scanout_id >= gpu->monitors.num_scanouts) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
 	}
 	if (body.resource_id == 0) {
@@ -138,7 +101,7 @@ uint32_t set_scanout_blob(struct gpu *gpu, struct request *request)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
 	body.scanout_id = le32toh(body.scanout_id);
-	if (body.scanout_id >= gpu->options.num_scanouts) {
+	if (body.scanout_id >= gpu->monitors.num_scanouts) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
 	}
 	if (body.resource_id == 0) {

@@ -26,7 +26,7 @@ static uint32_t read_cursor(
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
 	id = le32toh(body->pos.scanout_id);
-	if (id >= gpu->options.num_scanouts) {
+	if (id >= gpu->monitors.num_scanouts) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
 	}
 	*cursor = &gpu->cursors[id];

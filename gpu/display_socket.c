@@ -3,6 +3,7 @@
 
 #include "display_socket.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +17,25 @@
 /* What all frames take up: those of sixteen monitors of 3840 by 2160, or of two of 8192 by 8192. */
 #define MAX_FRAME_BYTES ((size_t)512 << 20)
 
+/* A reply is never longer than an EDID's. What else arrives is dropped, a part at a time. */
+#define MAX_RECEIVES 16
+
+/* The one feature of the protocol that is used. */
+#define FEATURE_EDID (UINT64_C(1) << 0)
+
+#define FLAG_REPLY 4u
+
 enum request {
+	NO_REQUEST = 0,
+	GET_PROTOCOL_FEATURES = 1,
+	SET_PROTOCOL_FEATURES = 2,
+	GET_DISPLAY_INFO = 3,
 	CURSOR_POS = 4,
 	CURSOR_POS_HIDE = 5,
 	CURSOR_UPDATE = 6,
 	SCANOUT = 7,
 	UPDATE = 8,
+	GET_EDID = 11,
 };
 
 /* In the machine's own byte order; no field needs padding. */
@@ -60,7 +74,14 @@ struct message {
 		struct cursor_update cursor;
 		struct scanout_message scanout;
 		struct update_message update;
+		uint8_t features[sizeof(uint64_t)];
+		uint32_t edid_scanout;
 	};
+};
+
+struct reply {
+	struct header header;
+	uint8_t payload[sizeof(struct virtio_gpu_resp_edid)]; /* the longest one */
 };
 
 struct pointer {
@@ -70,8 +91,20 @@ struct pointer {
 
 struct display_socket {
 	int fd;
-	frame_read read;
+	const struct display_socket_ops *ops;
 	void *cookie;
+
+	/* What it is asked. */
+	enum request asked;  /* and has not answered yet */
+	enum request to_ask; /* the next message */
+	uint32_t edid_scanout;
+	bool wanted;  /* somebody waits for the answer */
+	bool deaf;    /* it has not answered in time, and not since */
+	bool greeted; /* its features are known */
+	uint64_t features;
+	struct reply reply; /* of which this much has arrived: */
+	size_t received;
+	uint32_t to_drop; /* bytes of another message */
 
 	struct frame frames[VIRTIO_GPU_MAX_SCANOUTS];
 	struct size told[VIRTIO_GPU_MAX_SCANOUTS]; /* what the display knows */
@@ -84,7 +117,8 @@ struct display_socket {
 	size_t size, sent; /* if they are equal, none is on its way */
 };
 
-int display_socket_create_take(int fd, frame_read read, void *cookie, struct display_socket **out)
+int display_socket_create_take(
+	int fd, const struct display_socket_ops *ops, void *cookie, struct display_socket **out)
 {
 	struct display_socket *display = calloc(1, sizeof(*display));
 	struct message *message = malloc(sizeof(*message));
@@ -100,7 +134,8 @@ int display_socket_create_take(int fd, frame_read read, void *cookie, struct dis
 	display->message = message;
 	display->capacity = sizeof(*message);
 	display->fd = fd;
-	display->read = read;
+	display->asked = display->to_ask = GET_PROTOCOL_FEATURES;
+	display->ops = ops;
 	display->cookie = cookie;
 	return 0;
 }
@@ -143,7 +178,7 @@ static size_t size_of_frames(const struct display_socket *display, const struct 
 int display_socket_update(
 	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect)
 {
-	const struct frame_source source = { display->read, display->cookie, scanout };
+	const struct frame_source source = { display->ops->read, display->cookie, scanout };
 
 	if (scanout >= VIRTIO_GPU_MAX_SCANOUTS) {
 		return -EINVAL;
@@ -284,8 +319,32 @@ static bool make_any_frame(struct display_socket *display)
 	return false;
 }
 
+static bool make_question(struct display_socket *display)
+{
+	struct message *message = display->message;
+	size_t size = 0;
+
+	if (display->to_ask == SET_PROTOCOL_FEATURES) {
+		memcpy(message->features, &display->features, sizeof(message->features));
+		size = sizeof(message->features);
+	} else if (display->to_ask == GET_EDID) {
+		message->edid_scanout = display->edid_scanout;
+		size = sizeof(message->edid_scanout);
+	}
+	if (display->to_ask == NO_REQUEST) {
+		return false;
+	}
+	begin_message(display, display->to_ask, size);
+	/* This one has no answer, and after it the first question comes. */
+	display->to_ask = display->to_ask == SET_PROTOCOL_FEATURES ? display->asked : NO_REQUEST;
+	return true;
+}
+
 static bool make_message(struct display_socket *display)
 {
+	if (make_question(display)) {
+		return true;
+	}
 	display->pointers_turn = !display->pointers_turn;
 	if (display->pointers_turn) {
 		return make_any_cursor(display) || make_any_frame(display);
@@ -305,16 +364,128 @@ bool display_socket_wants_write(const struct display_socket *display)
 	return display->sent < display->size;
 }
 
-/* The protocol's requests are ours, and none that we send has an answer. */
-static int drop_input(struct display_socket *display)
+/* The next part of a reply, or of what is dropped. Returns what recv does. */
+static ssize_t receive_part(struct display_socket *display)
 {
-	char bytes[256];
+	struct reply *reply = &display->reply;
+	size_t end = sizeof(reply->header);
+	char dropped[4096];
 	ssize_t size;
 
-	do {
-		size = recv(display->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-	} while (size > 0);
-	return size == 0 || (errno != EAGAIN && errno != EINTR) ? -EPIPE : 0;
+	if (display->to_drop > 0) {
+		end = display->to_drop < sizeof(dropped) ? display->to_drop : sizeof(dropped);
+		size = recv(display->fd, dropped, end, MSG_DONTWAIT);
+		display->to_drop -= size > 0 ? (uint32_t)size : 0;
+		return size;
+	}
+	if (display->received >= end) {
+		end += reply->header.size;
+	}
+	size = recv(display->fd, (char *)reply + display->received, end - display->received,
+		MSG_DONTWAIT);
+	display->received += size > 0 ? (size_t)size : 0;
+	return size;
+}
+
+/* How long the answer to a question is. */
+static size_t size_of_answer(enum request request)
+{
+	return request == GET_PROTOCOL_FEATURES ? sizeof(uint64_t) :
+		request == GET_DISPLAY_INFO     ? sizeof(struct virtio_gpu_resp_display_info) :
+						  sizeof(struct virtio_gpu_resp_edid);
+}
+
+static bool is_answer(const struct display_socket *display, const struct header *header)
+{
+	return display->asked != NO_REQUEST && header->request == (uint32_t)display->asked &&
+		header->flags == FLAG_REPLY && header->size == size_of_answer(display->asked);
+}
+
+/* Then the monitors are asked for, whether somebody waits for them or not. */
+static void greet(struct display_socket *display)
+{
+	display->greeted = true;
+	memcpy(&display->features, display->reply.payload, sizeof(display->features));
+	display->features &= FEATURE_EDID;
+	display->to_ask = SET_PROTOCOL_FEATURES;
+	display->asked = GET_DISPLAY_INFO;
+}
+
+static void tell_monitors(struct display_socket *display)
+{
+	struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS];
+	struct virtio_gpu_resp_display_info info;
+
+	memcpy(&info, display->reply.payload, sizeof(info));
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		const struct virtio_gpu_display_one *from = &info.pmodes[i];
+
+		monitors[i] = (struct virtio_gpu_display_one){
+			.r = { le32toh(from->r.x), le32toh(from->r.y), le32toh(from->r.width),
+				le32toh(from->r.height) },
+			.enabled = le32toh(from->enabled),
+		};
+	}
+	display->ops->monitors(display->cookie, monitors);
+}
+
+static void tell_edid(struct display_socket *display)
+{
+	struct virtio_gpu_resp_edid edid;
+	uint32_t size;
+
+	memcpy(&edid, display->reply.payload, sizeof(edid));
+	size = le32toh(edid.size);
+	if (size == 0 || size > sizeof(edid.edid)) {
+		display->ops->edid(display->cookie, NULL, 0);
+	} else {
+		display->ops->edid(display->cookie, edid.edid, size);
+	}
+}
+
+/* Of a question that was given up only the monitors are still of use. */
+static void take_answer(struct display_socket *display)
+{
+	enum request asked = display->asked;
+	bool wanted = display->wanted;
+
+	display->deaf = false;
+	display->asked = NO_REQUEST;
+	if (asked == GET_PROTOCOL_FEATURES) {
+		greet(display);
+		return;
+	}
+	display->wanted = false;
+	if (asked == GET_DISPLAY_INFO) {
+		tell_monitors(display);
+	} else if (wanted) {
+		tell_edid(display);
+	}
+}
+
+/* Returns 1 if there may be more. */
+static int receive_some(struct display_socket *display)
+{
+	const struct header *header = &display->reply.header;
+
+	for (int i = 0; i < MAX_RECEIVES; i++) {
+		ssize_t size = receive_part(display);
+
+		if (size <= 0) {
+			return size < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -EPIPE;
+		}
+		if (display->received < sizeof(*header)) {
+			continue;
+		}
+		if (!is_answer(display, header)) {
+			display->received = 0;
+			display->to_drop = header->size;
+		} else if (display->received == sizeof(*header) + header->size) {
+			display->received = 0;
+			take_answer(display);
+		}
+	}
+	return 1;
 }
 
 static int send_some(struct display_socket *display)
@@ -333,13 +504,59 @@ static int send_some(struct display_socket *display)
 
 int display_socket_dispatch(struct display_socket *display)
 {
-	int ret = drop_input(display);
+	int more = receive_some(display);
+	int ret = more < 0 ? more : 0;
 
 	for (int i = 0; i < MAX_SENDS && ret == 0; i++) {
 		if (!display_socket_wants_write(display) && !make_message(display)) {
-			return 0;
+			return more;
 		}
 		ret = send_some(display);
 	}
-	return ret == -EAGAIN ? 0 : ret < 0 ? ret : 1;
+	return ret == -EAGAIN ? more : ret < 0 ? ret : 1;
+}
+
+/* ---- Questions ---------------------------------------------------------------------------- */
+
+/* One that is on its way already will do. */
+bool display_socket_ask_monitors(struct display_socket *display)
+{
+	if (display->deaf || display->asked == GET_EDID) {
+		return false;
+	}
+	if (display->asked == NO_REQUEST && display->greeted) {
+		display->asked = display->to_ask = GET_DISPLAY_INFO;
+	}
+	display->wanted = true;
+	return true;
+}
+
+bool display_socket_ask_edid(struct display_socket *display, uint32_t scanout)
+{
+	if (display->deaf || display->asked != NO_REQUEST || !(display->features & FEATURE_EDID)) {
+		return false;
+	}
+	display->asked = display->to_ask = GET_EDID;
+	display->edid_scanout = scanout;
+	display->wanted = true;
+	return true;
+}
+
+bool display_socket_is_asked(const struct display_socket *display)
+{
+	return display->wanted;
+}
+
+void display_socket_give_up(struct display_socket *display)
+{
+	if (!display->wanted) {
+		return;
+	}
+	display->wanted = false;
+	display->deaf = true;
+	if (display->asked == GET_EDID) {
+		display->ops->edid(display->cookie, NULL, 0);
+	} else {
+		display->ops->monitors(display->cookie, NULL);
+	}
 }

@@ -27,9 +27,19 @@ struct display_socket;
 /* Of a cursor, in each direction: struct virtio_gpu_update_cursor's, and the protocol's. */
 #define DISPLAY_CURSOR_SIZE 64
 
-/* fd: owned from the call on, also when this fails. read: for what the guest shows. Returns 0 or
+struct display_socket_ops {
+	frame_read read; /* what the guest shows */
+	/* The answers to what was asked. NULL: there is none, and what is known already stands.
+	 * monitors: all of them, in the host's byte order; they come once without being asked for,
+	 * too. */
+	void (*monitors)(void *cookie, const struct virtio_gpu_display_one *monitors);
+	void (*edid)(void *cookie, const uint8_t *edid, uint32_t size);
+};
+
+/* fd: owned from the call on, also when this fails. ops: has to stay. Returns 0 or
  * -ENOMEM. */
-int display_socket_create_take(int fd, frame_read read, void *cookie, struct display_socket **out);
+int display_socket_create_take(
+	int fd, const struct display_socket_ops *ops, void *cookie, struct display_socket **out);
 void display_socket_destroy(struct display_socket *display); /* NULL is fine */
 
 /* A scanout has another picture, which is told with its next update; 0 by 0 turns it off. At most
@@ -48,8 +58,21 @@ int display_socket_update(
 void display_socket_set_cursor(struct display_socket *display, uint32_t scanout, uint32_t x,
 	uint32_t y, bool visible, uint32_t hot_x, uint32_t hot_y, const uint32_t *pixels);
 
-/* The socket, and whether to wait for it to become writable. What arrives on it is dropped; one
- * that is closed has nothing more to say, and is at its end. */
+/*
+ * Asks the display for its monitors, or for the EDID of one that is enabled. One question at a
+ * time: the next one when the answer has come. Returns whether an answer will come. It does not if
+ * the display left the last question unanswered, or does not know EDIDs.
+ */
+bool display_socket_ask_monitors(struct display_socket *display);
+bool display_socket_ask_edid(struct display_socket *display, uint32_t scanout);
+
+/* Whether an answer is being waited for; and gives up on that. A display that answers after that is
+ * asked again. */
+bool display_socket_is_asked(const struct display_socket *display);
+void display_socket_give_up(struct display_socket *display);
+
+/* The socket, and whether to wait for it to become writable. One that is closed has nothing more to
+ * say, and is at its end. */
 int display_socket_get_fd(const struct display_socket *display);
 bool display_socket_wants_write(const struct display_socket *display);
 

@@ -75,6 +75,7 @@ static void cancel_pending(struct gpu *gpu)
 
 void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 {
+	monitors_give_up(gpu); /* The front end waits for this, so it answers nothing meanwhile. */
 	dispatch_until_idle(gpu, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
@@ -100,6 +101,7 @@ static void complete_rest(struct gpu *gpu)
 			}
 			if (pending->used) {
 				flush_give_up(pending);
+				monitors_drop(gpu, pending);
 				pending->type = VIRTIO_GPU_RESP_ERR_UNSPEC;
 				request_done(pending, -ECANCELED);
 			}
@@ -121,13 +123,14 @@ void gpu_reset(struct gpu *gpu)
 	complete_rest(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
+	gpu->monitors.told = false;
 	gpu->events_read = 0;
 	gpu->stats.resets++;
 }
 
 void gpu_show(struct gpu *gpu)
 {
-	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
+	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
 		scanout_show(gpu, i);
 		cursor_show(gpu, i);
 	}
@@ -239,6 +242,8 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->cookie = cookie;
 	gpu->options = *options;
 	gpu->options.record = NULL; /* the caller's string */
+	TAILQ_INIT(&gpu->monitors.questions);
+	monitors_init(gpu);
 	ret = options->record != NULL ? recorder_create(gpu, options->record, &gpu->recorder) : 0;
 	if (ret < 0) {
 		log_error(gpu, "%s: %s", options->record, strerror(-ret));

@@ -66,6 +66,11 @@ struct gpu_callbacks {
 	void (*scanout_changed)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
 	void (*scanout_flushed)(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect);
 	void (*cursor_changed)(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
+	/* A guest asks for the monitors, and a front end may know: whether gpu_tell_monitors or
+	 * gpu_tell_edid will be called, once for each time. One question at a time. NULL: nobody
+	 * does. */
+	bool (*ask_monitors)(void *cookie);
+	bool (*ask_edid)(void *cookie, uint32_t scanout);
 	/* The configuration space changed. */
 	void (*config_changed)(void *cookie);
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
@@ -140,6 +145,18 @@ struct gpu_stats {
 
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
+
+/*
+ * What the front end's display says of its monitors, all VIRTIO_GPU_MAX_SCANOUTS, in the host's
+ * byte order; also without being asked. If the guest was told something else before, it gets an
+ * event. From then on there are as many scanouts as can be. NULL: it says nothing, so what it said
+ * last stands, or the options do.
+ */
+void gpu_tell_monitors(struct gpu *gpu, const struct virtio_gpu_display_one *monitors);
+void gpu_tell_edid(struct gpu *gpu, const uint8_t *edid, uint32_t size); /* NULL: ours */
+
+/* There is no front end any more that has said anything. */
+void gpu_forget_monitors(struct gpu *gpu);
 
 /* Reports all that is shown now, cursors too, as if it had just changed: to a display that came
  * later. */

@@ -15,6 +15,7 @@
 #include "flush.h"
 #include "gpu.h"
 #include "log.h"
+#include "monitors.h"
 #include "pending.h"
 #include "buffers.h"
 #include "resource.h"
@@ -36,6 +37,7 @@ struct gpu {
 	uint32_t num_capsets;
 	uint32_t events_read;
 
+	struct monitors monitors;
 	struct request_buffer buffer;
 	struct pending pending;
 	struct resource_table resources;
@@ -66,6 +68,7 @@ typedef uint32_t command_fn(struct gpu *gpu, struct request *request);
 
 /* Writes what follows the response's header. */
 void respond(struct request *request, const void *payload, size_t size);
+void respond_to(struct pending_request *pending, const void *payload, size_t size);
 
 /* The response for a negative errno value, if nothing closer to the cause is known. */
 uint32_t response_of_error(int error);
@@ -89,8 +92,9 @@ struct resource *find_resource(struct gpu *gpu, uint32_t id);
 
 /* ---- Commands ------------------------------------------------------------------------------- */
 
-command_fn get_display_info, get_edid; /* control_display.c */
-command_fn set_scanout, set_scanout_blob, resource_flush;
+command_fn get_display_info, get_edid; /* monitors.c */
+
+command_fn set_scanout, set_scanout_blob, resource_flush; /* control_display.c */
 
 command_fn update_cursor, move_cursor; /* cursor.c */
 

@@ -39,9 +39,8 @@ uint32_t response_of_error(int error)
 	}
 }
 
-void respond(struct request *request, const void *payload, size_t size)
+void respond_to(struct pending_request *pending, const void *payload, size_t size)
 {
-	struct pending_request *pending = request->pending;
 	const struct gpu_request *from = &pending->request;
 	const size_t at = sizeof(struct virtio_gpu_ctrl_hdr);
 
@@ -49,6 +48,11 @@ void respond(struct request *request, const void *payload, size_t size)
 	if (iov_has_room(from->writable, from->num_writable, at + size)) {
 		iov_write(from->writable, from->num_writable, at, payload, size);
 	}
+}
+
+void respond(struct request *request, const void *payload, size_t size)
+{
+	respond_to(request->pending, payload, size);
 }
 
 /* Without the fence flag there is nothing to say but the type. */
@@ -110,7 +114,7 @@ static void complete(struct pending_request *pending)
 void complete_if_done(struct pending_request *pending)
 {
 	if (!pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		!pending->awaits_drawing) {
+		!pending->awaits_drawing && !pending->awaits_display) {
 		complete(pending);
 	}
 }
@@ -168,7 +172,9 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 	if (status < 0 && !is_error(pending->type)) {
 		pending->type = response_of_error(status);
 	}
-	flush_give_up(pending); /* It signals its fence itself, so this one was cancelled. */
+	/* Those signal their fences themselves, so this one was cancelled. */
+	flush_give_up(pending);
+	monitors_drop(gpu, pending);
 	complete_if_done(pending);
 }
 

@@ -46,6 +46,10 @@ struct pending_request {
 	bool awaits_renderer;
 	bool awaits_drawing; /* a flush: for another request, among whose `flushes` it is */
 
+	bool awaits_display; /* among the monitors' questions, by question_link */
+	uint32_t asks_for;   /* a scanout, or all of them: monitors.c */
+	TAILQ_ENTRY(pending_request) question_link;
+
 	/* Of one that waits: it signals its fence when it is done, not the renderer. */
 	bool signals_fence;
 

@@ -56,7 +56,7 @@ void scanouts_flush(struct gpu *gpu, uint32_t resource_id, const struct virtio_g
 	if (gpu->callbacks.scanout_flushed == NULL) {
 		return;
 	}
-	for (uint32_t i = 0; i < gpu->options.num_scanouts; i++) {
+	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
 		if (gpu->scanouts[i].resource_id == resource_id &&
 			visible_part(&gpu->scanouts[i], rect, &part)) {
 			gpu->callbacks.scanout_flushed(gpu->cookie, i, &part);
@@ -133,7 +133,7 @@ int gpu_read_scanout(
 	uint32_t format = scanout->format;
 	int ret;
 
-	if (index >= gpu->options.num_scanouts || resource == NULL ||
+	if (index >= gpu->monitors.num_scanouts || resource == NULL ||
 		!contains(&scanout->rect, rect)) {
 		return -ENOENT;
 	}
@@ -170,7 +170,7 @@ int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path)
 	uint32_t *pixels;
 	int ret;
 
-	if (index >= gpu->options.num_scanouts || scanout->resource_id == 0) {
+	if (index >= gpu->monitors.num_scanouts || scanout->resource_id == 0) {
 		return -ENOENT;
 	}
 	pixels = calloc(count, sizeof(*pixels));

@@ -8,12 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <linux/virtio_gpu.h>
 
 #include "display_socket.h"
 #include "renderer.h"
 #include "vhost_user.h"
+
+#define DISPLAY_TIMEOUT_MS 3000
 
 _Static_assert(GPU_MAX_REQUESTS >= VIRTQUEUE_MAX_SIZE, "a token for each entry of a queue");
 
@@ -24,8 +28,9 @@ struct gpu_server {
 	struct vhost_user_watch gpu_watch;
 	struct display_socket *display; /* the front end's display, or NULL */
 	struct vhost_user_watch display_watch;
-	bool display_changed; /* something was sent to it in this round */
-	bool display_full;    /* a scanout is not shown, as was told in the log */
+	struct vhost_user_watch timer_watch; /* of the answer that the display is asked for */
+	bool display_changed;                /* something was sent to it in this round */
+	bool display_full;                   /* a scanout is not shown, as was told in the log */
 };
 
 static void dispatch_display(void *arg);
@@ -39,13 +44,80 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 
 /* ---- The front end's display -------------------------------------------------------------- */
 
+/* Anew for each answer that is waited for; also from inside display_socket_dispatch. */
+static void set_timer(struct gpu_server *server)
+{
+	uint32_t timeout_ms = server->options.display_timeout_ms;
+	struct itimerspec time = { 0 };
+
+	if (server->display && display_socket_is_asked(server->display)) {
+		timeout_ms = timeout_ms > 0 ? timeout_ms : DISPLAY_TIMEOUT_MS;
+		time.it_value.tv_sec = timeout_ms / 1000;
+		time.it_value.tv_nsec = (long)(timeout_ms % 1000) * 1000000;
+	}
+	timerfd_settime(server->timer_watch.fd, 0, &time, NULL);
+}
+
+static void display_is_late(void *arg)
+{
+	struct gpu_server *server = arg;
+	uint64_t count;
+
+	if (read(server->timer_watch.fd, &count, sizeof(count)) == sizeof(count) &&
+		server->display) {
+		log_message(server, VGF_LOG_WARNING,
+			"the front end's display does not say which monitors it has");
+		display_socket_give_up(server->display);
+	}
+}
+
+static bool ask_monitors(void *cookie)
+{
+	struct gpu_server *server = cookie;
+	bool asked = server->display && display_socket_ask_monitors(server->display);
+
+	server->display_changed = server->display_changed || asked;
+	set_timer(server);
+	return asked;
+}
+
+static bool ask_edid(void *cookie, uint32_t scanout)
+{
+	struct gpu_server *server = cookie;
+	bool asked = server->display && display_socket_ask_edid(server->display, scanout);
+
+	server->display_changed = server->display_changed || asked;
+	set_timer(server);
+	return asked;
+}
+
+static void tell_monitors(void *cookie, const struct virtio_gpu_display_one *monitors)
+{
+	struct gpu_server *server = cookie;
+
+	set_timer(server);
+	gpu_tell_monitors(server->gpu, monitors);
+}
+
+static void tell_edid(void *cookie, const uint8_t *edid, uint32_t size)
+{
+	struct gpu_server *server = cookie;
+
+	set_timer(server);
+	gpu_tell_edid(server->gpu, edid, size);
+}
+
+/* Who still waits for it is told that there is no answer. */
 static void close_display(struct gpu_server *server)
 {
-	if (server->display) {
+	struct display_socket *display = server->display;
+
+	if (display) {
 		vhost_user_unwatch(server->vhost_user, &server->display_watch);
-		display_socket_destroy(server->display);
 		server->display = NULL;
 		server->display_full = false;
+		display_socket_give_up(display);
+		display_socket_destroy(display);
 	}
 }
 
@@ -86,14 +158,20 @@ static int read_scanout(
 
 static int set_gpu_socket_take(void *cookie, int socket_fd)
 {
+	static const struct display_socket_ops ops = {
+		.read = read_scanout,
+		.monitors = tell_monitors,
+		.edid = tell_edid,
+	};
 	struct gpu_server *server = cookie;
 	int ret;
 
 	close_display(server);
 	if (socket_fd < 0) {
+		gpu_forget_monitors(server->gpu);
 		return 0;
 	}
-	ret = display_socket_create_take(socket_fd, read_scanout, server, &server->display);
+	ret = display_socket_create_take(socket_fd, &ops, server, &server->display);
 	if (ret < 0) {
 		return ret;
 	}
@@ -257,6 +335,8 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.cursor_changed = cursor_changed,
+		.ask_monitors = ask_monitors,
+		.ask_edid = ask_edid,
 		.config_changed = config_changed,
 		.log = log_message,
 	};
@@ -302,7 +382,18 @@ static int listen_at_socket(struct gpu_server *server)
 		.readable = dispatch_gpu,
 		.arg = server,
 	};
-	return vhost_user_watch(server->vhost_user, &server->gpu_watch);
+	ret = vhost_user_watch(server->vhost_user, &server->gpu_watch);
+	return ret < 0 ? ret : vhost_user_watch(server->vhost_user, &server->timer_watch);
+}
+
+static int create_timer(struct gpu_server *server)
+{
+	server->timer_watch = (struct vhost_user_watch){
+		.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+		.readable = display_is_late,
+		.arg = server,
+	};
+	return server->timer_watch.fd < 0 ? -errno : 0;
 }
 
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
@@ -315,7 +406,10 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 		return -ENOMEM;
 	}
 	server->options = *options;
-	ret = create_gpu(server, create_renderer);
+	ret = create_timer(server);
+	if (ret == 0) {
+		ret = create_gpu(server, create_renderer);
+	}
 	if (ret == 0) {
 		ret = listen_at_socket(server);
 	}
@@ -336,6 +430,9 @@ void gpu_server_destroy(struct gpu_server *server)
 	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
+	}
+	if (server->timer_watch.fd >= 0) {
+		close(server->timer_watch.fd);
 	}
 	free(server);
 }

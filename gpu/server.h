@@ -21,6 +21,10 @@ struct gpu_server_options {
 	 * cancelled. QEMU waits for the answer as long as it takes, and so does the guest. */
 	int drain_ms;
 	int end_fd; /* readable once the program is to end: that ends such a wait; below 0: none */
+
+	/* How long a guest that asks for its monitors waits for the front end's display; 0: 3 s, as
+	 * Linux waits 5 s. */
+	uint32_t display_timeout_ms;
 	/* One line without a newline. */
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 	void *cookie;

@@ -4,6 +4,7 @@
 /* What a front end with a display is sent about scanouts and the cursor, and how little of it is
  * kept if it does not read. */
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,17 @@
 
 #include "display_socket.h"
 
-enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDATE = 8 };
+enum {
+	GET_PROTOCOL_FEATURES = 1,
+	SET_PROTOCOL_FEATURES = 2,
+	GET_DISPLAY_INFO = 3,
+	CURSOR_POS = 4,
+	CURSOR_POS_HIDE = 5,
+	CURSOR_UPDATE = 6,
+	SCANOUT = 7,
+	UPDATE = 8,
+	GET_EDID = 11,
+};
 
 struct fixture {
 	struct display_socket *display;
@@ -23,6 +34,12 @@ struct fixture {
 	bool leave_pixels;
 	unsigned int num_reads;
 	int read_status;
+
+	unsigned int num_answers;
+	bool answered;                         /* the last time, with something */
+	struct virtio_gpu_display_one monitor; /* the second one */
+	uint32_t edid_size;
+	uint8_t edid_byte; /* the last one */
 };
 
 static int read_color(
@@ -38,16 +55,46 @@ static int read_color(
 	return fixture->read_status;
 }
 
+static void note_monitors(void *cookie, const struct virtio_gpu_display_one *monitors)
+{
+	struct fixture *fixture = cookie;
+
+	fixture->num_answers++;
+	fixture->answered = monitors != NULL;
+	if (monitors) {
+		fixture->monitor = monitors[1];
+	}
+}
+
+static void note_edid(void *cookie, const uint8_t *edid, uint32_t size)
+{
+	struct fixture *fixture = cookie;
+
+	fixture->num_answers++;
+	fixture->answered = edid != NULL;
+	fixture->edid_size = size;
+	fixture->edid_byte = edid ? edid[size - 1] : 0;
+}
+
 static struct fixture *fixture_create(void)
 {
+	static const struct display_socket_ops ops = {
+		.read = read_color,
+		.monitors = note_monitors,
+		.edid = note_edid,
+	};
+	uint32_t hello[3];
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	int fds[2];
 
 	assert_non_null(fixture);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	fixture->front_end = fds[0];
-	assert_int_equal(
-		display_socket_create_take(fds[1], read_color, fixture, &fixture->display), 0);
+	assert_int_equal(display_socket_create_take(fds[1], &ops, fixture, &fixture->display), 0);
+	assert_int_equal(display_socket_dispatch(fixture->display), 0);
+	assert_int_equal(recv(fixture->front_end, hello, sizeof(hello), 0), sizeof(hello));
+	assert_int_equal(hello[0], GET_PROTOCOL_FEATURES);
+	assert_int_equal(hello[2], 0);
 	return fixture;
 }
 
@@ -379,9 +426,155 @@ TEST_DISPLAY(tells_when_the_front_end_has_gone)
 
 TEST_DISPLAY(what_a_front_end_sends_is_dropped)
 {
-	char bytes[1000] = { 1 };
+	char bytes[1000] = { 99, [8] = 0xff, [9] = 0xff };
 
 	assert_int_equal(send(fixture->front_end, bytes, sizeof(bytes), 0), sizeof(bytes));
 	display_socket_set_scanout(fixture->display, 0, 4, 4);
 	EXPECT(fixture, SCANOUT, 0, 4, 4);
+}
+
+/* ---- Questions ---------------------------------------------------------------------------- */
+
+static void answer(struct fixture *fixture, uint32_t request, uint32_t flags, const void *payload,
+	uint32_t size)
+{
+	const uint32_t header[] = { request, flags, size };
+
+	assert_int_equal(send(fixture->front_end, header, sizeof(header), 0), sizeof(header));
+	display_socket_dispatch(fixture->display); /* in two parts */
+	assert_int_equal(send(fixture->front_end, payload, size, 0), size);
+	display_socket_dispatch(fixture->display);
+}
+
+static void answer_features(struct fixture *fixture, uint64_t features)
+{
+	answer(fixture, GET_PROTOCOL_FEATURES, 4, &features, sizeof(features));
+}
+
+static void answer_monitors(struct fixture *fixture, uint32_t width)
+{
+	struct virtio_gpu_resp_display_info info = { 0 };
+
+	info.pmodes[1].enabled = htole32(1);
+	info.pmodes[1].r = (struct virtio_gpu_rect){ .width = htole32(width),
+		.height = htole32(600) };
+	answer(fixture, GET_DISPLAY_INFO, 4, &info, sizeof(info));
+}
+
+static void answer_edid(struct fixture *fixture, uint32_t size)
+{
+	struct virtio_gpu_resp_edid edid = { .size = htole32(size) };
+
+	memset(edid.edid, 0x42, sizeof(edid.edid));
+	answer(fixture, GET_EDID, 4, &edid, sizeof(edid));
+}
+
+/* A display that knows EDIDs, and was asked for its monitors. */
+static void greet(struct fixture *fixture)
+{
+	answer_features(fixture, UINT64_MAX);
+	EXPECT(fixture, SET_PROTOCOL_FEATURES, 1, 0);
+	expect_words(fixture, GET_DISPLAY_INFO, NULL, 0);
+	answer_monitors(fixture, 800);
+	assert_int_equal(fixture->num_answers, 1);
+	assert_true(fixture->answered);
+}
+
+TEST_DISPLAY(a_display_tells_its_monitors_without_being_asked)
+{
+	greet(fixture);
+	assert_int_equal(fixture->monitor.enabled, 1);
+	assert_int_equal(fixture->monitor.r.width, 800);
+	assert_int_equal(fixture->monitor.r.height, 600);
+	assert_no_message(fixture);
+}
+
+TEST_DISPLAY(a_display_is_asked)
+{
+	greet(fixture);
+	assert_true(display_socket_ask_monitors(fixture->display));
+	assert_true(display_socket_is_asked(fixture->display));
+	expect_words(fixture, GET_DISPLAY_INFO, NULL, 0);
+	answer_monitors(fixture, 900);
+	assert_int_equal(fixture->monitor.r.width, 900);
+	assert_true(display_socket_ask_edid(fixture->display, 3));
+	EXPECT(fixture, GET_EDID, 3);
+	answer_edid(fixture, 1024);
+	assert_int_equal(fixture->num_answers, 3);
+	assert_int_equal(fixture->edid_size, 1024);
+	assert_int_equal(fixture->edid_byte, 0x42);
+	assert_false(display_socket_is_asked(fixture->display));
+}
+
+/* The first question is on its way, or is not even sent. */
+TEST_DISPLAY(who_asks_early_gets_the_first_answer)
+{
+	assert_true(display_socket_ask_monitors(fixture->display));
+	assert_no_message(fixture);
+	answer_features(fixture, 0);
+	EXPECT(fixture, SET_PROTOCOL_FEATURES, 0, 0);
+	expect_words(fixture, GET_DISPLAY_INFO, NULL, 0);
+	assert_true(display_socket_is_asked(fixture->display));
+	answer_monitors(fixture, 700);
+	assert_int_equal(fixture->monitor.r.width, 700);
+	assert_no_message(fixture);
+	/* It has not said that it knows EDIDs. */
+	assert_false(display_socket_ask_edid(fixture->display, 0));
+}
+
+TEST_DISPLAY(a_display_that_does_not_answer_is_not_asked_again_until_it_does)
+{
+	greet(fixture);
+	assert_true(display_socket_ask_monitors(fixture->display));
+	display_socket_give_up(fixture->display);
+	assert_int_equal(fixture->num_answers, 2);
+	assert_false(fixture->answered);
+	assert_false(display_socket_is_asked(fixture->display));
+	assert_false(display_socket_ask_monitors(fixture->display));
+	assert_false(display_socket_ask_edid(fixture->display, 0));
+	display_socket_give_up(fixture->display); /* nobody waits */
+	assert_int_equal(fixture->num_answers, 2);
+	expect_words(fixture, GET_DISPLAY_INFO, NULL, 0);
+	answer_monitors(fixture, 640);
+	assert_int_equal(fixture->monitor.r.width, 640);
+	assert_true(display_socket_ask_edid(fixture->display, 0));
+	display_socket_give_up(fixture->display);
+	EXPECT(fixture, GET_EDID, 0);
+	/* Too late for who asked. */
+	answer_edid(fixture, 128);
+	assert_int_equal(fixture->edid_size, 0);
+	assert_true(display_socket_ask_edid(fixture->display, 1));
+}
+
+TEST_DISPLAY(edids_have_a_size_that_can_be)
+{
+	static const uint32_t bad[] = { 0, 1025, UINT32_MAX };
+
+	greet(fixture);
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(display_socket_ask_edid(fixture->display, 0));
+		answer_edid(fixture, bad[i]);
+		assert_int_equal(fixture->num_answers, 2 + i);
+		assert_false(fixture->answered);
+	}
+}
+
+/* What was not asked for, is no reply, or has another size. */
+TEST_DISPLAY(what_is_no_answer_is_dropped)
+{
+	static const struct virtio_gpu_resp_display_info info;
+	static char bytes[10000];
+
+	greet(fixture);
+	answer(fixture, GET_DISPLAY_INFO, 4, &info, sizeof(info));
+	answer(fixture, 99, 0, bytes, sizeof(bytes));
+	assert_true(display_socket_ask_monitors(fixture->display));
+	answer(fixture, GET_EDID, 4, bytes, sizeof(struct virtio_gpu_resp_edid));
+	answer(fixture, GET_DISPLAY_INFO, 0, &info, sizeof(info));
+	answer(fixture, GET_DISPLAY_INFO, 4, &info, sizeof(info) - 1);
+	answer(fixture, GET_PROTOCOL_FEATURES, 4, bytes, 8);
+	assert_int_equal(fixture->num_answers, 1);
+	answer_monitors(fixture, 801);
+	assert_int_equal(fixture->num_answers, 2);
+	assert_int_equal(fixture->monitor.r.width, 801);
 }

@@ -29,7 +29,16 @@
 #define ROUNDS 20
 #define LOST_ROUNDS 20000 /* of a millisecond: only so that the test ends if something is lost */
 
-enum { CURSOR_POS = 4, CURSOR_POS_HIDE = 5, CURSOR_UPDATE = 6, SCANOUT = 7, UPDATE = 8 };
+enum {
+	GET_PROTOCOL_FEATURES = 1,
+	GET_DISPLAY_INFO = 3,
+	CURSOR_POS = 4,
+	CURSOR_POS_HIDE = 5,
+	CURSOR_UPDATE = 6,
+	SCANOUT = 7,
+	UPDATE = 8,
+	GET_EDID = 11,
+};
 
 static char directory[] = "/tmp/vgfence-gpu-server-XXXXXX";
 static char path[sizeof(directory) + 8];
@@ -64,6 +73,7 @@ static void begin(void)
 		.drain_ms = 20000,
 		.end_fd = end_fd,
 		.gpu = { .num_scanouts = 16, .width = 640, .height = 480, .fence_passing_bit = 20 },
+		.display_timeout_ms = 10,
 		.log = log_nothing,
 	};
 
@@ -267,7 +277,7 @@ static struct shown read_display(int fd)
 	run(NULL);
 	while (read_all(fd, message, sizeof(message))) {
 		assert_true(message[2] <= sizeof(payload));
-		assert_true(read_all(fd, payload, message[2]));
+		assert_true(message[2] == 0 || read_all(fd, payload, message[2]));
 		if (message[0] == SCANOUT) {
 			shown.num_scanouts++;
 			if (payload[0] == 0) {
@@ -461,7 +471,7 @@ TEST_SERVER(a_display_leaves_with_its_front_end)
 
 	display = set_display();
 	front_end_disconnect(&front_end);
-	run(NULL);
+	read_display(display);
 	assert_int_equal(recv(display, &byte, 1, 0), 0);
 	close(display);
 }
@@ -506,6 +516,222 @@ TEST_SERVER(displays_that_are_no_connections_do_no_harm)
 	assert_harmless_display(pipe_fds[0]);
 	assert_harmless_display(pipe_fds[1]);
 	assert_int_equal(flush(1, 100, 50), OK);
+}
+
+/* ---- What a display says ------------------------------------------------------------------ */
+
+static void answer(int fd, uint32_t request, const void *payload, uint32_t size)
+{
+	const uint32_t header[] = { request, 4, size };
+
+	assert_int_equal(send(fd, header, sizeof(header), 0), sizeof(header));
+	assert_int_equal(send(fd, payload, size, 0), size);
+}
+
+/* Two monitors, of which the first has a window of this width. */
+static void answer_questions(int fd, uint32_t width)
+{
+	struct virtio_gpu_resp_display_info info = {
+		.pmodes = { { .r = rectangle(width, 700), .enabled = htole32(1) },
+			{ .r = rectangle(1024, 768), .enabled = htole32(1) } },
+	};
+	struct virtio_gpu_resp_edid edid = { .size = htole32(256) };
+	uint32_t message[3], payload[16];
+	uint64_t features = 1;
+
+	while (read_all(fd, message, sizeof(message))) {
+		assert_true(message[2] <= sizeof(payload));
+		assert_true(message[2] == 0 || read_all(fd, payload, message[2]));
+		if (message[0] == GET_PROTOCOL_FEATURES) {
+			answer(fd, message[0], &features, sizeof(features));
+		} else if (message[0] == GET_DISPLAY_INFO) {
+			answer(fd, message[0], &info, sizeof(info));
+		} else if (message[0] == GET_EDID) {
+			memset(edid.edid, 0x60 + (int)payload[0], sizeof(edid.edid));
+			answer(fd, message[0], &edid, sizeof(edid));
+		}
+		run(NULL);
+	}
+}
+
+/* Asks the device while a display answers; fd below 0: none does. What is behind the response's
+ * header goes to `to`. */
+static void ask(int fd, uint32_t width, const void *request, uint32_t size, void *to, uint32_t room)
+{
+	const uint64_t free_before = front_end.next_free;
+	const uint32_t header_size = sizeof(struct virtio_gpu_ctrl_hdr);
+	const uint8_t *response = front_end_request(
+		&front_end, 0, 0, request, size, header_size + room);
+	uint32_t head, written;
+
+	front_end_kick(&front_end.queues[0]);
+	for (int i = 0; !front_end_used(&front_end.queues[0], &head, &written); i++) {
+		assert_true(i < LOST_ROUNDS);
+		assert_int_equal(gpu_server_dispatch(server, 1), 0);
+		if (fd >= 0) {
+			answer_questions(fd, width);
+		}
+	}
+	assert_int_equal(written, header_size + room);
+	memcpy(to, response + header_size, room);
+	front_end.next_free = free_before;
+}
+
+static uint32_t ask_width(int fd, uint32_t width, uint32_t monitor)
+{
+	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO);
+	struct virtio_gpu_display_one modes[VIRTIO_GPU_MAX_SCANOUTS];
+
+	ask(fd, width, &request, sizeof(request), modes, sizeof(modes));
+	return le32toh(modes[monitor].enabled) ? le32toh(modes[monitor].r.width) : 0;
+}
+
+static uint8_t ask_edid(int fd, uint32_t scanout)
+{
+	const struct virtio_gpu_cmd_get_edid request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_EDID),
+		.scanout = htole32(scanout),
+	};
+	struct {
+		uint32_t size, padding;
+		uint8_t edid[1024];
+	} response;
+
+	ask(fd, 1000, &request, sizeof(request), &response, sizeof(response));
+	assert_true(le32toh(response.size) >= 128);
+	return response.edid[0];
+}
+
+static uint32_t read_events(void)
+{
+	uint32_t events;
+
+	assert_int_equal(
+		gpu_read_config(gpu_server_get_gpu(server), 0, &events, sizeof(events)), 0);
+	return le32toh(events);
+}
+
+TEST_SERVER(the_displays_monitors_reach_the_guest)
+{
+	int display;
+
+	assert_int_equal(ask_width(-1, 0, 0), 640);
+	display = set_display();
+	assert_int_equal(ask_width(display, 1000, 0), 1000);
+	assert_int_equal(ask_width(display, 1100, 0), 1100); /* the window was resized */
+	assert_int_equal(ask_width(display, 1100, 1), 1024);
+	assert_int_equal(ask_width(display, 1100, 2), 0);
+	assert_int_equal(ask_edid(display, 0), 0x60);
+	assert_int_equal(ask_edid(display, 1), 0x61);
+	assert_int_equal(ask_edid(display, 2), 0); /* which the display does not have: ours */
+	close(display);
+}
+
+/* A guest may not keep up with a display that comes later. */
+TEST_SERVER(other_monitors_are_an_event)
+{
+	uint32_t bit = htole32(VIRTIO_GPU_EVENT_DISPLAY);
+	int display;
+
+	display = set_display();
+	run(NULL);
+	answer_questions(display, 1000);
+	assert_int_equal(read_events(), 0); /* It has not asked yet. */
+	assert_int_equal(ask_width(display, 1000, 0), 1000);
+	assert_int_equal(ask_width(display, 1100, 0), 1100);
+	assert_int_equal(read_events(), 0);
+	close(display);
+	display = set_display();
+	run(NULL);
+	answer_questions(display, 1100);
+	assert_int_equal(read_events(), 0);
+	close(display);
+	display = set_display();
+	run(NULL);
+	answer_questions(display, 1200);
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+	assert_int_equal(gpu_write_config(gpu_server_get_gpu(server), 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), 0);
+	close(display);
+}
+
+/* It keeps what was known, and tells what it learns then. */
+TEST_SERVER(a_display_that_answers_nothing_keeps_no_guest_waiting)
+{
+	int display;
+
+	display = set_display();
+	assert_int_equal(ask_width(-1, 0, 0), 640);
+	assert_int_equal(ask_edid(-1, 0), 0);
+	assert_int_equal(ask_width(-1, 0, 15), 640);
+	answer_questions(display, 1000);
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+	assert_int_equal(ask_width(display, 1000, 0), 1000);
+	close(display);
+}
+
+static void send_question(uint16_t head)
+{
+	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO);
+
+	front_end_request(&front_end, 0, head, &request, sizeof(request), 408);
+}
+
+static void assert_answers(unsigned int count)
+{
+	uint32_t head, written;
+
+	for (unsigned int i = 0; i < count; i++) {
+		assert_true(front_end_used(&front_end.queues[0], &head, &written));
+		assert_int_equal(written, 408);
+	}
+}
+
+/* QEMU waits for the queue to stop, and answers nothing meanwhile. */
+TEST_SERVER(a_queue_that_stops_waits_for_no_display)
+{
+	int display;
+
+	display = set_display();
+	send_question(0);
+	send_question(2);
+	front_end_kick(&front_end.queues[0]);
+	gpu_server_dispatch(server, 0);
+	front_end_stop_queue(&front_end, 0);
+	assert_answers(2);
+	close(display);
+}
+
+TEST_SERVER(a_display_that_leaves_answers_no_more)
+{
+	int display;
+
+	display = set_display();
+	send_question(0);
+	send_question(2);
+	front_end_kick(&front_end.queues[0]);
+	gpu_server_dispatch(server, 0);
+	close(display);
+	run(NULL);
+	assert_answers(2);
+}
+
+TEST_SERVER(a_front_end_leaves_and_so_do_its_monitors)
+{
+	int display;
+
+	display = set_display();
+	assert_int_equal(ask_width(display, 1000, 0), 1000);
+	send_question(0);
+	front_end_kick(&front_end.queues[0]);
+	gpu_server_dispatch(server, 0);
+	front_end_disconnect(&front_end);
+	run(NULL);
+	close(display);
+	front_end_connect(&front_end, path);
+	front_end.next_free = FRONT_END_NEAR;
+	front_end_start(&front_end);
+	assert_int_equal(ask_width(-1, 0, 0), 640);
 }
 
 /* ---- Work --------------------------------------------------------------------------------- */

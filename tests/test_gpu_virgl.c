@@ -10,10 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gl_stream.h"
 #include "calls.h"
 #include "clock.h"
-
+#include "gl_stream.h"
 #include "gpu_guest.h"
 #include "gpu_private.h"
 
