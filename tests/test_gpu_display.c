@@ -624,7 +624,7 @@ TEST_GUEST(a_drain_ends_flushes_that_wait)
 	start_drawing();
 	tokens[0] = send_flush(&guest, 1, 4, 4, 5);
 	tokens[1] = send_flush(&guest, 1, 4, 4, 0);
-	gpu_drain(guest.gpu, 10);
+	gpu_drain(guest.gpu, 10, -1);
 	assert_true(is_done(tokens[0]) && is_done(tokens[1]));
 }
 
