@@ -4,6 +4,7 @@
 /* Commands of contexts: capability sets, contexts and what they have, submissions. */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,7 +193,29 @@ uint32_t context_detach_resource(struct gpu *gpu, struct request *request)
 
 /* ---- Submissions ---------------------------------------------------------------------------- */
 
-static uint32_t submit_decoded(
+/*
+ * From the guest's IDs to the device's numbers. Those that have retired are left out. Returns 0, or
+ * an error if an ID says nothing.
+ */
+static int number_in_fences(struct gpu *gpu, const struct vgf_submission *submission,
+	uint64_t *numbers, uint32_t *count)
+{
+	*count = 0;
+	for (uint32_t i = 0; i < submission->num_in_fences; i++) {
+		uint64_t id = submission->in_fences[i];
+		int ret = pending_find_id(&gpu->pending, id, &numbers[*count]);
+
+		if (ret < 0) {
+			log_guest(gpu, "context %u: in-fence %" PRIu64 ": %s",
+				submission->fence.ctx_id, id, strerror(-ret));
+			return ret;
+		}
+		*count += (uint32_t)ret;
+	}
+	return 0;
+}
+
+static uint32_t submit_numbered(
 	struct gpu *gpu, struct request *request, const struct vgf_submission *submission)
 {
 	struct pending_request *pending = request->pending;
@@ -205,8 +228,7 @@ static uint32_t submit_decoded(
 	}
 	ret = gpu->renderer->ops->submit(gpu->renderer, submission, &will_retire);
 	if (pending->fenced && !will_retire) {
-		pending_remove_fence(pending);
-		pending->fenced = false;
+		pending_remove_fence(&gpu->pending, pending);
 	}
 	if (ret < 0) {
 		log_guest(gpu, "context %u: a submission was refused: %s", submission->fence.ctx_id,
@@ -214,6 +236,22 @@ static uint32_t submit_decoded(
 		return response_of_error(ret);
 	}
 	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+static uint32_t submit_decoded(
+	struct gpu *gpu, struct request *request, const struct vgf_submission *decoded)
+{
+	struct vgf_submission submission = *decoded;
+	uint64_t numbers[MAX_IN_FENCES];
+	int ret = number_in_fences(gpu, decoded, numbers, &submission.num_in_fences);
+
+	if (ret < 0) {
+		return response_of_error(ret);
+	}
+	submission.fence = request->pending->fence;
+	submission.in_fences = numbers;
+	gpu->num_retired_in_fences += decoded->num_in_fences - submission.num_in_fences;
+	return submit_numbered(gpu, request, &submission);
 }
 
 uint32_t submit_3d(struct gpu *gpu, struct request *request)

@@ -97,7 +97,7 @@ static void complete_rest(struct gpu *gpu)
 			struct pending_request *pending = &gpu->pending.requests[queue][token];
 
 			if (pending->used && pending->awaits_fence) {
-				pending_remove_fence(pending);
+				pending_remove_fence(&gpu->pending, pending);
 			}
 			if (pending->used) {
 				flush_give_up(pending);
@@ -121,6 +121,9 @@ void gpu_reset(struct gpu *gpu)
 		log_error(gpu, "resetting the renderer failed: %s", strerror(-ret));
 	}
 	complete_rest(gpu);
+	if (ret == 0) {
+		pending_reset(&gpu->pending);
+	}
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
 	gpu->monitors.told = false;
@@ -290,4 +293,6 @@ void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats)
 	*stats = gpu->stats;
 	stats->fences.size = sizeof(stats->fences);
 	vgf_device_get_stats(gpu->renderer->ops->get_device(gpu->renderer), &stats->fences);
+	stats->fences.in_fences += gpu->num_retired_in_fences;
+	stats->fences.in_fences_done += gpu->num_retired_in_fences;
 }

@@ -45,7 +45,11 @@ struct gpu {
 	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
 	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;
+	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
 };
+
+/* Of the RFC: other contexts may name the fence as an in-fence. */
+#define VIRTIO_GPU_FLAG_FENCE_SHAREABLE (1u << 2)
 
 /* ---- Requests ------------------------------------------------------------------------------- */
 
@@ -60,7 +64,7 @@ struct request {
 	size_t size;
 	struct reader body; /* behind the header */
 	uint32_t fence_flags;
-	bool fence_settled; /* the handler has made the fence, or seen that there will be none */
+	bool fence_settled; /* the fence was made, or there will be none */
 };
 
 /* Handles a command; returns the response's type (VIRTIO_GPU_RESP_...), or RESPONSE_LATER. */

@@ -55,20 +55,18 @@ void respond(struct request *request, const void *payload, size_t size)
 	respond_to(request->pending, payload, size);
 }
 
-/* Without the fence flag there is nothing to say but the type. */
+/* Whatever became of the request: a guest waits for ever for a fence that does not come back. */
 static void write_header(const struct pending_request *pending)
 {
+	const struct guest_fence *fence = &pending->guest_fence;
 	struct virtio_gpu_ctrl_hdr header = { .type = htole32(pending->type) };
 
 	if (pending->fenced) {
-		header.flags = VIRTIO_GPU_FLAG_FENCE;
-		header.fence_id = htole64(pending->fence.fence_id);
-		header.ctx_id = htole32(pending->fence.ctx_id);
-		if (pending->fence.ring != VGF_RING_GLOBAL) {
-			header.flags |= VIRTIO_GPU_FLAG_INFO_RING_IDX;
-			header.ring_idx = (uint8_t)pending->fence.ring;
-		}
-		header.flags = htole32(header.flags);
+		header.flags = htole32(VIRTIO_GPU_FLAG_FENCE |
+			(fence->has_ring ? VIRTIO_GPU_FLAG_INFO_RING_IDX : 0));
+		header.fence_id = htole64(fence->id);
+		header.ctx_id = htole32(fence->ctx_id);
+		header.ring_idx = fence->ring;
 	}
 	iov_write(pending->request.writable, pending->request.num_writable, 0, &header,
 		sizeof(header));
@@ -111,11 +109,23 @@ static void complete(struct pending_request *pending)
 		gpu->cookie, pending->request.queue, pending->request.token, written);
 }
 
+static bool is_done(const struct pending_request *pending)
+{
+	return !pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
+		!pending->awaits_drawing && !pending->awaits_display;
+}
+
+/*
+ * A guest takes the response with a fence for the end of all before it on its timeline. So that one
+ * stays behind them, whatever they wait for, and takes along what waited for it alone.
+ */
 void complete_if_done(struct pending_request *pending)
 {
-	if (!pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		!pending->awaits_drawing && !pending->awaits_display) {
+	while (pending != NULL && is_done(pending) && pending_is_next(pending)) {
+		struct pending_request *after = pending_after(pending);
+
 		complete(pending);
+		pending = after;
 	}
 }
 
@@ -160,15 +170,15 @@ uint32_t renderer_end(struct request *request, int ret)
 
 void fence_retired(void *cookie, const struct vgf_retired *retired)
 {
-	const struct vgf_fence_name *fence = &retired->fence;
 	int status = retired->status;
 	struct gpu *gpu = cookie;
-	struct pending_request *pending = pending_find_fence(&gpu->pending, fence);
+	struct pending_request *pending = pending_find_fence(
+		&gpu->pending, retired->fence.fence_id);
 
 	if (pending == NULL) {
 		return; /* of a guest that has reset the device */
 	}
-	pending_remove_fence(pending);
+	pending_remove_fence(&gpu->pending, pending);
 	if (status < 0 && !is_error(pending->type)) {
 		pending->type = response_of_error(status);
 	}
@@ -179,9 +189,8 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 }
 
 /*
- * The response of a fenced request goes back when its fence retires, because the guest would take
- * it for the end of earlier ones. That goes for errors too. If the fence has no place on its
- * timeline, the answer is an error without the fence flag.
+ * Makes the fence of a request, if it has a context for it; with an error, so that work which waits
+ * for it runs. Otherwise nothing but the response is behind the others of the timeline.
  */
 static void settle_fence(struct gpu *gpu, const struct request *request, uint32_t type)
 {
@@ -200,18 +209,17 @@ static void settle_fence(struct gpu *gpu, const struct request *request, uint32_
 		ret = renderer->ops->create_fence(renderer, &pending->fence, request->fence_flags);
 	}
 	if (ret < 0) {
-		pending_remove_fence(pending);
-		pending->fenced = false;
-		if (!is_error(type)) {
-			pending->type = response_of_error(ret);
-		}
+		pending_remove_fence(&gpu->pending, pending);
+	}
+	if (ret < 0 && ret != -ENOENT && !is_error(type)) {
+		pending->type = response_of_error(ret);
 	}
 }
 
 /* ---- Requests ------------------------------------------------------------------------------- */
 
-/* Fills in what the fence needs. Returns whether the header is good. */
-static bool decode_header(struct request *request)
+/* Returns whether the header is good. A fence is known even if it is not. */
+static bool decode_header(struct gpu *gpu, struct request *request)
 {
 	struct virtio_gpu_ctrl_hdr *header = &request->header;
 	struct pending_request *pending = request->pending;
@@ -222,17 +230,25 @@ static bool decode_header(struct request *request)
 	header->fence_id = le64toh(header->fence_id);
 	header->ctx_id = le32toh(header->ctx_id);
 	has_ring = header->flags & VIRTIO_GPU_FLAG_INFO_RING_IDX;
-	if (has_ring && header->ring_idx >= VGF_MAX_RINGS) {
-		return false;
+	pending->fence.ctx_id = header->ctx_id;
+	pending->fence.ring = has_ring ? header->ring_idx : VGF_RING_GLOBAL;
+	if (header->flags & VIRTIO_GPU_FLAG_FENCE) {
+		pending->guest_fence = (struct guest_fence){
+			.id = header->fence_id,
+			.ctx_id = header->ctx_id,
+			.has_ring = has_ring,
+			.ring = has_ring ? header->ring_idx : 0,
+		};
+		pending_line_up(&gpu->pending, pending);
+		request->fence_flags = VGF_FENCED;
 	}
-	pending->fenced = header->flags & VIRTIO_GPU_FLAG_FENCE;
-	request->fence_flags = pending->fenced ? VGF_FENCED : 0;
-	pending->fence = (struct vgf_fence_name){
-		.fence_id = header->fence_id,
-		.ctx_id = header->ctx_id,
-		.ring = has_ring ? header->ring_idx : VGF_RING_GLOBAL,
-	};
-	return true;
+	/* As vgf_submit_3d_decode: with other commands, and without the feature, it means
+	 * nothing. */
+	if (gpu->fence_passing && header->type == VIRTIO_GPU_CMD_SUBMIT_3D &&
+		(header->flags & VIRTIO_GPU_FLAG_FENCE_SHAREABLE)) {
+		request->fence_flags |= VGF_SHAREABLE;
+	}
+	return !has_ring || header->ring_idx < VGF_MAX_RINGS;
 }
 
 static uint32_t run_command(struct gpu *gpu, struct request *request)
@@ -267,14 +283,19 @@ static void handle(struct gpu *gpu, struct request *request)
 	uint32_t type = VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 
 	pending->has_header = true;
-	if (decode_header(request)) {
+	if (decode_header(gpu, request)) {
 		type = run_command(gpu, request);
+	} else {
+		request->fence_settled = true;
 	}
 	if (!is_error(pending->type)) { /* The fence may have retired meanwhile, with an error. */
 		pending->type = type;
 	}
 	if (pending->fenced && !request->fence_settled) {
 		settle_fence(gpu, request, type);
+	}
+	if (pending->fenced) {
+		pending_saw_id(&gpu->pending, pending->guest_fence.id);
 	}
 	if (may_draw(request)) {
 		flushes_await(gpu, pending);

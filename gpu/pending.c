@@ -1,12 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
+#include <errno.h>
+#include <stddef.h>
+
 #include "pending.h"
 
 void pending_init(struct pending *pending)
 {
-	hash_key_init(&pending->key);
 	TAILQ_INIT(&pending->drawing);
+	key_table_init(&pending->by_timeline);
+	key_table_init(&pending->by_id);
+	key_table_init(&pending->by_number);
+}
+
+void pending_reset(struct pending *pending)
+{
+	pending->last_number = 0;
+	pending->next_id = 0;
 }
 
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request)
@@ -27,42 +38,82 @@ struct pending_request *pending_take(struct pending *pending, const struct gpu_r
 
 void pending_release(struct pending *pending, struct pending_request *request)
 {
+	if (request->fenced) {
+		key_table_remove(&pending->by_timeline, &request->by_timeline);
+	}
 	request->used = false;
 	pending->count--;
 }
 
-/* Timelines may have the same IDs, so the rest of the name counts too. */
-static struct pending_bucket *bucket_of(struct pending *pending, const struct vgf_fence_name *name)
-{
-	uint64_t timeline = (uint64_t)name->ctx_id << 32 | (uint32_t)name->ring;
-	uint64_t place = hash(&pending->key, name->fence_id ^ hash(&pending->key, timeline));
+/* The guest's rings have 8 bits. */
+#define GLOBAL_TIMELINE UINT64_MAX
 
-	return &pending->fences[place % NUM_FENCE_BUCKETS];
+static uint64_t timeline_of(const struct guest_fence *fence)
+{
+	return fence->has_ring ? (uint64_t)fence->ctx_id << 32 | fence->ring : GLOBAL_TIMELINE;
+}
+
+void pending_line_up(struct pending *pending, struct pending_request *request)
+{
+	request->fenced = true;
+	request->fence.fence_id = ++pending->last_number;
+	key_table_add(
+		&pending->by_timeline, &request->by_timeline, timeline_of(&request->guest_fence));
+}
+
+bool pending_is_next(const struct pending_request *request)
+{
+	return !request->fenced || request->by_timeline.first;
+}
+
+#define REQUEST_OF(entry, member)                                                                  \
+	((struct pending_request *)((char *)(entry)-offsetof(struct pending_request, member)))
+
+struct pending_request *pending_after(const struct pending_request *request)
+{
+	struct key_entry *next = request->fenced ? key_entry_next(&request->by_timeline) : NULL;
+
+	return next != NULL ? REQUEST_OF(next, by_timeline) : NULL;
+}
+
+void pending_saw_id(struct pending *pending, uint64_t id)
+{
+	if (id >= pending->next_id && id < UINT64_MAX) {
+		pending->next_id = id + 1;
+	}
 }
 
 void pending_add_fence(struct pending *pending, struct pending_request *request)
 {
-	LIST_INSERT_HEAD(bucket_of(pending, &request->fence), request, link);
+	key_table_add(&pending->by_id, &request->by_id, request->guest_fence.id);
+	key_table_add(&pending->by_number, &request->by_number, request->fence.fence_id);
 	request->awaits_fence = true;
 }
 
-void pending_remove_fence(struct pending_request *request)
+void pending_remove_fence(struct pending *pending, struct pending_request *request)
 {
-	LIST_REMOVE(request, link);
+	key_table_remove(&pending->by_id, &request->by_id);
+	key_table_remove(&pending->by_number, &request->by_number);
 	request->awaits_fence = false;
 }
 
-struct pending_request *pending_find_fence(
-	struct pending *pending, const struct vgf_fence_name *name)
+struct pending_request *pending_find_fence(struct pending *pending, uint64_t number)
 {
-	struct pending_request *request;
+	struct key_entry *entry = key_table_find(&pending->by_number, number);
 
-	LIST_FOREACH(request, bucket_of(pending, name), link) {
-		if (request->fence.fence_id == name->fence_id &&
-			request->fence.ring == name->ring &&
-			request->fence.ctx_id == name->ctx_id) {
-			return request;
-		}
+	return entry != NULL ? REQUEST_OF(entry, by_number) : NULL;
+}
+
+int pending_find_id(struct pending *pending, uint64_t id, uint64_t *number)
+{
+	const struct key_entry *entry = key_table_find(&pending->by_id, id);
+
+	if (entry == NULL) {
+		return id < pending->next_id ? 0 : -ENOENT;
 	}
-	return NULL;
+	if (key_entry_next(entry) != NULL) {
+		return -ENOTUNIQ;
+	}
+	*number = REQUEST_OF(entry, by_id)->fence.fence_id;
+	return 1;
 }

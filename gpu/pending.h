@@ -4,8 +4,14 @@
 #define PENDING_H
 
 /*
- * Requests that are not completed: a place for each token of each queue, and those with a fence by
- * its name. Nothing is allocated for a request.
+ * Requests that are not completed: a place for each token of each queue; those with a fence in the
+ * order of their timeline, by the guest's ID and by the device's number. Nothing is allocated for a
+ * request.
+ *
+ * A guest may count its fences as it likes: with the same ID for all of them, on timelines of
+ * contexts that are not there. So the device gives each fence a number of its own, which grows by
+ * one from 1 on; the renderer and vgfence know no other. A Linux guest counts in the same way, so
+ * that messages have the numbers that it knows.
  */
 
 #include <stdbool.h>
@@ -15,8 +21,7 @@
 #include <vgfence/fence.h>
 
 #include "gpu.h"
-#include "hash.h"
-#include "queue.h"
+#include "key_table.h"
 
 struct backing;
 struct resource;
@@ -27,18 +32,27 @@ struct flush {
 	struct virtio_gpu_rect rect;
 };
 
+/* What the guest calls a fence: the response says it again. */
+struct guest_fence {
+	uint64_t id;
+	uint32_t ctx_id;
+	bool has_ring; /* otherwise it is on the device's global timeline */
+	uint8_t ring;
+};
+
 struct pending_request {
-	LIST_ENTRY(pending_request) link; /* among the fences of its bucket */
+	struct key_entry by_timeline, by_id, by_number;
 	struct gpu *gpu;
 	bool used; /* not completed */
 	struct gpu_request request;
 	uint32_t seq; /* in the recording; 0: not recorded */
 
 	bool has_header; /* otherwise nothing is answered */
-	bool fenced;     /* the response says so */
-	struct vgf_fence_name fence;
-	uint32_t type;         /* of the response; RESPONSE_LATER while it is not known */
-	uint32_t payload_size; /* written behind the place of the response's header */
+	bool fenced;     /* the response says so, and keeps its place on the timeline */
+	struct guest_fence guest_fence;
+	struct vgf_fence_name fence; /* with the device's number */
+	uint32_t type;               /* of the response; RESPONSE_LATER while it is not known */
+	uint32_t payload_size;       /* written behind the place of the response's header */
 
 	/* What it waits for, apart from the end of the function that handles it. */
 	bool handling;
@@ -67,32 +81,51 @@ struct pending_request {
 	struct resource *resource;
 };
 
-/* As many as there can be fences, so that a bucket has one or two. */
-#define NUM_FENCE_BUCKETS ((size_t)GPU_NUM_QUEUES * GPU_MAX_REQUESTS)
-
 struct pending {
 	struct pending_request requests[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
-	LIST_HEAD(pending_bucket, pending_request) fences[NUM_FENCE_BUCKETS];
-	struct hash_key key;
+	struct key_table by_timeline, by_id, by_number;
 	uint32_t count;
+	uint64_t last_number;
+	uint64_t next_id; /* one above the highest ID that the guest has used */
 	TAILQ_HEAD(, pending_request) drawing; /* in the order in which they came */
 	uint64_t num_arrivals;
 };
 
+/* As many buckets as there can be requests, so that one has one or two. */
+_Static_assert(KEY_TABLE_BUCKETS == GPU_NUM_QUEUES * GPU_MAX_REQUESTS, "one for each request");
+
 /* What is initialized is all zeros. */
 void pending_init(struct pending *pending);
+
+/* Numbers and IDs start again. */
+void pending_reset(struct pending *pending);
 
 /* Takes the place of a request. Returns NULL for a queue or token out of range, or not
  * completed. */
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request);
 void pending_release(struct pending *pending, struct pending_request *request);
 
+/* A request has a fence: it takes its place on the timeline, and a number. */
+void pending_line_up(struct pending *pending, struct pending_request *request);
+
+/* Whether no request before it on its timeline is pending; one without a fence is on none. */
+bool pending_is_next(const struct pending_request *request);
+struct pending_request *pending_after(const struct pending_request *request); /* or NULL */
+
+/* The guest may name the ID from now on. */
+void pending_saw_id(struct pending *pending, uint64_t id);
+
 /* Makes a request known by its fence, or no longer. */
 void pending_add_fence(struct pending *pending, struct pending_request *request);
-void pending_remove_fence(struct pending_request *request);
+void pending_remove_fence(struct pending *pending, struct pending_request *request);
 
-/* The request with this fence, or NULL. */
-struct pending_request *pending_find_fence(
-	struct pending *pending, const struct vgf_fence_name *name);
+/* The request whose fence has this number, or NULL. */
+struct pending_request *pending_find_fence(struct pending *pending, uint64_t number);
+
+/*
+ * Finds the fence that a guest means by an ID. Returns 1, with its number; 0 if it has retired;
+ * -ENOENT if there was none; -ENOTUNIQ if several have this ID.
+ */
+int pending_find_id(struct pending *pending, uint64_t id, uint64_t *number);
 
 #endif

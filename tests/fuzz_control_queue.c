@@ -64,7 +64,7 @@ static uint64_t num_by_type[2]; /* completed: without and with an error */
 /* The last request of each timeline whose fence has come. */
 static struct timeline {
 	uint32_t ctx_id;
-	uint8_t ring;
+	uint16_t ring;
 	uint64_t number;
 } timelines[1024];
 static size_t num_timelines;
@@ -88,7 +88,7 @@ static void check_order(const struct sent *request)
 {
 	bool has_ring = le32toh(request->header.flags) & VIRTIO_GPU_FLAG_INFO_RING_IDX;
 	uint32_t ctx_id = has_ring ? request->header.ctx_id : 0;
-	uint8_t ring = has_ring ? request->header.ring_idx : 255;
+	uint16_t ring = has_ring ? request->header.ring_idx : 256;
 	size_t i = 0;
 
 	while (i < num_timelines && (timelines[i].ctx_id != ctx_id || timelines[i].ring != ring)) {
@@ -121,11 +121,13 @@ static void check_response(const struct sent *request, uint32_t written)
 	CHECK((type >= VIRTIO_GPU_RESP_OK_NODATA && type <= VIRTIO_GPU_RESP_OK_RESOURCE_UUID) ||
 		(type >= VIRTIO_GPU_RESP_ERR_UNSPEC &&
 			type <= VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER));
-	if (response.flags == 0) {
-		CHECK(response.fence_id == 0 && response.ctx_id == 0);
+	if (!(le32toh(request->header.flags) & VIRTIO_GPU_FLAG_FENCE)) {
+		CHECK(response.flags == 0 && response.fence_id == 0 && response.ctx_id == 0);
 		return;
 	}
-	CHECK(le32toh(request->header.flags) & VIRTIO_GPU_FLAG_FENCE);
+	CHECK(le32toh(response.flags) ==
+		(le32toh(request->header.flags) &
+			(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX)));
 	CHECK(response.fence_id == request->header.fence_id);
 	CHECK(response.ctx_id == request->header.ctx_id);
 	check_order(request);
@@ -383,7 +385,8 @@ static void make_request(struct fuzz_input *output, uint64_t *random, uint64_t *
 
 	put32(bytes, commands[index].type);
 	put32(bytes + 4, random_below(random, 8));
-	put32(bytes + 8, (uint32_t)(*fence_id += random_below(random, 8) > 0));
+	*fence_id += random_below(random, 8) > 0;
+	put32(bytes + 8, random_below(random, 8) > 0 ? (uint32_t)*fence_id : likely(random));
 	put32(bytes + 16, random_below(random, 4));
 	bytes[20] = (uint8_t)random_below(random, random_below(random, 8) == 0 ? 70 : 2);
 	for (size_t at = 24; at < size; at += 4) {

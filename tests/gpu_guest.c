@@ -272,6 +272,50 @@ uint32_t guest_ask(
 	return guest_header(response).type;
 }
 
+/* ---- Fences that a test signals ------------------------------------------------------------- */
+
+static struct guest *holding;
+
+static int hold_fence(struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
+{
+	holding->held[(holding->next_token - 1) % GPU_MAX_REQUESTS] = *name;
+	return vgf_fence_create_take(renderer->ops->get_device(renderer), name,
+		flags | VGF_SHAREABLE, NULL, VGF_FENCE_BY_CALL);
+}
+
+uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t fence_id)
+{
+	struct virtio_gpu_get_capset_info request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, ctx_id),
+	};
+	struct renderer *renderer = guest->gpu->renderer;
+	const struct renderer_ops *ops = renderer->ops;
+	struct renderer_ops hold_ops = *ops;
+	uint32_t token;
+
+	request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	request.hdr.fence_id = htole64(fence_id);
+	if (ring != VGF_RING_GLOBAL) {
+		request.hdr.flags |= htole32(VIRTIO_GPU_FLAG_INFO_RING_IDX);
+		request.hdr.ring_idx = (uint8_t)ring;
+	}
+	holding = guest;
+	hold_ops.create_fence = hold_fence;
+	renderer->ops = &hold_ops;
+	token = guest_send(guest, GPU_QUEUE_CONTROL, &request, sizeof(request),
+		sizeof(struct virtio_gpu_resp_capset_info));
+	renderer->ops = ops;
+	return token;
+}
+
+void guest_signal(struct guest *guest, uint32_t token)
+{
+	struct renderer *renderer = guest->gpu->renderer;
+
+	assert_int_equal(
+		vgf_fence_signal(renderer->ops->get_device(renderer), &guest->held[token], 0), 0);
+}
+
 /* ---- Requests ------------------------------------------------------------------------------- */
 
 struct virtio_gpu_ctrl_hdr header(uint32_t type, uint32_t ctx_id)
@@ -415,20 +459,13 @@ uint32_t send_flush(struct guest *guest, uint32_t resource_id, uint32_t width, u
 
 void create_test_fence(struct guest *guest, uint64_t fence_id)
 {
-	struct renderer *renderer = guest->gpu->renderer;
-	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
-
-	assert_int_equal(create_take(renderer->ops->get_device(renderer), &name,
-				 VGF_FENCED | VGF_SHAREABLE, VGF_FENCE_BY_CALL),
-		0);
+	assert_true(fence_id < MAX_TEST_FENCES);
+	guest->test_fences[fence_id] = guest_hold(guest, 0, VGF_RING_GLOBAL, fence_id);
 }
 
 void signal_test_fence(struct guest *guest, uint64_t fence_id)
 {
-	struct renderer *renderer = guest->gpu->renderer;
-	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
-
-	assert_int_equal(vgf_fence_signal(renderer->ops->get_device(renderer), &name, 0), 0);
+	guest_signal(guest, guest->test_fences[fence_id]);
 }
 
 uint32_t submit(struct guest *guest, const struct job *job)

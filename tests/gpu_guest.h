@@ -27,6 +27,8 @@ struct guest_response {
 	size_t num_readable, num_writable;
 };
 
+#define MAX_TEST_FENCES 16
+
 struct guest {
 	struct gpu *gpu;
 	int memory_fd;
@@ -36,6 +38,8 @@ struct guest {
 	size_t piece; /* requests and responses are cut into pieces of this size; 0: not at all */
 	uint32_t num_completed;
 	uint32_t next_token;
+	struct vgf_fence_name held[GPU_MAX_REQUESTS]; /* of guest_hold, by token */
+	uint32_t test_fences[MAX_TEST_FENCES];        /* tokens, by ID */
 	uint32_t fail_nth; /* this allocation of each request fails; 0: none */
 	bool failed;       /* whether it did */
 	bool stopped;
@@ -71,6 +75,11 @@ uint32_t guest_call(struct guest *guest, const void *request, size_t size);
  * `payload`. */
 uint32_t guest_ask(
 	struct guest *guest, const void *request, size_t size, void *payload, size_t payload_size);
+
+/* Sends a request whose fence only guest_signal signals, on a ring or VGF_RING_GLOBAL; other
+ * contexts may name it. Returns its token. */
+uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t fence_id);
+void guest_signal(struct guest *guest, uint32_t token);
 
 /* ---- Requests ------------------------------------------------------------------------------- */
 

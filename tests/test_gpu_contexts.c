@@ -289,46 +289,6 @@ TEST_CONTEXT(another_command_with_a_fence_is_answered_in_its_turn)
 	assert_true(wait_for(tokens[0])->order < wait_for(tokens[1])->order);
 }
 
-/* ---- Errors that have no place -------------------------------------------------------------- */
-
-/* Answered at once, without a fence. */
-static void check_answered_at_once(uint32_t token, uint32_t type)
-{
-	const struct guest_response *response = &guest.responses[GPU_QUEUE_CONTROL][token];
-
-	assert_true(response->done);
-	assert_int_equal(guest_header(response).type, type);
-	assert_int_equal(guest_header(response).flags, 0);
-	assert_int_equal(guest_header(response).fence_id, 0);
-}
-
-TEST_CONTEXT(a_fence_of_no_context_is_answered_at_once)
-{
-	const struct job job = { .ctx_id = 5, .fence_id = 1 };
-
-	check_answered_at_once(submit(&guest, &job), BAD_CONTEXT);
-}
-
-TEST_CONTEXT(a_ring_out_of_range_is_answered_at_once)
-{
-	const struct job job = { .ctx_id = 1, .ring = 64, .fence_id = 1 };
-
-	check_answered_at_once(submit(&guest, &job), BAD_PARAMETER);
-}
-
-TEST_CONTEXT(a_fence_id_that_does_not_grow_is_answered_at_once)
-{
-	const struct job never = { .ctx_id = 1, .fence_id = 2, .busy_us = NEVER_US };
-	const struct job again = { .ctx_id = 1, .fence_id = 2 };
-	uint32_t token;
-
-	token = submit(&guest, &never);
-	check_answered_at_once(submit(&guest, &again), BAD_PARAMETER);
-	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
-	gpu_reset(guest.gpu);
-	assert_true(guest.responses[GPU_QUEUE_CONTROL][token].done);
-}
-
 /* ---- Stores --------------------------------------------------------------------------------- */
 
 TEST_CONTEXT(a_store_that_cannot_be_made_fails_the_job)
@@ -440,7 +400,6 @@ static void fill(uint32_t *tokens)
 	}
 }
 
-/* It is answered either in its turn, with its fence, or at once and without the flag. */
 static void assert_answered(enum gpu_queue queue, const struct virtio_gpu_ctrl_hdr *sent)
 {
 	const struct {
@@ -452,11 +411,6 @@ static void assert_answered(enum gpu_queue queue, const struct virtio_gpu_ctrl_h
 	uint32_t sent_flags = le32toh(sent->flags);
 
 	assert_true(response.type != 0);
-	if (!(response.flags & VIRTIO_GPU_FLAG_FENCE)) {
-		assert_int_equal(response.flags, 0);
-		assert_true(response.type >= VIRTIO_GPU_RESP_ERR_UNSPEC);
-		return;
-	}
 	assert_int_equal(response.flags, sent_flags);
 	assert_int_equal(response.fence_id, le64toh(sent->fence_id));
 	assert_int_equal(response.ctx_id, le32toh(sent->ctx_id));

@@ -416,6 +416,44 @@ TEST_TEXTURE(what_is_held_keeps_its_place)
 	assert_int_equal(create_texture(1), OK);
 }
 
+/* A transfer waits for the work of whoever has the resource, and keeps the requests behind it on
+ * its own timeline waiting. */
+TEST_TEXTURE(nothing_overtakes_a_transfer_that_is_held)
+{
+	struct virtio_gpu_transfer_host_3d back = transfer(
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, 0, 1);
+	struct virtio_gpu_ctx_resource after = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE, 2),
+		.resource_id = htole32(1),
+	};
+	const size_t room = sizeof(struct virtio_gpu_ctrl_hdr);
+	uint32_t held, tokens[3];
+
+	assert_int_equal(create_gl_context(2), OK);
+	assert_int_equal(create_gl_context(3), OK);
+	assert_int_equal(create_texture(3), OK);
+	assert_int_equal(attach_context(&guest, 3, 3), OK);
+	held = guest_hold(&guest, 2, 0, 1);
+	tokens[0] = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
+	back.hdr.flags = after.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	back.hdr.fence_id = htole64(3);
+	after.hdr.fence_id = htole64(4);
+	tokens[1] = guest_send(&guest, GPU_QUEUE_CONTROL, &back, sizeof(back), room);
+	tokens[2] = guest_send(&guest, GPU_QUEUE_CONTROL, &after, sizeof(after), room);
+	/* GL has done by then what would overtake it. */
+	assert_int_equal(wait_for(submit_fill(3, 3, PIXEL(1, 1, 1, 255), 5, 0)).type, OK);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_false(guest.responses[GPU_QUEUE_CONTROL][tokens[i]].done);
+	}
+	guest_signal(&guest, held);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(wait_for(tokens[i]).type, OK);
+	}
+	assert_true(guest.responses[GPU_QUEUE_CONTROL][tokens[1]].order <
+		guest.responses[GPU_QUEUE_CONTROL][tokens[2]].order);
+	assert_int_equal(le32toh(guest_words(0)[0]), PIXEL(1, 2, 3, 255));
+}
+
 TEST(a_reset_completes_what_is_held)
 {
 	uint32_t token;

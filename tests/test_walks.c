@@ -129,53 +129,63 @@ TEST(attachments_are_found_in_a_balanced_tree)
 /* With a key that a guest does not know, a bucket of 16 comes once in 10^10 times. */
 #define MAX_IN_BUCKET 16
 
-static struct pending_request *wait_for_fence(
-	struct pending *pending, uint32_t i, const struct vgf_fence_name *name)
+static unsigned int most_in_bucket(const struct key_table *table)
 {
-	const struct gpu_request request = {
-		.queue = i % GPU_NUM_QUEUES,
-		.token = i / GPU_NUM_QUEUES,
-	};
-	struct pending_request *place = pending_take(pending, &request);
+	const struct key_entry *entry;
+	unsigned int most = 0;
 
-	assert_non_null(place);
-	place->fence = *name;
-	pending_add_fence(pending, place);
-	return place;
+	for (size_t i = 0; i < KEY_TABLE_BUCKETS; i++) {
+		unsigned int count = 0;
+
+		LIST_FOREACH(entry, &table->buckets[i], link) {
+			count++;
+		}
+		most = count > most ? count : most;
+	}
+	return most;
 }
 
-static void check_fences(struct vgf_fence_name (*name_of)(uint32_t i))
+static void check_fences(struct guest_fence (*name_of)(uint32_t i))
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 
 	assert_non_null(pending);
 	pending_init(pending);
-	for (uint32_t i = 0; i < NUM_FENCE_BUCKETS; i++) {
-		const struct vgf_fence_name name = name_of(i);
-		const struct pending_request *place = wait_for_fence(pending, i, &name);
+	for (uint32_t i = 0; i < KEY_TABLE_BUCKETS; i++) {
+		const struct gpu_request request = {
+			.queue = i % GPU_NUM_QUEUES,
+			.token = i / GPU_NUM_QUEUES,
+		};
+		struct pending_request *place = pending_take(pending, &request);
 
-		assert_ptr_equal(pending_find_fence(pending, &name), place);
+		assert_non_null(place);
+		place->guest_fence = name_of(i);
+		pending_line_up(pending, place);
+		pending_add_fence(pending, place);
+		assert_ptr_equal(pending_find_fence(pending, place->fence.fence_id), place);
 	}
-	for (size_t i = 0; i < NUM_FENCE_BUCKETS; i++) {
-		const struct pending_request *request;
-		unsigned int count = 0;
-
-		LIST_FOREACH(request, &pending->fences[i], link) {
-			count++;
-		}
-		assert_in_range(count, 0, MAX_IN_BUCKET);
-	}
+	assert_in_range(most_in_bucket(&pending->by_timeline), 1, MAX_IN_BUCKET);
+	assert_in_range(most_in_bucket(&pending->by_id), 1, MAX_IN_BUCKET);
+	assert_in_range(most_in_bucket(&pending->by_number), 1, MAX_IN_BUCKET);
 	free(pending);
 }
 
-static struct vgf_fence_name far_apart(uint32_t i)
+static struct guest_fence far_apart(uint32_t i)
 {
-	return (struct vgf_fence_name){ .fence_id = i * NUM_FENCE_BUCKETS, .ctx_id = 1 };
+	return (struct guest_fence){ .id = (uint64_t)i * KEY_TABLE_BUCKETS, .ctx_id = 1 };
 }
 
-static struct vgf_fence_name on_a_ring_of_its_own(uint32_t i)
+static struct guest_fence on_a_ring_of_its_own(uint32_t i)
 {
-	return (struct vgf_fence_name){ .fence_id = 1, .ctx_id = 1 + i / 64, .ring = i % 64 };
+	return (struct guest_fence){
+		.id = 1, .ctx_id = 1 + i / 64, .has_ring = true, .ring = i % 64
+	};
+}
+
+static struct guest_fence same(uint32_t i)
+{
+	(void)i;
+	return (struct guest_fence){ 0 };
 }
 
 TEST(fences_far_apart_fill_no_bucket)
@@ -186,6 +196,11 @@ TEST(fences_far_apart_fill_no_bucket)
 TEST(fences_of_one_id_fill_no_bucket)
 {
 	check_fences(on_a_ring_of_its_own);
+}
+
+TEST(fences_that_are_all_the_same_fill_no_bucket)
+{
+	check_fences(same);
 }
 
 /* ---- Jobs of the software GPU --------------------------------------------------------------- */

@@ -333,9 +333,10 @@ struct vgf_submission {
  * soon as each of them has a descriptor.
  *
  * will_retire: set to whether a callback will retire the out-fence, with an error or without. If it
- * is true, the VMM answers the guest at that callback. If it is false, the VMM answers at once; if
- * this returned an error, the response must not have VIRTIO_GPU_FLAG_FENCE, as the guest would take
- * it for the completion of all earlier fences of the timeline. May be NULL.
+ * is true, the VMM answers the guest at that callback. If it is false, the VMM answers at once. If
+ * this returned an error, the response has VIRTIO_GPU_FLAG_FENCE only if nothing is pending on the
+ * timeline, as the guest would take it for the completion of all earlier fences there; without a
+ * context there is no timeline, and the guest waits for its fence. May be NULL.
  *
  * If another thread dispatches, it may make that callback before this returns. So what the callback
  * needs has to be in the submission's cookie, or in place, before the call.
