@@ -159,12 +159,17 @@ void gpu_set_features(struct gpu *gpu, uint64_t features)
 	gpu->fence_passing = gpu->features & fence_passing_feature(gpu);
 }
 
+/* Of blobs, for a guest that takes feature bit 5 for BLOB_ALIGNMENT although it is fence passing's.
+ * It refuses every blob if this is 0. A page is no more than it aligns them to anyway. */
+#define BLOB_ALIGNMENT 4096
+
 int gpu_read_config(struct gpu *gpu, uint32_t offset, void *data, uint32_t size)
 {
-	const struct virtio_gpu_config config = {
+	const struct gpu_config config = {
 		.events_read = htole32(gpu->events_read),
 		.num_scanouts = htole32(gpu->options.num_scanouts),
 		.num_capsets = htole32(gpu->num_capsets),
+		.blob_alignment = htole32(BLOB_ALIGNMENT),
 	};
 
 	if (offset > sizeof(config) || size > sizeof(config) - offset) {
@@ -178,8 +183,7 @@ int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_
 {
 	uint32_t events_clear;
 
-	if (offset != offsetof(struct virtio_gpu_config, events_clear) ||
-		size != sizeof(events_clear)) {
+	if (offset != offsetof(struct gpu_config, events_clear) || size != sizeof(events_clear)) {
 		return -EINVAL;
 	}
 	memcpy(&events_clear, data, sizeof(events_clear));

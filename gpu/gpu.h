@@ -102,7 +102,13 @@ void gpu_destroy(struct gpu *gpu); /* completes nothing any more; NULL is fine *
 uint64_t gpu_get_features(const struct gpu *gpu);
 void gpu_set_features(struct gpu *gpu, uint64_t features);
 
-/* Configuration space: struct virtio_gpu_config. -EINVAL for bytes outside it, or not writable. */
+/* The configuration space: struct virtio_gpu_config of <linux/virtio_gpu.h>, and what Linux 7.2 has
+ * behind it. Little-endian. */
+struct gpu_config {
+	uint32_t events_read, events_clear, num_scanouts, num_capsets, blob_alignment;
+};
+
+/* -EINVAL for bytes outside the configuration space, or not writable. */
 int gpu_read_config(struct gpu *gpu, uint32_t offset, void *data, uint32_t size);
 int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_t size);
 

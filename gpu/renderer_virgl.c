@@ -29,11 +29,9 @@
 #define TEXTURE_2D 2
 #define BIND_RENDER_TARGET (1 << 1)
 
-/* Capability sets that virglrenderer may have: virtio specification 1.3, 5.7.6.7. */
-static const uint32_t capsets[] = {
-	VIRTIO_GPU_CAPSET_VIRGL, VIRTIO_GPU_CAPSET_VIRGL2, 4, /* VENUS */
-	6,                                                    /* DRM */
-};
+/* Capability sets of which there can be contexts: RENDERER_FLAGS asks for no other renderers.
+ * virglrenderer tells of Venus even then. */
+static const uint32_t capsets[] = { VIRTIO_GPU_CAPSET_VIRGL, VIRTIO_GPU_CAPSET_VIRGL2 };
 #define NUM_CAPSETS (sizeof(capsets) / sizeof(capsets[0]))
 
 struct virgl_box { /* virglrenderer declares it and leaves it to its callers */

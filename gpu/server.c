@@ -241,7 +241,7 @@ static void set_features(void *cookie, uint64_t features)
 /* A newer front end reads fields that this device does not have: those are 0. */
 static int read_config(void *cookie, uint32_t offset, void *data, uint32_t size)
 {
-	const uint32_t end = sizeof(struct virtio_gpu_config);
+	const uint32_t end = sizeof(struct gpu_config);
 	struct gpu_server *server = cookie;
 
 	memset(data, 0, size);
@@ -255,7 +255,7 @@ static int read_config(void *cookie, uint32_t offset, void *data, uint32_t size)
 /* QEMU writes all of it, of which the guest can change one field. */
 static int write_config(void *cookie, uint32_t offset, const void *data, uint32_t size)
 {
-	const uint32_t field = offsetof(struct virtio_gpu_config, events_clear);
+	const uint32_t field = offsetof(struct gpu_config, events_clear);
 	const uint32_t end = field + sizeof(uint32_t);
 	struct gpu_server *server = cookie;
 

@@ -70,16 +70,19 @@ TEST_GUEST(tells_its_capability_sets)
 
 TEST_GUEST(has_a_configuration_space)
 {
-	struct virtio_gpu_config config;
+	struct gpu_config config;
 	uint32_t word = htole32(1);
 
 	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
 	assert_int_equal(le32toh(config.num_scanouts), 2);
 	assert_int_equal(le32toh(config.num_capsets), 1);
 	assert_int_equal(le32toh(config.events_read), 0);
+	/* A guest that takes bit 5 for BLOB_ALIGNMENT makes no blobs if this is 0. */
+	assert_int_equal(gpu_read_config(guest.gpu, 16, &word, 4), 0);
+	assert_int_equal(le32toh(word), 4096);
 	assert_int_equal(gpu_read_config(guest.gpu, 8, &word, 4), 0);
 	assert_int_equal(le32toh(word), 2);
-	assert_int_equal(gpu_read_config(guest.gpu, 13, &word, 4), -EINVAL);
+	assert_int_equal(gpu_read_config(guest.gpu, 17, &word, 4), -EINVAL);
 	assert_int_equal(gpu_read_config(guest.gpu, 0xffffffff, &word, 4), -EINVAL);
 	assert_int_equal(gpu_read_config(guest.gpu, 4, &word, 0xffffffff), -EINVAL);
 	assert_int_equal(gpu_write_config(guest.gpu, 4, &word, 4), 0);

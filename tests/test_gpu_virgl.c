@@ -168,18 +168,19 @@ static void start_with_texture(void)
 
 /* ---- Drawing -------------------------------------------------------------------------------- */
 
-TEST_GUEST(tells_the_capability_sets_of_gl)
+TEST_GUEST(has_contexts_of_each_capability_set_that_it_tells)
 {
 	struct virtio_gpu_get_capset_info info_request = {
 		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
 	};
 	struct virtio_gpu_get_capset request = { .hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0) };
+	struct virtio_gpu_ctx_create context = { .hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, 1) };
 	struct virtio_gpu_config config;
 	uint32_t info[4];
 	uint8_t *capset;
 
 	assert_int_equal(gpu_read_config(guest.gpu, 0, &config, sizeof(config)), 0);
-	assert_true(le32toh(config.num_capsets) >= 2);
+	assert_int_equal(le32toh(config.num_capsets), 2);
 	for (uint32_t i = 0; i < le32toh(config.num_capsets); i++) {
 		info_request.capset_index = htole32(i);
 		assert_int_equal(
@@ -193,6 +194,9 @@ TEST_GUEST(tells_the_capability_sets_of_gl)
 			guest_ask(&guest, &request, sizeof(request), capset, le32toh(info[2])),
 			VIRTIO_GPU_RESP_OK_CAPSET);
 		free(capset);
+		context.context_init = info[0];
+		assert_int_equal(guest_call(&guest, &context, sizeof(context)), OK);
+		assert_int_equal(destroy_context(&guest, 1), OK);
 		request.capset_version = htole32(le32toh(info[1]) + 1);
 		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	}
