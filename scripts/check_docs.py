@@ -35,8 +35,8 @@ OURS = re.compile(
 )
 # What ./run starts for these commands, which can say whether their arguments are right; and those
 # that take a command.
-SCRIPTS = ("console", "demo", "guest", "mutate", "vm")
-ONLY_TRY = ("console", "demo", "guest", "vm")
+SCRIPTS = ("console", "demo", "flips", "guest", "mutate", "vm")
+ONLY_TRY = ("console", "demo", "flips", "guest", "vm")
 RUN_COMMANDS = ("guest", "vm")
 ELLIPSIS = "…"
 EXAMPLE = "examples/vmm.c"  # the program that the README shows a part of

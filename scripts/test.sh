@@ -199,6 +199,27 @@ console_tests() {
     done
 }
 
+# The same with a window, as docs/gpu.md has it.
+flips_tests() {
+    local renderer name log=$results/$part.flips status
+    prepared "page flips under stock QEMU" --kind client || return 0
+    for renderer in soft virgl; do
+        name="page flips under stock QEMU, $renderer"
+        if [ $renderer = virgl ] && [ ! -f build/plain/src/virgl/libvgfence-virgl.so ]; then
+            skip "$name" "libvirglrenderer-dev is not installed"
+            continue
+        fi
+        begin
+        status=0
+        scripts/flips --renderer $renderer >"$log" 2>&1 </dev/null || status=$?
+        case $status in
+        0) add_counts "$name" 0 "$log" 1 0 0 ;;
+        77) skip "$name" "$(tail -n 1 "$log")" ;;
+        *) add_counts "$name" 1 "$log" 0 1 0 ;;
+        esac
+    done
+}
+
 # --- the parts
 
 formatting() {
@@ -322,7 +343,7 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid console_tests guest_newest host_qemu)
+lane_qemu=(virgl_sid console_tests flips_tests guest_newest host_qemu)
 
 run_tests() {
     check_parts "$@"

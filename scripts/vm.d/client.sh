@@ -6,10 +6,13 @@
 # Kind client: a QEMU that is a client of 'vgfence gpu', with Debian's own kernel; only prepared
 # here, and started by scripts/console. Before 8.2 QEMU's vhost-user devices need KVM: where this
 # machine's is older, Debian sid's is unpacked into the cache and runs with the libraries that come
-# with it.
+# with it. Those of its window are among them, so that it can show one without a GPU. The X server
+# for that is this machine's.
 
-readonly client_packages=(qemu-system-x86)
+readonly client_packages=(qemu-system-x86 qemu-system-gui qemu-system-modules-opengl
+    libgl1-mesa-dri libegl-mesa0 libglx-mesa0 libgbm1 xkb-data)
 readonly client_tools=(mmdebstrap:mmdebstrap)
+readonly client_display_tools=(Xvnc:tigervnc-standalone-server xkbcomp:x11-xkb-utils)
 
 system_qemu_is_new() {
     local version
@@ -25,6 +28,7 @@ client_ready() {
 
 prepare_client() {
     prepare_qemu
+    if can_install; then need "${client_display_tools[@]}"; fi
     if client_ready; then return; fi
     need "${client_tools[@]}"
     lock_cache client
@@ -34,7 +38,7 @@ prepare_client() {
 
 make_client() {
     local archive log=$cache/log/rootfs-qemu.log
-    need_room 1500
+    need_room 2500
     archive=$(mirror) || lack "no Debian archive in apt's configuration"
     reach_sid "$archive"
     : >"$log"
@@ -60,14 +64,19 @@ check_client() {
 
 # Prints the kernel's directory, and QEMU with its first arguments, one a line.
 locate_client() {
+    local libraries
     if ! qemu_ready || ! client_ready; then die "not prepared yet: --prepare --kind client"; fi
     echo "$qemu_kernel"
     if system_qemu_is_new; then
         command -v qemu-system-x86_64
     else
-        printf '%s\n' env "QEMU_MODULE_DIR=$client_root/usr/lib/x86_64-linux-gnu/qemu" \
+        libraries=$client_root/usr/lib/x86_64-linux-gnu
+        printf '%s\n' env "QEMU_MODULE_DIR=$libraries/qemu" \
+            "LIBGL_DRIVERS_PATH=$libraries/dri" "GBM_BACKENDS_PATH=$libraries/gbm" \
+            "__EGL_VENDOR_LIBRARY_DIRS=$client_root/usr/share/glvnd/egl_vendor.d" \
+            "XKB_CONFIG_ROOT=$client_root/usr/share/X11/xkb" \
             "$client_root/usr/lib64/ld-linux-x86-64.so.2" \
-            --library-path "$client_root/usr/lib/x86_64-linux-gnu" \
+            --library-path "$libraries:$libraries/pulseaudio" \
             "$client_root/usr/bin/qemu-system-x86_64" \
             -L "$client_root/usr/share/qemu" -L "$client_root/usr/share/seabios"
     fi
