@@ -114,22 +114,32 @@ struct blob_body {
 	uint64_t blob_id, size;
 };
 
-/* Guest memory must be there for all of it. */
-static uint32_t add_blob_backing(struct gpu *gpu, struct request *request,
-	struct resource *resource, const struct blob_body *body)
+/* Reads the backing of a resource from the request. That of a blob is memory for all of it. */
+static int read_backing(struct gpu *gpu, struct request *request, const struct resource *resource,
+	uint32_t num_entries, struct backing **backing)
 {
-	int ret;
+	uint32_t *num_iov = &gpu->resources.num_iov;
+	int ret = backing_create(gpu->memory, &request->body, num_entries, num_iov, backing);
 
-	if (body->blob_mem == VIRTIO_GPU_BLOB_MEM_HOST3D) {
-		return body->nr_entries == 0 ? 0 : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	if (ret == 0 && (*backing)->base.size < resource->blob_size) {
+		backing_destroy(*backing, num_iov);
+		*backing = NULL;
+		return -EINVAL;
 	}
-	ret = backing_create(gpu->memory, &request->body, body->nr_entries, &gpu->resources.num_iov,
-		&resource->backing);
-	if (ret < 0) {
-		return response_of_error(ret);
+	return ret;
+}
+
+/* A blob of guest memory alone may get its memory later. */
+static int add_blob_backing(
+	struct gpu *gpu, struct request *request, struct resource *resource, uint32_t num_entries)
+{
+	if (resource->blob_mem == VIRTIO_GPU_BLOB_MEM_HOST3D) {
+		return num_entries == 0 ? 0 : -EINVAL;
 	}
-	return resource->backing->base.size >= body->size ? 0 :
-							    VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	if (num_entries == 0 && resource_is_guest_blob(resource)) {
+		return 0;
+	}
+	return read_backing(gpu, request, resource, num_entries, &resource->backing);
 }
 
 static bool blob_ok(
@@ -147,6 +157,7 @@ uint32_t resource_create_blob(struct gpu *gpu, struct request *request)
 	struct blob_body body;
 	struct resource *resource;
 	uint32_t error;
+	int ret;
 
 	if (!reader_read(&request->body, &body, sizeof(body))) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
@@ -164,16 +175,15 @@ uint32_t resource_create_blob(struct gpu *gpu, struct request *request)
 		return error;
 	}
 	resource->kind = RESOURCE_BLOB;
+	resource->blob_mem = body.blob_mem;
 	resource->blob_size = body.size;
-	error = add_blob_backing(gpu, request, resource, &body);
-	if (error != 0) {
-		resource_destroy(&gpu->resources, resource);
-		return error;
+	ret = add_blob_backing(gpu, request, resource, body.nr_entries);
+	if (ret == 0) {
+		ret = gpu->renderer->ops->create_blob(gpu->renderer, request->header.ctx_id,
+			resource->id, body.blob_mem, body.blob_flags, body.blob_id, body.size,
+			resource->backing != NULL ? &resource->backing->base : NULL);
 	}
-	return created(gpu, resource,
-		gpu->renderer->ops->create_blob(gpu->renderer, request->header.ctx_id, resource->id,
-			body.blob_mem, body.blob_flags, body.blob_id, body.size,
-			resource->backing != NULL ? &resource->backing->base : NULL));
+	return created(gpu, resource, ret);
 }
 
 /* ---- The end -------------------------------------------------------------------------------- */
@@ -204,6 +214,11 @@ uint32_t resource_unref(struct gpu *gpu, struct request *request)
 
 /* ---- Backing -------------------------------------------------------------------------------- */
 
+static bool may_have_backing(const struct resource *resource)
+{
+	return resource->kind != RESOURCE_BLOB || resource->blob_mem != VIRTIO_GPU_BLOB_MEM_HOST3D;
+}
+
 uint32_t resource_attach_backing(struct gpu *gpu, struct request *request)
 {
 	struct resource_body body;
@@ -215,11 +230,10 @@ uint32_t resource_attach_backing(struct gpu *gpu, struct request *request)
 	if (error != 0) {
 		return error;
 	}
-	if (resource->kind == RESOURCE_BLOB || resource->backing != NULL) {
+	if (!may_have_backing(resource) || resource->backing != NULL) {
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
-	ret = backing_create(
-		gpu->memory, &request->body, body.other, &gpu->resources.num_iov, &backing);
+	ret = read_backing(gpu, request, resource, body.other, &backing);
 	if (ret < 0) {
 		return response_of_error(ret);
 	}
@@ -242,7 +256,7 @@ uint32_t resource_detach_backing(struct gpu *gpu, struct request *request)
 	if (type != 0) {
 		return type;
 	}
-	if (resource->kind == RESOURCE_BLOB || resource->backing == NULL) {
+	if (resource->backing == NULL) {
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
 	pending->backing = resource->backing;

@@ -49,6 +49,9 @@ uint32_t transfer_to_host_2d(struct gpu *gpu, struct request *request)
 		.d = 1,
 	};
 	transfer.offset = le64toh(body.offset);
+	if (resource_is_guest_blob(resource)) {
+		return VIRTIO_GPU_RESP_OK_NODATA;
+	}
 	if (resource->kind == RESOURCE_BLOB ||
 		!in_range(transfer.box.x, transfer.box.w, resource->width) ||
 		!in_range(transfer.box.y, transfer.box.h, resource->height) ||
@@ -83,7 +86,10 @@ static bool box_ok(const struct resource *resource, const struct virtio_gpu_box 
 			in_range(box->y, box->h, resource->height) && box->z == 0 && box->d == 1);
 }
 
-/* Returns an error for the guest, or 0. */
+/*
+ * Returns the response if there is nothing to copy, or 0. A blob of guest memory is its own
+ * backing. The renderer does not get to see it: virglrenderer would put the context in error.
+ */
 static uint32_t read_transfer(struct gpu *gpu, struct request *request,
 	struct renderer_transfer *transfer, uint32_t *resource_id)
 {
@@ -101,6 +107,9 @@ static uint32_t read_transfer(struct gpu *gpu, struct request *request,
 	}
 	if (resource == NULL) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+	}
+	if (resource_is_guest_blob(resource)) {
+		return VIRTIO_GPU_RESP_OK_NODATA;
 	}
 	transfer->box = (struct virtio_gpu_box){
 		.x = le32toh(body.box.x),
@@ -124,10 +133,10 @@ uint32_t transfer_to_host_3d(struct gpu *gpu, struct request *request)
 {
 	struct renderer_transfer transfer;
 	uint32_t resource_id;
-	uint32_t error = read_transfer(gpu, request, &transfer, &resource_id);
+	uint32_t response = read_transfer(gpu, request, &transfer, &resource_id);
 
-	if (error != 0) {
-		return error;
+	if (response != 0) {
+		return response;
 	}
 	request->pending->draws_to = resource_id;
 	renderer_begin(request);
@@ -140,10 +149,10 @@ uint32_t transfer_from_host_3d(struct gpu *gpu, struct request *request)
 {
 	struct renderer_transfer transfer;
 	uint32_t resource_id;
-	uint32_t error = read_transfer(gpu, request, &transfer, &resource_id);
+	uint32_t response = read_transfer(gpu, request, &transfer, &resource_id);
 
-	if (error != 0) {
-		return error;
+	if (response != 0) {
+		return response;
 	}
 	renderer_begin(request);
 	return renderer_end(request,

@@ -64,6 +64,7 @@ struct renderer_ops {
 		uint32_t width, uint32_t height);
 	int (*create_3d)(struct renderer *renderer, uint32_t resource_id,
 		const struct renderer_resource_3d *resource);
+	/* backing: NULL for a blob of guest memory that gets it later, or of none. */
 	int (*create_blob)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
 		uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
 		const struct renderer_backing *backing);

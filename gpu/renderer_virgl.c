@@ -170,11 +170,28 @@ static int virgl_create_2d(struct renderer *renderer, uint32_t resource_id, uint
 	return virgl_create_3d(renderer, resource_id, &resource);
 }
 
+/* virglrenderer makes no blob of guest memory without memory for all of it. So it sees some, which
+ * nobody can use before it is taken away again. */
+static int create_blob_without_memory(struct virgl_renderer_resource_create_blob_args *args)
+{
+	const struct iovec nowhere = { NULL, args->size };
+	struct iovec *iov;
+	int num_iov, ret;
+
+	args->iovecs = &nowhere;
+	args->num_iovs = 1;
+	ret = virgl_renderer_resource_create_blob(args);
+	if (ret == 0) {
+		virgl_renderer_resource_detach_iov((int)args->res_handle, &iov, &num_iov);
+	}
+	return ret;
+}
+
 static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
 	uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
 	const struct renderer_backing *backing)
 {
-	const struct virgl_renderer_resource_create_blob_args args = {
+	struct virgl_renderer_resource_create_blob_args args = {
 		.res_handle = resource_id,
 		.ctx_id = ctx_id,
 		.blob_mem = blob_mem,
@@ -186,6 +203,9 @@ static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_
 	};
 
 	(void)renderer;
+	if (!backing && blob_mem == VIRTIO_GPU_BLOB_MEM_GUEST) {
+		return to_errno(create_blob_without_memory(&args));
+	}
 	return to_errno(virgl_renderer_resource_create_blob(&args));
 }
 

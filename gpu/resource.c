@@ -17,6 +17,11 @@ static int compare_ids(const void *left, const void *right)
 
 /* ---- Resources ------------------------------------------------------------------------------ */
 
+bool resource_is_guest_blob(const struct resource *resource)
+{
+	return resource->kind == RESOURCE_BLOB && resource->blob_mem == VIRTIO_GPU_BLOB_MEM_GUEST;
+}
+
 struct resource *resource_find(const struct resource_table *table, uint32_t id)
 {
 	struct resource *const *found = tfind(&id, &table->tree, compare_ids);

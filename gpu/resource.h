@@ -25,6 +25,7 @@ struct resource {
 	uint32_t id;
 	enum resource_kind kind;
 	uint32_t format, width, height; /* not of a blob */
+	uint32_t blob_mem;              /* of a blob: VIRTIO_GPU_BLOB_MEM_... */
 	uint64_t blob_size;
 	bool leaving;            /* unref was called, and the renderer is not done with it */
 	struct backing *backing; /* or NULL */
@@ -37,6 +38,9 @@ struct resource_table {
 	uint32_t count;
 	uint32_t num_iov; /* of all backings */
 };
+
+/* Whether it is a blob that is nothing but guest memory. */
+bool resource_is_guest_blob(const struct resource *resource);
 
 /* The resource with this ID, or NULL. */
 struct resource *resource_find(const struct resource_table *table, uint32_t id);

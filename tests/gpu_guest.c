@@ -391,6 +391,18 @@ uint32_t detach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_
 	return context_resource(guest, VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE, ctx_id, resource_id);
 }
 
+uint32_t create_empty_blob(struct guest *guest, uint32_t resource_id, uint32_t size)
+{
+	const struct virtio_gpu_resource_create_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
+		.resource_id = htole32(resource_id),
+		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+		.size = htole64(size),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
 uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size)
 {
 	struct {

@@ -92,7 +92,8 @@ uint32_t unref(struct guest *guest, uint32_t resource_id);
 uint32_t attach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_id);
 uint32_t detach_context(struct guest *guest, uint32_t ctx_id, uint32_t resource_id);
 
-/* From an offset in the guest's memory on. */
+/* From an offset in the guest's memory on; or without memory. */
+uint32_t create_empty_blob(struct guest *guest, uint32_t resource_id, uint32_t size);
 uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t detach_backing(struct guest *guest, uint32_t resource_id);

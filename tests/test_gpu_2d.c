@@ -191,9 +191,12 @@ TEST_GUEST(refuses_blobs_that_are_not_of_guest_memory)
 
 	for (uint32_t mem = 0; mem < 5; mem++) {
 		request.blob_mem = htole32(mem);
-		assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+		if (mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
+			assert_int_equal(
+				guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+		}
 	}
-	/* Larger than its memory, or nothing. */
+	/* Nothing. */
 	request.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST);
 	request.size = 0;
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
@@ -220,6 +223,38 @@ TEST_GUEST(a_blob_needs_memory_for_all_of_it)
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), BAD_PARAMETER);
 	blob.request.size = htole64(4096);
 	assert_int_equal(guest_call(&guest, &blob, sizeof(blob)), OK);
+}
+
+static uint32_t job_store(uint32_t value)
+{
+	static uint64_t fence_id;
+	const struct job job = {
+		.ctx_id = 1, .fence_id = ++fence_id, .resource_id = 1, .offset = 8, .value = value
+	};
+
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &job))).type;
+}
+
+TEST_GUEST(a_blob_gets_and_loses_its_memory)
+{
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(create_empty_blob(&guest, 1, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+	assert_int_equal(job_store(1), BAD_PARAMETER);
+	assert_int_equal(detach_backing(&guest, 1), UNSPECIFIED);
+	assert_int_equal(attach_backing(&guest, 1, 0, 4095), BAD_PARAMETER); /* not all of it */
+	assert_int_equal(job_store(2), BAD_PARAMETER);
+	assert_int_equal(attach_backing(&guest, 1, 4096, 4096), OK);
+	assert_int_equal(attach_backing(&guest, 1, 0, 4096), UNSPECIFIED);
+	assert_int_equal(job_store(3), OK);
+	assert_int_equal(detach_backing(&guest, 1), OK);
+	assert_int_equal(job_store(4), BAD_PARAMETER);
+	assert_int_equal(read_memory(&guest, 4096 + 8), 3);
+	assert_int_equal(attach_backing(&guest, 1, 8192, 4096), OK);
+	assert_int_equal(job_store(5), OK);
+	assert_int_equal(read_memory(&guest, 4096 + 8), 3);
+	assert_int_equal(read_memory(&guest, 8192 + 8), 5);
+	assert_int_equal(unref(&guest, 1), OK);
 }
 
 /* ---- Backing -------------------------------------------------------------------------------- */
@@ -486,11 +521,8 @@ TEST_RESOURCE(transfers_need_resource_context_and_kind)
 		.resource_id = htole32(3),
 	};
 
-	assert_int_equal(create_blob(&guest, 2, 0, 4096), OK);
 	request.resource_id = htole32(9);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_RESOURCE);
-	request.resource_id = htole32(2);
-	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 	request.resource_id = htole32(1);
 	request.hdr.ctx_id = htole32(5);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)),
@@ -498,4 +530,33 @@ TEST_RESOURCE(transfers_need_resource_context_and_kind)
 	/* This renderer has no 3D. */
 	assert_int_equal(guest_call(&guest, &create_3d, sizeof(create_3d)), UNSPECIFIED);
 	assert_int_equal(unref(&guest, 3), BAD_RESOURCE);
+}
+
+/* It is its own memory, whatever the box says. */
+TEST_GUEST(a_transfer_of_a_blob_has_nothing_to_do)
+{
+	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
+
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(round == 0 ? create_empty_blob(&guest, 1, 4096) :
+					      create_blob(&guest, 1, 0, 4096),
+			OK);
+		memset(guest.memory, 0x5a, 4096);
+		assert_int_equal(to_host_2d(0, 0, WIDTH, HEIGHT, 0), OK);
+		assert_int_equal(to_host_2d(1, 0xffffffff, 3, 4, 1), OK);
+		for (int i = 0; i < 2; i++) {
+			struct virtio_gpu_transfer_host_3d request = transfer_3d(
+				types[i], 0, 0, 0xffffffff, 7);
+
+			assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+			request.hdr.ctx_id = htole32(5);
+			assert_int_equal(guest_call(&guest, &request, sizeof(request)),
+				VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID);
+		}
+		for (uint32_t i = 0; i < 4096; i++) {
+			assert_int_equal(guest.memory[i], 0x5a);
+		}
+		assert_int_equal(unref(&guest, 1), OK);
+	}
 }

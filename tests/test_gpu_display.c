@@ -440,6 +440,30 @@ TEST_GUEST(a_scanout_may_be_a_blob)
 	assert_int_equal(flush(1, 0, 0, 4, 4), OK);
 }
 
+/* What the guest has taken back may have something else in it by then. */
+TEST_GUEST(a_scanout_shows_nothing_of_a_blob_without_memory)
+{
+	const struct virtio_gpu_set_scanout_blob request = scanout_blob();
+	const struct virtio_gpu_rect one = { 0, 0, 1, 1 };
+	uint32_t pixel = 0;
+
+	assert_int_equal(create_empty_blob(&guest, 1, 4096), OK);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	assert_true(gpu_read_scanout(guest.gpu, 0, &one, &pixel) < 0);
+	assert_int_equal(flush(1, 0, 0, 4, 4), OK);
+	for (uint32_t i = 1; i < 3; i++) {
+		guest.memory[i * 4096 + 64] = (uint8_t)i;
+		assert_int_equal(attach_backing(&guest, 1, i * 4096, 4096), OK);
+		assert_int_equal(gpu_read_scanout(guest.gpu, 0, &one, &pixel), 0);
+		assert_int_equal(pixel >> 16 & 0xff, i);
+		assert_int_equal(detach_backing(&guest, 1), OK);
+		pixel = 0;
+		assert_true(gpu_read_scanout(guest.gpu, 0, &one, &pixel) < 0);
+		assert_int_equal(pixel, 0);
+		assert_int_equal(flush(1, 0, 0, 4, 4), OK);
+	}
+}
+
 TEST_GUEST(refuses_blobs_that_are_too_small_for_a_scanout)
 {
 	struct virtio_gpu_set_scanout_blob bad[8];

@@ -241,6 +241,52 @@ TEST_TEXTURE(draws_behind_its_fence)
 	assert_int_equal(pixels[0] & 0xffffff, 10 << 16 | 20 << 8 | 30);
 }
 
+static uint32_t show_blob(uint32_t resource_id)
+{
+	const struct virtio_gpu_set_scanout_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
+		.r = { 0, 0, htole32(SIDE), htole32(SIDE) },
+		.resource_id = htole32(resource_id),
+		.width = htole32(SIDE),
+		.height = htole32(SIDE),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(SIDE * 4) },
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+/* virglrenderer knows blobs of guest memory, but does not draw on them. */
+TEST_TEXTURE(a_blob_of_guest_memory_is_shown_and_harms_no_context)
+{
+	static const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
+	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
+	uint32_t pixels[SIDE * SIDE];
+
+	assert_int_equal(create_empty_blob(&guest, 5, SIZE), OK);
+	assert_int_equal(attach_context(&guest, 1, 5), OK);
+	assert_int_equal(show_blob(5), OK);
+	for (uint32_t round = 0; round < 3; round++) {
+		for (size_t i = 0; i < 4; i++) {
+			const struct virtio_gpu_transfer_host_3d request = transfer(
+				types[i % 2], (uint32_t)i / 2, 5);
+
+			assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+		}
+		assert_int_equal(to_host_2d(5, all, 0), OK);
+		assert_true(gpu_read_scanout(guest.gpu, 0, &all, pixels) < 0);
+		guest_words(8192)[0] = htole32(round);
+		assert_int_equal(attach_backing(&guest, 5, 8192, SIZE), OK);
+		assert_int_equal(gpu_read_scanout(guest.gpu, 0, &all, pixels), 0);
+		assert_int_equal(pixels[0] & 0xffffff, round);
+		assert_int_equal(detach_backing(&guest, 5), OK);
+	}
+	assert_int_equal(detach_context(&guest, 1, 5), OK);
+	assert_int_equal(unref(&guest, 5), OK);
+	assert_int_equal(wait_for(submit_fill(1, 1, PIXEL(10, 20, 30, 255), 5, 0)).type, OK);
+}
+
 /* ---- Wrong ---------------------------------------------------------------------------------- */
 
 TEST_TEXTURE(refuses_transfers_that_reach_out)
