@@ -76,10 +76,10 @@ struct gpu_callbacks {
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 };
 
-/* What an EDID can tell: it has 12 bits for each, and no pixel clock below 10 MHz. */
+/* What an EDID can tell, with no pixel clock below 10 MHz; and what a scanout can be. */
 #define GPU_MIN_WIDTH 400
 #define GPU_MIN_HEIGHT 300
-#define GPU_MAX_SIZE 4095
+#define GPU_MAX_SIZE 8192
 
 struct gpu_options {
 	uint32_t num_scanouts; /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */

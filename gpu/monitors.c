@@ -13,6 +13,9 @@
 /* In place of a scanout: the question is for all of them. */
 #define ALL_MONITORS UINT32_MAX
 
+/* A window that is smaller is no monitor. */
+#define MIN_SIZE 16
+
 void monitors_init(struct gpu *gpu)
 {
 	struct monitors *monitors = &gpu->monitors;
@@ -62,25 +65,30 @@ static void answer_modes(struct gpu *gpu, struct pending_request *pending)
 	set_type(pending, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
 }
 
+/* Of a monitor that is not there: what the options say. */
+static uint32_t make_edid(struct gpu *gpu, uint32_t index, uint8_t *edid)
+{
+	const struct virtio_gpu_display_one *mode = &gpu->monitors.modes[index];
+
+	return edid_make(edid, mode->enabled ? mode->r.width : gpu->options.width,
+		mode->enabled ? mode->r.height : gpu->options.height, index);
+}
+
 /* edid: the display's, or NULL. */
 static void answer_edid(
 	struct gpu *gpu, struct pending_request *pending, const uint8_t *edid, uint32_t size)
 {
-	const struct virtio_gpu_display_one *mode = &gpu->monitors.modes[pending->asks_for];
 	struct {
 		uint32_t size, padding;
-		uint8_t edid[1024];
-	} response = { .size = htole32(EDID_SIZE) };
+		uint8_t edid[EDID_MAX_SIZE];
+	} response = { 0 };
 
 	if (edid != NULL && size <= sizeof(response.edid)) {
-		response.size = htole32(size);
 		memcpy(response.edid, edid, size);
-	} else if (mode->enabled) {
-		edid_make(response.edid, mode->r.width, mode->r.height, pending->asks_for);
 	} else {
-		edid_make(
-			response.edid, gpu->options.width, gpu->options.height, pending->asks_for);
+		size = make_edid(gpu, pending->asks_for, response.edid);
 	}
+	response.size = htole32(size);
 	respond_to(pending, &response, sizeof(response));
 	set_type(pending, VIRTIO_GPU_RESP_OK_EDID);
 }
@@ -191,7 +199,8 @@ static bool learn(struct monitors *monitors, const struct virtio_gpu_display_one
 	bool changed;
 
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		if (from[i].enabled && from[i].r.width > 0 && from[i].r.height > 0) {
+		if (from[i].enabled && from[i].r.width >= MIN_SIZE &&
+			from[i].r.height >= MIN_SIZE) {
 			modes[i] = from[i];
 			modes[i].enabled = 1;
 			modes[i].r.width = at_most(from[i].r.width, SCANOUT_MAX_SIZE);

@@ -96,7 +96,7 @@ TEST(refuses_options_out_of_range)
 	static const struct gpu_options bad[] = {
 		{ .num_scanouts = 17, .width = 640, .height = 480, .fence_passing_bit = -1 },
 		{ .num_scanouts = 1, .width = 399, .height = 480, .fence_passing_bit = -1 },
-		{ .num_scanouts = 1, .width = 640, .height = 4096, .fence_passing_bit = -1 },
+		{ .num_scanouts = 1, .width = 640, .height = 8193, .fence_passing_bit = -1 },
 		{ .fence_passing_bit = 4 },
 		{ .fence_passing_bit = 24 },
 		{ .fence_passing_bit = 49 },
@@ -133,30 +133,86 @@ TEST_GUEST(tells_an_edid_for_each_scanout)
 		uint8_t edid[1024];
 	} response;
 	uint8_t sum = 0;
+	uint32_t size;
 
 	request.scanout = htole32(1);
 	assert_int_equal(guest_ask(&guest, &request, sizeof(request), &response, sizeof(response)),
 		VIRTIO_GPU_RESP_OK_EDID);
-	assert_int_equal(le32toh(response.size), 128);
-	for (size_t i = 0; i < 128; i++) {
+	size = le32toh(response.size);
+	assert_true(size > 128 && size <= 1024);
+	assert_int_equal(size, 128 * (1 + response.edid[126]));
+	for (size_t i = 0; i < size; i++) {
 		sum = (uint8_t)(sum + response.edid[i]);
+		assert_true(i % 128 != 127 || sum == 0); /* of each block */
 	}
-	assert_int_equal(sum, 0);
 	request.scanout = htole32(2);
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_SCANOUT);
+}
+
+static uint32_t u16(const uint8_t *at)
+{
+	return at[0] | (uint32_t)at[1] << 8;
+}
+
+/* Whether the DisplayID blocks have a timing of type I of this size and rate, which CVT's steps of
+ * 250 kHz may lower; -1: the preferred one. */
+static bool has_mode(const uint8_t *edid, uint32_t width, uint32_t height, int refresh)
+{
+	for (const uint8_t *block = edid + 128; block <= edid + 128 * edid[126]; block += 128) {
+		const uint8_t *data = block + 5, *end = data + block[2];
+
+		for (; data < end; data += 3 + data[2]) {
+			for (const uint8_t *at = data + 3; data[0] == 3 && at < data + 3 + data[2];
+				at += 20) {
+				uint64_t clock = (u16(at) | (uint64_t)at[2] << 16) + 1;
+				uint64_t total = (uint64_t)(u16(at + 4) + u16(at + 6) + 2) *
+					(u16(at + 12) + u16(at + 14) + 2);
+				bool right = refresh < 0 ?
+					at[3] & 0x80 :
+					abs((int)((clock * 10000 + total / 2) / total) - refresh) <=
+						1;
+
+				if (u16(at + 4) + 1 == width && u16(at + 12) + 1 == height &&
+					right) {
+					return true;
+				}
+			}
+		}
+	}
+	return false;
+}
+
+TEST(edids_have_what_a_base_block_has_no_room_for)
+{
+	static const uint32_t sizes[][2] = { { 1280, 800 }, { 3840, 2160 }, { 7680, 4320 },
+		{ 8192, 8192 }, { 641, 479 }, { 400, 300 } };
+	uint8_t edid[EDID_MAX_SIZE];
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint32_t width = sizes[i][0], height = sizes[i][1];
+
+		assert_true(edid_make(edid, width, height, 0) <= sizeof(edid));
+		assert_true(has_mode(edid, width, height, -1));
+		assert_true(has_mode(edid, width, height, 60));
+		assert_true(has_mode(edid, width, height, 240));
+		assert_true(has_mode(edid, 7680, 4320, 60));
+		assert_true(has_mode(edid, 1920, 1080, 144));
+		assert_false(has_mode(edid, 1920, 1079, 144));
+	}
 }
 
 /* What the tool makes of it, as text; NULL if it is not installed. */
 static char *decode_edid(uint32_t width, uint32_t height)
 {
 	char path[] = "/tmp/vgfence-edid-XXXXXX", command[128], *text = calloc(1, 65536);
-	uint8_t edid[EDID_SIZE];
+	uint8_t edid[EDID_MAX_SIZE];
 	int fd = mkstemp(path);
+	uint32_t size;
 	FILE *pipe;
 
 	assert_true(fd >= 0 && text != NULL);
-	edid_make(edid, width, height, 0);
-	assert_int_equal(write(fd, edid, sizeof(edid)), sizeof(edid));
+	size = edid_make(edid, width, height, 0);
+	assert_int_equal(write(fd, edid, size), size);
 	close(fd);
 	snprintf(command, sizeof(command), "edid-decode --check %s 2>&1", path);
 	pipe = popen(command, "r");
@@ -175,7 +231,8 @@ TEST(edids_conform)
 {
 	static const uint32_t sizes[][2] = { { 640, 480 }, { 800, 600 }, { 1024, 768 },
 		{ 1280, 800 }, { 1280, 1024 }, { 1366, 768 }, { 1920, 1080 }, { 1920, 1200 },
-		{ 2560, 1440 }, { 3840, 2160 }, { 4095, 4095 }, { 400, 300 } };
+		{ 2560, 1440 }, { 3840, 2160 }, { 4095, 4095 }, { 400, 300 }, { 7680, 4320 },
+		{ 8192, 8192 }, { 5120, 1440 }, { 1000, 700 } };
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		char *text = decode_edid(sizes[i][0], sizes[i][1]), mode[32];

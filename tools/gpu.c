@@ -164,7 +164,7 @@ static void parse_size(struct gpu_options *gpu, const char *text)
 	long height = width >= GPU_MIN_WIDTH ? parse_number(&text, GPU_MAX_SIZE, '\0') : -1;
 
 	if (height < GPU_MIN_HEIGHT) {
-		bad_usage("--size must be like 1280x800, from 400x300 to 4095x4095");
+		bad_usage("--size must be like 1280x800, from 400x300 to 8192x8192");
 	}
 	gpu->width = (uint32_t)width;
 	gpu->height = (uint32_t)height;
