@@ -90,8 +90,11 @@ static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_
 
 	guest->num_flushes++;
 	guest->flushed_at = guest->num_completed;
-	assert_int_equal(gpu_read_scanout(guest->gpu, scanout, &pixel, &guest->flushed_pixel), 0);
-	guest->flushed_pixel &= 0xffffff;
+	if (gpu_read_scanout(guest->gpu, scanout, &pixel, &guest->flushed_pixel) == 0) {
+		guest->flushed_pixel &= 0xffffff;
+	} else {
+		guest->flushed_pixel = NO_PIXEL;
+	}
 }
 
 static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)

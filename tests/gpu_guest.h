@@ -28,6 +28,7 @@ struct guest_response {
 };
 
 #define MAX_TEST_FENCES 16
+#define NO_PIXEL UINT32_MAX
 
 struct guest {
 	struct gpu *gpu;
@@ -47,7 +48,8 @@ struct guest {
 
 	/* What a display would be told: flushes, and of the last one how many requests had been
 	 * completed then, and the first pixel. */
-	uint32_t num_flushes, flushed_at, flushed_pixel;
+	uint32_t num_flushes, flushed_at;
+	uint32_t flushed_pixel; /* NO_PIXEL: it could not be read */
 };
 
 /* Unless options are given: 2 scanouts of 640 by 480, fence passing, and no recording. The software

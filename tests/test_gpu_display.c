@@ -518,6 +518,7 @@ TEST_GUEST(a_scanout_shows_nothing_of_a_blob_without_memory)
 		assert_true(gpu_read_scanout(guest.gpu, 0, &one, &pixel) < 0);
 		assert_int_equal(pixel, 0);
 		assert_int_equal(flush(1, 0, 0, 4, 4), OK);
+		assert_int_equal(guest.flushed_pixel, NO_PIXEL);
 	}
 }
 
