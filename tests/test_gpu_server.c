@@ -819,6 +819,25 @@ TEST_SERVER(a_reset_answers_all_jobs_in_flight)
 	assert_int_equal(create_context(), OK);
 }
 
+/* Front ends ask for as many bytes as they know of; what the device does not know is 0. */
+TEST_SERVER(a_newer_front_end_reads_the_configuration)
+{
+	union vhost_user_payload payload = { .config = { .size = 28 } };
+	struct gpu_config config;
+	uint32_t request, unknown[2];
+
+	front_end_send(&front_end, VHOST_USER_GET_CONFIG, 0, &payload, 12 + 28, NULL, 0);
+	assert_int_equal(
+		front_end_receive(&front_end, &request, &payload, sizeof(payload)), 12 + 28);
+	memcpy(&config, payload.config.data, sizeof(config));
+	memcpy(unknown, payload.config.data + sizeof(config), sizeof(unknown));
+	assert_int_equal(le32toh(config.num_scanouts), 16);
+	assert_int_equal(le32toh(config.num_capsets), 1);
+	assert_int_equal(le32toh(config.blob_alignment), 4096);
+	assert_int_equal(unknown[0], 0);
+	assert_int_equal(unknown[1], 0);
+}
+
 /* Without descriptors there are no fences and no memory, but there are answers. With some again
  * everything works as before. */
 TEST_SERVER(the_device_outlives_that_descriptors_run_out)
