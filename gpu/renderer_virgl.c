@@ -172,17 +172,18 @@ static int virgl_create_2d(struct renderer *renderer, uint32_t resource_id, uint
 
 /* virglrenderer makes no blob of guest memory without memory for all of it. So it sees some, which
  * nobody can use before it is taken away again. */
-static int create_blob_without_memory(struct virgl_renderer_resource_create_blob_args *args)
+static int create_blob_without_memory(const struct virgl_renderer_resource_create_blob_args *blob)
 {
-	const struct iovec nowhere = { NULL, args->size };
+	const struct iovec nowhere = { NULL, blob->size };
+	struct virgl_renderer_resource_create_blob_args args = *blob;
 	struct iovec *iov;
 	int num_iov, ret;
 
-	args->iovecs = &nowhere;
-	args->num_iovs = 1;
-	ret = virgl_renderer_resource_create_blob(args);
+	args.iovecs = &nowhere;
+	args.num_iovs = 1;
+	ret = virgl_renderer_resource_create_blob(&args);
 	if (ret == 0) {
-		virgl_renderer_resource_detach_iov((int)args->res_handle, &iov, &num_iov);
+		virgl_renderer_resource_detach_iov((int)args.res_handle, &iov, &num_iov);
 	}
 	return ret;
 }
@@ -191,7 +192,7 @@ static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_
 	uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
 	const struct renderer_backing *backing)
 {
-	struct virgl_renderer_resource_create_blob_args args = {
+	const struct virgl_renderer_resource_create_blob_args args = {
 		.res_handle = resource_id,
 		.ctx_id = ctx_id,
 		.blob_mem = blob_mem,
