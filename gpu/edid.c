@@ -203,9 +203,9 @@ static uint8_t aspect_code(uint32_t width, uint32_t height)
 	} aspects[] = { { 1, 1 }, { 5, 4 }, { 4, 3 }, { 15, 9 }, { 16, 9 }, { 16, 10 }, { 64, 27 },
 		{ 256, 135 } };
 
-	for (uint8_t i = 0; i < sizeof(aspects) / sizeof(aspects[0]); i++) {
+	for (size_t i = 0; i < sizeof(aspects) / sizeof(aspects[0]); i++) {
 		if (width * aspects[i].height == height * aspects[i].width) {
-			return i;
+			return (uint8_t)i;
 		}
 	}
 	return 8; /* undefined */
@@ -255,7 +255,9 @@ static void put_monitor(uint8_t *block, uint32_t width, uint32_t height, uint32_
 	uint32_t short_side = width > height ? height : width;
 	uint32_t aspect = long_side * 100 / short_side - 100;
 
-	memcpy(product, "VGF", 3);
+	product[0] = 'V';
+	product[1] = 'G';
+	product[2] = 'F';
 	put_u16(product + 3, PRODUCT);
 	product[5] = low(serial + 1);
 	product[10] = YEAR - 2000;
