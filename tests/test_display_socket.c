@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "alloc.h"
 #include "support.h"
 
 #include "display_socket.h"
@@ -577,4 +578,71 @@ TEST_DISPLAY(what_is_no_answer_is_dropped)
 	answer_monitors(fixture, 801);
 	assert_int_equal(fixture->num_answers, 2);
 	assert_int_equal(fixture->monitor.r.width, 801);
+}
+
+/* Any header, any size, in any pieces, whether somebody waits for an answer or not. Returns how
+ * many answers that was taken for. */
+static unsigned int send_any_bytes(struct fixture *fixture)
+{
+	static const uint32_t requests[] = { 0, 1, 3, 9, 11, 99 }, sizes[] = { 0, 8, 408, 1056 };
+	uint32_t bytes[300] = { 0 };
+	char sent[4096];
+
+	greet(fixture);
+	for (int i = 0; i < 50; i++) {
+		size_t size = sizeof(uint32_t) * 3;
+
+		bytes[0] = requests[rand() % 6];
+		bytes[1] = rand() % 8 != 0 ? 4 : 0;
+		bytes[2] = rand() % 8 != 0 ? sizes[rand() % 4] : (uint32_t)rand() % 1000;
+		bytes[9 + rand() % 40] = (uint32_t)rand();
+		size += rand() % 32 != 0 ? bytes[2] : (size_t)rand() % 1000;
+		assert_int_equal(send(fixture->front_end, bytes, size, 0), size);
+		assert_true(display_socket_dispatch(fixture->display) >= 0);
+		if (rand() % 2 != 0) {
+			display_socket_ask_monitors(fixture->display);
+		} else if (rand() % 2 != 0) {
+			display_socket_ask_edid(fixture->display, (uint32_t)rand());
+		} else if (rand() % 8 == 0) {
+			display_socket_give_up(fixture->display);
+		}
+		assert_true(fixture->edid_size <= 1024);
+		while (recv(fixture->front_end, sent, sizeof(sent), MSG_DONTWAIT) > 0) {
+		}
+	}
+	return fixture->num_answers;
+}
+
+TEST(any_bytes_do_no_harm)
+{
+	unsigned int num_answers = 0;
+
+	srand(1);
+	for (int i = 0; i < 500; i++) {
+		struct fixture *fixture = fixture_create();
+
+		num_answers += send_any_bytes(fixture);
+		fixture_destroy(fixture);
+	}
+	assert_true(num_answers > 1000);
+}
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+TEST_DISPLAY(a_flush_without_memory_is_made_up_for)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
+
+	display_socket_set_scanout(fixture->display, 0, 128, 128); /* more than a cursor has */
+	alloc_fail(1);
+	assert_int_equal(display_socket_update(fixture->display, 0, &rect), -ENOMEM);
+	alloc_fail(0);
+	EXPECT(fixture, SCANOUT, 0, 128, 128);
+	assert_no_message(fixture);
+	/* Now for the message. */
+	assert_int_equal(display_socket_update(fixture->display, 0, &rect), 0);
+	alloc_fail(1);
+	assert_no_message(fixture);
+	alloc_fail(0);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 128, 128);
 }

@@ -687,6 +687,35 @@ static void assert_answers(unsigned int count)
 	}
 }
 
+/* A guest takes a fence for the end of all before it. */
+TEST_SERVER(fences_that_come_after_a_question_wait_with_it)
+{
+	struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO);
+	struct virtio_gpu_resource_flush later = { .hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH) };
+	uint32_t head, written;
+	int display;
+
+	display = set_display();
+	show_something();
+	request.flags = later.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	request.fence_id = htole64(1);
+	later.hdr.fence_id = htole64(2);
+	later.resource_id = htole32(1);
+	front_end_request(&front_end, 0, 0, &request, sizeof(request), 408);
+	front_end_request(&front_end, 0, 2, &later, sizeof(later), sizeof(later.hdr));
+	front_end_kick(&front_end.queues[0]);
+	assert_int_equal(gpu_server_dispatch(server, 0), 0);
+	assert_false(front_end_used(&front_end.queues[0], &head, &written));
+	for (uint32_t i = 0; i < 2; i++) {
+		for (int j = 0; !front_end_used(&front_end.queues[0], &head, &written); j++) {
+			assert_true(j < LOST_ROUNDS);
+			assert_int_equal(gpu_server_dispatch(server, 1), 0);
+		}
+		assert_int_equal(head, 2 * i);
+	}
+	close(display);
+}
+
 /* QEMU waits for the queue to stop, and answers nothing meanwhile. */
 TEST_SERVER(a_queue_that_stops_waits_for_no_display)
 {
