@@ -36,7 +36,7 @@ static int import_file(struct submission *submission, int fence_fd)
 {
 	struct fence *fence;
 	int copy;
-	int ret = fence_fd == VGF_FENCE_DONE ? 1 : vgf_sync_file_poll(fence_fd);
+	int ret = vgf_sync_file_poll(fence_fd);
 
 	if (ret != 0) {
 		return ret < 0 ? ret : 0;

@@ -21,6 +21,7 @@
 
 #include <linux/sync_file.h>
 
+#include <vgfence/fence.h>
 #include <vgfence/sync_file.h>
 
 #include "export.h"
@@ -62,6 +63,9 @@ static int poll_until(int fd, int64_t deadline_ns)
 	struct timespec timeout;
 	int ret;
 
+	if (fd == VGF_FENCE_DONE) {
+		return 1;
+	}
 	if (fd < 0) {
 		return -EBADF; /* ppoll would pass over it, and wait for ever */
 	}
@@ -254,8 +258,11 @@ VGF_EXPORT int vgf_sync_file_name(int fence_fd, char name[VGF_SYNC_FILE_NAME])
 VGF_EXPORT int vgf_sync_file_set_deadline(int fence_fd, uint64_t deadline_ns)
 {
 	struct sync_set_deadline deadline = { .deadline_ns = deadline_ns };
-	int ret = sync_ioctl(fence_fd, SYNC_IOC_SET_DEADLINE, &deadline);
+	int ret = 0;
 
+	if (fence_fd != VGF_FENCE_DONE) {
+		ret = sync_ioctl(fence_fd, SYNC_IOC_SET_DEADLINE, &deadline);
+	}
 	return ret < 0 ? no_sync_file(ret) : 0;
 }
 
@@ -264,6 +271,15 @@ static int copy_fd(int fd)
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	return copy < 0 ? -errno : copy;
+}
+
+/* Of what has signalled: a copy of any. */
+static int copy_one(const int *fence_fds, size_t count)
+{
+	while (count > 0 && fence_fds[count - 1] == VGF_FENCE_DONE) {
+		count--;
+	}
+	return count > 0 ? copy_fd(fence_fds[count - 1]) : -EALREADY;
 }
 
 /* A node of the tree of merges: pending fences, as one descriptor, or none. */
@@ -341,5 +357,5 @@ VGF_EXPORT int vgf_sync_file_merge(const int *fence_fds, size_t count)
 	if (all.owned) {
 		return all.fd;
 	}
-	return copy_fd(all.fd < 0 ? fence_fds[count - 1] : all.fd);
+	return all.fd < 0 ? copy_one(fence_fds, count) : copy_fd(all.fd);
 }

@@ -113,7 +113,7 @@ TEST(a_descriptor_that_is_not_open_is_an_error)
 {
 	struct vgf_sync_file_fence fence;
 	char name[VGF_SYNC_FILE_NAME];
-	const int fds[] = { -1, INT_MIN, INT_MAX, closed_fd() };
+	const int fds[] = { -2, INT_MIN, INT_MAX, closed_fd() };
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		assert_int_equal(vgf_sync_file_poll(fds[i]), -EBADF);
@@ -125,6 +125,32 @@ TEST(a_descriptor_that_is_not_open_is_an_error)
 		assert_int_equal(vgf_sync_file_set_deadline(fds[i], 0), -EBADF);
 		assert_int_equal(vgf_sync_file_merge(&fds[i], 1), -EBADF);
 	}
+}
+
+/* What drivers answer in place of a descriptor. */
+TEST(minus_one_is_a_fence_that_has_signalled)
+{
+	struct vgf_sync_file_fence fence;
+	char name[VGF_SYNC_FILE_NAME];
+	int fds[] = { -1, make_fence(false), -1 };
+	int merged;
+
+	assert_int_equal(vgf_sync_file_poll(-1), 1);
+	assert_int_equal(vgf_sync_file_wait(-1, 0), 0);
+	assert_int_equal(vgf_sync_file_wait(-1, NEVER), 0);
+	assert_int_equal(vgf_sync_file_status(-1), 1);
+	assert_int_equal(vgf_sync_file_set_deadline(-1, 0), 0);
+	assert_int_equal(vgf_sync_file_info(-1, &fence, 1), -EBADF);
+	assert_int_equal(vgf_sync_file_name(-1, name), -EBADF);
+	assert_int_equal(vgf_sync_file_merge(fds, 1), -EALREADY);
+	for (int signalled = 0; signalled < 2; signalled++) {
+		merged = vgf_sync_file_merge(fds, 3);
+		assert_true(merged >= 0);
+		assert_int_equal(vgf_sync_file_poll(merged), signalled);
+		close(merged);
+		signal_fence(fds[1]);
+	}
+	close(fds[1]);
 }
 
 TEST(kernel_calls_on_other_descriptors_are_enotty)
@@ -384,7 +410,7 @@ TEST(a_bad_descriptor_anywhere_fails_a_merge)
 
 	for (size_t bad = 0; bad < 7; bad++) {
 		for (size_t i = 0; i < 7; i++) {
-			fds[i] = i == bad ? -1 : signalled;
+			fds[i] = i == bad ? INT_MIN : signalled;
 		}
 		assert_int_equal(vgf_sync_file_merge(fds, 7), -EBADF);
 	}
@@ -724,7 +750,7 @@ TEST(a_bad_descriptor_late_in_a_merge_leaks_nothing)
 	need_fences(&fences);
 	for (size_t bad = 0; bad < TIMELINES; bad++) {
 		memcpy(fds, fences.fds, sizeof(fds));
-		fds[bad] = -1;
+		fds[bad] = INT_MIN;
 		assert_int_equal(vgf_sync_file_merge(fds, TIMELINES), -EBADF);
 	}
 	fences_finish(&fences);

@@ -7,6 +7,10 @@
  * One descriptor that stands for a fence: a kernel sync file, or anything else that polls readable
  * when its fence signals and stays so (an eventfd, a pidfd, a pipe).
  *
+ * -1 (VGF_FENCE_DONE) stands for one that has signalled: drivers answer that in place of a
+ * descriptor. vgf_sync_file_info and _name, which tell what the kernel knows, have nothing to tell of
+ * it: -EBADF.
+ *
  * Every function may be called from any thread; none keeps state. Descriptors are borrowed.
  * The kernel's calls are those of <linux/sync_file.h>.
  */
@@ -78,9 +82,10 @@ int vgf_sync_file_set_deadline(int fence_fd, uint64_t deadline_ns);
 /*
  * Makes one descriptor that signals once all of `count` have: SYNC_IOC_MERGE. Those that have
  * signalled are left out. If only one is left, the result is a copy of it; if none is left, a copy
- * of the last.
+ * of one that has signalled.
  *
- * Returns a close-on-exec descriptor that the caller closes; -EINVAL for a count of 0; -ENOTTY
+ * Returns a close-on-exec descriptor that the caller closes; -EALREADY if all are -1, as there is
+ * nothing to copy and nothing to wait for; -EINVAL for a count of 0; -ENOTTY
  * if two or more are pending and one of them is no sync file; -EMFILE, -ENFILE; the errors of
  * vgf_sync_file_poll for any of them.
  */
