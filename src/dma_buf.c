@@ -14,6 +14,7 @@
 #include <linux/dma-buf.h>
 
 #include <vgfence/dma_buf.h>
+#include <vgfence/fence.h>
 
 #include "export.h"
 
@@ -82,6 +83,9 @@ VGF_EXPORT int vgf_dma_buf_import_sync_file(int dma_buf_fd, uint32_t access, int
 
 	if (!is_access(access)) {
 		return -EINVAL;
+	}
+	if (fence_fd == VGF_FENCE_DONE) {
+		return 0;
 	}
 	ret = dma_buf_ioctl(dma_buf_fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &args);
 	if (ret == -ENOTTY && fcntl(fence_fd, F_GETFD) < 0) {

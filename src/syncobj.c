@@ -93,8 +93,12 @@ VGF_EXPORT void vgf_syncobj_destroy(int drm_fd, uint32_t handle)
  */
 static int import_binary(int drm_fd, uint32_t handle, int fence_fd)
 {
-	int ret = result(drmSyncobjImportSyncFile(drm_fd, handle, fence_fd));
+	int ret;
 
+	if (fence_fd == VGF_FENCE_DONE) {
+		return result(drmSyncobjSignal(drm_fd, &handle, 1));
+	}
+	ret = result(drmSyncobjImportSyncFile(drm_fd, handle, fence_fd));
 	if (ret == -EINVAL) {
 		return fcntl(fence_fd, F_GETFD) < 0 ? -EBADF : -ENOTTY;
 	}
@@ -240,6 +244,9 @@ VGF_EXPORT int vgf_syncobj_import_job(
 		return submit_error(signal_syncobj(drm_fd, handle, point));
 	}
 	merged = merge_in_fences(job);
+	if (merged == -EALREADY) {
+		return submit_error(signal_syncobj(drm_fd, handle, point));
+	}
 	if (merged < 0) {
 		return submit_error(merged);
 	}
@@ -252,7 +259,8 @@ VGF_EXPORT int vgf_syncobj_import_job(
 static int check_in_fences(const struct vgf_job *job)
 {
 	for (uint32_t i = 0; i < job->num_in_fences; i++) {
-		int ret = vgf_sync_file_info(job->in_fences[i].fd, NULL, 0);
+		int fence_fd = job->in_fences[i].fd;
+		int ret = fence_fd == VGF_FENCE_DONE ? 0 : vgf_sync_file_info(fence_fd, NULL, 0);
 
 		if (ret < 0) {
 			return ret;

@@ -22,6 +22,7 @@
 #include <linux/udmabuf.h>
 
 #include <vgfence/dma_buf.h>
+#include <vgfence/fence.h>
 #include <vgfence/sync_file.h>
 
 #include "sw_sync.h"
@@ -464,7 +465,8 @@ static void with_bad_arguments(int vgem, int dma_buf)
 	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, WRITE, event), -ENOTTY);
 	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, WRITE, dma_buf), -ENOTTY);
 	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, WRITE, closed), -EBADF);
-	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, WRITE, -1), -EBADF);
+	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, WRITE, -2), -EBADF);
+	assert_int_equal(vgf_dma_buf_import_sync_file(dma_buf, WRITE, VGF_FENCE_DONE), 0);
 	assert_accesses_refused(dma_buf, event);
 	assert_waits(dma_buf, false, false);
 	close(event);

@@ -408,7 +408,7 @@ TEST_RIG(a_refused_import_changes_nothing)
 
 	import(&rig, 0, fence.fd);
 	for (uint64_t point = 0; point <= 1; point++) {
-		const int fds[] = { event, rig.drm, -1, closed_fd() };
+		const int fds[] = { event, rig.drm, -2, closed_fd() };
 		const int errors[] = { -ENOTTY, -ENOTTY, -EBADF, -EBADF };
 
 		for (size_t i = 0; i < 4; i++) {
@@ -820,6 +820,22 @@ TEST_RIG(a_job_without_in_fences_has_nothing_to_wait_for)
 	}
 }
 
+/* -1: what drivers answer in place of a descriptor. */
+TEST_RIG(a_fence_that_has_signalled_needs_no_descriptor)
+{
+	struct vgf_in_fence in_fences[] = { { 1, VGF_FENCE_DONE }, { 2, VGF_FENCE_DONE } };
+	const struct vgf_job job = { .in_fences = in_fences, .num_in_fences = 2 };
+
+	for (uint64_t point = 0; point <= 1; point++) {
+		import(&rig, point, VGF_FENCE_DONE);
+		assert_int_equal(point_status(&rig, point), 1);
+	}
+	assert_int_equal(vgf_syncobj_import_job_points(rig.drm, rig.handle, 2, &job), 0);
+	assert_int_equal(point_status(&rig, 3), 1);
+	assert_int_equal(vgf_syncobj_import_job(rig.drm, rig.handle, 4, &job), 0);
+	assert_int_equal(point_status(&rig, 4), 1);
+}
+
 /* The error with which both functions refuse a job's in-fences. They have then done nothing. */
 static void assert_job_refused(const struct rig *rig, const struct vgf_job *job, int error)
 {
@@ -854,7 +870,7 @@ TEST_RIG(in_fences_that_are_not_open_are_ebadf)
 
 	job_init(&job, &rig);
 	for (int i = 0; i < IN_FENCES; i++) {
-		job.in_fences[i].fd = -1;
+		job.in_fences[i].fd = -2;
 		assert_job_refused(&rig, &job.job, -EBADF);
 		job.in_fences[i].fd = job.fences[i].fd;
 	}
