@@ -13,6 +13,11 @@ readonly client_packages=(qemu-system-x86 qemu-system-gui qemu-system-modules-op
     libgl1-mesa-dri libegl-mesa0 libglx-mesa0 libgbm1 xkb-data)
 readonly client_tools=(mmdebstrap:mmdebstrap)
 readonly client_display_tools=(Xvnc:tigervnc-standalone-server xkbcomp:x11-xkb-utils)
+readonly qemu_modules_directory=/usr/lib/x86_64-linux-gnu/qemu
+readonly client_window_tools=("$qemu_modules_directory/ui-gtk.so:qemu-system-gui"
+    "$qemu_modules_directory/ui-opengl.so:qemu-system-modules-opengl"
+    /usr/lib/x86_64-linux-gnu/libEGL_mesa.so.0:libegl-mesa0
+    /usr/lib/x86_64-linux-gnu/dri/swrast_dri.so:libgl1-mesa-dri)
 
 system_qemu_is_new() {
     local version
@@ -28,7 +33,9 @@ client_ready() {
 
 prepare_client() {
     prepare_qemu
+    # Without them ./run flips is left out, and says so.
     if can_install; then need "${client_display_tools[@]}"; fi
+    if can_install && system_qemu_is_new; then need "${client_window_tools[@]}"; fi
     if client_ready; then return; fi
     need "${client_tools[@]}"
     lock_cache client
@@ -59,7 +66,7 @@ check_client() {
         echo "client: needs QEMU 8.2 or later, or to unpack it these Debian packages: $packages"
         return 1
     fi
-    echo "client: can be prepared (about half a minute)"
+    echo "client: can be prepared (some minutes)"
 }
 
 # Prints the kernel's directory, and QEMU with its first arguments, one a line.
