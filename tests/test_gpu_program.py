@@ -73,6 +73,7 @@ class Options(unittest.TestCase):
             ("--size=1x1", "--size"),
             ("--size=1280", "--size"),
             ("--size=1280x800x", "--size"),
+            ("--size=8193x800", "--size"),
             ("--scanouts=17", "--scanouts"),
             ("--scanouts=-1", "--scanouts"),
             ("--fence-passing-bit=3", "--fence-passing-bit"),
