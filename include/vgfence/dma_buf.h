@@ -44,8 +44,8 @@ int vgf_dma_buf_export_sync_file(int dma_buf_fd, uint32_t access);
 /*
  * Adds the fences in a sync file to those of a dma-buf: for READ as a reader's, for which only
  * later writers wait; for WRITE, with READ or without, as a writer's, for which everybody waits.
- * What is on the buffer already stays. The dma-buf keeps the fences, not the descriptor. fence_fd -1
- * (VGF_FENCE_DONE) has signalled: there is nothing to add.
+ * What is on the buffer already stays. The dma-buf keeps the fences, not the descriptor. If
+ * fence_fd is -1 (VGF_FENCE_DONE), it has signalled: there is nothing to add.
  *
  * Returns 0; -EINVAL for another access; -ENOTTY as above, or if fence_fd is no sync file (an
  * eventfd): wait on the host before the buffer is handed on; -EBADF for either; -ENOMEM.

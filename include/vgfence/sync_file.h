@@ -8,8 +8,8 @@
  * when its fence signals and stays so (an eventfd, a pidfd, a pipe).
  *
  * -1 (VGF_FENCE_DONE) stands for one that has signalled: drivers answer that in place of a
- * descriptor. vgf_sync_file_info and _name, which tell what the kernel knows, have nothing to tell of
- * it: -EBADF.
+ * descriptor. vgf_sync_file_info and _name, which tell what the kernel knows, have nothing to tell
+ * of it: -EBADF.
  *
  * Every function may be called from any thread; none keeps state. Descriptors are borrowed.
  * The kernel's calls are those of <linux/sync_file.h>.

@@ -54,8 +54,8 @@ int vgf_syncobj_create(int drm_fd, uint32_t *handle);
 void vgf_syncobj_destroy(int drm_fd, uint32_t handle);
 
 /*
- * Puts the fence of a sync file into a syncobj, in place of what it holds, or at a point. fence_fd -1
- * (VGF_FENCE_DONE): one that has signalled.
+ * Puts the fence of a sync file into a syncobj, in place of what it holds, or at a point. If
+ * fence_fd is -1 (VGF_FENCE_DONE), that is one that has signalled.
  *
  * Returns 0; -ENOTTY also if fence_fd is no sync file; -EBADF for either.
  */
