@@ -367,8 +367,8 @@ static int virgl_dispatch(struct renderer *renderer)
 /* virglrenderer has one state for a process. */
 static struct renderer_virgl *current;
 
-/* virglrenderer says in lines what a guest's commands are wrong in, any number of them, with words
- * of the guest's. */
+/* virglrenderer says what is wrong in a guest's commands, any number of lines, with words of the
+ * guest's. */
 __attribute__((format(printf, 1, 0))) static void log_virglrenderer(
 	const char *format, va_list arguments)
 {

@@ -143,7 +143,9 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 	if (level == VGF_LOG_DEBUG) {
 		return;
 	}
-	device->warnings++;
+	if (device->warnings++ == 0) {
+		snprintf(device->first_log, sizeof(device->first_log), "%s", message);
+	}
 	if (strstr(message, " more messages") != NULL) {
 		device->tellings++;
 		device->told_dropped += (unsigned int)strtoul(message, NULL, 10);

@@ -33,7 +33,7 @@ struct echo_device {
 	int gpu_socket_fd; /* below 0: there is none */
 	/* Of these, messages about how many more there were, and how many these told of. */
 	unsigned int tellings, told_dropped;
-	char last_log[256];
+	char first_log[256], last_log[256];
 };
 
 /* Listens at a path. Ends the program if that fails. */

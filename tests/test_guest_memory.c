@@ -240,21 +240,40 @@ TEST(regions_past_the_end_of_their_file_are_einval)
 	assert_int_equal(create_at(PAGE, UINT64_MAX - PAGE + 1), -EINVAL);
 }
 
-TEST(what_is_no_file_is_refused)
+/* Another file system than the kernel's own could let us wait for ever, from the first question. */
+TEST(what_is_no_file_of_memory_is_refused)
 {
-	const struct guest_region where = region(PAGE, PAGE, PAGE), one_byte = region(0, 0, 1);
-	struct guest_memory *memory;
-	int fence = make_fence(false), directory = open("/", O_RDONLY | O_CLOEXEC), pipe_fds[2];
+	const struct guest_region where = region(PAGE, PAGE, 1);
+	struct guest_memory *memory, *empty;
+	int fds[] = { make_fence(false), open("/", O_RDONLY | O_CLOEXEC),
+		open("/proc/self/mem", O_RDWR | O_CLOEXEC), open("/dev/zero", O_RDWR | O_CLOEXEC),
+		-1, -1 };
+	const size_t count = sizeof(fds) / sizeof(fds[0]);
 
-	assert_int_equal(pipe(pipe_fds), 0);
-	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EINVAL);
-	assert_int_equal(guest_memory_create(&where, pipe_fds, 1, NULL, &memory), -EINVAL);
-	assert_int_equal(guest_memory_create(&one_byte, &directory, 1, NULL, &memory), -EINVAL);
-	close(directory);
-	close(pipe_fds[0]);
-	close(pipe_fds[1]);
-	close(fence);
-	assert_int_equal(guest_memory_create(&where, &fence, 1, NULL, &memory), -EBADF);
+	assert_int_equal(pipe(fds + count - 2), 0);
+	assert_int_equal(guest_memory_create(NULL, NULL, 0, NULL, &empty), 0);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(
+			guest_memory_create(&where, &fds[i], 1, NULL, &memory), -EMEDIUMTYPE);
+		assert_int_equal(guest_memory_add(empty, &where, fds[i], &memory), -EMEDIUMTYPE);
+		close(fds[i]);
+		assert_int_equal(
+			guest_memory_create(&where, &fds[i], 1, NULL, &memory), -EMEDIUMTYPE);
+	}
+	guest_memory_unref(empty);
+}
+
+TEST(a_sealed_file_is_memory)
+{
+	const struct guest_region where = region(PAGE, 0, PAGE);
+	struct guest_memory *memory;
+	int fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL), 0);
+	assert_int_equal(guest_memory_create(&where, &fd, 1, NULL, &memory), 0);
+	guest_memory_unref(memory);
+	close(fd);
 }
 
 TEST(a_file_that_cannot_be_written_is_refused)

@@ -485,8 +485,7 @@ TEST_STARTED(a_queue_that_begins_elsewhere_resets_the_device)
 	assert_echo(0);
 }
 
-/* So often that the indices have come round, and the base of the next guest's queue is what it
- * was. */
+/* So often that the indices have come round: the base of the next guest's queue is what it was. */
 static void serve_65536_requests(void)
 {
 	for (unsigned int i = 0; i < 65536; i++) {
@@ -752,6 +751,19 @@ TEST_NEGOTIATED(tables_that_are_wrong_are_refused)
 	assert_int_equal(
 		front_end_call(&front_end, VHOST_USER_SET_MEM_TABLE, &table, 8 + 2 * 32, fds, 2),
 		0);
+}
+
+TEST_NEGOTIATED(memory_that_may_block_is_refused_with_what_to_do)
+{
+	struct vhost_user_mem_table table = { .num_regions = 1 };
+	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+	table.regions[0] = front_end.regions[0].where;
+	assert_int_not_equal(
+		front_end_call(&front_end, VHOST_USER_SET_MEM_TABLE, &table, 8 + 32, &fd, 1), 0);
+	assert_int_equal(device.warnings, 2); /* the other one is about the message */
+	assert_non_null(strstr(device.first_log, "memory-backend-memfd"));
+	close(fd);
 }
 
 TEST_STARTED(a_front_end_that_shortens_its_memory_is_disconnected)

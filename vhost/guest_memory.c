@@ -3,6 +3,7 @@
 #include "guest_memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,11 +117,24 @@ static struct mapping *find_mapping(const struct guest_memory *memory,
 	return NULL;
 }
 
+/*
+ * A memfd, or a file of tmpfs or hugetlbfs. Whoever serves another file system can keep us in a
+ * page fault, or in fstat, for as long as they like, beyond SIGKILL. Only these files have seals,
+ * and the kernel answers that by itself.
+ */
+static bool is_memory(int fd)
+{
+	return fcntl(fd, F_GET_SEALS) >= 0;
+}
+
 static int get_mapping(const struct guest_memory *previous, const struct guest_region *region,
 	int fd, struct mapping **out)
 {
 	struct stat file;
 
+	if (!is_memory(fd)) {
+		return -EMEDIUMTYPE;
+	}
 	if (fstat(fd, &file) < 0) {
 		return -errno;
 	}

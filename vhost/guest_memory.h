@@ -11,6 +11,8 @@
  *
  * What the guest writes there can change at any time: read each byte once.
  *
+ * All of it is memory of the kernel's, so that no access waits for anybody.
+ *
  * A front end can also shorten the file while it is mapped. What is lost then reads as zeros, in
  * this process alone, and guest_memory_is_lost says so (see memory_fault.h).
  *
@@ -39,9 +41,9 @@ struct guest_region {
  * Makes a table. fds: one for each region, borrowed. previous: mappings of the same file, offset
  * and size are shared with it; may be NULL.
  *
- * Returns 0; -EINVAL for regions that overlap (in either address space), wrap, are empty, or lie
- * past the end of their file, and for what is no regular file (a memfd is one); -E2BIG for too
- * many; what mmap says; -ENOMEM.
+ * Returns 0; -EMEDIUMTYPE for what is no memfd and no file of tmpfs or hugetlbfs: touching others
+ * may take for ever; -EINVAL for regions that overlap (in either address space), wrap, are empty,
+ * or lie past the end of their file; -E2BIG for too many; what mmap says; -ENOMEM.
  */
 int guest_memory_create(const struct guest_region *regions, const int *fds, size_t num_regions,
 	struct guest_memory *previous, struct guest_memory **out);

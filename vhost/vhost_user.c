@@ -443,8 +443,7 @@ static int check_connected(int fd)
 	return address.sun_family == AF_UNIX && type == SOCK_STREAM ? 0 : -EINVAL;
 }
 
-/* It may block: that is nothing that all who have it would want changed. Nothing here waits on
- * it. */
+/* It may block, which all who have it share. Nothing here waits on it. */
 static int connect_to(struct vhost_user *server, int socket_fd)
 {
 	int ret = check_connected(socket_fd);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,10 +28,16 @@ void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* Also a few other things that are no files of a file system: these do no harm. */
-static bool is_eventfd(const struct stat *file)
+/* What kind of file it is, 0 for what is in no file system, without asking the file system: that
+ * could be the front end's own, which does not answer. */
+static int file_type(int fd)
 {
-	return (file->st_mode & S_IFMT) == 0;
+	struct statx file;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &file) < 0) {
+		return -errno;
+	}
+	return file.stx_mode & S_IFMT;
 }
 
 /* Never read, so it cannot be a pipe or a socket, which would run full; nor does it matter whether
@@ -38,13 +45,10 @@ static bool is_eventfd(const struct stat *file)
 static int watch_kick(struct vhost_user_queue *queue, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = queue };
-	struct stat file;
+	int type = file_type(fd);
 
-	if (fstat(fd, &file) < 0) {
-		return -errno;
-	}
-	if (!is_eventfd(&file)) {
-		return -EINVAL;
+	if (type != 0) { /* 0 is also a few things that are no eventfds: these do no harm */
+		return type < 0 ? type : -EINVAL;
 	}
 	return epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
@@ -85,27 +89,26 @@ static int prepare_notifier(int fd, bool is_socket)
 	return 0;
 }
 
+static int check_notifier(int fd, int type)
+{
+	if (type < 0) {
+		return type;
+	}
+	return type == 0 || type == S_IFSOCK ? prepare_notifier(fd, type == S_IFSOCK) : -EINVAL;
+}
+
 int notifier_set_take(struct notifier *notifier, int fd)
 {
-	struct stat file;
-	int ret = 0;
+	int type = fd >= 0 ? file_type(fd) : 0;
+	int ret = fd >= 0 ? check_notifier(fd, type) : 0;
 
-	if (fd >= 0) {
-		ret = fstat(fd, &file) < 0 ? -errno : 0;
-		if (ret == 0 && !S_ISSOCK(file.st_mode) && !is_eventfd(&file)) {
-			ret = -EINVAL;
-		}
-		if (ret == 0) {
-			ret = prepare_notifier(fd, S_ISSOCK(file.st_mode));
-		}
-		if (ret < 0) {
-			close(fd);
-			return ret;
-		}
+	if (ret < 0) {
+		close(fd);
+		return ret;
 	}
 	close_fd(&notifier->fd);
 	notifier->fd = fd;
-	notifier->is_socket = fd >= 0 && S_ISSOCK(file.st_mode);
+	notifier->is_socket = type == S_IFSOCK;
 	return 0;
 }
 

@@ -187,6 +187,18 @@ static void set_memory_take(struct vhost_user *server, struct guest_memory *memo
 	guest_memory_unref(previous);
 }
 
+/* Whoever reads it has to know what to do. */
+static int check_memory(struct vhost_user *server, int ret)
+{
+	if (ret == -EMEDIUMTYPE) {
+		vhost_user_log(server, VGF_LOG_WARNING,
+			"the guest's memory is in a file that may block: it has to be a memfd, or "
+			"in "
+			"tmpfs or hugetlbfs (QEMU: memory-backend-memfd with share=on)");
+	}
+	return ret;
+}
+
 static int set_mem_table(struct vhost_user *server)
 {
 	const struct vhost_user_message *message = &server->message;
@@ -207,7 +219,7 @@ static int set_mem_table(struct vhost_user *server)
 	if (ret == 0) {
 		set_memory_take(server, memory);
 	}
-	return ret;
+	return check_memory(server, ret);
 }
 
 static int get_max_mem_slots(struct vhost_user *server)
@@ -226,7 +238,7 @@ static int add_mem_reg(struct vhost_user *server)
 	if (ret == 0) {
 		set_memory_take(server, memory);
 	}
-	return ret;
+	return check_memory(server, ret);
 }
 
 /* Some front ends send a descriptor, which is not needed. */
