@@ -25,6 +25,17 @@
 #define MAX_BUSY_NS (3600 * NS_PER_S)
 #define MAX_EVENTS 16
 
+/* Without CPUs of its own the thread takes turns with all others: it sleeps for all but the last few
+ * microseconds, and is late by as much as the kernel's timers are. */
+#define SHORT_SPIN_NS (5 * NS_PER_US)
+
+/* How long it may spin in all between two sleeps, with and without CPUs of its own. */
+#define MAX_SPUN_NS (10 * NS_PER_MS)
+#define MAX_SHORT_SPUN_NS (100 * NS_PER_US)
+
+/* Such a sleep, if there is a job to be done before. */
+#define LEAST_SLEEP_NS (10 * NS_PER_US)
+
 struct soft_gpu {
 	struct vgf_device *device;
 	struct soft_gpu_options options;
@@ -38,6 +49,7 @@ struct soft_gpu {
 	bool stop;
 	bool has_own_cpus;
 	uint64_t linger_until_ns; /* with CPUs of its own: not to sleep before */
+	uint64_t spun_ns;         /* since it slept last */
 	bool signalling;          /* the thread signals fences, without the lock */
 	uint32_t num_expired;
 	pthread_cond_t changed; /* ready, or no longer signalling */
@@ -183,12 +195,32 @@ static int spin_until(
 	return 0;
 }
 
+/* How long before a job is done a sleep ends. */
+static uint64_t margin_ns(const struct soft_gpu *gpu)
+{
+	return gpu->has_own_cpus ? SPIN_NS : SHORT_SPIN_NS;
+}
+
+/* Until when to sleep: a while at least, so that others can run. */
+static uint64_t sleep_end_ns(const struct soft_gpu *gpu, uint64_t deadline_ns)
+{
+	uint64_t least_ns = now_ns() + LEAST_SLEEP_NS;
+
+	if (deadline_ns == UINT64_MAX) {
+		return deadline_ns;
+	}
+	return deadline_ns > least_ns + margin_ns(gpu) ? deadline_ns - margin_ns(gpu) : least_ns;
+}
+
 /* Until when to spin; 0: to sleep. */
 static uint64_t spin_end_ns(const struct soft_gpu *gpu, uint64_t deadline_ns)
 {
 	uint64_t now = now_ns();
 
-	if (deadline_ns <= now + SPIN_NS) {
+	if (gpu->spun_ns >= (gpu->has_own_cpus ? MAX_SPUN_NS : MAX_SHORT_SPUN_NS)) {
+		return 0;
+	}
+	if (deadline_ns <= now + margin_ns(gpu)) {
 		return deadline_ns;
 	}
 	/* What waits on the host for the last job comes in a moment: spare it a system call. */
@@ -201,6 +233,7 @@ static int wait_unlocked(struct soft_gpu *gpu, struct epoll_event *events)
 	uint64_t deadline_ns = schedule_next_ns(&gpu->schedule);
 	uint64_t spin_ns = spin_end_ns(gpu, deadline_ns);
 	bool watching = gpu->schedule.num_watched > 0;
+	uint64_t spun_ns = 0;
 	int count;
 
 	gpu->awake_at_ns = deadline_ns;
@@ -208,13 +241,15 @@ static int wait_unlocked(struct soft_gpu *gpu, struct epoll_event *events)
 	atomic_store_explicit(&gpu->kicked, false, memory_order_relaxed);
 	pthread_mutex_unlock(&gpu->lock);
 	if (spin_ns > 0) {
+		uint64_t start_ns = now_ns();
+
 		count = spin_until(gpu, spin_ns, watching, events);
-	} else if (deadline_ns == UINT64_MAX) {
-		count = sleep_until(gpu, UINT64_MAX, events);
+		spun_ns = gpu->spun_ns + now_ns() - start_ns;
 	} else {
-		count = sleep_until(gpu, deadline_ns - SPIN_NS, events);
+		count = sleep_until(gpu, sleep_end_ns(gpu, deadline_ns), events);
 	}
 	pthread_mutex_lock(&gpu->lock);
+	gpu->spun_ns = spun_ns;
 	gpu->asleep = false;
 	gpu->awake_at_ns = 0;
 	return count;

@@ -282,6 +282,22 @@ class Running(unittest.TestCase):
         os.close(reader)
         os.close(writer)
 
+    def test_no_thread_has_realtime_priority_unless_that_is_asked_for(self):
+        def policies(*arguments):
+            gpu = Gpu(self.directory, *arguments)
+            tasks = f"/proc/{gpu.process.pid}/task"
+            result = {os.sched_getscheduler(int(task)) for task in os.listdir(tasks)}
+            affinity = os.sched_getaffinity(gpu.process.pid)
+            self.assertEqual(gpu.end()[0], 0)
+            return result, affinity
+
+        self.assertEqual(policies(), ({os.SCHED_OTHER}, os.sched_getaffinity(0)))
+        result, affinity = policies("--realtime")
+        if os.SCHED_FIFO in result:  # it is allowed here, and there are several processors
+            self.assertLess(affinity, os.sched_getaffinity(0))
+        else:
+            self.assertEqual(result, {os.SCHED_OTHER})
+
     def test_statistics_come_at_the_end(self):
         status, text = Gpu(self.directory, "--stats").end()
         self.assertEqual(status, 0)
