@@ -197,6 +197,7 @@ console_tests() {
             step "console under stock QEMU, $renderer" scripts/console --renderer $renderer
         fi
     done
+    step "console under QEMU's generic device" scripts/console --generic
 }
 
 # The same with a window, as docs/gpu.md has it.

@@ -11,8 +11,8 @@
 #define NS_PER_S UINT64_C(1000000000)
 
 /*
- * How long before an event a thread with a CPU of its own stops sleeping and spins instead: a little
- * more than the worst usual delay between a timer and the thread that it wakes.
+ * How long before an event a thread with a CPU of its own stops sleeping and spins instead: a
+ * little more than the worst usual delay between a timer and the thread that it wakes.
  */
 #define SPIN_NS (60 * NS_PER_US)
 

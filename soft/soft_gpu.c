@@ -25,8 +25,8 @@
 #define MAX_BUSY_NS (3600 * NS_PER_S)
 #define MAX_EVENTS 16
 
-/* Without CPUs of its own the thread takes turns with all others: it sleeps for all but the last few
- * microseconds, and is late by as much as the kernel's timers are. */
+/* Without CPUs of its own the thread takes turns with all others: it sleeps for all but the last
+ * few microseconds, and is late by as much as the kernel's timers are. */
 #define SHORT_SPIN_NS (5 * NS_PER_US)
 
 /* How long it may spin in all between two sleeps, with and without CPUs of its own. */

@@ -77,8 +77,8 @@ struct soft_gpu_options {
 	 * CPUs that nothing else of this process runs on, or NULL. The thread goes there with
 	 * realtime priority, if that is allowed, so that nothing delays it, and stays awake a
 	 * little between jobs. It then takes as much of the CPU as there is work, but for a moment
-	 * in 10 ms. With NULL it runs like any other thread, and sleeps until a job is done, so that
-	 * it keeps nobody waiting; jobs end as late as the kernel's timers are, some 50 us.
+	 * in 10 ms. With NULL it runs like any other thread, and sleeps until a job is done, so
+	 * that it keeps nobody waiting; jobs end as late as the kernel's timers are, some 50 us.
 	 */
 	const cpu_set_t *own_cpus;
 	/*
