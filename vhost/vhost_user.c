@@ -393,7 +393,6 @@ static int create(uint32_t num_queues, const struct vhost_user_device_ops *ops, 
 	struct vhost_user **out)
 {
 	struct vhost_user *server;
-	int ret;
 
 	if (num_queues == 0 || num_queues > MAX_QUEUES) {
 		return -EINVAL;
@@ -402,14 +401,14 @@ static int create(uint32_t num_queues, const struct vhost_user_device_ops *ops, 
 	if (!server) {
 		return -ENOMEM;
 	}
-	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (server->epoll_fd < 0) {
-		ret = -errno;
-		release(server);
-		return ret;
-	}
 	*out = server;
 	return 0;
+}
+
+static int open_epoll(struct vhost_user *server)
+{
+	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	return server->epoll_fd < 0 ? -errno : 0;
 }
 
 int vhost_user_create(const char *socket_path, uint32_t num_queues,
@@ -421,7 +420,10 @@ int vhost_user_create(const char *socket_path, uint32_t num_queues,
 	if (ret < 0) {
 		return ret;
 	}
-	ret = listen_at(server, socket_path);
+	ret = open_epoll(server);
+	if (ret == 0) {
+		ret = listen_at(server, socket_path);
+	}
 	if (ret < 0) {
 		release(server);
 		return ret;
@@ -432,7 +434,7 @@ int vhost_user_create(const char *socket_path, uint32_t num_queues,
 
 static int check_connected(int fd)
 {
-	struct sockaddr_un address;
+	struct sockaddr_un address = { 0 };
 	socklen_t size = sizeof(address), type_size = sizeof(int);
 	int type = 0;
 
@@ -469,7 +471,10 @@ int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
 	if (ret < 0) {
 		return ret;
 	}
-	ret = connect_to(server, socket_fd);
+	ret = open_epoll(server);
+	if (ret == 0) {
+		ret = connect_to(server, socket_fd);
+	}
 	if (ret < 0) {
 		close_fd(&server->socket_fd);
 		release(server);
