@@ -13,8 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "alloc.h"
 #include "guest_memory.h"
@@ -240,12 +243,13 @@ TEST(regions_past_the_end_of_their_file_are_einval)
 	assert_int_equal(create_at(PAGE, UINT64_MAX - PAGE + 1), -EINVAL);
 }
 
-/* Another file system than the kernel's own could let us wait for ever, from the first question. */
+/* Who serves another file system could let us wait for ever, from the first question. */
 TEST(what_is_no_file_of_memory_is_refused)
 {
 	const struct guest_region where = region(PAGE, PAGE, 1);
 	struct guest_memory *memory, *empty;
 	int fds[] = { make_fence(false), open("/", O_RDONLY | O_CLOEXEC),
+		open("/proc/self/comm", O_RDWR | O_CLOEXEC),
 		open("/proc/self/mem", O_RDWR | O_CLOEXEC), open("/dev/zero", O_RDWR | O_CLOEXEC),
 		-1, -1 };
 	const size_t count = sizeof(fds) / sizeof(fds[0]);
@@ -261,6 +265,33 @@ TEST(what_is_no_file_of_memory_is_refused)
 			guest_memory_create(&where, &fds[i], 1, NULL, &memory), -EMEDIUMTYPE);
 	}
 	guest_memory_unref(empty);
+}
+
+/* QEMU's memory-backend-file, or User-Mode Linux without room in /dev/shm. */
+TEST(a_file_on_a_disk_is_memory_if_it_can_be_written)
+{
+	const struct guest_region where = region(PAGE, 0, PAGE);
+	int fd = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct guest_memory *memory;
+	struct statfs file_system;
+	char path[64];
+	int read_only;
+
+	if (fd < 0 || fstatfs(fd, &file_system) < 0 ||
+		(file_system.f_type != EXT4_SUPER_MAGIC && file_system.f_type != XFS_SUPER_MAGIC &&
+			file_system.f_type != OVERLAYFS_SUPER_MAGIC)) {
+		printf("skipped: the build directory is not on ext4, XFS or an overlay\n");
+		close(fd);
+		skip();
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	read_only = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_int_equal(guest_memory_create(&where, &read_only, 1, NULL, &memory), -EMEDIUMTYPE);
+	assert_int_equal(guest_memory_create(&where, &fd, 1, NULL, &memory), 0);
+	guest_memory_unref(memory);
+	close(read_only);
+	close(fd);
 }
 
 TEST(a_sealed_file_is_memory)

@@ -24,6 +24,7 @@ import time
 import unittest
 
 import unittest_sum
+from test_gpu_program import listens
 
 PROGRAM = ""
 SECONDS = float(os.environ.get("VGF_TEST_HOSTILE_SECONDS", "3"))
@@ -279,7 +280,7 @@ class Program:
         self.lines = []
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
-        while not os.path.exists(self.path) and self.process.poll() is None:
+        while not listens(self.path) and self.process.poll() is None:
             time.sleep(0.01)
 
     def read(self):

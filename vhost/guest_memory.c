@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "memory_fault.h"
+#include "memory_file.h"
 
 /* The largest page that a file may have (hugetlbfs). */
 #define MAX_PAGE_SIZE (1u << 30)
@@ -117,22 +118,12 @@ static struct mapping *find_mapping(const struct guest_memory *memory,
 	return NULL;
 }
 
-/*
- * A memfd, or a file of tmpfs or hugetlbfs. Whoever serves another file system can keep us in a
- * page fault, or in fstat, for as long as they like, beyond SIGKILL. Only these files have seals,
- * and the kernel answers that by itself.
- */
-static bool is_memory(int fd)
-{
-	return fcntl(fd, F_GET_SEALS) >= 0;
-}
-
 static int get_mapping(const struct guest_memory *previous, const struct guest_region *region,
 	int fd, struct mapping **out)
 {
 	struct stat file;
 
-	if (!is_memory(fd)) {
+	if (!memory_file_is_ours(fd)) {
 		return -EMEDIUMTYPE;
 	}
 	if (fstat(fd, &file) < 0) {

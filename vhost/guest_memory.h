@@ -41,7 +41,7 @@ struct guest_region {
  * Makes a table. fds: one for each region, borrowed. previous: mappings of the same file, offset
  * and size are shared with it; may be NULL.
  *
- * Returns 0; -EMEDIUMTYPE for what is no memfd and no file of tmpfs or hugetlbfs: touching others
+ * Returns 0; -EMEDIUMTYPE for what is no file that memory_file.h lets through: touching others
  * may take for ever; -EINVAL for regions that overlap (in either address space), wrap, are empty,
  * or lie past the end of their file; -E2BIG for too many; what mmap says; -ENOMEM.
  */

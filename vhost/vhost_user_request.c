@@ -192,9 +192,8 @@ static int check_memory(struct vhost_user *server, int ret)
 {
 	if (ret == -EMEDIUMTYPE) {
 		vhost_user_log(server, VGF_LOG_WARNING,
-			"the guest's memory is in a file that may block: it has to be a memfd, or "
-			"in "
-			"tmpfs or hugetlbfs (QEMU: memory-backend-memfd with share=on)");
+			"the guest's memory is in a file that may block: it has to be in memory, "
+			"or on a disk of this machine (QEMU: memory-backend-memfd, share=on)");
 	}
 	return ret;
 }
