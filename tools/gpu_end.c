@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -17,6 +19,7 @@
 static int end_fd;
 static sigset_t signals;
 static void (*give_up)(void);
+static atomic_bool over;
 
 static void *run_thread(void *data)
 {
@@ -29,10 +32,10 @@ static void *run_thread(void *data)
 	/* The process usually ends in this sleep. */
 	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &grace, NULL) != 0) {
 	}
-	if (give_up != NULL) {
+	if (!over) {
 		give_up();
+		_exit(EXIT_FAILURE);
 	}
-	_exit(EXIT_FAILURE);
 	return data;
 }
 
@@ -60,4 +63,9 @@ int gpu_end_start(void (*to_give_up)(void))
 		return -error;
 	}
 	return end_fd;
+}
+
+void gpu_end_over(void)
+{
+	over = true;
 }

@@ -11,10 +11,13 @@
 
 /*
  * Blocks these signals and starts the thread. To be called before there are other threads. give_up:
- * called in that thread before it exits the process with EXIT_FAILURE, NULL for nothing.
+ * called in that thread before it exits the process with EXIT_FAILURE.
  *
  * Returns a descriptor that becomes readable, and stays so, or a negative errno value.
  */
 int gpu_end_start(void (*give_up)(void));
+
+/* There is nothing left that could make the process wait: it may take its time to exit. */
+void gpu_end_over(void);
 
 #endif
