@@ -66,14 +66,17 @@ bool pending_is_next(const struct pending_request *request)
 	return !request->fenced || request->by_timeline.first;
 }
 
-#define REQUEST_OF(entry, member)                                                                  \
-	((struct pending_request *)((char *)(entry)-offsetof(struct pending_request, member)))
+static struct pending_request *request_of(const struct key_entry *entry, size_t offset)
+{
+	return (struct pending_request *)((char *)entry - offset);
+}
 
 struct pending_request *pending_after(const struct pending_request *request)
 {
 	struct key_entry *next = request->fenced ? key_entry_next(&request->by_timeline) : NULL;
 
-	return next != NULL ? REQUEST_OF(next, by_timeline) : NULL;
+	return next != NULL ? request_of(next, offsetof(struct pending_request, by_timeline)) :
+			      NULL;
 }
 
 void pending_saw_id(struct pending *pending, uint64_t id)
@@ -101,7 +104,8 @@ struct pending_request *pending_find_fence(struct pending *pending, uint64_t num
 {
 	struct key_entry *entry = key_table_find(&pending->by_number, number);
 
-	return entry != NULL ? REQUEST_OF(entry, by_number) : NULL;
+	return entry != NULL ? request_of(entry, offsetof(struct pending_request, by_number)) :
+			       NULL;
 }
 
 int pending_find_id(struct pending *pending, uint64_t id, uint64_t *number)
@@ -114,6 +118,6 @@ int pending_find_id(struct pending *pending, uint64_t id, uint64_t *number)
 	if (key_entry_next(entry) != NULL) {
 		return -ENOTUNIQ;
 	}
-	*number = REQUEST_OF(entry, by_id)->fence.fence_id;
+	*number = request_of(entry, offsetof(struct pending_request, by_id))->fence.fence_id;
 	return 1;
 }
