@@ -352,7 +352,7 @@ class Hostile(unittest.TestCase):
             # GL does not end when it is asked to, and a slow machine takes its time.
             given_up = status == 1 and "in the middle of" in program.lines[-1]
             result["given up"] += given_up
-            self.assertTrue(status == 0 or given_up, "".join(program.lines[-60:]))
+            self.assertTrue(status == 0 or given_up, f"{status}: {''.join(program.lines[-60:])}")
             # Of each kind five a second, and how many more there were; with a second at both ends.
             self.assertLess(len(program.lines), 5 * 6 * (lived + 2))
 
