@@ -40,6 +40,7 @@ static void begin(struct run *run, const struct settings *settings, uint64_t see
 		.size = sizeof(struct vgf_options),
 		.limits = settings->limits,
 		.stall_ns = UINT64_MAX,
+		.budget_ns = UINT64_MAX, /* the model knows no time */
 		.ignore_bad_in_fences = settings->ignore_bad_in_fences,
 	};
 	struct model *model = &run->model;
