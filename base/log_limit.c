@@ -52,21 +52,20 @@ uint32_t log_limit_take_dropped(struct log_limit *limit, bool last_chance)
 	return dropped;
 }
 
-bool log_limit_has_dropped(struct log_limit *limit)
+static bool has_dropped(struct log_limit *limit)
 {
-	bool has_dropped;
+	bool any;
 
 	pthread_mutex_lock(&limit->lock);
-	has_dropped = limit->dropped > 0;
+	any = limit->dropped > 0;
 	pthread_mutex_unlock(&limit->lock);
-	return has_dropped;
+	return any;
 }
 
 int log_limit_timeout(struct log_limit *limit, int timeout_ms)
 {
 	const int second_ms = 1000;
 
-	return log_limit_has_dropped(limit) && (timeout_ms < 0 || timeout_ms > second_ms) ?
-		second_ms :
-		timeout_ms;
+	return has_dropped(limit) && (timeout_ms < 0 || timeout_ms > second_ms) ? second_ms :
+										  timeout_ms;
 }

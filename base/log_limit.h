@@ -25,10 +25,9 @@ bool log_limit_pass(struct log_limit *limit);
 /*
  * How many were dropped and have to be told now, in a message of the caller's: it is one of this
  * second's. 0 as long as their second is not over, unless this is the last chance. To be asked
- * before each log_limit_pass, and a second after log_limit_has_dropped.
+ * before each log_limit_pass, and after each wait.
  */
 uint32_t log_limit_take_dropped(struct log_limit *limit, bool last_chance);
-bool log_limit_has_dropped(struct log_limit *limit);
 
 /* The timeout of a wait, shortened to a second if there is something to be told. As poll's. */
 int log_limit_timeout(struct log_limit *limit, int timeout_ms);

@@ -389,49 +389,6 @@ static void release(struct vhost_user *server)
 	free(server);
 }
 
-static int create(uint32_t num_queues, const struct vhost_user_device_ops *ops, void *cookie,
-	struct vhost_user **out)
-{
-	struct vhost_user *server;
-
-	if (num_queues == 0 || num_queues > MAX_QUEUES) {
-		return -EINVAL;
-	}
-	server = allocate(num_queues, ops, cookie);
-	if (!server) {
-		return -ENOMEM;
-	}
-	*out = server;
-	return 0;
-}
-
-static int open_epoll(struct vhost_user *server)
-{
-	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	return server->epoll_fd < 0 ? -errno : 0;
-}
-
-int vhost_user_create(const char *socket_path, uint32_t num_queues,
-	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
-{
-	struct vhost_user *server;
-	int ret = create(num_queues, ops, cookie, &server);
-
-	if (ret < 0) {
-		return ret;
-	}
-	ret = open_epoll(server);
-	if (ret == 0) {
-		ret = listen_at(server, socket_path);
-	}
-	if (ret < 0) {
-		release(server);
-		return ret;
-	}
-	*out = server;
-	return 0;
-}
-
 static int check_connected(int fd)
 {
 	struct sockaddr_un address = { 0 };
@@ -462,18 +419,25 @@ static int connect_to(struct vhost_user *server, int socket_fd)
 	return control(server, EPOLL_CTL_ADD, fd, EPOLLIN, &server->socket_fd);
 }
 
-int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
+/* socket_path: where to listen, or NULL: then socket_fd is the front end's connection. */
+static int create(const char *socket_path, int socket_fd, uint32_t num_queues,
 	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
 {
 	struct vhost_user *server;
-	int ret = create(num_queues, ops, cookie, &server);
+	int ret = 0;
 
-	if (ret < 0) {
-		return ret;
+	if (num_queues == 0 || num_queues > MAX_QUEUES) {
+		return -EINVAL;
 	}
-	ret = open_epoll(server);
-	if (ret == 0) {
-		ret = connect_to(server, socket_fd);
+	server = allocate(num_queues, ops, cookie);
+	if (!server) {
+		return -ENOMEM;
+	}
+	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (server->epoll_fd < 0) {
+		ret = -errno;
+	} else {
+		ret = socket_path ? listen_at(server, socket_path) : connect_to(server, socket_fd);
 	}
 	if (ret < 0) {
 		close_fd(&server->socket_fd);
@@ -482,6 +446,18 @@ int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
 	}
 	*out = server;
 	return 0;
+}
+
+int vhost_user_create(const char *socket_path, uint32_t num_queues,
+	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
+{
+	return create(socket_path, -1, num_queues, ops, cookie, out);
+}
+
+int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
+	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out)
+{
+	return create(NULL, socket_fd, num_queues, ops, cookie, out);
 }
 
 void vhost_user_abandon(const struct vhost_user *server)

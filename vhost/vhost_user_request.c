@@ -460,33 +460,31 @@ static const struct request {
 	uint32_t size;            /* of the payload */
 	uint8_t min_fds, max_fds; /* what it may come with */
 	bool has_reply;           /* always, of its own */
-	bool is_guests;           /* what it asks for is the guest's: no fault of the front end's */
 } requests[] = {
-	[VHOST_USER_GET_FEATURES] = { get_features, 0, 0, 0, true, false },
-	[VHOST_USER_SET_FEATURES] = { set_features, 8, 0, 0, false, false },
-	[VHOST_USER_SET_OWNER] = { ignore, 0, 0, 0, false, false },
-	[VHOST_USER_RESET_OWNER] = { reset_owner, 0, 0, 0, false, false },
-	[VHOST_USER_SET_MEM_TABLE] = { set_mem_table, ANY_SIZE, 0, VHOST_USER_MAX_REGIONS, false,
-		false },
-	[VHOST_USER_SET_VRING_NUM] = { set_vring_num, 8, 0, 0, false, false },
-	[VHOST_USER_SET_VRING_ADDR] = { set_vring_addr, 40, 0, 0, false, false },
-	[VHOST_USER_SET_VRING_BASE] = { set_vring_base, 8, 0, 0, false, false },
-	[VHOST_USER_GET_VRING_BASE] = { get_vring_base, 8, 0, 0, true, false },
-	[VHOST_USER_SET_VRING_KICK] = { set_vring_kick, 8, 0, 1, false, false },
-	[VHOST_USER_SET_VRING_CALL] = { set_vring_call, 8, 0, 1, false, false },
-	[VHOST_USER_SET_VRING_ERR] = { set_vring_err, 8, 0, 1, false, false },
-	[VHOST_USER_GET_PROTOCOL_FEATURES] = { get_protocol_features, 0, 0, 0, true, false },
-	[VHOST_USER_SET_PROTOCOL_FEATURES] = { set_protocol_features, 8, 0, 0, false, false },
-	[VHOST_USER_GET_QUEUE_NUM] = { get_queue_num, 0, 0, 0, true, false },
-	[VHOST_USER_SET_VRING_ENABLE] = { set_vring_enable, 8, 0, 0, false, false },
-	[VHOST_USER_SET_BACKEND_REQ_FD] = { set_backend_req_fd, 0, 1, 1, false, false },
-	[VHOST_USER_GET_CONFIG] = { get_config, ANY_SIZE, 0, 0, true, false },
-	[VHOST_USER_SET_CONFIG] = { set_config, ANY_SIZE, 0, 0, false, true },
-	[VHOST_USER_GPU_SET_SOCKET] = { gpu_set_socket, 0, 1, 1, false, false },
-	[VHOST_USER_RESET_DEVICE] = { reset_device, 0, 0, 0, false, false },
-	[VHOST_USER_GET_MAX_MEM_SLOTS] = { get_max_mem_slots, 0, 0, 0, true, false },
-	[VHOST_USER_ADD_MEM_REG] = { add_mem_reg, 40, 1, 1, false, false },
-	[VHOST_USER_REM_MEM_REG] = { rem_mem_reg, 40, 0, 1, false, false },
+	[VHOST_USER_GET_FEATURES] = { get_features, 0, 0, 0, true },
+	[VHOST_USER_SET_FEATURES] = { set_features, 8, 0, 0, false },
+	[VHOST_USER_SET_OWNER] = { ignore, 0, 0, 0, false },
+	[VHOST_USER_RESET_OWNER] = { reset_owner, 0, 0, 0, false },
+	[VHOST_USER_SET_MEM_TABLE] = { set_mem_table, ANY_SIZE, 0, VHOST_USER_MAX_REGIONS, false },
+	[VHOST_USER_SET_VRING_NUM] = { set_vring_num, 8, 0, 0, false },
+	[VHOST_USER_SET_VRING_ADDR] = { set_vring_addr, 40, 0, 0, false },
+	[VHOST_USER_SET_VRING_BASE] = { set_vring_base, 8, 0, 0, false },
+	[VHOST_USER_GET_VRING_BASE] = { get_vring_base, 8, 0, 0, true },
+	[VHOST_USER_SET_VRING_KICK] = { set_vring_kick, 8, 0, 1, false },
+	[VHOST_USER_SET_VRING_CALL] = { set_vring_call, 8, 0, 1, false },
+	[VHOST_USER_SET_VRING_ERR] = { set_vring_err, 8, 0, 1, false },
+	[VHOST_USER_GET_PROTOCOL_FEATURES] = { get_protocol_features, 0, 0, 0, true },
+	[VHOST_USER_SET_PROTOCOL_FEATURES] = { set_protocol_features, 8, 0, 0, false },
+	[VHOST_USER_GET_QUEUE_NUM] = { get_queue_num, 0, 0, 0, true },
+	[VHOST_USER_SET_VRING_ENABLE] = { set_vring_enable, 8, 0, 0, false },
+	[VHOST_USER_SET_BACKEND_REQ_FD] = { set_backend_req_fd, 0, 1, 1, false },
+	[VHOST_USER_GET_CONFIG] = { get_config, ANY_SIZE, 0, 0, true },
+	[VHOST_USER_SET_CONFIG] = { set_config, ANY_SIZE, 0, 0, false },
+	[VHOST_USER_GPU_SET_SOCKET] = { gpu_set_socket, 0, 1, 1, false },
+	[VHOST_USER_RESET_DEVICE] = { reset_device, 0, 0, 0, false },
+	[VHOST_USER_GET_MAX_MEM_SLOTS] = { get_max_mem_slots, 0, 0, 0, true },
+	[VHOST_USER_ADD_MEM_REG] = { add_mem_reg, 40, 1, 1, false },
+	[VHOST_USER_REM_MEM_REG] = { rem_mem_reg, 40, 0, 1, false },
 };
 
 static const struct request *find_request(uint32_t number)
@@ -531,7 +529,8 @@ int vhost_user_handle_message(struct vhost_user *server)
 		(server->protocol_features & BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK))) {
 		return reply_number(server, ret < 0);
 	}
-	return request && request->is_guests ? 0 : ret;
+	/* What is wrong with that one is the guest's fault, not the front end's. */
+	return header.request == VHOST_USER_SET_CONFIG ? 0 : ret;
 }
 
 void vhost_user_forget(struct vhost_user *server)
