@@ -50,7 +50,7 @@ make_client() {
     reach_sid "$archive"
     : >"$log"
     in_log "$log" "unpacking Debian sid's QEMU" '^Get' \
-        make_sid_tree "$archive" extract "${client_packages[@]}"
+        make_tree sid "$archive" extract "${client_packages[@]}"
     keep "$scratch/sid" "$client_root"
 }
 

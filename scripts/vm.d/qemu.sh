@@ -56,9 +56,9 @@ make_qemu_kernel() {
     qemu_ready
 }
 
-# make_initrd TREE FILE
+# make_initrd TREE FILE [MODULE]: with this file in place of the kernel's own module of its name.
 make_initrd() {
-    local tree=$1 initrd=$scratch/initrd busybox modules module order=0
+    local tree=$1 initrd=$scratch/initrd busybox modules module order=0 file
     busybox=$(find "$tree" -path '*/bin/busybox')
     modules=$(for module in "${qemu_modules[@]}"; do module_order "$tree" "$module"; done)
     mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root}
@@ -67,7 +67,12 @@ make_initrd() {
     install -m 644 "$parts/show-console" "$initrd/show-console"
     while read -r module; do
         order=$((order + 1))
-        xz -dc "$module" >"$initrd/modules/$(printf %02d $order).ko"
+        file=$initrd/modules/$(printf %02d $order)-$(basename "$module" .xz)
+        if [ -n "${3-}" ] && [ "${module##*/}" = "${3##*/}.xz" ]; then
+            cp "$3" "$file"
+        else
+            xz -dc "$module" >"$file"
+        fi
     done < <(awk '!seen[$0]++' <<<"$modules")
     (cd "$initrd" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$2"
 }
@@ -107,7 +112,14 @@ qemu_export() {
 }
 
 start_qemu() {
-    local i exports=()
+    start_machine "$qemu_kernel" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 \
+        -cpu max,la57=off -device virtio-gpu-pci
+}
+
+# start_machine KERNEL QEMU ARGUMENT...: KERNEL is a directory with a kernel and its initramfs.
+start_machine() {
+    local i exports=() kernel_directory=$1
+    shift
     mapfile -t exports < <(
         qemu_export root ro "$root"
         qemu_export run rw "$run"
@@ -115,11 +127,10 @@ start_qemu() {
             qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
         done
     )
-    "${leash[@]}" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 -cpu max,la57=off \
-        -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot -display none -vga none \
-        -kernel "$qemu_kernel/vmlinuz" -initrd "$qemu_kernel/initrd" \
+    "${leash[@]}" "$@" -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot -display none \
+        -vga none -kernel "$kernel_directory/vmlinuz" -initrd "$kernel_directory/initrd" \
         -append "console=ttyS0 panic=-1 quiet ${kernel_arguments[*]}" -serial "file:/dev/fd/3" \
-        -device virtio-gpu-pci -device virtio-serial-pci \
+        -device virtio-serial-pci \
         -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \
         -chardev file,id=err,path=/dev/fd/5 -device virtserialport,chardev=err,name=stderr \
         "${exports[@]}" \

@@ -53,19 +53,19 @@ make_sid() {
     reach_sid "$archive"
     : >"$log"
     in_log "$log" "making a Debian sid root" '^Setting up' \
-        make_sid_tree "$archive" minbase "${sid_packages[@]}"
+        make_tree sid "$archive" minbase "${sid_packages[@]}"
     keep "$scratch/sid" "$root"
 }
 
-# make_sid_tree ARCHIVE VARIANT PACKAGE...
-make_sid_tree() {
+# make_tree SUITE ARCHIVE VARIANT PACKAGE...: in the scratch directory, with the suite's name.
+make_tree() {
     local packages
-    packages=$(IFS=, && echo "${*:3}")
-    mkdir "$scratch/sid"
-    mmdebstrap --variant="$2" --include="$packages" \
+    packages=$(IFS=, && echo "${*:4}")
+    mkdir "$scratch/$1"
+    mmdebstrap --variant="$3" --include="$packages" \
         --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Sandbox::User ""' \
-        --format=tar sid - "$1" |
-        tar -x -C "$scratch/sid" --no-same-owner --exclude='./dev/*'
+        --format=tar "$1" - "$2" |
+        tar -x -C "$scratch/$1" --no-same-owner --exclude='./dev/*'
 }
 
 # Runs the command there, on this machine's own kernel, with the mounts that a virtual host would

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "sw_sync.h"
+#include "vgem.h"
 #include "workloads.h"
 
 /*
@@ -158,8 +158,8 @@ static void check_mixed_timeline(struct context *a, struct context *b)
 	close(private);
 }
 
-/* Signals a fence of sw_sync in a while, from another process. */
-static pid_t signal_later(int timeline)
+/* Signals a fence of vgem in a while, from another process. */
+static pid_t signal_later(int vgem, const struct vgem_fence *fence)
 {
 	pid_t child = fork();
 
@@ -168,7 +168,7 @@ static pid_t signal_later(int timeline)
 	}
 	if (child == 0) {
 		usleep(long_us / 2);
-		sw_sync_advance(timeline, 1);
+		vgem_fence_signal(vgem, fence);
 		_exit(0);
 	}
 	return child;
@@ -177,22 +177,20 @@ static pid_t signal_later(int timeline)
 /* A fence of another driver, which the host cannot know, and one of this device. */
 static void check_foreign(struct context *a, struct context *b)
 {
-	int timeline = sw_sync_timeline(), foreign, own;
+	int vgem = vgem_open(), own;
+	struct vgem_fence foreign;
 	pid_t child;
 
-	if (timeline < 0) {
-		err(1, "%s", SW_SYNC_PATH);
-	}
-	foreign = sw_sync_fence(timeline, 1);
+	check(vgem >= 0 && vgem_fence_init(vgem, &foreign) == 0, "vgem has no fence");
 	own = submit(a, 0, 2 * long_us, -1, false);
-	child = signal_later(timeline);
-	check_who_waits(b, merge_fences(own, foreign), HOST_WAITS,
+	child = signal_later(vgem, &foreign);
+	check_who_waits(b, merge_fences(own, foreign.fd), HOST_WAITS,
 		"a fence of this device, merged with one of another driver");
-	check(has_signalled(foreign), "done before a fence of another driver");
+	check(has_signalled(foreign.fd), "done before a fence of another driver");
 	waitpid(child, NULL, 0);
-	close(foreign);
+	vgem_fence_finish(vgem, &foreign);
 	close(own);
-	close(timeline);
+	close(vgem);
 }
 
 /* The same ID can be that of a fence of each device. */
