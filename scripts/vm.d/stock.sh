@@ -54,7 +54,7 @@ make_stock() {
     in_log "$log" "building virtio-gpu for Linux $release" '^ ' build_module "$release"
     mkdir "$scratch/made"
     cp "$scratch/virtio-gpu.ko" "$scratch/made/virtio-gpu.ko"
-    cp "$scratch"/tree/boot/vmlinuz-* "$scratch/made/vmlinuz"
+    find "$scratch/tree" -name 'vmlinuz*' -type f -exec cp {} "$scratch/made/vmlinuz" \;
     note "making the initramfs"
     make_initrd "$scratch/tree" "$scratch/made/initrd" "$scratch/made/virtio-gpu.ko"
     keep "$scratch/made" "$cache/stock/$release-$(stock_key)"
@@ -87,7 +87,7 @@ fetch_kernel() {
         deb=$(fetch "$package")
         dpkg --fsys-tarfile "$deb" >"$scratch/package.tar"
         tar -x -f "$scratch/package.tar" -C "$scratch/tree" --wildcards --no-anchored \
-            'vmlinuz-*' '*.ko.xz' 'busybox' 2>/dev/null || true # not each has each
+            'vmlinuz*' '*.ko.xz' 'busybox' 2>/dev/null || true # not each has each
     done
     for package in "linux-headers-$release" "linux-headers-$flavour_less-common" \
         "linux-kbuild-$flavour_less"; do
@@ -184,4 +184,10 @@ start_stock() {
             -device "$device,chardev=gpu$i,$gpu_device")
     done
     start_machine "$stock_kernel" "${qemu[@]}" "${arguments[@]}"
+}
+
+# Prints the directory of the kernel and the module.
+locate_stock() {
+    stock_ready || die "not prepared yet: --prepare --kind stock"
+    echo "$stock_kernel"
 }

@@ -91,7 +91,7 @@ static void make_buffer(struct context *context)
 {
 	struct uapi_blob blob = {
 		.blob_mem = UAPI_BLOB_MEM_GUEST,
-		.blob_flags = UAPI_BLOB_MAPPABLE,
+		.blob_flags = UAPI_BLOB_MAPPABLE | UAPI_BLOB_SHAREABLE,
 		.size = CONTEXT_NUM_SLOTS * sizeof(uint32_t),
 	};
 	struct uapi_map map = { 0 };
@@ -110,6 +110,7 @@ static void make_buffer(struct context *context)
 		err(1, "mapping a blob resource");
 	}
 	context->resource = blob.res_handle;
+	context->handle = blob.bo_handle;
 	context->slots = address;
 }
 

@@ -21,7 +21,7 @@
 struct context {
 	int fd; /* of the render node: each opening of it is a context */
 	bool passing;
-	uint32_t resource; /* the buffer, as the host calls it */
+	uint32_t resource, handle; /* the buffer, as the host and as the kernel call it */
 	volatile uint32_t *slots;
 };
 

@@ -39,7 +39,7 @@ static const struct workload *const workloads[] = {
 static void usage(FILE *stream)
 {
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
-	      "       vgfence-guest [OPTION...] pending|virgl\n"
+	      "       vgfence-guest [OPTION...] pending|screen|virgl\n"
 	      "\n"
 	      "  --passing      only with fence passing (default: both ways)\n"
 	      "  --no-passing   only without it: the guest's kernel waits\n"
@@ -245,6 +245,14 @@ static bool run_named(const struct options *options, const char *name)
 	}
 	if (all || strcmp(name, "driver") == 0) {
 		report_checks(options, "driver", check_driver());
+		found = true;
+	}
+	if (strcmp(name, "screen") == 0) {
+		for (int passing = 0; passing < 2; passing++) {
+			if (options->passing[passing]) {
+				report_checks(options, "screen", check_screen(passing));
+			}
+		}
 		found = true;
 	}
 	if (strcmp(name, "virgl") == 0) {

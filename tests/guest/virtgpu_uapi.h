@@ -6,7 +6,7 @@
 /*
  * What the ioctls of virtio-gpu take, as far as these programs use it: <virtgpu_drm.h> of libdrm
  * 2.4.114 ends before most of it. Layouts and numbers are those of include/uapi/drm/virtgpu_drm.h
- * of Linux 6.12, with what patches/ adds; the names are our own, so that a newer libdrm does no
+ * of Linux 6.12, with what guest/patches adds; the names are our own, so that a newer libdrm does no
  * harm.
  */
 
@@ -71,6 +71,7 @@ struct uapi_context_init {
 enum {
 	UAPI_BLOB_MEM_GUEST = 1,
 	UAPI_BLOB_MAPPABLE = 1u << 0,
+	UAPI_BLOB_SHAREABLE = 1u << 1,
 };
 
 struct uapi_blob {

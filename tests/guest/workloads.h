@@ -24,6 +24,10 @@ extern const struct workload workload_chain, workload_frames, workload_storm, wo
  * how many checks were made; a wrong one ends the program. */
 uint32_t check_driver(void);
 
+/* Likewise: what is drawn when the kernel sends the flush of a page flip. Needs a screen, and the
+ * kernel's trace, of which it prints the last flip's lines. */
+uint32_t check_screen(bool passing);
+
 /* Likewise: fences of contexts of OpenGL, passed from one to the other. */
 uint32_t check_virgl(void);
 
