@@ -176,11 +176,30 @@ guest_newest() {
     sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
 }
 
-# guest_workloads KERNEL: no row of its table may be missing, and it says how many checks were
+# What somebody has who patches nothing but a module: stock QEMU, stock kernels.
+guest_stock() {
+    local kernel name
+    for kernel in 6.12 7.3; do
+        name="guest under stock QEMU, Linux $kernel"
+        prepared "$name" --kind stock --kernel $kernel || continue
+        boots "$name" --kind stock --kernel $kernel || continue
+        step "$name, workloads" guest_workloads $kernel --machine stock
+        sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
+    done
+    prepared "guest under stock QEMU, for every context" --kind stock || return 0
+    step "guest under stock QEMU, for every context" stock_for_all
+}
+
+# stock_for_all: programs that do not ask for fence passing have it.
+stock_for_all() {
+    scripts/guest --machine stock --all vgfence-guest driver </dev/null
+}
+
+# guest_workloads KERNEL [OPTION...]: no row of its table may be missing, and it says how many checks were
 # right.
 guest_workloads() {
-    local table=build/guest-table-$1
-    scripts/guest --kernel "$1" --timeout 600 </dev/null >"$table" || return
+    local table=build/guest-table-$part-$1
+    scripts/guest "${@:2}" --kernel "$1" --timeout 600 </dev/null >"$table" || return
     cat "$table"
     [ "$(grep -c '^[a-z]*, an\? .*[0-9]x ' "$table")" = 5 ] &&
         grep -qE '^[0-9]{5,} checks of what the guest saw.*: all right$' "$table"
@@ -344,7 +363,7 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid console_tests flips_tests guest_newest host_qemu)
+lane_qemu=(virgl_sid console_tests flips_tests guest_newest guest_stock host_qemu)
 
 run_tests() {
     check_parts "$@"

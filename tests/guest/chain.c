@@ -2,7 +2,7 @@
 /* Copyright (c) 2026 The vgfence authors */
 #include "workloads.h"
 
-#define BUSY_US 50
+uint32_t chain_busy_us = 50;
 
 /* Two contexts in turns, each job waits for the one before. */
 static void submit_chain(struct run *run, uint32_t units)
@@ -10,7 +10,7 @@ static void submit_chain(struct run *run, uint32_t units)
 	uint32_t previous = RUN_NO_JOB;
 
 	for (uint32_t i = 0; i < units; i++) {
-		previous = run_submit(run, i % 2, 0, BUSY_US, &previous, i > 0 ? 1 : 0);
+		previous = run_submit(run, i % 2, 0, chain_busy_us, &previous, i > 0 ? 1 : 0);
 	}
 }
 

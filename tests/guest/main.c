@@ -18,6 +18,7 @@
 #include "workloads.h"
 
 #define MAX_ROUNDS 101
+#define MAX_BUSY_US 1000000
 
 struct options {
 	bool passing[2]; /* without, and with it */
@@ -44,6 +45,7 @@ static void usage(FILE *stream)
 	      "  --passing      only with fence passing (default: both ways)\n"
 	      "  --no-passing   only without it: the guest's kernel waits\n"
 	      "  --jobs N       number of jobs, frames, round trips or cycles in a run\n"
+	      "  --busy US      how long a job of the chain takes (default 50)\n"
 	      "  --rounds N     runs that are measured, of which the best counts (default 3)\n"
 	      "  --json         print one JSON object a line\n"
 	      "  --pause DIR    rest before and after each measurement, until the files 1, 2, ...\n"
@@ -190,6 +192,7 @@ static void parse(int argc, char **argv, struct options *options)
 		{ "no-passing", no_argument, NULL, 'n' },
 		{ "jobs", required_argument, NULL, 'j' },
 		{ "rounds", required_argument, NULL, 'r' },
+		{ "busy", required_argument, NULL, 'b' },
 		{ "json", no_argument, NULL, 'J' },
 		{ "pause", required_argument, NULL, 'P' },
 		{ "help", no_argument, NULL, 'h' },
@@ -210,6 +213,9 @@ static void parse(int argc, char **argv, struct options *options)
 			break;
 		case 'r':
 			options->rounds = number(optarg, MAX_ROUNDS);
+			break;
+		case 'b':
+			chain_busy_us = number(optarg, MAX_BUSY_US);
 			break;
 		case 'J':
 			options->json = true;
@@ -233,6 +239,19 @@ static void report_checks(const struct options *options, const char *name, uint3
 	printf(options->json ? "{\"%s_checks\": %u}\n" : "%s: %u checks right\n", name, num_checks);
 }
 
+/* Both ways, or one. */
+static uint32_t check_screens(const struct options *options)
+{
+	uint32_t num_checks = 0;
+
+	for (int passing = 0; passing < 2; passing++) {
+		if (options->passing[passing]) {
+			num_checks += check_screen(passing);
+		}
+	}
+	return num_checks;
+}
+
 static bool run_named(const struct options *options, const char *name)
 {
 	bool all = strcmp(name, "all") == 0, found = all;
@@ -247,12 +266,8 @@ static bool run_named(const struct options *options, const char *name)
 		report_checks(options, "driver", check_driver());
 		found = true;
 	}
-	if (strcmp(name, "screen") == 0) {
-		for (int passing = 0; passing < 2; passing++) {
-			if (options->passing[passing]) {
-				report_checks(options, "screen", check_screen(passing));
-			}
-		}
+	if (strcmp(name, "screen") == 0 || (all && has_screen())) {
+		report_checks(options, "screen", check_screens(options));
 		found = true;
 	}
 	if (strcmp(name, "virgl") == 0) {

@@ -20,6 +20,8 @@ struct workload {
 extern const struct workload workload_chain, workload_frames, workload_storm, workload_syncobj,
 	workload_teardown;
 
+extern uint32_t chain_busy_us; /* how long a job of the chain takes */
+
 /* Who waits for which fence, in the kernel of the guest or on the host; what is refused. Returns
  * how many checks were made; a wrong one ends the program. */
 uint32_t check_driver(void);
@@ -27,6 +29,7 @@ uint32_t check_driver(void);
 /* Likewise: what is drawn when the kernel sends the flush of a page flip. Needs a screen, and the
  * kernel's trace, of which it prints the last flip's lines. */
 uint32_t check_screen(bool passing);
+bool has_screen(void);
 
 /* Likewise: fences of contexts of OpenGL, passed from one to the other. */
 uint32_t check_virgl(void);
