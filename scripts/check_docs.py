@@ -35,9 +35,10 @@ OURS = re.compile(
 )
 # What ./run starts for these commands, which can say whether their arguments are right; and those
 # that take a command.
-SCRIPTS = ("console", "demo", "flips", "guest", "mutate", "vm")
-ONLY_TRY = ("console", "demo", "flips", "guest", "vm")
-RUN_COMMANDS = ("guest", "vm")
+SCRIPTS = ("console", "demo", "flips", "gain", "guest", "guest-module", "mutate", "vm")
+ONLY_TRY = ("console", "demo", "flips", "gain", "guest", "guest-module", "vm")
+RUN_COMMANDS = ("guest", "qemu", "vm")
+ALIASES = {"qemu": "guest"}  # commands of ./run that another one's script does
 ELLIPSIS = "…"
 EXAMPLE = "examples/vmm.c"  # the program that the README shows a part of
 
@@ -204,8 +205,8 @@ class Programs:
             raise Wrong(f"./run has no command '{name}'")
         if name == "vgfence":
             self.check_vgfence(words[1:])
-        elif name in SCRIPTS:
-            self.check_script(f"scripts/{name}", words[1:])
+        elif name in ALIASES or name in SCRIPTS:
+            self.check_script(f"scripts/{ALIASES.get(name, name)}", words[1:])
         elif any(word.startswith("-") and word not in self.help("./run") for word in words[1:]):
             raise Wrong(f"./run {name} does not take these options")
 

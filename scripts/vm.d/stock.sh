@@ -3,9 +3,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # the other parts set cache, top, scratch, kernel, ...
 #
-# Kind stock: what somebody has who patches nothing. A stock QEMU, whose generic vhost-user device is
-# 'vgfence gpu' (--gpu), and Debian's own kernel with the virtio-gpu module of guest/. The first is
-# that of kind client; here is the second.
+# Kind stock: what somebody has who patches nothing. A stock QEMU, whose generic vhost-user device
+# is 'vgfence gpu' (--gpu), and Debian's own kernel with the virtio-gpu module of guest/. The first
+# is that of kind client; here is the second.
 
 readonly stock_tools=(make:make gcc:gcc xz:xz-utils patch:patch)
 readonly stock_compiler_packages=(gcc-14 make libelf1t64)

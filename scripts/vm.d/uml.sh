@@ -5,8 +5,8 @@
 # shellcheck disable=SC2034,SC2154
 #
 # Kind uml: a Linux kernel that is an ordinary process. Built from Debian's source with uml.config,
-# the patches in patches/ and those of the guest, guest/patches/ and tests/guest/patches/. Those that
-# are only for one kernel are in a directory of its version.
+# the patches in patches/ and those of the guest, guest/patches/ and tests/guest/patches/. Those
+# that are only for one kernel are in a directory of its version.
 
 readonly uml_source=linux-source-$kernel
 readonly uml_tools=(make:make gcc:gcc /usr/include/stdio.h:libc6-dev flex:flex bison:bison bc:bc

@@ -87,26 +87,26 @@ static int open_virtio_gpu(void)
 	return -1;
 }
 
-static const char *vertex_source = "#version 140\n"
-				   "uniform vec2 offset;\n"
-				   "out vec2 place;\n"
-				   "void main() {\n"
-				   "	place = vec2(gl_VertexID & 1, gl_VertexID >> 1);\n"
-				   "	gl_Position = vec4(place * offset.y + offset.x, 0.0, 1.0);\n"
-				   "}\n";
+static const char *vertex_source =
+	"#version 140\n"
+	"uniform vec2 offset;\n"
+	"out vec2 place;\n"
+	"void main() {\n"
+	"	place = vec2(gl_VertexID & 1, gl_VertexID >> 1);\n"
+	"	gl_Position = vec4(place * offset.y + offset.x, 0.0, 1.0);\n"
+	"}\n";
 
 /* A client's: work for the GPU that ends in one color. */
-static const char *client_source =
-	"#version 140\n"
-	"in vec2 place;\n"
-	"uniform vec4 color;\n"
-	"out vec4 result;\n"
-	"void main() {\n"
-	"	float sum = 0.0;\n"
-	"	for (int i = 0; i < 16; i++)\n"
-	"		sum += fract(place.x * float(i) + sum);\n"
-	"	result = sum > 1000.0 ? vec4(0.0) : color;\n"
-	"}\n";
+static const char *client_source = "#version 140\n"
+				   "in vec2 place;\n"
+				   "uniform vec4 color;\n"
+				   "out vec4 result;\n"
+				   "void main() {\n"
+				   "	float sum = 0.0;\n"
+				   "	for (int i = 0; i < 16; i++)\n"
+				   "		sum += fract(place.x * float(i) + sum);\n"
+				   "	result = sum > 1000.0 ? vec4(0.0) : color;\n"
+				   "}\n";
 
 static const char *compositor_source = "#version 140\n"
 				       "in vec2 place;\n"
@@ -200,8 +200,7 @@ static GLuint make_framebuffer(GLuint texture)
 
 	glGenFramebuffers(1, &framebuffer);
 	glBindFramebuffer(GL_FRAMEBUFFER, framebuffer);
-	glFramebufferTexture2D(
-		GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D, texture, 0);
+	glFramebufferTexture2D(GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D, texture, 0);
 	check(glCheckFramebufferStatus(GL_FRAMEBUFFER) == GL_FRAMEBUFFER_COMPLETE,
 		"the framebuffer is not complete");
 	return framebuffer;
@@ -213,8 +212,8 @@ static void client_init(struct client *client, const struct side *compositor)
 	client->bo = gbm_bo_create(client->side.gbm, SIZE, SIZE, GBM_FORMAT_ARGB8888,
 		GBM_BO_USE_RENDERING | GBM_BO_USE_LINEAR);
 	if (client->bo == NULL) {
-		client->bo = gbm_bo_create(client->side.gbm, SIZE, SIZE, GBM_FORMAT_ARGB8888,
-			GBM_BO_USE_RENDERING);
+		client->bo = gbm_bo_create(
+			client->side.gbm, SIZE, SIZE, GBM_FORMAT_ARGB8888, GBM_BO_USE_RENDERING);
 	}
 	check(client->bo != NULL, "no buffer");
 	client->framebuffer = make_framebuffer(import_buffer(&client->side, client->bo));
@@ -227,8 +226,7 @@ static void client_init(struct client *client, const struct side *compositor)
 /* All that this side has drawn so far. */
 static int make_fence(const struct side *side)
 {
-	EGLSyncKHR sync =
-		eglCreateSyncKHR(side->display, EGL_SYNC_NATIVE_FENCE_ANDROID, NULL);
+	EGLSyncKHR sync = eglCreateSyncKHR(side->display, EGL_SYNC_NATIVE_FENCE_ANDROID, NULL);
 	int fd;
 
 	check(sync != EGL_NO_SYNC_KHR, "no fence");
@@ -243,8 +241,8 @@ static int make_fence(const struct side *side)
 static void wait_for(const struct side *side, int fence_fd)
 {
 	const EGLint attributes[] = { EGL_SYNC_NATIVE_FENCE_FD_ANDROID, fence_fd, EGL_NONE };
-	EGLSyncKHR sync =
-		eglCreateSyncKHR(side->display, EGL_SYNC_NATIVE_FENCE_ANDROID, attributes);
+	EGLSyncKHR sync = eglCreateSyncKHR(
+		side->display, EGL_SYNC_NATIVE_FENCE_ANDROID, attributes);
 
 	check(sync != EGL_NO_SYNC_KHR, "a fence cannot be imported");
 	check(eglWaitSyncKHR(side->display, sync, 0), "eglWaitSyncKHR");
@@ -259,8 +257,8 @@ static uint8_t color_of(uint32_t client, uint32_t frame)
 }
 
 /* Other colors first, over all of it; the last is the frame's. */
-static int draw_client(struct client *client, uint32_t index, uint32_t frame, uint32_t num_draws,
-	int release_fd)
+static int draw_client(
+	struct client *client, uint32_t index, uint32_t frame, uint32_t num_draws, int release_fd)
 {
 	make_current(&client->side);
 	if (release_fd >= 0) {

@@ -193,10 +193,10 @@ static void screen_open(struct screen *screen, bool passing)
 		err(1, "no atomic commits");
 	}
 	find_screen(screen);
-	screen->fb_property =
-		find_property(screen->fd, screen->plane, DRM_MODE_OBJECT_PLANE, "FB_ID");
-	screen->in_fence_property =
-		find_property(screen->fd, screen->plane, DRM_MODE_OBJECT_PLANE, "IN_FENCE_FD");
+	screen->fb_property = find_property(
+		screen->fd, screen->plane, DRM_MODE_OBJECT_PLANE, "FB_ID");
+	screen->in_fence_property = find_property(
+		screen->fd, screen->plane, DRM_MODE_OBJECT_PLANE, "IN_FENCE_FD");
 	for (uint32_t i = 0; i < NUM_BUFFERS; i++) {
 		context_open(&screen->contexts[i], 1, passing);
 		screen->fbs[i] = make_fb(screen->fd, &screen->contexts[i]);
@@ -291,12 +291,11 @@ static void commit(struct screen *screen, uint32_t buffer, int in_fence_fd)
 	drmModeAtomicReq *request = drmModeAtomicAlloc();
 	int ret;
 
-	drmModeAtomicAddProperty(
-		request, screen->plane, screen->fb_property, screen->fbs[buffer]);
+	drmModeAtomicAddProperty(request, screen->plane, screen->fb_property, screen->fbs[buffer]);
 	drmModeAtomicAddProperty(
 		request, screen->plane, screen->in_fence_property, (uint64_t)in_fence_fd);
-	ret = drmModeAtomicCommit(screen->fd, request,
-		DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, NULL);
+	ret = drmModeAtomicCommit(
+		screen->fd, request, DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, NULL);
 	if (ret < 0) {
 		errx(1, "a commit: %s", strerror(-ret));
 	}

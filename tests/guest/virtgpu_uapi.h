@@ -6,8 +6,8 @@
 /*
  * What the ioctls of virtio-gpu take, as far as these programs use it: <virtgpu_drm.h> of libdrm
  * 2.4.114 ends before most of it. Layouts and numbers are those of include/uapi/drm/virtgpu_drm.h
- * of Linux 6.12, with what guest/patches adds; the names are our own, so that a newer libdrm does no
- * harm.
+ * of Linux 6.12, with what guest/patches adds; the names are our own, so that a newer libdrm does
+ * no harm.
  */
 
 #include <stdint.h>
@@ -18,7 +18,7 @@ enum {
 	UAPI_EXEC_FENCE_FD_IN = 1u << 0,
 	UAPI_EXEC_FENCE_FD_OUT = 1u << 1,
 	UAPI_EXEC_RING_IDX = 1u << 2,
-	UAPI_EXEC_SHARED_FENCE = 1u << 3, /* patches/: other contexts may name the out-fence */
+	UAPI_EXEC_SHARED_FENCE = 1u << 3, /* guest/patches: other contexts may name the out-fence */
 };
 
 struct uapi_syncobj {
@@ -43,7 +43,7 @@ struct uapi_execbuffer {
 };
 
 enum {
-	UAPI_PARAM_FENCE_PASSING = 0x1000, /* patches/ */
+	UAPI_PARAM_FENCE_PASSING = 0x1000, /* guest/patches */
 };
 
 struct uapi_getparam {
@@ -54,7 +54,7 @@ struct uapi_getparam {
 enum {
 	UAPI_CONTEXT_CAPSET_ID = 1,
 	UAPI_CONTEXT_NUM_RINGS = 2,
-	UAPI_CONTEXT_FENCE_PASSING = 5, /* patches/ */
+	UAPI_CONTEXT_FENCE_PASSING = 5, /* guest/patches */
 };
 
 struct uapi_context_param {
