@@ -142,12 +142,20 @@ static int add_blob_backing(
 	return read_backing(gpu, request, resource, num_entries, &resource->backing);
 }
 
+/* A guest that has not accepted the feature knows of no alignment. */
+static bool size_ok(const struct gpu *gpu, uint64_t size)
+{
+	bool aligned = gpu->features & (UINT64_C(1) << VIRTIO_GPU_F_BLOB_ALIGNMENT);
+
+	return size > 0 && (!aligned || size % BLOB_ALIGNMENT == 0);
+}
+
 static bool blob_ok(
 	const struct gpu *gpu, const struct request *request, const struct blob_body *body)
 {
 	uint32_t ctx_id = request->header.ctx_id;
 
-	return body->size > 0 && body->blob_mem >= VIRTIO_GPU_BLOB_MEM_GUEST &&
+	return size_ok(gpu, body->size) && body->blob_mem >= VIRTIO_GPU_BLOB_MEM_GUEST &&
 		body->blob_mem <= VIRTIO_GPU_BLOB_MEM_HOST3D_GUEST &&
 		(ctx_id == 0 || context_exists(&gpu->contexts, ctx_id));
 }

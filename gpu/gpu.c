@@ -150,18 +150,30 @@ uint64_t gpu_get_features(const struct gpu *gpu)
 {
 	return FEATURE(VIRTIO_GPU_F_VIRGL) | FEATURE(VIRTIO_GPU_F_EDID) |
 		FEATURE(VIRTIO_GPU_F_RESOURCE_UUID) | FEATURE(VIRTIO_GPU_F_RESOURCE_BLOB) |
-		FEATURE(VIRTIO_GPU_F_CONTEXT_INIT) | fence_passing_feature(gpu);
+		FEATURE(VIRTIO_GPU_F_CONTEXT_INIT) | FEATURE(VIRTIO_GPU_F_BLOB_ALIGNMENT) |
+		fence_passing_feature(gpu);
+}
+
+/* Who starts a guest sees the speed of a guest without fence passing, and nothing else that is
+ * wrong. A front end says the same again whenever it starts the queues. */
+static void tell_refused(struct gpu *gpu, uint64_t features)
+{
+	if (fence_passing_feature(gpu) & ~features && features != 0 && features != gpu->features) {
+		log_guest(gpu,
+			"the guest's driver does not pass fences on feature bit %d: it waits for "
+			"them itself, and all else works. To agree, load its virtio-gpu with "
+			"fence_passing_bit=%d; the VMM must pass the bit on",
+			gpu->options.fence_passing_bit, gpu->options.fence_passing_bit);
+	}
 }
 
 void gpu_set_features(struct gpu *gpu, uint64_t features)
 {
-	gpu->features = features & gpu_get_features(gpu);
+	features &= gpu_get_features(gpu);
+	tell_refused(gpu, features);
+	gpu->features = features;
 	gpu->fence_passing = gpu->features & fence_passing_feature(gpu);
 }
-
-/* Of blobs, for a guest that takes feature bit 5 for BLOB_ALIGNMENT although it is fence passing's.
- * It refuses every blob if this is 0. A page is no more than it aligns them to anyway. */
-#define BLOB_ALIGNMENT 4096
 
 int gpu_read_config(struct gpu *gpu, uint32_t offset, void *data, uint32_t size)
 {
@@ -201,6 +213,11 @@ void gpu_set_memory(struct gpu *gpu, struct guest_memory *memory)
 
 /* ---- The device ----------------------------------------------------------------------------- */
 
+bool gpu_bit_is_free(long bit)
+{
+	return (bit >= 8 && bit < 24) || (bit >= 50 && bit < 64);
+}
+
 static bool options_ok(const struct gpu_options *options)
 {
 	int bit = options->fence_passing_bit;
@@ -213,7 +230,7 @@ static bool options_ok(const struct gpu_options *options)
 			options->height < GPU_MIN_HEIGHT || options->height > GPU_MAX_SIZE)) {
 		return false;
 	}
-	return bit < 0 || (bit > VIRTIO_GPU_F_CONTEXT_INIT && bit < 24) || (bit >= 50 && bit < 64);
+	return bit < 0 || gpu_bit_is_free(bit);
 }
 
 static void count_capsets(struct gpu *gpu)

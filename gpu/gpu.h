@@ -86,10 +86,17 @@ struct gpu_options {
 	/* Of each scanout's preferred mode, GPU_MIN_WIDTH to GPU_MAX_SIZE, and GPU_MIN_HEIGHT to
 	 * that; not looked at without scanouts. */
 	uint32_t width, height;
-	int fence_passing_bit; /* of the feature, 5 to 23 or 50 to 63; below 0: off */
+	int fence_passing_bit; /* of the feature: gpu_bit_is_free; below 0: off */
 	const char *record;    /* a file to record all traffic to, or NULL */
 	struct renderer_options renderer;
 };
+
+/*
+ * Whether fence passing may be feature bit `bit`, from 0 on: 8 to 23, which are the device's own
+ * and given to nothing, or 50 to 63. Of the others, 0 to 5 have a meaning, 5 is BLOB_ALIGNMENT; 6 and
+ * 7 are proposed for other features; 24 to 49 are of the rings, and of vhost-user.
+ */
+bool gpu_bit_is_free(long bit);
 
 /* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options
  * out of range; -ENOMEM; what opening the recording or create_renderer failed with, after a message

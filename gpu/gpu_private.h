@@ -48,6 +48,11 @@ struct gpu {
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
 };
 
+/* Of Linux 7.2: the size of a blob is a multiple of what the configuration space says. That is what
+ * Linux aligns it to anyway. */
+#define VIRTIO_GPU_F_BLOB_ALIGNMENT 5
+#define BLOB_ALIGNMENT 4096u
+
 /* Of the RFC: other contexts may name the fence as an in-fence. */
 #define VIRTIO_GPU_FLAG_FENCE_SHAREABLE (1u << 2)
 

@@ -28,7 +28,7 @@
 
 #define GUEST_ADDR 0x10000u
 #define GUEST_SIZE 0x20000u
-#define FENCE_PASSING_BIT 20
+#define FENCE_PASSING_BIT 23
 #define MAX_ELEMENTS 64
 
 enum step {

@@ -50,6 +50,9 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 
 	guest->num_warnings += level == VGF_LOG_WARNING;
 	guest->num_errors += level == VGF_LOG_ERROR;
+	if (level == VGF_LOG_WARNING) {
+		snprintf(guest->warning, sizeof(guest->warning), "%s", message);
+	}
 	if (getenv("VGF_TEST_LOG") != NULL) {
 		print_message("log: %s\n", message);
 	}
@@ -104,6 +107,11 @@ static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_curs
 	(void)cursor;
 }
 
+uint64_t guest_features(const struct guest *guest)
+{
+	return gpu_get_features(guest->gpu) & ~(UINT64_C(1) << VIRTIO_GPU_F_BLOB_ALIGNMENT);
+}
+
 void guest_start(struct guest *guest, const struct gpu_options *options)
 {
 	guest_start_with(guest, options, renderer_soft_create);
@@ -131,7 +139,7 @@ void guest_start_with(
 	assert_int_equal(gpu_create(&callbacks, guest, options != NULL ? options : &usual,
 				 create_renderer, &guest->gpu),
 		0);
-	gpu_set_features(guest->gpu, gpu_get_features(guest->gpu));
+	gpu_set_features(guest->gpu, guest_features(guest));
 	gpu_set_memory(guest->gpu, guest->table);
 }
 

@@ -15,7 +15,7 @@
 #define GUEST_ADDR 0x100000u
 #define GUEST_SIZE (1u << 20)
 
-#define FENCE_PASSING_BIT 20
+#define FENCE_PASSING_BIT 23
 
 struct guest_response {
 	bool sent, done;
@@ -45,12 +45,16 @@ struct guest {
 	bool failed;       /* whether it did */
 	bool stopped;
 	unsigned int num_warnings, num_errors; /* log messages */
+	char warning[256];                     /* the last one */
 
 	/* What a display would be told: flushes, and of the last one how many requests had been
 	 * completed then, and the first pixel. */
 	uint32_t num_flushes, flushed_at;
 	uint32_t flushed_pixel; /* NO_PIXEL: it could not be read */
 };
+
+/* What a guest accepts: all, but for BLOB_ALIGNMENT, as before Linux 7.2. */
+uint64_t guest_features(const struct guest *guest);
 
 /* Unless options are given: 2 scanouts of 640 by 480, fence passing, and no recording. The software
  * GPU draws. */

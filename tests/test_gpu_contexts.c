@@ -136,8 +136,7 @@ TEST_CONTEXT(in_fences_are_padding_without_the_feature)
 	};
 
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
-	gpu_set_features(
-		guest.gpu, gpu_get_features(guest.gpu) & ~(UINT64_C(1) << FENCE_PASSING_BIT));
+	gpu_set_features(guest.gpu, guest_features(&guest) & ~(UINT64_C(1) << FENCE_PASSING_BIT));
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 	wait_for(submit(&guest, &job));
 }

@@ -77,7 +77,7 @@ TEST_GUEST(has_a_configuration_space)
 	assert_int_equal(le32toh(config.num_scanouts), 2);
 	assert_int_equal(le32toh(config.num_capsets), 1);
 	assert_int_equal(le32toh(config.events_read), 0);
-	/* A guest that takes bit 5 for BLOB_ALIGNMENT makes no blobs if this is 0. */
+	/* A guest that accepts BLOB_ALIGNMENT makes no blobs if this is 0. */
 	assert_int_equal(gpu_read_config(guest.gpu, 16, &word, 4), 0);
 	assert_int_equal(le32toh(word), 4096);
 	assert_int_equal(gpu_read_config(guest.gpu, 8, &word, 4), 0);
@@ -98,6 +98,9 @@ TEST(refuses_options_out_of_range)
 		{ .num_scanouts = 1, .width = 399, .height = 480, .fence_passing_bit = -1 },
 		{ .num_scanouts = 1, .width = 640, .height = 8193, .fence_passing_bit = -1 },
 		{ .fence_passing_bit = 4 },
+		{ .fence_passing_bit = 5 }, /* BLOB_ALIGNMENT */
+		{ .fence_passing_bit = 6 },
+		{ .fence_passing_bit = 7 },
 		{ .fence_passing_bit = 24 },
 		{ .fence_passing_bit = 49 },
 		{ .fence_passing_bit = 64 },
@@ -108,6 +111,56 @@ TEST(refuses_options_out_of_range)
 		assert_int_equal(
 			gpu_create(&callbacks, NULL, &bad[i], renderer_soft_create, &gpu), -EINVAL);
 	}
+}
+
+/* ---- Negotiation ---------------------------------------------------------------------------- */
+
+#define PASSING (UINT64_C(1) << FENCE_PASSING_BIT)
+
+TEST_GUEST(offers_fence_passing_and_the_alignment_of_blobs)
+{
+	assert_int_equal(gpu_get_features(guest.gpu), PASSING | 0x3f);
+	assert_int_equal(guest.num_warnings, 0);
+}
+
+TEST_GUEST(says_once_that_the_guest_does_not_pass_fences)
+{
+	uint64_t features = guest_features(&guest);
+
+	gpu_set_features(guest.gpu, features & ~PASSING);
+	assert_int_equal(guest.num_warnings, 1);
+	assert_non_null(strstr(guest.warning, "does not pass fences on feature bit 23"));
+	assert_non_null(strstr(guest.warning, "fence_passing_bit=23;"));
+	gpu_set_features(guest.gpu, features & ~PASSING);
+	assert_int_equal(guest.num_warnings, 1);
+	/* Nobody is there any more, or a driver that takes nothing of the device: firmware. */
+	gpu_set_features(guest.gpu, 0);
+	gpu_set_features(guest.gpu, features);
+	assert_int_equal(guest.num_warnings, 1);
+	gpu_set_features(guest.gpu, features & ~PASSING);
+	assert_int_equal(guest.num_warnings, 2);
+}
+
+TEST(without_fence_passing_there_is_nothing_to_say)
+{
+	const struct gpu_options options = { .fence_passing_bit = -1 };
+
+	guest_start(&guest, &options);
+	assert_int_equal(gpu_get_features(guest.gpu), 0x3f);
+	gpu_set_features(guest.gpu, 1);
+	assert_int_equal(guest.num_warnings, 0);
+	guest_stop(&guest);
+}
+
+TEST_GUEST(checks_the_alignment_of_blobs_if_the_guest_knows_it)
+{
+	assert_int_equal(create_blob(&guest, 1, 0, 4095), OK);
+	assert_int_equal(create_blob(&guest, 2, 0, 4097), OK);
+	gpu_set_features(guest.gpu, gpu_get_features(guest.gpu));
+	assert_int_equal(create_blob(&guest, 3, 0, 4095), BAD_PARAMETER);
+	assert_int_equal(create_blob(&guest, 3, 0, 4097), BAD_PARAMETER);
+	assert_int_equal(create_empty_blob(&guest, 3, 1), BAD_PARAMETER);
+	assert_int_equal(create_blob(&guest, 3, 0, 8192), OK);
 }
 
 TEST_GUEST(a_feature_that_is_not_accepted_is_not_there)

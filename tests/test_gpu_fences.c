@@ -523,7 +523,7 @@ TEST_GUEST(without_fence_passing_no_fence_is_shareable)
 	const struct command bad = { CMD(SUBMIT_3D), 4, { 7, 0, 1, 1 }, BAD_PARAMETER,
 		BAD_CONTEXT };
 	const struct sending sending = sent_as(&bad, FENCE | RING | SHAREABLE, 1, 0, 2);
-	uint64_t features = gpu_get_features(guest.gpu);
+	uint64_t features = guest_features(&guest);
 	uint32_t held;
 
 	make_two_contexts();

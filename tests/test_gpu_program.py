@@ -76,7 +76,10 @@ class Options(unittest.TestCase):
             ("--size=8193x800", "--size"),
             ("--scanouts=17", "--scanouts"),
             ("--scanouts=-1", "--scanouts"),
-            ("--fence-passing-bit=3", "--fence-passing-bit"),
+            ("--fence-passing-bit=4", "have\na meaning"),
+            ("--fence-passing-bit=5", "BLOB_ALIGNMENT"),
+            ("--fence-passing-bit=6", "proposed for other"),
+            ("--fence-passing-bit=7", "proposed for other"),
             ("--fence-passing-bit=24", "--fence-passing-bit"),
             ("--fence-passing-bit=64", "--fence-passing-bit"),
             ("--fence-passing-bit=on", "--fence-passing-bit"),
@@ -310,7 +313,7 @@ class Running(unittest.TestCase):
             self.assertEqual(file.read(), b"VGTRACE1" + struct.pack("<II", 1, 0))
 
     def test_it_offers_fence_passing_where_it_was_asked_to(self):
-        for arguments, offered in (([], False), (["--fence-passing-bit=20"], True)):
+        for arguments, offered in (([], False), (["--fence-passing-bit=23"], True)):
             gpu = Gpu(self.directory, *arguments)
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(LIMIT_S)
@@ -318,8 +321,8 @@ class Running(unittest.TestCase):
                 connection.sendall(struct.pack("<III", 1, 1, 0))  # VHOST_USER_GET_FEATURES
                 reply = connection.recv(20, socket.MSG_WAITALL)
             features = struct.unpack("<IIIQ", reply)[3]
-            self.assertEqual(bool(features & 1 << 20), offered)
-            self.assertEqual(features & 0x1F, 0x1F)
+            self.assertEqual(bool(features & 1 << 23), offered)
+            self.assertEqual(features & 0x3F, 0x3F)
             self.assertEqual(gpu.end()[0], 0)
 
 

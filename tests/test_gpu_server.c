@@ -72,7 +72,7 @@ static void begin(void)
 		.socket_path = path,
 		.drain_ms = 20000,
 		.end_fd = end_fd,
-		.gpu = { .num_scanouts = 16, .width = 640, .height = 480, .fence_passing_bit = 20 },
+		.gpu = { .num_scanouts = 16, .width = 640, .height = 480, .fence_passing_bit = 23 },
 		.display_timeout_ms = 10,
 		.log = log_nothing,
 	};

@@ -272,7 +272,7 @@ class Program:
         self.start_s = time.monotonic()
         self.process = subprocess.Popen(
             [PROGRAM, "gpu", f"--socket={self.path}", f"--renderer={renderer}"]
-            + ["--scanouts=2", "--size=640x480", "--fence-passing-bit=20"],
+            + ["--scanouts=2", "--size=640x480", "--fence-passing-bit=23"],
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",

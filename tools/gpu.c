@@ -48,8 +48,8 @@ static const char help[] =
 	"                    priority that has a processor for itself\n"
 	"  --fence-passing-bit=N|off\n"
 	"                    offer fence passing as feature bit N, which the guest's driver must\n"
-	"                    expect. Off by default, as the feature has no number of its own: bit\n"
-	"                    5, which the first drivers used, now means BLOB_ALIGNMENT\n"
+	"                    expect: take 23. Off by default, as the feature has no number of its\n"
+	"                    own: bit 5, which the first drivers used, now means BLOB_ALIGNMENT\n"
 	"  --scanouts=N      number of monitors, 0 to 16 (default 1); 0 for rendering alone\n"
 	"  --size=WxH        size that the monitors prefer (default 1280x800)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
@@ -151,9 +151,17 @@ static int parse_bit(const char *text)
 	if (strcmp(text, "off") == 0) {
 		return -1;
 	}
-	if (bit < 5 || (bit > 23 && bit < 50)) {
-		bad_usage("--fence-passing-bit must be off, 5 to 23, or 50 to 63: other bits have\n"
-			  "a meaning already");
+	if (bit == 5) {
+		bad_usage("--fence-passing-bit must not be 5: to guests since Linux 7.2 that is\n"
+			  "BLOB_ALIGNMENT, and this device offers it. Take 23");
+	}
+	if (bit == 6 || bit == 7) {
+		bad_usage("--fence-passing-bit must not be 6 or 7: these are proposed for other\n"
+			  "features of virtio-gpu. Take 23");
+	}
+	if (!gpu_bit_is_free(bit)) {
+		bad_usage("--fence-passing-bit must be off, 8 to 23, or 50 to 63: other bits have\n"
+			  "a meaning already. Take 23");
 	}
 	return (int)bit;
 }
