@@ -23,16 +23,11 @@ static void finish(struct pending_request *pending, int status)
 /* After its request has been handled. */
 static void finish_later(struct pending_request *pending, int status)
 {
-	struct gpu *gpu = pending->gpu;
-
 	if (pending->handling || pending->awaits_renderer || pending->awaits_drawing) {
 		return;
 	}
 	finish(pending, status);
-	if (pending->awaits_fence) {
-		vgf_fence_signal(gpu->renderer->ops->get_device(gpu->renderer), &pending->fence,
-			status < 0 ? status : 0);
-	}
+	signal_own_fence(pending, status);
 	complete_if_done(pending);
 }
 

@@ -93,8 +93,8 @@ struct gpu_options {
 
 /*
  * Whether fence passing may be feature bit `bit`, from 0 on: 8 to 23, which are the device's own
- * and given to nothing, or 50 to 63. Of the others, 0 to 5 have a meaning, 5 is BLOB_ALIGNMENT; 6 and
- * 7 are proposed for other features; 24 to 49 are of the rings, and of vhost-user.
+ * and given to nothing, or 50 to 63. Of the others, 0 to 5 have a meaning, 5 is BLOB_ALIGNMENT;
+ * 6 and 7 are proposed for other features; 24 to 49 are of the rings, and of vhost-user.
  */
 bool gpu_bit_is_free(long bit);
 

@@ -90,6 +90,9 @@ void renderer_begin(struct request *request);
 void request_done(void *arg, int status);
 uint32_t renderer_end(struct request *request, int ret);
 
+/* It is done: signals its fence, if that is for it to do. status: 0, or an error. */
+void signal_own_fence(struct pending_request *pending, int status);
+
 /* Completes a request if it waits for nothing any more. */
 void complete_if_done(struct pending_request *pending);
 

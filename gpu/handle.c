@@ -137,6 +137,16 @@ void renderer_begin(struct request *request)
 	request->pending->awaits_renderer = true;
 }
 
+void signal_own_fence(struct pending_request *pending, int status)
+{
+	struct renderer *renderer = pending->gpu->renderer;
+
+	if (pending->signals_fence && pending->awaits_fence) {
+		vgf_fence_signal(renderer->ops->get_device(renderer), &pending->fence,
+			status < 0 ? status : 0);
+	}
+}
+
 void request_done(void *arg, int status)
 {
 	struct pending_request *pending = arg;
@@ -152,6 +162,7 @@ void request_done(void *arg, int status)
 	if (pending->type == RESPONSE_LATER) {
 		pending->type = status < 0 ? response_of_error(status) : VIRTIO_GPU_RESP_OK_NODATA;
 	}
+	signal_own_fence(pending, status);
 	complete_if_done(pending);
 }
 
@@ -199,6 +210,8 @@ static void settle_fence(struct gpu *gpu, const struct request *request, uint32_
 	int ret;
 
 	pending_add_fence(&gpu->pending, pending);
+	/* What waits for this fence waits for what is held back, not only for its context. */
+	pending->signals_fence = pending->signals_fence || pending->awaits_renderer;
 	if (is_error(type)) {
 		ret = vgf_fence_refuse(renderer->ops->get_device(renderer), &pending->fence,
 			request->fence_flags, NULL, -EINVAL);
@@ -242,10 +255,8 @@ static bool decode_header(struct gpu *gpu, struct request *request)
 		pending_line_up(&gpu->pending, pending);
 		request->fence_flags = VGF_FENCED;
 	}
-	/* As vgf_submit_3d_decode: with other commands, and without the feature, it means
-	 * nothing. */
-	if (gpu->fence_passing && header->type == VIRTIO_GPU_CMD_SUBMIT_3D &&
-		(header->flags & VIRTIO_GPU_FLAG_FENCE_SHAREABLE)) {
+	/* As vgf_submit_3d_decode: without the feature it means nothing. */
+	if (gpu->fence_passing && (header->flags & VIRTIO_GPU_FLAG_FENCE_SHAREABLE)) {
 		request->fence_flags |= VGF_SHAREABLE;
 	}
 	return !has_ring || header->ring_idx < VGF_MAX_RINGS;

@@ -115,9 +115,7 @@ static bool ask(struct gpu *gpu)
 static void end_question(struct gpu *gpu, struct pending_request *pending)
 {
 	monitors_drop(gpu, pending);
-	if (pending->awaits_fence) {
-		vgf_fence_signal(gpu->renderer->ops->get_device(gpu->renderer), &pending->fence, 0);
-	}
+	signal_own_fence(pending, 0);
 	complete_if_done(pending);
 }
 

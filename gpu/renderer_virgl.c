@@ -344,12 +344,12 @@ static int virgl_create_fence(
 {
 	struct vgf_virgl *virgl = to_virgl(renderer);
 
+	flags = flags & VGF_SHAREABLE ? VGF_VIRGL_FENCE_SHAREABLE : 0;
 	if (name->ring == VGF_RING_GLOBAL) {
-		return vgf_virgl_create_fence(virgl, name->fence_id, name->ctx_id);
+		return vgf_virgl_create_fence(virgl, name->fence_id, name->ctx_id, flags);
 	}
-	return vgf_virgl_context_create_fence(virgl, name->ctx_id,
-		flags & VGF_SHAREABLE ? VGF_VIRGL_FENCE_SHAREABLE : 0, (uint32_t)name->ring,
-		name->fence_id);
+	return vgf_virgl_context_create_fence(
+		virgl, name->ctx_id, flags, (uint32_t)name->ring, name->fence_id);
 }
 
 static int virgl_get_fd(struct renderer *renderer)

@@ -290,8 +290,8 @@ static struct guest *holding;
 static int hold_fence(struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
 {
 	holding->held[(holding->next_token - 1) % GPU_MAX_REQUESTS] = *name;
-	return vgf_fence_create_take(renderer->ops->get_device(renderer), name,
-		flags | VGF_SHAREABLE, NULL, VGF_FENCE_BY_CALL);
+	return vgf_fence_create_take(
+		renderer->ops->get_device(renderer), name, flags, NULL, VGF_FENCE_BY_CALL);
 }
 
 uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t fence_id)
@@ -304,7 +304,7 @@ uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t
 	struct renderer_ops hold_ops = *ops;
 	uint32_t token;
 
-	request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_FENCE_SHAREABLE);
 	request.hdr.fence_id = htole64(fence_id);
 	if (ring != VGF_RING_GLOBAL) {
 		request.hdr.flags |= htole32(VIRTIO_GPU_FLAG_INFO_RING_IDX);
@@ -508,7 +508,7 @@ uint32_t submit(struct guest *guest, const struct job *job)
 		put_pair(&at, SOFT_GPU_STORE, job->value);
 	}
 	size = (size_t)(at - words) * sizeof(words[0]);
-	hdr->flags = VIRTIO_GPU_FLAG_INFO_RING_IDX | 1u << 2;
+	hdr->flags = VIRTIO_GPU_FLAG_INFO_RING_IDX | VIRTIO_GPU_FLAG_FENCE_SHAREABLE;
 	hdr->flags = htole32(hdr->flags | (job->fence_id != 0 ? VIRTIO_GPU_FLAG_FENCE : 0));
 	hdr->fence_id = htole64(job->fence_id);
 	hdr->ring_idx = job->ring;

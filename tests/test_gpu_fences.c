@@ -477,15 +477,16 @@ TEST_GUEST(each_fence_is_counted_as_an_in_fence_once)
 
 /* ---- Errors that are shared ----------------------------------------------------------------- */
 
-/* A submission of context 1 that is bad, with fence 2, behind fence 1. A job of context 2 that
- * names it runs if the fence is shareable. */
-static void check_dependant(const struct command *bad, bool cut, uint32_t flags)
+/* A request of context 1 with fence 2, behind fence 1. A job of context 2 that names it runs if the
+ * fence is shareable. */
+static void check_dependant(
+	const struct command *command, bool cut, uint32_t flags, uint32_t answer)
 {
-	const struct sending sending = { bad, flags, 1, 0, 2, cut };
+	const struct sending sending = { command, flags, 1, 0, 2, cut };
 	uint32_t held, token;
 
 	make_two_contexts();
-	held = guest_hold(&guest, 1, 0, 1);
+	held = guest_hold(&guest, 1, flags & RING ? 0 : VGF_RING_GLOBAL, 1);
 	token = send_command(&sending);
 	if (flags & SHAREABLE) {
 		check_runs_behind(2, held);
@@ -493,7 +494,7 @@ static void check_dependant(const struct command *bad, bool cut, uint32_t flags)
 		check_no_in_fence(2);
 		guest_signal(&guest, held);
 	}
-	check_response(&sending, token, BAD_PARAMETER);
+	check_response(&sending, token, answer);
 }
 
 TEST_GUEST(work_that_waits_for_a_bad_submission_runs)
@@ -513,9 +514,43 @@ TEST_GUEST(work_that_waits_for_a_bad_submission_runs)
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		check_dependant(&bad[i], i == 0, FENCE | RING | SHAREABLE);
-		check_dependant(&bad[i], i == 0, FENCE | RING);
+		check_dependant(&bad[i], i == 0, FENCE | RING | SHAREABLE, BAD_PARAMETER);
+		check_dependant(&bad[i], i == 0, FENCE | RING, BAD_PARAMETER);
 	}
+}
+
+/* A job that is done is not waited for, as the GPU knows before its turn comes. The end of a
+ * context is that of its rings, so that there is nothing that could be waited for. */
+static bool can_be_behind(const struct command *command, uint32_t flags)
+{
+	return command->type != CMD(SUBMIT_3D) &&
+		!(command->type == CMD(CTX_DESTROY) && (flags & RING));
+}
+
+static void check_dependants_of_all(uint32_t flags)
+{
+	for (size_t i = 0; i < NUM_COMMANDS; i++) {
+		const struct command *command = &commands[i];
+
+		if (can_be_behind(command, flags)) {
+			check_dependant(command, false, flags, command->answer);
+		}
+		if (needs_body(command)) {
+			check_dependant(command, true, flags, BAD_PARAMETER);
+		}
+	}
+}
+
+TEST_GUEST(the_fence_of_every_command_can_be_shareable)
+{
+	check_dependants_of_all(FENCE | RING | SHAREABLE);
+	check_dependants_of_all(FENCE | SHAREABLE);
+}
+
+TEST_GUEST(the_fence_of_no_command_is_shareable_by_itself)
+{
+	check_dependants_of_all(FENCE | RING);
+	check_dependants_of_all(FENCE);
 }
 
 TEST_GUEST(without_fence_passing_no_fence_is_shareable)

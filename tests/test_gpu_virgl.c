@@ -504,6 +504,40 @@ TEST_TEXTURE(nothing_overtakes_a_transfer_that_is_held)
 	assert_int_equal(le32toh(guest_words(0)[0]), PIXEL(1, 2, 3, 255));
 }
 
+/* The fence of a transfer that is held, of no context, is an in-fence of work: that is behind the
+ * transfer, so it is behind what the transfer waits for. */
+TEST_TEXTURE(work_waits_for_a_transfer_that_is_held)
+{
+	struct virtio_gpu_transfer_to_host_2d to_host = {
+		.hdr = header(VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, 0),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.resource_id = htole32(1),
+	};
+	uint32_t held, tokens[3];
+
+	for (uint32_t id = 2; id <= 4; id++) {
+		assert_int_equal(create_gl_context(id), OK);
+		assert_int_equal(create_texture(id), OK);
+		assert_int_equal(attach_context(&guest, id, id), OK);
+	}
+	held = guest_hold(&guest, 2, 0, 1);
+	tokens[0] = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
+	to_host.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_FENCE_SHAREABLE);
+	to_host.hdr.fence_id = htole64(3);
+	tokens[1] = guest_send(
+		&guest, GPU_QUEUE_CONTROL, &to_host, sizeof(to_host), sizeof(to_host.hdr));
+	tokens[2] = submit_fill(3, 3, PIXEL(1, 1, 1, 255), 4, 3);
+	/* GL has done by then what would overtake it. */
+	assert_int_equal(wait_for(submit_fill(4, 4, PIXEL(1, 1, 1, 255), 5, 0)).type, OK);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_false(guest.responses[GPU_QUEUE_CONTROL][tokens[i]].done);
+	}
+	guest_signal(&guest, held);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(wait_for(tokens[i]).type, OK);
+	}
+}
+
 TEST(a_reset_completes_what_is_held)
 {
 	uint32_t token;

@@ -142,7 +142,7 @@ TEST_PAIR(fence_in_a_second_step)
 	assert_int_equal(vgf_virgl_submit_cmd2(vmm->virgl, stream.words, CONSUMER,
 				 (int)stream.count, &(uint64_t){ 20 }, 1),
 		1);
-	assert_int_equal(vgf_virgl_create_fence(vmm->virgl, 21, CONSUMER), 0);
+	assert_int_equal(vgf_virgl_create_fence(vmm->virgl, 21, CONSUMER, 0), 0);
 	virgl_vmm_run(vmm, 20);
 	assert_int_equal(vmm->num_retired, 0);
 	signal_test_fence(vmm, gate);
@@ -255,7 +255,7 @@ TEST(commands_without_a_context)
 	assert_int_equal(vgf_virgl_resource_unref(vmm->virgl, 6, NULL, NULL), 0);
 	assert_int_equal(vgf_virgl_export_fence(vmm->virgl, 7, &fd), -ENOENT);
 	assert_int_equal(fd, -1);
-	assert_int_equal(vgf_virgl_create_fence(vmm->virgl, 8, 0), 0);
+	assert_int_equal(vgf_virgl_create_fence(vmm->virgl, 8, 0, 0), 0);
 	virgl_vmm_wait(vmm, 1);
 	assert_virgl_retired(vmm, 0, VGF_RING_GLOBAL, 8, 0);
 	create_gl_context(vmm, 5);
@@ -412,7 +412,7 @@ static void load_everything(struct virgl_vmm *vmm, int *done)
 
 	for (int i = 0; i < 10; i++) {
 		submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);
-		assert_int_equal(vgf_virgl_create_fence(vmm->virgl, ++vmm->last_id, 0), 0);
+		assert_int_equal(vgf_virgl_create_fence(vmm->virgl, ++vmm->last_id, 0, 0), 0);
 	}
 	for (int i = 0; i < 10; i++) {
 		submit_copy(vmm, CONSUMER, COPY, SHARED, gate);
@@ -527,8 +527,8 @@ static void run_version(int version)
 	free(callbacks); /* it was copied */
 	create_gl_context(&vmm, PRODUCER);
 	/* Past 32 bits, too. */
-	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 7, PRODUCER), 0);
-	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 0x100000008, 0), 0);
+	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 7, PRODUCER, 0), 0);
+	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 0x100000008, 0, 0), 0);
 	assert_int_equal(vgf_virgl_context_create_fence(vmm.virgl, PRODUCER, 0, 0, 0x200000001),
 		version >= 3 ? 0 : -EINVAL);
 	while (calls.global < 2 || (version >= 3 && calls.context < 1)) {

@@ -206,8 +206,8 @@ static void do_everything(void)
 	submit(GL, 5, 4);
 	vgf_virgl_submit_cmd(virgl, &word, GL, 1);
 	promise_fence(6, vgf_virgl_context_create_fence(virgl, GL, 0, 0, 6));
-	promise_fence(7, vgf_virgl_create_fence(virgl, 7, GL));
-	promise_fence(8, vgf_virgl_create_fence(virgl, 8, 0));
+	promise_fence(7, vgf_virgl_create_fence(virgl, 7, GL, 0));
+	promise_fence(8, vgf_virgl_create_fence(virgl, 8, 0, 0));
 	use_resources();
 	vgf_virgl_context_destroy(virgl, NATIVE);
 	vgf_virgl_context_create_with_flags(virgl, NATIVE, CAPSET_DRM, 4, "name");
@@ -270,7 +270,7 @@ static void call_everything(uint64_t fence_id)
 	vgf_virgl_ctx_attach_resource(virgl, GL, RESOURCE);
 	assert_in_range(submit(GL, 3, 0), 0, 1);
 	assert_in_range(submit(OTHER, 4, 3), 0, 1);
-	promise_fence(5, vgf_virgl_create_fence(virgl, 5, GL));
+	promise_fence(5, vgf_virgl_create_fence(virgl, 5, GL, 0));
 	use_resources();
 	assert_true(vgf_virgl_poll(virgl) >= 0);
 }

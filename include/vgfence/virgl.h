@@ -211,8 +211,9 @@ int vgf_virgl_submit_cmd(struct vgf_virgl *virgl, void *buffer, int ctx_id, int 
 int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw,
 	const uint64_t *in_fence_ids, uint32_t num_in_fences);
 
-/* A flag for vgf_virgl_context_create_fence, besides VIRGL_RENDERER_FENCE_FLAG_MERGEABLE: other
- * contexts may name the fence as an in-fence (VIRTIO_GPU_FLAG_FENCE_SHAREABLE of the RFC). */
+/* A flag for vgf_virgl_context_create_fence and vgf_virgl_create_fence, besides
+ * VIRGL_RENDERER_FENCE_FLAG_MERGEABLE: other contexts may name the fence as an in-fence
+ * (VIRTIO_GPU_FLAG_FENCE_SHAREABLE). */
 #define VGF_VIRGL_FENCE_SHAREABLE (1u << 16)
 
 /*
@@ -230,11 +231,13 @@ int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id, uin
 /*
  * In place of virgl_renderer_create_fence: a fence on the global timeline, for any command. It
  * comes behind everything that was submitted before to the context whose command it is; ctx_id is 0
- * for a command of no context. The ID has 64 bits here; virglrenderer's function takes 32.
+ * for a command of no context. The ID has 64 bits here; virglrenderer's function takes 32. flags:
+ * virglrenderer's function has none.
  *
  * Returns as vgf_virgl_context_create_fence, without its -ENOENT.
  */
-int vgf_virgl_create_fence(struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id);
+int vgf_virgl_create_fence(
+	struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id, uint32_t flags);
 
 /*
  * In place of virgl_renderer_export_fence: a sync file for a pending fence of any timeline.

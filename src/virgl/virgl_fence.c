@@ -154,45 +154,53 @@ static int submit_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *na
 	return will_retire ? 0 : ret;
 }
 
+/* From virglrenderer's flags and ours; -EINVAL for others. */
+static int to_fence_flags(uint32_t flags, uint32_t *fence_flags)
+{
+	const uint32_t known = VIRGL_RENDERER_FENCE_FLAG_MERGEABLE | VGF_VIRGL_FENCE_SHAREABLE;
+
+	*fence_flags = (flags & VIRGL_RENDERER_FENCE_FLAG_MERGEABLE ? VGF_MERGEABLE : 0) |
+		(flags & VGF_VIRGL_FENCE_SHAREABLE ? VGF_SHAREABLE : 0);
+	return flags & ~known ? -EINVAL : 0;
+}
+
 VGF_EXPORT int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t flags, uint32_t ring_idx, uint64_t fence_id)
 {
-	const uint32_t known = VIRGL_RENDERER_FENCE_FLAG_MERGEABLE | VGF_VIRGL_FENCE_SHAREABLE;
 	const struct vgf_fence_name name = {
 		.fence_id = fence_id,
 		.ctx_id = ctx_id,
 		.ring = (int32_t)ring_idx,
 	};
-	uint32_t fence_flags = 0;
+	uint32_t fence_flags;
 
 	assert_thread(virgl);
-	if ((flags & ~known) || ring_idx >= VGF_MAX_RINGS || !can_retire_context_fences(virgl)) {
+	if (to_fence_flags(flags, &fence_flags) < 0 || ring_idx >= VGF_MAX_RINGS ||
+		!can_retire_context_fences(virgl)) {
 		return -EINVAL;
-	}
-	if (flags & VIRGL_RENDERER_FENCE_FLAG_MERGEABLE) {
-		fence_flags |= VGF_MERGEABLE;
-	}
-	if (flags & VGF_VIRGL_FENCE_SHAREABLE) {
-		fence_flags |= VGF_SHAREABLE;
 	}
 	return submit_fence(virgl, &name, fence_flags);
 }
 
 VGF_EXPORT int vgf_virgl_create_fence(
-	struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id)
+	struct vgf_virgl *virgl, uint64_t client_fence_id, uint32_t ctx_id, uint32_t flags)
 {
 	const struct vgf_fence_name name = {
 		.fence_id = client_fence_id,
 		.ctx_id = ctx_id,
 		.ring = VGF_RING_GLOBAL,
 	};
+	uint32_t fence_flags;
 	int ret;
 
 	assert_thread(virgl);
-	if (find_context(virgl, ctx_id)) {
-		return submit_fence(virgl, &name, 0);
+	if (to_fence_flags(flags, &fence_flags) < 0) {
+		return -EINVAL;
 	}
-	ret = vgf_fence_create_take(virgl->device, &name, 0, NULL, VGF_FENCE_BY_CALL);
+	if (find_context(virgl, ctx_id)) {
+		return submit_fence(virgl, &name, fence_flags);
+	}
+	ret = vgf_fence_create_take(virgl->device, &name, fence_flags, NULL, VGF_FENCE_BY_CALL);
 	if (ret == 0) {
 		int error = send_global_fence(virgl, &name);
 		if (error < 0) {
