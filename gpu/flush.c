@@ -3,27 +3,42 @@
 
 #include "flush.h"
 
-#include <vgfence/fence.h>
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 #include "gpu_private.h"
+
+static void show(struct gpu *gpu, const struct flush *flush)
+{
+	const struct resource *resource = find_resource(gpu, flush->resource_id);
+
+	if (resource != NULL && resource->serial == flush->resource_serial) {
+		scanouts_flush(gpu, flush->resource_id, &flush->rect);
+	}
+}
 
 /* Shows it, and answers. status: 0, or the error that it ends with. */
 static void finish(struct pending_request *pending, int status)
 {
-	struct gpu *gpu = pending->gpu;
-
 	if (status == 0) {
-		scanouts_flush(gpu, pending->flush.resource_id, &pending->flush.rect);
+		show(pending->gpu, &pending->flush);
 	}
 	if (pending->type == RESPONSE_LATER) {
 		pending->type = status < 0 ? response_of_error(status) : VIRTIO_GPU_RESP_OK_NODATA;
 	}
 }
 
+static bool waits(const struct pending_request *pending)
+{
+	return pending->awaits_renderer || pending->awaits_drawing || pending->awaited != NULL;
+}
+
 /* After its request has been handled. */
 static void finish_later(struct pending_request *pending, int status)
 {
-	if (pending->handling || pending->awaits_renderer || pending->awaits_drawing) {
+	if (pending->handling || waits(pending)) {
 		return;
 	}
 	finish(pending, status);
@@ -82,11 +97,87 @@ void flushes_continue(struct gpu *gpu, struct pending_request *pending)
 	}
 }
 
-void flush_give_up(struct pending_request *pending)
+/* ---- In-fences ------------------------------------------------------------------------------ */
+
+static uint64_t *in_fences_of(const struct pending_request *pending)
 {
-	if (pending->awaits_drawing) {
-		LIST_REMOVE(pending, flush_link);
-		pending->awaits_drawing = false;
+	return pending->gpu->pending.in_fences[pending->request.token];
+}
+
+/* Returns 1, with the number of a pending fence; 0 if it has retired; or an error. A flush is of no
+ * context, so what it waits for has to be shareable. */
+static int find_in_fence(struct gpu *gpu, uint64_t id, uint64_t *number)
+{
+	int ret = pending_find_id(&gpu->pending, id, number);
+
+	if (ret == 1 && !pending_find_fence(&gpu->pending, *number)->shareable) {
+		return -EPERM;
+	}
+	return ret;
+}
+
+/* Their count is checked before anything is done so often. */
+static int check_count(struct gpu *gpu, const struct request *request, uint32_t count)
+{
+	uint32_t resource_id = request->pending->flush.resource_id;
+
+	if (count > request->body.left / sizeof(uint64_t)) {
+		log_guest(gpu, "a flush of resource %u: in-fences past the end", resource_id);
+		return -EBADMSG;
+	}
+	if (count > MAX_IN_FENCES) {
+		log_guest(gpu, "a flush of resource %u: %u in-fences", resource_id, count);
+		return -E2BIG;
+	}
+	return 0;
+}
+
+/* Takes note of those that are pending. */
+static int read_in_fences(struct gpu *gpu, struct request *request, uint32_t count)
+{
+	struct pending_request *pending = request->pending;
+	struct flush *flush = &pending->flush;
+	int ret = check_count(gpu, request, count);
+
+	for (uint32_t i = 0; i < count && ret >= 0; i++) {
+		uint64_t id = 0;
+
+		reader_read(&request->body, &id, sizeof(id));
+		id = le64toh(id);
+		ret = find_in_fence(gpu, id, &in_fences_of(pending)[flush->num_in_fences]);
+		flush->num_in_fences += ret == 1;
+		if (ret < 0) {
+			log_guest(gpu, "a flush of resource %u: in-fence %" PRIu64 ": %s",
+				flush->resource_id, id, strerror(-ret));
+		}
+	}
+	return ret < 0 ? ret : 0;
+}
+
+/* Waits for the last one that is pending. Those before it have their turn when it has retired. */
+static void await_in_fence(struct gpu *gpu, struct pending_request *pending)
+{
+	const uint64_t *numbers = in_fences_of(pending);
+
+	pending->awaited = NULL;
+	while (pending->awaited == NULL && pending->flush.num_in_fences > 0) {
+		pending->flush.num_in_fences--;
+		pending->awaited = pending_find_fence(
+			&gpu->pending, numbers[pending->flush.num_in_fences]);
+	}
+	if (pending->awaited != NULL) {
+		TAILQ_INSERT_TAIL(&pending->awaited->waiting, pending, waiting_link);
+	}
+}
+
+void flushes_go_on(struct gpu *gpu, struct pending_request *pending)
+{
+	struct pending_request *flush;
+
+	while ((flush = TAILQ_FIRST(&pending->waiting)) != NULL) {
+		TAILQ_REMOVE(&pending->waiting, flush, waiting_link);
+		await_in_fence(gpu, flush);
+		finish_later(flush, 0);
 	}
 }
 
@@ -116,21 +207,58 @@ static int await_renderer(struct gpu *gpu, struct pending_request *pending)
 	return ret;
 }
 
+/* ---- The command ---------------------------------------------------------------------------- */
+
+void flush_give_up(struct pending_request *pending)
+{
+	if (pending->awaits_drawing) {
+		LIST_REMOVE(pending, flush_link);
+		pending->awaits_drawing = false;
+	}
+	if (pending->awaited != NULL) {
+		TAILQ_REMOVE(&pending->awaited->waiting, pending, waiting_link);
+		pending->awaited = NULL;
+	}
+}
+
+/* Returns 0 or an error, after which it waits for nothing. */
+static int await_all(struct gpu *gpu, struct request *request, uint32_t num_in_fences)
+{
+	struct pending_request *pending = request->pending;
+	int ret = read_in_fences(gpu, request, num_in_fences);
+
+	if (ret == 0) {
+		ret = await_renderer(gpu, pending);
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	await_in_fence(gpu, pending);
+	await_drawing(gpu, pending, TAILQ_FIRST(&gpu->pending.drawing));
+	gpu->stats.flushes++;
+	gpu->stats.flush_in_fences += num_in_fences;
+	gpu->stats.flushes_held += pending->awaited != NULL;
+	return 0;
+}
+
 uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct resource *resource,
-	const struct virtio_gpu_rect *rect)
+	const struct virtio_gpu_rect *rect, uint32_t num_in_fences)
 {
 	struct pending_request *pending = request->pending;
 	int ret;
 
-	pending->flush = (struct flush){ resource->id, *rect };
+	pending->flush = (struct flush){
+		.resource_id = resource->id,
+		.resource_serial = resource->serial,
+		.rect = *rect,
+	};
 	pending->type = RESPONSE_LATER;
 	pending->arrival = ++gpu->pending.num_arrivals;
-	ret = await_renderer(gpu, pending);
+	ret = await_all(gpu, request, num_in_fences);
 	if (ret < 0) {
 		return response_of_error(ret);
 	}
-	await_drawing(gpu, pending, TAILQ_FIRST(&gpu->pending.drawing));
-	if (pending->awaits_renderer || pending->awaits_drawing) {
+	if (waits(pending)) {
 		pending->signals_fence = true;
 		return RESPONSE_LATER;
 	}

@@ -5,8 +5,13 @@
 
 /*
  * A flush shows what was drawn before it, so it waits for that: for work that is held back or runs,
- * and for transfers that are held back. Meanwhile what was shown before stays. It waits for nothing
- * that came later, so nothing waits in a circle. Only what is behind its own fence waits for it.
+ * and for transfers that are held back; and for the in-fences that it names, if the guest passes
+ * fences. Meanwhile what was shown before stays. It waits for nothing that came later, so nothing
+ * waits in a circle. Only what is behind its own fence waits for it: no other flush does, also none
+ * of the same resource. Each shows what the resource holds by then.
+ *
+ * It waits for one of its in-fences at a time, whichever, and then for the next that has not
+ * signalled. So each is looked at twice in all: when the flush comes, and when it goes on.
  */
 
 #include <stdint.h>
@@ -18,15 +23,20 @@ struct pending_request;
 struct request;
 struct resource;
 
-/* Flushes a rectangle of the resource when it can. Returns the response, or RESPONSE_LATER. */
+/* Flushes a rectangle of the resource when it can. The IDs of num_in_fences in-fences are what is
+ * left of the request. Returns the response, or RESPONSE_LATER. */
 uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct resource *resource,
-	const struct virtio_gpu_rect *rect);
+	const struct virtio_gpu_rect *rect, uint32_t num_in_fences);
 
 /* A request that is handled may draw, and is not done yet: flushes that come later wait for it. */
 void flushes_await(struct gpu *gpu, struct pending_request *pending);
 
 /* A request is completed: flushes that waited for it go on. */
 void flushes_continue(struct gpu *gpu, struct pending_request *pending);
+
+/* The fence of a request has retired: flushes that waited for it go on. The request itself may have
+ * been completed before. */
+void flushes_go_on(struct gpu *gpu, struct pending_request *pending);
 
 /* This one waits no longer. */
 void flush_give_up(struct pending_request *pending);

@@ -58,7 +58,8 @@ struct gpu_cursor {
 struct gpu_callbacks {
 	/* A request is completed: `written` bytes of its writable buffers hold the response.
 	 * Exactly once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or
-	 * gpu_reset. The caller notifies the guest after the last of a round. */
+	 * gpu_reset; it may call none of them. The caller notifies the guest after the last of a
+	 * round. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
 	/* A display needs these three; they are set together, or all NULL. They say that a scanout
 	 * has another size and content (0 by 0: it shows nothing), that a part of it has changed,
@@ -152,6 +153,9 @@ struct gpu_stats {
 	uint64_t requests[GPU_NUM_QUEUES];
 	uint64_t errors; /* requests that were answered with one, or not at all */
 	uint64_t submissions;
+	uint64_t flushes;         /* that were not refused */
+	uint64_t flush_in_fences; /* of all of them */
+	uint64_t flushes_held;    /* of which one had not signalled */
 	uint64_t resets;
 	struct vgf_stats fences; /* of the fences' device, since it was made */
 };

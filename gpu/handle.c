@@ -112,7 +112,7 @@ static void complete(struct pending_request *pending)
 static bool is_done(const struct pending_request *pending)
 {
 	return !pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		!pending->awaits_drawing && !pending->awaits_display;
+		!pending->awaits_drawing && pending->awaited == NULL && !pending->awaits_display;
 }
 
 /*
@@ -197,6 +197,7 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 	flush_give_up(pending);
 	monitors_drop(gpu, pending);
 	complete_if_done(pending);
+	flushes_go_on(gpu, pending);
 }
 
 /*
@@ -258,6 +259,7 @@ static bool decode_header(struct gpu *gpu, struct request *request)
 	/* As vgf_submit_3d_decode: without the feature it means nothing. */
 	if (gpu->fence_passing && (header->flags & VIRTIO_GPU_FLAG_FENCE_SHAREABLE)) {
 		request->fence_flags |= VGF_SHAREABLE;
+		pending->shareable = true;
 	}
 	return !has_ring || header->ring_idx < VGF_MAX_RINGS;
 }

@@ -21,6 +21,7 @@
 #include <vgfence/fence.h>
 
 #include "gpu.h"
+#include "guest_limits.h"
 #include "key_table.h"
 
 struct backing;
@@ -29,7 +30,9 @@ struct resource;
 /* What a flush is of, in the host's byte order. */
 struct flush {
 	uint32_t resource_id;
+	uint64_t resource_serial; /* another resource may have this ID by then */
 	struct virtio_gpu_rect rect;
+	uint32_t num_in_fences; /* not looked at since: the first ones in pending.in_fences */
 };
 
 /* What the guest calls a fence: the response says it again. */
@@ -51,6 +54,7 @@ struct pending_request {
 	bool fenced;     /* the response says so, and keeps its place on the timeline */
 	struct guest_fence guest_fence;
 	struct vgf_fence_name fence; /* with the device's number */
+	bool shareable;              /* requests of any context may have it as an in-fence */
 	uint32_t type;               /* of the response; RESPONSE_LATER while it is not known */
 	uint32_t payload_size;       /* written behind the place of the response's header */
 
@@ -59,6 +63,8 @@ struct pending_request {
 	bool awaits_fence;
 	bool awaits_renderer;
 	bool awaits_drawing; /* a flush: for another request, among whose `flushes` it is */
+	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
+	struct pending_request *awaited;
 
 	bool awaits_display; /* among the monitors' questions, by question_link */
 	uint32_t asks_for;   /* a scanout, or all of them: monitors.c */
@@ -74,6 +80,8 @@ struct pending_request {
 	TAILQ_ENTRY(pending_request) drawing_link;
 	LIST_HEAD(, pending_request) flushes; /* which wait for this one */
 	LIST_ENTRY(pending_request) flush_link;
+	TAILQ_HEAD(, pending_request) waiting; /* flushes that wait for this one's fence */
+	TAILQ_ENTRY(pending_request) waiting_link;
 	struct flush flush;
 
 	/* To be freed when the renderer is done. */
@@ -89,6 +97,9 @@ struct pending {
 	uint64_t next_id; /* one above the highest ID that the guest has used */
 	TAILQ_HEAD(, pending_request) drawing; /* in the order in which they came */
 	uint64_t num_arrivals;
+	/* Numbers of the in-fences of each flush, by token: 2 MiB, and touched by flushes that have
+	 * any. */
+	uint64_t in_fences[GPU_MAX_REQUESTS][MAX_IN_FENCES];
 };
 
 /* As many buckets as there can be requests, so that one has one or two. */

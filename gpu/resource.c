@@ -58,6 +58,7 @@ struct resource *resource_create(struct resource_table *table, uint32_t id, int 
 		return NULL;
 	}
 	table->count++;
+	resource->serial = ++table->last_serial;
 	return resource;
 }
 

@@ -23,6 +23,7 @@ enum resource_kind {
 
 struct resource {
 	uint32_t id;
+	uint64_t serial; /* no other has it, nor ever had */
 	enum resource_kind kind;
 	uint32_t format, width, height; /* not of a blob */
 	uint32_t blob_mem;              /* of a blob: VIRTIO_GPU_BLOB_MEM_... */
@@ -36,6 +37,7 @@ struct resource {
 struct resource_table {
 	void *tree; /* of tsearch */
 	uint32_t count;
+	uint64_t last_serial;
 	uint32_t num_iov; /* of all backings */
 };
 

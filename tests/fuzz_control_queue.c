@@ -458,6 +458,28 @@ static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fenc
 	put_request(output, STEP_CONTROL, random, bytes, (size_t)(at - bytes));
 }
 
+/* A flush that waits for fences of jobs, now and then with a fence of its own. */
+static void make_flush(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	uint8_t bytes[48 + 8 * 8] = { 0 };
+	uint32_t num_in_fences = random_below(random, 8);
+
+	put32(bytes, 0x104);
+	if (random_below(random, 2) == 0) {
+		*fence_id += 1;
+		put32(bytes + 4, 1 | random_below(random, 4) << 1);
+		put32(bytes + 8, (uint32_t)*fence_id);
+		put32(bytes + 16, random_below(random, 3));
+	}
+	put32(bytes + 40, 1 + random_below(random, 2));
+	put32(bytes + 44, random_below(random, 16) > 0 ? num_in_fences : likely(random));
+	for (uint32_t i = 0; i < num_in_fences; i++) {
+		put32(bytes + 48 + 8u * i,
+			(uint32_t)*fence_id - random_below(random, (uint32_t)*fence_id % 8 + 1));
+	}
+	put_request(output, STEP_CONTROL, random, bytes, 48 + 8u * num_in_fences);
+}
+
 /* The beginning of a recording, which makes contexts, and a part further on. */
 static void take_recorded(struct fuzz_input *output, uint64_t *random)
 {
@@ -483,10 +505,17 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 	}
 	make_preamble(output, random);
 	for (uint32_t i = random_below(random, 60); i > 0; i--) {
-		if (random_below(random, 2) == 0) {
+		switch (random_below(random, 4)) {
+		case 0:
+		case 1:
 			make_job(output, random, &fence_id);
-		} else {
+			break;
+		case 2:
+			make_flush(output, random, &fence_id);
+			break;
+		default:
 			make_request(output, random, &fence_id);
+			break;
 		}
 		if (random_below(random, 8) == 0) {
 			put(output, STEP_CURSOR + random_below(random, 8), 1);
@@ -555,9 +584,13 @@ int main(int argc, char **argv)
 		.load_traces = load_traces,
 	};
 	int status = fuzz_main(&program, argc, argv);
+	struct gpu_stats stats;
 
 	printf("%" PRIu64 " requests, %" PRIu64 " answered well, %" PRIu64 " with an error\n",
 		num_sent, num_by_type[0], num_by_type[1]);
+	gpu_get_stats(gpu, &stats);
+	printf("%" PRIu64 " flushes, %" PRIu64 " in-fences of them, %" PRIu64 " were held\n",
+		stats.flushes, stats.flush_in_fences, stats.flushes_held);
 	stop();
 	return status;
 }

@@ -480,6 +480,34 @@ uint32_t send_flush(struct guest *guest, uint32_t resource_id, uint32_t width, u
 	return guest_send(guest, GPU_QUEUE_CONTROL, &request, sizeof(request), sizeof(request.hdr));
 }
 
+uint32_t send_flush_behind(struct guest *guest, const struct flush_request *flush)
+{
+	struct {
+		struct virtio_gpu_resource_flush request;
+		uint64_t in_fences[4];
+	} all = {
+		.request = {
+			.hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH, flush->ctx_id),
+			.r = { .width = htole32(flush->width), .height = htole32(flush->height) },
+			.resource_id = htole32(flush->resource_id),
+			.padding = htole32(flush->num_in_fences),
+		},
+	};
+	uint32_t flags = (flush->fence_id != 0 ? VIRTIO_GPU_FLAG_FENCE : 0) |
+		(flush->shareable ? VIRTIO_GPU_FLAG_FENCE_SHAREABLE : 0) |
+		(flush->has_ring ? VIRTIO_GPU_FLAG_INFO_RING_IDX : 0);
+
+	all.request.hdr.flags = htole32(flags);
+	all.request.hdr.fence_id = htole64(flush->fence_id);
+	all.request.hdr.ring_idx = flush->ring;
+	for (uint32_t i = 0; i < flush->num_in_fences; i++) {
+		all.in_fences[i] = htole64(flush->in_fences[i]);
+	}
+	return guest_send(guest, GPU_QUEUE_CONTROL, &all,
+		sizeof(all.request) + flush->num_in_fences * sizeof(all.in_fences[0]),
+		sizeof(all.request.hdr));
+}
+
 void create_test_fence(struct guest *guest, uint64_t fence_id)
 {
 	assert_true(fence_id < MAX_TEST_FENCES);

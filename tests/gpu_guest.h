@@ -109,6 +109,21 @@ uint32_t detach_backing(struct guest *guest, uint32_t resource_id);
 uint32_t send_flush(struct guest *guest, uint32_t resource_id, uint32_t width, uint32_t height,
 	uint64_t fence_id);
 
+/* A flush with in-fences. */
+struct flush_request {
+	uint32_t resource_id, width, height;
+	uint64_t fence_id; /* 0: not fenced */
+	bool shareable;
+	bool has_ring; /* otherwise the fence is on the global timeline */
+	uint32_t ctx_id;
+	uint8_t ring;
+	uint32_t num_in_fences;
+	uint64_t in_fences[4];
+};
+
+/* Returns its token. */
+uint32_t send_flush_behind(struct guest *guest, const struct flush_request *flush);
+
 /* A fence that only a test signals, on the global timeline; any context may wait for it. */
 void create_test_fence(struct guest *guest, uint64_t fence_id);
 void signal_test_fence(struct guest *guest, uint64_t fence_id);

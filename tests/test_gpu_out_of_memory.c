@@ -64,6 +64,30 @@ static uint32_t run_job(void)
 	return response->written > 0 ? guest_header(response).type : 0;
 }
 
+/* Behind a fence that has not signalled, so that it is held. */
+static uint32_t flush_behind(void)
+{
+	static uint64_t fence_id = 1000;
+	struct flush_request flush = {
+		.resource_id = 1,
+		.width = 64,
+		.height = 64,
+		.fence_id = fence_id + 2,
+		.num_in_fences = 1,
+		.in_fences = { fence_id + 1 },
+	};
+	uint32_t nth = guest.fail_nth, held, flushed;
+
+	guest.fail_nth = 0;
+	held = guest_hold(&guest, 1, 0, fence_id + 1);
+	guest.fail_nth = nth;
+	flushed = send_flush_behind(&guest, &flush);
+	fence_id += 2;
+	guest_signal(&guest, held);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, held);
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, flushed)).type;
+}
+
 static uint32_t end_resources(void)
 {
 	uint32_t type = unref(&guest, 1);
@@ -108,6 +132,7 @@ TEST(every_allocation_may_fail)
 	count += fail_each(give_to_context);
 	count += fail_each(ask_for_capset);
 	count += fail_each(run_job);
+	count += fail_each(flush_behind);
 	count += fail_each(end_resources);
 	count += fail_each(end_context);
 	assert_true(count > 12);

@@ -127,7 +127,8 @@ static uint32_t submit_stream(
 	size_t in_fences_size = in_fence != 0 ? sizeof(in_fence) : 0;
 	size_t size = stream->count * sizeof(stream->words[0]);
 
-	submit.request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	submit.request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX |
+		VIRTIO_GPU_FLAG_FENCE_SHAREABLE);
 	submit.request.hdr.fence_id = htole64(fence_id);
 	submit.request.size = htole32((uint32_t)size);
 	submit.request.padding = htole32(in_fence != 0);
@@ -603,6 +604,76 @@ TEST_TEXTURE(a_flush_is_behind_the_transfer_that_is_held)
 {
 	memset(guest.memory, 0x55, SIZE);
 	check_flush_behind(true, 0x555555);
+}
+
+TEST_TEXTURE(a_flush_is_behind_its_in_fences)
+{
+	struct flush_request flush = {
+		.resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = 4,
+		.num_in_fences = 2,
+		.in_fences = { 1, 3 },
+	};
+	uint32_t held[2], flushed;
+
+	assert_int_equal(show(1, SIDE, SIDE), OK);
+	assert_int_equal(wait_for(submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 0)).type, OK);
+	assert_int_equal(create_gl_context(2), OK);
+	held[0] = guest_hold(&guest, 1, 0, 1);
+	held[1] = guest_hold(&guest, 2, 5, 3);
+	flushed = send_flush_behind(&guest, &flush);
+	/* Without in-fences it is shown at once. */
+	assert_int_equal(wait_for(send_flush(&guest, 1, SIDE, SIDE, 0)).type, OK);
+	assert_int_equal(guest.num_flushes, 1);
+	guest_signal(&guest, held[1]);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, held[1]);
+	assert_int_equal(wait_for(send_flush(&guest, 1, SIDE, SIDE, 0)).type, OK);
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][flushed].done);
+	guest_signal(&guest, held[0]);
+	assert_int_equal(wait_for(flushed).type, OK);
+	assert_int_equal(guest.num_flushes, 3);
+	assert_int_equal(guest.flushed_pixel, 1 << 16 | 2 << 8 | 3);
+}
+
+/* The job's fence is shareable, and OpenGL has got the job. */
+TEST_TEXTURE(a_flush_is_behind_a_job_that_opengl_has)
+{
+	struct flush_request flush = { .resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.num_in_fences = 1,
+		.in_fences = { 2 } };
+	uint32_t drawn, flushed;
+
+	assert_int_equal(show(1, SIDE, SIDE), OK);
+	drawn = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 0);
+	flushed = send_flush_behind(&guest, &flush);
+	assert_int_equal(wait_for(flushed).type, OK);
+	assert_true(guest.responses[GPU_QUEUE_CONTROL][drawn].order <
+		guest.responses[GPU_QUEUE_CONTROL][flushed].order);
+	assert_int_equal(guest.flushed_pixel, 1 << 16 | 2 << 8 | 3);
+}
+
+TEST_TEXTURE(a_reset_and_a_drain_end_flushes_with_in_fences)
+{
+	struct flush_request flush = { .resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = 2,
+		.num_in_fences = 1,
+		.in_fences = { 1 } };
+	uint32_t flushed;
+
+	guest_hold(&guest, 1, 0, 1);
+	flushed = send_flush_behind(&guest, &flush);
+	gpu_drain(guest.gpu, 10, -1);
+	assert_true(guest.responses[GPU_QUEUE_CONTROL][flushed].done);
+	guest_hold(&guest, 1, 0, 1);
+	flushed = send_flush_behind(&guest, &flush);
+	gpu_reset(guest.gpu);
+	assert_true(guest.responses[GPU_QUEUE_CONTROL][flushed].done);
 }
 
 TEST_TEXTURE(is_destroyed_with_much_in_flight)

@@ -375,6 +375,9 @@ static void write_stats(
 		" had signalled, or were repeated\n",
 		SINCE(gpu.fences.in_fences), SINCE(gpu.fences.in_fences_done));
 	fprintf(file,
+		"  flushes      %" PRIu64 ": %" PRIu64 " in-fences, %" PRIu64 " waited for them\n",
+		SINCE(gpu.flushes), SINCE(gpu.flush_in_fences), SINCE(gpu.flushes_held));
+	fprintf(file,
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",
 		SINCE(gpu.fences.retired), SINCE(gpu.fences.failed), SINCE(gpu.fences.cancelled));
