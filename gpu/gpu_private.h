@@ -53,7 +53,7 @@ struct gpu {
 #define VIRTIO_GPU_F_BLOB_ALIGNMENT 5
 #define BLOB_ALIGNMENT 4096u
 
-/* Of the RFC: other contexts may name the fence as an in-fence. */
+/* Of fence passing, docs/specification.md: other contexts may name the fence as an in-fence. */
 #define VIRTIO_GPU_FLAG_FENCE_SHAREABLE (1u << 2)
 
 /* ---- Requests ------------------------------------------------------------------------------- */

@@ -10,6 +10,8 @@
 - A path of the repository in `code` exists, and so does a header.
 - A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
 - What the README shows of C is in examples/vmm.c, line by line and in order.
+- Each MUST of docs/specification.md has a name, each name a row in its table of tests, and each
+  test of a row is in tests/.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
@@ -41,6 +43,8 @@ RUN_COMMANDS = ("guest", "qemu", "vm")
 ALIASES = {"qemu": "guest"}  # commands of ./run that another one's script does
 ELLIPSIS = "…"
 EXAMPLE = "examples/vmm.c"  # the program that the README shows a part of
+SPECIFICATION = "docs/specification.md"
+RULE = r"[DG]-[A-Z]+"  # of the device, of the guest's driver
 
 
 class Wrong(Exception):
@@ -370,11 +374,60 @@ def check_excerpt(lines):
             raise Wrong(f"not in {EXAMPLE}, or not in this order")
 
 
+# ---- Rules of the specification, and their tests -----------------------------------------------
+
+
+def paragraphs(text):
+    """(number of its first line, text) of each paragraph and each item of a list; no tables."""
+    start, lines = 1, []
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        ends = not line.strip() or line.startswith(("- ", "|", "#"))
+        if ends and lines:
+            yield start, " ".join(lines)
+            lines = []
+        if line.strip() and not line.startswith(("|", "#")):
+            start = start if lines else number
+            lines.append(line.strip())
+
+
+def rows_of_rules(text):
+    """(number, rule, tests) of each row."""
+    for number, line in enumerate(text.split("\n"), 1):
+        match = re.fullmatch(rf"\| ({RULE}) \| (.*) \|", line)
+        if match:
+            yield number, match.group(1), match.group(2)
+
+
+def has_test(program, test):
+    """A TEST of a C program, a method of a Python one, or a function of the guest's program."""
+    path = TOP / "tests" / program
+    if program.startswith("guest/"):
+        return path.is_file() and re.search(
+            rf"^\w[\w *]*\b{test}\([^;]*?\)\n\{{", path.read_text(), re.MULTILINE
+        )
+    for suffix, pattern in ((".c", rf"^TEST\w*\({test}\b"), (".py", rf"^    def {test}\(")):
+        path = TOP / "tests" / f"test_{program}{suffix}"
+        if path.is_file() and re.search(pattern, path.read_text(), re.MULTILINE):
+            return True
+    return False
+
+
+def check_row(tests):
+    """`program`: `test`, `test`; `program`: `test`"""
+    for group in tests.split("; "):
+        match = re.fullmatch(r"`([\w/.]+)`: (`\w+`(?:, `\w+`)*)", group)
+        if not match:
+            raise Wrong(f"no program and tests: {group}")
+        for test in re.findall(r"\w+", match.group(2)):
+            if not has_test(match.group(1), test):
+                raise Wrong(f"{match.group(1)} has no test {test}")
+
+
 class Checker:
     def __init__(self, programs):
         self.programs = programs
         self.names = public_names()
-        self.links = self.paths = 0
+        self.links = self.paths = self.rules = 0
         self.complaints = []
 
     def check_name(self, name):
@@ -424,6 +477,28 @@ class Checker:
         for number, language, lines in without_fences(text)[1]:
             if language == "c":
                 self.attempt(document, number, lines[0], check_excerpt, lines)
+
+    def check_rules(self, document, text):
+        rules, rows = {}, {}
+        for number, paragraph in paragraphs(text):
+            match = re.match(rf"- \*\*({RULE})\*\* ", paragraph)
+            if match and match.group(1) in rules:
+                self.complain(document, number, f"a second {match.group(1)}")
+            elif match:
+                rules[match.group(1)] = number
+            elif re.search(r"\bMUST\b", paragraph) and "RFC 2119" not in paragraph:
+                self.complain(document, number, "a MUST without a name")
+        for number, rule, tests in rows_of_rules(text):
+            if rule in rows or rule not in rules:
+                self.complain(document, number, f"a row too many for {rule}")
+            rows[rule] = number
+            self.attempt(document, number, rule, check_row, tests)
+        for rule in rules.keys() - rows.keys():
+            self.complain(document, rules[rule], f"{rule} has no row")
+        self.rules = len(rules)
+
+    def complain(self, document, number, message):
+        self.complaints.append(f"{document.name}:{number}: {message}")
 
     def check(self, document, text):
         self.check_commands(document, text)
@@ -499,6 +574,53 @@ EXCERPTS = (
 )
 
 
+GOOD_RULES = """Words like MUST are those of RFC 2119.
+
+- **D-ONE** It MUST
+  do so.
+- **G-TWO** It MUST NOT.
+- It MAY.
+
+| rule | tests |
+| --- | --- |
+| D-ONE | `order`: `zero_is_an_id`; `gpu_program`: `test_the_socket_is_needed` |
+| G-TWO | `guest/driver.c`: `check_many`, `check_foreign` |
+"""
+
+# What is changed in these rules, into what, and what must be said of it.
+BAD_RULES = (
+    ("- It MAY.", "- It MUST.", "a must without a name"),
+    ("- It MAY.", "- It MAY. And it\n  MUST.", "a must without a name"),
+    ("- It MAY.", "- **D-THREE** It MUST.", "d-three has no row"),
+    ("- It MAY.", "- **D-ONE** It MUST.", "a second d-one"),
+    ("- **G-TWO** It MUST NOT.\n", "", "a row too many for g-two"),
+    ("| G-TWO |", "| D-ONE |", "a row too many for d-one"),
+    ("`zero_is_an_id`", "`one_is_an_id`", "order has no test one_is_an_id"),
+    ("`zero_is_an_id`", "`zero_is`", "order has no test zero_is"),
+    ("`order`", "`ordre`", "ordre has no test"),
+    ("test_the_socket_is_needed", "test_the_socket", "has no test test_the_socket"),
+    ("`check_many`", "`check_much`", "guest/driver.c has no test check_much"),
+    ("guest/driver.c", "guest/diver.c", "guest/diver.c has no test"),
+    ("`check_many`, `check_foreign`", "none", "no program and tests"),
+)
+
+
+def complaints_of_rules(text):
+    checker = Checker(None)
+    checker.check_rules(TOP / SPECIFICATION, text)
+    return checker.complaints
+
+
+def failures_of_rules():
+    failures = complaints_of_rules(GOOD_RULES)
+    for old, new, expected in BAD_RULES:
+        assert old in GOOD_RULES
+        complaints = complaints_of_rules(GOOD_RULES.replace(old, new))
+        if not any(expected in complaint.lower() for complaint in complaints):
+            failures.append(f"{new!r}: not '{expected}' but {complaints}")
+    return failures
+
+
 def complaints_of(programs, text):
     """As if it were the README."""
     checker = Checker(programs)
@@ -519,7 +641,8 @@ def self_test(programs):
         checker.check_excerpts(TOP / "README.md", text)
         if len(checker.complaints) != count:
             failures.append(f"{text!r}: {checker.complaints}")
-    print("\n".join(failures) or f"self-test: {len(BAD)} mistakes noticed")
+    failures += failures_of_rules()
+    print("\n".join(failures) or f"self-test: {len(BAD) + len(BAD_RULES)} mistakes noticed")
     return 1 if failures else 0
 
 
@@ -535,11 +658,13 @@ def main(arguments):
         checker.check(document, document.read_text(encoding="utf-8"))
     readme = TOP / "README.md"
     checker.check_excerpts(readme, readme.read_text(encoding="utf-8"))
+    specification = TOP / SPECIFICATION
+    checker.check_rules(specification, specification.read_text(encoding="utf-8"))
     for complaint in checker.complaints:
         print(complaint)
     print(
-        f"{checker.programs.checked} command lines, {checker.links} links, {checker.paths} paths;"
-        f" not ours: {' '.join(sorted(checker.programs.others))}"
+        f"{checker.programs.checked} command lines, {checker.links} links, {checker.paths} paths,"
+        f" {checker.rules} rules; not ours: {' '.join(sorted(checker.programs.others))}"
     )
     return 1 if checker.complaints else 0
 

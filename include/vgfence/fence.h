@@ -48,8 +48,7 @@ enum vgf_fence_flags {
 	/* The submission has an out-fence (VIRTIO_GPU_FLAG_FENCE). vgf_fence_create_take and
 	 * vgf_fence_refuse imply it. */
 	VGF_FENCED = 1u << 0,
-	/* Other contexts may name it as an in-fence (VIRTIO_GPU_FLAG_FENCE_SHAREABLE of the RFC).
-	 */
+	/* Other contexts may name it as an in-fence (VIRTIO_GPU_FLAG_FENCE_SHAREABLE). */
 	VGF_SHAREABLE = 1u << 1,
 	/* This fence needs no callback of its own if the next one of its timeline has signalled as
 	 * well when it retires (VIRGL_RENDERER_FENCE_FLAG_MERGEABLE). A fence with an error always
