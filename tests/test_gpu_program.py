@@ -134,6 +134,33 @@ class Options(unittest.TestCase):
             self.assertEqual(result.stderr, f"vgfence gpu: {path}: {message}\n")
 
 
+def header(command, flags=0, fence_id=0, ctx_id=0):
+    """struct virtio_gpu_ctrl_hdr, on ring 0"""
+    return struct.pack("<IIQIB3x", command, flags, fence_id, ctx_id, 0)
+
+
+class Replay(unittest.TestCase):
+    def test_the_fence_of_any_command_may_be_shareable(self):
+        fenced = 7  # FENCE, INFO_RING_IDX, FENCE_SHAREABLE
+        requests = [
+            *(header(0x200, ctx_id=ctx_id) + bytes(72) for ctx_id in (1, 2)),
+            # A long job, what is behind it, and what waits for that in another context.
+            header(0x207, fenced, 1, 1) + struct.pack("<IIII", 8, 0, 1, 20000),
+            header(0x100, fenced, 2, 1),
+            header(0x207, fenced, 3, 2) + struct.pack("<IIQII", 8, 1, 2, 1, 10),
+        ]
+        with tempfile.NamedTemporaryFile(suffix=".vgtrace") as file:
+            file.write(b"VGTRACE1" + struct.pack("<II", 1, 0))
+            for number, request in enumerate(requests):
+                file.write(struct.pack("<QIIII", number, 1, 0, number + 1, len(request)))
+                file.write(request)
+            file.flush()
+            result = subprocess.run(
+                [PROGRAM, "replay", file.name], capture_output=True, timeout=LIMIT_S, check=False
+            )
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+
+
 class Management(unittest.TestCase):
     """What libvirt relies on: QEMU, docs/interop/vhost-user.json and vhost-user.rst."""
 

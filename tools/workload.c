@@ -58,7 +58,7 @@ static bool has_fence_passing(const struct trace *trace)
 
 /* ---- Requests ------------------------------------------------------------------------------- */
 
-static void read_header(struct workload_request *request)
+static void read_header(const struct workload *workload, struct workload_request *request)
 {
 	struct virtio_gpu_ctrl_hdr header;
 	uint32_t flags;
@@ -71,6 +71,9 @@ static void read_header(struct workload_request *request)
 	request->fence.ring = flags & VIRTIO_GPU_FLAG_INFO_RING_IDX ? header.ring_idx :
 								      VGF_RING_GLOBAL;
 	request->flags = flags & VIRTIO_GPU_FLAG_FENCE ? VGF_FENCED : 0;
+	if (workload->fence_passing && (flags & FLAG_FENCE_SHAREABLE)) {
+		request->flags |= VGF_SHAREABLE;
+	}
 }
 
 static int read_job(struct workload *workload, struct workload_request *request)
@@ -137,7 +140,7 @@ static int add_request(
 	request->t_ns = record->t_ns;
 	request->data = record->data;
 	request->size = record->size;
-	read_header(request);
+	read_header(workload, request);
 	if (request->type == VIRTIO_GPU_CMD_SUBMIT_3D) {
 		ret = read_job(workload, request);
 	}
