@@ -47,6 +47,9 @@ SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ENABLE = 12, 13, 18
 GET_FEATURES, MAX_REQUEST = 1, 45
 NEED_REPLY = 8
 
+FENCE_PASSING_BIT = 23
+RESOURCE_FLUSH = 0x104
+
 # Commands of virtio-gpu, and how many words each has behind the header.
 COMMANDS = (
     [(0x100, 0), (0x101, 4), (0x102, 2), (0x103, 6), (0x104, 6), (0x105, 8), (0x106, 2)]
@@ -120,7 +123,7 @@ class FrontEnd:
     def start(self):
         """As a good front end does it."""
         self.send(SET_OWNER)
-        self.send(SET_FEATURES, struct.pack("<Q", 1 << 32 | 1 << 20 | 0x1F))
+        self.send(SET_FEATURES, struct.pack("<Q", 1 << 32 | 1 << FENCE_PASSING_BIT | 0x1F))
         region = struct.pack("<QQQQ", GUEST_ADDR, MEMORY_SIZE, USER_ADDR, 0)
         self.send(SET_MEM_TABLE, struct.pack("<II", 1, 0) + region, [self.memory_fd])
         for queue in range(QUEUES):
@@ -156,6 +159,10 @@ class FrontEnd:
             for _ in range(self.numbers.randrange(4))
         )
         body = [self.number() for _ in range(words)]
+        if command == RESOURCE_FLUSH and self.numbers.random() < 0.8:
+            ids = [max(self.fence_id - self.numbers.randrange(8), 0) for _ in entries[::8]]
+            body = [0, 0, 0, 0, self.numbers.randrange(3), len(ids)]
+            entries = struct.pack(f"<{len(ids)}Q", *ids)
         return header + struct.pack(f"<{words}I", *body) + entries
 
     def offer(self, queue):
@@ -272,7 +279,7 @@ class Program:
         self.start_s = time.monotonic()
         self.process = subprocess.Popen(
             [PROGRAM, "gpu", f"--socket={self.path}", f"--renderer={renderer}"]
-            + ["--scanouts=2", "--size=640x480", "--fence-passing-bit=23"],
+            + ["--scanouts=2", "--size=640x480", f"--fence-passing-bit={FENCE_PASSING_BIT}"],
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
