@@ -72,6 +72,20 @@ bool has_fence_passing(void)
 	return ret == 0 && value == 1;
 }
 
+bool passes_all(void)
+{
+	FILE *parameter = fopen("/sys/module/virtio_gpu/parameters/fence_passing", "re");
+	char value[8] = "";
+
+	if (parameter) {
+		if (!fgets(value, sizeof(value), parameter)) {
+			err(1, "fence_passing");
+		}
+		fclose(parameter);
+	}
+	return strcmp(value, "all\n") == 0;
+}
+
 int context_init(int fd, uint32_t capset, uint32_t num_rings, bool passing)
 {
 	struct uapi_context_param params[] = {

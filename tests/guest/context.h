@@ -41,6 +41,9 @@ int open_render_node(uint32_t device);
 /* Whether the kernel and the device have fence passing. */
 bool has_fence_passing(void);
 
+/* Whether the kernel passes fences of all contexts, as its parameter says, or of those that ask. */
+bool passes_all(void);
+
 /* What a context's command streams are for. */
 enum {
 	CAPSET_VIRGL2 = 2,

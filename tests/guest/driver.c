@@ -83,21 +83,6 @@ static void wait_and_close(int fd)
 
 enum waits { HOST_WAITS, GUEST_WAITS };
 
-/* Whether the kernel passes fences of all contexts, as its parameter says, or of those that ask. */
-static bool passes_all(void)
-{
-	FILE *parameter = fopen("/sys/module/virtio_gpu/parameters/fence_passing", "re");
-	char value[8] = "";
-
-	if (parameter) {
-		if (!fgets(value, sizeof(value), parameter)) {
-			err(1, "fence_passing");
-		}
-		fclose(parameter);
-	}
-	return strcmp(value, "all\n") == 0;
-}
-
 /* Who waits for what was not asked for, or not shared. */
 static enum waits waits_unasked(void)
 {

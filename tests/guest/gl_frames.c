@@ -312,6 +312,19 @@ static void compose(const struct side *side, GLuint framebuffer, const struct cl
 	}
 }
 
+/* Of the whole frame. */
+static uint64_t checksum_pixels(void)
+{
+	static uint8_t pixels[SIZE * SIZE * 4];
+	uint64_t sum = 0xcbf29ce484222325; /* FNV-1a */
+
+	glReadPixels(0, 0, SIZE, SIZE, GL_RGBA, GL_UNSIGNED_BYTE, pixels);
+	for (size_t i = 0; i < sizeof(pixels); i++) {
+		sum = (sum ^ pixels[i]) * 0x100000001b3;
+	}
+	return sum;
+}
+
 static GLuint make_screen(void)
 {
 	GLuint texture;
@@ -344,7 +357,7 @@ int main(int argc, char **argv)
 	struct side compositor;
 	uint32_t num_checked = 0;
 	GLuint screen;
-	double start;
+	double start, end;
 
 	side_init(&compositor, compositor_source);
 	screen = make_screen();
@@ -363,10 +376,11 @@ int main(int argc, char **argv)
 		}
 	}
 	glFinish();
+	end = now_s();
 	check(num_checked > 0, "no frame was looked at");
 	printf("{\"renderer\": \"%s\", \"frames\": %u, \"frames_per_second\": %.1f, "
-	       "\"frames_checked\": %u}\n",
-		(const char *)glGetString(GL_RENDERER), num_frames, num_frames / (now_s() - start),
-		num_checked);
+	       "\"frames_checked\": %u, \"last_frame\": \"%016llx\"}\n",
+		(const char *)glGetString(GL_RENDERER), num_frames, num_frames / (end - start),
+		num_checked, (unsigned long long)checksum_pixels());
 	return 0;
 }

@@ -313,8 +313,10 @@ static void wait_for_event(struct screen *screen)
 	drmHandleEvent(screen->fd, &context);
 }
 
-/* Returns whether the flush went out before the frame was there. */
-static bool flip(struct screen *screen, uint32_t number, uint32_t draw_us, bool print)
+/* A frame that only its own context may wait for, or one for anybody. Returns whether the flush
+ * went out before the frame was there. */
+static bool flip(
+	struct screen *screen, uint32_t number, uint32_t draw_us, bool private_fence, bool print)
 {
 	struct context *context = &screen->contexts[number % NUM_BUFFERS];
 	const struct context_job job = {
@@ -322,6 +324,7 @@ static bool flip(struct screen *screen, uint32_t number, uint32_t draw_us, bool 
 		.slot = WIDTH * HEIGHT / 2,
 		.value = number + 1,
 		.in_fence_fd = -1,
+		.private_fence = private_fence,
 	};
 	int fence_fd;
 	bool before;
@@ -346,7 +349,7 @@ uint32_t check_screen(bool passing)
 	fprintf(stderr, "a page flip in the kernel's trace, %s fence passing:\n",
 		passing ? "with" : "without");
 	for (uint32_t draw_us = FIRST_DRAW_US; number < NUM_FLIPS; number++) {
-		bool before = flip(&screen, number, draw_us, number == NUM_FLIPS - 1);
+		bool before = flip(&screen, number, draw_us, false, number == NUM_FLIPS - 1);
 
 		if (passing && !before && draw_us < LAST_DRAW_US) {
 			draw_us *= 2;
@@ -356,6 +359,10 @@ uint32_t check_screen(bool passing)
 		check(&screen, before == passing,
 			passing ? "the kernel waited for a frame before it sent the flush" :
 				  "the kernel sent the flush before the frame was there");
+	}
+	if (passing && !passes_all()) {
+		check(&screen, !flip(&screen, number, FIRST_DRAW_US, true, false),
+			"the flush names a fence that is not shareable");
 	}
 	screen_close(&screen);
 	return screen.num_checks;
