@@ -10,7 +10,8 @@
  * before the second is started, and hands it a snapshot in a pipe. Both report what was accepted
  * and what retired in another pipe.
  *
- * VGF_TEST_GUESTS=N has N guests of each kind instead of 6.
+ * VGF_TEST_GUESTS=N has N guests of each kind instead of 6. VGF_TEST_FENCES=vgem runs the test with
+ * the kernel's sync files alone.
  */
 
 #include <endian.h>
@@ -417,4 +418,14 @@ TEST(a_guest_goes_on_in_another_process_with_sync_files)
 	}
 	close(vgem);
 	move_guests(SOFT_GPU_FENCES_VGEM);
+}
+
+int main(int argc, char *argv[])
+{
+	static char only_sync_files[] = "*_with_sync_files";
+	const char *fences = getenv("VGF_TEST_FENCES");
+	char *filtered[] = { argv[0], only_sync_files, NULL };
+
+	return run_registered_tests(
+		argc < 2 && fences && strcmp(fences, "vgem") == 0 ? filtered : argv);
 }
