@@ -137,13 +137,13 @@ class Device:
 class Guest:
     """A guest with that device, in which a program runs; it can write to the test's directory."""
 
-    def __init__(self, device, *program, limit_s=LIMIT_S, build=None):
+    def __init__(self, device, *program, limit_s=LIMIT_S, build=None, bit=FENCE_PASSING_BIT):
         directory = os.path.dirname(device.socket)
         path = f"{build}/tests/guest:{os.environ['PATH']}"
         command = [*LEASH, "scripts/vm", "--timeout", str(limit_s), "--build", directory]
         for argument in (
             f"virtio_uml.device={device.socket}:{GPU_DEVICE_ID}",
-            f"virtio_gpu.fence_passing_bit={FENCE_PASSING_BIT}",
+            f"virtio_gpu.fence_passing_bit={bit}",
         ):
             command += ["--append", argument]
         self.errors = open(os.path.join(directory, "guest.log"), "w+", encoding="utf-8")

@@ -333,6 +333,27 @@ class Threads(GuestTest):
         self.end_well(device)
 
 
+class Negotiation(GuestTest):
+    """A guest and a device that disagree find out: both say so, and the guest works."""
+
+    WORKS = "vgfence-guest --rounds 1 --jobs 20 chain"
+
+    def test_another_bit_is_reported_on_both_sides(self):
+        device = self.device()
+        said = self.run_guest(device, *shell("dmesg", self.WORKS), bit=22).decode()
+        self.assertIn("fences are not passed: the device does not offer bit 22", said)
+        self.assertNotIn("chain, fences passed", said)
+        self.assertEqual(device.end(), 0)
+        self.assertIn("does not pass fences on feature bit 23", device.messages())
+
+    def test_another_features_bit_is_refused(self):
+        device = self.device()
+        said = self.run_guest(device, *shell("dmesg", self.WORKS), bit=5).decode()
+        self.assertIn("bit 5 cannot be that of fence passing", said)
+        self.assertNotIn("chain, fences passed", said)
+        self.assertEqual(device.end(), 0)
+
+
 class Leash(GuestTest):
     """scripts/guest, whose directories are in the test's."""
 
