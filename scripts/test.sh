@@ -175,6 +175,11 @@ guest_tests() {
     boots guest || return 0
     step "guest, workloads" guest_workloads 6.12
     sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
+    if [ -x build/plain/tests/guest/gl_frames ]; then
+        step "guest, frames of OpenGL" scripts/frames --machine uml --frames 20
+    else
+        skip "guest, frames of OpenGL" "libgbm-dev, libegl-dev and libepoxy-dev are not installed"
+    fi
     counted "guest and device" build/guest.log python3 tests/guest/test_guest.py build
     notes build/guest.log
 }
