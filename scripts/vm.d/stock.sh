@@ -39,6 +39,9 @@ check_stock() {
         return 1
     elif stock_ready; then
         echo "stock: ready"
+    elif [ "$kernel" != 6.12 ] && [ "$(release)" = 'debian 12' ] && ! unshare_mount true 2>/dev/null; then
+        echo "stock: Linux $kernel is built in a root of Debian 13, which takes unshare --mount"
+        return 1
     else
         echo "stock: can be prepared (some minutes)"
     fi
@@ -136,20 +139,24 @@ compile_module() {
 # compile_elsewhere MAKE ARGUMENT...: Debian 12 does not have the compiler of Debian 13's kernels,
 # which is run in a root of that.
 compile_elsewhere() {
-    local spaces=(unshare --mount) root_directory archive
+    local root_directory archive
     root_directory=$cache/rootfs/compiler-$(key 1 "${stock_compiler_packages[@]}" --)
     need "${rootfs_tools[@]}"
-    if [ "$(id -u)" -ne 0 ]; then spaces+=(--map-root-user); fi
-    "${spaces[@]}" true || lack "'${spaces[*]}' is not allowed here"
     if [ ! -d "$root_directory" ]; then
         archive=$(mirror) || lack "no Debian archive in apt's configuration"
         make_tree trixie "$archive" minbase "${stock_compiler_packages[@]}" || return
         keep "$scratch/trixie" "$root_directory"
     fi
     # shellcheck disable=SC2016  # for the other shell
-    "${spaces[@]}" bash -euc "$(declare -f mount_and_enter)"'; mount_and_enter "$@"' \
+    unshare_mount bash -euc "$(declare -f mount_and_enter)"'; mount_and_enter "$@"' \
         bash "$root_directory" / 1 "rw $scratch" \
         env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
+}
+
+unshare_mount() {
+    local spaces=(unshare --mount)
+    if [ "$(id -u)" -ne 0 ]; then spaces+=(--map-root-user); fi
+    "${spaces[@]}" "$@"
 }
 
 # --- a run
