@@ -39,7 +39,8 @@ check_stock() {
         return 1
     elif stock_ready; then
         echo "stock: ready"
-    elif [ "$kernel" != 6.12 ] && [ "$(release)" = 'debian 12' ] && ! unshare_mount true 2>/dev/null; then
+    elif [ "$kernel" != 6.12 ] && [ "$(release)" = 'debian 12' ] &&
+        ! unshare_mount true 2>/dev/null; then
         echo "stock: Linux $kernel is built in a root of Debian 13, which takes unshare --mount"
         return 1
     else
