@@ -65,6 +65,8 @@ void destroy_device(struct run *run)
 	model_reset(&run->model);
 	vgf_device_destroy(run->device);
 	model_reset_done(&run->model);
+	/* It takes nothing more, but is there until the callbacks that are around this return. */
+	run->model.resetting++;
 }
 
 static void on_retired(struct run *run, struct model_fence *fence, int status, bool has_status)
