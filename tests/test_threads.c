@@ -749,6 +749,18 @@ static void join_all(struct worker *workers, size_t count)
 	}
 }
 
+/* Work without a fence is in nobody's count; the dispatching thread still runs it. */
+static void wait_for_held(struct load *load)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+	struct vgf_stats stats = { .size = sizeof(stats) };
+
+	for (vgf_device_get_stats(load->device, &stats); stats.held > 0;
+		vgf_device_get_stats(load->device, &stats)) {
+		nanosleep(&moment, NULL);
+	}
+}
+
 static void check_nothing_is_left(struct load *load)
 {
 	struct vgf_stats stats = { .size = sizeof(stats) };
@@ -782,6 +794,7 @@ static void run_load(
 	join_all(threads.rivals, RIVALS);
 
 	wait_in_flight(&load, 0);
+	wait_for_held(&load);
 	load.stop = true;
 	wait_in_flight(&load, 0);
 	check_nothing_is_left(&load);
