@@ -237,7 +237,7 @@ class Copy(unittest.TestCase):
         self.cache = pathlib.Path(temporary.name, "cache")
         self.programs = pathlib.Path(temporary.name, "programs")
         self.programs.mkdir()
-        for part in ("scripts", "tests/guest", "tests/data"):
+        for part in ("scripts", "guest", "tests/guest", "tests/data"):
             shutil.copytree(TOP / part, self.top / part)
         path = f"{self.programs}:{os.environ['PATH']}"
         self.environment = dict(os.environ, XDG_CACHE_HOME=str(self.cache), PATH=path)
