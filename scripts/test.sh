@@ -175,6 +175,7 @@ guest_tests() {
     boots guest || return 0
     step "guest, workloads" guest_workloads 6.12
     sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
+    step "guest, gain by length" scripts/gain --machine uml --rounds 1
     if [ -x build/plain/tests/guest/gl_frames ]; then
         step "guest, frames of OpenGL" scripts/frames --machine uml --frames 10 --rounds 1
     else

@@ -62,6 +62,7 @@ uml_say_left_out() {
 uml_list_configs() {
     uml_configs=("$parts/uml.config")
     if [ -e "$parts/uml-$kernel.config" ]; then uml_configs+=("$parts/uml-$kernel.config"); fi
+    if [ "${VGFENCE_KERNEL_DEBUG:-0}" = 1 ]; then uml_configs+=("$parts/uml-debug.config"); fi
 }
 
 # The directory of the kernel that belongs to the package, the configuration and the patches.
