@@ -59,6 +59,7 @@ make_stock() {
     mkdir "$scratch/made"
     cp "$scratch/virtio-gpu.ko" "$scratch/made/virtio-gpu.ko"
     find "$scratch/tree" -name 'vmlinuz*' -type f -exec cp {} "$scratch/made/vmlinuz" \;
+    [ -s "$scratch/made/vmlinuz" ] || die "the packages of Linux $release have no kernel"
     note "making the initramfs"
     make_initrd "$scratch/tree" "$scratch/made/initrd" "$scratch/made/virtio-gpu.ko"
     keep "$scratch/made" "$cache/stock/$release-$(stock_key)"

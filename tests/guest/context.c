@@ -23,7 +23,7 @@ enum operation {
 	OPERATION_STORE = 4,
 };
 
-static bool is_virtio_gpu(int fd)
+bool is_virtio_gpu(int fd)
 {
 	drmVersionPtr version = drmGetVersion(fd);
 	bool is = version && strcmp(version->name, "virtio_gpu") == 0;

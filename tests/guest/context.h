@@ -34,6 +34,9 @@ struct context_job {
 	const struct uapi_syncobj *in_syncobj, *out_syncobj; /* one each, or NULL */
 };
 
+/* Whether the descriptor is of its driver. */
+bool is_virtio_gpu(int fd);
+
 /* Opens the render node of a virtio-gpu device, counted from 0, without making a context. Negative
  * where there is no such device; but there is a first one. */
 int open_render_node(uint32_t device);

@@ -16,6 +16,8 @@
 #include <epoxy/egl.h>
 #include <epoxy/gl.h>
 
+#include "gl_program.h"
+
 enum { SIZE = 256, CHECKS = 16, NUM_DRAWS = 8 };
 
 static void fail(const char *what)
@@ -69,35 +71,6 @@ static const char *fragment_source = "#version 140\n"
 				     "		0.25 * texture(checks, place * 0.5 + 0.5);\n"
 				     "}\n";
 
-static GLuint compile(GLenum type, const char *source)
-{
-	GLuint shader = glCreateShader(type);
-	GLint compiled;
-
-	glShaderSource(shader, 1, &source, NULL);
-	glCompileShader(shader);
-	glGetShaderiv(shader, GL_COMPILE_STATUS, &compiled);
-	if (!compiled) {
-		fail("a shader does not compile");
-	}
-	return shader;
-}
-
-static GLuint make_program(void)
-{
-	GLuint program = glCreateProgram();
-	GLint linked;
-
-	glAttachShader(program, compile(GL_VERTEX_SHADER, vertex_source));
-	glAttachShader(program, compile(GL_FRAGMENT_SHADER, fragment_source));
-	glLinkProgram(program);
-	glGetProgramiv(program, GL_LINK_STATUS, &linked);
-	if (!linked) {
-		fail("the program does not link");
-	}
-	return program;
-}
-
 /* ---- The frame ---------------------------------------------------------------------------- */
 
 static void make_target(void)
@@ -137,11 +110,8 @@ static void make_checks(void)
 /* Many draws, each over the ones before, so that order shows. */
 static void draw(int num_draws)
 {
-	GLuint program = make_program(), vertices;
+	GLuint program = gl_program_use(vertex_source, fragment_source);
 
-	glGenVertexArrays(1, &vertices);
-	glBindVertexArray(vertices);
-	glUseProgram(program);
 	glViewport(0, 0, SIZE, SIZE);
 	glClearColor(0.125f, 0.25f, 0.5f, 1.0f);
 	glClear(GL_COLOR_BUFFER_BIT);

@@ -23,16 +23,17 @@
 #include <epoxy/egl.h>
 #include <epoxy/gl.h>
 #include <gbm.h>
-#include <xf86drm.h>
 
-enum { SIZE = 512, NUM_CLIENTS = 2, FIRST_NODE = 128, LAST_NODE = 191, CHECK_EVERY = 10 };
+#include "context.h"
+#include "gl_program.h"
+
+enum { SIZE = 512, NUM_CLIENTS = 2, CHECK_EVERY = 10 };
 
 struct side {
 	struct gbm_device *gbm;
 	EGLDisplay display;
 	EGLContext context;
-	GLuint program;
-	GLint offset, color;
+	GLint offset, color; /* of its program */
 };
 
 struct client {
@@ -62,30 +63,6 @@ static void make_current(const struct side *side)
 }
 
 /* ---- Devices and contexts ------------------------------------------------------------------- */
-
-static int open_virtio_gpu(void)
-{
-	for (int minor = FIRST_NODE; minor <= LAST_NODE; minor++) {
-		drmVersionPtr version;
-		char path[32];
-		int fd, found;
-
-		snprintf(path, sizeof(path), "/dev/dri/renderD%d", minor);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0) {
-			continue;
-		}
-		version = drmGetVersion(fd);
-		found = version && strcmp(version->name, "virtio_gpu") == 0;
-		drmFreeVersion(version);
-		if (found) {
-			return fd;
-		}
-		close(fd);
-	}
-	fail("there is no virtio-gpu");
-	return -1;
-}
 
 static const char *vertex_source =
 	"#version 140\n"
@@ -117,43 +94,14 @@ static const char *compositor_source = "#version 140\n"
 				       "	result = texture(window, place) + 0.0 * color;\n"
 				       "}\n";
 
-static GLuint compile(GLenum type, const char *source)
-{
-	GLuint shader = glCreateShader(type);
-	GLint compiled;
-
-	glShaderSource(shader, 1, &source, NULL);
-	glCompileShader(shader);
-	glGetShaderiv(shader, GL_COMPILE_STATUS, &compiled);
-	check(compiled, "a shader does not compile");
-	return shader;
-}
-
-static void make_program(struct side *side, const char *fragment_source)
-{
-	GLuint vertices;
-	GLint linked;
-
-	side->program = glCreateProgram();
-	glAttachShader(side->program, compile(GL_VERTEX_SHADER, vertex_source));
-	glAttachShader(side->program, compile(GL_FRAGMENT_SHADER, fragment_source));
-	glLinkProgram(side->program);
-	glGetProgramiv(side->program, GL_LINK_STATUS, &linked);
-	check(linked, "the program does not link");
-	glUseProgram(side->program);
-	side->offset = glGetUniformLocation(side->program, "offset");
-	side->color = glGetUniformLocation(side->program, "color");
-	glGenVertexArrays(1, &vertices);
-	glBindVertexArray(vertices);
-}
-
 static void side_init(struct side *side, const char *fragment_source)
 {
 	static const EGLint attributes[] = { EGL_CONTEXT_MAJOR_VERSION, 3,
 		EGL_CONTEXT_MINOR_VERSION, 1, EGL_CONTEXT_OPENGL_PROFILE_MASK,
 		EGL_CONTEXT_OPENGL_CORE_PROFILE_BIT, EGL_NONE };
+	GLuint program;
 
-	side->gbm = gbm_create_device(open_virtio_gpu());
+	side->gbm = gbm_create_device(open_render_node(0));
 	check(side->gbm != NULL, "no GBM device");
 	side->display = eglGetPlatformDisplayEXT(EGL_PLATFORM_GBM_KHR, side->gbm, NULL);
 	check(eglInitialize(side->display, NULL, NULL), "no EGL display");
@@ -164,7 +112,9 @@ static void side_init(struct side *side, const char *fragment_source)
 		side->display, EGL_NO_CONFIG_KHR, EGL_NO_CONTEXT, attributes);
 	check(side->context != EGL_NO_CONTEXT, "no GL context");
 	make_current(side);
-	make_program(side, fragment_source);
+	program = gl_program_use(vertex_source, fragment_source);
+	side->offset = glGetUniformLocation(program, "offset");
+	side->color = glGetUniformLocation(program, "color");
 }
 
 /* ---- Buffers -------------------------------------------------------------------------------- */

@@ -60,9 +60,8 @@ static void check(struct screen *screen, bool right, const char *what)
 static int open_card(void)
 {
 	for (int i = 0; i < 16; i++) {
-		char path[32];
 		drmModeRes *resources = NULL;
-		drmVersionPtr version;
+		char path[32];
 		bool found;
 		int fd;
 
@@ -71,11 +70,9 @@ static int open_card(void)
 		if (fd < 0) {
 			continue;
 		}
-		version = drmGetVersion(fd);
-		found = version && strcmp(version->name, "virtio_gpu") == 0 &&
-			(resources = drmModeGetResources(fd)) && resources->count_crtcs > 0;
+		found = is_virtio_gpu(fd) && (resources = drmModeGetResources(fd)) &&
+			resources->count_crtcs > 0;
 		drmModeFreeResources(resources);
-		drmFreeVersion(version);
 		if (found) {
 			return fd;
 		}
@@ -327,7 +324,6 @@ static bool flip(
 		.private_fence = private_fence,
 	};
 	int fence_fd;
-	bool before;
 
 	trace_begin();
 	context_submit(context, &job, &fence_fd);
@@ -336,8 +332,7 @@ static bool flip(
 	check(screen, wait_fence(fence_fd, 0) && context->slots[job.slot] == job.value,
 		"a flip is over before its frame is there");
 	close(fence_fd);
-	before = trace_end(screen, print);
-	return before;
+	return trace_end(screen, print);
 }
 
 uint32_t check_screen(bool passing)
