@@ -328,7 +328,7 @@ tests_musl() {
 }
 
 tests_plain() {
-    suite "tests" plain 6000 --no-suite virgl
+    suite "tests" plain 20000 --no-suite virgl
 }
 
 tests_quick() {
