@@ -8,7 +8,8 @@
 rootfs_tools=(mmdebstrap:mmdebstrap)
 if [ "$(id -u)" -ne 0 ]; then rootfs_tools+=(newuidmap:uidmap); fi
 readonly sid_packages=(libvirglrenderer-dev libegl-mesa0 libgl1-mesa-dri libgbm-dev libegl-dev
-    libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev gcc libc6-dev meson ninja-build pkgconf)
+    libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev libpng-dev gcc libc6-dev meson ninja-build
+    pkgconf virgl-server mesa-vulkan-drivers libvulkan-dev vulkan-tools glslang-tools)
 
 check_rootfs_host() {
     :
@@ -34,7 +35,7 @@ check_rootfs_sid() {
         echo "rootfs sid: apt knows no archive of Debian"
         return 1
     fi
-    echo "rootfs sid: can be prepared (about half a minute)"
+    echo "rootfs sid: can be prepared (about a minute)"
 }
 
 prepare_rootfs_sid() {
