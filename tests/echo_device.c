@@ -136,6 +136,21 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	return 0;
 }
 
+static uint64_t shmem_size(void *cookie, uint8_t region)
+{
+	const struct echo_device *device = cookie;
+
+	return device->has_shmem && region == ECHO_SHMEM ? ECHO_SHMEM_SIZE : 0;
+}
+
+static void shmem_done(void *cookie, int status)
+{
+	struct echo_device *device = cookie;
+
+	device->num_done++;
+	device->last_done = status;
+}
+
 static void log_message(void *cookie, enum vgf_log_level level, const char *message)
 {
 	struct echo_device *device = cookie;
@@ -165,6 +180,8 @@ void echo_device_init(struct echo_device *device, const char *path)
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,
+		.shmem_size = shmem_size,
+		.shmem_done = shmem_done,
 		.log = log_message,
 	};
 	int ret;

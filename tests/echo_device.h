@@ -16,6 +16,8 @@
 #define ECHO_QUEUES 2
 #define ECHO_FEATURES 0x28 /* any two bits */
 #define ECHO_CONFIG_SIZE 24
+#define ECHO_SHMEM 2 /* the ID of the only region */
+#define ECHO_SHMEM_SIZE 0x10000
 
 struct echo_device {
 	struct vhost_user *server;
@@ -31,6 +33,9 @@ struct echo_device {
 	uint8_t config[ECHO_CONFIG_SIZE]; /* the first half can be written */
 	struct guest_memory *memory;
 	int gpu_socket_fd; /* below 0: there is none */
+	bool has_shmem;
+	unsigned int num_done; /* what was asked of the front end and is answered */
+	int last_done;         /* the status of the last one */
 	/* Of these, messages about how many more there were, and how many these told of. */
 	unsigned int tellings, told_dropped;
 	char first_log[256], last_log[256];

@@ -87,7 +87,7 @@ void front_end_init(
 		front_end->queues[i].call_fd = -1;
 		front_end->queues[i].err_fd = -1;
 	}
-	front_end->socket_fd = -1;
+	front_end->socket_fd = front_end->channel_fd = -1;
 	if (path) {
 		front_end_connect(front_end, path);
 	}
@@ -98,6 +98,7 @@ void front_end_finish(struct front_end *front_end)
 	if (front_end->socket_fd >= 0) {
 		front_end_disconnect(front_end);
 	}
+	front_end_close_channel(front_end);
 	for (uint32_t i = 0; i < FRONT_END_QUEUES; i++) {
 		front_end_free_queue(front_end, i);
 	}
@@ -257,6 +258,71 @@ uint64_t front_end_get_number(struct front_end *front_end, uint32_t request)
 		(int)sizeof(answer));
 	CHECK(answered == request);
 	return answer;
+}
+
+/* ---- The back end's channel --------------------------------------------------------------- */
+
+int64_t front_end_open_channel(struct front_end *front_end)
+{
+	int sockets[2];
+	int64_t ret;
+
+	front_end_close_channel(front_end);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+	ret = front_end_call(front_end, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, &sockets[1], 1);
+	close(sockets[1]);
+	front_end->channel_fd = sockets[0];
+	return ret;
+}
+
+void front_end_close_channel(struct front_end *front_end)
+{
+	if (front_end->channel_fd >= 0) {
+		close(front_end->channel_fd);
+	}
+	front_end->channel_fd = -1;
+}
+
+bool front_end_asked(struct front_end *front_end, struct vhost_user_header *header,
+	struct vhost_user_mmap *payload, int *fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov[] = { { header, sizeof(*header) }, { payload, sizeof(*payload) } };
+	struct msghdr msg = { .msg_iov = iov,
+		.msg_iovlen = 2,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes) };
+	ssize_t length = recvmsg(front_end->channel_fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *cmsg;
+
+	if (length < 0) {
+		CHECK(errno == EAGAIN);
+		return false;
+	}
+	CHECK(length == (ssize_t)(sizeof(*header) + sizeof(*payload)));
+	CHECK(header->size == sizeof(*payload));
+	cmsg = CMSG_FIRSTHDR(&msg);
+	*fd = -1;
+	if (cmsg) {
+		CHECK(cmsg->cmsg_len == CMSG_LEN(sizeof(*fd)));
+		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+	}
+	return true;
+}
+
+void front_end_reply(struct front_end *front_end, uint32_t request, uint64_t number)
+{
+	const struct {
+		struct vhost_user_header header;
+		uint64_t number __attribute__((packed));
+	} reply = { { request, VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY, sizeof(number) },
+		number };
+
+	CHECK(send(front_end->channel_fd, &reply, sizeof(reply.header) + sizeof(number),
+		      MSG_NOSIGNAL) == (ssize_t)(sizeof(reply.header) + sizeof(number)));
 }
 
 /* ---- Doing it right ----------------------------------------------------------------------- */

@@ -47,7 +47,8 @@ struct front_end_queue {
 };
 
 struct front_end {
-	int socket_fd; /* below 0: not connected */
+	int socket_fd;  /* below 0: not connected */
+	int channel_fd; /* on which the back end asks; below 0: there is none */
 	/* Lets the device run if it is in this thread; NULL: it runs by itself. */
 	void (*run)(void *arg);
 	void *arg;
@@ -95,6 +96,17 @@ int64_t front_end_call_state(
 
 /* A message that has a number for its answer. */
 uint64_t front_end_get_number(struct front_end *front_end, uint32_t request);
+
+/* ---- The back end's channel --------------------------------------------------------------- */
+
+/* Makes it and hands it over. Returns 0 if all goes well. */
+int64_t front_end_open_channel(struct front_end *front_end);
+void front_end_close_channel(struct front_end *front_end);
+
+/* The next request on it, if there is one, with its payload. *fd: what came with it, or -1. */
+bool front_end_asked(struct front_end *front_end, struct vhost_user_header *header,
+	struct vhost_user_mmap *payload, int *fd);
+void front_end_reply(struct front_end *front_end, uint32_t request, uint64_t number);
 
 /* ---- Doing it right ----------------------------------------------------------------------- */
 

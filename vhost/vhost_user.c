@@ -210,7 +210,7 @@ static void handle_messages(struct vhost_user *server)
 	int ret = 1;
 
 	for (int i = 0; i < MAX_MESSAGES && ret > 0; i++) {
-		ret = vhost_user_receive(server->socket_fd, &server->message);
+		ret = vhost_user_receive(server->socket_fd, false, &server->message);
 		if (ret > 0) {
 			int handled = vhost_user_handle_message(server);
 
@@ -223,6 +223,17 @@ static void handle_messages(struct vhost_user *server)
 	}
 	if (ret < 0) {
 		disconnect(server, ret == -ECONNRESET ? "it has left" : error_name(ret));
+	}
+}
+
+static void handle_replies(struct vhost_user *server)
+{
+	int ret = vhost_user_channel_receive(server);
+
+	if (ret < 0) {
+		vhost_user_log(server, VGF_LOG_WARNING, "on the channel of SET_BACKEND_REQ_FD: %s",
+			error_name(ret));
+		disconnect(server, "a reply that is none");
 	}
 }
 
@@ -242,6 +253,8 @@ static void handle_event(struct vhost_user *server, void *what)
 		if (server->socket_fd >= 0) {
 			handle_messages(server);
 		}
+	} else if (what == &server->channel) {
+		handle_replies(server);
 	} else if (queue >= server->queues && queue < server->queues + server->num_queues) {
 		vhost_user_queue_process(queue);
 	} else {
@@ -336,22 +349,6 @@ void vhost_user_complete(
 	virtqueue_push(server->queues[queue].ring, token, written);
 }
 
-void vhost_user_config_changed(struct vhost_user *server)
-{
-	const uint64_t needed = UINT64_C(1) << VHOST_USER_PROTOCOL_F_BACKEND_REQ |
-		UINT64_C(1) << VHOST_USER_PROTOCOL_F_CONFIG;
-	const struct vhost_user_header header = {
-		.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
-		.flags = VHOST_USER_VERSION,
-	};
-
-	if (server->backend.fd >= 0 && (server->protocol_features & needed) == needed &&
-		vhost_user_send(server->backend.fd, &header, NULL) < 0) {
-		vhost_user_log(server, VGF_LOG_WARNING,
-			"the front end could not be told that the configuration has changed");
-	}
-}
-
 bool vhost_user_is_connected(const struct vhost_user *server)
 {
 	return server->socket_fd >= 0;
@@ -371,7 +368,7 @@ static struct vhost_user *allocate(
 	server->ops = *ops;
 	server->cookie = cookie;
 	server->epoll_fd = server->listen_fd = server->socket_fd = -1;
-	server->backend.fd = -1;
+	vhost_user_channel_init(&server->channel);
 	log_limit_init(&server->log_limit);
 	server->num_queues = num_queues;
 	for (uint32_t i = 0; i < num_queues; i++) {

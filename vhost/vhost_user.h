@@ -15,7 +15,8 @@
  * there is no timer and nothing wakes up.
  *
  * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK,
- * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS and RESET_DEVICE. Not STATUS: QEMU sets the status to 0,
+ * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS, RESET_DEVICE and, if the device has shared memory,
+ * SHMEM. Not STATUS: QEMU sets the status to 0,
  * which would be a reset, also if the guest is only paused. Without it a reset by the guest is
  * known by RESET_DEVICE, by SET_VRING_BASE if the queue begins elsewhere than it ended, and by a
  * used ring that has lost its mark: see virtqueue_leave_mark.
@@ -65,6 +66,14 @@ struct vhost_user_device_ops {
 	 * reset changes nothing about it: QEMU gives it before it starts the queues. NULL: the
 	 * device is no GPU. */
 	int (*set_gpu_socket_take)(void *cookie, int socket_fd);
+
+	/* The size of a shared memory region, by its ID, in bytes: a multiple of the page size; 0:
+	 * there is none. The same as long as there is the device. NULL: there are none. */
+	uint64_t (*shmem_size)(void *cookie, uint8_t region);
+	/* The front end has done what vhost_user_shmem_map or _unmap asked for; or an error:
+	 * -EREMOTEIO if it refuses, -ECONNRESET if it has left, or the channel has. Not NULL if
+	 * there is shared memory. */
+	void (*shmem_done)(void *cookie, int status);
 
 	/* One line without a newline. */
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
@@ -122,6 +131,30 @@ void vhost_user_complete(
 
 /* Tells the guest that the configuration space has changed, if the front end can pass that on. */
 void vhost_user_config_changed(struct vhost_user *server);
+
+/* A piece of a file in a shared memory region. Offsets and size: multiples of the page size. */
+struct vhost_user_mapping {
+	uint8_t region;
+	uint64_t offset; /* in the region */
+	uint64_t size;
+	int fd; /* borrowed */
+	uint64_t fd_offset;
+	bool writable; /* by the guest */
+};
+
+/*
+ * Ask the front end to put a piece of a file into a shared memory region, or to take away all of
+ * what one call has put there. A front end does by itself take away everything when it resets the
+ * device. One question at a time: it is answered by `shmem_done`, later, and only then there can be
+ * another.
+ *
+ * Return 0; -EBUSY if one is not answered yet; -EOPNOTSUPP if the front end has no SHMEM,
+ * REPLY_ACK, or channel (SET_BACKEND_REQ_FD); -EAGAIN if it does not read; what sendmsg failed
+ * with.
+ */
+int vhost_user_shmem_map(struct vhost_user *server, const struct vhost_user_mapping *mapping);
+int vhost_user_shmem_unmap(
+	struct vhost_user *server, uint8_t region, uint64_t offset, uint64_t size);
 
 bool vhost_user_is_connected(const struct vhost_user *server);
 

@@ -15,6 +15,8 @@ _Static_assert(sizeof(struct guest_region) == 32, "region");
 _Static_assert(sizeof(struct vhost_user_vring_addr) == 40, "vring addresses");
 _Static_assert(sizeof(struct vhost_user_mem_table) == 8 + 8 * 32, "memory table");
 _Static_assert(sizeof(struct vhost_user_config) == 12 + 256, "configuration");
+_Static_assert(sizeof(struct vhost_user_shmem_config) == 8 + 256 * 8, "shared memory");
+_Static_assert(sizeof(struct vhost_user_mmap) == 40, "mapping");
 
 /* ---- Receiving ---------------------------------------------------------------------------- */
 
@@ -85,17 +87,17 @@ static int receive(int socket_fd, struct vhost_user_message *message, char *to, 
 	return (size_t)length == size;
 }
 
-static int check_header(const struct vhost_user_header *header)
+static int check_header(const struct vhost_user_header *header, bool replies)
 {
 	if ((header->flags & VHOST_USER_VERSION_MASK) != VHOST_USER_VERSION ||
-		(header->flags & VHOST_USER_FLAG_REPLY) ||
+		!(header->flags & VHOST_USER_FLAG_REPLY) == replies ||
 		header->size > sizeof(union vhost_user_payload)) {
 		return -EPROTO;
 	}
 	return 0;
 }
 
-int vhost_user_receive(int socket_fd, struct vhost_user_message *message)
+int vhost_user_receive(int socket_fd, bool replies, struct vhost_user_message *message)
 {
 	size_t size;
 	int ret;
@@ -104,7 +106,7 @@ int vhost_user_receive(int socket_fd, struct vhost_user_message *message)
 		ret = receive(socket_fd, message, (char *)&message->header + message->received,
 			HEADER_SIZE - message->received);
 		if (ret > 0) {
-			ret = check_header(&message->header);
+			ret = check_header(&message->header, replies);
 		} else if (ret == 0) {
 			return 0;
 		}
@@ -132,12 +134,35 @@ void vhost_user_message_finish(struct vhost_user_message *message)
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
-int vhost_user_send(int socket_fd, const struct vhost_user_header *header, const void *payload)
+/* room: for the control message, until the message is sent. */
+static void add_fd(struct msghdr *msg, int fd, void *room, size_t size)
 {
+	struct cmsghdr *cmsg;
+
+	memset(room, 0, size);
+	msg->msg_control = room;
+	msg->msg_controllen = size;
+	cmsg = CMSG_FIRSTHDR(msg);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+}
+
+int vhost_user_send(
+	int socket_fd, const struct vhost_user_header *header, const void *payload, int fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
 	struct iovec iov[] = { { (void *)header, HEADER_SIZE }, { (void *)payload, header->size } };
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = header->size > 0 ? 2 : 1 };
 	ssize_t length;
 
+	if (fd >= 0) {
+		add_fd(&msg, fd, control.bytes, sizeof(control.bytes));
+	}
 	do {
 		length = sendmsg(socket_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (length < 0 && errno == EINTR);
@@ -176,6 +201,7 @@ const char *vhost_user_request_name(uint32_t request)
 		[VHOST_USER_GET_MAX_MEM_SLOTS] = "GET_MAX_MEM_SLOTS",
 		[VHOST_USER_ADD_MEM_REG] = "ADD_MEM_REG",
 		[VHOST_USER_REM_MEM_REG] = "REM_MEM_REG",
+		[VHOST_USER_GET_SHMEM_CONFIG] = "GET_SHMEM_CONFIG",
 	};
 	const char *name = request < sizeof(names) / sizeof(names[0]) ? names[request] : NULL;
 

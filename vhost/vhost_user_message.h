@@ -39,10 +39,15 @@ enum vhost_user_request {
 	VHOST_USER_GET_MAX_MEM_SLOTS = 36,
 	VHOST_USER_ADD_MEM_REG = 37,
 	VHOST_USER_REM_MEM_REG = 38,
+	VHOST_USER_GET_SHMEM_CONFIG = 44,
 };
 
-/* On the channel of VHOST_USER_SET_BACKEND_REQ_FD. */
-#define VHOST_USER_BACKEND_CONFIG_CHANGE_MSG 2
+/* On the channel of VHOST_USER_SET_BACKEND_REQ_FD: from the back end to the front end. */
+enum vhost_user_backend_request {
+	VHOST_USER_BACKEND_CONFIG_CHANGE_MSG = 2,
+	VHOST_USER_BACKEND_SHMEM_MAP = 9,
+	VHOST_USER_BACKEND_SHMEM_UNMAP = 10,
+};
 
 /* A bit of the device's features, used by vhost-user itself. */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
@@ -54,6 +59,7 @@ enum vhost_user_protocol_feature {
 	VHOST_USER_PROTOCOL_F_CONFIG = 9,
 	VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13,
 	VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
+	VHOST_USER_PROTOCOL_F_SHMEM = 22,
 };
 
 #define VHOST_USER_VERSION_MASK 3u
@@ -104,6 +110,25 @@ struct vhost_user_config {
 	uint8_t data[VHOST_USER_MAX_CONFIG];
 };
 
+/* Of GET_SHMEM_CONFIG: the size of each shared memory region in bytes, by its ID. */
+#define VHOST_USER_MAX_SHMEM 256
+struct vhost_user_shmem_config {
+	uint32_t num_regions; /* whose size is not 0 */
+	uint32_t padding;
+	uint64_t sizes[VHOST_USER_MAX_SHMEM];
+};
+
+/* Of BACKEND_SHMEM_MAP and _UNMAP. */
+#define VHOST_USER_MAP_READ_WRITE 1u
+struct vhost_user_mmap {
+	uint8_t region;
+	uint8_t padding[7];
+	uint64_t fd_offset;
+	uint64_t offset; /* in the region */
+	uint64_t size;
+	uint64_t flags;
+};
+
 union vhost_user_payload {
 	uint64_t number;
 	struct vhost_user_vring_state state;
@@ -126,16 +151,18 @@ struct vhost_user_message {
 /*
  * Reads on, without waiting, until the message is complete. Returns 1 when it is; 0 if more has to
  * come; -ECONNRESET if nothing comes any more; -EPROTO for what cannot be a message: another
- * version, a payload that is too large, too many descriptors; what recvmsg says.
+ * version, a payload that is too large, too many descriptors, a reply (or, if replies are expected,
+ * anything else); what recvmsg says.
  */
-int vhost_user_receive(int socket_fd, struct vhost_user_message *message);
+int vhost_user_receive(int socket_fd, bool replies, struct vhost_user_message *message);
 
 /* Closes the descriptors that nobody took and makes the message ready for the next one. */
 void vhost_user_message_finish(struct vhost_user_message *message);
 
-/* Sends a message at once. -EAGAIN if it does not fit into the socket: a front end that does not
- * read its replies. */
-int vhost_user_send(int socket_fd, const struct vhost_user_header *header, const void *payload);
+/* Sends a message at once, with a descriptor, which is borrowed, unless fd is below 0. -EAGAIN if
+ * it does not fit into the socket: a front end that does not read. */
+int vhost_user_send(
+	int socket_fd, const struct vhost_user_header *header, const void *payload, int fd);
 
 /* Its name, for messages; never NULL. */
 const char *vhost_user_request_name(uint32_t request);

@@ -35,6 +35,13 @@ struct vhost_user_queue {
 	struct virtqueue *ring; /* NULL: stopped */
 };
 
+/* The channel on which the back end asks, and the front end replies. */
+struct vhost_user_channel {
+	int fd;                          /* below 0: there is none */
+	struct vhost_user_message reply; /* as far as it has come in */
+	uint32_t awaited;                /* the request that it is of; 0: none is awaited */
+};
+
 struct vhost_user {
 	struct vhost_user_device_ops ops;
 	void *cookie;
@@ -47,7 +54,7 @@ struct vhost_user {
 	struct sockaddr_un address;
 	struct stat socket_file; /* ours, as long as it is this one */
 	int socket_fd;           /* of the front end; below 0: there is none */
-	struct notifier backend; /* for requests to it: messages */
+	struct vhost_user_channel channel;
 	uint64_t features, protocol_features;
 	struct guest_memory *memory;
 	struct vhost_user_message message;
@@ -55,10 +62,31 @@ struct vhost_user {
 	struct vhost_user_queue queues[];
 };
 
+#define BIT(bit) (UINT64_C(1) << (bit))
+
 __attribute__((format(printf, 3, 4))) void vhost_user_log(
 	struct vhost_user *server, enum vgf_log_level level, const char *format, ...);
 
 void close_fd(int *fd); /* and sets it to -1 */
+
+/* ---- vhost_user_channel.c ----------------------------------------------------------------- */
+
+void vhost_user_channel_init(struct vhost_user_channel *channel);
+
+/* Takes the descriptor in place of the one before. -EINVAL for what is no stream of a socket; what
+ * epoll_ctl failed with. */
+int vhost_user_channel_set_take(struct vhost_user *server, int fd);
+
+/* A request that is not answered fails. */
+void vhost_user_channel_close(struct vhost_user *server);
+
+/* Reads what has come. An error: the front end has to be disconnected. */
+int vhost_user_channel_receive(struct vhost_user *server);
+
+/* Whether the device has shared memory at all. */
+bool vhost_user_has_shmem(const struct vhost_user *server);
+
+/* ---- vhost_user_request.c ----------------------------------------------------------------- */
 
 /* Handles the message that has come in. An error: the front end has to be disconnected. */
 int vhost_user_handle_message(struct vhost_user *server);

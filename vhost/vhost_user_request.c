@@ -12,8 +12,6 @@
 #include "error_name.h"
 #include "vhost_user_private.h"
 
-#define BIT(bit) (UINT64_C(1) << (bit))
-
 #define RING_FEATURES                                                                              \
 	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |                              \
 		BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VHOST_USER_F_PROTOCOL_FEATURES))
@@ -42,7 +40,7 @@ static int reply(struct vhost_user *server, const void *payload, uint32_t size)
 		.size = size,
 	};
 
-	return vhost_user_send(server->socket_fd, &header, payload);
+	return vhost_user_send(server->socket_fd, &header, payload, -1);
 }
 
 static int reply_number(struct vhost_user *server, uint64_t number)
@@ -89,14 +87,21 @@ static int set_features(struct vhost_user *server)
 	return 0;
 }
 
+/* A front end that has shared memory asks for it, whatever that is. */
+static uint64_t offered_protocol_features(const struct vhost_user *server)
+{
+	return PROTOCOL_FEATURES |
+		(vhost_user_has_shmem(server) ? BIT(VHOST_USER_PROTOCOL_F_SHMEM) : 0);
+}
+
 static int get_protocol_features(struct vhost_user *server)
 {
-	return reply_number(server, PROTOCOL_FEATURES);
+	return reply_number(server, offered_protocol_features(server));
 }
 
 static int set_protocol_features(struct vhost_user *server)
 {
-	if (server->message.payload.number & ~PROTOCOL_FEATURES) {
+	if (server->message.payload.number & ~offered_protocol_features(server)) {
 		return -EINVAL;
 	}
 	server->protocol_features = server->message.payload.number;
@@ -162,7 +167,21 @@ static int reset_device(struct vhost_user *server)
 
 static int set_backend_req_fd(struct vhost_user *server)
 {
-	return notifier_set_take(&server->backend, take_fd(&server->message));
+	return vhost_user_channel_set_take(server, take_fd(&server->message));
+}
+
+static int get_shmem_config(struct vhost_user *server)
+{
+	struct vhost_user_shmem_config config = { 0 };
+
+	if (!(server->protocol_features & BIT(VHOST_USER_PROTOCOL_F_SHMEM))) {
+		return -EOPNOTSUPP;
+	}
+	for (uint32_t i = 0; i < VHOST_USER_MAX_SHMEM; i++) {
+		config.sizes[i] = server->ops.shmem_size(server->cookie, (uint8_t)i);
+		config.num_regions += config.sizes[i] > 0;
+	}
+	return reply(server, &config, sizeof(config));
 }
 
 static int gpu_set_socket(struct vhost_user *server)
@@ -485,6 +504,7 @@ static const struct request {
 	[VHOST_USER_GET_MAX_MEM_SLOTS] = { get_max_mem_slots, 0, 0, 0, true },
 	[VHOST_USER_ADD_MEM_REG] = { add_mem_reg, 40, 1, 1, false },
 	[VHOST_USER_REM_MEM_REG] = { rem_mem_reg, 40, 0, 1, false },
+	[VHOST_USER_GET_SHMEM_CONFIG] = { get_shmem_config, 0, 0, 0, true },
 };
 
 static const struct request *find_request(uint32_t number)
@@ -548,6 +568,6 @@ void vhost_user_forget(struct vhost_user *server)
 	if (server->ops.set_gpu_socket_take) {
 		server->ops.set_gpu_socket_take(server->cookie, -1);
 	}
-	close_fd(&server->backend.fd);
+	vhost_user_channel_close(server);
 	vhost_user_message_finish(&server->message);
 }
