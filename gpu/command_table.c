@@ -30,7 +30,7 @@ static const struct command commands[] = {
 	{ CONTROL(RESOURCE_DETACH_BACKING, 0, resource_detach_backing) },
 	{ CONTROL(RESOURCE_ASSIGN_UUID, UUID, resource_assign_uuid) },
 	{ CONTROL(RESOURCE_MAP_BLOB, BLOB, resource_map_blob) },
-	{ CONTROL(RESOURCE_UNMAP_BLOB, BLOB, resource_map_blob) },
+	{ CONTROL(RESOURCE_UNMAP_BLOB, BLOB, resource_unmap_blob) },
 	{ CONTROL(CTX_CREATE, VIRGL, context_create) },
 	{ CONTROL(CTX_DESTROY, VIRGL, context_destroy) },
 	{ CONTROL(CTX_ATTACH_RESOURCE, VIRGL, context_attach_resource) },

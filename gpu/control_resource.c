@@ -150,12 +150,17 @@ static bool size_ok(const struct gpu *gpu, uint64_t size)
 	return size > 0 && (!aligned || size % BLOB_ALIGNMENT == 0);
 }
 
+#define BLOB_FLAGS                                                                                 \
+	(VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE | VIRTIO_GPU_BLOB_FLAG_USE_SHAREABLE |                  \
+		VIRTIO_GPU_BLOB_FLAG_USE_CROSS_DEVICE)
+
 static bool blob_ok(
 	const struct gpu *gpu, const struct request *request, const struct blob_body *body)
 {
 	uint32_t ctx_id = request->header.ctx_id;
 
-	return size_ok(gpu, body->size) && body->blob_mem >= VIRTIO_GPU_BLOB_MEM_GUEST &&
+	return size_ok(gpu, body->size) && (body->blob_flags & ~BLOB_FLAGS) == 0 &&
+		body->blob_mem >= VIRTIO_GPU_BLOB_MEM_GUEST &&
 		body->blob_mem <= VIRTIO_GPU_BLOB_MEM_HOST3D_GUEST &&
 		(ctx_id == 0 || context_exists(&gpu->contexts, ctx_id));
 }
@@ -184,8 +189,12 @@ uint32_t resource_create_blob(struct gpu *gpu, struct request *request)
 	}
 	resource->kind = RESOURCE_BLOB;
 	resource->blob_mem = body.blob_mem;
+	resource->blob_flags = body.blob_flags;
 	resource->blob_size = body.size;
 	ret = add_blob_backing(gpu, request, resource, body.nr_entries);
+	if (ret == 0 && !resource_is_guest_blob(resource)) {
+		ret = resource_take_host_memory(&gpu->resources, resource);
+	}
 	if (ret == 0) {
 		ret = gpu->renderer->ops->create_blob(gpu->renderer, request->header.ctx_id,
 			resource->id, body.blob_mem, body.blob_flags, body.blob_id, body.size,
@@ -207,6 +216,7 @@ uint32_t resource_unref(struct gpu *gpu, struct request *request)
 		return type;
 	}
 	scanouts_forget(gpu, resource);
+	hostmem_forget(gpu, resource);
 	resource->leaving = true;
 	request->pending->resource = resource;
 	renderer_begin(request);
@@ -308,14 +318,4 @@ uint32_t resource_assign_uuid(struct gpu *gpu, struct request *request)
 	resource->has_uuid = true;
 	respond(request, resource->uuid, sizeof(resource->uuid));
 	return VIRTIO_GPU_RESP_OK_RESOURCE_UUID;
-}
-
-/* No shared memory is offered that something could be mapped into; unmapping likewise. */
-uint32_t resource_map_blob(struct gpu *gpu, struct request *request)
-{
-	struct resource_body body;
-	struct resource *resource;
-	uint32_t error = read_resource(gpu, request, &body, &resource);
-
-	return error != 0 ? error : VIRTIO_GPU_RESP_ERR_UNSPEC;
 }

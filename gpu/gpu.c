@@ -75,7 +75,9 @@ static void cancel_pending(struct gpu *gpu)
 
 void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 {
-	monitors_give_up(gpu); /* The front end waits for this, so it answers nothing meanwhile. */
+	/* The front end waits for this, so it answers nothing meanwhile. */
+	monitors_give_up(gpu);
+	hostmem_give_up(gpu);
 	dispatch_until_idle(gpu, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
@@ -102,6 +104,7 @@ static void complete_rest(struct gpu *gpu)
 			if (pending->used) {
 				flush_give_up(pending);
 				monitors_drop(gpu, pending);
+				hostmem_drop(gpu, pending);
 				pending->type = VIRTIO_GPU_RESP_ERR_UNSPEC;
 				request_done(pending, -ECANCELED);
 			}
@@ -121,6 +124,7 @@ void gpu_reset(struct gpu *gpu)
 		log_error(gpu, "resetting the renderer failed: %s", strerror(-ret));
 	}
 	complete_rest(gpu);
+	hostmem_reset(gpu);
 	if (ret == 0) {
 		pending_reset(&gpu->pending);
 	}
@@ -222,7 +226,9 @@ static bool options_ok(const struct gpu_options *options)
 {
 	int bit = options->fence_passing_bit;
 
-	if (options->num_scanouts > VIRTIO_GPU_MAX_SCANOUTS) {
+	if (options->num_scanouts > VIRTIO_GPU_MAX_SCANOUTS ||
+		(options->hostmem_size & (options->hostmem_size - 1)) != 0 ||
+		(options->hostmem_size > 0 && options->hostmem_size < GPU_MIN_HOSTMEM)) {
 		return false;
 	}
 	if (options->num_scanouts > 0 &&
@@ -268,6 +274,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->options.record = NULL; /* the caller's string */
 	TAILQ_INIT(&gpu->monitors.questions);
 	monitors_init(gpu);
+	hostmem_init(gpu);
 	ret = options->record != NULL ? recorder_create(gpu, options->record, &gpu->recorder) : 0;
 	if (ret < 0) {
 		log_error(gpu, "%s: %s", options->record, strerror(-ret));
@@ -300,6 +307,7 @@ void gpu_destroy(struct gpu *gpu)
 		return;
 	}
 	gpu->callbacks.complete = complete_nothing;
+	hostmem_destroy(gpu);
 	gpu_reset(gpu);
 	gpu->renderer->ops->destroy(gpu->renderer);
 	log_tell_dropped(gpu, true);

@@ -47,6 +47,14 @@ struct gpu_request {
 	size_t num_writable;
 };
 
+/* A piece of a file in the guest's window into memory of the host; multiples of 4096. */
+struct gpu_mapping {
+	uint64_t offset; /* in the window */
+	uint64_t size;
+	int fd; /* borrowed */
+	uint64_t fd_offset;
+};
+
 /* What follows the pointer on a scanout. */
 struct gpu_cursor {
 	bool visible;
@@ -72,6 +80,11 @@ struct gpu_callbacks {
 	 * does. */
 	bool (*ask_monitors)(void *cookie);
 	bool (*ask_edid)(void *cookie, uint32_t scanout);
+	/* The window into memory of the host, gpu_options.hostmem_size: put a piece of a file
+	 * there, for reading and writing; or take away all of what was put there. One at a time: 0
+	 * if gpu_tell_mapped will be called, later, or an error. Both NULL: there is no window. */
+	int (*map)(void *cookie, const struct gpu_mapping *mapping);
+	int (*unmap)(void *cookie, uint64_t offset, uint64_t size);
 	/* The configuration space changed. */
 	void (*config_changed)(void *cookie);
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
@@ -82,11 +95,15 @@ struct gpu_callbacks {
 #define GPU_MIN_HEIGHT 300
 #define GPU_MAX_SIZE 8192
 
+/* Of the window into memory of the host. */
+#define GPU_MIN_HOSTMEM 4096
+
 struct gpu_options {
 	uint32_t num_scanouts; /* 0 to 16 (VIRTIO_GPU_MAX_SCANOUTS) */
 	/* Of each scanout's preferred mode, GPU_MIN_WIDTH to GPU_MAX_SIZE, and GPU_MIN_HEIGHT to
 	 * that; not looked at without scanouts. */
 	uint32_t width, height;
+	uint64_t hostmem_size; /* a power of two of at least GPU_MIN_HOSTMEM, or 0: none */
 	int fence_passing_bit; /* of the feature: gpu_bit_is_free; below 0: off */
 	const char *record;    /* a file to record all traffic to, or NULL */
 	struct renderer_options renderer;
@@ -149,6 +166,9 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd);
  * of these requests is completed first. Features and guest memory stay until they are set anew. */
 void gpu_reset(struct gpu *gpu);
 
+/* What `map` or `unmap` asked for is done; or an error. */
+void gpu_tell_mapped(struct gpu *gpu, int status);
+
 struct gpu_stats {
 	uint64_t requests[GPU_NUM_QUEUES];
 	uint64_t errors; /* requests that were answered with one, or not at all */
@@ -157,6 +177,9 @@ struct gpu_stats {
 	uint64_t flush_in_fences; /* of all of them */
 	uint64_t flushes_held;    /* of which one had not signalled */
 	uint64_t resets;
+	uint64_t maps;         /* of blobs */
+	uint64_t mapped_bytes; /* now */
+	uint64_t max_mapped_bytes;
 	struct vgf_stats fences; /* of the fences' device, since it was made */
 };
 

@@ -14,6 +14,7 @@
 #include "cursor.h"
 #include "flush.h"
 #include "gpu.h"
+#include "hostmem.h"
 #include "log.h"
 #include "monitors.h"
 #include "pending.h"
@@ -38,6 +39,7 @@ struct gpu {
 	uint32_t events_read;
 
 	struct monitors monitors;
+	struct hostmem hostmem;
 	struct request_buffer buffer;
 	struct pending pending;
 	struct resource_table resources;
@@ -112,7 +114,9 @@ command_fn update_cursor, move_cursor; /* cursor.c */
 
 command_fn resource_create_2d, resource_create_3d, resource_create_blob; /* control_resource.c */
 command_fn resource_unref, resource_attach_backing, resource_detach_backing;
-command_fn resource_assign_uuid, resource_map_blob;
+command_fn resource_assign_uuid;
+
+command_fn resource_map_blob, resource_unmap_blob; /* hostmem.c */
 
 command_fn transfer_to_host_2d, transfer_to_host_3d, transfer_from_host_3d; /* control_transfer.c */
 

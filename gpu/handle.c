@@ -112,7 +112,8 @@ static void complete(struct pending_request *pending)
 static bool is_done(const struct pending_request *pending)
 {
 	return !pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		!pending->awaits_drawing && pending->awaited == NULL && !pending->awaits_display;
+		!pending->awaits_drawing && pending->awaited == NULL && !pending->awaits_display &&
+		pending->awaits_hostmem == NULL;
 }
 
 /*
@@ -196,6 +197,7 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 	/* Those signal their fences themselves, so this one was cancelled. */
 	flush_give_up(pending);
 	monitors_drop(gpu, pending);
+	hostmem_drop(gpu, pending);
 	complete_if_done(pending);
 	flushes_go_on(gpu, pending);
 }

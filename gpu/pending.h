@@ -25,6 +25,7 @@
 #include "key_table.h"
 
 struct backing;
+struct hostmem_op;
 struct resource;
 
 /* What a flush is of, in the host's byte order. */
@@ -66,8 +67,9 @@ struct pending_request {
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
 
-	bool awaits_display; /* among the monitors' questions, by question_link */
-	uint32_t asks_for;   /* a scanout, or all of them: monitors.c */
+	struct hostmem_op *awaits_hostmem; /* which the front end is asked for; or NULL */
+	bool awaits_display;               /* among the monitors' questions, by question_link */
+	uint32_t asks_for;                 /* a scanout, or all of them: monitors.c */
 	TAILQ_ENTRY(pending_request) question_link;
 
 	/* Of one that waits: it signals its fence when it is done, not the renderer. */

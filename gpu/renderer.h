@@ -45,6 +45,13 @@ struct renderer_transfer {         /* of struct virtio_gpu_transfer_host_3d */
 	uint32_t level, stride, layer_stride;
 };
 
+/* Memory of a blob, in a file. */
+struct renderer_map {
+	int fd; /* the caller's */
+	uint64_t offset;
+	uint32_t info; /* how the guest has to map it: VIRTIO_GPU_MAP_CACHE_... */
+};
+
 struct renderer_ops {
 	/* The fences' device: for refusing, statistics, attaching. */
 	struct vgf_device *(*get_device)(struct renderer *renderer);
@@ -68,6 +75,8 @@ struct renderer_ops {
 	int (*create_blob)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
 		uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
 		const struct renderer_backing *backing);
+	/* A file with the memory of a blob that is mappable, and not the guest's own. */
+	int (*map_blob)(struct renderer *renderer, uint32_t resource_id, struct renderer_map *map);
 	int (*unref)(
 		struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg);
 
@@ -97,6 +106,11 @@ struct renderer_ops {
 	 * what a scanout shows. */
 	int (*read_pixels)(struct renderer *renderer, uint32_t resource_id,
 		const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format);
+
+	/* Bytes of a blob with memory of the host, for what a scanout shows. NULL if that cannot be
+	 * read here. */
+	int (*read_blob)(struct renderer *renderer, uint32_t resource_id, uint64_t offset,
+		void *data, uint64_t size);
 
 	/* What a flush of the resource has to wait for. await_resource tells by `done` when all
 	 * that the renderer holds back of it has been done; NULL if it holds back nothing.

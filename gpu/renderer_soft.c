@@ -3,11 +3,12 @@
 
 /*
  * The renderer without a GPU: contexts of the software GPU (soft/soft_gpu.h), 2D resources in
- * plain memory, and blobs of guest memory.
+ * plain memory, and blobs of guest memory or of a file in memory.
  */
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "placement.h"
 #include "renderer.h"
 #include "soft_gpu.h"
+#include "soft_memory.h"
 #include "soft_tables.h"
 
 #define CAPSET_DRM 6 /* VIRTIO_GPU_CAPSET_DRM */
@@ -29,6 +31,9 @@
 
 /* In each direction, as most GPUs' textures have. A transfer takes a while for each row. */
 #define MAX_SIZE 16384
+
+/* Of blobs with memory of the host. */
+#define MAX_MEMORY_BYTES (UINT64_C(256) << 20)
 
 /*
  * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four
@@ -49,7 +54,8 @@ struct soft {
 	struct vgf_device *device;
 	struct soft_gpu *gpu;
 	struct placement placement;
-	uint64_t pixel_bytes;
+	uint64_t pixel_bytes, memory_bytes;
+	uint32_t num_memories, max_memories; /* each has a descriptor */
 	/* The GPU's thread looks up attachments, and uses backings that it finds by them. */
 	pthread_mutex_t lock;
 	struct soft_tables tables;
@@ -58,6 +64,12 @@ struct soft {
 static struct soft *soft_from(struct renderer *renderer)
 {
 	return (struct soft *)renderer;
+}
+
+/* What the GPU sees of a blob: the host's memory, if it has some. */
+static const struct renderer_backing *memory_of(const struct soft_resource *resource)
+{
+	return resource->memory != NULL ? &resource->memory->base : resource->backing;
 }
 
 /* ---- The GPU's stores ----------------------------------------------------------------------- */
@@ -71,8 +83,8 @@ static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t off
 	value = htole32(value);
 	pthread_mutex_lock(&soft->lock);
 	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
-	if (attachment != NULL && attachment->resource->backing != NULL) {
-		ret = backing_write(attachment->resource->backing, offset, &value, sizeof(value));
+	if (attachment != NULL && memory_of(attachment->resource) != NULL) {
+		ret = backing_write(memory_of(attachment->resource), offset, &value, sizeof(value));
 	}
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
@@ -186,11 +198,18 @@ static uint64_t num_pixel_bytes(const struct soft_resource *resource)
 
 static void free_resource(struct soft *soft, struct soft_resource *resource)
 {
+	struct soft_memory *memory = resource->memory;
+
 	soft->pixel_bytes -= num_pixel_bytes(resource);
 	free(resource->pixels);
 	pthread_mutex_lock(&soft->lock);
 	soft_resource_remove(&soft->tables, resource);
 	pthread_mutex_unlock(&soft->lock);
+	if (memory != NULL) {
+		soft->memory_bytes -= memory->base.size;
+		soft->num_memories--;
+		soft_memory_destroy(memory);
+	}
 }
 
 static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t format,
@@ -229,7 +248,23 @@ static int create_3d(struct renderer *renderer, uint32_t resource_id,
 	return -EOPNOTSUPP;
 }
 
-/* The device has no memory of its own. */
+static int add_memory(struct soft *soft, struct soft_resource *resource, uint64_t size)
+{
+	int ret;
+
+	if (soft->num_memories == soft->max_memories ||
+		size > MAX_MEMORY_BYTES - soft->memory_bytes) {
+		return -ENOSPC;
+	}
+	ret = soft_memory_create(size, &resource->memory);
+	if (ret == 0) {
+		soft->num_memories++;
+		soft->memory_bytes += size;
+	}
+	return ret;
+}
+
+/* A context has no memory by itself that a blob ID could name. */
 static int create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
 	uint32_t blob_mem, uint32_t blob_flags, uint64_t blob_id, uint64_t size,
 	const struct renderer_backing *backing)
@@ -237,19 +272,45 @@ static int create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t reso
 	struct soft *soft = soft_from(renderer);
 	struct soft_resource *resource;
 
+	int ret = 0;
+
 	(void)ctx_id;
 	(void)blob_flags;
-	(void)blob_id;
-	(void)size;
-	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
-		return -EINVAL;
+	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST && blob_id != 0) {
+		return -ENOENT;
 	}
 	resource = soft_resource_add(&soft->tables, resource_id);
 	if (resource == NULL) {
 		return -ENOMEM;
 	}
 	resource->backing = backing;
-	return 0;
+	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
+		ret = add_memory(soft, resource, size);
+	}
+	if (ret < 0) {
+		free_resource(soft, resource);
+	}
+	return ret;
+}
+
+static int map_blob(struct renderer *renderer, uint32_t resource_id, struct renderer_map *map)
+{
+	const struct soft_resource *resource = soft_resource_find(
+		&soft_from(renderer)->tables, resource_id);
+
+	map->fd = fcntl(resource->memory->fd, F_DUPFD_CLOEXEC, 0);
+	map->offset = 0;
+	map->info = VIRTIO_GPU_MAP_CACHE_CACHED;
+	return map->fd < 0 ? -errno : 0;
+}
+
+static int read_blob(
+	struct renderer *renderer, uint32_t resource_id, uint64_t offset, void *data, uint64_t size)
+{
+	const struct soft_resource *resource = soft_resource_find(
+		&soft_from(renderer)->tables, resource_id);
+
+	return backing_read(memory_of(resource), offset, data, size);
 }
 
 static int unref(struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
@@ -313,6 +374,21 @@ static bool rows_fit(const struct renderer_backing *backing,
 		size <= backing->size - transfer->offset;
 }
 
+/* Between a blob's two memories: a row of bytes. */
+static int copy_bytes(const struct soft_resource *resource,
+	const struct renderer_transfer *transfer, copy_row copy)
+{
+	const struct virtio_gpu_box *box = &transfer->box;
+	uint64_t size = resource->memory->base.size;
+
+	if (box->y != 0 || box->z != 0 || box->h != 1 || box->d != 1 || transfer->level != 0 ||
+		box->x > size || box->w > size - box->x) {
+		return -EINVAL;
+	}
+	return copy(resource->backing, transfer->offset,
+		(uint8_t *)resource->memory->iov.iov_base + box->x, box->w);
+}
+
 static int copy_rows(struct soft *soft, uint32_t resource_id,
 	const struct renderer_transfer *transfer, copy_row copy)
 {
@@ -321,6 +397,9 @@ static int copy_rows(struct soft *soft, uint32_t resource_id,
 	uint64_t stride = transfer->stride != 0 ? transfer->stride : (uint64_t)resource->width * 4;
 	int ret = 0;
 
+	if (resource->memory != NULL) {
+		return copy_bytes(resource, transfer, copy);
+	}
 	if (resource->pixels == NULL || transfer->level != 0) {
 		return -EINVAL;
 	}
@@ -461,6 +540,8 @@ static const struct renderer_ops ops = {
 	.create_2d = create_2d,
 	.create_3d = create_3d,
 	.create_blob = create_blob,
+	.map_blob = map_blob,
+	.read_blob = read_blob,
 	.unref = unref,
 	.attach_backing = attach_backing,
 	.detach_backing = detach_backing,
@@ -500,6 +581,14 @@ static uint32_t max_fence_fds(void)
 		return 0;
 	}
 	return limit.rlim_cur < 8 ? 2 : (uint32_t)(limit.rlim_cur / 4);
+}
+
+/* Their descriptors are as many as half of what is left then, at most. */
+static uint32_t max_memories(void)
+{
+	uint32_t fds = max_fence_fds();
+
+	return fds == 0 ? UINT16_MAX : fds / 2;
 }
 
 static int start_gpu(
@@ -546,6 +635,7 @@ int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
 		return -ENOMEM;
 	}
 	soft->base.ops = &ops;
+	soft->max_memories = max_memories();
 	init_lock(&soft->lock);
 	ret = start_gpu(soft, callbacks, cookie, options->realtime);
 	if (ret < 0) {

@@ -210,6 +210,15 @@ static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_
 	return to_errno(virgl_renderer_resource_create_blob(&args));
 }
 
+/* What can be had of it is a matter of its context's renderer. */
+static int virgl_map_blob(struct renderer *renderer, uint32_t resource_id, struct renderer_map *map)
+{
+	(void)renderer;
+	(void)resource_id;
+	(void)map;
+	return -EOPNOTSUPP;
+}
+
 static int virgl_unref(
 	struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
 {
@@ -433,6 +442,7 @@ static const struct renderer_ops virgl_ops = {
 	.create_2d = virgl_create_2d,
 	.create_3d = virgl_create_3d,
 	.create_blob = virgl_create_blob,
+	.map_blob = virgl_map_blob,
 	.unref = virgl_unref,
 	.attach_backing = virgl_attach_backing,
 	.detach_backing = virgl_detach_backing,

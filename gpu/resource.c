@@ -62,10 +62,21 @@ struct resource *resource_create(struct resource_table *table, uint32_t id, int 
 	return resource;
 }
 
+int resource_take_host_memory(struct resource_table *table, struct resource *resource)
+{
+	if (table->num_host_blobs == MAX_HOST_BLOBS) {
+		return -ENOSPC;
+	}
+	table->num_host_blobs++;
+	resource->has_host_memory = true;
+	return 0;
+}
+
 void resource_destroy(struct resource_table *table, struct resource *resource)
 {
 	tdelete(resource, &table->tree, compare_ids);
 	table->count--;
+	table->num_host_blobs -= resource->has_host_memory;
 	backing_destroy(resource->backing, &table->num_iov);
 	free(resource);
 }

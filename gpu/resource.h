@@ -11,6 +11,8 @@
 #include "backing.h"
 #include "guest_limits.h"
 
+struct mapping;
+
 /* About as many as a process may have mappings (vm.max_map_count), which is what each would be on a
  * real driver's host; with what is kept for each here, some 16 MiB. */
 #define MAX_RESOURCES 65536u
@@ -27,9 +29,12 @@ struct resource {
 	enum resource_kind kind;
 	uint32_t format, width, height; /* not of a blob */
 	uint32_t blob_mem;              /* of a blob: VIRTIO_GPU_BLOB_MEM_... */
+	uint32_t blob_flags;            /* VIRTIO_GPU_BLOB_FLAG_... */
 	uint64_t blob_size;
 	bool leaving;            /* unref was called, and the renderer is not done with it */
+	bool has_host_memory;    /* counted in num_host_blobs */
 	struct backing *backing; /* or NULL */
+	struct mapping *mapping; /* in the window of hostmem.h; or NULL */
 	bool has_uuid;
 	uint8_t uuid[16];
 };
@@ -39,7 +44,11 @@ struct resource_table {
 	uint32_t count;
 	uint64_t last_serial;
 	uint32_t num_iov; /* of all backings */
+	uint32_t num_host_blobs;
 };
+
+/* Blobs with memory of the host at a time: each may take a descriptor of the renderer's. */
+#define MAX_HOST_BLOBS 16384u
 
 /* Whether it is a blob that is nothing but guest memory. */
 bool resource_is_guest_blob(const struct resource *resource);
@@ -50,6 +59,9 @@ struct resource *resource_find(const struct resource_table *table, uint32_t id);
 /* Enters a resource. Returns it; or NULL with the error in *error: -EINVAL for ID 0, -EEXIST,
  * -ENOSPC at MAX_RESOURCES, -ENOMEM. */
 struct resource *resource_create(struct resource_table *table, uint32_t id, int *error);
+
+/* It is a blob with memory of the host from now on. Returns 0, or -ENOSPC at MAX_HOST_BLOBS. */
+int resource_take_host_memory(struct resource_table *table, struct resource *resource);
 
 /* Removes it, and frees it with its backing. */
 void resource_destroy(struct resource_table *table, struct resource *resource);

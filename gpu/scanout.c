@@ -102,16 +102,30 @@ void scanouts_reset(struct gpu *gpu)
 
 /* ---- Pixels --------------------------------------------------------------------------------- */
 
-static int read_blob(const struct scanout *scanout, const struct resource *resource,
-	const struct virtio_gpu_rect *rect, uint32_t *pixels)
+static int read_blob_bytes(struct gpu *gpu, const struct resource *resource, uint64_t offset,
+	void *data, uint64_t size)
 {
-	int ret = resource->backing != NULL ? 0 : -EOPNOTSUPP;
+	if (!resource_is_guest_blob(resource)) {
+		return gpu->renderer->ops->read_blob != NULL ?
+			gpu->renderer->ops->read_blob(
+				gpu->renderer, resource->id, offset, data, size) :
+			-EOPNOTSUPP;
+	}
+	return resource->backing != NULL ?
+		backing_read(&resource->backing->base, offset, data, size) :
+		-EOPNOTSUPP;
+}
+
+static int read_blob(struct gpu *gpu, const struct scanout *scanout,
+	const struct resource *resource, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	int ret = 0;
 
 	for (uint32_t y = 0; y < rect->height && ret == 0; y++) {
 		uint64_t at = scanout->offset + (uint64_t)scanout->stride * (rect->y + y) +
 			(uint64_t)rect->x * 4;
 
-		ret = backing_read(&resource->backing->base, at, pixels + (size_t)y * rect->width,
+		ret = read_blob_bytes(gpu, resource, at, pixels + (size_t)y * rect->width,
 			(uint64_t)rect->width * 4);
 	}
 	return ret;
@@ -138,7 +152,7 @@ int gpu_read_scanout(
 		return -ENOENT;
 	}
 	if (resource->kind == RESOURCE_BLOB) {
-		ret = read_blob(scanout, resource, &source, pixels);
+		ret = read_blob(gpu, scanout, resource, &source, pixels);
 	} else {
 		ret = gpu->renderer->ops->read_pixels(
 			gpu->renderer, resource->id, &source, pixels, &format);

@@ -312,6 +312,44 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 	vhost_user_complete(server->vhost_user, queue, token, written);
 }
 
+/* The only shared memory. */
+static uint64_t shmem_size(void *cookie, uint8_t region)
+{
+	const struct gpu_server *server = cookie;
+
+	return region == VIRTIO_GPU_SHM_ID_HOST_VISIBLE ? server->options.gpu.hostmem_size : 0;
+}
+
+static void shmem_done(void *cookie, int status)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_tell_mapped(server->gpu, status);
+}
+
+static int map(void *cookie, const struct gpu_mapping *mapping)
+{
+	struct gpu_server *server = cookie;
+	const struct vhost_user_mapping what = {
+		.region = VIRTIO_GPU_SHM_ID_HOST_VISIBLE,
+		.offset = mapping->offset,
+		.size = mapping->size,
+		.fd = mapping->fd,
+		.fd_offset = mapping->fd_offset,
+		.writable = true,
+	};
+
+	return vhost_user_shmem_map(server->vhost_user, &what);
+}
+
+static int unmap(void *cookie, uint64_t offset, uint64_t size)
+{
+	struct gpu_server *server = cookie;
+
+	return vhost_user_shmem_unmap(
+		server->vhost_user, VIRTIO_GPU_SHM_ID_HOST_VISIBLE, offset, size);
+}
+
 static void config_changed(void *cookie)
 {
 	struct gpu_server *server = cookie;
@@ -337,6 +375,8 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 		.cursor_changed = cursor_changed,
 		.ask_monitors = ask_monitors,
 		.ask_edid = ask_edid,
+		.map = map,
+		.unmap = unmap,
 		.config_changed = config_changed,
 		.log = log_message,
 	};
@@ -356,6 +396,8 @@ static int listen_at_socket(struct gpu_server *server)
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,
+		.shmem_size = shmem_size,
+		.shmem_done = shmem_done,
 		.log = log_message,
 	};
 	const struct gpu_server_options *options = &server->options;

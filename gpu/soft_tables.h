@@ -16,6 +16,7 @@
 #include "queue.h"
 
 struct renderer_backing;
+struct soft_memory;
 
 /* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
 #define SOFT_MAX_ATTACHMENTS (256u << 10)
@@ -44,6 +45,7 @@ struct soft_resource {
 	uint32_t format, width, height;         /* of a 2D resource */
 	uint8_t *pixels;                        /* NULL for a blob */
 	const struct renderer_backing *backing; /* the device's; or NULL */
+	struct soft_memory *memory;             /* of a blob with memory of the host; or NULL */
 	struct soft_attachment_list attachments;
 };
 
@@ -63,7 +65,7 @@ struct soft_resource *soft_resource_find(struct soft_tables *tables, uint32_t id
 struct soft_context *soft_context_any(struct soft_tables *tables);
 struct soft_resource *soft_resource_any(struct soft_tables *tables);
 
-/* With all its attachments. A resource's pixels are left. */
+/* With all its attachments. A resource's pixels and memory are left. */
 void soft_context_remove(struct soft_tables *tables, struct soft_context *context);
 void soft_resource_remove(struct soft_tables *tables, struct soft_resource *resource);
 

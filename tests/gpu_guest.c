@@ -107,6 +107,121 @@ static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_curs
 	(void)cursor;
 }
 
+/* ---- The window ----------------------------------------------------------------------------- */
+
+#define PAGE 4096
+
+static void start_window(struct guest *guest, uint64_t size)
+{
+	struct guest_window *window = &guest->window;
+
+	window->size = size;
+	if (size > 0) {
+		window->memory = mmap(
+			NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		assert_ptr_not_equal(window->memory, MAP_FAILED);
+		window->mapped = calloc(size / PAGE, sizeof(*window->mapped));
+		assert_non_null(window->mapped);
+	}
+}
+
+static void stop_window(struct guest_window *window)
+{
+	if (window->size > 0) {
+		munmap(window->memory, window->size);
+	}
+	if (window->asked && !window->unmaps) {
+		close(window->question.fd);
+	}
+	free(window->mapped);
+}
+
+static void ask(struct guest *guest, bool unmaps)
+{
+	struct guest_window *window = &guest->window;
+
+	assert_false(window->asked);
+	assert_int_equal((window->question.offset | window->question.size) % PAGE, 0);
+	assert_true(window->question.size > 0);
+	assert_true(window->question.offset < window->size);
+	assert_true(window->question.size <= window->size - window->question.offset);
+	window->asked = true;
+	window->unmaps = unmaps;
+}
+
+static int map(void *cookie, const struct gpu_mapping *mapping)
+{
+	struct guest *guest = cookie;
+
+	guest->window.question = *mapping;
+	guest->window.question.fd = dup(mapping->fd);
+	assert_true(guest->window.question.fd >= 0);
+	guest->window.num_maps++;
+	ask(guest, false);
+	return 0;
+}
+
+static int unmap(void *cookie, uint64_t offset, uint64_t size)
+{
+	struct guest *guest = cookie;
+
+	guest->window.question = (struct gpu_mapping){ .offset = offset, .size = size, .fd = -1 };
+	guest->window.num_unmaps++;
+	ask(guest, true);
+	return 0;
+}
+
+/* Each page was free, or was mapped. */
+static void take_pages(struct guest_window *window)
+{
+	const struct gpu_mapping *question = &window->question;
+
+	for (uint64_t at = 0; at < question->size; at += PAGE) {
+		bool *page = &window->mapped[(question->offset + at) / PAGE];
+
+		assert_int_equal(*page, window->unmaps);
+		*page = !window->unmaps;
+		window->num_mapped_pages += *page ? 1u : -1u;
+	}
+}
+
+static void do_it(struct guest_window *window)
+{
+	const struct gpu_mapping *question = &window->question;
+	const int fixed = MAP_FIXED | MAP_NORESERVE;
+	void *at = window->memory + question->offset;
+
+	take_pages(window);
+	if (window->empty) {
+		return;
+	}
+	if (window->unmaps) {
+		at = mmap(
+			at, question->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+	} else {
+		at = mmap(at, question->size, PROT_READ | PROT_WRITE, MAP_SHARED | fixed,
+			question->fd, (off_t)question->fd_offset);
+	}
+	assert_ptr_not_equal(at, MAP_FAILED);
+}
+
+void guest_answer(struct guest *guest)
+{
+	struct guest_window *window = &guest->window;
+
+	assert_true(window->asked);
+	if (window->status == 0) {
+		do_it(window);
+	}
+	if (!window->unmaps) {
+		close(window->question.fd);
+	}
+	window->asked = false;
+	gpu_tell_mapped(guest->gpu, window->status);
+}
+
+/* ---- Start and end -------------------------------------------------------------------------- */
+
 uint64_t guest_features(const struct guest *guest)
 {
 	return gpu_get_features(guest->gpu) & ~(UINT64_C(1) << VIRTIO_GPU_F_BLOB_ALIGNMENT);
@@ -125,6 +240,8 @@ void guest_start_with(
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.cursor_changed = cursor_changed,
+		.map = map,
+		.unmap = unmap,
 		.log = log_message,
 	};
 	static const struct gpu_options usual = {
@@ -132,13 +249,14 @@ void guest_start_with(
 		.width = 640,
 		.height = 480,
 		.fence_passing_bit = FENCE_PASSING_BIT,
+		.hostmem_size = 1u << 20,
 	};
 
 	memset(guest, 0, sizeof(*guest));
 	start_memory(guest);
-	assert_int_equal(gpu_create(&callbacks, guest, options != NULL ? options : &usual,
-				 create_renderer, &guest->gpu),
-		0);
+	options = options != NULL ? options : &usual;
+	start_window(guest, options->hostmem_size);
+	assert_int_equal(gpu_create(&callbacks, guest, options, create_renderer, &guest->gpu), 0);
 	gpu_set_features(guest->gpu, guest_features(guest));
 	gpu_set_memory(guest->gpu, guest->table);
 }
@@ -163,6 +281,7 @@ void guest_stop(struct guest *guest)
 {
 	guest->stopped = true; /* nothing is completed any more */
 	gpu_destroy(guest->gpu);
+	stop_window(&guest->window);
 	guest_memory_unref(guest->table);
 	munmap(guest->memory, GUEST_SIZE);
 	close(guest->memory_fd);
@@ -240,6 +359,10 @@ const struct guest_response *guest_wait(struct guest *guest, enum gpu_queue queu
 	while (!response->done) {
 		struct pollfd poll_fd = { .fd = gpu_get_fd(guest->gpu), .events = POLLIN };
 
+		if (guest->window.asked && !guest->window.held) {
+			guest_answer(guest);
+			continue;
+		}
 		assert_int_equal(poll(&poll_fd, 1, LOST_MS), 1);
 		gpu_dispatch(guest->gpu);
 	}
@@ -431,6 +554,60 @@ uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset,
 	};
 
 	return guest_call(guest, &blob, sizeof(blob));
+}
+
+uint32_t create_host_blob(struct guest *guest, uint32_t resource_id, uint32_t size)
+{
+	const struct virtio_gpu_resource_create_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
+		.resource_id = htole32(resource_id),
+		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_HOST3D),
+		.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE),
+		.size = htole64(size),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+uint32_t send_map(struct guest *guest, uint32_t resource_id, uint64_t offset, uint64_t fence_id)
+{
+	struct virtio_gpu_resource_map_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB, 0),
+		.resource_id = htole32(resource_id),
+		.offset = htole64(offset),
+	};
+
+	if (fence_id != 0) {
+		request.hdr.flags = htole32(
+			VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_FENCE_SHAREABLE);
+		request.hdr.fence_id = htole64(fence_id);
+	}
+	return guest_send(guest, GPU_QUEUE_CONTROL, &request, sizeof(request),
+		sizeof(struct virtio_gpu_resp_map_info));
+}
+
+uint32_t send_unmap(struct guest *guest, uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_unmap_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB, 0),
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_send(guest, GPU_QUEUE_CONTROL, &request, sizeof(request),
+		sizeof(struct virtio_gpu_ctrl_hdr));
+}
+
+uint32_t map_blob(struct guest *guest, uint32_t resource_id, uint64_t offset)
+{
+	return guest_header(
+		guest_wait(guest, GPU_QUEUE_CONTROL, send_map(guest, resource_id, offset, 0)))
+		.type;
+}
+
+uint32_t unmap_blob(struct guest *guest, uint32_t resource_id)
+{
+	return guest_header(guest_wait(guest, GPU_QUEUE_CONTROL, send_unmap(guest, resource_id)))
+		.type;
 }
 
 uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size)

@@ -27,6 +27,20 @@ struct guest_response {
 	size_t num_readable, num_writable;
 };
 
+/* The window into memory of the host, which a front end would have. It checks what it is asked
+ * for. */
+struct guest_window {
+	uint64_t size;
+	uint8_t *memory; /* accessible where something is mapped */
+	bool *mapped;    /* by page */
+	bool held;       /* what is asked is answered by guest_answer alone */
+	bool empty;      /* nothing is really mapped */
+	int status;      /* what is answered; an error: without doing it */
+	unsigned int num_maps, num_unmaps, num_mapped_pages;
+	bool asked, unmaps; /* what is not answered yet */
+	struct gpu_mapping question;
+};
+
 #define MAX_TEST_FENCES 16
 #define NO_PIXEL UINT32_MAX
 
@@ -51,13 +65,15 @@ struct guest {
 	 * completed then, and the first pixel. */
 	uint32_t num_flushes, flushed_at;
 	uint32_t flushed_pixel; /* NO_PIXEL: it could not be read */
+
+	struct guest_window window;
 };
 
 /* What a guest accepts: all, but for BLOB_ALIGNMENT, as before Linux 7.2. */
 uint64_t guest_features(const struct guest *guest);
 
-/* Unless options are given: 2 scanouts of 640 by 480, fence passing, and no recording. The software
- * GPU draws. */
+/* Unless options are given: 2 scanouts of 640 by 480, fence passing, 1 MiB of host memory, and no
+ * recording. The software GPU draws. */
 void guest_start(struct guest *guest, const struct gpu_options *options);
 void guest_start_with(
 	struct guest *guest, const struct gpu_options *options, renderer_create_fn create_renderer);
@@ -87,6 +103,9 @@ uint32_t guest_ask(
 uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t fence_id);
 void guest_signal(struct guest *guest, uint32_t token);
 
+/* The front end does what it was asked for, and says so. */
+void guest_answer(struct guest *guest);
+
 /* ---- Requests ------------------------------------------------------------------------------- */
 
 struct virtio_gpu_ctrl_hdr header(uint32_t type, uint32_t ctx_id);
@@ -103,6 +122,16 @@ uint32_t create_empty_blob(struct guest *guest, uint32_t resource_id, uint32_t s
 uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t detach_backing(struct guest *guest, uint32_t resource_id);
+
+/* Of the host's memory, which can be mapped. */
+uint32_t create_host_blob(struct guest *guest, uint32_t resource_id, uint32_t size);
+
+uint32_t map_blob(struct guest *guest, uint32_t resource_id, uint64_t offset);
+uint32_t unmap_blob(struct guest *guest, uint32_t resource_id);
+
+/* Return their tokens. */
+uint32_t send_map(struct guest *guest, uint32_t resource_id, uint64_t offset, uint64_t fence_id);
+uint32_t send_unmap(struct guest *guest, uint32_t resource_id);
 
 /* Flushes all of it, with a fence on the global timeline unless fence_id is 0. Returns its
  * token. */

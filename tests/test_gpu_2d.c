@@ -177,11 +177,11 @@ TEST_GUEST(there_is_nothing_to_map_a_blob_into)
 
 	assert_int_equal(guest_call(&guest, &map, sizeof(map)), BAD_RESOURCE);
 	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
-	assert_int_equal(guest_call(&guest, &map, sizeof(map)), UNSPECIFIED);
-	assert_int_equal(guest_call(&guest, &unmap, sizeof(unmap)), UNSPECIFIED);
+	assert_int_equal(guest_call(&guest, &map, sizeof(map)), BAD_PARAMETER);
+	assert_int_equal(guest_call(&guest, &unmap, sizeof(unmap)), BAD_PARAMETER);
 }
 
-TEST_GUEST(refuses_blobs_that_are_not_of_guest_memory)
+TEST_GUEST(refuses_blobs_that_are_of_no_memory)
 {
 	struct virtio_gpu_resource_create_blob request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
@@ -191,7 +191,7 @@ TEST_GUEST(refuses_blobs_that_are_not_of_guest_memory)
 
 	for (uint32_t mem = 0; mem < 5; mem++) {
 		request.blob_mem = htole32(mem);
-		if (mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
+		if (mem != VIRTIO_GPU_BLOB_MEM_GUEST && mem != VIRTIO_GPU_BLOB_MEM_HOST3D) {
 			assert_int_equal(
 				guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 		}
@@ -200,6 +200,12 @@ TEST_GUEST(refuses_blobs_that_are_not_of_guest_memory)
 	request.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST);
 	request.size = 0;
 	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	/* A flag that means nothing. */
+	request.size = htole64(4096);
+	request.blob_flags = htole32(8);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	request.blob_flags = 0;
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
 }
 
 TEST_GUEST(a_blob_needs_memory_for_all_of_it)

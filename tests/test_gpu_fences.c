@@ -30,7 +30,8 @@ static struct guest guest;
 
 /* ---- Commands ------------------------------------------------------------------------------- */
 
-/* What each command finds: context 1; a picture with memory (1), a blob (2), a picture without (3).
+/* What each command finds: context 1; a picture with memory (1), a blob (2), a picture without (3),
+ * blobs of the host's memory, of which one is mapped (4, 5).
  */
 static void make_world(void)
 {
@@ -40,6 +41,9 @@ static void make_world(void)
 	assert_int_equal(attach_backing(&guest, 1, 0, 4096), OK);
 	assert_int_equal(create_blob(&guest, 2, 4096, 4096), OK);
 	assert_int_equal(create_2d(&guest, 3, 16, 16), OK);
+	assert_int_equal(create_host_blob(&guest, 4, 4096), OK);
+	assert_int_equal(create_host_blob(&guest, 5, 4096), OK);
+	assert_int_equal(map_blob(&guest, 5, 4096), VIRTIO_GPU_RESP_OK_MAP_INFO);
 }
 
 struct command {
@@ -80,8 +84,9 @@ static const struct command commands[] = {
 	{ CMD(TRANSFER_TO_HOST_3D), 12, { 0, 0, 0, 16, 16, 1, 0, 0, 1, 0, 64 }, OK, BAD_CONTEXT },
 	{ CMD(TRANSFER_FROM_HOST_3D), 12, { 0, 0, 0, 16, 16, 1, 0, 0, 1, 0, 64 }, OK, BAD_CONTEXT },
 	{ CMD(SUBMIT_3D), 4, { 8, 0, 1, 1 }, OK, BAD_CONTEXT },
-	{ CMD(RESOURCE_MAP_BLOB), 4, { 2 }, UNSPECIFIED, UNSPECIFIED },
-	{ CMD(RESOURCE_UNMAP_BLOB), 2, { 2 }, UNSPECIFIED, UNSPECIFIED },
+	{ CMD(RESOURCE_MAP_BLOB), 4, { 4 }, VIRTIO_GPU_RESP_OK_MAP_INFO,
+		VIRTIO_GPU_RESP_OK_MAP_INFO },
+	{ CMD(RESOURCE_UNMAP_BLOB), 2, { 5 }, OK, OK },
 	{ CMD(UPDATE_CURSOR), 8, { 0 }, OK, OK },
 	{ CMD(MOVE_CURSOR), 8, { 0 }, OK, OK },
 	{ 0x4242, 4, { 0 }, UNSPECIFIED, UNSPECIFIED },

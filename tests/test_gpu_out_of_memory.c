@@ -88,6 +88,24 @@ static uint32_t flush_behind(void)
 	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, flushed)).type;
 }
 
+static uint32_t make_host_blob(void)
+{
+	return create_host_blob(&guest, 3, 4096);
+}
+
+/* The answer has a payload if all goes well. */
+static uint32_t map_host_blob(void)
+{
+	uint32_t type = map_blob(&guest, 3, 0);
+
+	return type == VIRTIO_GPU_RESP_OK_MAP_INFO ? OK : type;
+}
+
+static uint32_t unmap_host_blob(void)
+{
+	return unmap_blob(&guest, 3);
+}
+
 static uint32_t end_resources(void)
 {
 	uint32_t type = unref(&guest, 1);
@@ -133,6 +151,9 @@ TEST(every_allocation_may_fail)
 	count += fail_each(ask_for_capset);
 	count += fail_each(run_job);
 	count += fail_each(flush_behind);
+	count += fail_each(make_host_blob);
+	count += fail_each(map_host_blob);
+	count += fail_each(unmap_host_blob);
 	count += fail_each(end_resources);
 	count += fail_each(end_context);
 	assert_true(count > 12);

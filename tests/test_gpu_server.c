@@ -27,6 +27,7 @@
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
 #define ROUNDS 20
+#define HOSTMEM 0x100000
 #define LOST_ROUNDS 20000 /* of a millisecond: only so that the test ends if something is lost */
 
 enum {
@@ -72,7 +73,11 @@ static void begin(void)
 		.socket_path = path,
 		.drain_ms = 20000,
 		.end_fd = end_fd,
-		.gpu = { .num_scanouts = 16, .width = 640, .height = 480, .fence_passing_bit = 23 },
+		.gpu = { .num_scanouts = 16,
+			.width = 640,
+			.height = 480,
+			.hostmem_size = HOSTMEM,
+			.fence_passing_bit = 23 },
 		.display_timeout_ms = 10,
 		.log = log_nothing,
 	};
@@ -887,6 +892,171 @@ TEST_SERVER(the_device_outlives_that_descriptors_run_out)
 }
 
 /* ---- The end ------------------------------------------------------------------------------ */
+
+/* ---- Memory of the host -------------------------------------------------------------------- */
+
+static uint32_t create_host_blob(uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_create_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
+		.resource_id = htole32(resource_id),
+		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_HOST3D),
+		.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE),
+		.size = htole64(8192),
+	};
+
+	return call(&request, sizeof(request));
+}
+
+/* Asks for blob 1 at 0x3000, and does not wait. */
+static const struct virtio_gpu_resp_map_info *send_map(void)
+{
+	const struct virtio_gpu_resource_map_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB),
+		.resource_id = htole32(1),
+		.offset = htole64(0x3000),
+	};
+	const struct virtio_gpu_resp_map_info *response = front_end_request(
+		&front_end, 0, 0, &request, sizeof(request), sizeof(*response));
+
+	front_end_kick(&front_end.queues[0]);
+	run(NULL);
+	return response;
+}
+
+/* The back end asks for this, of that place. Returns the descriptor. */
+static int assert_asked(uint32_t request)
+{
+	struct vhost_user_header asked;
+	struct vhost_user_mmap payload;
+	int fd;
+
+	run(NULL);
+	assert_true(front_end_asked(&front_end, &asked, &payload, &fd));
+	assert_int_equal(asked.request, request);
+	assert_int_equal(payload.region, VIRTIO_GPU_SHM_ID_HOST_VISIBLE);
+	assert_int_equal(payload.offset, 0x3000);
+	assert_int_equal(payload.size, 8192);
+	return fd;
+}
+
+static void assert_completed(uint32_t written)
+{
+	uint32_t head, size;
+
+	run(NULL);
+	assert_true(front_end_used(&front_end.queues[0], &head, &size));
+	assert_int_equal(size, written);
+}
+
+static const struct virtio_gpu_resp_map_info *map_all_the_way(void)
+{
+	const struct virtio_gpu_resp_map_info *response = send_map();
+
+	close(assert_asked(VHOST_USER_BACKEND_SHMEM_MAP));
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	assert_completed(sizeof(*response));
+	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_OK_MAP_INFO);
+	return response;
+}
+
+TEST_SERVER(the_front_end_knows_the_window)
+{
+	struct vhost_user_shmem_config config;
+	uint32_t request;
+
+	front_end_send(&front_end, VHOST_USER_GET_SHMEM_CONFIG, 0, NULL, 0, NULL, 0);
+	assert_int_equal(
+		front_end_receive(&front_end, &request, &config, sizeof(config)), sizeof(config));
+	assert_int_equal(config.num_regions, 1);
+	assert_int_equal(config.sizes[VIRTIO_GPU_SHM_ID_HOST_VISIBLE], HOSTMEM);
+}
+
+TEST_SERVER(the_front_end_maps_a_blob)
+{
+	const struct virtio_gpu_resource_unref request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF),
+		.resource_id = htole32(1),
+	};
+	const struct virtio_gpu_resp_map_info *response;
+	void *memory;
+	int fd;
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_host_blob(1), OK);
+	response = send_map();
+	fd = assert_asked(VHOST_USER_BACKEND_SHMEM_MAP);
+	memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	/* Nobody can take it away from the device. */
+	assert_int_equal(ftruncate(fd, 0), -1);
+	assert_int_equal(errno, EPERM);
+	munmap(memory, 8192);
+	close(fd);
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	assert_completed(sizeof(*response));
+	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_OK_MAP_INFO);
+	assert_int_equal(le32toh(response->map_info), VIRTIO_GPU_MAP_CACHE_CACHED);
+	assert_int_equal(call(&request, sizeof(request)), OK);
+	assert_asked(VHOST_USER_BACKEND_SHMEM_UNMAP);
+}
+
+TEST_SERVER(a_front_end_without_a_channel_maps_nothing)
+{
+	const struct virtio_gpu_resp_map_info *response;
+
+	assert_int_equal(create_host_blob(1), OK);
+	response = send_map();
+	assert_completed(sizeof(response->hdr));
+	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_ERR_UNSPEC);
+}
+
+TEST_SERVER(a_reset_device_has_nothing_mapped)
+{
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_host_blob(1), OK);
+	map_all_the_way();
+	assert_int_equal(front_end_call(&front_end, VHOST_USER_RESET_DEVICE, NULL, 0, NULL, 0), 0);
+	assert_asked(VHOST_USER_BACKEND_SHMEM_UNMAP);
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_UNMAP, 1); /* it had done so itself */
+	run(NULL);
+	assert_false(front_end_is_disconnected(&front_end));
+}
+
+/* It waits for the queue to stop, and does not answer meanwhile. */
+TEST_SERVER(a_queue_that_is_stopped_waits_for_no_mapping)
+{
+	const struct virtio_gpu_resp_map_info *response;
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_host_blob(1), OK);
+	response = send_map();
+	front_end_stop_queue(&front_end, 0);
+	assert_completed(sizeof(response->hdr));
+	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_ERR_UNSPEC);
+	close(assert_asked(VHOST_USER_BACKEND_SHMEM_MAP));
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	assert_asked(VHOST_USER_BACKEND_SHMEM_UNMAP);
+}
+
+TEST_SERVER(a_front_end_that_leaves_takes_its_mappings_along)
+{
+	struct gpu_stats stats;
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_host_blob(1), OK);
+	map_all_the_way();
+	front_end_disconnect(&front_end);
+	run(NULL);
+	gpu_get_stats(gpu_server_get_gpu(server), &stats);
+	assert_int_equal(stats.mapped_bytes, 0);
+	front_end_connect(&front_end, path);
+	front_end.next_free = FRONT_END_NEAR;
+	front_end_start(&front_end);
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_host_blob(1), OK);
+	map_all_the_way();
+}
 
 int main(int argc, char *argv[])
 {

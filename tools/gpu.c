@@ -50,6 +50,11 @@ static const char help[] =
 	"                    offer fence passing as feature bit N, which the guest's driver must\n"
 	"                    expect: take 23. Off by default, as the feature has no number of its\n"
 	"                    own: bit 5, which the first drivers used, now means BLOB_ALIGNMENT\n"
+	"  --hostmem=SIZE    a window into memory of the host, which Vulkan needs: a power of "
+	"two,\n"
+	"                    such as 256M, or off; the front end must offer shared memory (SHMEM,\n"
+	"                    as QEMU 11.1's vhost-user-test-device does). By default 256M with\n"
+	"                    virgl, and off with soft\n"
 	"  --scanouts=N      number of monitors, 0 to 16 (default 1); 0 for rendering alone\n"
 	"  --size=WxH        size that the monitors prefer (default 1280x800)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
@@ -62,10 +67,13 @@ static const char help[] =
 	"\n"
 	"SIGINT and SIGTERM end it, within a second.\n";
 
+#define DEFAULT_HOSTMEM (UINT64_C(256) << 20)
+
 struct options {
 	struct gpu_server_options server;
 	renderer_create_fn create_renderer;
 	const char *screenshot;
+	bool hostmem_named;
 	bool stats;
 };
 
@@ -78,6 +86,7 @@ enum option_id {
 	OPTION_REALTIME,
 	OPTION_DRAIN,
 	OPTION_BIT,
+	OPTION_HOSTMEM,
 	OPTION_SCANOUTS,
 	OPTION_SIZE,
 	OPTION_RECORD,
@@ -96,6 +105,7 @@ static const struct option long_options[] = {
 	{ "drain-ms", required_argument, NULL, OPTION_DRAIN },
 	{ "renderer", required_argument, NULL, OPTION_RENDERER },
 	{ "fence-passing-bit", required_argument, NULL, OPTION_BIT },
+	{ "hostmem", required_argument, NULL, OPTION_HOSTMEM },
 	{ "scanouts", required_argument, NULL, OPTION_SCANOUTS },
 	{ "size", required_argument, NULL, OPTION_SIZE },
 	{ "record", required_argument, NULL, OPTION_RECORD },
@@ -188,6 +198,35 @@ static uint32_t parse_scanouts(const char *text)
 	return (uint32_t)number;
 }
 
+/* As QEMU's hostmem. */
+static uint64_t parse_hostmem(const char *text)
+{
+	static const struct {
+		char suffix;
+		unsigned int shift;
+	} units[] = { { '\0', 0 }, { 'K', 10 }, { 'M', 20 }, { 'G', 30 } };
+	uint64_t size = 0;
+
+	if (strcmp(text, "off") == 0) {
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]) && size == 0; i++) {
+		const char *number = text;
+		size_t length = strlen(text);
+		long count;
+
+		if (length == 0 || (units[i].suffix && text[length - 1] != units[i].suffix)) {
+			continue;
+		}
+		count = parse_number(&number, LONG_MAX >> units[i].shift, units[i].suffix);
+		size = count > 0 ? (uint64_t)count << units[i].shift : 0;
+	}
+	if (size < GPU_MIN_HOSTMEM || (size & (size - 1)) != 0) {
+		bad_usage("--hostmem must be off, or a power of two from 4096 on, like 256M");
+	}
+	return size;
+}
+
 static int parse_int(const char *text, int max, const char *message)
 {
 	long number = parse_number(&text, max, '\0');
@@ -227,6 +266,10 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_BIT:
 		gpu->fence_passing_bit = parse_bit(optarg);
+		break;
+	case OPTION_HOSTMEM:
+		gpu->hostmem_size = parse_hostmem(optarg);
+		options->hostmem_named = true;
 		break;
 	case OPTION_SCANOUTS:
 		gpu->num_scanouts = parse_scanouts(optarg);
@@ -303,6 +346,9 @@ static void parse_options(struct options *options, int argc, char **argv)
 	}
 	if (optind != argc) {
 		bad_usage("there is something that is no option");
+	}
+	if (!options->hostmem_named && options->create_renderer != renderer_soft_create) {
+		options->server.gpu.hostmem_size = DEFAULT_HOSTMEM;
 	}
 	check_options(options);
 }
@@ -381,6 +427,10 @@ static void write_stats(
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",
 		SINCE(gpu.fences.retired), SINCE(gpu.fences.failed), SINCE(gpu.fences.cancelled));
+	fprintf(file,
+		"  host memory  %" PRIu64 " blobs were mapped; %" PRIu64
+		" KiB are, at most %" PRIu64 " KiB were\n",
+		SINCE(gpu.maps), to->gpu.mapped_bytes / 1024, to->gpu.max_mapped_bytes / 1024);
 	if (submissions > 0) {
 		fprintf(file, "  CPU time     %.1f us a submission, without the GPU's own\n",
 			(double)SINCE(cpu_ns) / NS_PER_US / (double)submissions);
