@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "gpu_private.h"
 #include "pixel_format.h"
@@ -217,6 +216,7 @@ uint32_t resource_unref(struct gpu *gpu, struct request *request)
 	}
 	scanouts_forget(gpu, resource);
 	hostmem_forget(gpu, resource);
+	sharing_forget(gpu, resource);
 	resource->leaving = true;
 	request->pending->resource = resource;
 	renderer_begin(request);
@@ -288,34 +288,4 @@ uint32_t resource_detach_backing(struct gpu *gpu, struct request *request)
 		pending->backing = NULL;
 	}
 	return type;
-}
-
-/* ---- Sharing -------------------------------------------------------------------------------- */
-
-/* A random one (RFC 9562, version 4), so that it names the resource to other devices too. */
-static int make_uuid(uint8_t uuid[16])
-{
-	if (getrandom(uuid, 16, 0) != 16) {
-		return -errno;
-	}
-	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
-	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
-	return 0;
-}
-
-uint32_t resource_assign_uuid(struct gpu *gpu, struct request *request)
-{
-	struct resource_body body;
-	struct resource *resource;
-	uint32_t error = read_resource(gpu, request, &body, &resource);
-
-	if (error != 0) {
-		return error;
-	}
-	if (!resource->has_uuid && make_uuid(resource->uuid) < 0) {
-		return VIRTIO_GPU_RESP_ERR_UNSPEC;
-	}
-	resource->has_uuid = true;
-	respond(request, resource->uuid, sizeof(resource->uuid));
-	return VIRTIO_GPU_RESP_OK_RESOURCE_UUID;
 }

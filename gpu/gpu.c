@@ -125,6 +125,7 @@ void gpu_reset(struct gpu *gpu)
 	}
 	complete_rest(gpu);
 	hostmem_reset(gpu);
+	sharing_reset(gpu);
 	if (ret == 0) {
 		pending_reset(&gpu->pending);
 	}
@@ -307,6 +308,7 @@ void gpu_destroy(struct gpu *gpu)
 		return;
 	}
 	gpu->callbacks.complete = complete_nothing;
+	gpu->callbacks.share = gpu->callbacks.unshare = NULL;
 	hostmem_destroy(gpu);
 	gpu_reset(gpu);
 	gpu->renderer->ops->destroy(gpu->renderer);

@@ -85,6 +85,10 @@ struct gpu_callbacks {
 	 * if gpu_tell_mapped will be called, later, or an error. Both NULL: there is no window. */
 	int (*map)(void *cookie, const struct gpu_mapping *mapping);
 	int (*unmap)(void *cookie, uint64_t offset, uint64_t size);
+	/* Other devices may have the resource with this UUID, by gpu_get_shared; or no more. Both
+	 * NULL: there are no other devices. */
+	void (*share)(void *cookie, const uint8_t uuid[16]);
+	void (*unshare)(void *cookie, const uint8_t uuid[16]);
 	/* The configuration space changed. */
 	void (*config_changed)(void *cookie);
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
@@ -168,6 +172,10 @@ void gpu_reset(struct gpu *gpu);
 
 /* What `map` or `unmap` asked for is done; or an error. */
 void gpu_tell_mapped(struct gpu *gpu, int status);
+
+/* A file with the memory of a resource, for another device; the caller owns the descriptor. -ENOENT
+ * if there is no such resource, or it was not shared; what the renderer failed with. */
+int gpu_get_shared(struct gpu *gpu, const uint8_t uuid[16]);
 
 struct gpu_stats {
 	uint64_t requests[GPU_NUM_QUEUES];

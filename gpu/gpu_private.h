@@ -21,6 +21,7 @@
 #include "buffers.h"
 #include "resource.h"
 #include "scanout.h"
+#include "sharing.h"
 
 struct guest_memory;
 struct recorder;
@@ -40,6 +41,7 @@ struct gpu {
 
 	struct monitors monitors;
 	struct hostmem hostmem;
+	struct sharing sharing;
 	struct request_buffer buffer;
 	struct pending pending;
 	struct resource_table resources;
@@ -114,7 +116,7 @@ command_fn update_cursor, move_cursor; /* cursor.c */
 
 command_fn resource_create_2d, resource_create_3d, resource_create_blob; /* control_resource.c */
 command_fn resource_unref, resource_attach_backing, resource_detach_backing;
-command_fn resource_assign_uuid;
+command_fn resource_assign_uuid; /* sharing.c */
 
 command_fn resource_map_blob, resource_unmap_blob; /* hostmem.c */
 

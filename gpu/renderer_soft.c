@@ -32,8 +32,8 @@
 /* In each direction, as most GPUs' textures have. A transfer takes a while for each row. */
 #define MAX_SIZE 16384
 
-/* Of blobs with memory of the host. */
-#define MAX_MEMORY_BYTES (UINT64_C(256) << 20)
+/* Of blobs with memory of the host: twice the usual window, which ends first then. */
+#define MAX_MEMORY_BYTES (UINT64_C(512) << 20)
 
 /*
  * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four

@@ -36,6 +36,7 @@ struct resource {
 	struct backing *backing; /* or NULL */
 	struct mapping *mapping; /* in the window of hostmem.h; or NULL */
 	bool has_uuid;
+	bool is_shared; /* sharing.h */
 	uint8_t uuid[16];
 };
 

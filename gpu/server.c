@@ -350,6 +350,28 @@ static int unmap(void *cookie, uint64_t offset, uint64_t size)
 		server->vhost_user, VIRTIO_GPU_SHM_ID_HOST_VISIBLE, offset, size);
 }
 
+static int get_shared_object(void *cookie, const uint8_t *uuid)
+{
+	struct gpu_server *server = cookie;
+
+	return gpu_get_shared(server->gpu, uuid);
+}
+
+/* A front end that knows nothing of that has no device that asks. */
+static void share(void *cookie, const uint8_t uuid[16])
+{
+	struct gpu_server *server = cookie;
+
+	vhost_user_share_object(server->vhost_user, uuid);
+}
+
+static void unshare(void *cookie, const uint8_t uuid[16])
+{
+	struct gpu_server *server = cookie;
+
+	vhost_user_unshare_object(server->vhost_user, uuid);
+}
+
 static void config_changed(void *cookie)
 {
 	struct gpu_server *server = cookie;
@@ -377,6 +399,8 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 		.ask_edid = ask_edid,
 		.map = map,
 		.unmap = unmap,
+		.share = share,
+		.unshare = unshare,
 		.config_changed = config_changed,
 		.log = log_message,
 	};
@@ -396,6 +420,7 @@ static int listen_at_socket(struct gpu_server *server)
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,
+		.get_shared_object = get_shared_object,
 		.shmem_size = shmem_size,
 		.shmem_done = shmem_done,
 		.log = log_message,

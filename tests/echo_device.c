@@ -136,6 +136,14 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	return 0;
 }
 
+static int get_shared_object(void *cookie, const uint8_t *uuid)
+{
+	const struct echo_device *device = cookie;
+
+	(void)uuid;
+	return device->shared_fd > 0 ? dup(device->shared_fd) : -ENOENT;
+}
+
 static uint64_t shmem_size(void *cookie, uint8_t region)
 {
 	const struct echo_device *device = cookie;
@@ -180,6 +188,7 @@ void echo_device_init(struct echo_device *device, const char *path)
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,
+		.get_shared_object = get_shared_object,
 		.shmem_size = shmem_size,
 		.shmem_done = shmem_done,
 		.log = log_message,

@@ -34,6 +34,7 @@ struct echo_device {
 	struct guest_memory *memory;
 	int gpu_socket_fd; /* below 0: there is none */
 	bool has_shmem;
+	int shared_fd;         /* the file of each of them; 0: there is none */
 	unsigned int num_done; /* what was asked of the front end and is answered */
 	int last_done;         /* the status of the last one */
 	/* Of these, messages about how many more there were, and how many these told of. */

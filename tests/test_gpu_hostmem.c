@@ -639,11 +639,11 @@ TEST(blobs_leave_descriptors_for_the_rest)
 
 TEST_GUEST(memory_has_a_limit)
 {
-	assert_int_equal(create_host_blob(&guest, 1, 256u << 20), OK);
+	assert_int_equal(create_host_blob(&guest, 1, 512u << 20), OK);
 	assert_int_equal(create_host_blob(&guest, 2, PAGE), NO_MEMORY);
 	assert_int_equal(unref(&guest, 1), OK);
 	assert_int_equal(create_host_blob(&guest, 2, PAGE), OK);
-	assert_int_equal(create_host_blob(&guest, 3, 256u << 20), NO_MEMORY);
+	assert_int_equal(create_host_blob(&guest, 3, 512u << 20), NO_MEMORY);
 }
 
 TEST_BLOBS(what_is_mapped_is_counted)

@@ -940,6 +940,18 @@ static int assert_asked(uint32_t request)
 	return fd;
 }
 
+/* It is mapped, and the front end has gone on. */
+static void reply_to_map(void)
+{
+	char asked[sizeof(struct vhost_user_header) + VHOST_USER_UUID_SIZE];
+
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	run(NULL);
+	assert_int_equal(
+		recv(front_end.channel_fd, asked, sizeof(asked), MSG_DONTWAIT), sizeof(asked));
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE, 1);
+}
+
 static void assert_completed(uint32_t written)
 {
 	uint32_t head, size;
@@ -954,7 +966,7 @@ static const struct virtio_gpu_resp_map_info *map_all_the_way(void)
 	const struct virtio_gpu_resp_map_info *response = send_map();
 
 	close(assert_asked(VHOST_USER_BACKEND_SHMEM_MAP));
-	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	reply_to_map();
 	assert_completed(sizeof(*response));
 	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_OK_MAP_INFO);
 	return response;
@@ -993,7 +1005,7 @@ TEST_SERVER(the_front_end_maps_a_blob)
 	assert_int_equal(errno, EPERM);
 	munmap(memory, 8192);
 	close(fd);
-	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	reply_to_map();
 	assert_completed(sizeof(*response));
 	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_OK_MAP_INFO);
 	assert_int_equal(le32toh(response->map_info), VIRTIO_GPU_MAP_CACHE_CACHED);
@@ -1035,7 +1047,7 @@ TEST_SERVER(a_queue_that_is_stopped_waits_for_no_mapping)
 	assert_completed(sizeof(response->hdr));
 	assert_int_equal(le32toh(response->hdr.type), VIRTIO_GPU_RESP_ERR_UNSPEC);
 	close(assert_asked(VHOST_USER_BACKEND_SHMEM_MAP));
-	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	reply_to_map();
 	assert_asked(VHOST_USER_BACKEND_SHMEM_UNMAP);
 }
 
@@ -1056,6 +1068,95 @@ TEST_SERVER(a_front_end_that_leaves_takes_its_mappings_along)
 	assert_int_equal(front_end_open_channel(&front_end), 0);
 	assert_int_equal(create_host_blob(1), OK);
 	map_all_the_way();
+}
+
+/* ---- Objects for other devices ------------------------------------------------------------ */
+
+static uint32_t create_cross_device_blob(uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_create_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
+		.resource_id = htole32(resource_id),
+		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_HOST3D),
+		.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_CROSS_DEVICE),
+		.size = htole64(8192),
+	};
+
+	return call(&request, sizeof(request));
+}
+
+/* There is room for the header of the response alone, so the guest does not get to see it. */
+static void assign_uuid(uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_assign_uuid request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID),
+		.resource_id = htole32(resource_id),
+	};
+
+	assert_int_equal(call(&request, sizeof(request)), 0);
+}
+
+/* The next thing that the front end is told. */
+static void assert_told(uint32_t request, uint8_t *uuid)
+{
+	struct {
+		struct vhost_user_header header;
+		uint8_t uuid[VHOST_USER_UUID_SIZE];
+	} told;
+
+	assert_int_equal(
+		recv(front_end.channel_fd, &told, sizeof(told), MSG_DONTWAIT), sizeof(told));
+	assert_int_equal(told.header.request, request);
+	memcpy(uuid, told.uuid, sizeof(told.uuid));
+}
+
+/* Until the resource ends. */
+TEST_SERVER(another_device_gets_a_blob_by_its_uuid)
+{
+	const struct virtio_gpu_resource_unref request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF),
+		.resource_id = htole32(1),
+	};
+	struct gpu *gpu = gpu_server_get_gpu(server);
+	uint8_t uuid[VHOST_USER_UUID_SIZE], again[VHOST_USER_UUID_SIZE];
+	char byte;
+	int fd;
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_cross_device_blob(1), OK);
+	assign_uuid(1);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_ADD, uuid);
+	assign_uuid(1); /* that is no news */
+	fd = gpu_get_shared(gpu, uuid);
+	assert_true(fd >= 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), 8192);
+	close(fd);
+	assert_int_equal(call(&request, sizeof(request)), OK);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE, again);
+	assert_memory_equal(again, uuid, sizeof(uuid));
+	assert_int_equal(gpu_get_shared(gpu, uuid), -ENOENT);
+	assert_int_equal(recv(front_end.channel_fd, &byte, 1, MSG_DONTWAIT), -1);
+}
+
+/* What is not for other devices, or the guest's own, or of a guest that was reset. */
+TEST_SERVER(other_devices_get_nothing_else)
+{
+	uint8_t uuid[VHOST_USER_UUID_SIZE], again[VHOST_USER_UUID_SIZE];
+	char byte;
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_host_blob(1), OK);
+	assign_uuid(1);
+	assert_int_equal(create_2d(2, 16, 16), OK);
+	assign_uuid(2);
+	assert_int_equal(recv(front_end.channel_fd, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(create_cross_device_blob(3), OK);
+	assign_uuid(3);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_ADD, uuid);
+	assert_int_equal(front_end_call(&front_end, VHOST_USER_RESET_DEVICE, NULL, 0, NULL, 0), 0);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE, again);
+	assert_memory_equal(again, uuid, sizeof(uuid));
+	assert_int_equal(gpu_get_shared(gpu_server_get_gpu(server), uuid), -ENOENT);
 }
 
 int main(int argc, char *argv[])

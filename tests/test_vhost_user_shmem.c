@@ -14,11 +14,22 @@
 
 static int file; /* of one page */
 
+/* The front end knows no shared objects. */
+static void without_objects(void)
+{
+	uint64_t all = front_end_get_number(&front_end, VHOST_USER_GET_PROTOCOL_FEATURES);
+
+	assert_int_equal(front_end_call_number(&front_end, VHOST_USER_SET_PROTOCOL_FEATURES,
+				 all & ~BIT(VHOST_USER_PROTOCOL_F_SHARED_OBJECT)),
+		0);
+}
+
 static void begin_shared(void)
 {
 	begin_connected();
 	device.has_shmem = true;
 	front_end_start(&front_end);
+	without_objects();
 	assert_int_equal(front_end_open_channel(&front_end), 0);
 	file = memfd_create("shared", MFD_CLOEXEC);
 	assert_true(file >= 0);
@@ -204,6 +215,252 @@ TEST_SHARED(a_reply_may_come_in_pieces)
 	assert_done(1, 0);
 }
 
+/* ---- Front ends that answer early --------------------------------------------------------- */
+
+static void begin_sharing(void)
+{
+	begin_connected();
+	device.has_shmem = true;
+	front_end_start(&front_end);
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	file = memfd_create("shared", MFD_CLOEXEC);
+	assert_true(file >= 0);
+}
+
+#define TEST_SHARING(name) TEST_BETWEEN(name, begin_sharing(), finish_shared())
+
+/* The next one is to forget an object. */
+static void assert_asked_to_forget(void)
+{
+	struct {
+		struct vhost_user_header header;
+		uint8_t uuid[16];
+	} asked;
+	const uint8_t nothing[16] = { 0 };
+
+	run();
+	assert_int_equal(
+		recv(front_end.channel_fd, &asked, sizeof(asked), MSG_DONTWAIT), sizeof(asked));
+	assert_int_equal(asked.header.request, VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE);
+	assert_int_equal(asked.header.flags, VHOST_USER_VERSION | VHOST_USER_FLAG_NEED_REPLY);
+	assert_memory_equal(asked.uuid, nothing, 16);
+}
+
+/* QEMU maps the file only after it has answered. Whatever it says then, it has. */
+TEST_SHARING(a_file_is_mapped_when_the_front_end_goes_on)
+{
+	for (uint64_t answer = 0; answer < 2; answer++) {
+		assert_int_equal(map(), 0);
+		assert_asked(VHOST_USER_BACKEND_SHMEM_MAP);
+		front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+		assert_asked_to_forget();
+		assert_int_equal(device.num_done, 2 * answer);
+		assert_int_equal(map(), -EBUSY);
+		front_end_reply(&front_end, VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE, answer);
+		assert_done(2 * (unsigned int)answer + 1, 0);
+		assert_int_equal(unmap(), 0);
+		assert_asked(VHOST_USER_BACKEND_SHMEM_UNMAP);
+		front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_UNMAP, 0);
+		assert_done(2 * (unsigned int)answer + 2, 0);
+	}
+}
+
+TEST_SHARING(what_is_refused_is_refused_at_once)
+{
+	assert_int_equal(map(), 0);
+	assert_asked(VHOST_USER_BACKEND_SHMEM_MAP);
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 1);
+	assert_done(1, -EREMOTEIO);
+	assert_not_asked();
+}
+
+TEST_SHARING(a_front_end_that_leaves_in_between_has_mapped_nothing)
+{
+	assert_int_equal(map(), 0);
+	assert_asked(VHOST_USER_BACKEND_SHMEM_MAP);
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	assert_asked_to_forget();
+	front_end_close_channel(&front_end);
+	assert_done(1, -ECONNRESET);
+}
+
+/* ---- What the front end takes for memory of the guest's ----------------------------------- */
+
+static int64_t call_region(uint32_t request, uint64_t guest_addr, int fd)
+{
+	const struct vhost_user_mem_region region = { .region = {
+							      .guest_addr = guest_addr,
+							      .size = 0x1000,
+							      .user_addr = guest_addr,
+						      } };
+
+	return front_end_call(&front_end, request, &region, sizeof(region), &fd, fd >= 0);
+}
+
+static void map_all_the_way(uint64_t offset)
+{
+	const struct vhost_user_mapping mapping = {
+		.region = ECHO_SHMEM,
+		.offset = offset,
+		.size = 0x1000,
+		.fd = file,
+	};
+	struct vhost_user_header header;
+	struct vhost_user_mmap payload;
+	int fd;
+
+	assert_int_equal(vhost_user_shmem_map(device.server, &mapping), 0);
+	assert_true(front_end_asked(&front_end, &header, &payload, &fd));
+	close(fd);
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 0);
+	run();
+}
+
+static void unmap_all_the_way(uint64_t offset)
+{
+	struct vhost_user_header header;
+	struct vhost_user_mmap payload;
+	int fd;
+
+	assert_int_equal(vhost_user_shmem_unmap(device.server, ECHO_SHMEM, offset, 0x1000), 0);
+	assert_true(front_end_asked(&front_end, &header, &payload, &fd));
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_UNMAP, 0);
+	run();
+}
+
+/* More than there can be regions of the guest's own. */
+#define MANY 200u
+
+TEST_SHARED(regions_of_shared_memory_are_not_the_guests)
+{
+	const struct guest_memory *memory = device.memory;
+
+	map_all_the_way(0);
+	for (uint64_t i = 0; i < MANY; i++) {
+		assert_int_equal(
+			call_region(VHOST_USER_ADD_MEM_REG, 0x5000000000 + i * 0x1000, file), 0);
+	}
+	assert_ptr_equal(device.memory, memory);
+	unmap_all_the_way(0);
+	for (uint64_t i = 0; i < MANY; i++) {
+		assert_int_equal(
+			call_region(VHOST_USER_REM_MEM_REG, 0x5000000000 + i * 0x1000, -1), 0);
+	}
+	assert_int_equal(call_region(VHOST_USER_REM_MEM_REG, 0x5000000000, -1), 1);
+	/* Now it is a file like any other. */
+	assert_int_equal(call_region(VHOST_USER_ADD_MEM_REG, 0x5000000000, file), 0);
+	assert_ptr_not_equal(device.memory, memory);
+}
+
+/* In two places: it is ours until both are gone. */
+TEST_SHARED(a_file_may_be_mapped_twice)
+{
+	const struct guest_memory *memory = device.memory;
+
+	map_all_the_way(0);
+	map_all_the_way(0x1000);
+	unmap_all_the_way(0);
+	assert_int_equal(call_region(VHOST_USER_ADD_MEM_REG, 0x5000000000, file), 0);
+	assert_ptr_equal(device.memory, memory);
+	unmap_all_the_way(0x1000);
+	assert_int_equal(call_region(VHOST_USER_ADD_MEM_REG, 0x5000001000, file), 0);
+	assert_ptr_not_equal(device.memory, memory);
+}
+
+/* Already while the mapping is asked for: it may come before the answer. */
+TEST_SHARED(a_file_is_ours_as_soon_as_it_is_sent)
+{
+	const struct guest_memory *memory = device.memory;
+
+	assert_int_equal(map(), 0);
+	assert_int_equal(call_region(VHOST_USER_ADD_MEM_REG, 0x5000000000, file), 0);
+	assert_ptr_equal(device.memory, memory);
+	assert_asked(VHOST_USER_BACKEND_SHMEM_MAP);
+	front_end_reply(&front_end, VHOST_USER_BACKEND_SHMEM_MAP, 1);
+	run();
+	assert_int_equal(call_region(VHOST_USER_ADD_MEM_REG, 0x5000001000, file), 0);
+	assert_ptr_not_equal(device.memory, memory);
+}
+
+/* ---- Objects for other devices ------------------------------------------------------------ */
+
+static const uint8_t uuid[16] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
+
+static void assert_told(uint32_t request)
+{
+	struct {
+		struct vhost_user_header header;
+		uint8_t uuid[16];
+	} told;
+
+	assert_int_equal(
+		recv(front_end.channel_fd, &told, sizeof(told), MSG_DONTWAIT), sizeof(told));
+	assert_int_equal(told.header.request, request);
+	assert_int_equal(told.header.flags, VHOST_USER_VERSION);
+	assert_memory_equal(told.uuid, uuid, 16);
+}
+
+TEST_SHARING(objects_are_told_of)
+{
+	assert_int_equal(vhost_user_share_object(device.server, uuid), 0);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_ADD);
+	assert_int_equal(vhost_user_unshare_object(device.server, uuid), 0);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE);
+}
+
+TEST_SHARED(who_knows_no_objects_is_told_of_none)
+{
+	assert_int_equal(vhost_user_share_object(device.server, uuid), -EOPNOTSUPP);
+	front_end_send(&front_end, VHOST_USER_GET_SHARED_OBJECT, 0, uuid, 16, NULL, 0);
+	assert_true(front_end_is_disconnected(&front_end));
+}
+
+/* The answer to GET_SHARED_OBJECT. Returns the descriptor, or -1. */
+static int get_shared(void)
+{
+	struct {
+		struct vhost_user_header header;
+		uint8_t uuid[16];
+	} answer;
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { &answer, sizeof(answer) };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes) };
+	int fd = -1;
+
+	front_end_send(&front_end, VHOST_USER_GET_SHARED_OBJECT, 0, uuid, 16, NULL, 0);
+	run();
+	assert_int_equal(recvmsg(front_end.socket_fd, &msg, MSG_DONTWAIT), sizeof(answer));
+	assert_int_equal(answer.header.request, VHOST_USER_GET_SHARED_OBJECT);
+	assert_int_equal(answer.header.flags, VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY);
+	assert_memory_equal(answer.uuid, uuid, 16);
+	if (CMSG_FIRSTHDR(&msg)) {
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	}
+	return fd;
+}
+
+TEST_SHARING(an_object_is_had_by_its_uuid)
+{
+	char byte = 'x';
+	int fd;
+
+	assert_int_equal(get_shared(), -1);
+	device.shared_fd = file;
+	assert_int_equal(pwrite(file, &byte, 1, 0), 1);
+	fd = get_shared();
+	assert_true(fd >= 0);
+	byte = 0;
+	assert_int_equal(pread(fd, &byte, 1, 0), 1);
+	assert_int_equal(byte, 'x');
+	close(fd);
+}
+
 /* ---- What does not go well ---------------------------------------------------------------- */
 
 TEST_SHARED(without_a_channel_nothing_can_be_asked)
@@ -338,6 +595,7 @@ TEST_SHARED(a_wrong_reply_disconnects)
 		assert_true(front_end_is_disconnected(&front_end));
 		assert_int_equal(device.num_done, done + wrong[i].asked);
 		assert_next_front_end_is_served();
+		without_objects();
 		assert_int_equal(front_end_open_channel(&front_end), 0);
 	}
 }

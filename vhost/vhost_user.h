@@ -15,8 +15,8 @@
  * there is no timer and nothing wakes up.
  *
  * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK,
- * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS, RESET_DEVICE and, if the device has shared memory,
- * SHMEM. Not STATUS: QEMU sets the status to 0,
+ * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS, RESET_DEVICE; SHMEM if the device has shared memory,
+ * SHARED_OBJECT if it shares objects. Not STATUS: QEMU sets the status to 0,
  * which would be a reset, also if the guest is only paused. Without it a reset by the guest is
  * known by RESET_DEVICE, by SET_VRING_BASE if the queue begins elsewhere than it ended, and by a
  * used ring that has lost its mark: see virtqueue_leave_mark.
@@ -66,6 +66,11 @@ struct vhost_user_device_ops {
 	 * reset changes nothing about it: QEMU gives it before it starts the queues. NULL: the
 	 * device is no GPU. */
 	int (*set_gpu_socket_take)(void *cookie, int socket_fd);
+
+	/* A file of an object that was shared (vhost_user_share_object), for another device of the
+	 * same VMM; the caller owns it. Below 0: there is no such object. NULL: the device shares
+	 * none. */
+	int (*get_shared_object)(void *cookie, const uint8_t *uuid);
 
 	/* The size of a shared memory region, by its ID, in bytes: a multiple of the page size; 0:
 	 * there is none. The same as long as there is the device. NULL: there are none. */
@@ -155,6 +160,14 @@ struct vhost_user_mapping {
 int vhost_user_shmem_map(struct vhost_user *server, const struct vhost_user_mapping *mapping);
 int vhost_user_shmem_unmap(
 	struct vhost_user *server, uint8_t region, uint64_t offset, uint64_t size);
+
+/*
+ * Tell the front end that it may ask for an object by its UUID, of 16 bytes, for other devices; and
+ * that it may not any more. Return 0; -EOPNOTSUPP if it knows no shared objects; -EAGAIN if it does
+ * not read; what sendmsg failed with.
+ */
+int vhost_user_share_object(struct vhost_user *server, const uint8_t *uuid);
+int vhost_user_unshare_object(struct vhost_user *server, const uint8_t *uuid);
 
 bool vhost_user_is_connected(const struct vhost_user *server);
 

@@ -20,8 +20,10 @@ void vhost_user_channel_init(struct vhost_user_channel *channel)
 
 static void answered(struct vhost_user *server, int status)
 {
+	uint32_t request = server->channel.awaited;
+
 	server->channel.awaited = 0;
-	server->ops.shmem_done(server->cookie, status);
+	vhost_user_shmem_answered(server, request, status);
 }
 
 void vhost_user_channel_close(struct vhost_user *server)
@@ -104,82 +106,71 @@ int vhost_user_channel_receive(struct vhost_user *server)
 
 /* ---- Requests ----------------------------------------------------------------------------- */
 
-static bool has_features(const struct vhost_user *server, uint64_t needed)
+bool vhost_user_channel_has(const struct vhost_user *server, uint64_t features)
 {
-	return server->channel.fd >= 0 && (server->protocol_features & needed) == needed;
+	features |= BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ);
+	return server->channel.fd >= 0 && (server->protocol_features & features) == features;
 }
 
-void vhost_user_config_changed(struct vhost_user *server)
-{
-	const struct vhost_user_header header = {
-		.request = VHOST_USER_BACKEND_CONFIG_CHANGE_MSG,
-		.flags = VHOST_USER_VERSION,
-	};
-
-	if (has_features(server,
-		    BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG)) &&
-		vhost_user_send(server->channel.fd, &header, NULL, -1) < 0) {
-		vhost_user_log(server, VGF_LOG_WARNING,
-			"the front end could not be told that the configuration has changed");
-	}
-}
-
-bool vhost_user_has_shmem(const struct vhost_user *server)
-{
-	for (uint32_t i = 0; server->ops.shmem_size && i < VHOST_USER_MAX_SHMEM; i++) {
-		if (server->ops.shmem_size(server->cookie, (uint8_t)i) > 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static int ask(
-	struct vhost_user *server, uint32_t request, const struct vhost_user_mmap *payload, int fd)
+static int send_request(struct vhost_user *server, uint32_t request, uint32_t flags,
+	const void *payload, uint32_t size, int fd)
 {
 	const struct vhost_user_header header = {
 		.request = request,
-		.flags = VHOST_USER_VERSION | VHOST_USER_FLAG_NEED_REPLY,
-		.size = sizeof(*payload),
+		.flags = VHOST_USER_VERSION | flags,
+		.size = size,
 	};
+
+	return vhost_user_send(server->channel.fd, &header, payload, fd);
+}
+
+int vhost_user_channel_tell(
+	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size)
+{
+	return send_request(server, request, 0, payload, size, -1);
+}
+
+int vhost_user_channel_ask(
+	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size, int fd)
+{
 	int ret;
 
-	if (!has_features(server,
-		    BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
-			    BIT(VHOST_USER_PROTOCOL_F_SHMEM))) {
-		return -EOPNOTSUPP;
-	}
 	if (server->channel.awaited != 0) {
 		return -EBUSY;
 	}
-	ret = vhost_user_send(server->channel.fd, &header, payload, fd);
+	ret = send_request(server, request, VHOST_USER_FLAG_NEED_REPLY, payload, size, fd);
 	if (ret == 0) {
 		server->channel.awaited = request;
 	}
 	return ret;
 }
 
-int vhost_user_shmem_map(struct vhost_user *server, const struct vhost_user_mapping *mapping)
+void vhost_user_config_changed(struct vhost_user *server)
 {
-	const struct vhost_user_mmap payload = {
-		.region = mapping->region,
-		.fd_offset = mapping->fd_offset,
-		.offset = mapping->offset,
-		.size = mapping->size,
-		.flags = mapping->writable ? VHOST_USER_MAP_READ_WRITE : 0,
-	};
-
-	return ask(server, VHOST_USER_BACKEND_SHMEM_MAP, &payload, mapping->fd);
+	if (vhost_user_channel_has(server, BIT(VHOST_USER_PROTOCOL_F_CONFIG)) &&
+		vhost_user_channel_tell(server, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, NULL, 0) <
+			0) {
+		vhost_user_log(server, VGF_LOG_WARNING,
+			"the front end could not be told that the configuration has changed");
+	}
 }
 
-int vhost_user_shmem_unmap(
-	struct vhost_user *server, uint8_t region, uint64_t offset, uint64_t size)
-{
-	const struct vhost_user_mmap payload = {
-		.region = region,
-		.offset = offset,
-		.size = size,
-	};
+/* ---- Objects for other devices ------------------------------------------------------------ */
 
-	return ask(server, VHOST_USER_BACKEND_SHMEM_UNMAP, &payload, -1);
+static int tell_of_object(struct vhost_user *server, uint32_t request, const uint8_t *uuid)
+{
+	if (!vhost_user_channel_has(server, BIT(VHOST_USER_PROTOCOL_F_SHARED_OBJECT))) {
+		return -EOPNOTSUPP;
+	}
+	return vhost_user_channel_tell(server, request, uuid, VHOST_USER_UUID_SIZE);
+}
+
+int vhost_user_share_object(struct vhost_user *server, const uint8_t *uuid)
+{
+	return tell_of_object(server, VHOST_USER_BACKEND_SHARED_OBJECT_ADD, uuid);
+}
+
+int vhost_user_unshare_object(struct vhost_user *server, const uint8_t *uuid)
+{
+	return tell_of_object(server, VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE, uuid);
 }

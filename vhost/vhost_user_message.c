@@ -201,6 +201,7 @@ const char *vhost_user_request_name(uint32_t request)
 		[VHOST_USER_GET_MAX_MEM_SLOTS] = "GET_MAX_MEM_SLOTS",
 		[VHOST_USER_ADD_MEM_REG] = "ADD_MEM_REG",
 		[VHOST_USER_REM_MEM_REG] = "REM_MEM_REG",
+		[VHOST_USER_GET_SHARED_OBJECT] = "GET_SHARED_OBJECT",
 		[VHOST_USER_GET_SHMEM_CONFIG] = "GET_SHMEM_CONFIG",
 	};
 	const char *name = request < sizeof(names) / sizeof(names[0]) ? names[request] : NULL;

@@ -39,12 +39,15 @@ enum vhost_user_request {
 	VHOST_USER_GET_MAX_MEM_SLOTS = 36,
 	VHOST_USER_ADD_MEM_REG = 37,
 	VHOST_USER_REM_MEM_REG = 38,
+	VHOST_USER_GET_SHARED_OBJECT = 41,
 	VHOST_USER_GET_SHMEM_CONFIG = 44,
 };
 
 /* On the channel of VHOST_USER_SET_BACKEND_REQ_FD: from the back end to the front end. */
 enum vhost_user_backend_request {
 	VHOST_USER_BACKEND_CONFIG_CHANGE_MSG = 2,
+	VHOST_USER_BACKEND_SHARED_OBJECT_ADD = 6,
+	VHOST_USER_BACKEND_SHARED_OBJECT_REMOVE = 7,
 	VHOST_USER_BACKEND_SHMEM_MAP = 9,
 	VHOST_USER_BACKEND_SHMEM_UNMAP = 10,
 };
@@ -59,6 +62,7 @@ enum vhost_user_protocol_feature {
 	VHOST_USER_PROTOCOL_F_CONFIG = 9,
 	VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13,
 	VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
+	VHOST_USER_PROTOCOL_F_SHARED_OBJECT = 18,
 	VHOST_USER_PROTOCOL_F_SHMEM = 22,
 };
 
@@ -118,6 +122,12 @@ struct vhost_user_shmem_config {
 	uint64_t sizes[VHOST_USER_MAX_SHMEM];
 };
 
+/* Of GET_SHARED_OBJECT, BACKEND_SHARED_OBJECT_ADD and _REMOVE. */
+#define VHOST_USER_UUID_SIZE 16
+struct vhost_user_shared {
+	uint8_t uuid[VHOST_USER_UUID_SIZE];
+};
+
 /* Of BACKEND_SHMEM_MAP and _UNMAP. */
 #define VHOST_USER_MAP_READ_WRITE 1u
 struct vhost_user_mmap {
@@ -136,6 +146,7 @@ union vhost_user_payload {
 	struct vhost_user_mem_table memory;
 	struct vhost_user_mem_region region;
 	struct vhost_user_config config;
+	struct vhost_user_shared shared;
 };
 
 /* A message that is coming in, maybe in pieces. A function that takes one of its descriptors sets

@@ -42,6 +42,14 @@ struct vhost_user_channel {
 	uint32_t awaited;                /* the request that it is of; 0: none is awaited */
 };
 
+/* What is in shared memory. */
+struct vhost_user_shmem {
+	void *by_place, *by_file; /* the same files: trees of tsearch */
+	struct shmem_file *asked; /* whose mapping is asked for, or whose end; or NULL */
+	bool maps;                /* it is asked for */
+	uint32_t num_regions;     /* of memory that the front end takes for the guest's */
+};
+
 struct vhost_user {
 	struct vhost_user_device_ops ops;
 	void *cookie;
@@ -55,6 +63,7 @@ struct vhost_user {
 	struct stat socket_file; /* ours, as long as it is this one */
 	int socket_fd;           /* of the front end; below 0: there is none */
 	struct vhost_user_channel channel;
+	struct vhost_user_shmem shmem;
 	uint64_t features, protocol_features;
 	struct guest_memory *memory;
 	struct vhost_user_message message;
@@ -83,8 +92,31 @@ void vhost_user_channel_close(struct vhost_user *server);
 /* Reads what has come. An error: the front end has to be disconnected. */
 int vhost_user_channel_receive(struct vhost_user *server);
 
+/* What a request needs, of the protocol's features. */
+bool vhost_user_channel_has(const struct vhost_user *server, uint64_t features);
+
+/* A request that wants a reply, and may have a descriptor, which is borrowed; or below 0. Returns
+ * 0; -EBUSY if a reply is awaited; -EAGAIN if it does not fit; what sendmsg failed with. */
+int vhost_user_channel_ask(
+	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size, int fd);
+
+/* One that wants none. */
+int vhost_user_channel_tell(
+	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size);
+
+/* ---- vhost_user_shmem.c ------------------------------------------------------------------- */
+
 /* Whether the device has shared memory at all. */
 bool vhost_user_has_shmem(const struct vhost_user *server);
+
+/* The answer to what was asked last. */
+void vhost_user_shmem_answered(struct vhost_user *server, uint32_t request, int status);
+
+/* Whether the file is in shared memory, or is about to be. */
+bool vhost_user_shmem_has(const struct vhost_user *server, int fd);
+
+/* There is no front end any more that has it. */
+void vhost_user_shmem_forget(struct vhost_user *server);
 
 /* ---- vhost_user_request.c ----------------------------------------------------------------- */
 

@@ -32,7 +32,7 @@
 
 /* ---- Replies ------------------------------------------------------------------------------ */
 
-static int reply(struct vhost_user *server, const void *payload, uint32_t size)
+static int reply_fd(struct vhost_user *server, const void *payload, uint32_t size, int fd)
 {
 	const struct vhost_user_header header = {
 		.request = server->message.header.request,
@@ -40,7 +40,12 @@ static int reply(struct vhost_user *server, const void *payload, uint32_t size)
 		.size = size,
 	};
 
-	return vhost_user_send(server->socket_fd, &header, payload, -1);
+	return vhost_user_send(server->socket_fd, &header, payload, fd);
+}
+
+static int reply(struct vhost_user *server, const void *payload, uint32_t size)
+{
+	return reply_fd(server, payload, size, -1);
 }
 
 static int reply_number(struct vhost_user *server, uint64_t number)
@@ -91,7 +96,8 @@ static int set_features(struct vhost_user *server)
 static uint64_t offered_protocol_features(const struct vhost_user *server)
 {
 	return PROTOCOL_FEATURES |
-		(vhost_user_has_shmem(server) ? BIT(VHOST_USER_PROTOCOL_F_SHMEM) : 0);
+		(vhost_user_has_shmem(server) ? BIT(VHOST_USER_PROTOCOL_F_SHMEM) : 0) |
+		(server->ops.get_shared_object ? BIT(VHOST_USER_PROTOCOL_F_SHARED_OBJECT) : 0);
 }
 
 static int get_protocol_features(struct vhost_user *server)
@@ -184,6 +190,22 @@ static int get_shmem_config(struct vhost_user *server)
 	return reply(server, &config, sizeof(config));
 }
 
+/* The answer to another device's question: with a descriptor, or without if there is no such
+ * object. */
+static int get_shared_object(struct vhost_user *server)
+{
+	const struct vhost_user_shared shared = server->message.payload.shared;
+	int fd, ret;
+
+	if (!(server->protocol_features & BIT(VHOST_USER_PROTOCOL_F_SHARED_OBJECT))) {
+		return -EOPNOTSUPP;
+	}
+	fd = server->ops.get_shared_object(server->cookie, shared.uuid);
+	ret = reply_fd(server, &shared, sizeof(shared), fd);
+	close_fd(&fd);
+	return ret;
+}
+
 static int gpu_set_socket(struct vhost_user *server)
 {
 	if (!server->ops.set_gpu_socket_take) {
@@ -251,6 +273,10 @@ static int add_mem_reg(struct vhost_user *server)
 	struct guest_memory *memory;
 	int ret;
 
+	if (vhost_user_shmem_has(server, message->fds[0])) {
+		server->shmem.num_regions++;
+		return 0;
+	}
 	ret = guest_memory_add(
 		server->memory, &message->payload.region.region, message->fds[0], &memory);
 	if (ret == 0) {
@@ -268,6 +294,9 @@ static int rem_mem_reg(struct vhost_user *server)
 	ret = guest_memory_remove(server->memory, &server->message.payload.region.region, &memory);
 	if (ret == 0) {
 		set_memory_take(server, memory);
+	} else if (ret == -ENOENT && server->shmem.num_regions > 0) {
+		server->shmem.num_regions--; /* its file is not mapped any more */
+		ret = 0;
 	}
 	return ret;
 }
@@ -504,6 +533,7 @@ static const struct request {
 	[VHOST_USER_GET_MAX_MEM_SLOTS] = { get_max_mem_slots, 0, 0, 0, true },
 	[VHOST_USER_ADD_MEM_REG] = { add_mem_reg, 40, 1, 1, false },
 	[VHOST_USER_REM_MEM_REG] = { rem_mem_reg, 40, 0, 1, false },
+	[VHOST_USER_GET_SHARED_OBJECT] = { get_shared_object, VHOST_USER_UUID_SIZE, 0, 0, true },
 	[VHOST_USER_GET_SHMEM_CONFIG] = { get_shmem_config, 0, 0, 0, true },
 };
 
@@ -569,5 +599,6 @@ void vhost_user_forget(struct vhost_user *server)
 		server->ops.set_gpu_socket_take(server->cookie, -1);
 	}
 	vhost_user_channel_close(server);
+	vhost_user_shmem_forget(server);
 	vhost_user_message_finish(&server->message);
 }

@@ -59,17 +59,28 @@ int open_render_node(uint32_t device)
 	return -1;
 }
 
-bool has_fence_passing(void)
+/* Whether it is there, and 1. */
+static bool is_set(uint64_t param)
 {
 	int fd = open_render_node(0), value = 0;
 	struct uapi_getparam getparam = {
-		.param = UAPI_PARAM_FENCE_PASSING,
+		.param = param,
 		.value = (uintptr_t)&value,
 	};
 	int ret = drmIoctl(fd, UAPI_IOCTL_GETPARAM, &getparam);
 
 	close(fd);
 	return ret == 0 && value == 1;
+}
+
+bool has_fence_passing(void)
+{
+	return is_set(UAPI_PARAM_FENCE_PASSING);
+}
+
+bool has_host_memory(void)
+{
+	return is_set(UAPI_PARAM_HOST_VISIBLE);
 }
 
 bool passes_all(void)
@@ -101,30 +112,55 @@ int context_init(int fd, uint32_t capset, uint32_t num_rings, bool passing)
 	return drmIoctl(fd, UAPI_IOCTL_CONTEXT_INIT, &init) < 0 ? -errno : 0;
 }
 
-static void make_buffer(struct context *context)
+void blob_close(int fd, const struct blob *blob)
+{
+	struct drm_gem_close close = { .handle = blob->handle };
+
+	drmIoctl(fd, DRM_IOCTL_GEM_CLOSE, &close);
+}
+
+void *blob_make(int fd, bool host_memory, size_t size, struct blob *out)
 {
 	struct uapi_blob blob = {
-		.blob_mem = UAPI_BLOB_MEM_GUEST,
+		.blob_mem = host_memory ? UAPI_BLOB_MEM_HOST3D : UAPI_BLOB_MEM_GUEST,
 		.blob_flags = UAPI_BLOB_MAPPABLE | UAPI_BLOB_SHAREABLE,
-		.size = CONTEXT_NUM_SLOTS * sizeof(uint32_t),
+		.size = size,
 	};
 	struct uapi_map map = { 0 };
-	void *address;
+	void *address = MAP_FAILED;
 
-	if (drmIoctl(context->fd, UAPI_IOCTL_BLOB, &blob) < 0) {
+	if (drmIoctl(fd, UAPI_IOCTL_BLOB, &blob) < 0) {
+		return NULL;
+	}
+	*out = (struct blob){ blob.res_handle, blob.bo_handle, size };
+	map.handle = blob.bo_handle;
+	if (drmIoctl(fd, UAPI_IOCTL_MAP, &map) == 0) {
+		address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
+			(off_t)map.offset);
+	}
+	if (address == MAP_FAILED) {
+		int error = errno;
+
+		blob_close(fd, out);
+		errno = error;
+		return NULL;
+	}
+	return address;
+}
+
+bool use_host_memory;
+
+static void make_buffer(struct context *context)
+{
+	struct blob blob;
+	void *address = blob_make(
+		context->fd, use_host_memory, CONTEXT_NUM_SLOTS * sizeof(uint32_t), &blob);
+
+	if (!address) {
 		err(1, "making a blob resource");
 	}
-	map.handle = blob.bo_handle;
-	if (drmIoctl(context->fd, UAPI_IOCTL_MAP, &map) < 0) {
-		err(1, "mapping a blob resource");
-	}
-	address = mmap(NULL, blob.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-		context->fd, (off_t)map.offset);
-	if (address == MAP_FAILED) {
-		err(1, "mapping a blob resource");
-	}
-	context->resource = blob.res_handle;
-	context->handle = blob.bo_handle;
+	context->resource = blob.resource;
+	context->handle = blob.handle;
 	context->slots = address;
 }
 

@@ -12,6 +12,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "virtgpu_uapi.h"
@@ -46,6 +47,21 @@ bool has_fence_passing(void);
 
 /* Whether the kernel passes fences of all contexts, as its parameter says, or of those that ask. */
 bool passes_all(void);
+
+/* Whether the guest has a window into memory of the host. */
+bool has_host_memory(void);
+
+/* Buffers of contexts are blobs of the host's memory, mapped in that window: set by main. */
+extern bool use_host_memory;
+
+/* A blob, of the guest's memory or of the host's, and what it is called. NULL, with errno set, if
+ * it cannot be made or mapped. Closing the handle ends the blob; unmapping is the caller's. */
+struct blob {
+	uint32_t resource, handle; /* as the host and as the kernel call it */
+	size_t size;
+};
+void *blob_make(int fd, bool host_memory, size_t size, struct blob *blob);
+void blob_close(int fd, const struct blob *blob);
 
 /* What a context's command streams are for. */
 enum {

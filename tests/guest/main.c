@@ -40,10 +40,11 @@ static const struct workload *const workloads[] = {
 static void usage(FILE *stream)
 {
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
-	      "       vgfence-guest [OPTION...] pending|screen|virgl\n"
+	      "       vgfence-guest [OPTION...] hostmem|pending|screen|virgl\n"
 	      "\n"
 	      "  --passing      only with fence passing (default: both ways)\n"
 	      "  --no-passing   only without it: the guest's kernel waits\n"
+	      "  --host-memory  buffers are blobs of the host's memory\n"
 	      "  --jobs N       number of jobs, frames, round trips or cycles in a run\n"
 	      "  --busy US      how long a job of the chain takes (default 50)\n"
 	      "  --rounds N     runs that are measured, of which the best counts (default 3)\n"
@@ -190,6 +191,7 @@ static void parse(int argc, char **argv, struct options *options)
 	static const struct option names[] = {
 		{ "passing", no_argument, NULL, 'p' },
 		{ "no-passing", no_argument, NULL, 'n' },
+		{ "host-memory", no_argument, NULL, 'H' },
 		{ "jobs", required_argument, NULL, 'j' },
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "busy", required_argument, NULL, 'b' },
@@ -207,6 +209,9 @@ static void parse(int argc, char **argv, struct options *options)
 			break;
 		case 'n':
 			options->passing[1] = false;
+			break;
+		case 'H':
+			use_host_memory = true;
 			break;
 		case 'j':
 			options->units = number(optarg, CONTEXT_NUM_SLOTS / 4);
@@ -270,6 +275,10 @@ static bool run_named(const struct options *options, const char *name)
 		report_checks(options, "screen", check_screens(options));
 		found = true;
 	}
+	if (strcmp(name, "hostmem") == 0 || (all && has_host_memory())) {
+		report_checks(options, "hostmem", check_hostmem());
+		found = true;
+	}
 	if (strcmp(name, "virgl") == 0) {
 		report_checks(options, "virgl", check_virgl());
 		found = true;
@@ -295,6 +304,9 @@ int main(int argc, char **argv)
 			errx(1, "this guest has no fence passing");
 		}
 		options.passing[1] = false;
+	}
+	if (use_host_memory && !has_host_memory()) {
+		errx(1, "this guest cannot map memory of the host");
 	}
 	if (options.pause) {
 		printf("{\"begin\": true}\n");

@@ -43,6 +43,7 @@ struct uapi_execbuffer {
 };
 
 enum {
+	UAPI_PARAM_HOST_VISIBLE = 4,
 	UAPI_PARAM_FENCE_PASSING = 0x1000, /* guest/patches */
 };
 
@@ -70,6 +71,7 @@ struct uapi_context_init {
 
 enum {
 	UAPI_BLOB_MEM_GUEST = 1,
+	UAPI_BLOB_MEM_HOST3D = 2,
 	UAPI_BLOB_MAPPABLE = 1u << 0,
 	UAPI_BLOB_SHAREABLE = 1u << 1,
 };

@@ -31,6 +31,9 @@ uint32_t check_driver(void);
 uint32_t check_screen(bool passing);
 bool has_screen(void);
 
+/* Likewise: memory of the host, which the guest maps. */
+uint32_t check_hostmem(void);
+
 /* Likewise: fences of contexts of OpenGL, passed from one to the other. */
 uint32_t check_virgl(void);
 
