@@ -149,9 +149,9 @@ static void done(struct vhost_user *server, int status)
 }
 
 /*
- * QEMU 11.1 says that a file is mapped and then maps it. So it is asked for something else, which it
- * answers when it has done that: to forget an object that it never knew. Others that have no such
- * objects are believed.
+ * QEMU 11.1 says that a file is mapped and then maps it. So it is asked for something else, which
+ * it answers when it has done that: to forget an object that it never knew. Others that have no
+ * such objects are believed.
  */
 static bool ask_whether_done(struct vhost_user *server)
 {

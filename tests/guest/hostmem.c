@@ -144,8 +144,8 @@ static void check_cycles(int fd)
 	}
 }
 
-/* As much as there is, but at least `expected` if that takes a moment; returns how many. The process
- * ends with them. */
+/* As much as there is, but at least `expected` if that takes a moment; returns how many. The
+ * process ends with them. */
 static uint32_t take_all(uint32_t expected)
 {
 	int fd = open_render_node(0);
