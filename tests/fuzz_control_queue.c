@@ -3,7 +3,8 @@
 
 /*
  * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on:
- * each request is completed once, within its room, and fences come in the order of their timeline.
+ * each request is completed once, within its room, and fences come in the order of their timeline. And
+ * what the front end may: nothing is mapped over something else, or twice, or stays.
  *
  * The program (fuzz.h) mutates made up requests and, with --traces, recorded ones.
  *
@@ -12,6 +13,7 @@
  */
 
 #include <endian.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,10 +32,14 @@
 #define GUEST_SIZE 0x20000u
 #define FENCE_PASSING_BIT 23
 #define MAX_ELEMENTS 64
+#define PAGE 4096u
+#define WINDOW (64 * PAGE)
 
 enum step {
 	STEP_CONTROL, /* and what is not named here */
-	STEP_CURSOR = 0xf8,
+	STEP_MAPPED = 0xf6,
+	STEP_NOT_MAPPED,
+	STEP_CURSOR,
 	STEP_DISPATCH,
 	STEP_FEATURES,
 	STEP_DRAIN,
@@ -118,7 +124,7 @@ static void check_response(const struct sent *request, uint32_t written)
 	gather(request->writable, request->num_writable, &response, sizeof(response));
 	type = le32toh(response.type);
 	num_by_type[type >= VIRTIO_GPU_RESP_ERR_UNSPEC]++;
-	CHECK((type >= VIRTIO_GPU_RESP_OK_NODATA && type <= VIRTIO_GPU_RESP_OK_RESOURCE_UUID) ||
+	CHECK((type >= VIRTIO_GPU_RESP_OK_NODATA && type <= VIRTIO_GPU_RESP_OK_MAP_INFO) ||
 		(type >= VIRTIO_GPU_RESP_ERR_UNSPEC &&
 			type <= VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER));
 	if (!(le32toh(request->header.flags) & VIRTIO_GPU_FLAG_FENCE)) {
@@ -149,16 +155,84 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 	request->pending = false;
 }
 
+/* ---- The window ----------------------------------------------------------------------------- */
+
+static struct {
+	bool pages[WINDOW / PAGE]; /* mapped */
+	bool asked, unmaps;
+	struct gpu_mapping question;
+	uint64_t num_maps;
+} window;
+
+static int ask(const struct gpu_mapping *question, bool unmaps)
+{
+	CHECK(!window.asked);
+	CHECK(question->size > 0 && (question->offset | question->size) % PAGE == 0);
+	CHECK(question->offset < WINDOW && question->size <= WINDOW - question->offset);
+	window.asked = true;
+	window.unmaps = unmaps;
+	window.question = *question;
+	return 0;
+}
+
+static int map(void *cookie, const struct gpu_mapping *mapping)
+{
+	(void)cookie;
+	CHECK(lseek(mapping->fd, 0, SEEK_END) >=
+		(off_t)(mapping->fd_offset + mapping->size - PAGE));
+	window.num_maps++;
+	return ask(mapping, false);
+}
+
+static int unmap(void *cookie, uint64_t offset, uint64_t size)
+{
+	const struct gpu_mapping question = { .offset = offset, .size = size };
+
+	(void)cookie;
+	return ask(&question, true);
+}
+
+/* An unmap never fails. */
+static void answer(bool well)
+{
+	if (!window.asked) {
+		return;
+	}
+	window.asked = false;
+	for (uint64_t at = 0; (well || window.unmaps) && at < window.question.size; at += PAGE) {
+		bool *page = &window.pages[(window.question.offset + at) / PAGE];
+
+		CHECK(*page == window.unmaps);
+		*page = !window.unmaps;
+	}
+	gpu_tell_mapped(gpu, well || window.unmaps ? 0 : -EREMOTEIO);
+}
+
+static void check_window_is_empty(void)
+{
+	while (window.asked) {
+		answer(true);
+	}
+	for (size_t i = 0; i < WINDOW / PAGE; i++) {
+		CHECK(!window.pages[i]);
+	}
+}
+
+/* ---- Start ---------------------------------------------------------------------------------- */
+
 static void start(void)
 {
 	const struct gpu_callbacks callbacks = {
 		.complete = complete,
+		.map = map,
+		.unmap = unmap,
 	};
 	const struct gpu_options options = {
 		.num_scanouts = 2,
 		.width = 640,
 		.height = 480,
 		.fence_passing_bit = FENCE_PASSING_BIT,
+		.hostmem_size = WINDOW,
 	};
 	const struct guest_region region = {
 		.guest_addr = GUEST_ADDR,
@@ -272,6 +346,10 @@ static void run_step(struct input *input)
 	uint8_t step = (uint8_t)take(input, 1);
 
 	switch (step) {
+	case STEP_MAPPED:
+	case STEP_NOT_MAPPED:
+		answer(step == STEP_MAPPED);
+		return;
 	case STEP_CURSOR:
 		run_request(input, GPU_QUEUE_CURSOR);
 		return;
@@ -316,6 +394,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	gpu_dispatch(gpu);
 	reset();
+	check_window_is_empty();
 	return 0;
 }
 
@@ -433,6 +512,31 @@ static void make_preamble(struct fuzz_input *output, uint64_t *random)
 	}
 }
 
+/* A blob of the host's memory is made, mapped, unmapped or ended. */
+static void make_mapping(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	static const uint16_t types[] = { 0x10c, 0x10c, 0x208, 0x208, 0x208, 0x209, 0x102 };
+	uint8_t bytes[24 + 32] = { 0 };
+	uint32_t type = types[random_below(random, sizeof(types) / sizeof(types[0]))];
+
+	put32(bytes, type);
+	if (random_below(random, 4) == 0) {
+		*fence_id += 1;
+		put32(bytes + 4, 1);
+		put32(bytes + 8, (uint32_t)*fence_id);
+	}
+	put32(bytes + 24, 3 + random_below(random, 4));
+	if (type == 0x10c) {
+		put32(bytes + 28, 2);
+		put32(bytes + 32, 1 + random_below(random, 4) * 2);
+		put32(bytes + 48, (1 + random_below(random, 3)) * PAGE - random_below(random, 2));
+	} else if (type == 0x208) {
+		put32(bytes + 32, random_below(random, 8) * PAGE);
+	}
+	put_request(output, STEP_CONTROL, random, bytes, sizeof(bytes));
+	put(output, STEP_MAPPED + (random_below(random, 4) == 0), random_below(random, 3) > 0);
+}
+
 /* A submission whose job writes into a resource. */
 static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
 {
@@ -505,7 +609,11 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 	}
 	make_preamble(output, random);
 	for (uint32_t i = random_below(random, 60); i > 0; i--) {
-		switch (random_below(random, 4)) {
+		switch (random_below(random, 6)) {
+		case 4:
+		case 5:
+			make_mapping(output, random, &fence_id);
+			break;
 		case 0:
 		case 1:
 			make_job(output, random, &fence_id);
@@ -518,7 +626,7 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 			break;
 		}
 		if (random_below(random, 8) == 0) {
-			put(output, STEP_CURSOR + random_below(random, 8), 1);
+			put(output, STEP_MAPPED + random_below(random, 10), 1);
 		}
 	}
 }
@@ -591,6 +699,7 @@ int main(int argc, char **argv)
 	gpu_get_stats(gpu, &stats);
 	printf("%" PRIu64 " flushes, %" PRIu64 " in-fences of them, %" PRIu64 " were held\n",
 		stats.flushes, stats.flush_in_fences, stats.flushes_held);
+	printf("%" PRIu64 " maps asked for, %" PRIu64 " done\n", window.num_maps, stats.maps);
 	stop();
 	return status;
 }

@@ -43,6 +43,9 @@ enum step {
 	STEP_RECONNECT,
 	STEP_RING_BYTES,
 	STEP_SHORTEN,
+	STEP_CHANNEL,
+	STEP_MAP,
+	STEP_REPLY,
 	NUM_STEPS,
 };
 
@@ -192,7 +195,7 @@ static void start_queue(struct reader *reader)
 	const struct vhost_user_vring_state num = { index, size },
 					    base = { index, byte & 0x80 ? 1 : 0 },
 					    enable = { index, 1 };
-	const uint64_t features = UINT64_MAX & ~(UINT64_C(7) << 33), protocol = UINT64_C(0xa229),
+	const uint64_t features = UINT64_MAX & ~(UINT64_C(7) << 33), protocol = UINT64_C(0x44a229),
 		       number = index;
 	struct vhost_user_mem_table table = { .num_regions = FRONT_END_REGIONS };
 	const struct front_end_queue *queue = &front_end.queues[index];
@@ -300,6 +303,66 @@ static void shorten(struct reader *reader)
 	CHECK(ftruncate(region->fd, size) == 0);
 }
 
+/* ---- The back end's channel --------------------------------------------------------------- */
+
+static unsigned int num_asked; /* what the device has asked for, and is not answered */
+
+static void open_channel(void)
+{
+	int sockets[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets) == 0);
+	front_end_send(&front_end, VHOST_USER_SET_BACKEND_REQ_FD, 0, NULL, 0, &sockets[1], 1);
+	close(sockets[1]);
+	front_end_close_channel(&front_end);
+	front_end.channel_fd = sockets[0];
+	run();
+}
+
+/* The device maps a file, also one that the guest's memory is in, or unmaps it. Each question is
+ * answered once. */
+static void map(struct reader *reader)
+{
+	uint8_t byte = read_byte(reader);
+	const struct vhost_user_mapping mapping = {
+		.region = ECHO_SHMEM,
+		.offset = (uint64_t)(byte & 7) * 0x1000,
+		.size = 0x1000,
+		.fd = byte & 0x40 ? front_end.regions[0].fd : other_fds[0],
+		.writable = true,
+	};
+	int ret = byte & 0x80 ?
+		vhost_user_shmem_unmap(device.server, ECHO_SHMEM, mapping.offset, mapping.size) :
+		vhost_user_shmem_map(device.server, &mapping);
+
+	CHECK(ret != 0 || num_asked == device.num_done);
+	num_asked += ret == 0;
+	run();
+}
+
+/* To what was asked, or to something else. */
+static void reply(struct reader *reader)
+{
+	static const uint8_t requests[] = { 9, 10, 7, 9, 10, 7, 2, 0 };
+	uint8_t byte = read_byte(reader), bytes[20 + 64];
+	const struct vhost_user_header header = { requests[byte & 7],
+		byte >= 0xf0 ? byte : VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY,
+		byte >= 0xe0 ? byte & 0xfu : 8 };
+	size_t size = byte >= 0xd0 ? 1 + read_byte(reader) % sizeof(bytes) : 20;
+
+	if (front_end.channel_fd < 0) {
+		return;
+	}
+	/* What was asked does not matter, only that the channel does not fill up. */
+	while (recv(front_end.channel_fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0) {
+	}
+	memset(bytes, 0, sizeof(bytes));
+	memcpy(bytes, &header, sizeof(header));
+	bytes[12] = byte >> 3 & 1;
+	send(front_end.channel_fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	run();
+}
+
 static void reconnect(const char *path)
 {
 	front_end_disconnect(&front_end);
@@ -328,6 +391,12 @@ static void take_step(struct reader *reader, const char *path)
 		device.hold = !device.hold;
 	} else if (step == STEP_RELEASE) {
 		echo_device_release(&device);
+	} else if (step == STEP_CHANNEL) {
+		open_channel();
+	} else if (step == STEP_MAP) {
+		map(reader);
+	} else if (step == STEP_REPLY) {
+		reply(reader);
 	} else if (step == STEP_RECONNECT) {
 		reconnect(path);
 	} else {
@@ -375,7 +444,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	make_directory();
 	open_before = count_open();
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other_fds) == 0);
+	num_asked = 0;
 	echo_device_init(&device, path);
+	device.has_shmem = true;
 	front_end_init(&front_end, path, echo_device_run, &device);
 	while (reader.left > 0) {
 		take_step(&reader, path);
@@ -386,6 +457,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	front_end_finish(&front_end);
 	CHECK(!vhost_user_is_connected(device.server));
 	CHECK(!device.memory && device.num_held == 0 && device.features == 0);
+	CHECK(num_asked == device.num_done);
 	echo_device_finish(&device);
 	close(other_fds[0]);
 	close(other_fds[1]);
@@ -471,6 +543,8 @@ static void make_message(struct fuzz_input *input, uint64_t *random)
 		{ VHOST_USER_RESET_DEVICE, 0, 0 },
 		{ VHOST_USER_ADD_MEM_REG, 4, 1 },
 		{ VHOST_USER_REM_MEM_REG, 4, 0 },
+		{ VHOST_USER_GET_SHARED_OBJECT, 10, 0 },
+		{ VHOST_USER_GET_SHMEM_CONFIG, 0, 0 },
 	};
 	static const uint8_t sizes[] = { 0, 8, 8, 8, 40, 40, 104, 72, 36, 12, 16, 1 };
 	size_t which = (size_t)(next_random(random) % (sizeof(messages) / sizeof(messages[0])));
@@ -496,7 +570,16 @@ static void make_session(struct fuzz_input *input, uint64_t *random)
 		put(input, queue | 4 << 1);
 	}
 	for (uint64_t left = next_random(random) % 24; left > 0; left--) {
-		switch (next_random(random) % 8) {
+		switch (next_random(random) % 10) {
+		case 8:
+			put(input, STEP_CHANNEL);
+			/* fall through */
+		case 9:
+			put(input, STEP_MAP);
+			put(input, (unsigned int)next_random(random));
+			put(input, STEP_REPLY);
+			put(input, (unsigned int)next_random(random) % 0xf8);
+			break;
 		case 0:
 			put(input, STEP_HOLD);
 			break;
