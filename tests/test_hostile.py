@@ -45,10 +45,17 @@ SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 2, 3, 5
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
 SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ENABLE = 12, 13, 18
 GET_FEATURES, MAX_REQUEST = 1, 45
+SET_PROTOCOL_FEATURES, SET_BACKEND_REQ_FD, ADD_MEM_REG, REM_MEM_REG = 16, 21, 37, 38
+# MQ, REPLY_ACK, BACKEND_REQ, CONFIG, CONFIGURE_MEM_SLOTS, SHARED_OBJECT, SHMEM.
+PROTOCOL_FEATURES = 1 << 0 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 15 | 1 << 18 | 1 << 22
+# On the channel of SET_BACKEND_REQ_FD.
+SHARED_OBJECT_REMOVE, SHMEM_MAP, SHMEM_UNMAP = 7, 9, 10
+REPLY = 4
 NEED_REPLY = 8
 
 FENCE_PASSING_BIT = 23
 RESOURCE_FLUSH = 0x104
+RESOURCE_UNREF, CREATE_BLOB, MAP_BLOB, UNMAP_BLOB = 0x102, 0x10C, 0x208, 0x209
 
 # Commands of virtio-gpu, and how many words each has behind the header.
 COMMANDS = (
@@ -165,12 +172,26 @@ class FrontEnd:
             entries = struct.pack(f"<{len(ids)}Q", *ids)
         return header + struct.pack(f"<{words}I", *body) + entries
 
-    def offer(self, queue):
+    def blob_request(self):
+        """A blob of the host's memory is made, mapped, unmapped or ended."""
+        command = self.numbers.choice([CREATE_BLOB, MAP_BLOB, MAP_BLOB, UNMAP_BLOB, RESOURCE_UNREF])
+        resource = self.numbers.randrange(1, 40)
+        self.fence_id += 1
+        fenced = self.numbers.randrange(2)
+        header = struct.pack("<IIQIB3x", command, fenced, self.fence_id, 0, 0)
+        if command == CREATE_BLOB:
+            flags = self.numbers.choice([1, 1, 3, 5, 0, 8])
+            size = self.numbers.choice([PAGE, 2 * PAGE, 5 * PAGE, 1, 1 << 20, 1 << 40])
+            return header + struct.pack("<IIIIQQ", resource, 2, flags, 0, 0, size)
+        offset = self.numbers.choice([self.numbers.randrange(64) * PAGE, self.number()])
+        return header + struct.pack("<IIQ", resource, 0, offset)
+
+    def offer(self, queue, request=None):
         """One request of two buffers. Places that are still in use are used once more."""
         number = self.available[queue]
         head = number * 2 % QUEUE_SIZE
         at = PAGE * (QUEUES + 1) + (queue * QUEUE_SIZE + head) * 1024
-        request = self.request()
+        request = request or self.request()
         self.memory[at : at + len(request)] = request
         room = self.numbers.choice([24, 24, 0, 23, 48, 408, 1056])
         rings = queue * PAGE
@@ -268,7 +289,56 @@ def give_other_files(front_end):
                 os.close(fd)
 
 
+def answer(front_end, channel):
+    """What the back end has asked for: well, badly, with something else, or not at all. The file is
+    touched, shortened, and given as memory of the guest's."""
+    try:
+        asked, fds, _, _ = socket.recv_fds(channel, 52, 1)
+    except BlockingIOError:
+        return
+    for fd in fds:
+        try:
+            os.ftruncate(fd, 0)
+        except OSError:
+            pass
+        region = struct.pack("<QQQQ", GUEST_ADDR * 1000, PAGE, USER_ADDR * 2, 0)
+        front_end.send(ADD_MEM_REG, struct.pack("<Q", 0) + region, [fd], 1 | NEED_REPLY)
+        os.close(fd)
+    how = front_end.numbers.random()
+    request = struct.unpack_from("<I", asked)[0] if asked else 0
+    try:
+        if how < 0.9:
+            well = front_end.numbers.random() < 0.8
+            channel.send(struct.pack("<IIIQ", request, 1 | REPLY, 8, 0 if well else 1))
+        elif how < 0.92:
+            channel.send(front_end.numbers.randbytes(front_end.numbers.randrange(1, 40)))
+        elif how < 0.94:
+            channel.send(struct.pack("<IIIQ", SHMEM_UNMAP, 1 | REPLY, 8, 0))
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise Gone from error
+
+
+def map_memory(front_end):
+    front_end.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", PROTOCOL_FEATURES))
+    front_end.start()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        front_end.send(SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
+        theirs.close()
+        for _ in range(300):
+            for _ in range(front_end.numbers.randrange(1, 8)):
+                front_end.offer(0, front_end.blob_request())
+            front_end.kick(0)
+            if front_end.numbers.random() < 0.5:
+                front_end.ask()
+            answer(front_end, ours)
+            if front_end.numbers.random() < 0.02:
+                front_end.send(GET_VRING_BASE, struct.pack("<II", 0, 0))
+
+
 ATTACKS = [send_requests, break_rings, send_messages, send_bytes, flood, give_other_files]
+ATTACKS += [map_memory]
 
 
 class Program:
@@ -279,7 +349,8 @@ class Program:
         self.start_s = time.monotonic()
         self.process = subprocess.Popen(
             [PROGRAM, "gpu", f"--socket={self.path}", f"--renderer={renderer}"]
-            + ["--scanouts=2", "--size=640x480", f"--fence-passing-bit={FENCE_PASSING_BIT}"],
+            + ["--scanouts=2", "--size=640x480", f"--fence-passing-bit={FENCE_PASSING_BIT}"]
+            + ["--hostmem=256K"],
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
