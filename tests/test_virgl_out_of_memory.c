@@ -29,11 +29,14 @@
 #include "support.h"
 #include "virgl_double.h"
 
+#define CAPSET_VENUS 4
 #define CAPSET_DRM 6
-#define FLAGS (VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB)
+#define FLAGS                                                                                      \
+	(VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB |    \
+		VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER)
 #define MAX_IDS 64
 
-enum { GL = 1, NATIVE = 2, OTHER = 3, RESOURCE = 10, GATE = 1 };
+enum { GL = 1, NATIVE = 2, OTHER = 3, VENUS = 4, RESOURCE = 10, GATE = 1, LATE_GATE = 10 };
 
 /* ---- Memory ------------------------------------------------------------------------------- */
 
@@ -154,18 +157,18 @@ static void promise_end(int ret)
 	num_promised_ends += ret >= 0;
 }
 
-static int create_gate(void)
+static int create_gate(uint64_t id)
 {
-	const struct vgf_fence_name name = { .fence_id = GATE, .ring = VGF_RING_GLOBAL };
+	const struct vgf_fence_name name = { .fence_id = id, .ring = VGF_RING_GLOBAL };
 	int ret = create_take(vgf_virgl_get_device(virgl), &name, VGF_SHAREABLE, VGF_FENCE_BY_CALL);
 
-	promised[GATE] += ret == 0;
+	promised[id] += ret == 0;
 	return ret;
 }
 
-static void open_gate(void)
+static void open_gate(uint64_t id)
 {
-	const struct vgf_fence_name name = { .fence_id = GATE, .ring = VGF_RING_GLOBAL };
+	const struct vgf_fence_name name = { .fence_id = id, .ring = VGF_RING_GLOBAL };
 
 	vgf_fence_signal(vgf_virgl_get_device(virgl), &name, 0);
 }
@@ -186,6 +189,23 @@ static void use_resources(void)
 	promise_end(vgf_virgl_resource_unref(virgl, RESOURCE, note_end, NULL));
 }
 
+/* A Venus context whose process ends, with work that runs and work that is held back. */
+static void use_venus(void)
+{
+	vgf_virgl_context_create_with_flags(virgl, VENUS, CAPSET_VENUS, 4, "name");
+	submit(VENUS, 11, 0);
+	submit(VENUS, 12, 0);
+	if (create_gate(LATE_GATE) == 0) {
+		submit(VENUS, 13, LATE_GATE);
+	}
+	double_end_worker(VENUS, false);
+	dispatch();
+	open_gate(LATE_GATE);
+	dispatch();
+	vgf_virgl_context_destroy(virgl, VENUS);
+	dispatch();
+}
+
 static void do_everything(void)
 {
 	uint32_t word = 0;
@@ -199,7 +219,7 @@ static void do_everything(void)
 	vgf_virgl_context_create_with_flags(virgl, NATIVE, CAPSET_DRM, 4, "name");
 	vgf_virgl_ctx_attach_resource(virgl, GL, RESOURCE);
 	vgf_virgl_ctx_attach_resource(virgl, NATIVE, RESOURCE);
-	gated = create_gate() == 0;
+	gated = create_gate(GATE) == 0;
 	submit(GL, 2, gated ? GATE : 0);
 	submit(NATIVE, 3, 0);
 	submit(NATIVE, 4, 3);
@@ -213,7 +233,7 @@ static void do_everything(void)
 	vgf_virgl_context_create_with_flags(virgl, NATIVE, CAPSET_DRM, 4, "name");
 	submit(NATIVE, 9, 0);
 	vgf_virgl_context_destroy(virgl, GL);
-	open_gate();
+	open_gate(GATE);
 	for (uint64_t id = 2; id < 10; id++) {
 		double_signal(id);
 		dispatch();
@@ -223,6 +243,7 @@ static void do_everything(void)
 		double_signal(id);
 		dispatch();
 	}
+	use_venus();
 	submit(NATIVE, 20, 0);
 	vgf_virgl_reset(virgl);
 	finish();
@@ -252,7 +273,7 @@ TEST(each_allocation_fails_once)
 TEST(nothing_fails)
 {
 	do_everything();
-	for (uint64_t id = 1; id < 10; id++) {
+	for (uint64_t id = 1; id < 14; id++) {
 		assert_int_equal(retired[id], 1);
 	}
 	assert_int_equal(num_ends, 4);
@@ -333,11 +354,11 @@ TEST_PLUGIN(the_end_of_a_command_may_call_all_but_the_loop)
 	vgf_virgl_context_create(virgl, GL, 0, NULL);
 	vgf_virgl_context_create(virgl, OTHER, 0, NULL);
 	vgf_virgl_ctx_attach_resource(virgl, GL, RESOURCE);
-	assert_int_equal(create_gate(), 0);
+	assert_int_equal(create_gate(GATE), 0);
 	assert_int_equal(submit(GL, 2, GATE), 1);
 	assert_int_equal(vgf_virgl_resource_defer(virgl, RESOURCE, call_in_the_end, NULL), 1);
 	num_promised_ends++;
-	open_gate();
+	open_gate(GATE);
 	dispatch();
 	assert_int_equal(reset_error, -EDEADLK);
 	assert_int_equal(poll_error, -EDEADLK);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS
@@ -14,6 +15,7 @@
 
 #define MAX_CONTEXTS 1024
 #define MAX_FENCES 512
+#define CAPSET_VENUS 4
 #define CAPSET_DRM 6
 
 struct double_fence {
@@ -32,6 +34,7 @@ static struct {
 		uint32_t id, capset;
 		int attached_fds[DOUBLE_MAX_IN_FENCES];
 		unsigned int num_attached;
+		int connection[2]; /* of Venus: ours and the worker's; -1 if it has ended */
 	} contexts[MAX_CONTEXTS];
 	struct double_fence fences[MAX_FENCES];
 } state;
@@ -170,8 +173,45 @@ static struct double_context *find_context(uint32_t ctx_id)
 	return NULL;
 }
 
+static void end_worker(struct double_context *context)
+{
+	if (context->connection[1] >= 0) {
+		close(context->connection[1]);
+		context->connection[1] = -1;
+	}
+}
+
+bool double_end_worker(uint32_t ctx_id, bool call_back)
+{
+	struct double_context *context = find_context(ctx_id);
+
+	if (!context || context->capset != CAPSET_VENUS) {
+		return false;
+	}
+	end_worker(context);
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		const struct double_fence *fence = &state.fences[i];
+		if (call_back && fence->used && !fence->global && fence->ctx_id == ctx_id) {
+			double_call_back(fence->id);
+		}
+	}
+	return true;
+}
+
+static int start_worker(struct double_context *context)
+{
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, context->connection) < 0) {
+		return errno;
+	}
+	return 0;
+}
+
 static void end_context(struct double_context *context)
 {
+	if (context->capset == CAPSET_VENUS) {
+		end_worker(context);
+		close(context->connection[0]);
+	}
 	for (unsigned int i = 0; i < context->num_attached; i++) {
 		close(context->attached_fds[i]);
 	}
@@ -207,6 +247,7 @@ int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks
 	if (the_double.init_error) {
 		return take_error(&the_double.init_error);
 	}
+	the_double.num_starts++;
 	state.cookie = cookie;
 	state.callbacks = cb;
 	for (unsigned int i = 0; i < MAX_FENCES; i++) {
@@ -260,6 +301,9 @@ int virgl_renderer_context_create_with_flags(
 		return take_error(&the_double.context_error);
 	}
 	assert(context && !find_context(ctx_id));
+	if (ctx_flags == CAPSET_VENUS && start_worker(context) != 0) {
+		return EMFILE;
+	}
 	context->id = ctx_id;
 	context->capset = ctx_flags;
 	the_double.num_contexts++;

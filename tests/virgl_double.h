@@ -14,6 +14,9 @@
  * fence's callback comes from whichever thread it signals in. A fence is an eventfd here, so it
  * cannot be merged: the double keeps each.
  *
+ * A Venus context has a socket to a worker that only answers if a test says so. When the worker has
+ * ended, its fences come back.
+ *
  * DOUBLE_SUBMIT_CMD2, DOUBLE_ATTACH_FENCE and DOUBLE_GET_FENCE_FD say by 0 or 1 what this "version"
  * has.
  */
@@ -38,6 +41,7 @@ extern struct virgl_double {
 	struct double_submission submissions[DOUBLE_MAX_SUBMISSIONS];
 	unsigned int num_submissions;
 	unsigned int num_contexts;
+	unsigned int num_starts;
 	/* Set by a test: what the next call of each answers, once. An errno value. */
 	int init_error, context_error, submit_error, attach_error, fence_error;
 	/* Fences signal while they are made, as those of ring 0 do. */
@@ -54,6 +58,10 @@ bool double_signal(uint64_t fence_id);
 /* The same in two steps. */
 bool double_signal_fd(uint64_t fence_id);
 bool double_call_back(uint64_t fence_id);
+
+/* The worker of a Venus context ends, and its fences come back, or are forgotten. False if there is
+ * none. */
+bool double_end_worker(uint32_t ctx_id, bool call_back);
 
 /* How many fences it has that have not called back. */
 unsigned int double_pending(void);

@@ -67,6 +67,13 @@ static void note_batch(void *cookie)
 	vmm->num_batches++;
 }
 
+static void note_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	struct virgl_vmm *vmm = cookie;
+
+	snprintf(vmm->message, sizeof(vmm->message), "%s", message);
+}
+
 static void write_fence(void *cookie, uint32_t fence)
 {
 	(void)cookie;
@@ -76,12 +83,13 @@ static void write_fence(void *cookie, uint32_t fence)
 /* That of a test which failed: virglrenderer can only be started once at a time. */
 static struct virgl_vmm *left_over;
 
-struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
+int virgl_vmm_try(int flags, enum vgf_virgl_wait wait, struct virgl_vmm **out)
 {
 	static const struct vgf_callbacks callbacks = {
 		.size = sizeof(struct vgf_callbacks),
 		.retire = note_retired,
 		.retire_end = note_batch,
+		.log = note_message,
 	};
 	/* Callbacks of what has signalled together come in one batch, however slow the machine. */
 	const struct vgf_options device = {
@@ -97,6 +105,7 @@ struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
 		.own_display = true, /* for flags that have none */
 	};
 	struct virgl_vmm *vmm = calloc(1, sizeof(*vmm));
+	int ret;
 
 	if (left_over) {
 		virgl_vmm_destroy(left_over);
@@ -104,10 +113,23 @@ struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
 	assert_non_null(vmm);
 	vmm->callbacks.version = 1;
 	vmm->callbacks.write_fence = write_fence;
-	assert_int_equal(vgf_virgl_init(vmm, flags, &vmm->callbacks, &options, &vmm->virgl), 0);
+	ret = vgf_virgl_init(vmm, flags, &vmm->callbacks, &options, &vmm->virgl);
+	keep_libraries();
+	if (ret < 0) {
+		free(vmm);
+		return ret;
+	}
 	vmm->device = vgf_virgl_get_device(vmm->virgl);
 	left_over = vmm;
-	keep_libraries();
+	*out = vmm;
+	return 0;
+}
+
+struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait)
+{
+	struct virgl_vmm *vmm = NULL;
+
+	assert_int_equal(virgl_vmm_try(flags, wait, &vmm), 0);
 	return vmm;
 }
 

@@ -26,6 +26,7 @@
 #define FLAGS_PLAIN (VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS)
 #define FLAGS_THREAD (FLAGS_PLAIN | VIRGL_RENDERER_THREAD_SYNC)
 #define FLAGS_ASYNC (FLAGS_THREAD | VIRGL_RENDERER_ASYNC_FENCE_CB)
+#define FLAGS_VENUS (VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER)
 
 /* Textures are this large. */
 #define SIDE 16
@@ -43,12 +44,16 @@ struct virgl_vmm {
 	struct virgl_retired retired[VIRGL_VMM_MAX];
 	unsigned int num_retired;
 	unsigned int num_batches;
-	uint64_t last_id; /* of new_id */
+	uint64_t last_id;  /* of new_id */
+	char message[256]; /* the last one */
 };
 
 /* flags: as virgl_renderer_init; without a display the plugin brings up its own. wait: as in the
  * options. */
 struct virgl_vmm *virgl_vmm_create(int flags, enum vgf_virgl_wait wait);
+
+/* The same, but it may fail: returns what vgf_virgl_init does. */
+int virgl_vmm_try(int flags, enum vgf_virgl_wait wait, struct virgl_vmm **out);
 
 /* Returns how many fences have retired in the end. */
 unsigned int virgl_vmm_destroy(struct virgl_vmm *vmm);

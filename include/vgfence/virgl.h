@@ -23,6 +23,11 @@
  *
  * virglrenderer has one state for a process, so there is one plugin at a time.
  *
+ * Venus: with VIRGL_RENDERER_VENUS and _RENDER_SERVER. Each context has a process of its own, which
+ * its guest can make end: by a bad command stream, or a fence on a ring for which it has no queue.
+ * Then its fences retire with -EIO, what is submitted to it fails with that, and the VMM is told by
+ * the device's `log`. Its ID is free when the VMM has destroyed it.
+ *
  * Versions: the plugin can be built with virglrenderer 0.10.4 to 1.3 and run with another of them.
  * It finds out when it is loaded what the linked one has; see vgf_virgl_get_features.
  */
@@ -94,9 +99,11 @@ struct vgf_virgl_options {
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
  * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or without
- * write_fence, or for own_thread; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENODEV if
- * own_display finds no display, -EOPNOTSUPP if the plugin was built without
- * (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the errors of vgf_device_create.
+ * write_fence, or for own_thread; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENOENT with
+ * VIRGL_RENDERER_VENUS if there is no render server (virgl_render_server, or what
+ * RENDER_SERVER_EXEC_PATH in the environment or get_server_fd names); -ENODEV if own_display finds
+ * no display, -EOPNOTSUPP if the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what
+ * virglrenderer failed with; the errors of vgf_device_create.
  */
 int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out);
@@ -113,10 +120,11 @@ void vgf_virgl_cleanup(struct vgf_virgl *virgl);
  * their turn are called with -ECANCELED.
  *
  * virglrenderer before 1.2 does not start its thread again in a reset, and would then never call
- * back: it is ended and started anew, which calls the VMM's callbacks for GL contexts.
+ * back; and none starts the render server again if that has ended. So it is ended and started anew,
+ * which calls the VMM's callbacks for GL contexts.
  *
  * Returns 0; -EDEADLK from inside a vgf_virgl_done; what virglrenderer failed with when it was
- * started anew: then only vgf_virgl_cleanup can follow.
+ * started anew, -ENOENT as vgf_virgl_init: then only vgf_virgl_cleanup can follow.
  */
 int vgf_virgl_reset(struct vgf_virgl *virgl);
 
@@ -168,7 +176,8 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * Returns 0 (also, as with virglrenderer, if there is such a context with the same capability
  * set); 1 if it is made later: if that fails, its submissions do, with the same error; -EEXIST
  * for one with another capability set; -EINVAL for ID 0, or flags that virglrenderer does not
- * know; -ENOSPC at max_contexts; -ENOMEM.
+ * know; -ENOSPC at max_contexts; -ENOMEM, with Venus also if the render server has ended; -EMFILE
+ * with Venus: a context takes four descriptors.
  */
 int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t ctx_flags, uint32_t nlen, const char *name);

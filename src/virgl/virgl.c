@@ -68,14 +68,34 @@ static int watch_renderer(struct vgf_virgl *virgl)
 
 /* ---- Start and end ------------------------------------------------------------------------ */
 
+/*
+ * Without the render server it may start all the same, or not, as the other process is still to
+ * find out or has found out.
+ */
+static int init_renderer(struct vgf_virgl *virgl)
+{
+	const int venus = VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER;
+	int ret = to_errno(virgl_renderer_init(virgl, virgl->flags, &virgl->own));
+
+	if (ret < 0 && uses_render_server(virgl) &&
+		virgl_renderer_init(virgl, virgl->flags & ~venus, &virgl->own) == 0) {
+		virgl_renderer_cleanup(virgl);
+		return -ENOENT;
+	}
+	return ret;
+}
+
 static int start_renderer(struct vgf_virgl *virgl)
 {
-	int ret = to_errno(virgl_renderer_init(virgl, virgl->flags, &virgl->own));
+	int ret = init_renderer(virgl);
 
 	if (ret < 0) {
 		return ret;
 	}
 	ret = watch_renderer(virgl);
+	if (ret == 0 && uses_render_server(virgl) && !render_server_answers()) {
+		ret = -ENOENT;
+	}
 	if (ret < 0) {
 		virgl_renderer_cleanup(virgl);
 		return ret;
@@ -92,6 +112,9 @@ static void plugin_free(struct vgf_virgl *virgl)
 	egl_display_destroy(virgl->display);
 	if (virgl->timer_fd >= 0) {
 		close(virgl->timer_fd);
+	}
+	if (virgl->worker_set >= 0) {
+		close(virgl->worker_set);
 	}
 	if (virgl->poll_fd >= 0) {
 		close(virgl->poll_fd);
@@ -116,6 +139,8 @@ static struct vgf_virgl *plugin_create(
 	virgl->wait = options->wait;
 	virgl->renderer_fd = -1;
 	virgl->timer_fd = -1;
+	virgl->worker_set = -1;
+	log_limit_init(&virgl->log_limit);
 	pthread_mutex_init(&virgl->mutex, NULL);
 	TAILQ_INIT(&virgl->global);
 	virgl->poll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -146,6 +171,9 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 	}
 	if (ret == 0) {
 		ret = watch_fd(virgl, vgf_device_get_fd(virgl->device));
+	}
+	if (ret == 0) {
+		ret = workers_init(virgl);
 	}
 	if (ret == 0) {
 		ret = start_renderer(virgl);
@@ -193,6 +221,33 @@ VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_cal
 	return 0;
 }
 
+static void end_renderer(struct vgf_virgl *virgl)
+{
+	disconnect_workers(virgl);
+	egl_sync_destroy(virgl->egl);
+	virgl->egl = NULL;
+	virgl_renderer_cleanup(virgl);
+	unwatch_workers(virgl);
+}
+
+/* Returns whether virglrenderer was ended and has to be started anew. */
+static bool reset_renderer(struct vgf_virgl *virgl)
+{
+	if (!restarts_thread() && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC)) {
+		end_renderer(virgl);
+		return true;
+	}
+	disconnect_workers(virgl);
+	virgl_renderer_reset();
+	unwatch_workers(virgl);
+	/* It starts no other server while it runs. */
+	if (uses_render_server(virgl) && !render_server_answers()) {
+		end_renderer(virgl);
+		return true;
+	}
+	return false;
+}
+
 VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 {
 	if (!virgl) {
@@ -200,8 +255,7 @@ VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 	}
 	assert_thread(virgl);
 	virgl->ended = true;
-	egl_sync_destroy(virgl->egl);
-	virgl_renderer_cleanup(virgl);
+	end_renderer(virgl);
 	vgf_device_destroy(virgl->device);
 	forget_fences(virgl);
 	plugin_free(virgl);
@@ -209,7 +263,7 @@ VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 
 VGF_EXPORT int vgf_virgl_reset(struct vgf_virgl *virgl)
 {
-	bool restart = !restarts_thread() && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC);
+	bool restart;
 	int ret;
 
 	assert_thread(virgl);
@@ -217,13 +271,7 @@ VGF_EXPORT int vgf_virgl_reset(struct vgf_virgl *virgl)
 		return -EDEADLK;
 	}
 	virgl->ended = true;
-	if (restart) {
-		egl_sync_destroy(virgl->egl);
-		virgl->egl = NULL;
-		virgl_renderer_cleanup(virgl);
-	} else {
-		virgl_renderer_reset();
-	}
+	restart = reset_renderer(virgl);
 	ret = vgf_device_reset(virgl->device);
 	forget_fences(virgl);
 	update_timer(virgl);
@@ -264,6 +312,7 @@ VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)
 	if (!virgl->ended && !calls_back(virgl)) {
 		virgl_renderer_poll();
 	}
+	check_workers(virgl);
 	ret = vgf_device_dispatch(virgl->device, 0);
 	/* It was not the device that made the descriptor readable; or that comes next time. */
 	if (ret == 0 && !virgl->ended && calls_back(virgl) && virgl->renderer_fd >= 0) {

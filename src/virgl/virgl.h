@@ -12,9 +12,11 @@
  *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
  *   virgl_context.c    contexts, and the driver that runs their work
  *   virgl_native.c     native contexts, which wait on the GPU
+ *   virgl_worker.c     the processes that Venus runs in
  *   virgl_attachment.c contexts by ID, and which has which resource
  *   virgl_resource.c   what is done to resources, behind held work
  *   virgl_version.c    what the virglrenderer that is linked has
+ *   virgl_log.c        messages
  *   egl_display.c      an EGL display if the VMM has none
  *   egl_sync.c         waiting in the GL server
  *   gl_commands.c      which commands change the GL context that is current
@@ -36,6 +38,7 @@
 #include "egl_display.h"
 #include "egl_sync.h"
 #include "hash.h"
+#include "log_limit.h"
 #include "queue.h"
 
 /* The library is built with hidden visibility: only what is marked can be linked to. */
@@ -76,9 +79,12 @@ struct virgl_context {
 	struct vgf_virgl *virgl;
 	uint32_t ctx_id;
 	uint32_t flags;
-	int error;         /* why virglrenderer's context was not made */
-	int failed;        /* how the last submission without a fence ended; the next fence tells */
-	bool closed;       /* destroyed by the VMM; its ID may be another's */
+	int error;     /* why virglrenderer's context was not made */
+	int failed;    /* how the last submission without a fence ended; the next fence tells */
+	bool closed;   /* destroyed by the VMM; its ID may be another's */
+	int worker_fd; /* its connection to its worker; -1: none, or none is watched */
+	bool has_sent; /* whether virglrenderer got fences of its rings, and the last one */
+	struct vgf_fence_name last_sent;
 	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
 	uint32_t num_attachments;
 	STAILQ_HEAD(, op_wait) waits;    /* what waits for a closed context to end */
@@ -126,10 +132,15 @@ struct vgf_virgl {
 	bool timer_runs;
 	atomic_uint sent; /* fences that virglrenderer has and has not called back for */
 
-	/* Protects `global`, as virglrenderer may call back from a thread of its own. Not held
-	 * while anything is called. */
+	int worker_set;          /* an epoll set: contexts whose workers end; -1: no Venus */
+	atomic_uint num_watched; /* contexts in it */
+
+	/* Protects `global` and `watched`, as virglrenderer may call back from a thread of its own.
+	 * Not held while anything of others is called. */
 	pthread_mutex_t mutex;
 	TAILQ_HEAD(global_fences, global_fence) global;
+	void *watched; /* contexts in worker_set: a tree by ID (search.h) */
+	struct log_limit log_limit;
 
 	LIST_HEAD(context_bucket, virgl_context) * open; /* contexts that are not closed, by ID */
 	size_t open_mask;
@@ -181,6 +192,10 @@ void forget_fences(struct vgf_virgl *virgl);
 void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
 void context_fence_signalled(
 	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
+
+/* Ends what a context's work has of fences by call, as virglrenderer has forgotten them. False with
+ * no memory. */
+bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error);
 
 /* ---- virgl_callbacks.c ---- */
 
@@ -255,6 +270,49 @@ int native_make_fence(
 
 /* Any fence of the device retires. */
 void native_fence_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
+
+/* ---- virgl_worker.c ---- */
+
+bool uses_render_server(const struct vgf_virgl *virgl);
+
+/* Whether there is a server that makes workers. To be asked before there are contexts. */
+bool render_server_answers(void);
+
+/* 0 or an error. */
+int workers_init(struct vgf_virgl *virgl);
+
+/* The descriptors that are opened next: virglrenderer opens three for a context. */
+#define NUM_NEXT_FDS 8
+struct next_fds {
+	int fds[NUM_NEXT_FDS];
+	unsigned int count;
+};
+
+/* 0, or -EMFILE: then there are not so many. */
+int next_fds(const struct vgf_virgl *virgl, struct next_fds *next);
+
+/* Watches a context that virglrenderer has just made. 0, also if there is nothing to watch;
+ * -EMFILE; -ENOMEM. */
+int watch_worker(struct virgl_context *context, const struct next_fds *next);
+void unwatch_worker(struct virgl_context *context);
+
+/* Before virglrenderer ends all contexts, and after. In between fences come back that are not
+ * done. */
+void disconnect_workers(struct vgf_virgl *virgl);
+void unwatch_workers(struct vgf_virgl *virgl);
+
+/* 0 for a fence that comes back and is done; -EIO if the context's worker has ended; -ECANCELED if
+ * it is disconnected. Any thread. */
+int worker_status(struct vgf_virgl *virgl, uint32_t ctx_id);
+
+/* Ends a context whose worker has ended: one in a call, as that takes virglrenderer its time. */
+void check_workers(struct vgf_virgl *virgl);
+
+/* ---- virgl_log.c ---- */
+
+/* A warning, if the VMM takes messages; a few a second. */
+void plugin_log(struct vgf_virgl *virgl, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* ---- virgl_resource.c ---- */
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -134,6 +135,8 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 		has_native_wait()) {
 		return native_make_fence(context, job, out_fence_fd);
 	}
+	context->has_sent = true;
+	context->last_sent = job->fence;
 	return send_context_fence(virgl, &job->fence);
 }
 
@@ -178,27 +181,6 @@ static int driver_submit(void *data, const struct vgf_job *job, int *out_fence_f
 	return ret;
 }
 
-/* virglrenderer has forgotten the fences that a context still has: only those are left that could
- * not be waited for, as with no memory. */
-static void cancel_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
-{
-	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
-	struct vgf_pending *pending = calloc(count + 1, sizeof(*pending));
-
-	if (!pending) {
-		return;
-	}
-	vgf_context_list_pending(virgl->device, ctx_id, pending, count);
-	for (size_t i = 0; i < count; i++) {
-		const struct vgf_pending *p = &pending[i];
-		if (p->fence.ring != VGF_RING_GLOBAL && !p->held && !p->has_fd && !p->signalled) {
-			fence_came_back(virgl);
-			vgf_fence_signal(virgl->device, &p->fence, -ECANCELED);
-		}
-	}
-	free(pending);
-}
-
 static void driver_destroy(void *data, bool cancelled)
 {
 	struct virgl_context *context = data;
@@ -207,9 +189,11 @@ static void driver_destroy(void *data, bool cancelled)
 	assert_thread(virgl);
 	virgl->inside++;
 	if (!virgl->ended && context->error == 0) {
+		unwatch_worker(context);
 		virgl_renderer_context_destroy(context->ctx_id);
 		if (!cancelled) {
-			cancel_lost_fences(virgl, context->ctx_id);
+			/* Those that could not be waited for, as with no memory. */
+			end_lost_fences(virgl, context->ctx_id, -ECANCELED);
 		}
 	}
 	if (!context->closed) {
@@ -263,16 +247,51 @@ static void watch_context(struct virgl_context *context)
 	}
 }
 
+static int create_in_renderer(const struct creation *creation)
+{
+	const struct virgl_context *context = creation->context;
+
+	return to_errno(virgl_renderer_context_create_with_flags(
+		context->ctx_id, context->flags, creation->nlen, creation->name));
+}
+
+/* Venus: with a worker, which is watched. */
+static int create_with_worker(const struct creation *creation)
+{
+	struct virgl_context *context = creation->context;
+	struct next_fds next;
+	int ret = next_fds(context->virgl, &next);
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = create_in_renderer(creation);
+	if (ret < 0) {
+		plugin_log(context->virgl,
+			"context %" PRIu32 ": the render server of Venus does not answer",
+			context->ctx_id);
+		return ret;
+	}
+	ret = watch_worker(context, &next);
+	if (ret < 0) {
+		virgl_renderer_context_destroy(context->ctx_id);
+	}
+	return ret;
+}
+
 static void create_now(void *arg, int status)
 {
 	struct creation *creation = arg;
 	struct virgl_context *context = creation->context;
+	struct vgf_virgl *virgl = context->virgl;
 
 	(void)status; /* the old context's, and nobody can have cancelled the new one */
 	context->error = -ECANCELED;
-	if (!context->virgl->ended) {
-		context->error = to_errno(virgl_renderer_context_create_with_flags(
-			context->ctx_id, context->flags, creation->nlen, creation->name));
+	if (!virgl->ended) {
+		context->error = context_capset(context) == CAPSET_VENUS &&
+				uses_render_server(virgl) ?
+			create_with_worker(creation) :
+			create_in_renderer(creation);
 	}
 	if (context->error == 0) {
 		watch_context(context);
@@ -294,6 +313,7 @@ static struct creation *creation_create(struct vgf_virgl *virgl, uint32_t ctx_id
 	context->virgl = virgl;
 	context->ctx_id = ctx_id;
 	context->flags = ctx_flags;
+	context->worker_fd = -1;
 	STAILQ_INIT(&context->waits);
 	creation->context = context;
 	creation->nlen = nlen;

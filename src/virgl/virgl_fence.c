@@ -7,6 +7,7 @@
 
 #include "virgl.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* ---- What virglrenderer has --------------------------------------------------------------- */
@@ -117,7 +118,27 @@ void context_fence_signalled(
 	};
 
 	fence_came_back(virgl);
-	vgf_fence_signal(virgl->device, &name, 0);
+	vgf_fence_signal(virgl->device, &name, worker_status(virgl, ctx_id));
+}
+
+bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error)
+{
+	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
+	struct vgf_pending *pending = calloc(count + 1, sizeof(*pending));
+
+	if (!pending) {
+		return false;
+	}
+	vgf_context_list_pending(virgl->device, ctx_id, pending, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct vgf_pending *p = &pending[i];
+		if (p->fence.ring != VGF_RING_GLOBAL && !p->held && !p->has_fd && !p->signalled) {
+			fence_came_back(virgl);
+			vgf_fence_signal(virgl->device, &p->fence, error);
+		}
+	}
+	free(pending);
+	return true;
 }
 
 void forget_fences(struct vgf_virgl *virgl)
@@ -175,8 +196,14 @@ VGF_EXPORT int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t 
 	uint32_t fence_flags;
 
 	assert_thread(virgl);
-	if (to_fence_flags(flags, &fence_flags) < 0 || ring_idx >= VGF_MAX_RINGS ||
-		!can_retire_context_fences(virgl)) {
+	if (ring_idx >= VGF_MAX_RINGS) {
+		plugin_log(virgl,
+			"context %" PRIu32 " ring %" PRIu32 " fence %" PRIu64
+			": refused: a context has %d rings",
+			ctx_id, ring_idx, fence_id, VGF_MAX_RINGS);
+		return -EINVAL;
+	}
+	if (to_fence_flags(flags, &fence_flags) < 0 || !can_retire_context_fences(virgl)) {
 		return -EINVAL;
 	}
 	return submit_fence(virgl, &name, fence_flags);

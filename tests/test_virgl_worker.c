@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Venus contexts whose processes end, with a test double in virglrenderer's place (virgl_double.h):
+ * what test_virgl_venus shows of a real render server, where there is none.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <vgfence/virgl.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
+
+#include "support.h"
+#include "virgl_double.h"
+
+#define CAPSET_VENUS 4
+#define FLAGS                                                                                      \
+	(VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB |    \
+		VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER)
+#define MAX_IDS 16
+
+enum { VENUS = 1, OTHER = 2, RING = 1 };
+
+static struct vgf_virgl *virgl;
+static struct {
+	unsigned int count;
+	int status;
+} retired[MAX_IDS];
+static char message[256];
+
+static void note_retired(void *cookie, const struct vgf_retired *fence)
+{
+	retired[fence->fence.fence_id].count++;
+	retired[fence->fence.fence_id].status = fence->status;
+}
+
+static void note_message(void *cookie, enum vgf_log_level level, const char *text)
+{
+	snprintf(message, sizeof(message), "%s", text);
+}
+
+static int start(void)
+{
+	static const struct vgf_callbacks callbacks = {
+		.size = sizeof(struct vgf_callbacks), .retire = note_retired, .log = note_message
+	};
+	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
+	/* One round is enough, however slow the machine. */
+	static const struct vgf_options device = { .size = sizeof(device),
+		.budget_ns = UINT64_MAX };
+	const struct vgf_virgl_options options = { .size = sizeof(options),
+		.device = &device,
+		.callbacks = &callbacks,
+		.independent_rings = true };
+
+	memset(retired, 0, sizeof(retired));
+	message[0] = '\0';
+	return vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl);
+}
+
+static int create_venus(uint32_t ctx_id)
+{
+	return vgf_virgl_context_create_with_flags(virgl, ctx_id, CAPSET_VENUS, 0, NULL);
+}
+
+static void begin(void)
+{
+	assert_int_equal(start(), 0);
+	assert_int_equal(create_venus(VENUS), 0);
+	assert_int_equal(create_venus(OTHER), 0);
+}
+
+static void finish(void)
+{
+	vgf_virgl_cleanup(virgl);
+	virgl = NULL;
+	double_forget();
+}
+
+#define TEST_WORKER(name) TEST_BETWEEN(name, begin(), finish())
+
+static int submit(uint32_t ctx_id, int32_t ring, uint64_t id, uint64_t in_fence)
+{
+	static const uint32_t word;
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = id, .ctx_id = ctx_id, .ring = ring },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.in_fences = &in_fence,
+		.num_in_fences = in_fence != 0,
+		.command = &word,
+		.size = sizeof(word),
+	};
+
+	return vgf_virgl_submit(virgl, &submission, NULL);
+}
+
+static void assert_retired(uint64_t id, int status)
+{
+	assert_int_equal(retired[id].count, 1);
+	assert_int_equal(retired[id].status, status);
+}
+
+static void dispatch(void)
+{
+	while (vgf_virgl_poll(virgl) > 0) {
+	}
+}
+
+TEST_WORKER(fences_that_come_back_from_an_ended_worker_have_an_error)
+{
+	submit(VENUS, 0, 1, 0);
+	submit(VENUS, RING, 2, 0);
+	submit(OTHER, 0, 3, 2);
+	double_end_worker(VENUS, true);
+	dispatch();
+	assert_retired(1, -EIO);
+	assert_retired(2, -EIO);
+	/* Its own worker has it now. */
+	double_signal(3);
+	dispatch();
+	assert_retired(3, 0);
+}
+
+TEST_WORKER(fences_that_an_ended_worker_never_signals_retire_with_an_error)
+{
+	submit(VENUS, 0, 1, 0);
+	submit(VENUS, RING, 2, 0);
+	double_end_worker(VENUS, false);
+	dispatch();
+	assert_retired(1, -EIO);
+	assert_retired(2, -EIO);
+	assert_string_equal(message,
+		"context 1: its Venus process ended; the last fence that it got was 2 on ring 1, "
+		"and a ring without a queue ends it");
+}
+
+TEST_WORKER(fences_that_came_back_before_are_done)
+{
+	submit(VENUS, 0, 1, 0);
+	submit(VENUS, 0, 2, 0);
+	double_signal(1);
+	double_end_worker(VENUS, true);
+	dispatch();
+	assert_retired(1, 0);
+	assert_retired(2, -EIO);
+}
+
+TEST_WORKER(work_that_is_held_back_fails_in_its_turn)
+{
+	submit(OTHER, 0, 1, 0);
+	submit(VENUS, 0, 2, 1);
+	submit(VENUS, RING, 3, 1);
+	double_end_worker(VENUS, true);
+	dispatch();
+	assert_int_equal(retired[2].count + retired[3].count, 0);
+	double_signal(1);
+	dispatch();
+	assert_retired(2, -EIO);
+	assert_retired(3, -EIO);
+	assert_int_equal(the_double.num_submissions, 1);
+}
+
+/* virglrenderer has a thread that spins until it is gone. */
+TEST_WORKER(the_context_of_an_ended_worker_ends)
+{
+	double_end_worker(VENUS, true);
+	assert_int_equal(the_double.num_contexts, 2);
+	vgf_virgl_poll(virgl);
+	assert_int_equal(the_double.num_contexts, 1);
+	submit(VENUS, 0, 1, 0);
+	dispatch();
+	assert_retired(1, -EIO);
+	/* And the ID is another's. */
+	assert_int_equal(vgf_virgl_context_destroy(virgl, VENUS), 0);
+	assert_int_equal(create_venus(VENUS), 0);
+	assert_int_equal(the_double.num_contexts, 2);
+	submit(VENUS, 0, 2, 0);
+	double_signal(2);
+	dispatch();
+	assert_retired(2, 0);
+}
+
+/* Ending one takes virglrenderer its time. */
+TEST_WORKER(a_round_ends_one_context)
+{
+	double_end_worker(VENUS, true);
+	double_end_worker(OTHER, true);
+	vgf_virgl_poll(virgl);
+	assert_int_equal(the_double.num_contexts, 1);
+	vgf_virgl_poll(virgl);
+	assert_int_equal(the_double.num_contexts, 0);
+}
+
+TEST_WORKER(fences_that_a_reset_ends_are_cancelled)
+{
+	submit(VENUS, 0, 1, 0);
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_retired(1, -ECANCELED);
+	assert_int_equal(create_venus(VENUS), 0);
+}
+
+TEST_WORKER(a_server_that_does_not_answer_is_told)
+{
+	the_double.context_error = ENOMEM;
+	assert_int_equal(create_venus(3), -ENOMEM);
+	assert_string_equal(message, "context 3: the render server of Venus does not answer");
+}
+
+TEST_WORKER(a_reset_starts_a_server_that_does_not_answer)
+{
+	the_double.context_error = ENOMEM;
+	assert_int_equal(the_double.num_starts, 1);
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_int_equal(the_double.num_starts, 2);
+	assert_int_equal(create_venus(VENUS), 0);
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_int_equal(the_double.num_starts, 2);
+}
+
+TEST(without_a_server_it_does_not_start)
+{
+	the_double.context_error = ENOMEM;
+	assert_int_equal(start(), -ENOENT);
+	assert_null(virgl);
+	/* Or so, if the other process is faster. */
+	the_double.init_error = -1;
+	assert_int_equal(start(), -ENOENT);
+	double_forget();
+}
