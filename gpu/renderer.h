@@ -136,6 +136,9 @@ struct renderer_options {
 	/* The DRM node of the GPU to draw with, or NULL: virglrenderer takes none, and draws with
 	 * what EGL finds by itself. Not of the software GPU. */
 	const char *render_node;
+	/* Vulkan too, by Venus: in processes of virglrenderer's render server. Not of the software
+	 * GPU. */
+	bool vulkan;
 	/* The software GPU has a CPU of its own, if there are several, and realtime priority on it:
 	 * its jobs end at the microsecond, and nothing else runs there. */
 	bool realtime;
@@ -146,7 +149,7 @@ typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *c
 
 /* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. options: what they
  * point to has to stay. Return 0 or an error, with nothing to destroy; -EINVAL for a render node of
- * the software GPU. */
+ * the software GPU; -ENOENT for Vulkan without a render server. */
 int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *options, struct renderer **out);
 int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,

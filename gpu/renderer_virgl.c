@@ -5,7 +5,9 @@
  * to the plugin, the rest to virglrenderer itself. */
 
 #include "guest_limits.h"
+#include "render_server.h"
 #include "renderer.h"
+#include "resource.h"
 #include "transfer_reach.h"
 
 #include <errno.h>
@@ -29,10 +31,18 @@
 #define TEXTURE_2D 2
 #define BIND_RENDER_TARGET (1 << 1)
 
-/* Capability sets of which there can be contexts: RENDERER_FLAGS asks for no other renderers.
- * virglrenderer tells of Venus even then. */
-static const uint32_t capsets[] = { VIRTIO_GPU_CAPSET_VIRGL, VIRTIO_GPU_CAPSET_VIRGL2 };
-#define NUM_CAPSETS (sizeof(capsets) / sizeof(capsets[0]))
+/* Of virtio-gpu; not in the oldest kernel header that we build with. */
+#define CAPSET_VENUS 4
+
+#define VULKAN_FLAGS (VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER)
+
+/* Capability sets of which there can be contexts; of the last one only with Vulkan. virglrenderer
+ * tells of Venus even if it was not asked for. */
+static const uint32_t capsets[] = {
+	VIRTIO_GPU_CAPSET_VIRGL,
+	VIRTIO_GPU_CAPSET_VIRGL2,
+	CAPSET_VENUS,
+};
 
 struct virgl_box { /* virglrenderer declares it and leaves it to its callers */
 	uint32_t x, y, z, w, h, d;
@@ -43,13 +53,22 @@ struct renderer_virgl {
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message); /* or NULL */
 	void *log_cookie;
 	const char *render_node; /* or NULL */
+	bool vulkan;
+	struct render_server server;
+	int server_error;           /* why it did not start */
+	struct context_table venus; /* contexts of that kind */
 	struct vgf_virgl *virgl;
 	struct virgl_renderer_callbacks callbacks;
 };
 
+static struct renderer_virgl *to_own(struct renderer *renderer)
+{
+	return (struct renderer_virgl *)renderer;
+}
+
 static struct vgf_virgl *to_virgl(struct renderer *renderer)
 {
-	return ((struct renderer_virgl *)renderer)->virgl;
+	return to_own(renderer)->virgl;
 }
 
 /* virglrenderer's errors have either sign. */
@@ -65,13 +84,27 @@ static struct vgf_device *virgl_get_device(struct renderer *renderer)
 
 /* ---- Capability sets ---------------------------------------------------------------------- */
 
+static size_t num_capsets(const struct renderer_virgl *renderer)
+{
+	return sizeof(capsets) / sizeof(capsets[0]) - !renderer->vulkan;
+}
+
+static bool has_capset(const struct renderer_virgl *renderer, uint32_t id)
+{
+	for (size_t i = 0; i < num_capsets(renderer); i++) {
+		if (capsets[i] == id) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static int virgl_capset_info(
 	struct renderer *renderer, uint32_t index, struct virtio_gpu_resp_capset_info *info)
 {
 	uint32_t version, size;
 
-	(void)renderer;
-	for (size_t i = 0; i < NUM_CAPSETS; i++) {
+	for (size_t i = 0; i < num_capsets(to_own(renderer)); i++) {
 		virgl_renderer_get_cap_set(capsets[i], &version, &size);
 		if (size > 0 && index-- == 0) {
 			info->capset_id = capsets[i];
@@ -88,9 +121,9 @@ static int virgl_capset(
 {
 	uint32_t max_version, max_size;
 
-	(void)renderer;
 	virgl_renderer_get_cap_set(id, &max_version, &max_size);
-	if (max_size == 0 || size != max_size || version > max_version) {
+	if (!has_capset(to_own(renderer), id) || max_size == 0 || size != max_size ||
+		version > max_version) {
 		return -EINVAL;
 	}
 	virgl_renderer_fill_caps(id, version, data);
@@ -99,21 +132,59 @@ static int virgl_capset(
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
+static int create_context(
+	struct renderer *renderer, uint32_t ctx_id, uint32_t capset, const char *name)
+{
+	int ret = vgf_virgl_context_create_with_flags(
+		to_virgl(renderer), ctx_id, capset, (uint32_t)strlen(name), name);
+
+	return ret < 0 ? ret : 0;
+}
+
+static int create_venus(struct renderer *renderer, uint32_t ctx_id, const char *name)
+{
+	struct context_table *venus = &to_own(renderer)->venus;
+	int ret = context_add(venus, ctx_id);
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = create_context(renderer, ctx_id, CAPSET_VENUS, name);
+	if (ret < 0) {
+		context_remove(venus, ctx_id);
+	}
+	return ret;
+}
+
 static int virgl_context_create(
 	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
 {
 	uint32_t capset = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
-	int ret = vgf_virgl_context_create_with_flags(to_virgl(renderer), ctx_id,
-		capset ? capset : VIRTIO_GPU_CAPSET_VIRGL2, (uint32_t)strlen(name), name);
 
-	return ret < 0 ? ret : 0;
+	capset = capset ? capset : VIRTIO_GPU_CAPSET_VIRGL2;
+	if (!has_capset(to_own(renderer), capset)) {
+		return -EINVAL;
+	}
+	return capset == CAPSET_VENUS ? create_venus(renderer, ctx_id, name) :
+					create_context(renderer, ctx_id, capset, name);
+}
+
+static bool is_venus(struct renderer *renderer, uint32_t ctx_id)
+{
+	return context_exists(&to_own(renderer)->venus, ctx_id);
 }
 
 static int virgl_context_destroy(struct renderer *renderer, uint32_t ctx_id)
 {
 	int ret = vgf_virgl_context_destroy(to_virgl(renderer), ctx_id);
 
-	return ret < 0 ? ret : 0;
+	if (ret < 0) {
+		return ret;
+	}
+	if (is_venus(renderer, ctx_id)) {
+		context_remove(&to_own(renderer)->venus, ctx_id);
+	}
+	return 0;
 }
 
 static int virgl_context_attach(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
@@ -335,11 +406,17 @@ static bool virgl_context_has(struct renderer *renderer, uint32_t ctx_id, uint32
 
 /* ---- Work and fences ---------------------------------------------------------------------- */
 
-/* All contexts are GL's, as RENDERER_FLAGS asks for no others. */
+/* Those of Venus have no transfers, and another process reads them. */
+static bool reach_ok(struct renderer *renderer, const struct vgf_submission *submission)
+{
+	return is_venus(renderer, submission->fence.ctx_id) ||
+		command_stream_reach_ok(submission->command, submission->size);
+}
+
 static int virgl_submit(
 	struct renderer *renderer, const struct vgf_submission *submission, bool *will_retire)
 {
-	if (!command_stream_reach_ok(submission->command, submission->size)) {
+	if (!reach_ok(renderer, submission)) {
 		*will_retire = (submission->flags & VGF_FENCED) &&
 			vgf_fence_refuse(virgl_get_device(renderer), &submission->fence,
 				submission->flags, NULL, -EINVAL) == 0;
@@ -361,30 +438,15 @@ static int virgl_create_fence(
 		virgl, name->ctx_id, flags, (uint32_t)name->ring, name->fence_id);
 }
 
-static int virgl_get_fd(struct renderer *renderer)
-{
-	return vgf_virgl_get_poll_fd(to_virgl(renderer));
-}
-
-static int virgl_dispatch(struct renderer *renderer)
-{
-	return vgf_virgl_poll(to_virgl(renderer));
-}
-
 /* ---- Its log ------------------------------------------------------------------------------ */
 
 /* virglrenderer has one state for a process. */
 static struct renderer_virgl *current;
 
-/* virglrenderer says what is wrong in a guest's commands, any number of lines, with words of the
- * guest's. */
-__attribute__((format(printf, 1, 0))) static void log_virglrenderer(
-	const char *format, va_list arguments)
+static void log_text(struct renderer_virgl *renderer, enum vgf_log_level level, char *message)
 {
-	char message[256];
 	size_t end = 0;
 
-	vsnprintf(message, sizeof(message), format, arguments);
 	for (size_t i = 0; message[i] != '\0'; i++) {
 		if ((unsigned char)message[i] < ' ' || message[i] == 0x7f) {
 			message[i] = ' ';
@@ -392,9 +454,42 @@ __attribute__((format(printf, 1, 0))) static void log_virglrenderer(
 		end = message[i] != ' ' ? i + 1 : end;
 	}
 	message[end] = '\0';
-	if (end > 0) {
-		current->log(current->log_cookie, VGF_LOG_WARNING, message);
+	if (renderer->log && end > 0) {
+		renderer->log(renderer->log_cookie, level, message);
 	}
+}
+
+/* virglrenderer says what is wrong in a guest's commands, any number of lines, with words of the
+ * guest's. */
+__attribute__((format(printf, 1, 0))) static void log_virglrenderer(
+	const char *format, va_list arguments)
+{
+	char message[256];
+
+	vsnprintf(message, sizeof(message), format, arguments);
+	log_text(current, VGF_LOG_WARNING, message);
+}
+
+/* So does the render server. */
+static void log_server(void *arg, const char *text)
+{
+	char message[256];
+
+	snprintf(message, sizeof(message), "%s", text);
+	log_text(arg, VGF_LOG_WARNING, message);
+}
+
+static void log_no_server(struct renderer_virgl *renderer)
+{
+	const char *reason = renderer->server_error < 0 ? strerror(-renderer->server_error) :
+							  "it does not answer";
+	char message[256];
+
+	snprintf(message, sizeof(message),
+		"Vulkan needs the render server %s: %s (Debian has it in virgl-server; "
+		"RENDER_SERVER_EXEC_PATH in the environment names another)",
+		render_server_path(), reason);
+	log_text(renderer, VGF_LOG_ERROR, message);
 }
 
 static void start_log(
@@ -419,18 +514,47 @@ static void end_log(void)
 	current = NULL;
 }
 
+/* ---- The loop ----------------------------------------------------------------------------- */
+
+static int virgl_get_fd(struct renderer *renderer)
+{
+	return vgf_virgl_get_poll_fd(to_virgl(renderer));
+}
+
+static int virgl_dispatch(struct renderer *renderer)
+{
+	int ret = vgf_virgl_poll(to_virgl(renderer));
+
+	render_server_read_log(&to_own(renderer)->server, log_server, renderer);
+	return ret;
+}
+
 /* ---- Start and end ------------------------------------------------------------------------ */
 
 static int virgl_reset(struct renderer *renderer)
 {
-	return vgf_virgl_reset(to_virgl(renderer));
+	int ret;
+
+	context_remove_all(&to_own(renderer)->venus);
+	ret = vgf_virgl_reset(to_virgl(renderer));
+	if (ret == -ENOENT) {
+		log_no_server(to_own(renderer));
+	}
+	return ret;
+}
+
+static void free_renderer(struct renderer_virgl *renderer)
+{
+	render_server_stop(&renderer->server);
+	context_remove_all(&renderer->venus);
+	end_log();
+	free(renderer);
 }
 
 static void virgl_destroy(struct renderer *renderer)
 {
 	vgf_virgl_cleanup(to_virgl(renderer));
-	end_log();
-	free(renderer);
+	free_renderer(to_own(renderer));
 }
 
 static const struct renderer_ops virgl_ops = {
@@ -476,6 +600,15 @@ static int open_render_node(void *cookie)
 	return open(current->render_node, O_RDWR | O_CLOEXEC);
 }
 
+static int start_server(void *cookie, uint32_t version)
+{
+	int ret = version == 0 ? render_server_start(&current->server) : -EPROTONOSUPPORT;
+
+	(void)cookie;
+	current->server_error = ret < 0 ? ret : 0;
+	return ret;
+}
+
 /* Whether it is a device at all: virglrenderer says less of what is wrong. */
 static int check_render_node(const char *path)
 {
@@ -488,6 +621,17 @@ static int check_render_node(const char *path)
 		return -ENODEV;
 	}
 	return access(path, R_OK | W_OK) < 0 ? -errno : 0;
+}
+
+/* Otherwise virglrenderer tries to start it, and nobody hears what comes of that. */
+static int check_server(struct renderer_virgl *renderer)
+{
+	if (access(render_server_path(), X_OK) == 0) {
+		return 0;
+	}
+	renderer->server_error = -errno;
+	log_no_server(renderer);
+	return -ENOENT;
 }
 
 static int start(
@@ -504,9 +648,20 @@ static int start(
 	} else {
 		flags |= VIRGL_RENDERER_USE_SURFACELESS;
 	}
-	return ret < 0 ?
-		ret :
-		vgf_virgl_init(cookie, flags, &renderer->callbacks, options, &renderer->virgl);
+	if (ret == 0 && renderer->vulkan) {
+		ret = check_server(renderer);
+		flags |= VULKAN_FLAGS;
+		renderer->callbacks.version = 3;
+		renderer->callbacks.get_server_fd = start_server;
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	ret = vgf_virgl_init(cookie, flags, &renderer->callbacks, options, &renderer->virgl);
+	if (ret == -ENOENT) {
+		log_no_server(renderer);
+	}
+	return ret;
 }
 
 int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
@@ -529,12 +684,12 @@ int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
 	}
 	renderer->base.ops = &virgl_ops;
 	renderer->render_node = renderer_options->render_node;
+	renderer->vulkan = renderer_options->vulkan;
 	current = renderer;
 	start_log(renderer, callbacks, cookie);
 	ret = start(renderer, cookie, &options);
 	if (ret < 0) {
-		end_log();
-		free(renderer);
+		free_renderer(renderer);
 		return ret;
 	}
 	*out = &renderer->base;

@@ -27,9 +27,10 @@ RENDERER = ""
 LIMIT_S = 20  # only so that a program that hangs ends the test
 
 
-def run(*arguments):
+def run(*arguments, environment=None):
     return subprocess.run(
-        [PROGRAM, "gpu", *arguments], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        [PROGRAM, "gpu", *arguments], capture_output=True, text=True, timeout=LIMIT_S, check=False,
+        env={**os.environ, **(environment or {})},
     )
 
 
@@ -89,6 +90,7 @@ class Options(unittest.TestCase):
             ("--drain-ms=-1", "--drain-ms"),
             ("--drain-ms=3600001", "--drain-ms"),
             ("--render-node=/dev/dri/renderD128", "--renderer=virgl"),
+            ("--vulkan", "--renderer=virgl"),
             ("--nonsense", "usage"),
             ("argument", "no option"),
         ):
@@ -111,6 +113,19 @@ class Options(unittest.TestCase):
             result = run("--socket=/nowhere/s", "--virgl", f"--render-node={path}")
             self.assertEqual(result.returncode, 1)
             self.assertIn(message, result.stderr)
+
+    def test_a_render_server_that_is_none_is_an_error(self):
+        if RENDERER == "soft":
+            self.skipTest("built without virglrenderer")
+        for path, message in (
+            ("/nowhere/s", "No such file or directory"),
+            ("/etc/passwd", "Permission denied"),
+            ("/bin/true", "it does not answer"),
+        ):
+            result = run("--socket=/nowhere/s", "--virgl", "--vulkan",
+                         environment={"RENDER_SERVER_EXEC_PATH": path})
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"render server {path}: {message}", result.stderr)
 
     def test_what_is_no_connection_is_an_error(self):
         with open("/dev/null", "rb") as file, socket.socket(socket.AF_UNIX) as unconnected:

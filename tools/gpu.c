@@ -44,6 +44,9 @@ static const char help[] =
 	"                    OpenGL of this host, by virglrenderer\n"
 	"  --render-node=PATH\n"
 	"                    with virgl: the GPU to draw with, such as /dev/dri/renderD128\n"
+	"  --vulkan          with virgl: Vulkan as well, by Venus, in processes of "
+	"virglrenderer's\n"
+	"                    render server (virgl_render_server)\n"
 	"  --realtime        with soft: jobs end at the microsecond, by a thread with realtime\n"
 	"                    priority that has a processor for itself\n"
 	"  --fence-passing-bit=N|off\n"
@@ -83,6 +86,7 @@ enum option_id {
 	OPTION_RENDERER,
 	OPTION_VIRGL,
 	OPTION_RENDER_NODE,
+	OPTION_VULKAN,
 	OPTION_REALTIME,
 	OPTION_DRAIN,
 	OPTION_BIT,
@@ -101,6 +105,7 @@ static const struct option long_options[] = {
 	{ "fd", required_argument, NULL, OPTION_FD },
 	{ "virgl", no_argument, NULL, OPTION_VIRGL },
 	{ "render-node", required_argument, NULL, OPTION_RENDER_NODE },
+	{ "vulkan", no_argument, NULL, OPTION_VULKAN },
 	{ "realtime", no_argument, NULL, OPTION_REALTIME },
 	{ "drain-ms", required_argument, NULL, OPTION_DRAIN },
 	{ "renderer", required_argument, NULL, OPTION_RENDERER },
@@ -257,6 +262,9 @@ static void parse_option(struct options *options, int id)
 	case OPTION_RENDER_NODE:
 		gpu->renderer.render_node = optarg;
 		break;
+	case OPTION_VULKAN:
+		gpu->renderer.vulkan = true;
+		break;
 	case OPTION_REALTIME:
 		gpu->renderer.realtime = true;
 		break;
@@ -317,6 +325,9 @@ static void check_options(const struct options *options)
 	}
 	if (server->gpu.renderer.render_node != NULL && soft) {
 		bad_usage("--render-node needs --renderer=virgl: the software GPU has no device");
+	}
+	if (server->gpu.renderer.vulkan && soft) {
+		bad_usage("--vulkan needs --renderer=virgl: the software GPU draws nothing");
 	}
 	if (server->gpu.renderer.realtime && !soft) {
 		bad_usage("--realtime is of --renderer=soft");

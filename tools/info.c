@@ -66,6 +66,8 @@ static const struct {
 		"only drivers of the VMM's own" },
 	[INFO_VIRGL_NATIVE] = { "virgl_native", "  native contexts",
 		"they wait in the GPU's driver", "they wait on the host" },
+	[INFO_VIRGL_VENUS] = { "virgl_venus", "  Venus", "guests can have Vulkan",
+		"guests have no Vulkan of this host's" },
 };
 
 static const char *const answers[] = {

@@ -5,6 +5,7 @@
  * leave threads and memory behind, and some end the process. */
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
@@ -29,6 +30,7 @@ struct finding {
 	int error;
 	uint32_t features; /* of a plugin that waits wherever it can */
 	bool used;         /* EGL native fences, without being told to */
+	int venus_error;
 };
 
 static void ignore_fence(void *cookie, uint32_t fence)
@@ -37,14 +39,14 @@ static void ignore_fence(void *cookie, uint32_t fence)
 	(void)fence;
 }
 
-static int get_features(enum vgf_virgl_wait wait, uint32_t *features)
+static int get_features(enum vgf_virgl_wait wait, int flags, uint32_t *features)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = ignore_fence };
 	const struct vgf_virgl_options options = { .size = sizeof(options), .wait = wait };
 	struct vgf_virgl *virgl;
 	int ret = vgf_virgl_init(&callbacks,
 		VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_USE_SURFACELESS |
-			VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB,
+			VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB | flags,
 		&callbacks, &options, &virgl);
 
 	if (ret == 0) {
@@ -64,11 +66,13 @@ static void find_out(int fd)
 	dup2(null_fd, STDOUT_FILENO);
 	dup2(null_fd, STDERR_FILENO);
 	alarm(LIMIT_S);
-	finding.error = get_features(VGF_VIRGL_WAIT_GL, &finding.features);
+	finding.error = get_features(VGF_VIRGL_WAIT_GL, 0, &finding.features);
 	if (finding.error == 0) {
-		finding.error = get_features(VGF_VIRGL_WAIT_AUTO, &features);
+		finding.error = get_features(VGF_VIRGL_WAIT_AUTO, 0, &features);
 	}
 	finding.used = features & VGF_VIRGL_EGL_FENCES;
+	finding.venus_error = get_features(VGF_VIRGL_WAIT_HOST,
+		VIRGL_RENDERER_VENUS | VIRGL_RENDERER_RENDER_SERVER, &features);
 	_exit(write(fd, &finding, sizeof(finding)) == sizeof(finding) ? 0 : 1);
 }
 
@@ -125,6 +129,20 @@ static void set_native(struct info *info)
 		yes_or_no(features, VGF_VIRGL_GET_FENCE_FD));
 }
 
+static void set_venus(struct info *info, const struct finding *finding)
+{
+	if (finding->venus_error == -ENOENT) {
+		info_set(info, INFO_VIRGL_VENUS, INFO_NO,
+			"virgl_render_server (package virgl-server) does not start, or has no "
+			"Venus");
+	} else if (finding->venus_error < 0) {
+		info_set_errno(
+			info, INFO_VIRGL_VENUS, finding->venus_error, "virglrenderer with Venus");
+	} else {
+		info_set(info, INFO_VIRGL_VENUS, INFO_YES, "the render server makes contexts");
+	}
+}
+
 /* It has no version to ask for, but a file name. */
 static const char *library_name(char path[PATH_MAX])
 {
@@ -150,14 +168,17 @@ void info_probe_virgl(struct info *info)
 		info_set(info, INFO_VIRGLRENDERER, INFO_NO,
 			"built with " VIRGLRENDERER_VERSION ", runs with %s, which crashes", name);
 		info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "virglrenderer does not start");
+		info_set(info, INFO_VIRGL_VENUS, INFO_UNKNOWN, "virglrenderer does not start");
 	} else if (finding.error < 0) {
 		info_set(info, INFO_VIRGLRENDERER, INFO_NO,
 			"built with " VIRGLRENDERER_VERSION ", %s does not start: %s", name,
 			strerror(-finding.error));
 		info_set(info, INFO_EGL_FENCE, INFO_UNKNOWN, "virglrenderer does not start");
+		info_set(info, INFO_VIRGL_VENUS, INFO_UNKNOWN, "virglrenderer does not start");
 	} else {
 		info_set(info, INFO_VIRGLRENDERER, INFO_YES,
 			"built with " VIRGLRENDERER_VERSION ", runs with %s", name);
 		set_egl(info, &finding);
+		set_venus(info, &finding);
 	}
 }

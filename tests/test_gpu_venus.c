@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* The virtio-gpu device with Vulkan: contexts, their fences and blobs, and what is left when the
+ * render server has ended. Needs that (package virgl-server). */
+
+#include <endian.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gpu_guest.h"
+#include "gpu_private.h"
+#include "render_server.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+#define CAPSET_VENUS 4
+#define CAPSET_INDEX 2
+
+enum { VENUS = 1, OTHER = 2, RING = 5 };
+
+static struct guest guest;
+
+static void begin(void)
+{
+	static const struct gpu_options options = {
+		.num_scanouts = 1,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+		.renderer = { .vulkan = true },
+	};
+
+	guest_start_with(&guest, &options, renderer_virgl_create);
+}
+
+static void finish(void)
+{
+	guest_stop(&guest);
+}
+
+#define TEST_VENUS(name) TEST_BETWEEN(name, begin(), finish())
+
+static uint32_t create_venus(uint32_t ctx_id)
+{
+	const struct virtio_gpu_ctx_create request = {
+		.hdr = header(VIRTIO_GPU_CMD_CTX_CREATE, ctx_id),
+		.context_init = htole32(CAPSET_VENUS),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+/* A submission of nothing, for its fence. */
+static uint32_t submit_fence(uint32_t ctx_id, uint8_t ring, uint64_t fence_id)
+{
+	struct virtio_gpu_cmd_submit request = {
+		.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, ctx_id),
+	};
+
+	request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	request.hdr.ring_idx = ring;
+	request.hdr.fence_id = htole64(fence_id);
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+TEST_VENUS(venus_is_offered)
+{
+	const struct virtio_gpu_get_capset_info info_request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
+		.capset_index = htole32(CAPSET_INDEX),
+	};
+	const struct virtio_gpu_get_capset request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
+		.capset_id = htole32(CAPSET_VENUS),
+	};
+	struct {
+		uint32_t capset_id, max_version, max_size, padding;
+	} info;
+	uint32_t wire_format_version, capset[256] = { 0 };
+
+	assert_int_equal(
+		guest_ask(&guest, &info_request, sizeof(info_request), &info, sizeof(info)),
+		VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+	assert_int_equal(le32toh(info.capset_id), CAPSET_VENUS);
+	assert_in_range(le32toh(info.max_size), sizeof(wire_format_version), sizeof(capset));
+	assert_int_equal(
+		guest_ask(&guest, &request, sizeof(request), capset, le32toh(info.max_size)),
+		VIRTIO_GPU_RESP_OK_CAPSET);
+	/* It is zero if the renderer does not run. */
+	wire_format_version = capset[0];
+	assert_int_not_equal(wire_format_version, 0);
+}
+
+TEST_VENUS(fences_of_venus_retire)
+{
+	assert_int_equal(create_venus(VENUS), OK);
+	assert_int_equal(submit_fence(VENUS, 0, 1), OK);
+	assert_int_equal(submit_fence(VENUS, 0, 2), OK);
+}
+
+TEST_VENUS(a_ring_without_a_queue_ends_its_context_alone)
+{
+	assert_int_equal(create_venus(VENUS), OK);
+	assert_int_equal(create_venus(OTHER), OK);
+	assert_int_not_equal(submit_fence(VENUS, RING, 1), OK);
+	assert_int_equal(submit_fence(OTHER, 0, 2), OK);
+	assert_int_not_equal(submit_fence(VENUS, 0, 3), OK);
+}
+
+/* The only child of this process. */
+static void kill_server(void)
+{
+	char text[64] = "";
+	FILE *file = fopen("/proc/thread-self/children", "re");
+	int pid = 0;
+
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	fclose(file);
+	assert_int_equal(sscanf(text, "%d", &pid), 1);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+}
+
+TEST_VENUS(the_next_guest_has_vulkan_after_the_server_was_killed)
+{
+	assert_int_equal(create_venus(VENUS), OK);
+	kill_server();
+	while (create_venus(OTHER) == OK) {
+		/* It may be about to end. */
+		const struct virtio_gpu_ctx_destroy request = {
+			.hdr = header(VIRTIO_GPU_CMD_CTX_DESTROY, OTHER),
+		};
+		guest_call(&guest, &request, sizeof(request));
+	}
+	gpu_reset(guest.gpu);
+	gpu_set_features(guest.gpu, guest_features(&guest));
+	assert_int_equal(create_venus(VENUS), OK);
+	assert_int_equal(submit_fence(VENUS, 0, 1), OK);
+}
+
+int main(int argc, char *argv[])
+{
+	if (access(render_server_path(), X_OK) < 0) {
+		printf("skipped: no %s (package virgl-server)\n", render_server_path());
+		return 77;
+	}
+	return run_registered_tests(argv);
+}
