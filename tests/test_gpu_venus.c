@@ -5,21 +5,25 @@
  * render server has ended. Needs that (package virgl-server). */
 
 #include <endian.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "gpu_guest.h"
 #include "gpu_private.h"
 #include "render_server.h"
+#include "virgl_map.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 #define CAPSET_VENUS 4
 #define CAPSET_INDEX 2
+#define SHMEM_SIZE (64u << 10)
 
-enum { VENUS = 1, OTHER = 2, RING = 5 };
+enum { VENUS = 1, OTHER = 2, SHMEM = 10, PLAIN = 11, RING = 5 };
 
 static struct guest guest;
 
@@ -66,6 +70,19 @@ static uint32_t submit_fence(uint32_t ctx_id, uint8_t ring, uint64_t fence_id)
 	return guest_call(&guest, &request, sizeof(request));
 }
 
+static uint32_t create_shmem(uint32_t ctx_id, uint32_t resource_id)
+{
+	const struct virtio_gpu_resource_create_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, ctx_id),
+		.resource_id = htole32(resource_id),
+		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_HOST3D),
+		.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE),
+		.size = htole64(SHMEM_SIZE),
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
 TEST_VENUS(venus_is_offered)
 {
 	const struct virtio_gpu_get_capset_info info_request = {
@@ -108,6 +125,54 @@ TEST_VENUS(a_ring_without_a_queue_ends_its_context_alone)
 	assert_int_not_equal(submit_fence(VENUS, RING, 1), OK);
 	assert_int_equal(submit_fence(OTHER, 0, 2), OK);
 	assert_int_not_equal(submit_fence(VENUS, 0, 3), OK);
+}
+
+/* A front end's process sees what this one writes. */
+static void assert_mapped(uint32_t resource_id)
+{
+	struct virgl_map map;
+	void *address, *again;
+
+	assert_int_equal(virgl_map_resource(resource_id, &map), 0);
+	assert_int_equal(map.offset % 4096, 0);
+	assert_true(map.size >= SHMEM_SIZE);
+	assert_int_equal(map.map_info, VIRTIO_GPU_MAP_CACHE_CACHED);
+	address = mmap(
+		NULL, map.size, PROT_READ | PROT_WRITE, MAP_SHARED, map.fd, (off_t)map.offset);
+	assert_ptr_not_equal(address, MAP_FAILED);
+	memset(address, 0x5a, map.size);
+	close(map.fd);
+	assert_int_equal(virgl_map_resource(resource_id, &map), 0);
+	again = mmap(NULL, map.size, PROT_READ, MAP_SHARED, map.fd, (off_t)map.offset);
+	assert_ptr_not_equal(again, MAP_FAILED);
+	assert_memory_equal(address, again, map.size);
+	munmap(address, map.size);
+	munmap(again, map.size);
+	close(map.fd);
+}
+
+TEST_VENUS(shared_memory_of_venus_can_be_mapped)
+{
+	assert_int_equal(create_venus(VENUS), OK);
+	assert_int_equal(create_shmem(VENUS, SHMEM), OK);
+	assert_mapped(SHMEM);
+}
+
+TEST_VENUS(what_has_no_descriptor_cannot_be_mapped)
+{
+	const struct virtio_gpu_resource_create_2d request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, 0),
+		.resource_id = htole32(PLAIN),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM),
+		.width = htole32(16),
+		.height = htole32(16),
+	};
+	struct virgl_map map = { .fd = -1 };
+
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	assert_int_equal(virgl_map_resource(PLAIN, &map), -EOPNOTSUPP);
+	assert_int_equal(virgl_map_resource(12345, &map), -EOPNOTSUPP);
+	assert_int_equal(map.fd, -1);
 }
 
 /* The only child of this process. */
