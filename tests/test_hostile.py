@@ -193,7 +193,9 @@ class FrontEnd:
         at = PAGE * (QUEUES + 1) + (queue * QUEUE_SIZE + head) * 1024
         request = request or self.request()
         self.memory[at : at + len(request)] = request
-        room = self.numbers.choice([24, 24, 0, 23, 48, 408, 1056])
+        room = self.numbers.choice([24, 24, 23, 32, 48, 408, 1056])
+        if self.numbers.random() < 0.002:
+            room = 0  # that stops the queue
         rings = queue * PAGE
         struct.pack_into(
             "<QIHHQIHH",
@@ -296,6 +298,8 @@ def answer(front_end, channel):
         asked, fds, _, _ = socket.recv_fds(channel, 52, 1)
     except BlockingIOError:
         return
+    except ConnectionResetError as error:
+        raise Gone from error
     for fd in fds:
         try:
             os.ftruncate(fd, 0)
