@@ -9,6 +9,7 @@
 #include "renderer.h"
 #include "resource.h"
 #include "transfer_reach.h"
+#include "virgl_map.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -281,13 +282,16 @@ static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_
 	return to_errno(virgl_renderer_resource_create_blob(&args));
 }
 
-/* What can be had of it is a matter of its context's renderer. */
 static int virgl_map_blob(struct renderer *renderer, uint32_t resource_id, struct renderer_map *map)
 {
+	struct virgl_map found;
+	int ret = virgl_map_resource(resource_id, &found);
+
 	(void)renderer;
-	(void)resource_id;
-	(void)map;
-	return -EOPNOTSUPP;
+	if (ret == 0) {
+		*map = (struct renderer_map){ found.fd, found.offset, found.map_info };
+	}
+	return ret;
 }
 
 static int virgl_unref(
