@@ -25,8 +25,11 @@
 #define VIRGL_RENDERER_UNSTABLE_APIS /* VIRGL_RENDERER_ASYNC_FENCE_CB, in virglrenderer 0.10 */
 #include <virglrenderer.h>
 
+/* With the last one a guest is told only of memory that has a descriptor, as the front end maps it:
+ * OpenGL's persistent buffers have none. */
 #define RENDERER_FLAGS                                                                             \
-	(VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB)
+	(VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB |     \
+		VIRGL_RENDERER_USE_EXTERNAL_BLOB)
 
 /* What Gallium calls the target and the binding of a plain image to draw on: p_defines.h. */
 #define TEXTURE_2D 2

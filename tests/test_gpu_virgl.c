@@ -203,6 +203,36 @@ TEST_GUEST(has_contexts_of_each_capability_set_that_it_tells)
 	}
 }
 
+/* Where struct virgl_caps_v2 of virglrenderer's protocol (virgl_hw.h) has them. */
+#define CAPABILITY_BITS 392
+#define CAP_ARB_BUFFER_STORAGE (1u << 31)
+
+/* A guest would map its buffers, which no descriptor stands for. */
+TEST_GUEST(tells_of_no_buffers_that_cannot_be_mapped)
+{
+	struct virtio_gpu_get_capset_info about = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
+		.capset_index = htole32(1),
+	};
+	struct virtio_gpu_get_capset request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
+		.capset_id = htole32(VIRTIO_GPU_CAPSET_VIRGL2),
+	};
+	uint32_t info[4], bits;
+	uint8_t caps[2048];
+
+	assert_int_equal(guest_ask(&guest, &about, sizeof(about), info, sizeof(info)),
+		VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+	assert_int_equal(le32toh(info[0]), VIRTIO_GPU_CAPSET_VIRGL2);
+	request.capset_version = info[1];
+	assert_true(le32toh(info[2]) <= sizeof(caps));
+	assert_int_equal(guest_ask(&guest, &request, sizeof(request), caps, le32toh(info[2])),
+		VIRTIO_GPU_RESP_OK_CAPSET);
+	memcpy(&bits, caps + CAPABILITY_BITS, sizeof(bits));
+	assert_true(le32toh(bits) != 0);
+	assert_false(le32toh(bits) & CAP_ARB_BUFFER_STORAGE);
+}
+
 TEST_GUEST(shows_what_a_guest_without_gl_draws)
 {
 	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE }, part = { 2, 3, 4, 5 };
