@@ -2,11 +2,13 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Venus contexts of the plugin, with the real render server: fences, and what happens if one of its
- * processes ends. Needs virgl_render_server (package virgl-server); no Vulkan driver, as no work is
- * done. A fence is held back by stopping the worker that would signal it.
+ * Venus contexts of the plugin, with the real render server: fences, work that waits, and what
+ * happens if a process ends. Needs virgl_render_server (package virgl-server) and a Vulkan driver of
+ * the host (mesa-vulkan-drivers). A fence is held back by a semaphore, or by stopping the worker
+ * that would signal it.
  */
 
+#include "venus_stream.h"
 #include "virgl_vmm.h"
 
 #include <ctype.h>
@@ -26,7 +28,10 @@
 #define RED PIXEL(255, 0, 0, 255)
 #define GREEN PIXEL(0, 255, 0, 255)
 
-enum { VENUS = 1, OTHER = 2, GL = 3, TEXTURE = 10 };
+enum { VENUS = 1, OTHER = 2, GL = 3, TEXTURE = 10, FIRST_BLOB = 20, RING = 1, OTHER_RING = 2 };
+
+#define MEMORY_SIZE 8192
+#define WORD 0x12345678
 
 static struct virgl_vmm *vmm;
 
@@ -222,6 +227,228 @@ TEST_VENUS(venus_waits_for_gl)
 	virgl_vmm_wait(vmm, 3);
 	assert_virgl_retired(vmm, GL, 0, filled, 0);
 	assert_virgl_retired(vmm, VENUS, 0, vmm->last_id, 0);
+}
+
+/* ---- Work that waits ---------------------------------------------------------------------- */
+
+/* A queue of Vulkan. The work of a producer waits for the queue's semaphore, that of a consumer for
+ * nothing in Vulkan. */
+struct queue {
+	uint32_t ctx_id, ring, blob;
+	const volatile uint32_t *memory; /* 0, and WORD when its work is done */
+};
+
+static uint64_t submit_venus(const struct queue *queue, int32_t ring,
+	const struct venus_stream *stream, uint64_t in_fence)
+{
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = ++vmm->last_id, .ctx_id = queue->ctx_id, .ring = ring },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.in_fences = &in_fence,
+		.num_in_fences = in_fence != 0,
+		.command = stream->words,
+		.size = stream->count * 4,
+	};
+
+	/* 1: it is held back. */
+	assert_int_equal(vgf_virgl_submit(vmm->virgl, &submission, NULL), in_fence != 0);
+	return vmm->last_id;
+}
+
+static struct queue create_queue(uint32_t ctx_id, uint32_t ring, bool first)
+{
+	static uint32_t last_blob = FIRST_BLOB;
+	struct queue queue = { .ctx_id = ctx_id, .ring = ring, .blob = ++last_blob };
+	const struct virgl_renderer_resource_create_blob_args blob = {
+		.res_handle = queue.blob,
+		.ctx_id = ctx_id,
+		.blob_mem = VIRGL_RENDERER_BLOB_MEM_HOST3D,
+		.blob_flags = VIRGL_RENDERER_BLOB_FLAG_USE_MAPPABLE,
+		.blob_id = venus_stream_blob_id(ring),
+		.size = MEMORY_SIZE,
+	};
+	struct venus_stream stream;
+	uint64_t size;
+	void *memory;
+
+	venus_stream_begin(&stream, ring);
+	if (first) {
+		venus_stream_instance(&stream);
+	}
+	venus_stream_device(&stream, MEMORY_SIZE);
+	assert_int_equal(
+		vgf_virgl_submit_cmd(vmm->virgl, stream.words, (int)ctx_id, (int)stream.count), 0);
+	assert_int_equal(virgl_renderer_resource_create_blob(&blob), 0);
+	assert_int_equal(virgl_renderer_resource_map(queue.blob, &memory, &size), 0);
+	queue.memory = memory;
+	assert_int_equal(queue.memory[0], 0);
+	return queue;
+}
+
+static void destroy_queue(const struct queue *queue)
+{
+	virgl_renderer_resource_unmap(queue->blob);
+	assert_in_range(vgf_virgl_resource_unref(vmm->virgl, queue->blob, NULL, NULL), 0, 1);
+}
+
+/* Fills the memory when the semaphore has that value. Returns the fence's ID. */
+static uint64_t fill(const struct queue *queue, uint64_t value, uint64_t in_fence)
+{
+	struct venus_stream stream;
+
+	venus_stream_begin(&stream, queue->ring);
+	venus_stream_fill(&stream, MEMORY_SIZE, WORD, value);
+	return submit_venus(queue, (int32_t)queue->ring, &stream, in_fence);
+}
+
+static void open_semaphore(const struct queue *queue)
+{
+	struct venus_stream stream;
+
+	venus_stream_begin(&stream, queue->ring);
+	venus_stream_signal(&stream, 1);
+	submit_venus(queue, 0, &stream, 0);
+}
+
+/* One waits for the other; and the control, which does not. */
+static void assert_waits(const struct queue *producer, const struct queue *consumer, bool waits)
+{
+	uint64_t produced = fill(producer, 1, 0);
+	uint64_t consumed = fill(consumer, 0, waits ? produced : 0);
+
+	if (waits) {
+		assert_int_equal(consumer->memory[0], 0);
+		open_semaphore(producer);
+		virgl_vmm_wait(vmm, 3); /* the semaphore's, too */
+		assert_virgl_retired(vmm, producer->ctx_id, (int32_t)producer->ring, produced, 0);
+		assert_int_equal(producer->memory[0], WORD);
+	} else {
+		virgl_vmm_wait(vmm, 1);
+		assert_int_equal(producer->memory[0], 0);
+		open_semaphore(producer);
+	}
+	assert_virgl_retired(vmm, consumer->ctx_id, (int32_t)consumer->ring, consumed, 0);
+	assert_int_equal(consumer->memory[0], WORD);
+	virgl_vmm_wait(vmm, 3);
+}
+
+static void try_contexts(bool waits)
+{
+	struct queue producer = create_queue(VENUS, RING, true), consumer;
+
+	create_venus(OTHER);
+	consumer = create_queue(OTHER, RING, true);
+	assert_waits(&producer, &consumer, waits);
+	destroy_queue(&producer);
+	destroy_queue(&consumer);
+}
+
+static void try_rings(bool waits)
+{
+	struct queue producer = create_queue(VENUS, RING, true);
+	struct queue consumer = create_queue(VENUS, OTHER_RING, false);
+
+	assert_waits(&producer, &consumer, waits);
+	destroy_queue(&producer);
+	destroy_queue(&consumer);
+}
+
+TEST_VENUS(work_of_one_context_waits_for_that_of_another)
+{
+	try_contexts(true);
+}
+
+TEST_VENUS(without_an_in_fence_it_does_not)
+{
+	try_contexts(false);
+}
+
+TEST_VENUS(work_of_one_ring_waits_for_that_of_another)
+{
+	try_rings(true);
+}
+
+TEST_VENUS(rings_without_in_fences_do_not_wait)
+{
+	try_rings(false);
+}
+
+static void try_gl_behind_venus(bool waits)
+{
+	struct queue producer = create_queue(VENUS, RING, true);
+	uint64_t produced = fill(&producer, 1, 0), filled;
+
+	create_gl_context(vmm, GL);
+	create_texture(vmm, TEXTURE, GL, 0);
+	fill_now(vmm, GL, TEXTURE, RED);
+	filled = submit_fill(vmm, GL, TEXTURE, GREEN, waits ? produced : 0);
+	assert_int_equal(pixel_now(), waits ? RED : GREEN);
+	assert_int_equal(producer.memory[0], 0);
+	open_semaphore(&producer);
+	virgl_vmm_wait(vmm, 3);
+	assert_virgl_retired(vmm, GL, 0, filled, 0);
+	assert_int_equal(pixel_now(), GREEN);
+	assert_int_equal(producer.memory[0], WORD);
+	destroy_queue(&producer);
+}
+
+TEST_VENUS(gl_waits_for_a_queue_of_venus)
+{
+	try_gl_behind_venus(true);
+}
+
+TEST_VENUS(gl_without_an_in_fence_does_not)
+{
+	try_gl_behind_venus(false);
+}
+
+static void try_venus_behind_gl(bool waits)
+{
+	struct queue consumer = create_queue(VENUS, RING, true);
+	uint64_t gate = create_test_fence(vmm), filled;
+
+	create_gl_context(vmm, GL);
+	create_texture(vmm, TEXTURE, GL, 0);
+	fill_now(vmm, GL, TEXTURE, RED);
+	filled = submit_fill(vmm, GL, TEXTURE, GREEN, gate);
+	fill(&consumer, 0, waits ? filled : 0);
+	if (!waits) {
+		virgl_vmm_wait(vmm, 1);
+	}
+	assert_int_equal(consumer.memory[0], waits ? 0 : WORD);
+	assert_int_equal(pixel_now(), RED);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 3);
+	assert_int_equal(consumer.memory[0], WORD);
+	assert_int_equal(pixel_now(), GREEN);
+	destroy_queue(&consumer);
+}
+
+TEST_VENUS(a_queue_of_venus_waits_for_gl)
+{
+	try_venus_behind_gl(true);
+}
+
+TEST_VENUS(a_queue_of_venus_without_an_in_fence_does_not)
+{
+	try_venus_behind_gl(false);
+}
+
+TEST_VENUS(a_killed_worker_ends_work_that_waits)
+{
+	struct queue producer = create_queue(VENUS, RING, true), consumer;
+	uint64_t produced, consumed;
+
+	create_venus(OTHER);
+	consumer = create_queue(OTHER, RING, true);
+	produced = fill(&producer, 1, 0);
+	consumed = fill(&consumer, 0, produced);
+	signal_workers(SIGKILL);
+	virgl_vmm_wait(vmm, 2);
+	assert_virgl_retired(vmm, VENUS, RING, produced, -EIO);
+	assert_virgl_retired(vmm, OTHER, RING, consumed, -EIO);
+	destroy_queue(&producer);
+	destroy_queue(&consumer);
 }
 
 /* ---- Workers that end --------------------------------------------------------------------- */

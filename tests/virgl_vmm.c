@@ -101,6 +101,7 @@ int virgl_vmm_try(int flags, enum vgf_virgl_wait wait, struct virgl_vmm **out)
 		.size = sizeof(options),
 		.device = &device,
 		.callbacks = &callbacks,
+		.independent_rings = flags & VIRGL_RENDERER_VENUS,
 		.wait = wait,
 		.own_display = true, /* for flags that have none */
 	};
