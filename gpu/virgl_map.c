@@ -80,16 +80,16 @@ static int find_offset(uintptr_t address, int fd, uint64_t *offset)
 	return 0;
 }
 
-static int find_opaque_offset(uint32_t resource_id, int fd, uint64_t *offset)
+/* And how much of the file is the memory: behind it there may be more of the driver's. */
+static int find_opaque(uint32_t resource_id, struct virgl_map *map)
 {
-	uint64_t size;
 	void *address;
-	int ret = to_errno(virgl_renderer_resource_map(resource_id, &address, &size));
+	int ret = to_errno(virgl_renderer_resource_map(resource_id, &address, &map->size));
 
 	if (ret < 0) {
 		return ret;
 	}
-	ret = find_offset((uintptr_t)address, fd, offset);
+	ret = find_offset((uintptr_t)address, map->fd, &map->offset);
 	virgl_renderer_resource_unmap(resource_id);
 	return ret;
 }
@@ -97,7 +97,7 @@ static int find_opaque_offset(uint32_t resource_id, int fd, uint64_t *offset)
 /* ---- All of it ---------------------------------------------------------------------------- */
 
 /* The last page of a file may be cut short, and can be touched all the same. */
-static int set_size(struct virgl_map *map)
+static int limit_size(struct virgl_map *map)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	off_t end = lseek(map->fd, 0, SEEK_END); /* a dma-buf has no other size */
@@ -105,13 +105,13 @@ static int set_size(struct virgl_map *map)
 	if (end < 0) {
 		return -errno;
 	}
-	if (map->offset % page != 0) {
+	if (map->offset % page != 0 || map->offset >= (uint64_t)end) {
 		return -ERANGE;
 	}
-	if ((uint64_t)end <= map->offset) {
-		return -EOPNOTSUPP;
+	if (map->size > (uint64_t)end - map->offset) {
+		map->size = (uint64_t)end - map->offset;
 	}
-	map->size = ((uint64_t)end - map->offset + page - 1) / page * page;
+	map->size = (map->size + page - 1) / page * page;
 	return 0;
 }
 
@@ -121,10 +121,11 @@ static int set_place(uint32_t resource_id, uint32_t fd_type, struct virgl_map *m
 
 	map->map_info &= VIRGL_RENDERER_MAP_CACHE_MASK;
 	map->offset = 0;
+	map->size = UINT64_MAX; /* all of the file */
 	if (ret == 0 && fd_type == VIRGL_RENDERER_BLOB_FD_TYPE_OPAQUE) {
-		ret = find_opaque_offset(resource_id, map->fd, &map->offset);
+		ret = find_opaque(resource_id, map);
 	}
-	return ret < 0 ? ret : set_size(map);
+	return ret < 0 ? ret : limit_size(map);
 }
 
 int virgl_map_resource(uint32_t resource_id, struct virgl_map *map)

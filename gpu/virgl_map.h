@@ -16,8 +16,8 @@ struct virgl_map {
 
 /*
  * Returns 0, or an error with *map untouched: -EOPNOTSUPP for memory that no descriptor stands for
- * (of OpenGL without dma-bufs, say); -ERANGE if it does not begin at a page; what virglrenderer or
- * a system call failed with.
+ * (of OpenGL without dma-bufs, say); -ERANGE if it does not begin at a page of the file; what
+ * virglrenderer or a system call failed with.
  */
 int virgl_map_resource(uint32_t resource_id, struct virgl_map *map);
 

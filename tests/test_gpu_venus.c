@@ -2,7 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /* The virtio-gpu device with Vulkan: contexts, their fences and blobs, and what is left when the
- * render server has ended. Needs that (package virgl-server). */
+ * render server has ended. Needs that (package virgl-server) and a Vulkan driver of the host's
+ * (mesa-vulkan-drivers). */
 
 #include <endian.h>
 #include <errno.h>
@@ -16,12 +17,14 @@
 #include "gpu_guest.h"
 #include "gpu_private.h"
 #include "render_server.h"
+#include "venus_stream.h"
 #include "virgl_map.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 #define CAPSET_VENUS 4
 #define CAPSET_INDEX 2
 #define SHMEM_SIZE (64u << 10)
+#define WORD 0x12345678
 
 enum { VENUS = 1, OTHER = 2, SHMEM = 10, PLAIN = 11, RING = 5 };
 
@@ -70,13 +73,14 @@ static uint32_t submit_fence(uint32_t ctx_id, uint8_t ring, uint64_t fence_id)
 	return guest_call(&guest, &request, sizeof(request));
 }
 
-static uint32_t create_shmem(uint32_t ctx_id, uint32_t resource_id)
+static uint32_t create_host_blob(uint32_t ctx_id, uint32_t resource_id, uint64_t blob_id)
 {
 	const struct virtio_gpu_resource_create_blob request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, ctx_id),
 		.resource_id = htole32(resource_id),
 		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_HOST3D),
 		.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE),
+		.blob_id = htole64(blob_id),
 		.size = htole64(SHMEM_SIZE),
 	};
 
@@ -154,8 +158,70 @@ static void assert_mapped(uint32_t resource_id)
 TEST_VENUS(shared_memory_of_venus_can_be_mapped)
 {
 	assert_int_equal(create_venus(VENUS), OK);
-	assert_int_equal(create_shmem(VENUS, SHMEM), OK);
+	assert_int_equal(create_host_blob(VENUS, SHMEM, 0), OK);
 	assert_mapped(SHMEM);
+}
+
+static uint32_t submit_stream(uint8_t ring, uint64_t fence_id, const struct venus_stream *stream)
+{
+	struct {
+		struct virtio_gpu_cmd_submit head;
+		uint32_t words[VENUS_STREAM_WORDS];
+	} request = {
+		.head = { .hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, VENUS),
+			.size = htole32((uint32_t)stream->count * 4) },
+	};
+
+	request.head.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	request.head.hdr.ring_idx = ring;
+	request.head.hdr.fence_id = htole64(fence_id);
+	memcpy(request.words, stream->words, stream->count * 4);
+	return guest_call(&guest, &request, sizeof(request.head) + stream->count * 4);
+}
+
+/* What a front end does: it has the descriptor and nothing else. */
+static bool child_sees(const struct virgl_map *map, uint32_t word)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		const uint32_t *words = mmap(
+			NULL, map->size, PROT_READ, MAP_SHARED, map->fd, (off_t)map->offset);
+		for (uint32_t i = 0; words != MAP_FAILED && i < SHMEM_SIZE / 4; i++) {
+			if (words[i] != word) {
+				_exit(1);
+			}
+		}
+		_exit(words == MAP_FAILED);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status == 0;
+}
+
+TEST_VENUS(memory_of_vulkan_can_be_mapped_by_another_process)
+{
+	struct venus_stream stream;
+	struct virgl_map map;
+
+	assert_int_equal(create_venus(VENUS), OK);
+	venus_stream_begin(&stream, RING);
+	venus_stream_instance(&stream);
+	venus_stream_device(&stream, SHMEM_SIZE);
+	assert_int_equal(submit_stream(0, 1, &stream), OK);
+	assert_int_equal(create_host_blob(VENUS, SHMEM, venus_stream_blob_id(RING)), OK);
+	assert_int_equal(virgl_map_resource(SHMEM, &map), 0);
+	assert_int_equal(map.offset % 4096, 0);
+	assert_int_equal(map.size, SHMEM_SIZE);
+	assert_int_equal(map.map_info, VIRTIO_GPU_MAP_CACHE_CACHED);
+	assert_true(child_sees(&map, 0));
+
+	venus_stream_begin(&stream, RING);
+	venus_stream_fill(&stream, SHMEM_SIZE, WORD, 0);
+	assert_int_equal(submit_stream(RING, 2, &stream), OK);
+	assert_true(child_sees(&map, WORD));
+	close(map.fd);
 }
 
 TEST_VENUS(what_has_no_descriptor_cannot_be_mapped)

@@ -3,8 +3,8 @@
 
 /*
  * Venus contexts of the plugin, with the real render server: fences, work that waits, and what
- * happens if a process ends. Needs virgl_render_server (package virgl-server) and a Vulkan driver of
- * the host (mesa-vulkan-drivers). A fence is held back by a semaphore, or by stopping the worker
+ * happens if a process ends. Needs virgl_render_server (package virgl-server) and a Vulkan driver
+ * of the host (mesa-vulkan-drivers). A fence is held back by a semaphore, or by stopping the worker
  * that would signal it.
  */
 
@@ -600,7 +600,6 @@ TEST(a_missing_server_is_an_error)
 	unsetenv("RENDER_SERVER_EXEC_PATH");
 }
 
-/* Without one all that can be tried is to start. */
 static bool has_server(void)
 {
 	int ret = virgl_vmm_try(FLAGS, VGF_VIRGL_WAIT_AUTO, &vmm);
@@ -611,11 +610,33 @@ static bool has_server(void)
 	return ret == 0;
 }
 
+/* Without one no device is made, which ends the context. */
+static bool has_driver(void)
+{
+	const struct queue queue = { .ctx_id = VENUS, .ring = RING };
+	struct venus_stream stream;
+	bool has;
+
+	begin();
+	venus_stream_begin(&stream, RING);
+	venus_stream_instance(&stream);
+	venus_stream_device(&stream, MEMORY_SIZE);
+	submit_venus(&queue, RING, &stream, 0);
+	virgl_vmm_wait(vmm, 1);
+	has = vmm->retired[0].status == 0;
+	finish();
+	return has;
+}
+
 int main(int argc, char *argv[])
 {
 	print_renderer();
 	if (!has_server()) {
 		printf("skipped: no virgl_render_server (package virgl-server)\n");
+		return 77;
+	}
+	if (!has_driver()) {
+		printf("skipped: no Vulkan driver (package mesa-vulkan-drivers)\n");
 		return 77;
 	}
 	return run_registered_tests(argv);
