@@ -73,7 +73,7 @@ static uint32_t submit_fence(uint32_t ctx_id, uint8_t ring, uint64_t fence_id)
 	return guest_call(&guest, &request, sizeof(request));
 }
 
-static uint32_t create_host_blob(uint32_t ctx_id, uint32_t resource_id, uint64_t blob_id)
+static uint32_t create_venus_blob(uint32_t ctx_id, uint32_t resource_id, uint64_t blob_id)
 {
 	const struct virtio_gpu_resource_create_blob request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, ctx_id),
@@ -158,7 +158,7 @@ static void assert_mapped(uint32_t resource_id)
 TEST_VENUS(shared_memory_of_venus_can_be_mapped)
 {
 	assert_int_equal(create_venus(VENUS), OK);
-	assert_int_equal(create_host_blob(VENUS, SHMEM, 0), OK);
+	assert_int_equal(create_venus_blob(VENUS, SHMEM, 0), OK);
 	assert_mapped(SHMEM);
 }
 
@@ -210,7 +210,7 @@ TEST_VENUS(memory_of_vulkan_can_be_mapped_by_another_process)
 	venus_stream_instance(&stream);
 	venus_stream_device(&stream, SHMEM_SIZE);
 	assert_int_equal(submit_stream(0, 1, &stream), OK);
-	assert_int_equal(create_host_blob(VENUS, SHMEM, venus_stream_blob_id(RING)), OK);
+	assert_int_equal(create_venus_blob(VENUS, SHMEM, venus_stream_blob_id(RING)), OK);
 	assert_int_equal(virgl_map_resource(SHMEM, &map), 0);
 	assert_int_equal(map.offset % 4096, 0);
 	assert_int_equal(map.size, SHMEM_SIZE);
