@@ -32,6 +32,7 @@
 		VIRGL_RENDERER_USE_EXTERNAL_BLOB)
 
 /* What Gallium calls the target and the binding of a plain image to draw on: p_defines.h. */
+#define TARGET_BUFFER 0
 #define TEXTURE_2D 2
 #define BIND_RENDER_TARGET (1 << 1)
 
@@ -207,6 +208,10 @@ static int virgl_context_detach(struct renderer *renderer, uint32_t ctx_id, uint
 
 /* ---- Resources ---------------------------------------------------------------------------- */
 
+/* What a buffer has as its private data. virglrenderer 1.3 divides by zero when it is asked about one
+ * of a format that textures cannot have. */
+static char buffer_mark;
+
 static int virgl_create_3d(struct renderer *renderer, uint32_t resource_id,
 	const struct renderer_resource_3d *resource)
 {
@@ -224,8 +229,13 @@ static int virgl_create_3d(struct renderer *renderer, uint32_t resource_id,
 		.flags = resource->flags,
 	};
 
+	int ret = to_errno(virgl_renderer_resource_create(&args, NULL, 0));
+
 	(void)renderer;
-	return to_errno(virgl_renderer_resource_create(&args, NULL, 0));
+	if (ret == 0 && resource->target == TARGET_BUFFER) {
+		virgl_renderer_resource_set_priv(resource_id, &buffer_mark);
+	}
+	return ret;
 }
 
 static int virgl_create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t format,
@@ -385,9 +395,12 @@ static int virgl_read_pixels(struct renderer *renderer, uint32_t resource_id,
 	struct virgl_box box = { rect->x, rect->y, 0, rect->width, rect->height, 1 };
 	struct iovec iov = { pixels, (size_t)rect->width * rect->height * sizeof(*pixels) };
 	struct virgl_renderer_resource_info info;
-	int ret = to_errno(virgl_renderer_resource_get_info((int)resource_id, &info));
+	int ret = -EINVAL;
 
 	(void)renderer;
+	if (virgl_renderer_resource_get_priv(resource_id) != &buffer_mark) {
+		ret = to_errno(virgl_renderer_resource_get_info((int)resource_id, &info));
+	}
 	if (ret < 0) {
 		return ret;
 	}
