@@ -149,7 +149,8 @@ typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *c
 
 /* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. options: what they
  * point to has to stay. Return 0 or an error, with nothing to destroy; -EINVAL for a render node of
- * the software GPU; -ENOENT for Vulkan without a render server. */
+ * the software GPU; -ENOENT for Vulkan without a render server, -EOPNOTSUPP with a
+ * virglrenderer that is too old for it. */
 int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *options, struct renderer **out);
 int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,

@@ -208,8 +208,8 @@ static int virgl_context_detach(struct renderer *renderer, uint32_t ctx_id, uint
 
 /* ---- Resources ---------------------------------------------------------------------------- */
 
-/* What a buffer has as its private data. virglrenderer 1.3 divides by zero when it is asked about one
- * of a format that textures cannot have. */
+/* What a buffer has as its private data. virglrenderer 1.3 divides by zero when it is asked about
+ * one of a format that textures cannot have. */
 static char buffer_mark;
 
 static int virgl_create_3d(struct renderer *renderer, uint32_t resource_id,
@@ -654,6 +654,30 @@ static int check_server(struct renderer_virgl *renderer)
 	return -ENOENT;
 }
 
+/* The first word of Venus's capability set is the version of its protocol. Mesa knows 1, and
+ * virglrenderer 0.10 has 0. */
+static int check_venus(struct renderer_virgl *renderer)
+{
+	uint32_t version, size, *capset;
+	int ret = -EOPNOTSUPP;
+
+	virgl_renderer_get_cap_set(CAPSET_VENUS, &version, &size);
+	capset = calloc(1, size + sizeof(*capset));
+	if (capset == NULL) {
+		return -ENOMEM;
+	}
+	virgl_renderer_fill_caps(CAPSET_VENUS, version, capset);
+	if (capset[0] != 0) {
+		ret = 0;
+	} else {
+		char message[] = "Vulkan needs virglrenderer 1.0 or newer";
+
+		log_text(renderer, VGF_LOG_ERROR, message);
+	}
+	free(capset);
+	return ret;
+}
+
 static int start(
 	struct renderer_virgl *renderer, void *cookie, const struct vgf_virgl_options *options)
 {
@@ -680,6 +704,12 @@ static int start(
 	ret = vgf_virgl_init(cookie, flags, &renderer->callbacks, options, &renderer->virgl);
 	if (ret == -ENOENT) {
 		log_no_server(renderer);
+	}
+	if (ret == 0 && renderer->vulkan) {
+		ret = check_venus(renderer);
+	}
+	if (ret < 0) {
+		vgf_virgl_cleanup(renderer->virgl);
 	}
 	return ret;
 }

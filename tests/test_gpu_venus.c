@@ -272,10 +272,31 @@ TEST_VENUS(the_next_guest_has_vulkan_after_the_server_was_killed)
 	assert_int_equal(submit_fence(VENUS, 0, 1), OK);
 }
 
+static void ignore(void *cookie, const struct vgf_retired *retired)
+{
+}
+
+static bool is_too_old(void)
+{
+	const struct vgf_callbacks callbacks = { .size = sizeof(callbacks), .retire = ignore };
+	const struct renderer_options options = { .vulkan = true };
+	struct renderer *renderer;
+	int ret = renderer_virgl_create(&callbacks, NULL, &options, &renderer);
+
+	if (ret == 0) {
+		renderer->ops->destroy(renderer);
+	}
+	return ret == -EOPNOTSUPP;
+}
+
 int main(int argc, char *argv[])
 {
 	if (access(render_server_path(), X_OK) < 0) {
 		printf("skipped: no %s (package virgl-server)\n", render_server_path());
+		return 77;
+	}
+	if (is_too_old()) {
+		printf("skipped: Venus needs virglrenderer 1.0 or newer\n");
 		return 77;
 	}
 	return run_registered_tests(argv);

@@ -636,7 +636,8 @@ int main(int argc, char *argv[])
 		return 77;
 	}
 	if (!has_driver()) {
-		printf("skipped: no Vulkan driver (package mesa-vulkan-drivers)\n");
+		printf("skipped: no Vulkan driver (package mesa-vulkan-drivers), or virglrenderer "
+		       "before 1.0\n");
 		return 77;
 	}
 	return run_registered_tests(argv);

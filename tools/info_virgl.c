@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,21 @@ static void ignore_fence(void *cookie, uint32_t fence)
 	(void)fence;
 }
 
+#define CAPSET_VENUS 4
+
+/* The first word of the capability set is the version of the protocol. Mesa knows 1, and
+ * virglrenderer 0.10 has 0. */
+static bool speaks_venus(void)
+{
+	uint32_t capset[256] = { 0 }, version, size;
+
+	virgl_renderer_get_cap_set(CAPSET_VENUS, &version, &size);
+	if (size <= sizeof(capset)) {
+		virgl_renderer_fill_caps(CAPSET_VENUS, version, capset);
+	}
+	return capset[0] != 0;
+}
+
 static int get_features(enum vgf_virgl_wait wait, int flags, uint32_t *features)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = ignore_fence };
@@ -51,6 +67,9 @@ static int get_features(enum vgf_virgl_wait wait, int flags, uint32_t *features)
 
 	if (ret == 0) {
 		*features = vgf_virgl_get_features(virgl);
+		if ((flags & VIRGL_RENDERER_VENUS) && !speaks_venus()) {
+			ret = -EOPNOTSUPP;
+		}
 		vgf_virgl_cleanup(virgl);
 	}
 	return ret;
