@@ -135,12 +135,15 @@ class Device:
 
 
 class Guest:
-    """A guest with that device, in which a program runs; it can write to the test's directory."""
+    """A guest with that device, in which a program runs; it can write to the test's directory. The
+    options are those of scripts/vm."""
 
-    def __init__(self, device, *program, limit_s=LIMIT_S, build=None, bit=FENCE_PASSING_BIT):
+    def __init__(
+        self, device, *program, limit_s=LIMIT_S, build=None, bit=FENCE_PASSING_BIT, options=()
+    ):
         directory = os.path.dirname(device.socket)
         path = f"{build}/tests/guest:{os.environ['PATH']}"
-        command = [*LEASH, "scripts/vm", "--timeout", str(limit_s), "--build", directory]
+        command = [*LEASH, "scripts/vm", "--timeout", str(limit_s), "--build", directory, *options]
         for argument in (
             f"virtio_uml.device={device.socket}:{GPU_DEVICE_ID}",
             f"virtio_gpu.fence_passing_bit={bit}",
@@ -177,7 +180,11 @@ class Guest:
 
     def kernel(self):
         """Its process, which is also the guest's process group."""
-        (kernel,) = [child for child, name in children(self.process.pid) if name == "linux"]
+        (kernel,) = [
+            child
+            for child, name in children(self.process.pid)
+            if name.startswith(("linux", "qemu", "ld-linux"))
+        ]
         return kernel
 
     def kill(self):
