@@ -196,7 +196,7 @@ guest_newest() {
 }
 
 # What somebody has who patches nothing but a module: stock QEMU, stock kernels. The second once,
-# and for programs that do not ask for fence passing.
+# for programs that do not ask for fence passing, and in memory of the host.
 guest_stock() {
     local name="guest under stock QEMU, Linux 6.12"
     if prepared "$name" --kind stock; then
@@ -206,7 +206,7 @@ guest_stock() {
     name="guest under stock QEMU, Linux 7.3"
     if prepared "$name" --kind stock --kernel 7.3; then
         step "$name, every context" scripts/guest --machine stock --kernel 7.3 --all --scanouts 1 \
-            vgfence-guest --jobs 100 --rounds 1 all
+            --hostmem 256M vgfence-guest --jobs 100 --rounds 1 --host-memory all
     fi
 }
 
