@@ -196,6 +196,29 @@ TEST_WORKER(a_round_ends_one_context)
 	assert_int_equal(the_double.num_contexts, 0);
 }
 
+/* Each is a process of the host. A program of the guest's that was killed may have left work that
+ * waits for ever, and that must not keep the next one from running. */
+TEST_WORKER(contexts_are_limited_and_destroyed_ones_make_room)
+{
+	for (uint32_t id = OTHER + 1; id <= 128; id++) {
+		assert_int_equal(create_venus(id), 0);
+	}
+	submit(OTHER, 0, 1, 0);
+	assert_int_equal(create_venus(200), -ENOSPC);
+	assert_string_equal(message, "context 200: there are 128 of Venus already");
+	assert_int_equal(vgf_virgl_context_destroy(virgl, OTHER), 1);
+	dispatch();
+	assert_int_equal(retired[1].count, 0);
+	assert_int_equal(create_venus(200), 0);
+	dispatch();
+	assert_retired(1, -ECANCELED);
+	assert_int_equal(the_double.num_contexts, 128);
+	submit(200, 0, 2, 0);
+	double_signal(2);
+	dispatch();
+	assert_retired(2, 0);
+}
+
 TEST_WORKER(fences_that_a_reset_ends_are_cancelled)
 {
 	submit(VENUS, 0, 1, 0);

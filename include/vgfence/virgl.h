@@ -176,8 +176,9 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * Returns 0 (also, as with virglrenderer, if there is such a context with the same capability
  * set); 1 if it is made later: if that fails, its submissions do, with the same error; -EEXIST
  * for one with another capability set; -EINVAL for ID 0, or flags that virglrenderer does not
- * know; -ENOSPC at max_contexts; -ENOMEM, with Venus also if the render server has ended; -EMFILE
- * with Venus: a context takes four descriptors.
+ * know; -ENOSPC at max_contexts, or at 128 contexts of Venus, which have a process each; -ENOMEM,
+ * with Venus also if the render server has ended; -EMFILE with Venus: a context takes four
+ * descriptors.
  */
 int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t ctx_flags, uint32_t nlen, const char *name);
@@ -188,7 +189,8 @@ int vgf_virgl_context_create(
 
 /*
  * In place of virgl_renderer_context_destroy. What was submitted before still runs and retires;
- * only then virglrenderer's context ends, since it would forget its fences. Does not wait.
+ * only then virglrenderer's context ends, since it would forget its fences. Does not wait. One of
+ * Venus may end before that, if another context needs the process: its fences are cancelled.
  *
  * Returns 0; 1 if it ends later; -ENOENT (virglrenderer says nothing then); -ENOMEM: the context
  * is still there.

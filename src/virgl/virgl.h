@@ -281,6 +281,11 @@ bool render_server_answers(void);
 /* 0 or an error. */
 int workers_init(struct vgf_virgl *virgl);
 
+/* Contexts that have workers. If there are so many, one that is destroyed and has fences left does
+ * not wait for them any longer: they are cancelled. False if there is none. */
+#define MAX_WORKERS 128
+bool has_room_for_worker(struct vgf_virgl *virgl);
+
 /* The descriptors that are opened next: virglrenderer opens three for a context. */
 #define NUM_NEXT_FDS 8
 struct next_fds {

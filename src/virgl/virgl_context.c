@@ -260,8 +260,14 @@ static int create_with_worker(const struct creation *creation)
 {
 	struct virgl_context *context = creation->context;
 	struct next_fds next;
-	int ret = next_fds(context->virgl, &next);
+	int ret;
 
+	if (!has_room_for_worker(context->virgl)) {
+		plugin_log(context->virgl, "context %" PRIu32 ": there are %d of Venus already",
+			context->ctx_id, MAX_WORKERS);
+		return -ENOSPC;
+	}
+	ret = next_fds(context->virgl, &next);
 	if (ret < 0) {
 		return ret;
 	}

@@ -205,6 +205,22 @@ void unwatch_workers(struct vgf_virgl *virgl)
 
 /* ---- Its end ------------------------------------------------------------------------------ */
 
+/* Its fences retire with the error, and so does what is submitted to it from now on. */
+static void end_context(struct virgl_context *context, int error)
+{
+	struct vgf_virgl *virgl = context->virgl;
+
+	context->error = error;
+	virgl_renderer_context_destroy(context->ctx_id);
+	/* Not before: until then fences may come back. */
+	unwatch_worker(context);
+	if (!end_lost_fences(virgl, context->ctx_id, error)) {
+		/* With no memory to tell them apart, all of this ID. */
+		vgf_context_cancel(virgl->device, context->ctx_id,
+			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | VGF_CANCEL_RUNNING, error);
+	}
+}
+
 static void worker_ended(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
@@ -217,15 +233,37 @@ static void worker_ended(struct virgl_context *context)
 	} else {
 		plugin_log(virgl, "context %" PRIu32 ": its Venus process ended", context->ctx_id);
 	}
-	context->error = -EIO;
-	virgl_renderer_context_destroy(context->ctx_id);
-	/* Not before: until then fences may come back. */
-	unwatch_worker(context);
-	if (!end_lost_fences(virgl, context->ctx_id, -EIO)) {
-		/* With no memory to tell them apart, all of this ID. */
-		vgf_context_cancel(virgl->device, context->ctx_id,
-			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | VGF_CANCEL_RUNNING, -EIO);
+	end_context(context, -EIO);
+}
+
+static struct virgl_context *closed; /* of twalk: there is one plugin */
+
+static void note_closed(const void *node, VISIT visit, int depth)
+{
+	struct virgl_context *context = *(struct virgl_context *const *)node;
+
+	(void)depth;
+	if ((visit == preorder || visit == leaf) && context->closed) {
+		closed = context;
 	}
+}
+
+/* A guest's program that was killed may have left work that waits for ever. */
+static bool end_closed_context(struct vgf_virgl *virgl)
+{
+	pthread_mutex_lock(&virgl->mutex);
+	closed = NULL;
+	twalk(virgl->watched, note_closed);
+	pthread_mutex_unlock(&virgl->mutex);
+	if (closed) {
+		end_context(closed, -ECANCELED);
+	}
+	return closed;
+}
+
+bool has_room_for_worker(struct vgf_virgl *virgl)
+{
+	return atomic_load(&virgl->num_watched) < MAX_WORKERS || end_closed_context(virgl);
 }
 
 void check_workers(struct vgf_virgl *virgl)
