@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <vgfence/inspect.h>
 
@@ -240,6 +241,17 @@ static bool options_ok(const struct gpu_options *options)
 	return bit < 0 || gpu_bit_is_free(bit);
 }
 
+/* Each of them may be a descriptor of the renderer's, and half of all are for fences. */
+static uint32_t max_host_blobs(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 4 > MAX_HOST_BLOBS) {
+		return MAX_HOST_BLOBS;
+	}
+	return (uint32_t)(limit.rlim_cur / 4);
+}
+
 static void count_capsets(struct gpu *gpu)
 {
 	struct virtio_gpu_resp_capset_info info;
@@ -276,6 +288,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	TAILQ_INIT(&gpu->monitors.questions);
 	monitors_init(gpu);
 	hostmem_init(gpu);
+	gpu->resources.max_host_blobs = max_host_blobs();
 	ret = options->record != NULL ? recorder_create(gpu, options->record, &gpu->recorder) : 0;
 	if (ret < 0) {
 		log_error(gpu, "%s: %s", options->record, strerror(-ret));

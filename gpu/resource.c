@@ -64,7 +64,7 @@ struct resource *resource_create(struct resource_table *table, uint32_t id, int 
 
 int resource_take_host_memory(struct resource_table *table, struct resource *resource)
 {
-	if (table->num_host_blobs == MAX_HOST_BLOBS) {
+	if (table->num_host_blobs == table->max_host_blobs) {
 		return -ENOSPC;
 	}
 	table->num_host_blobs++;

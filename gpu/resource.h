@@ -45,10 +45,10 @@ struct resource_table {
 	uint32_t count;
 	uint64_t last_serial;
 	uint32_t num_iov; /* of all backings */
-	uint32_t num_host_blobs;
+	uint32_t num_host_blobs, max_host_blobs;
 };
 
-/* Blobs with memory of the host at a time: each may take a descriptor of the renderer's. */
+/* Blobs with memory of the host at a time. */
 #define MAX_HOST_BLOBS 16384u
 
 /* Whether it is a blob that is nothing but guest memory. */
@@ -61,7 +61,8 @@ struct resource *resource_find(const struct resource_table *table, uint32_t id);
  * -ENOSPC at MAX_RESOURCES, -ENOMEM. */
 struct resource *resource_create(struct resource_table *table, uint32_t id, int *error);
 
-/* It is a blob with memory of the host from now on. Returns 0, or -ENOSPC at MAX_HOST_BLOBS. */
+/* It is a blob with memory of the host from now on. Returns 0, or -ENOSPC at
+ * max_host_blobs. */
 int resource_take_host_memory(struct resource_table *table, struct resource *resource);
 
 /* Removes it, and frees it with its backing. */

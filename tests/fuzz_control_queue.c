@@ -3,8 +3,8 @@
 
 /*
  * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on:
- * each request is completed once, within its room, and fences come in the order of their timeline. And
- * what the front end may: nothing is mapped over something else, or twice, or stays.
+ * each request is completed once, within its room, and fences come in the order of their timeline.
+ * And what the front end may: nothing is mapped over something else, or twice, or stays.
  *
  * The program (fuzz.h) mutates made up requests and, with --traces, recorded ones.
  *

@@ -542,6 +542,7 @@ static void start_with_file(void)
 	file_ops.map_blob = map_file;
 	file_ops.unref = unref_nothing;
 	guest.gpu->renderer->ops = &file_ops;
+	guest.gpu->resources.max_host_blobs = MAX_HOST_BLOBS; /* none has a descriptor */
 	file = (struct renderer_map){ .fd = memfd_create("blobs", MFD_CLOEXEC) };
 	assert_true(file.fd >= 0);
 	assert_int_equal(ftruncate(file.fd, 4 * PAGE), 0);
@@ -626,6 +627,7 @@ TEST(blobs_leave_descriptors_for_the_rest)
 	limit.rlim_cur = 256;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	start();
+	assert_int_equal(guest.gpu->resources.max_host_blobs, 64);
 	while (create_host_blob(&guest, id + 1, PAGE) == OK) {
 		id++;
 	}

@@ -70,6 +70,9 @@ static const char help[] =
 	"\n"
 	"SIGINT and SIGTERM end it, within a second.\n";
 
+/* As many as the limits of a guest's fences and blobs come to. */
+#define MAX_DESCRIPTORS 262144
+
 #define DEFAULT_HOSTMEM (UINT64_C(256) << 20)
 
 struct options {
@@ -622,6 +625,19 @@ static int open_descriptors(struct program *program, struct options *options)
 	return program->ending.fd;
 }
 
+/* A guest's fences and blobs are descriptors, and their number is bounded by this limit. Nothing
+ * here uses select, for which it is low by default. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < MAX_DESCRIPTORS) {
+		limit.rlim_cur = limit.rlim_max < MAX_DESCRIPTORS ? limit.rlim_max :
+								    MAX_DESCRIPTORS;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int gpu_main(int argc, char **argv)
 {
 	struct options options;
@@ -632,6 +648,7 @@ int gpu_main(int argc, char **argv)
 		return fputs(capabilities, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	parse_options(&options, argc, argv);
+	raise_descriptor_limit();
 	gpu_log_start();
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
 	ret = open_descriptors(&program, &options);
