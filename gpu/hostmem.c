@@ -186,6 +186,11 @@ static int ask(struct gpu *gpu, struct hostmem_op *op)
 				 -EINVAL;
 }
 
+static bool is_asked(const struct gpu *gpu, const struct hostmem_op *op)
+{
+	return gpu->hostmem.asked && TAILQ_FIRST(&gpu->hostmem.ops) == op;
+}
+
 static void dequeue(struct gpu *gpu, struct hostmem_op *op)
 {
 	TAILQ_REMOVE(&gpu->hostmem.ops, op, link);
@@ -352,7 +357,6 @@ void hostmem_forget(struct gpu *gpu, struct resource *resource)
 static void orphan(struct gpu *gpu, struct hostmem_op *op)
 {
 	struct mapping *mapping = op->mapping;
-	bool asked = gpu->hostmem.asked && TAILQ_FIRST(&gpu->hostmem.ops) == op;
 
 	if (op->pending != NULL) {
 		op->pending->awaits_hostmem = NULL;
@@ -361,7 +365,7 @@ static void orphan(struct gpu *gpu, struct hostmem_op *op)
 	if (op->unmaps) {
 		return;
 	}
-	if (asked) {
+	if (is_asked(gpu, op)) {
 		end_mapping(gpu, mapping, NULL);
 	} else {
 		dequeue(gpu, op);
@@ -392,20 +396,38 @@ void hostmem_give_up(struct gpu *gpu)
 	}
 }
 
-/* An operation that is not in the window, nor asked for, ends by itself in its turn. */
+/* The front end has unmapped it. */
+static void forget_mapping(struct gpu *gpu, struct mapping *mapping)
+{
+	if (mapping->unmap.queued && !is_asked(gpu, &mapping->unmap)) {
+		dequeue(gpu, &mapping->unmap);
+	}
+	unlist(gpu, mapping);
+	set_mapped(gpu, mapping, false);
+	free_if_over(gpu, mapping);
+}
+
 void hostmem_reset(struct gpu *gpu)
 {
-	while (gpu->hostmem.ranges != NULL) {
-		end_mapping(gpu, *(struct mapping **)gpu->hostmem.ranges, NULL);
+	struct hostmem_op *op, *next;
+
+	/* Only what was asked for is left in the queue, and the end of such a map. */
+	for (op = TAILQ_FIRST(&gpu->hostmem.ops); op != NULL; op = next) {
+		next = TAILQ_NEXT(op, link);
+		if (op->mapping->mapped) {
+			forget_mapping(gpu, op->mapping);
+		}
 	}
-	ask_next(gpu);
+	while (gpu->hostmem.ranges != NULL) {
+		forget_mapping(gpu, *(struct mapping **)gpu->hostmem.ranges);
+	}
 }
 
 void hostmem_destroy(struct gpu *gpu)
 {
 	gpu->callbacks.map = NULL;
-	hostmem_reset(gpu);
 	if (gpu->hostmem.asked) {
 		gpu_tell_mapped(gpu, -ECONNRESET);
 	}
+	hostmem_reset(gpu);
 }

@@ -51,7 +51,8 @@ void hostmem_give_up(struct gpu *gpu);
 /* This one does not wait any more. */
 void hostmem_drop(struct gpu *gpu, struct pending_request *pending);
 
-/* Nothing is mapped any more. Nothing waits. */
+/* Nothing is mapped any more: a front end that resets the device unmaps it by itself. What it may
+ * have mapped since is unmapped. Nothing waits. */
 void hostmem_reset(struct gpu *gpu);
 
 /* The same, and nothing is asked any more. */

@@ -160,6 +160,7 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 static struct {
 	bool pages[WINDOW / PAGE]; /* mapped */
 	bool asked, unmaps;
+	bool is_gone; /* what is to be unmapped was so in a reset */
 	struct gpu_mapping question;
 	uint64_t num_maps;
 } window;
@@ -171,6 +172,7 @@ static int ask(const struct gpu_mapping *question, bool unmaps)
 	CHECK(question->offset < WINDOW && question->size <= WINDOW - question->offset);
 	window.asked = true;
 	window.unmaps = unmaps;
+	window.is_gone = false;
 	window.question = *question;
 	return 0;
 }
@@ -199,13 +201,21 @@ static void answer(bool well)
 		return;
 	}
 	window.asked = false;
-	for (uint64_t at = 0; (well || window.unmaps) && at < window.question.size; at += PAGE) {
+	well = (well || window.unmaps) && !window.is_gone;
+	for (uint64_t at = 0; well && at < window.question.size; at += PAGE) {
 		bool *page = &window.pages[(window.question.offset + at) / PAGE];
 
 		CHECK(*page == window.unmaps);
 		*page = !window.unmaps;
 	}
-	gpu_tell_mapped(gpu, well || window.unmaps ? 0 : -EREMOTEIO);
+	gpu_tell_mapped(gpu, well ? 0 : -EREMOTEIO);
+}
+
+/* The front end is about to reset the device. */
+static void reset_window(void)
+{
+	memset(window.pages, 0, sizeof(window.pages));
+	window.is_gone = window.asked && window.unmaps;
 }
 
 static void check_window_is_empty(void)
@@ -363,6 +373,7 @@ static void run_step(struct input *input)
 		gpu_drain(gpu, 0, -1);
 		return;
 	case STEP_RESET:
+		reset_window();
 		reset();
 		return;
 	case STEP_MEMORY:
@@ -393,6 +404,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		run_step(&input);
 	}
 	gpu_dispatch(gpu);
+	reset_window();
 	reset();
 	check_window_is_empty();
 	return 0;

@@ -3,6 +3,7 @@
 #include "gpu_guest.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,6 +148,7 @@ static void ask(struct guest *guest, bool unmaps)
 	assert_true(window->question.size <= window->size - window->question.offset);
 	window->asked = true;
 	window->unmaps = unmaps;
+	window->is_gone = false;
 }
 
 static int map(void *cookie, const struct gpu_mapping *mapping)
@@ -205,19 +207,39 @@ static void do_it(struct guest_window *window)
 	assert_ptr_not_equal(at, MAP_FAILED);
 }
 
+void guest_reset(struct guest *guest)
+{
+	struct guest_window *window = &guest->window;
+
+	for (uint64_t page = 0; page < window->size / PAGE; page++) {
+		window->mapped[page] = false;
+	}
+	window->num_mapped_pages = 0;
+	window->is_gone = window->asked && window->unmaps;
+	if (window->size > 0) {
+		assert_ptr_not_equal(
+			mmap(window->memory, window->size, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0),
+			MAP_FAILED);
+	}
+	gpu_reset(guest->gpu);
+}
+
 void guest_answer(struct guest *guest)
 {
 	struct guest_window *window = &guest->window;
 
+	int status = window->is_gone ? -EREMOTEIO : window->status;
+
 	assert_true(window->asked);
-	if (window->status == 0) {
+	if (status == 0) {
 		do_it(window);
 	}
 	if (!window->unmaps) {
 		close(window->question.fd);
 	}
 	window->asked = false;
-	gpu_tell_mapped(guest->gpu, window->status);
+	gpu_tell_mapped(guest->gpu, status);
 }
 
 /* ---- Start and end -------------------------------------------------------------------------- */

@@ -38,6 +38,7 @@ struct guest_window {
 	int status;      /* what is answered; an error: without doing it */
 	unsigned int num_maps, num_unmaps, num_mapped_pages;
 	bool asked, unmaps; /* what is not answered yet */
+	bool is_gone;       /* what is to be unmapped was so in a reset */
 	struct gpu_mapping question;
 };
 
@@ -102,6 +103,9 @@ uint32_t guest_ask(
  * contexts may name it. Returns its token. */
 uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t fence_id);
 void guest_signal(struct guest *guest, uint32_t token);
+
+/* The front end unmaps everything and resets the device. */
+void guest_reset(struct guest *guest);
 
 /* The front end does what it was asked for, and says so. */
 void guest_answer(struct guest *guest);

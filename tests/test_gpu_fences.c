@@ -35,7 +35,7 @@ static struct guest guest;
  */
 static void make_world(void)
 {
-	gpu_reset(guest.gpu);
+	guest_reset(&guest);
 	assert_int_equal(create_context(&guest, 1), OK);
 	assert_int_equal(create_2d(&guest, 1, 16, 16), OK);
 	assert_int_equal(attach_backing(&guest, 1, 0, 4096), OK);
@@ -363,7 +363,7 @@ TEST_GUEST(what_waits_for_its_turn_is_completed_by_a_drain_and_by_a_reset)
 		if (round == 0) {
 			gpu_drain(guest.gpu, 0, -1);
 		} else {
-			gpu_reset(guest.gpu);
+			guest_reset(&guest);
 		}
 		for (int i = 0; i < 3; i++) {
 			assert_true(guest.responses[GPU_QUEUE_CONTROL][tokens[i]].done);

@@ -115,6 +115,9 @@ void vhost_user_shmem_answered(struct vhost_user *server, uint32_t request, int 
 /* Whether the file is in shared memory, or is about to be. */
 bool vhost_user_shmem_has(const struct vhost_user *server, int fd);
 
+/* The front end has reset the device, and unmapped everything. */
+void vhost_user_shmem_reset(struct vhost_user *server);
+
 /* There is no front end any more that has it. */
 void vhost_user_shmem_forget(struct vhost_user *server);
 

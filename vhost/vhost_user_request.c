@@ -137,6 +137,7 @@ static void stop_queues(struct vhost_user *server)
 static void reset(struct vhost_user *server)
 {
 	server->ops.reset(server->cookie);
+	vhost_user_shmem_reset(server);
 	for (uint32_t i = 0; i < server->num_queues; i++) {
 		server->queues[i].has_run = false;
 	}

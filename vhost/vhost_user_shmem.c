@@ -68,18 +68,16 @@ static int identify(int fd, struct shmem_file *file)
 	return 0;
 }
 
-static struct shmem_file *add_file(
-	struct vhost_user_shmem *shmem, const struct vhost_user_mapping *mapping)
+/* Returns a copy of it that is in both trees, or NULL. */
+static struct shmem_file *insert(struct vhost_user_shmem *shmem, const struct shmem_file *what)
 {
-	struct shmem_file *file = calloc(1, sizeof(*file));
+	struct shmem_file *file = malloc(sizeof(*file));
 
 	if (!file) {
 		return NULL;
 	}
-	file->region = mapping->region;
-	file->offset = mapping->offset;
-	if (identify(mapping->fd, file) == 0 && !tfind(file, &shmem->by_place, compare_places) &&
-		tsearch(file, &shmem->by_place, compare_places)) {
+	*file = *what;
+	if (tsearch(file, &shmem->by_place, compare_places)) {
 		if (tsearch(file, &shmem->by_file, compare_both)) {
 			return file;
 		}
@@ -87,6 +85,17 @@ static struct shmem_file *add_file(
 	}
 	free(file);
 	return NULL;
+}
+
+static struct shmem_file *add_file(
+	struct vhost_user_shmem *shmem, const struct vhost_user_mapping *mapping)
+{
+	struct shmem_file file = { .region = mapping->region, .offset = mapping->offset };
+
+	if (identify(mapping->fd, &file) < 0 || tfind(&file, &shmem->by_place, compare_places)) {
+		return NULL;
+	}
+	return insert(shmem, &file);
 }
 
 static void remove_file(struct vhost_user_shmem *shmem, struct shmem_file *file)
@@ -112,6 +121,22 @@ bool vhost_user_shmem_has(const struct vhost_user *server, int fd)
 	/* By file alone: the order of the tree keeps those of a file together. */
 	return server->shmem.by_file && identify(fd, &key) == 0 &&
 		tfind(&key, &server->shmem.by_file, compare_files);
+}
+
+/* The one that is asked for may be there after the reset. */
+void vhost_user_shmem_reset(struct vhost_user *server)
+{
+	struct vhost_user_shmem *shmem = &server->shmem;
+	const struct shmem_file *asked = shmem->asked;
+	struct shmem_file kept = { 0 };
+
+	if (asked) {
+		kept = *asked;
+	}
+	while (shmem->by_place) {
+		remove_file(shmem, *(struct shmem_file **)shmem->by_place);
+	}
+	shmem->asked = asked ? insert(shmem, &kept) : NULL;
 }
 
 void vhost_user_shmem_forget(struct vhost_user *server)
