@@ -125,10 +125,15 @@ class Programs(VulkanTest):
         for passing in ("ask", "all"):
             with self.subTest(passing=passing):
                 device = self.device()
-                lines = (f"{VENUS} --rounds {ROUNDS} share", f"{VENUS} --no-wait share")
+                lines = (
+                    f"{VENUS} --rounds {ROUNDS} share",
+                    f"{VENUS} --rounds {ROUNDS} --gl share",
+                    f"{VENUS} --no-wait --gl share",
+                )
                 said = self.run_guest(device, *lines, passing=passing)
                 self.assertIn("memory as a dma-buf, fences as sync files", said)
-                self.assertIn(f"each waits: 0 of {ROUNDS} rounds are wrong", said)
+                self.assertEqual(said.count(f"each waits: 0 of {ROUNDS} rounds are wrong"), 2)
+                self.assertIn(f"and waits: 0 of {ROUNDS} rounds are wrong", said)
                 self.end_well(device)
 
 

@@ -12,6 +12,7 @@ struct vulkan_options {
 	uint32_t rounds;     /* 0: the command's own number */
 	uint32_t steps;      /* of a long job; 0: the command's own number */
 	bool no_wait;        /* the control: what comes out wrong is right */
+	bool gl;             /* share: a third process, with OpenGL */
 };
 
 /* They report what they find. */

@@ -36,6 +36,7 @@ static void usage(FILE *stream)
 	      "  --picture FILE  where draw writes what it has drawn, a portable pixmap\n"
 	      "  --rounds N      of timeline and share\n"
 	      "  --steps N       how long the producer's jobs are\n"
+	      "  --gl            share has a third process, with OpenGL\n"
 	      "  --no-wait       timeline and share leave out the waiting, and it has to show\n"
 	      "\n"
 	      "Status 1: a check has failed. 77: none could be made here; the output says why.\n",
@@ -57,6 +58,7 @@ static void parse(struct vulkan_options *options, int argc, char **argv)
 {
 	static const struct option known[] = {
 		{ "driver", required_argument, NULL, 'd' },
+		{ "gl", no_argument, NULL, 'g' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "no-wait", no_argument, NULL, 'n' },
 		{ "picture", required_argument, NULL, 'p' },
@@ -70,6 +72,9 @@ static void parse(struct vulkan_options *options, int argc, char **argv)
 		switch (option) {
 		case 'd':
 			options->driver = optarg;
+			break;
+		case 'g':
+			options->gl = true;
 			break;
 		case 'h':
 			usage(stdout);

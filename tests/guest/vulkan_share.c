@@ -4,8 +4,10 @@
 /*
  * Two processes with a device of Vulkan's each, and a buffer of one of them that the other imports.
  * In each round the exporter does a long job on its words, and the importer a short one that also
- * keeps a copy. Each hands over a sync file, for which the other waits on its GPU's queue; nobody
- * waits on the CPU, but for rounds long ago. The copies show what each round came out as.
+ * keeps a copy. Each hands over a sync file, for which the next waits on its GPU's queue; nobody
+ * waits on the CPU, but for rounds long ago. The copies show what each round came out as. With --gl
+ * a third process is between the two: it looks at the words in OpenGL, waits for the exporter, and
+ * the importer for it.
  */
 
 #include <err.h>
@@ -19,6 +21,7 @@
 #include "fd_message.h"
 #include "vulkan_commands.h"
 #include "vulkan_external.h"
+#include "vulkan_gl.h"
 #include "vulkan_report.h"
 #include "vulkan_steps.h"
 
@@ -51,7 +54,7 @@ struct side {
 	struct slot slots[NUM_SLOTS];
 	uint32_t num_rounds, num_long_steps;
 	bool waits;
-	int other; /* socket */
+	int from, to; /* sockets: whom it waits for, and who waits for it */
 };
 
 /* ---- A side --------------------------------------------------------------------------------- */
@@ -177,8 +180,8 @@ static void export_rounds(struct side *side)
 		hand_over(side, slot->commands, false);
 		vulkan_commands_end(slot->commands);
 		fence_fd = submit(side, slot, round > 0, fence_fd);
-		fd_message_send(side->other, round, fence_fd);
-		fence_fd = fd_message_receive(side->other, &(uint32_t){ 0 });
+		fd_message_send(side->to, round, fence_fd);
+		fence_fd = fd_message_receive(side->from, &(uint32_t){ 0 });
 	}
 	if (fence_fd >= 0) {
 		close(fence_fd);
@@ -212,7 +215,7 @@ static bool export_buffer(struct side *side)
 	fflush(stdout);
 	fd = external_buffer_export(vulkan, &side->buffer, WORDS_SIZE, type);
 	clear_buffer(side);
-	fd_message_send(side->other, MEMORY_TYPE | type, fd);
+	fd_message_send(side->to, MEMORY_TYPE | type, fd);
 	return true;
 }
 
@@ -221,7 +224,7 @@ static bool export_buffer(struct side *side)
 static bool import_buffer(struct side *side)
 {
 	uint32_t message;
-	int fd = fd_message_receive(side->other, &message);
+	int fd = fd_message_receive(side->from, &message);
 
 	if (message == 0) {
 		return false;
@@ -239,16 +242,24 @@ static void copy_words(const struct side *side, const struct slot *slot)
 	vulkan_barrier(slot->commands);
 }
 
-/* Rounds are looked at in their order. */
-static uint32_t look_at_round(const struct side *side, const struct slot *slot, uint32_t round)
+/* What the words are after a job; all are asked for, in order. */
+static const uint32_t *expect_job(const struct side *side, uint32_t job)
 {
 	static uint32_t expected[NUM_WORDS];
+	uint32_t num_steps = job % 2 == 0 ? side->num_long_steps : NUM_STEPS_SHORT;
 
 	for (uint32_t i = 0; i < NUM_WORDS; i++) {
-		expected[i] = steps_expected(expected[i], i, 2 * round, side->num_long_steps);
-		expected[i] = steps_expected(expected[i], i, 2 * round + 1, NUM_STEPS_SHORT);
+		expected[i] = steps_expected(expected[i], i, job, num_steps);
 	}
-	return count_wrong_words(slot->copy.words, expected, side->waits) > 0;
+	return expected;
+}
+
+/* After both jobs of a round. */
+static uint32_t look_at_round(const struct side *side, const struct slot *slot, uint32_t round)
+{
+	expect_job(side, 2 * round);
+	return count_wrong_words(slot->copy.words, expect_job(side, 2 * round + 1), side->waits) >
+		0;
 }
 
 static uint32_t import_rounds(struct side *side)
@@ -266,7 +277,7 @@ static uint32_t import_rounds(struct side *side)
 		if (round >= side->num_rounds) {
 			continue;
 		}
-		fence_fd = fd_message_receive(side->other, &message);
+		fence_fd = fd_message_receive(side->from, &message);
 		begin_round(slot->commands);
 		hand_over(side, slot->commands, true);
 		vulkan_steps_record(
@@ -275,77 +286,165 @@ static uint32_t import_rounds(struct side *side)
 		hand_over(side, slot->commands, false);
 		vulkan_commands_end(slot->commands);
 		fence_fd = submit(side, slot, true, fence_fd);
-		fd_message_send(side->other, round, fence_fd);
+		fd_message_send(side->to, round, fence_fd);
 	}
 	return num_wrong;
 }
 
 /* ---- Both ----------------------------------------------------------------------------------- */
 
-static void open_side(struct side *side, const struct vulkan_options *options, int other)
+static void open_side(struct side *side, const struct vulkan_options *options)
 {
-	side->other = other;
-	choose_lengths(side, options);
 	vulkan_open(&side->vulkan, options->driver);
 	vulkan_steps_init(&side->steps, &side->vulkan);
 	make_slots(side);
 }
 
-static void run_importer(const struct vulkan_options *options, int other)
+/* Each side's part: returns when it is over, having reported. */
+static void run_exporter(struct side *side, const struct vulkan_options *options)
 {
-	static struct side side;
+	open_side(side, options);
+	if (export_buffer(side)) {
+		export_rounds(side);
+		report(true, "share: the exporter's fences have signalled, all %u",
+			side->num_rounds);
+	} else {
+		fd_message_send(side->to, 0, -1);
+	}
+}
+
+static void run_importer(struct side *side, const struct vulkan_options *options)
+{
 	uint32_t num_wrong;
 
-	open_side(&side, options, other);
-	if (!import_buffer(&side)) {
-		exit(0);
+	open_side(side, options);
+	if (!import_buffer(side)) {
+		return;
 	}
 	for (uint32_t i = 0; i < NUM_SLOTS; i++) {
-		vulkan_buffer_init(&side.vulkan, &side.slots[i].copy, WORDS_SIZE,
+		vulkan_buffer_init(&side->vulkan, &side->slots[i].copy, WORDS_SIZE,
 			VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT);
 	}
-	num_wrong = import_rounds(&side);
-	report((num_wrong == 0) == side.waits,
+	num_wrong = import_rounds(side);
+	report((num_wrong == 0) == side->waits,
 		"share: a job of each process in turn, %s: %u of %u rounds are wrong",
-		side.waits ? "each waits" : "nobody waits", num_wrong, side.num_rounds);
-	exit(report_status());
+		side->waits ? "each waits" : "nobody waits", num_wrong, side->num_rounds);
 }
 
-static void run_exporter(const struct vulkan_options *options, int other)
+/* Between the two jobs of a round. */
+static const uint32_t *expect_in_gl(uint32_t round, void *arg)
 {
-	static struct side side;
+	const struct side *side = arg;
 
-	open_side(&side, options, other);
-	if (export_buffer(&side)) {
-		export_rounds(&side);
-		report(true, "share: the exporter's fences have signalled, all %u",
-			side.num_rounds);
-	} else {
-		fd_message_send(other, 0, -1);
+	if (round > 0) {
+		expect_job(side, 2 * round - 1);
+	}
+	return expect_job(side, 2 * round);
+}
+
+static void run_gl(struct side *side, const struct vulkan_options *options)
+{
+	const struct gl_share share = {
+		.from = side->from,
+		.to = side->to,
+		.num_rounds = side->num_rounds,
+		.waits = side->waits,
+		.expected = expect_in_gl,
+		.arg = side,
+	};
+	uint32_t num_wrong;
+
+	if (gl_share_run(&share, &num_wrong)) {
+		report((num_wrong == 0) == side->waits,
+			"share: OpenGL looks at the words, %s: %u of %u rounds are wrong",
+			side->waits ? "and waits" : "and does not wait", num_wrong,
+			side->num_rounds);
 	}
 }
 
-void vulkan_share(const struct vulkan_options *options)
+static void wait_for_other(pid_t process)
 {
-	int sockets[2], status;
-	pid_t importer;
+	int status;
+
+	if (waitpid(process, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		report(false, "share: another process has ended otherwise");
+	}
+}
+
+/* One end is whom the next waits for. */
+static void connect_sides(struct side *side, struct side *next)
+{
+	int sockets[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0) {
 		err(1, "socketpair");
 	}
-	/* Before there is anything of Vulkan's, which a fork would not have. */
-	importer = fork();
-	if (importer < 0) {
+	side->to = sockets[0];
+	next->from = sockets[1];
+}
+
+/* The ends of others, without which one that ends is missed. */
+static void close_others(const struct side *sides, uint32_t num_sides, uint32_t own)
+{
+	for (uint32_t i = 0; i < num_sides; i++) {
+		if (i != own) {
+			close(sides[i].from);
+			close(sides[i].to);
+		}
+	}
+}
+
+enum { MAX_SIDES = 3 };
+
+typedef void run_side(struct side *side, const struct vulkan_options *options);
+
+/* The processes, in the order in which they have the words. */
+static run_side *const two[] = { run_exporter, run_importer };
+static run_side *const three[] = { run_exporter, run_gl, run_importer };
+
+static struct side sides[MAX_SIDES];
+
+/* In a process of its own, before there is anything of Vulkan's, which a fork would not have. */
+static pid_t start(
+	run_side *run, uint32_t index, uint32_t num_sides, const struct vulkan_options *options)
+{
+	pid_t process = fork();
+	int status;
+
+	if (process < 0) {
 		err(1, "fork");
 	}
-	if (importer == 0) {
-		close(sockets[0]);
-		run_importer(options, sockets[1]);
+	if (process > 0) {
+		return process;
 	}
-	close(sockets[1]);
-	run_exporter(options, sockets[0]);
-	close(sockets[0]);
-	if (waitpid(importer, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-		report(false, "share: the importer has ended otherwise");
+	close_others(sides, num_sides, index);
+	run(&sides[index], options);
+	status = report_status();
+	exit(status == REPORT_SKIPPED ? 0 : status);
+}
+
+void vulkan_share(const struct vulkan_options *options)
+{
+	run_side *const *runs = options->gl ? three : two;
+	uint32_t num_sides = options->gl ? 3 : 2;
+	pid_t processes[MAX_SIDES];
+
+	if (options->gl && !gl_share_is_built()) {
+		report_skipped("share with OpenGL", "built without GBM or epoxy");
+		return;
+	}
+	for (uint32_t i = 0; i < num_sides; i++) {
+		choose_lengths(&sides[i], options);
+		connect_sides(&sides[i], &sides[(i + 1) % num_sides]);
+	}
+	for (uint32_t i = 1; i < num_sides; i++) {
+		processes[i] = start(runs[i], i, num_sides, options);
+	}
+	close_others(sides, num_sides, 0);
+	run_exporter(&sides[0], options);
+	close(sides[0].from);
+	close(sides[0].to);
+	for (uint32_t i = 1; i < num_sides; i++) {
+		wait_for_other(processes[i]);
 	}
 }
