@@ -210,6 +210,18 @@ guest_stock() {
     fi
 }
 
+# Vulkan by Venus: its programs in the guest, and the device, are of Debian sid.
+guest_vulkan() {
+    local name="guest under stock QEMU, Vulkan"
+    prepared "$name" --kind stock || return 0
+    prepared "$name" --rootfs sid || return 0
+    if ! scripts/vm --rootfs sid --build build/sid --enter true; then
+        skip "$name" "'unshare --mount' is not allowed here"
+        return
+    fi
+    counted "$name" build/guest-vulkan.log python3 tests/guest/test_vulkan.py build
+}
+
 # guest_workloads KERNEL [OPTION...]: no row of its table may be missing, and it says how many
 # checks were right.
 guest_workloads() {
@@ -392,7 +404,7 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid console_tests flips_tests guest_newest guest_stock host_qemu)
+lane_qemu=(virgl_sid console_tests flips_tests guest_newest guest_stock guest_vulkan host_qemu)
 
 run_tests() {
     check_parts "$@"

@@ -7,7 +7,7 @@ process. The guest's root is the sid root, and so is the device's. Needs scripts
 
 usage: test_vulkan.py DIRECTORY_OF_BUILDS [TEST...]
 
-VGF_TEST_ALL=1: ten times as many rounds.
+VGF_TEST_ALL=1: 1000 rounds instead of 20, and what takes minutes.
 """
 
 import os
@@ -25,7 +25,7 @@ import unittest_sum  # noqa: E402
 
 BUILDS = pathlib.Path()
 FULL = os.environ.get("VGF_TEST_ALL") == "1"
-ROUNDS = "1000" if FULL else "100"
+ROUNDS = "1000" if FULL else "20"
 
 TARGETS = ("tools/vgfence", "tests/guest/vgfence-vulkan", "tests/guest/no_udmabuf.so")
 VENUS = "vgfence-vulkan --driver venus"
@@ -98,6 +98,9 @@ class VulkanTest(unittest.TestCase):
         self.assertEqual(device.end(), 0)
         self.assertRegex(device.messages(), r"requests +\d+ on .*; 0 with an error")
         self.assertRegex(device.messages(), r"host memory +[1-9]\d* blobs were mapped; 0 KiB are")
+        # Mesa's Venus waits for sync files by itself, in the guest's program: if it comes to hand
+        # them to the kernel one day, there is something new to test.
+        self.assertRegex(device.messages(), r"in-fences +0,")
 
 
 class Programs(VulkanTest):
@@ -113,30 +116,39 @@ class Programs(VulkanTest):
         (checksum,) = re.findall(r"^draw: checksum ([0-9a-f]{16})$", said, re.MULTILINE)
         return checksum
 
-    def test_the_guest_computes_and_draws_as_the_host_does(self):
+    def test_a_guest_computes_draws_and_shares(self):
         device = self.device()
-        lines = (f"{VENUS} compute draw timeline", f"{VENUS} --no-wait timeline")
-        said = self.run_guest(device, "vulkaninfo --summary", *lines)
+        lines = (
+            "vulkaninfo --summary",
+            f"{VENUS} compute draw timeline",
+            f"{VENUS} --no-wait timeline",
+            f"{VENUS} --rounds {ROUNDS} --gl share",
+            f"{VENUS} --no-wait --gl share",
+        )
+        said = self.run_guest(device, *lines, passing="all")
         self.assertRegex(said, r"deviceName *= Virtio-GPU Venus \(llvmpipe")
         self.assertEqual(self.checksum(said), self.draw_on_host())
+        self.expect_shared(said)
         self.end_well(device)
 
-    def test_processes_share_memory_and_wait_for_sync_files(self):
+    @unittest.skipUnless(FULL, "minutes: with VGF_TEST_ALL=1")
+    def test_processes_share_without_and_with_fence_passing(self):
         for passing in ("ask", "all"):
-            with self.subTest(passing=passing):
-                device = self.device()
-                lines = (
-                    f"{VENUS} --rounds {ROUNDS} share",
-                    f"{VENUS} --rounds {ROUNDS} --gl share",
-                    f"{VENUS} --no-wait --gl share",
-                )
-                said = self.run_guest(device, *lines, passing=passing)
-                self.assertIn("memory as a dma-buf, fences as sync files", said)
-                self.assertEqual(said.count(f"each waits: 0 of {ROUNDS} rounds are wrong"), 2)
-                self.assertIn(f"and waits: 0 of {ROUNDS} rounds are wrong", said)
-                self.end_well(device)
+            for options in ("", "--gl"):
+                with self.subTest(passing=passing, options=options):
+                    device = self.device()
+                    line = f"{VENUS} --rounds {ROUNDS} {options} share"
+                    self.expect_shared(self.run_guest(device, line, passing=passing), options)
+                    self.end_well(device)
+
+    def expect_shared(self, said, options="--gl"):
+        self.assertIn("memory as a dma-buf, fences as sync files", said)
+        self.assertIn(f"each waits: 0 of {ROUNDS} rounds are wrong", said)
+        if options:
+            self.assertIn(f"and waits: 0 of {ROUNDS} rounds are wrong", said)
 
 
+@unittest.skipUnless(FULL, "minutes: with VGF_TEST_ALL=1")
 class KilledGuest(VulkanTest):
     def test_the_next_guest_computes_and_nothing_is_left_of_the_last(self):
         device = self.device()
