@@ -562,6 +562,15 @@ static void make_message(struct fuzz_input *input, uint64_t *random)
 	}
 }
 
+/* It is asked for, and answered. */
+static void make_mapping(struct fuzz_input *input, uint64_t *random)
+{
+	put(input, STEP_MAP);
+	put(input, (unsigned int)next_random(random));
+	put(input, STEP_REPLY);
+	put(input, (unsigned int)next_random(random) % 0xf8);
+}
+
 static void make_session(struct fuzz_input *input, uint64_t *random)
 {
 	input->size = 0;
@@ -573,12 +582,10 @@ static void make_session(struct fuzz_input *input, uint64_t *random)
 		switch (next_random(random) % 10) {
 		case 8:
 			put(input, STEP_CHANNEL);
-			/* fall through */
+			make_mapping(input, random);
+			break;
 		case 9:
-			put(input, STEP_MAP);
-			put(input, (unsigned int)next_random(random));
-			put(input, STEP_REPLY);
-			put(input, (unsigned int)next_random(random) % 0xf8);
+			make_mapping(input, random);
 			break;
 		case 0:
 			put(input, STEP_HOLD);

@@ -266,8 +266,8 @@ static void assert_message_refused(
 
 TEST(unknown_requests_are_refused)
 {
-	const uint32_t requests[] = { 0, 6, 7, 19, 22, 26, 31, 35, 39, 40, 41, 1000, INT32_MAX,
-		UINT32_MAX };
+	const uint32_t requests[] = { 0, 6, 7, 19, 22, 26, 31, 35, 39, 40, 42, 43, 45, 1000,
+		INT32_MAX, UINT32_MAX };
 
 	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
 		assert_message_refused(requests[i], NULL, 0, NULL, 0);
