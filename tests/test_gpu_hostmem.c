@@ -6,6 +6,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -643,6 +644,29 @@ TEST_GUEST(memory_has_a_limit)
 	assert_int_equal(unref(&guest, 1), OK);
 	assert_int_equal(create_host_blob(&guest, 2, PAGE), OK);
 	assert_int_equal(create_host_blob(&guest, 3, 512u << 20), NO_MEMORY);
+}
+
+static unsigned int count_mapped_blobs(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned int count = 0;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps) != NULL) {
+		count += strstr(line, "vgfence-blob") != NULL;
+	}
+	fclose(maps);
+	return count;
+}
+
+/* The device's own view of its memory ends with the blob. */
+TEST_BLOBS(memory_is_given_back)
+{
+	assert_true(count_mapped_blobs() > 0);
+	assert_int_equal(unref(&guest, 1), OK);
+	gpu_reset(guest.gpu);
+	assert_int_equal(count_mapped_blobs(), 0);
 }
 
 TEST_BLOBS(what_is_mapped_is_counted)
