@@ -61,97 +61,20 @@ static int control(struct vhost_user *server, int operation, int fd, uint32_t ev
 	return epoll_ctl(server->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
 }
 
-/* ---- The socket's file -------------------------------------------------------------------- */
-
-static int open_socket(void)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	return fd < 0 ? -errno : fd;
-}
-
-/* Removes a socket that nobody listens on. */
-static int remove_stale(const struct sockaddr_un *address)
-{
-	struct stat file;
-	int fd, ret;
-
-	if (lstat(address->sun_path, &file) < 0) {
-		return errno == ENOENT ? 0 : -errno;
-	}
-	if (!S_ISSOCK(file.st_mode)) {
-		return -EEXIST;
-	}
-	fd = open_socket();
-	if (fd < 0) {
-		return fd;
-	}
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
-		ret = -EADDRINUSE;
-	} else {
-		ret = errno == EAGAIN ? -EADDRINUSE : -errno;
-	}
-	close(fd);
-	if (ret != -ECONNREFUSED) {
-		return ret;
-	}
-	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-static int listen_at(struct vhost_user *server, const char *path)
-{
-	size_t length = strlen(path);
-	int ret;
-
-	if (length >= sizeof(server->address.sun_path)) {
-		return -ENAMETOOLONG;
-	}
-	server->address.sun_family = AF_UNIX;
-	memcpy(server->address.sun_path, path, length);
-	ret = remove_stale(&server->address);
-	if (ret < 0) {
-		return ret;
-	}
-	server->listen_fd = open_socket();
-	if (server->listen_fd < 0) {
-		return server->listen_fd;
-	}
-	if (bind(server->listen_fd, (const struct sockaddr *)&server->address,
-		    sizeof(server->address)) < 0) {
-		return -errno;
-	}
-	if (lstat(path, &server->socket_file) < 0 || listen(server->listen_fd, 1) < 0) {
-		return -errno;
-	}
-	return control(server, EPOLL_CTL_ADD, server->listen_fd, EPOLLIN, &server->listen_fd);
-}
-
-/* Unless it is another one's by now. */
-static void remove_socket(const struct vhost_user *server)
-{
-	struct stat file;
-
-	if (server->socket_file.st_ino != 0 && lstat(server->address.sun_path, &file) == 0 &&
-		file.st_dev == server->socket_file.st_dev &&
-		file.st_ino == server->socket_file.st_ino) {
-		unlink(server->address.sun_path);
-	}
-}
-
 /* ---- The front end ------------------------------------------------------------------------ */
 
 /* Whoever comes next waits in the listening socket until the one before has left. */
 static void listen_again(struct vhost_user *server, bool again)
 {
-	if (server->listen_fd < 0) {
+	if (server->listener.fd < 0) {
 		return; /* there was one front end, and no other comes */
 	}
-	control(server, EPOLL_CTL_MOD, server->listen_fd, again ? EPOLLIN : 0, &server->listen_fd);
+	control(server, EPOLL_CTL_MOD, server->listener.fd, again ? EPOLLIN : 0, &server->listener);
 }
 
 static int open_front_end(struct vhost_user *server)
 {
-	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	int ret;
 
 	if (fd < 0) {
@@ -247,7 +170,7 @@ static void handle_event(struct vhost_user *server, void *what)
 	if (!what) {
 		return; /* one that is not watched any more */
 	}
-	if (what == &server->listen_fd) {
+	if (what == &server->listener) {
 		accept_front_end(server);
 	} else if (what == &server->socket_fd) {
 		if (server->socket_fd >= 0) {
@@ -367,7 +290,7 @@ static struct vhost_user *allocate(
 	}
 	server->ops = *ops;
 	server->cookie = cookie;
-	server->epoll_fd = server->listen_fd = server->socket_fd = -1;
+	server->epoll_fd = server->listener.fd = server->socket_fd = -1;
 	vhost_user_channel_init(&server->channel);
 	log_limit_init(&server->log_limit);
 	server->num_queues = num_queues;
@@ -380,10 +303,19 @@ static struct vhost_user *allocate(
 /* Of what was made so far. */
 static void release(struct vhost_user *server)
 {
-	remove_socket(server);
-	close_fd(&server->listen_fd);
+	unix_listener_close(&server->listener);
 	close_fd(&server->epoll_fd);
 	free(server);
+}
+
+static int listen_at(struct vhost_user *server, const char *path)
+{
+	int ret = unix_listener_open(&server->listener, path, 1);
+
+	if (ret < 0) {
+		return ret;
+	}
+	return control(server, EPOLL_CTL_ADD, server->listener.fd, EPOLLIN, &server->listener);
 }
 
 static int check_connected(int fd)
@@ -459,7 +391,7 @@ int vhost_user_create_connected(int socket_fd, uint32_t num_queues,
 
 void vhost_user_abandon(const struct vhost_user *server)
 {
-	remove_socket(server);
+	unix_listener_remove(&server->listener);
 }
 
 void vhost_user_destroy(struct vhost_user *server)

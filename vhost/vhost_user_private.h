@@ -6,10 +6,9 @@
 /* What the files vhost_user*.c share. */
 
 #include <sys/epoll.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "log_limit.h"
+#include "unix_listener.h"
 #include "vhost_user.h"
 #include "vhost_user_message.h"
 
@@ -56,12 +55,10 @@ struct vhost_user {
 	int epoll_fd;
 	struct epoll_event events[MAX_EVENTS]; /* of this round */
 	int num_events;
-	int listen_fd;
+	struct unix_listener listener;
 	bool accept_failed; /* not listened to for a moment */
 	struct log_limit log_limit;
-	struct sockaddr_un address;
-	struct stat socket_file; /* ours, as long as it is this one */
-	int socket_fd;           /* of the front end; below 0: there is none */
+	int socket_fd; /* of the front end; below 0: there is none */
 	struct vhost_user_channel channel;
 	struct vhost_user_shmem shmem;
 	uint64_t features, protocol_features;

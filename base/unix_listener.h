@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef UNIX_LISTENER_H
+#define UNIX_LISTENER_H
+
+/* A local socket that listens at a path of the file system. Errors are negative errno values. */
+
+#include <sys/stat.h>
+#include <sys/un.h>
+
+struct unix_listener {
+	int fd; /* below 0: there is none */
+	struct sockaddr_un address;
+	struct stat file; /* of the socket; its inode is 0 if it was not made */
+};
+
+/*
+ * Makes the socket, which does not block. One that is there and that nobody listens on any more is
+ * replaced. Returns 0; -EADDRINUSE if somebody listens there; -EEXIST if something else is there;
+ * -ENAMETOOLONG; what socket, bind or listen failed with. After an error it is to be closed, too.
+ */
+int unix_listener_open(struct unix_listener *listener, const char *path, int backlog);
+
+/* Removes the file, unless it is another one's by now. From any thread. */
+void unix_listener_remove(const struct unix_listener *listener);
+
+/* Removes the file and closes the descriptor, if there are any. */
+void unix_listener_close(struct unix_listener *listener);
+
+#endif
