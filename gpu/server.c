@@ -14,6 +14,7 @@
 #include <linux/virtio_gpu.h>
 
 #include "display_socket.h"
+#include "display_vnc.h"
 #include "renderer.h"
 #include "vhost_user.h"
 
@@ -31,6 +32,8 @@ struct gpu_server {
 	struct vhost_user_watch timer_watch; /* of the answer that the display is asked for */
 	bool display_changed;                /* something was sent to it in this round */
 	bool display_full;                   /* a scanout is not shown, as was told in the log */
+	struct display_vnc *vnc;             /* or NULL */
+	struct vhost_user_watch vnc_watch;
 };
 
 static void dispatch_display(void *arg);
@@ -185,6 +188,101 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	return 0;
 }
 
+/* ---- VNC ---------------------------------------------------------------------------------- */
+
+/* There is no device that they could go to. */
+static void ignore_key(void *cookie, uint32_t keysym, bool down)
+{
+	(void)cookie;
+	(void)keysym;
+	(void)down;
+}
+
+static void ignore_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
+{
+	(void)cookie;
+	(void)buttons;
+	(void)x;
+	(void)y;
+}
+
+static void ignore_left(void *cookie)
+{
+	(void)cookie;
+}
+
+/* The front end's display knows its monitors, if there is one. */
+static void resize(void *cookie, uint32_t width, uint32_t height)
+{
+	struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS] = { 0 };
+	struct gpu_server *server = cookie;
+
+	if (server->display == NULL) {
+		monitors[0].r.width = width;
+		monitors[0].r.height = height;
+		monitors[0].enabled = 1;
+		gpu_tell_monitors(server->gpu, monitors);
+	}
+}
+
+static void close_vnc(struct gpu_server *server)
+{
+	if (server->vnc) {
+		vhost_user_unwatch(server->vhost_user, &server->vnc_watch);
+		display_vnc_destroy(server->vnc);
+		server->vnc = NULL;
+	}
+}
+
+static void dispatch_vnc(void *arg)
+{
+	struct gpu_server *server = arg;
+
+	if (server->vnc && display_vnc_dispatch(server->vnc) < 0) {
+		log_message(server, VGF_LOG_ERROR, "VNC has ended: there is no memory for it");
+		close_vnc(server);
+	}
+}
+
+static void tell_why_no_vnc(struct gpu_server *server, int error)
+{
+	char message[256];
+
+	snprintf(message, sizeof(message), "VNC at %s: %s", server->options.vnc,
+		error == -EOPNOTSUPP ? "built without libvncserver (libvncserver-dev)" :
+				       strerror(-error));
+	log_message(server, VGF_LOG_ERROR, message);
+}
+
+static int open_vnc(struct gpu_server *server)
+{
+	static const struct display_vnc_ops ops = {
+		.read = read_scanout,
+		.key = ignore_key,
+		.pointer = ignore_pointer,
+		.left = ignore_left,
+		.resize = resize,
+	};
+	int ret;
+
+	if (server->options.vnc == NULL) {
+		return 0;
+	}
+	ret = display_vnc_create(server->options.vnc, &ops, server, &server->vnc);
+	if (ret < 0) {
+		tell_why_no_vnc(server, ret);
+		return ret;
+	}
+	server->vnc_watch = (struct vhost_user_watch){
+		.fd = display_vnc_get_fd(server->vnc),
+		.readable = dispatch_vnc,
+		.arg = server,
+	};
+	return vhost_user_watch(server->vhost_user, &server->vnc_watch);
+}
+
+/* ---- What the guest shows ----------------------------------------------------------------- */
+
 static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
 {
 	struct gpu_server *server = cookie;
@@ -193,19 +291,28 @@ static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint
 		server->display_changed = true;
 		display_socket_set_scanout(server->display, scanout, width, height);
 	}
+	if (server->vnc && scanout == 0) {
+		display_vnc_set_scanout(server->vnc, width, height);
+	}
+}
+
+static int update_display(
+	struct gpu_server *server, uint32_t scanout, const struct virtio_gpu_rect *rect)
+{
+	if (!server->display) {
+		return 0;
+	}
+	server->display_changed = true;
+	return display_socket_update(server->display, scanout, rect);
 }
 
 static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect)
 {
 	struct gpu_server *server = cookie;
-	int ret;
+	int ret = update_display(server, scanout, rect);
+	int vnc = server->vnc && scanout == 0 ? display_vnc_update(server->vnc, rect) : 0;
 
-	if (!server->display) {
-		return;
-	}
-	server->display_changed = true;
-	ret = display_socket_update(server->display, scanout, rect);
-	if ((ret == -ENOSPC || ret == -ENOMEM) && !server->display_full) {
+	if ((ret == -ENOSPC || ret == -ENOMEM || vnc == -ENOMEM) && !server->display_full) {
 		server->display_full = true;
 		log_message(server, VGF_LOG_WARNING, "no memory for all that the monitors show");
 	}
@@ -219,6 +326,9 @@ static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_curs
 		server->display_changed = true;
 		display_socket_set_cursor(server->display, scanout, cursor->x, cursor->y,
 			cursor->visible, cursor->hot_x, cursor->hot_y, cursor->pixels);
+	}
+	if (server->vnc && scanout == 0) {
+		display_vnc_set_cursor(server->vnc, cursor);
 	}
 }
 
@@ -480,6 +590,9 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 	if (ret == 0) {
 		ret = listen_at_socket(server);
 	}
+	if (ret == 0) {
+		ret = open_vnc(server);
+	}
 	if (ret < 0) {
 		gpu_server_destroy(server);
 		return ret;
@@ -494,6 +607,7 @@ void gpu_server_destroy(struct gpu_server *server)
 		return;
 	}
 	close_display(server);
+	close_vnc(server);
 	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
@@ -524,6 +638,7 @@ bool gpu_server_is_over(const struct gpu_server *server)
 void gpu_server_abandon(const struct gpu_server *server)
 {
 	vhost_user_abandon(server->vhost_user);
+	display_vnc_abandon(server->vnc);
 }
 
 int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)

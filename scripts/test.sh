@@ -244,6 +244,11 @@ console_tests() {
         fi
     done
     step "console under QEMU's generic device" scripts/console --generic
+    if pkg-config --exists libvncserver; then
+        step "console by VNC" scripts/console --generic --vnc
+    else
+        skip "console by VNC" "libvncserver-dev is not installed"
+    fi
 }
 
 # The same with a window, as docs/gpu.md has it.

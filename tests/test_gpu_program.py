@@ -92,6 +92,11 @@ class Options(unittest.TestCase):
             ("--render-node=/dev/dri/renderD128", "--renderer=virgl"),
             ("--vulkan", "--renderer=virgl"),
             ("--nonsense", "usage"),
+            ("--display=x11", "--display must be"),
+            ("--display=vnc=", "--display must be"),
+            ("--display=vnc=unix:", "--display must be"),
+            ("--display=vnc=0.0.0.0:1", "--display must be"),
+            ("--display=vnc=localhost:59636", "--display must be"),
             ("argument", "no option"),
         ):
             result = run("--socket=/nowhere/s", option)

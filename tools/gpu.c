@@ -60,6 +60,10 @@ static const char help[] =
 	"                    virgl, and off with soft\n"
 	"  --scanouts=N      number of monitors, 0 to 16 (default 1); 0 for rendering alone\n"
 	"  --size=WxH        size that the monitors prefer (default 1280x800)\n"
+	"  --display=vnc[=ADDRESS]|none\n"
+	"                    show the first monitor to VNC clients, too, without a password: at\n"
+	"                    unix:PATH, or localhost:N, which is port 5900 + N of this machine\n"
+	"                    alone (default localhost:0). By default none\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
@@ -96,6 +100,7 @@ enum option_id {
 	OPTION_HOSTMEM,
 	OPTION_SCANOUTS,
 	OPTION_SIZE,
+	OPTION_DISPLAY,
 	OPTION_RECORD,
 	OPTION_SCREENSHOT,
 	OPTION_STATS,
@@ -116,6 +121,7 @@ static const struct option long_options[] = {
 	{ "hostmem", required_argument, NULL, OPTION_HOSTMEM },
 	{ "scanouts", required_argument, NULL, OPTION_SCANOUTS },
 	{ "size", required_argument, NULL, OPTION_SIZE },
+	{ "display", required_argument, NULL, OPTION_DISPLAY },
 	{ "record", required_argument, NULL, OPTION_RECORD },
 	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
 	{ "stats", no_argument, NULL, OPTION_STATS },
@@ -235,6 +241,28 @@ static uint64_t parse_hostmem(const char *text)
 	return size;
 }
 
+/* Where VNC is, or NULL. */
+static const char *parse_display(const char *text)
+{
+	const char *address = strcmp(text, "vnc") == 0 ? "localhost:0" : text + 4;
+	const char *number = address + 10;
+
+	if (strcmp(text, "none") == 0) {
+		return NULL;
+	}
+	if ((strcmp(text, "vnc") != 0 && strncmp(text, "vnc=", 4) != 0) ||
+		((strncmp(address, "unix:", 5) != 0 || address[5] == '\0') &&
+			(strncmp(address, "localhost:", 10) != 0 ||
+				parse_number(&number, 65535 - 5900, '\0') < 0))) {
+		bad_usage("--display must be none, vnc, vnc=unix:PATH or vnc=localhost:N");
+	}
+#if !HAVE_VNC
+	fprintf(stderr, "vgfence gpu: built without libvncserver (libvncserver-dev)\n");
+	exit(2);
+#endif
+	return address;
+}
+
 static int parse_int(const char *text, int max, const char *message)
 {
 	long number = parse_number(&text, max, '\0');
@@ -287,6 +315,9 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_SIZE:
 		parse_size(gpu, optarg);
+		break;
+	case OPTION_DISPLAY:
+		options->server.vnc = parse_display(optarg);
 		break;
 	case OPTION_RECORD:
 		gpu->record = optarg;
@@ -651,6 +682,11 @@ int gpu_main(int argc, char **argv)
 	raise_descriptor_limit();
 	gpu_log_start();
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
+	if (options.server.vnc != NULL && strncmp(options.server.vnc, "localhost:", 10) == 0) {
+		gpu_log_line("VNC at %s has no password: every user of this machine can see the "
+			     "guest",
+			options.server.vnc);
+	}
 	ret = open_descriptors(&program, &options);
 	if (ret < 0) {
 		gpu_log_line("descriptors for signals: %s", strerror(-ret));
