@@ -15,10 +15,13 @@
 
 #include "display_socket.h"
 #include "display_vnc.h"
+#include "input.h"
 #include "renderer.h"
 #include "vhost_user.h"
 
 #define DISPLAY_TIMEOUT_MS 3000
+
+_Static_assert(INPUT_POINTER_MAX == DISPLAY_VNC_POINTER_MAX, "what clients do goes to the input");
 
 _Static_assert(GPU_MAX_REQUESTS >= VIRTQUEUE_MAX_SIZE, "a token for each entry of a queue");
 
@@ -34,6 +37,9 @@ struct gpu_server {
 	bool display_full;                   /* a scanout is not shown, as was told in the log */
 	struct display_vnc *vnc;             /* or NULL */
 	struct vhost_user_watch vnc_watch;
+	struct input *input; /* the keyboard and pointer, or NULL */
+	struct vhost_user_watch input_watch;
+	bool input_ready; /* it has something to do */
 };
 
 static void dispatch_display(void *arg);
@@ -190,25 +196,35 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 
 /* ---- VNC ---------------------------------------------------------------------------------- */
 
-/* There is no device that they could go to. */
-static void ignore_key(void *cookie, uint32_t keysym, bool down)
+static void key(void *cookie, uint32_t keysym, bool down)
 {
-	(void)cookie;
-	(void)keysym;
-	(void)down;
+	struct gpu_server *server = cookie;
+
+	if (server->input) {
+		server->input_ready = true;
+		input_key(server->input, keysym, down);
+	}
 }
 
-static void ignore_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
+/* Both count from edge to edge, and buttons as RFB does. */
+static void pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
 {
-	(void)cookie;
-	(void)buttons;
-	(void)x;
-	(void)y;
+	struct gpu_server *server = cookie;
+
+	if (server->input) {
+		server->input_ready = true;
+		input_pointer(server->input, buttons, x, y);
+	}
 }
 
-static void ignore_left(void *cookie)
+static void client_left(void *cookie)
 {
-	(void)cookie;
+	struct gpu_server *server = cookie;
+
+	if (server->input) {
+		server->input_ready = true;
+		input_release(server->input);
+	}
 }
 
 /* The front end's display knows its monitors, if there is one. */
@@ -258,9 +274,9 @@ static int open_vnc(struct gpu_server *server)
 {
 	static const struct display_vnc_ops ops = {
 		.read = read_scanout,
-		.key = ignore_key,
-		.pointer = ignore_pointer,
-		.left = ignore_left,
+		.key = key,
+		.pointer = pointer,
+		.left = client_left,
 		.resize = resize,
 	};
 	int ret;
@@ -279,6 +295,63 @@ static int open_vnc(struct gpu_server *server)
 		.arg = server,
 	};
 	return vhost_user_watch(server->vhost_user, &server->vnc_watch);
+}
+
+/* ---- The keyboard and pointer ------------------------------------------------------------- */
+
+static void input_has_work(void *arg)
+{
+	struct gpu_server *server = arg;
+
+	server->input_ready = true;
+}
+
+static int open_input(struct gpu_server *server)
+{
+	const char *path = server->options.input_path;
+	char message[256];
+	int ret;
+
+	if (path == NULL) {
+		return 0;
+	}
+	ret = input_create(path, log_message, server, &server->input);
+	if (ret < 0) {
+		snprintf(message, sizeof(message), "%s: %s", path, strerror(-ret));
+		log_message(server, VGF_LOG_ERROR, message);
+		return ret;
+	}
+	server->input_watch = (struct vhost_user_watch){
+		.fd = input_get_fd(server->input),
+		.readable = input_has_work,
+		.arg = server,
+	};
+	return vhost_user_watch(server->vhost_user, &server->input_watch);
+}
+
+static void close_input(struct gpu_server *server)
+{
+	if (server->input) {
+		vhost_user_unwatch(server->vhost_user, &server->input_watch);
+		input_destroy(server->input);
+		server->input = NULL;
+	}
+}
+
+/* Its loop is inside of the other one: this is its round. */
+static int dispatch_input(struct gpu_server *server)
+{
+	if (!server->input || (!server->input_ready && input_timeout(server->input, -1) < 0)) {
+		return 0;
+	}
+	server->input_ready = false;
+	return input_dispatch(server->input);
+}
+
+static int timeout_of_both(struct gpu_server *server, int timeout_ms)
+{
+	timeout_ms = gpu_timeout(server->gpu, timeout_ms);
+	return server->input ? input_timeout(server->input, timeout_ms) : timeout_ms;
 }
 
 /* ---- What the guest shows ----------------------------------------------------------------- */
@@ -591,6 +664,9 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 		ret = listen_at_socket(server);
 	}
 	if (ret == 0) {
+		ret = open_input(server);
+	}
+	if (ret == 0) {
 		ret = open_vnc(server);
 	}
 	if (ret < 0) {
@@ -608,6 +684,7 @@ void gpu_server_destroy(struct gpu_server *server)
 	}
 	close_display(server);
 	close_vnc(server);
+	close_input(server);
 	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
@@ -620,14 +697,14 @@ void gpu_server_destroy(struct gpu_server *server)
 
 int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
 {
-	int ret = vhost_user_dispatch(server->vhost_user, gpu_timeout(server->gpu, timeout_ms));
+	int ret = vhost_user_dispatch(server->vhost_user, timeout_of_both(server, timeout_ms));
 
 	/* What has changed in this round is shown once. */
 	if (server->display_changed) {
 		server->display_changed = false;
 		dispatch_display(server);
 	}
-	return ret;
+	return ret < 0 ? ret : dispatch_input(server);
 }
 
 bool gpu_server_is_over(const struct gpu_server *server)
@@ -639,6 +716,7 @@ void gpu_server_abandon(const struct gpu_server *server)
 {
 	vhost_user_abandon(server->vhost_user);
 	display_vnc_abandon(server->vnc);
+	input_abandon(server->input);
 }
 
 int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)

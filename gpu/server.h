@@ -17,6 +17,7 @@ struct gpu_server_options {
 	const char *socket_path; /* where to listen, or NULL */
 	int socket_fd;           /* instead: a front end's connection, borrowed; below 0: none */
 	struct gpu_options gpu;
+	const char *input_path; /* where to listen for a keyboard and a pointer, or NULL */
 	const char *vnc; /* where VNC clients see the first scanout: display_vnc.h; NULL: nowhere */
 	/* For work in flight when a queue is stopped, in milliseconds; what is not done by then is
 	 * cancelled. QEMU waits for the answer as long as it takes, and so does the guest. */
@@ -32,8 +33,8 @@ struct gpu_server_options {
 };
 
 /* Makes a GPU and listens. What options points to has to stay, options itself has not. Returns 0,
- * or what gpu_create, vhost_user_create or display_vnc_create failed with, after a message to the
- * log. */
+ * or what gpu_create, vhost_user_create, input_create or display_vnc_create failed with, after a
+ * message to the log. */
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* What VNC clients see of a guest behind the socket, those that behave well and others. */
+/* What VNC clients see of a guest behind the socket, and what it gets of them; those that behave
+ * well and others. */
 
 #include "support.h"
 
@@ -14,7 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <linux/input-event-codes.h>
 #include <linux/virtio_gpu.h>
+#include <linux/virtio_input.h>
 
 #include "front_end.h"
 #include "rfb_client.h"
@@ -29,7 +32,8 @@
 #define MAX_CLIENTS 4
 
 static char directory[] = "/tmp/vgfence-vnc-XXXXXX";
-static char path[sizeof(directory) + 8], vnc_path[sizeof(directory) + 8];
+static char path[sizeof(directory) + 8], vnc_path[sizeof(directory) + 8],
+	input_path[sizeof(directory) + 8];
 static char address[sizeof(vnc_path) + 5];
 
 static struct gpu_server *server;
@@ -67,8 +71,9 @@ static struct gpu_server_options options_with(const char *vnc)
 
 static void begin(void)
 {
-	const struct gpu_server_options options = options_with(address);
+	struct gpu_server_options options = options_with(address);
 
+	options.input_path = input_path;
 	assert_int_equal(gpu_server_create(&options, renderer_soft_create, &server), 0);
 	front_end_init(&front_end, path, run, NULL);
 	front_end_start(&front_end);
@@ -357,6 +362,96 @@ TEST_VNC(the_size_that_a_client_wants_is_the_guests_monitor)
 	rfb_client_close(&client);
 }
 
+/* ---- Keys and the pointer ------------------------------------------------------------------- */
+
+static struct front_end driver; /* of the second device */
+static uint64_t event_buffers;
+
+/* Waits for it. */
+static void assert_event(uint16_t type, uint16_t code, uint32_t value)
+{
+	const struct virtio_input_event *event;
+	uint32_t head, written;
+
+	for (int i = 0; !front_end_used(&driver.queues[0], &head, &written); i++) {
+		assert_true(i < LOST_ROUNDS);
+		assert_int_equal(gpu_server_dispatch(server, 1), 0);
+	}
+	event = front_end_at(&driver, event_buffers + head * sizeof(*event));
+	assert_int_equal(le16toh(event->type), type);
+	assert_int_equal(le16toh(event->code), code);
+	assert_int_equal(le32toh(event->value), value);
+}
+
+static void assert_group(uint16_t type, uint16_t code, uint32_t value)
+{
+	assert_event(type, code, value);
+	assert_event(EV_SYN, SYN_REPORT, 0);
+}
+
+static void begin_driver(void)
+{
+	begin();
+	front_end_init(&driver, input_path, run, NULL);
+	front_end_start(&driver);
+	event_buffers = front_end_alloc(&driver, 16 * sizeof(struct virtio_input_event));
+	for (uint16_t i = 0; i < 16; i++) {
+		front_end_desc(&driver.queues[0], i,
+			event_buffers + i * sizeof(struct virtio_input_event),
+			sizeof(struct virtio_input_event), VRING_DESC_F_WRITE, 0);
+		front_end_offer(&driver.queues[0], i);
+	}
+	front_end_show(&driver.queues[0]);
+	front_end_kick(&driver.queues[0]);
+	run(NULL);
+}
+
+static void end_driver(void)
+{
+	front_end_finish(&driver);
+	end();
+}
+
+TEST_BETWEEN(keys_and_the_pointer_of_a_client_are_the_guests, begin_driver(), end_driver())
+{
+	struct rfb_client client;
+
+	show();
+	connect_and_look(&client);
+	rfb_client_key(&client, 'a', true);
+	rfb_client_key(&client, 'a', false);
+	rfb_client_pointer(&client, 0, WIDTH - 1, 0);
+	rfb_client_pointer(&client, 1, WIDTH - 1, HEIGHT - 1);
+	assert_group(EV_KEY, KEY_A, 1);
+	assert_group(EV_KEY, KEY_A, 0);
+	assert_group(EV_ABS, ABS_X, 32767);
+	assert_group(EV_ABS, ABS_Y, 32767);
+	assert_group(EV_KEY, BTN_LEFT, 1);
+	rfb_client_key(&client, 'b', true);
+	assert_group(EV_KEY, KEY_B, 1);
+	rfb_client_close(&client);
+	assert_group(EV_KEY, KEY_B, 0);
+	assert_group(EV_KEY, BTN_LEFT, 0);
+}
+
+/* What the guest does not take does not pile up. */
+TEST_BETWEEN(a_flood_of_events_does_not_hold_up_the_guest, begin_driver(), end_driver())
+{
+	struct rfb_client client;
+
+	show();
+	connect_and_look(&client);
+	for (uint32_t i = 0; i < 5000; i++) {
+		rfb_client_pointer(&client, 0, (uint16_t)(i % WIDTH), (uint16_t)(i % HEIGHT));
+		if (i % 100 == 0) {
+			flush(1, 0, 0, WIDTH, HEIGHT);
+			run(NULL); /* or the client would wait for the device for ever */
+		}
+	}
+	look(&client, false);
+	rfb_client_close(&client);
+}
+
 /* ---- Clients that do not behave ------------------------------------------------------------- */
 
 /* Its socket is full, and libvncserver waits for it. */
@@ -494,6 +589,7 @@ int main(int argc, char *argv[])
 	assert_non_null(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/socket", directory);
 	snprintf(vnc_path, sizeof(vnc_path), "%s/vnc", directory);
+	snprintf(input_path, sizeof(input_path), "%s/input", directory);
 	snprintf(address, sizeof(address), "unix:%s", vnc_path);
 	failed = run_registered_tests(argv);
 	assert_int_equal(rmdir(directory), 0);

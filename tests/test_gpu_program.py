@@ -92,6 +92,7 @@ class Options(unittest.TestCase):
             ("--render-node=/dev/dri/renderD128", "--renderer=virgl"),
             ("--vulkan", "--renderer=virgl"),
             ("--nonsense", "usage"),
+            ("--input=/nowhere/i", "--display=vnc"),
             ("--display=x11", "--display must be"),
             ("--display=vnc=", "--display must be"),
             ("--display=vnc=unix:", "--display must be"),

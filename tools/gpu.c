@@ -64,6 +64,8 @@ static const char help[] =
 	"                    show the first monitor to VNC clients, too, without a password: at\n"
 	"                    unix:PATH, or localhost:N, which is port 5900 + N of this machine\n"
 	"                    alone (default localhost:0). By default none\n"
+	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
+	"                    pointer, which are the VNC clients'\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
@@ -101,6 +103,7 @@ enum option_id {
 	OPTION_SCANOUTS,
 	OPTION_SIZE,
 	OPTION_DISPLAY,
+	OPTION_INPUT,
 	OPTION_RECORD,
 	OPTION_SCREENSHOT,
 	OPTION_STATS,
@@ -122,6 +125,7 @@ static const struct option long_options[] = {
 	{ "scanouts", required_argument, NULL, OPTION_SCANOUTS },
 	{ "size", required_argument, NULL, OPTION_SIZE },
 	{ "display", required_argument, NULL, OPTION_DISPLAY },
+	{ "input", required_argument, NULL, OPTION_INPUT },
 	{ "record", required_argument, NULL, OPTION_RECORD },
 	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
 	{ "stats", no_argument, NULL, OPTION_STATS },
@@ -319,6 +323,9 @@ static void parse_option(struct options *options, int id)
 	case OPTION_DISPLAY:
 		options->server.vnc = parse_display(optarg);
 		break;
+	case OPTION_INPUT:
+		options->server.input_path = optarg;
+		break;
 	case OPTION_RECORD:
 		gpu->record = optarg;
 		break;
@@ -356,6 +363,9 @@ static void check_options(const struct options *options)
 	}
 	if (server->socket_path != NULL && server->socket_fd >= 0) {
 		bad_usage("--fd is instead of --socket-path");
+	}
+	if (server->input_path != NULL && server->vnc == NULL) {
+		bad_usage("--input needs --display=vnc: it is what VNC clients do");
 	}
 	if (server->gpu.renderer.render_node != NULL && soft) {
 		bad_usage("--render-node needs --renderer=virgl: the software GPU has no device");

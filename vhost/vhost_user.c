@@ -211,8 +211,13 @@ static void end_round(struct vhost_user *server)
 	tell_dropped(server, false);
 }
 
-/* How long a round may wait: there are a few things that must not wait for ever. */
-static int round_timeout(struct vhost_user *server, int timeout_ms)
+int vhost_user_get_fd(const struct vhost_user *server)
+{
+	return server->epoll_fd;
+}
+
+/* There are a few things that must not wait for ever. */
+int vhost_user_timeout(struct vhost_user *server, int timeout_ms)
 {
 	if (has_more(server)) {
 		return 0;
@@ -225,8 +230,8 @@ static int round_timeout(struct vhost_user *server, int timeout_ms)
 
 int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 {
-	int count = epoll_wait(
-		server->epoll_fd, server->events, MAX_EVENTS, round_timeout(server, timeout_ms));
+	int count = epoll_wait(server->epoll_fd, server->events, MAX_EVENTS,
+		vhost_user_timeout(server, timeout_ms));
 
 	if (count < 0) {
 		return errno == EINTR ? 0 : -errno;

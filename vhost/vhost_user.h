@@ -129,6 +129,14 @@ void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watc
  */
 int vhost_user_dispatch(struct vhost_user *server, int timeout_ms);
 
+/*
+ * For a loop of another's: the descriptor is readable if there is something to dispatch, and
+ * vhost_user_timeout says how long to wait for that: timeout_ms, or less; then it is to be
+ * dispatched, whether it is readable or not. To be asked before each wait.
+ */
+int vhost_user_get_fd(const struct vhost_user *server);
+int vhost_user_timeout(struct vhost_user *server, int timeout_ms);
+
 /* Completes a request, from inside vhost_user_dispatch or vhost_user_destroy. token: the
  * request's; written: how many bytes of its writable buffers were written. */
 void vhost_user_complete(

@@ -7,7 +7,7 @@
 # busybox loads the modules, mounts the root file system over 9p and hands over to it.
 
 readonly qemu_tools=(qemu-system-x86_64:qemu-system-x86 xz:xz-utils)
-readonly qemu_modules=(virtio-gpu vgem 9pnet_virtio 9p)
+readonly qemu_modules=(virtio-gpu virtio_input vgem 9pnet_virtio 9p)
 readonly qemu_scripts=("$parts/qemu-init" "$parts/show-console")
 
 qemu_ready() {
