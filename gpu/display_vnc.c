@@ -70,7 +70,15 @@ static int send_client(struct display_vnc *vnc, uint32_t index, int fd)
 	return sendmsg(vnc->channel_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static int flush(struct display_vnc *vnc, const struct virtio_gpu_rect *rect)
+void display_vnc_set_scanout(struct display_vnc *vnc, uint32_t width, uint32_t height)
+{
+	pthread_mutex_lock(&vnc->shared.lock);
+	frame_reset(&vnc->shared.frame, width, height);
+	wake(vnc);
+	pthread_mutex_unlock(&vnc->shared.lock);
+}
+
+int display_vnc_update(struct display_vnc *vnc, const struct virtio_gpu_rect *rect)
 {
 	const struct frame_source source = { vnc->ops->read, vnc->cookie, 0 };
 	int ret;
@@ -84,19 +92,6 @@ static int flush(struct display_vnc *vnc, const struct virtio_gpu_rect *rect)
 	wake(vnc);
 	pthread_mutex_unlock(&vnc->shared.lock);
 	return ret;
-}
-
-void display_vnc_set_scanout(struct display_vnc *vnc, uint32_t width, uint32_t height)
-{
-	pthread_mutex_lock(&vnc->shared.lock);
-	frame_reset(&vnc->shared.frame, width, height);
-	wake(vnc);
-	pthread_mutex_unlock(&vnc->shared.lock);
-}
-
-int display_vnc_update(struct display_vnc *vnc, const struct virtio_gpu_rect *rect)
-{
-	return flush(vnc, rect);
 }
 
 void display_vnc_set_cursor(struct display_vnc *vnc, const struct gpu_cursor *cursor)
@@ -139,7 +134,7 @@ static void show(struct display_vnc *vnc)
 	const struct virtio_gpu_rect all = { 0, 0, UINT32_MAX, UINT32_MAX };
 
 	if (vnc->num_clients == 1 && vnc->shared.frame.stale) {
-		flush(vnc, &all);
+		display_vnc_update(vnc, &all);
 	}
 }
 

@@ -245,19 +245,34 @@ static uint64_t parse_hostmem(const char *text)
 	return size;
 }
 
+static bool is_vnc_address(const char *address)
+{
+	const char *number;
+
+	if (strncmp(address, "unix:", 5) == 0) {
+		return address[5] != '\0';
+	}
+	if (strncmp(address, "localhost:", 10) != 0) {
+		return false;
+	}
+	number = address + 10;
+	return parse_number(&number, 65535 - 5900, '\0') >= 0;
+}
+
 /* Where VNC is, or NULL. */
 static const char *parse_display(const char *text)
 {
-	const char *address = strcmp(text, "vnc") == 0 ? "localhost:0" : text + 4;
-	const char *number = address + 10;
+	const char *address = "localhost:0";
 
 	if (strcmp(text, "none") == 0) {
 		return NULL;
 	}
-	if ((strcmp(text, "vnc") != 0 && strncmp(text, "vnc=", 4) != 0) ||
-		((strncmp(address, "unix:", 5) != 0 || address[5] == '\0') &&
-			(strncmp(address, "localhost:", 10) != 0 ||
-				parse_number(&number, 65535 - 5900, '\0') < 0))) {
+	if (strncmp(text, "vnc=", 4) == 0) {
+		address = text + 4;
+	} else if (strcmp(text, "vnc") != 0) {
+		address = "";
+	}
+	if (!is_vnc_address(address)) {
 		bad_usage("--display must be none, vnc, vnc=unix:PATH or vnc=localhost:N");
 	}
 #if !HAVE_VNC
@@ -666,8 +681,9 @@ static int open_descriptors(struct program *program, struct options *options)
 	return program->ending.fd;
 }
 
-/* A guest's fences and blobs are descriptors, and their number is bounded by this limit. Nothing
- * here uses select, for which it is low by default. */
+/* A guest's fences and blobs are descriptors, and their number is bounded by this limit. It is low
+ * by default for who uses select: libvncserver alone, which has a table of descriptors of its
+ * own. */
 static void raise_descriptor_limit(void)
 {
 	struct rlimit limit;

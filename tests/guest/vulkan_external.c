@@ -177,15 +177,8 @@ VkSemaphore external_semaphore(const struct vulkan *vulkan)
 		.sType = VK_STRUCTURE_TYPE_EXPORT_SEMAPHORE_CREATE_INFO,
 		.handleTypes = VK_EXTERNAL_SEMAPHORE_HANDLE_TYPE_SYNC_FD_BIT,
 	};
-	const VkSemaphoreCreateInfo info = {
-		.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
-		.pNext = &external,
-	};
-	VkSemaphore semaphore;
 
-	vulkan_must(
-		vkCreateSemaphore(vulkan->device, &info, NULL, &semaphore), "vkCreateSemaphore");
-	return semaphore;
+	return vulkan_semaphore_of(vulkan, &external);
 }
 
 int external_semaphore_export(const struct vulkan *vulkan, VkSemaphore semaphore)

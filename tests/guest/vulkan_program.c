@@ -285,6 +285,19 @@ void vulkan_barrier(VkCommandBuffer commands)
 	vkCmdPipelineBarrier(commands, stages, stages, 0, 1, &barrier, 0, NULL, 0, NULL);
 }
 
+VkSemaphore vulkan_semaphore_of(const struct vulkan *vulkan, const void *further_info)
+{
+	const VkSemaphoreCreateInfo info = {
+		.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+		.pNext = further_info,
+	};
+	VkSemaphore semaphore;
+
+	vulkan_must(
+		vkCreateSemaphore(vulkan->device, &info, NULL, &semaphore), "vkCreateSemaphore");
+	return semaphore;
+}
+
 VkSemaphore vulkan_semaphore(const struct vulkan *vulkan, VkSemaphoreType type, uint64_t value)
 {
 	const VkSemaphoreTypeCreateInfo type_info = {
@@ -292,15 +305,8 @@ VkSemaphore vulkan_semaphore(const struct vulkan *vulkan, VkSemaphoreType type, 
 		.semaphoreType = type,
 		.initialValue = value,
 	};
-	const VkSemaphoreCreateInfo info = {
-		.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
-		.pNext = &type_info,
-	};
-	VkSemaphore semaphore;
 
-	vulkan_must(
-		vkCreateSemaphore(vulkan->device, &info, NULL, &semaphore), "vkCreateSemaphore");
-	return semaphore;
+	return vulkan_semaphore_of(vulkan, &type_info);
 }
 
 void vulkan_run(const struct vulkan *vulkan, VkCommandBuffer commands)

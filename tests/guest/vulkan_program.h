@@ -57,6 +57,7 @@ void vulkan_commands_end(VkCommandBuffer commands);
 /* All that was written before, by the device or the host, is seen by all that comes after. */
 void vulkan_barrier(VkCommandBuffer commands);
 
+VkSemaphore vulkan_semaphore_of(const struct vulkan *vulkan, const void *further_info); /* pNext */
 VkSemaphore vulkan_semaphore(const struct vulkan *vulkan, VkSemaphoreType type, uint64_t value);
 
 /* Submits, and waits on the CPU until all is done. */
