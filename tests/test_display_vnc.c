@@ -19,14 +19,11 @@
 #include <linux/virtio_gpu.h>
 #include <linux/virtio_input.h>
 
-#include "front_end.h"
 #include "rfb_client.h"
-#include "server.h"
+#include "server_session.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
-#define ROUNDS 20
-#define LOST_ROUNDS 20000 /* of a millisecond: only so that the test ends if something is lost */
 #define WIDTH 101
 #define HEIGHT 50
 #define MAX_CLIENTS 4
@@ -36,26 +33,7 @@ static char path[sizeof(directory) + 8], vnc_path[sizeof(directory) + 8],
 	input_path[sizeof(directory) + 8];
 static char address[sizeof(vnc_path) + 5];
 
-static struct gpu_server *server;
-static struct front_end front_end;
 static uint64_t frame_address;
-
-static void log_nothing(void *cookie, enum vgf_log_level level, const char *message)
-{
-	(void)cookie;
-	(void)level;
-	if (getenv("VGF_TEST_LOG")) {
-		print_message("log: %s\n", message);
-	}
-}
-
-static void run(void *arg)
-{
-	(void)arg;
-	for (int i = 0; i < ROUNDS; i++) {
-		assert_int_equal(gpu_server_dispatch(server, 0), 0);
-	}
-}
 
 static struct gpu_server_options options_with(const char *vnc)
 {
@@ -65,7 +43,7 @@ static struct gpu_server_options options_with(const char *vnc)
 		.end_fd = -1,
 		.gpu = { .num_scanouts = 2, .width = 640, .height = 480, .fence_passing_bit = -1 },
 		.vnc = vnc,
-		.log = log_nothing,
+		.log = log_to_test,
 	};
 }
 
@@ -90,38 +68,16 @@ static void end(void)
 
 /* ---- The guest ------------------------------------------------------------------------------ */
 
-static struct virtio_gpu_ctrl_hdr header(uint32_t type)
-{
-	return (struct virtio_gpu_ctrl_hdr){ .type = htole32(type) };
-}
-
 static struct virtio_gpu_rect rectangle(uint32_t x, uint32_t y, uint32_t width, uint32_t height)
 {
 	return (struct virtio_gpu_rect){ htole32(x), htole32(y), htole32(width), htole32(height) };
 }
 
-/* The response, which may be written over by the next one. The request is the only one in
- * flight. */
-static const void *call_on(uint32_t index, const void *request, uint32_t size, uint32_t room)
-{
-	struct front_end_queue *queue = &front_end.queues[index];
-	const uint64_t free_before = front_end.next_free;
-	const void *response = front_end_request(&front_end, index, 0, request, size, room);
-	uint32_t head, written;
-
-	front_end_kick(queue);
-	for (int i = 0; !front_end_used(queue, &head, &written); i++) {
-		assert_true(i < LOST_ROUNDS);
-		assert_int_equal(gpu_server_dispatch(server, 1), 0);
-	}
-	front_end.next_free = free_before;
-	return response;
-}
-
 static uint32_t call(uint32_t index, const void *request, uint32_t size)
 {
-	const struct virtio_gpu_ctrl_hdr *response = call_on(
-		index, request, size, sizeof(*response));
+	uint32_t written;
+	const struct virtio_gpu_ctrl_hdr *response = send_and_wait(
+		index, request, size, sizeof(*response), &written);
 
 	return index == 0 ? le32toh(response->type) : OK;
 }
@@ -342,9 +298,11 @@ TEST_VNC(a_client_gets_the_shape_of_the_cursor)
 static uint32_t monitor_width(void)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO);
-	const struct virtio_gpu_resp_display_info *info = call_on(
-		0, &request, sizeof(request), sizeof(*info));
+	uint32_t written;
+	const struct virtio_gpu_resp_display_info *info = send_and_wait(
+		0, &request, sizeof(request), sizeof(*info), &written);
 
+	assert_int_equal(written, sizeof(*info));
 	return le32toh(info->pmodes[0].r.width);
 }
 

@@ -20,16 +20,13 @@
 
 #include <linux/virtio_gpu.h>
 
-#include "front_end.h"
-#include "server.h"
+#include "server_session.h"
 #include "soft_gpu.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
-#define ROUNDS 20
 #define NEVER_MS 1000000 /* longer than any test */
 #define HOSTMEM 0x100000
-#define LOST_ROUNDS 20000 /* of a millisecond: only so that the test ends if something is lost */
 
 enum {
 	GET_PROTOCOL_FEATURES = 1,
@@ -46,27 +43,8 @@ static char directory[] = "/tmp/vgfence-gpu-server-XXXXXX";
 static char path[sizeof(directory) + 8];
 
 static int end_fd = -1; /* of the server that is made next */
-static struct gpu_server *server;
-static struct front_end front_end;
 
 /* ---- The server and its front end --------------------------------------------------------- */
-
-static void log_nothing(void *cookie, enum vgf_log_level level, const char *message)
-{
-	(void)cookie;
-	(void)level;
-	if (getenv("VGF_TEST_LOG")) {
-		print_message("log: %s\n", message);
-	}
-}
-
-static void run(void *arg)
-{
-	(void)arg;
-	for (int i = 0; i < ROUNDS; i++) {
-		assert_int_equal(gpu_server_dispatch(server, 0), 0);
-	}
-}
 
 static void begin_with(uint32_t display_timeout_ms)
 {
@@ -80,7 +58,7 @@ static void begin_with(uint32_t display_timeout_ms)
 			.hostmem_size = HOSTMEM,
 			.fence_passing_bit = 23 },
 		.display_timeout_ms = display_timeout_ms,
-		.log = log_nothing,
+		.log = log_to_test,
 	};
 
 	assert_int_equal(gpu_server_create(&options, renderer_soft_create, &server), 0);
@@ -103,11 +81,6 @@ static void end(void)
 
 /* ---- The guest ---------------------------------------------------------------------------- */
 
-static struct virtio_gpu_ctrl_hdr header(uint32_t type)
-{
-	return (struct virtio_gpu_ctrl_hdr){ .type = htole32(type) };
-}
-
 static struct virtio_gpu_rect rectangle(uint32_t width, uint32_t height)
 {
 	return (struct virtio_gpu_rect){ .width = htole32(width), .height = htole32(height) };
@@ -116,18 +89,10 @@ static struct virtio_gpu_rect rectangle(uint32_t width, uint32_t height)
 /* The type of the response. The request is the only one in flight. */
 static uint32_t call_on(uint32_t index, const void *request, uint32_t size)
 {
-	struct front_end_queue *queue = &front_end.queues[index];
-	const uint64_t free_before = front_end.next_free;
-	const struct virtio_gpu_ctrl_hdr *response = front_end_request(
-		&front_end, index, 0, request, size, sizeof(*response));
-	uint32_t head, written;
+	uint32_t written;
+	const struct virtio_gpu_ctrl_hdr *response = send_and_wait(
+		index, request, size, sizeof(*response), &written);
 
-	front_end_kick(queue);
-	for (int i = 0; !front_end_used(queue, &head, &written); i++) {
-		assert_true(i < LOST_ROUNDS);
-		assert_int_equal(gpu_server_dispatch(server, 1), 0);
-	}
-	front_end.next_free = free_before;
 	return written > 0 ? le32toh(response->type) : 0;
 }
 
