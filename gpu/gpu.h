@@ -71,10 +71,18 @@ struct gpu_callbacks {
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
 	/* A display needs these three; they are set together, or all NULL. They say that a scanout
 	 * has another size and content (0 by 0: it shows nothing), that a part of it has changed,
-	 * and that its cursor has. */
+	 * and that its cursor has.
+	 *
+	 * frame: counts up for each scanout, from 1 on, and never starts again. scanout_flushed
+	 * returns whether gpu_tell_shown will be called for this frame of the scanout, or for a
+	 * later one; false: the display has copied what it needs, or shows nothing. */
 	void (*scanout_changed)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
-	void (*scanout_flushed)(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect);
+	bool (*scanout_flushed)(
+		void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame);
 	void (*cursor_changed)(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
+	/* The memory behind a buffer of gpu_get_scanout_buffer is wanted back: gpu_tell_released as
+	 * soon as nobody reads it. NULL: the display asks for no buffers. */
+	void (*buffer_leaving)(void *cookie, uint64_t key);
 	/* A guest asks for the monitors, and a front end may know: whether gpu_tell_monitors or
 	 * gpu_tell_edid will be called, once for each time. One question at a time. NULL: nobody
 	 * does. */
@@ -209,6 +217,40 @@ void gpu_forget_monitors(struct gpu *gpu);
 /* Reports all that is shown now, cursors too, as if it had just changed: to a display that came
  * later. */
 void gpu_show(struct gpu *gpu);
+
+/*
+ * Frame `frame` of the scanout, and so each before it, is on the screen, or a later one has taken
+ * its place; and what was shown before it is read no more. A frame that there was not yet counts as
+ * the last one. May be called from inside a callback.
+ */
+void gpu_tell_shown(struct gpu *gpu, uint32_t scanout, uint64_t frame);
+
+/* What a scanout shows, as a dma-buf: it is read in place, not copied. */
+struct gpu_buffer {
+	uint64_t key; /* of the memory, as long as it is the same; none is used again */
+	int fd;       /* of the dma-buf; the caller's */
+	uint32_t width, height, drm_format, stride, offset; /* of the whole picture */
+	uint64_t modifier;
+	struct virtio_gpu_rect rect; /* the part of the picture that the scanout shows */
+	int acquire_fd; /* a sync file to wait for before it is read, or -1; the caller's */
+};
+
+/*
+ * Gives what a scanout shows as a dma-buf. It pins the memory, however often it was given, until
+ * gpu_tell_released(key): as long as a display reads it, the guest is not told that it is free. May
+ * be called from inside scanout_flushed.
+ *
+ * Returns 0; -ENOENT if it shows nothing; -EOPNOTSUPP if that cannot be had as a dma-buf: read it
+ * by gpu_read_scanout; -ENOMEM; what making the dma-buf failed with.
+ */
+int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t scanout, struct gpu_buffer *out);
+
+/* Nobody reads the memory with this key any more, nor will without another gpu_get_scanout_buffer.
+ * Of a key that is not pinned this does nothing. May be called from inside a callback. */
+void gpu_tell_released(struct gpu *gpu, uint64_t key);
+
+/* There is no display any more that would tell: all frames are shown, all buffers released. */
+void gpu_forget_display(struct gpu *gpu);
 
 /* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT if it does not show all of
  * it. */

@@ -22,6 +22,7 @@
 #include "resource.h"
 #include "scanout.h"
 #include "sharing.h"
+#include "shown.h"
 
 struct guest_memory;
 struct recorder;
@@ -47,6 +48,7 @@ struct gpu {
 	struct resource_table resources;
 	struct context_table contexts;
 	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
+	struct frames frames[VIRTIO_GPU_MAX_SCANOUTS];
 	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */

@@ -53,13 +53,10 @@ void scanouts_flush(struct gpu *gpu, uint32_t resource_id, const struct virtio_g
 {
 	struct virtio_gpu_rect part;
 
-	if (gpu->callbacks.scanout_flushed == NULL) {
-		return;
-	}
 	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
 		if (gpu->scanouts[i].resource_id == resource_id &&
 			visible_part(&gpu->scanouts[i], rect, &part)) {
-			gpu->callbacks.scanout_flushed(gpu->cookie, i, &part);
+			shown_give(gpu, i, &part);
 		}
 	}
 }
@@ -83,9 +80,7 @@ void scanout_show(struct gpu *gpu, uint32_t index)
 		return;
 	}
 	scanout_tell_size(gpu, index);
-	if (gpu->callbacks.scanout_flushed != NULL) {
-		gpu->callbacks.scanout_flushed(gpu->cookie, index, &all);
-	}
+	shown_give(gpu, index, &all);
 }
 
 void scanouts_reset(struct gpu *gpu)

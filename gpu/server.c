@@ -379,16 +379,20 @@ static int update_display(
 	return display_socket_update(server->display, scanout, rect);
 }
 
-static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect)
+/* Both displays copy what they need. */
+static bool scanout_flushed(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame)
 {
 	struct gpu_server *server = cookie;
 	int ret = update_display(server, scanout, rect);
 	int vnc = server->vnc && scanout == 0 ? display_vnc_update(server->vnc, rect) : 0;
 
+	(void)frame;
 	if ((ret == -ENOSPC || ret == -ENOMEM || vnc == -ENOMEM) && !server->display_full) {
 		server->display_full = true;
 		log_message(server, VGF_LOG_WARNING, "no memory for all that the monitors show");
 	}
+	return false;
 }
 
 static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)

@@ -87,7 +87,8 @@ static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint
 	(void)height;
 }
 
-static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect)
+static bool scanout_flushed(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame)
 {
 	const struct virtio_gpu_rect pixel = { rect->x, rect->y, 1, 1 };
 	struct guest *guest = cookie;
@@ -99,6 +100,8 @@ static void scanout_flushed(void *cookie, uint32_t scanout, const struct virtio_
 	} else {
 		guest->flushed_pixel = NO_PIXEL;
 	}
+	(void)frame;
+	return false;
 }
 
 static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
