@@ -10,21 +10,23 @@
 
 #include "gpu_private.h"
 
-static void show(struct gpu *gpu, const struct flush *flush)
+/* Gives it to the displays, once. */
+static void show(struct pending_request *pending)
 {
-	const struct resource *resource = find_resource(gpu, flush->resource_id);
+	struct flush *flush = &pending->flush;
+	const struct resource *resource = find_resource(pending->gpu, flush->resource_id);
 
+	if (flush->is_given) {
+		return;
+	}
+	flush->is_given = true;
 	if (resource != NULL && resource->serial == flush->resource_serial) {
-		scanouts_flush(gpu, flush->resource_id, &flush->rect);
+		scanouts_flush(pending);
 	}
 }
 
-/* Shows it, and answers. status: 0, or the error that it ends with. */
-static void finish(struct pending_request *pending, int status)
+static void set_type(struct pending_request *pending, int status)
 {
-	if (status == 0) {
-		show(pending->gpu, &pending->flush);
-	}
 	if (pending->type == RESPONSE_LATER) {
 		pending->type = status < 0 ? response_of_error(status) : VIRTIO_GPU_RESP_OK_NODATA;
 	}
@@ -35,13 +37,20 @@ static bool waits(const struct pending_request *pending)
 	return pending->awaits_renderer || pending->awaits_drawing || pending->awaited != NULL;
 }
 
-/* After its request has been handled. */
+/* Goes on after its request has been handled: shows it, and answers once it is shown. status: 0, or
+ * the error that it ends with. */
 static void finish_later(struct pending_request *pending, int status)
 {
 	if (pending->handling || waits(pending)) {
 		return;
 	}
-	finish(pending, status);
+	if (status == 0) {
+		show(pending);
+	}
+	if (pending->awaits_shown > 0) {
+		return;
+	}
+	set_type(pending, status);
 	signal_own_fence(pending, status);
 	complete_if_done(pending);
 }
@@ -209,8 +218,14 @@ static int await_renderer(struct gpu *gpu, struct pending_request *pending)
 
 /* ---- The command ---------------------------------------------------------------------------- */
 
+void flush_is_shown(struct pending_request *pending)
+{
+	finish_later(pending, 0);
+}
+
 void flush_give_up(struct pending_request *pending)
 {
+	shown_drop(pending);
 	if (pending->awaits_drawing) {
 		LIST_REMOVE(pending, flush_link);
 		pending->awaits_drawing = false;
@@ -258,10 +273,12 @@ uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct r
 	if (ret < 0) {
 		return response_of_error(ret);
 	}
-	if (waits(pending)) {
+	if (!waits(pending)) {
+		show(pending);
+	}
+	if (waits(pending) || pending->awaits_shown > 0) {
 		pending->signals_fence = true;
 		return RESPONSE_LATER;
 	}
-	finish(pending, 0);
-	return pending->type;
+	return VIRTIO_GPU_RESP_OK_NODATA;
 }

@@ -12,6 +12,9 @@
  *
  * It waits for one of its in-fences at a time, whichever, and then for the next that has not
  * signalled. So each is looked at twice in all: when the flush comes, and when it goes on.
+ *
+ * Then it is given to the displays. If it has a fence, it is answered once they have shown it:
+ * shown.h.
  */
 
 #include <stdint.h>
@@ -37,6 +40,9 @@ void flushes_continue(struct gpu *gpu, struct pending_request *pending);
 /* The fence of a request has retired: flushes that waited for it go on. The request itself may have
  * been completed before. */
 void flushes_go_on(struct gpu *gpu, struct pending_request *pending);
+
+/* All scanouts that a flush is shown on have shown it: shown.h. */
+void flush_is_shown(struct pending_request *pending);
 
 /* This one waits no longer. */
 void flush_give_up(struct pending_request *pending);

@@ -26,12 +26,14 @@ int gpu_get_fd(struct gpu *gpu)
 void gpu_dispatch(struct gpu *gpu)
 {
 	gpu->renderer->ops->dispatch(gpu->renderer);
+	shown_settle(gpu);
 }
 
 int gpu_timeout(struct gpu *gpu, int timeout_ms)
 {
 	log_tell_dropped(gpu, false);
-	return log_timeout(gpu, timeout_ms);
+	shown_settle(gpu);
+	return shown_timeout(gpu, log_timeout(gpu, timeout_ms));
 }
 
 static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
@@ -44,7 +46,7 @@ static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
 		struct timespec left = time_until(end_ns);
 
 		ppoll(poll_fds, 2, &left, NULL);
-		gpu->renderer->ops->dispatch(gpu->renderer);
+		gpu_dispatch(gpu);
 		if ((left.tv_sec == 0 && left.tv_nsec == 0) || poll_fds[1].revents != 0) {
 			return;
 		}
@@ -76,9 +78,12 @@ static void cancel_pending(struct gpu *gpu)
 
 void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 {
-	/* The front end waits for this, so it answers nothing meanwhile. */
+	/* The front end waits for this, so it answers nothing meanwhile. Nor does a display, which
+	 * has its turn in the same loop. */
+	gpu->is_draining = true;
 	monitors_give_up(gpu);
 	hostmem_give_up(gpu);
+	gpu_forget_display(gpu);
 	dispatch_until_idle(gpu, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
@@ -90,6 +95,7 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 		log_error(gpu, "requests that do not end: the device is reset");
 		gpu_reset(gpu);
 	}
+	gpu->is_draining = false;
 }
 
 /* All have been completed by the renderer's reset, if it keeps its word. */
@@ -143,6 +149,7 @@ void gpu_show(struct gpu *gpu)
 		scanout_show(gpu, i);
 		cursor_show(gpu, i);
 	}
+	shown_settle(gpu);
 }
 
 /* ---- Features, configuration, memory -------------------------------------------------------- */
@@ -230,7 +237,8 @@ static bool options_ok(const struct gpu_options *options)
 
 	if (options->num_scanouts > VIRTIO_GPU_MAX_SCANOUTS ||
 		(options->hostmem_size & (options->hostmem_size - 1)) != 0 ||
-		(options->hostmem_size > 0 && options->hostmem_size < GPU_MIN_HOSTMEM)) {
+		(options->hostmem_size > 0 && options->hostmem_size < GPU_MIN_HOSTMEM) ||
+		options->display_ceiling_ms > GPU_MAX_CEILING_MS) {
 		return false;
 	}
 	if (options->num_scanouts > 0 &&
@@ -286,6 +294,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->options = *options;
 	gpu->options.record = NULL; /* the caller's string */
 	TAILQ_INIT(&gpu->monitors.questions);
+	shown_init(gpu);
 	monitors_init(gpu);
 	hostmem_init(gpu);
 	gpu->resources.max_host_blobs = max_host_blobs();

@@ -65,8 +65,8 @@ struct gpu_cursor {
 
 struct gpu_callbacks {
 	/* A request is completed: `written` bytes of its writable buffers hold the response.
-	 * Exactly once for each request, from inside gpu_handle, gpu_dispatch, gpu_drain or
-	 * gpu_reset; it may call none of them. The caller notifies the guest after the last of a
+	 * Exactly once for each request, from inside a function that has a struct gpu that is not
+	 * const; it may call none of them. The caller notifies the guest after the last of a
 	 * round. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
 	/* A display needs these three; they are set together, or all NULL. They say that a scanout
@@ -107,6 +107,8 @@ struct gpu_callbacks {
 #define GPU_MIN_HEIGHT 300
 #define GPU_MAX_SIZE 8192
 
+#define GPU_MAX_CEILING_MS 3600000
+
 /* Of the window into memory of the host. */
 #define GPU_MIN_HOSTMEM 4096
 
@@ -117,7 +119,10 @@ struct gpu_options {
 	uint32_t width, height;
 	uint64_t hostmem_size; /* a power of two of at least GPU_MIN_HOSTMEM, or 0: none */
 	int fence_passing_bit; /* of the feature: gpu_bit_is_free; below 0: off */
-	const char *record;    /* a file to record all traffic to, or NULL */
+	/* How long a flush waits for a display that has not shown it, in milliseconds: up to an
+	 * hour, GPU_MAX_CEILING_MS; 0: 500. */
+	uint32_t display_ceiling_ms;
+	const char *record; /* a file to record all traffic to, or NULL */
 	struct renderer_options renderer;
 };
 
@@ -163,7 +168,8 @@ int gpu_get_fd(struct gpu *gpu);
 void gpu_dispatch(struct gpu *gpu);
 
 /* How long to wait for that, in milliseconds as for poll: timeout_ms, or less if the log is to be
- * told something in a while. To be asked before each wait. */
+ * told something in a while, or a display is given up on then. To be asked before each wait: it also
+ * does what is due. */
 int gpu_timeout(struct gpu *gpu, int timeout_ms);
 
 /*
@@ -192,6 +198,9 @@ struct gpu_stats {
 	uint64_t flushes;         /* that were not refused */
 	uint64_t flush_in_fences; /* of all of them */
 	uint64_t flushes_held;    /* of which one had not signalled */
+	/* With a fence, that waited for a display: until it had shown them, or showed nothing any
+	 * more; or it was given up on. */
+	uint64_t flushes_shown, flushes_given_up;
 	uint64_t resets;
 	uint64_t maps;         /* of blobs */
 	uint64_t mapped_bytes; /* now */

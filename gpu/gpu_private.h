@@ -52,6 +52,10 @@ struct gpu {
 	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
+
+	uint32_t num_callbacks; /* of a display's that it is in */
+	bool has_told;          /* something, in one of them: shown_settle */
+	bool is_draining;       /* displays can tell nothing */
 };
 
 /* Of Linux 7.2: the size of a blob is a multiple of what the configuration space says. That is what

@@ -112,7 +112,8 @@ static void complete(struct pending_request *pending)
 static bool is_done(const struct pending_request *pending)
 {
 	return !pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		!pending->awaits_drawing && pending->awaited == NULL && !pending->awaits_display &&
+		!pending->awaits_drawing && pending->awaited == NULL &&
+		pending->awaits_shown == 0 && !pending->awaits_display &&
 		pending->awaits_hostmem == NULL;
 }
 
@@ -348,6 +349,7 @@ void gpu_handle(struct gpu *gpu, const struct gpu_request *request)
 	}
 	pending->handling = false;
 	complete_if_done(pending);
+	shown_settle(gpu);
 }
 
 struct resource *find_resource(struct gpu *gpu, uint32_t id)

@@ -34,6 +34,16 @@ struct flush {
 	uint64_t resource_serial; /* another resource may have this ID by then */
 	struct virtio_gpu_rect rect;
 	uint32_t num_in_fences; /* not looked at since: the first ones in pending.in_fences */
+	bool is_given;          /* displays have it */
+	bool is_late;           /* one of them was given up on */
+};
+
+/* That a flush waits until a display has shown a frame: shown.h. */
+struct frame_wait {
+	struct pending_request *flush; /* or NULL: there is none */
+	uint64_t frame;
+	uint64_t end_ns; /* when the display is given up on */
+	TAILQ_ENTRY(frame_wait) link;
 };
 
 /* What the guest calls a fence: the response says it again. */
@@ -63,7 +73,8 @@ struct pending_request {
 	bool handling;
 	bool awaits_fence;
 	bool awaits_renderer;
-	bool awaits_drawing; /* a flush: for another request, among whose `flushes` it is */
+	bool awaits_drawing;   /* a flush: for another request, among whose `flushes` it is */
+	uint32_t awaits_shown; /* a flush: for so many frames of scanouts, by frame_waits */
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
 
@@ -102,6 +113,8 @@ struct pending {
 	/* Numbers of the in-fences of each flush, by token: 2 MiB, and touched by flushes that have
 	 * any. */
 	uint64_t in_fences[GPU_MAX_REQUESTS][MAX_IN_FENCES];
+	/* Of each flush, by token and scanout: 640 KiB, and touched by those that wait. */
+	struct frame_wait frame_waits[GPU_MAX_REQUESTS][VIRTIO_GPU_MAX_SCANOUTS];
 };
 
 /* As many buckets as there can be requests, so that one has one or two. */

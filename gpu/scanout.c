@@ -17,7 +17,12 @@ void scanout_tell_size(struct gpu *gpu, uint32_t index)
 	const struct virtio_gpu_rect *rect = scanout->resource_id != 0 ? &scanout->rect : &none;
 
 	if (gpu->callbacks.scanout_changed != NULL) {
+		gpu->num_callbacks++;
 		gpu->callbacks.scanout_changed(gpu->cookie, index, rect->width, rect->height);
+		gpu->num_callbacks--;
+	}
+	if (scanout->resource_id == 0) {
+		shown_end(gpu, index);
 	}
 }
 
@@ -49,14 +54,19 @@ static bool visible_part(const struct scanout *scanout, const struct virtio_gpu_
 	return true;
 }
 
-void scanouts_flush(struct gpu *gpu, uint32_t resource_id, const struct virtio_gpu_rect *rect)
+void scanouts_flush(struct pending_request *flush)
 {
+	struct gpu *gpu = flush->gpu;
 	struct virtio_gpu_rect part;
 
 	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
-		if (gpu->scanouts[i].resource_id == resource_id &&
-			visible_part(&gpu->scanouts[i], rect, &part)) {
-			shown_give(gpu, i, &part);
+		if (gpu->scanouts[i].resource_id == flush->flush.resource_id &&
+			visible_part(&gpu->scanouts[i], &flush->flush.rect, &part)) {
+			uint64_t frame = shown_give(gpu, i, &part);
+
+			if (frame > 0) {
+				shown_await(flush, i, frame);
+			}
 		}
 	}
 }

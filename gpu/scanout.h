@@ -10,6 +10,7 @@
 #include <linux/virtio_gpu.h>
 
 struct gpu;
+struct pending_request;
 struct resource;
 
 /* In each direction, as in Linux's driver. All of it is 256 MiB, which a screenshot takes; a blob
@@ -26,8 +27,8 @@ struct scanout {
 /* Tells the display that the scanout has another size, or other content. */
 void scanout_tell_size(struct gpu *gpu, uint32_t index);
 
-/* Shows a rectangle of the resource, on the scanouts that have it. */
-void scanouts_flush(struct gpu *gpu, uint32_t resource_id, const struct virtio_gpu_rect *rect);
+/* Shows what is flushed, on the scanouts that have the resource; the flush waits for them. */
+void scanouts_flush(struct pending_request *flush);
 
 /* No scanout shows the resource any more. */
 void scanouts_forget(struct gpu *gpu, const struct resource *resource);

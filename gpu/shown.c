@@ -3,21 +3,115 @@
 
 #include <errno.h>
 
+#include "clock.h"
 #include "gpu_private.h"
+
+#define DEFAULT_CEILING_MS 500
+
+static uint64_t ceiling_ns(const struct gpu *gpu)
+{
+	uint32_t ceiling_ms = gpu->options.display_ceiling_ms;
+
+	return (ceiling_ms > 0 ? ceiling_ms : DEFAULT_CEILING_MS) * NS_PER_MS;
+}
+
+void shown_init(struct gpu *gpu)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		TAILQ_INIT(&gpu->frames[i].waits);
+	}
+}
+
+/* ---- Frames ---------------------------------------------------------------------------------- */
 
 uint64_t shown_give(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect)
 {
-	struct frames *frames = &gpu->frames[scanout];
 	uint64_t frame;
+	bool will_tell;
 
 	if (gpu->callbacks.scanout_flushed == NULL) {
 		return 0;
 	}
-	frame = ++frames->last;
-	if (!gpu->callbacks.scanout_flushed(gpu->cookie, scanout, rect, frame)) {
-		return 0;
+	frame = ++gpu->frames[scanout].last;
+	gpu->num_callbacks++;
+	will_tell = gpu->callbacks.scanout_flushed(gpu->cookie, scanout, rect, frame);
+	gpu->num_callbacks--;
+	return will_tell ? frame : 0;
+}
+
+static struct frame_wait *wait_of(struct pending_request *flush, uint32_t scanout)
+{
+	return &flush->gpu->pending.frame_waits[flush->request.token][scanout];
+}
+
+void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame)
+{
+	struct frames *frames = &flush->gpu->frames[scanout];
+	struct frame_wait *wait = wait_of(flush, scanout);
+
+	if (!flush->fenced || frame <= frames->shown || flush->gpu->is_draining) {
+		return;
 	}
-	return frame;
+	*wait = (struct frame_wait){
+		.flush = flush,
+		.frame = frame,
+		.end_ns = now_ns() + ceiling_ns(flush->gpu),
+	};
+	TAILQ_INSERT_TAIL(&frames->waits, wait, link);
+	flush->awaits_shown++;
+}
+
+static void remove_wait(struct frames *frames, struct frame_wait *wait)
+{
+	TAILQ_REMOVE(&frames->waits, wait, link);
+	wait->flush->awaits_shown--;
+	wait->flush = NULL;
+}
+
+void shown_drop(struct pending_request *flush)
+{
+	for (uint32_t i = 0; flush->awaits_shown > 0; i++) {
+		struct frame_wait *wait = wait_of(flush, i);
+
+		if (wait->flush == flush) {
+			remove_wait(&flush->gpu->frames[i], wait);
+		}
+	}
+}
+
+/* The flush goes on if it has waited for this frame alone. */
+static void end_wait(struct gpu *gpu, struct frames *frames, struct frame_wait *wait)
+{
+	struct pending_request *flush = wait->flush;
+
+	remove_wait(frames, wait);
+	if (flush->awaits_shown == 0) {
+		gpu->stats.flushes_given_up += flush->flush.is_late;
+		gpu->stats.flushes_shown += !flush->flush.is_late;
+		flush_is_shown(flush);
+	}
+}
+
+/* ---- What a display tells -------------------------------------------------------------------- */
+
+static void end_shown(struct gpu *gpu, struct frames *frames)
+{
+	struct frame_wait *wait;
+
+	while ((wait = TAILQ_FIRST(&frames->waits)) != NULL && wait->frame <= frames->shown) {
+		end_wait(gpu, frames, wait);
+	}
+}
+
+void shown_settle(struct gpu *gpu)
+{
+	if (!gpu->has_told || gpu->num_callbacks > 0) {
+		return;
+	}
+	gpu->has_told = false;
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		end_shown(gpu, &gpu->frames[i]);
+	}
 }
 
 void gpu_tell_shown(struct gpu *gpu, uint32_t scanout, uint64_t frame)
@@ -31,17 +125,72 @@ void gpu_tell_shown(struct gpu *gpu, uint32_t scanout, uint64_t frame)
 	if (frame > frames->last) {
 		frame = frames->last;
 	}
-	if (frame > frames->shown) {
-		frames->shown = frame;
+	if (frame <= frames->shown) {
+		return;
 	}
+	frames->shown = frame;
+	frames->is_late = false;
+	if (gpu->num_callbacks > 0) {
+		gpu->has_told = true; /* the device is in the middle of something */
+	} else {
+		end_shown(gpu, frames);
+	}
+}
+
+void shown_end(struct gpu *gpu, uint32_t scanout)
+{
+	gpu_tell_shown(gpu, scanout, UINT64_MAX);
 }
 
 void gpu_forget_display(struct gpu *gpu)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		gpu_tell_shown(gpu, i, UINT64_MAX);
+		shown_end(gpu, i);
 	}
 }
+
+/* ---- What a display does not tell ------------------------------------------------------------ */
+
+static void give_up(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
+{
+	struct frames *frames = &gpu->frames[scanout];
+
+	if (!frames->is_late) {
+		log_error(gpu, "the display does not say that it shows monitor %u: not waited for",
+			scanout);
+	}
+	frames->is_late = true;
+	wait->flush->flush.is_late = true;
+	end_wait(gpu, frames, wait);
+}
+
+/* Rounded up, so that the wait ends when something is late and not just before. */
+static int until(uint64_t end_ns, uint64_t now, int timeout_ms)
+{
+	uint64_t left_ms = (end_ns - now + NS_PER_MS - 1) / NS_PER_MS;
+
+	return timeout_ms >= 0 && (uint64_t)timeout_ms <= left_ms ? timeout_ms : (int)left_ms;
+}
+
+int shown_timeout(struct gpu *gpu, int timeout_ms)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		struct frame_wait *wait = TAILQ_FIRST(&gpu->frames[i].waits);
+		uint64_t now = wait != NULL ? now_ns() : 0;
+
+		while (wait != NULL && wait->end_ns <= now) {
+			give_up(gpu, i, wait);
+			timeout_ms = 0; /* the guest is told at the end of a round */
+			wait = TAILQ_FIRST(&gpu->frames[i].waits);
+		}
+		if (wait != NULL) {
+			timeout_ms = until(wait->end_ns, now, timeout_ms);
+		}
+	}
+	return timeout_ms;
+}
+
+/* ---- Buffers --------------------------------------------------------------------------------- */
 
 /* No memory can be had as a dma-buf yet, so none is ever pinned. */
 int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t scanout, struct gpu_buffer *out)

@@ -3,22 +3,55 @@
 #ifndef SHOWN_H
 #define SHOWN_H
 
-/* Frames of a scanout: which ones a display was given, and which of them it has shown. */
+/*
+ * Frames of scanouts, which a display shows and then says so (gpu_tell_shown). A flush with a fence
+ * waits for that: for its own frame on each scanout that it is shown on, whatever other frames and
+ * scanouts wait for. So its response says that what was shown before it is read no more. One
+ * without a fence waits for nothing, as its guest asks for nothing.
+ *
+ * A display that does not say so is given up on, for that frame, after gpu_options'
+ * display_ceiling_ms. What waits for a scanout stands in the order of its frames, and that is also
+ * the order in which the display is given up on.
+ */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <linux/virtio_gpu.h>
 
+#include "queue.h"
+
+struct frame_wait;
 struct gpu;
+struct pending_request;
 
 struct frames {
 	uint64_t last;  /* that a display was told of; they are numbered from 1 on */
 	uint64_t shown; /* this one, and each before it */
+	bool is_late;   /* the display was given up on, and has said nothing since */
+	TAILQ_HEAD(, frame_wait) waits;
 };
+
+void shown_init(struct gpu *gpu);
 
 /* Gives the display a rectangle of the scanout as its next frame. Returns its number, or 0 if the
  * display will not tell when it is shown. */
 uint64_t shown_give(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect);
+
+/* A flush is shown as this frame. It waits until the display has shown that, if it has a fence and
+ * the display has not shown it already. */
+void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame);
+
+/* This one waits for no frame any more. */
+void shown_drop(struct pending_request *flush);
+
+/* What the display shows on the scanout is not the guest's any more: nothing waits for it. */
+void shown_end(struct gpu *gpu, uint32_t scanout);
+
+/* What a display has told from inside a callback takes effect: at the end of the device's calls. */
+void shown_settle(struct gpu *gpu);
+
+/* Gives up on what is late. How long to wait for the next that may be: timeout_ms, or less. */
+int shown_timeout(struct gpu *gpu, int timeout_ms);
 
 #endif

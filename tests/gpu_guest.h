@@ -67,6 +67,15 @@ struct guest {
 	uint32_t num_flushes, flushed_at;
 	uint32_t flushed_pixel; /* NO_PIXEL: it could not be read */
 
+	/* A display that shows memory in place: whether it will tell of frames, and how many each
+	 * scanout has had; what it does from inside the callbacks, if anything. */
+	bool tells;
+	uint64_t num_frames[VIRTIO_GPU_MAX_SCANOUTS];
+	void (*on_flush)(uint32_t scanout, uint64_t frame);
+	void (*on_leaving)(uint64_t key);
+	uint64_t leaving; /* the last key of buffer_leaving */
+	unsigned int num_leaving;
+
 	struct guest_window window;
 };
 

@@ -88,6 +88,8 @@ class Options(unittest.TestCase):
             ("--fd=x", "--fd"),
             ("--fd=0", "instead of --socket-path"),
             ("--drain-ms=-1", "--drain-ms"),
+            ("--display-ceiling=0", "--display-ceiling"),
+            ("--display-ceiling=3600001", "--display-ceiling"),
             ("--drain-ms=3600001", "--drain-ms"),
             ("--render-node=/dev/dri/renderD128", "--renderer=virgl"),
             ("--vulkan", "--renderer=virgl"),

@@ -66,6 +66,9 @@ static const char help[] =
 	"                    alone (default localhost:0). By default none\n"
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
 	"                    pointer, which are the VNC clients'\n"
+	"  --display-ceiling=MS\n"
+	"                    how long a flush with a fence waits for a display that does not say\n"
+	"                    that it shows it (default 500)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
@@ -103,6 +106,7 @@ enum option_id {
 	OPTION_SCANOUTS,
 	OPTION_SIZE,
 	OPTION_DISPLAY,
+	OPTION_CEILING,
 	OPTION_INPUT,
 	OPTION_RECORD,
 	OPTION_SCREENSHOT,
@@ -125,6 +129,7 @@ static const struct option long_options[] = {
 	{ "scanouts", required_argument, NULL, OPTION_SCANOUTS },
 	{ "size", required_argument, NULL, OPTION_SIZE },
 	{ "display", required_argument, NULL, OPTION_DISPLAY },
+	{ "display-ceiling", required_argument, NULL, OPTION_CEILING },
 	{ "input", required_argument, NULL, OPTION_INPUT },
 	{ "record", required_argument, NULL, OPTION_RECORD },
 	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
@@ -292,6 +297,16 @@ static int parse_int(const char *text, int max, const char *message)
 	return (int)number;
 }
 
+static uint32_t parse_ceiling(const char *text)
+{
+	long number = parse_number(&text, GPU_MAX_CEILING_MS, '\0');
+
+	if (number <= 0) {
+		bad_usage("--display-ceiling must be a number of milliseconds, 1 to an hour");
+	}
+	return (uint32_t)number;
+}
+
 static void parse_option(struct options *options, int id)
 {
 	struct gpu_options *gpu = &options->server.gpu;
@@ -337,6 +352,9 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_DISPLAY:
 		options->server.vnc = parse_display(optarg);
+		break;
+	case OPTION_CEILING:
+		gpu->display_ceiling_ms = parse_ceiling(optarg);
 		break;
 	case OPTION_INPUT:
 		options->server.input_path = optarg;
@@ -493,6 +511,10 @@ static void write_stats(
 	fprintf(file,
 		"  flushes      %" PRIu64 ": %" PRIu64 " in-fences, %" PRIu64 " waited for them\n",
 		SINCE(gpu.flushes), SINCE(gpu.flush_in_fences), SINCE(gpu.flushes_held));
+	fprintf(file,
+		"  displays     %" PRIu64 " flushes waited until they were shown, %" PRIu64
+		" were given up on\n",
+		SINCE(gpu.flushes_shown), SINCE(gpu.flushes_given_up));
 	fprintf(file,
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * A display that shows the guest's memory in place, and what waits for it. The display is a double,
+ * which answers when a test says so.
+ */
+
+#include <endian.h>
+#include <string.h>
+
+#include "gpu_guest.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+
+#define SIDE 4u
+#define PICTURE (SIDE * SIDE * 4)
+#define HOUR_MS 3600000
+
+static struct guest guest;
+
+/* ---- A world -------------------------------------------------------------------------------- */
+
+static uint32_t show_blob(uint32_t scanout, uint32_t resource_id)
+{
+	const struct virtio_gpu_set_scanout_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.scanout_id = htole32(scanout),
+		.resource_id = htole32(resource_id),
+		.width = htole32(SIDE),
+		.height = htole32(SIDE),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(SIDE * 4) },
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+/* Context 1; blobs 1 and 2, on scanouts 0 and 1; a display that will tell, at whose end nobody gives
+ * up on it. */
+static void start_with(uint32_t ceiling_ms)
+{
+	const struct gpu_options options = {
+		.num_scanouts = 2,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+		.display_ceiling_ms = ceiling_ms,
+	};
+
+	guest_start(&guest, &options);
+	assert_int_equal(create_context(&guest, 1), OK);
+	for (uint32_t id = 1; id <= 2; id++) {
+		assert_int_equal(create_blob(&guest, id, id * 4096, PICTURE), OK);
+		assert_int_equal(show_blob(id - 1, id), OK);
+	}
+	guest.tells = true;
+}
+
+#define TEST_SHOWN(name) TEST_BETWEEN(name, start_with(HOUR_MS), guest_stop(&guest))
+
+/* The device does all that it can. */
+static void turn(void)
+{
+	gpu_timeout(guest.gpu, -1);
+	gpu_dispatch(guest.gpu);
+}
+
+static bool is_done(uint32_t token)
+{
+	turn();
+	return guest.responses[GPU_QUEUE_CONTROL][token].done;
+}
+
+static uint32_t wait_for(uint32_t token)
+{
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, token)).type;
+}
+
+/* With a fence on the global timeline, unless the ID is 0. */
+static uint32_t flush(uint32_t resource_id, uint64_t fence_id)
+{
+	return send_flush(&guest, resource_id, SIDE, SIDE, fence_id);
+}
+
+/* With a fence on a ring of context 1. */
+static uint32_t flush_on_ring(uint32_t resource_id, uint8_t ring, uint64_t fence_id)
+{
+	const struct flush_request request = {
+		.resource_id = resource_id,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = fence_id,
+		.has_ring = true,
+		.ctx_id = 1,
+		.ring = ring,
+	};
+
+	return send_flush_behind(&guest, &request);
+}
+
+static struct gpu_stats stats_now(void)
+{
+	struct gpu_stats stats;
+
+	gpu_get_stats(guest.gpu, &stats);
+	return stats;
+}
+
+/* ---- Frames --------------------------------------------------------------------------------- */
+
+TEST_SHOWN(flush_fence)
+{
+	uint32_t flushed = flush(1, 1);
+
+	assert_int_equal(guest.num_frames[0], 1);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(guest_header(&guest.responses[0][flushed]).fence_id, 1);
+	assert_int_equal(stats_now().flushes_shown, 1);
+	assert_int_equal(stats_now().flushes_given_up, 0);
+}
+
+TEST_SHOWN(a_display_that_copies_is_not_waited_for)
+{
+	guest.tells = false;
+	assert_int_equal(wait_for(flush(1, 1)), OK);
+	assert_int_equal(stats_now().flushes_shown, 0);
+}
+
+TEST_SHOWN(a_flush_without_a_fence_neither_waits_nor_is_held)
+{
+	uint32_t fenced = flush(1, 1), unfenced = flush(1, 0);
+
+	assert_true(is_done(unfenced));
+	assert_false(is_done(fenced));
+	assert_int_equal(guest.num_frames[0], 2);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(fenced), OK);
+}
+
+TEST_SHOWN(each_frame_has_its_turn)
+{
+	uint32_t tokens[4];
+
+	for (uint32_t i = 0; i < 4; i++) {
+		tokens[i] = flush_on_ring(1, (uint8_t)i, i + 1);
+	}
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_true(is_done(tokens[0]));
+	assert_false(is_done(tokens[1]));
+	/* What a later frame has taken the place of. */
+	gpu_tell_shown(guest.gpu, 0, 3);
+	assert_true(is_done(tokens[1]) && is_done(tokens[2]));
+	assert_false(is_done(tokens[3]));
+	gpu_tell_shown(guest.gpu, 0, 4);
+	assert_true(is_done(tokens[3]));
+}
+
+TEST_SHOWN(a_slow_monitor_holds_up_no_other)
+{
+	uint32_t slow = flush_on_ring(1, 0, 1), other;
+	const struct job job = { .ctx_id = 1, .ring = 2, .fence_id = 100, .busy_us = 1 };
+
+	for (uint64_t frame = 1; frame <= 50; frame++) {
+		other = flush_on_ring(2, 1, 1 + frame);
+		assert_false(is_done(other));
+		gpu_tell_shown(guest.gpu, 1, frame);
+		assert_int_equal(wait_for(other), OK);
+	}
+	assert_int_equal(wait_for(submit(&guest, &job)), OK);
+	assert_int_equal(create_context(&guest, 2), OK);
+	assert_false(is_done(slow));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(slow), OK);
+}
+
+/* As behind every fence. */
+TEST_SHOWN(what_is_behind_its_fence_waits_with_it)
+{
+	uint32_t first = flush(1, 1), second = flush(2, 2);
+
+	gpu_tell_shown(guest.gpu, 1, 1);
+	assert_false(is_done(first) || is_done(second));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_true(is_done(first) && is_done(second));
+}
+
+/* Two rings of context 0, which nothing was made for. */
+TEST_SHOWN(rings_without_a_context_wait_too)
+{
+	struct flush_request request = {
+		.width = SIDE, .height = SIDE, .fence_id = 1, .has_ring = true
+	};
+	uint32_t tokens[2];
+
+	for (uint32_t i = 0; i < 2; i++) {
+		request.resource_id = i + 1;
+		request.ring = (uint8_t)i;
+		tokens[i] = send_flush_behind(&guest, &request);
+		assert_false(is_done(tokens[i]));
+	}
+	gpu_tell_shown(guest.gpu, 1, 1);
+	assert_true(is_done(tokens[1]));
+	assert_false(is_done(tokens[0]));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(tokens[0]), OK);
+}
+
+TEST_SHOWN(a_resource_on_two_monitors_waits_for_both)
+{
+	uint32_t flushed;
+
+	assert_int_equal(show_blob(1, 1), OK);
+	flushed = flush(1, 1);
+	gpu_tell_shown(guest.gpu, 1, 1);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_true(is_done(flushed));
+	assert_int_equal(stats_now().flushes_shown, 1);
+}
+
+TEST_SHOWN(a_flush_of_what_no_monitor_shows_waits_for_none)
+{
+	assert_int_equal(create_blob(&guest, 3, 3 * 4096, PICTURE), OK);
+	assert_int_equal(wait_for(flush(3, 1)), OK);
+}
+
+TEST_SHOWN(waits_for_its_in_fence_and_then_for_the_display)
+{
+	uint32_t held = guest_hold(&guest, 1, 0, 1), flushed;
+	const struct flush_request request = {
+		.resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = 2,
+		.num_in_fences = 1,
+		.in_fences = { 1 },
+	};
+
+	flushed = send_flush_behind(&guest, &request);
+	assert_false(is_done(flushed));
+	assert_int_equal(guest.num_frames[0], 0);
+	gpu_tell_shown(guest.gpu, 0, UINT64_MAX); /* there is nothing to tell of */
+	guest_signal(&guest, held);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, held);
+	assert_false(is_done(flushed));
+	assert_int_equal(guest.num_frames[0], 1);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(flushed), OK);
+}
+
+/* Another buffer is shown meanwhile, of another size. */
+TEST_SHOWN(a_flip_in_the_middle_keeps_the_frame_waiting)
+{
+	uint32_t first = flush(1, 1), second;
+
+	assert_int_equal(show_blob(0, 2), OK);
+	assert_false(is_done(first));
+	second = flush_on_ring(2, 0, 2);
+	gpu_tell_shown(guest.gpu, 1, 1); /* it is on both */
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_true(is_done(first));
+	assert_false(is_done(second));
+	gpu_tell_shown(guest.gpu, 0, 2);
+	assert_true(is_done(second));
+}
+
+/* ---- What a display tells ------------------------------------------------------------------- */
+
+TEST_SHOWN(what_a_display_tells_twice_or_of_nothing_does_nothing)
+{
+	uint32_t flushed = flush(1, 1);
+
+	gpu_tell_shown(guest.gpu, 99, 1);
+	gpu_tell_shown(guest.gpu, 1, 1);
+	gpu_tell_shown(guest.gpu, 0, 0);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 1000); /* so far there is one */
+	assert_true(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	flushed = flush(1, 2);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 2);
+	assert_true(is_done(flushed));
+}
+
+static void tell_own(uint32_t scanout, uint64_t frame)
+{
+	gpu_tell_shown(guest.gpu, scanout, frame);
+}
+
+static void tell_previous(uint32_t scanout, uint64_t frame)
+{
+	gpu_tell_shown(guest.gpu, scanout, frame - 1);
+}
+
+TEST_SHOWN(a_display_may_tell_from_inside_the_callback)
+{
+	uint32_t first, second;
+
+	guest.on_flush = tell_own;
+	assert_true(is_done(flush(1, 1)));
+	guest.on_flush = tell_previous;
+	first = flush(1, 2);
+	assert_false(is_done(first));
+	second = flush(1, 3);
+	assert_true(is_done(first));
+	assert_false(is_done(second));
+	gpu_show(guest.gpu); /* one more frame, of which nobody waits */
+	assert_true(is_done(second));
+}
+
+/* ---- Displays that leave -------------------------------------------------------------------- */
+
+TEST_SHOWN(a_scanout_that_is_turned_off_holds_nothing)
+{
+	uint32_t flushed = flush(1, 1), other = flush_on_ring(2, 0, 2);
+
+	assert_int_equal(show_blob(0, 0), OK);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_false(is_done(other));
+}
+
+TEST_SHOWN(a_resource_that_leaves_holds_no_flush)
+{
+	uint32_t flushed = flush(1, 1);
+
+	assert_int_equal(unref(&guest, 1), OK);
+	assert_int_equal(wait_for(flushed), OK);
+}
+
+TEST_SHOWN(a_display_that_goes_away_holds_nothing)
+{
+	uint32_t tokens[2] = { flush(1, 1), flush_on_ring(2, 0, 2) };
+
+	gpu_forget_display(guest.gpu);
+	assert_int_equal(wait_for(tokens[0]), OK);
+	assert_int_equal(wait_for(tokens[1]), OK);
+}
+
+TEST_SHOWN(a_reset_holds_nothing)
+{
+	uint32_t tokens[2] = { flush(1, 1), flush_on_ring(2, 0, 2) };
+
+	gpu_reset(guest.gpu);
+	assert_true(is_done(tokens[0]) && is_done(tokens[1]));
+	/* Frames go on counting: what is told of the old ones is not of the new ones. */
+	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
+	assert_int_equal(show_blob(0, 1), OK);
+	tokens[0] = flush(1, 1);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_false(is_done(tokens[0]));
+	gpu_tell_shown(guest.gpu, 0, 2);
+	assert_int_equal(wait_for(tokens[0]), OK);
+}
+
+/* The display is in the loop that drains. A flush that is held until then is shown, and not waited
+ * for either. */
+TEST_SHOWN(a_drain_does_not_wait_for_the_display)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 2, .busy_us = 5000 };
+	struct flush_request request = { .resource_id = 1, .width = SIDE, .height = SIDE };
+	uint32_t flushed = flush(1, 1), behind;
+
+	submit(&guest, &job);
+	request.fence_id = 3;
+	request.num_in_fences = 1;
+	request.in_fences[0] = 2;
+	behind = send_flush_behind(&guest, &request);
+	gpu_drain(guest.gpu, 20000, -1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(wait_for(behind), OK);
+	assert_int_equal(guest.num_frames[0], 2);
+	assert_int_equal(guest.num_errors, 0);
+	/* Afterwards it does. */
+	flushed = flush(1, 4);
+	assert_false(is_done(flushed));
+}
+
+TEST_SHOWN(is_destroyed_with_flushes_that_wait)
+{
+	assert_false(is_done(flush(1, 1)));
+	assert_false(is_done(flush_on_ring(2, 0, 2)));
+}
+
+/* ---- Displays that never answer ------------------------------------------------------------- */
+
+/* Time passes here, and nothing depends on how much. */
+TEST_BETWEEN(a_display_that_never_answers_is_given_up_on, start_with(1), guest_stop(&guest))
+{
+	for (uint64_t id = 1; id <= 3; id++) {
+		assert_int_equal(wait_for(flush(1, id)), OK);
+		assert_int_equal(stats_now().flushes_given_up, id);
+	}
+	assert_int_equal(guest.num_errors, 1);
+	assert_int_equal(stats_now().flushes_shown, 0);
+	/* Late is better than never: the next time is told again. */
+	gpu_tell_shown(guest.gpu, 0, 2);
+	assert_int_equal(wait_for(flush(1, 4)), OK);
+	assert_int_equal(guest.num_errors, 2);
+	/* Of another monitor, too. */
+	assert_int_equal(wait_for(flush(2, 5)), OK);
+	assert_int_equal(guest.num_errors, 3);
+}
+
+TEST_SHOWN(the_ceiling_shortens_the_wait_of_the_loop)
+{
+	int timeout_ms;
+
+	assert_int_equal(gpu_timeout(guest.gpu, -1), -1);
+	flush(1, 1);
+	timeout_ms = gpu_timeout(guest.gpu, -1);
+	assert_true(timeout_ms > 0 && timeout_ms <= HOUR_MS);
+	assert_int_equal(gpu_timeout(guest.gpu, 1), 1);
+	assert_true(gpu_timeout(guest.gpu, INT32_MAX) <= HOUR_MS);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(gpu_timeout(guest.gpu, -1), -1);
+}
+
+/* One answers, one does not. */
+TEST_BETWEEN(only_the_display_that_is_late_is_given_up_on, start_with(1), guest_stop(&guest))
+{
+	uint32_t flushed;
+
+	assert_int_equal(show_blob(1, 1), OK);
+	flushed = flush(1, 1);
+	gpu_tell_shown(guest.gpu, 1, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(stats_now().flushes_given_up, 1);
+	assert_int_equal(stats_now().flushes_shown, 0);
+	assert_int_equal(guest.num_errors, 1);
+}
+
+TEST(the_ceiling_is_an_hour_at_most)
+{
+	struct gpu_options options = { .fence_passing_bit = -1, .display_ceiling_ms = HOUR_MS + 1 };
+	static const struct gpu_callbacks callbacks = { 0 };
+	struct gpu *gpu;
+
+	assert_true(gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu) < 0);
+}
+
+/* ---- Guests that go too far ----------------------------------------------------------------- */
+
+/* As many as can be in flight, on a display that says nothing: each has a place of its own, and
+ * there are no others. */
+TEST_SHOWN(a_guest_that_flushes_without_end)
+{
+	uint32_t tokens[GPU_MAX_REQUESTS];
+
+	assert_int_equal(show_blob(1, 1), OK);
+	for (uint32_t round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < GPU_MAX_REQUESTS; i++) {
+			tokens[i] = flush_on_ring(1, (uint8_t)(i % 64), i + 1);
+		}
+		turn();
+		for (uint32_t i = 0; i < GPU_MAX_REQUESTS; i++) {
+			assert_false(guest.responses[0][tokens[i]].done);
+		}
+		gpu_tell_shown(guest.gpu, 1, UINT64_MAX);
+		gpu_tell_shown(guest.gpu, 0, UINT64_MAX);
+		for (uint32_t i = 0; i < GPU_MAX_REQUESTS; i++) {
+			assert_int_equal(wait_for(tokens[i]), OK);
+		}
+	}
+	assert_int_equal(stats_now().flushes_shown, 3 * GPU_MAX_REQUESTS);
+}
+
+/* Whatever a guest does with what is shown, each request is answered once. */
+TEST_SHOWN(a_guest_that_changes_what_is_shown_in_the_middle)
+{
+	uint32_t tokens[3];
+
+	for (uint64_t round = 0; round < 100; round++) {
+		tokens[0] = flush(1, 3 * round + 1);
+		tokens[1] = flush(2, 3 * round + 2);
+		assert_int_equal(show_blob(round % 2, 2), OK);
+		assert_int_equal(detach_backing(&guest, 1), OK);
+		tokens[2] = flush(1, 3 * round + 3);
+		assert_int_equal(unref(&guest, 1), OK);
+		assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
+		assert_int_equal(show_blob(0, 1), OK);
+		assert_int_equal(show_blob(1, 2), OK);
+		gpu_tell_shown(guest.gpu, 0, UINT64_MAX);
+		gpu_tell_shown(guest.gpu, 1, UINT64_MAX);
+		for (int i = 0; i < 3; i++) {
+			assert_int_equal(wait_for(tokens[i]), OK);
+		}
+	}
+}
