@@ -114,6 +114,8 @@ uint32_t set_scanout_blob(struct gpu *gpu, struct request *request)
 	}
 	what.resource_id = resource->id;
 	what.rect = rect_to_host(&body.rect);
+	what.width = le32toh(body.width);
+	what.height = le32toh(body.height);
 	what.format = le32toh(body.format);
 	what.stride = le32toh(body.strides[0]);
 	what.offset = le32toh(body.offsets[0]);

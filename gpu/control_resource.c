@@ -217,17 +217,7 @@ uint32_t resource_unref(struct gpu *gpu, struct request *request)
 	scanouts_forget(gpu, resource);
 	hostmem_forget(gpu, resource);
 	sharing_forget(gpu, resource);
-	resource->leaving = true;
-	request->pending->resource = resource;
-	renderer_begin(request);
-	type = renderer_end(request,
-		gpu->renderer->ops->unref(
-			gpu->renderer, resource->id, request_done, request->pending));
-	if (request->pending->resource != NULL && !request->pending->awaits_renderer) {
-		request->pending->resource = NULL; /* an error: it is still there */
-		resource->leaving = false;
-	}
-	return type;
+	return release_memory(request, resource, RELEASE_RESOURCE);
 }
 
 /* ---- Backing -------------------------------------------------------------------------------- */
@@ -266,7 +256,6 @@ uint32_t resource_attach_backing(struct gpu *gpu, struct request *request)
 
 uint32_t resource_detach_backing(struct gpu *gpu, struct request *request)
 {
-	struct pending_request *pending = request->pending;
 	struct resource_body body;
 	struct resource *resource;
 	uint32_t type = read_resource(gpu, request, &body, &resource);
@@ -274,18 +263,8 @@ uint32_t resource_detach_backing(struct gpu *gpu, struct request *request)
 	if (type != 0) {
 		return type;
 	}
-	if (resource->backing == NULL) {
+	if (resource->backing == NULL || resource->is_detaching) {
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
-	pending->backing = resource->backing;
-	resource->backing = NULL;
-	renderer_begin(request);
-	type = renderer_end(request,
-		gpu->renderer->ops->detach_backing(
-			gpu->renderer, resource->id, request_done, pending));
-	if (pending->backing != NULL && !pending->awaits_renderer) {
-		resource->backing = pending->backing; /* an error: it is still there */
-		pending->backing = NULL;
-	}
-	return type;
+	return release_memory(request, resource, RELEASE_BACKING);
 }

@@ -34,7 +34,8 @@ static void set_type(struct pending_request *pending, int status)
 
 static bool waits(const struct pending_request *pending)
 {
-	return pending->awaits_renderer || pending->awaits_drawing || pending->awaited != NULL;
+	return pending->awaits_renderer || pending->awaits_drawing != NULL ||
+		pending->awaited != NULL;
 }
 
 /* Goes on after its request has been handled: shows it, and answers once it is shown. status: 0, or
@@ -72,26 +73,35 @@ static void await_drawing(
 	struct pending_request *other = from;
 
 	while (other != NULL && other->arrival < pending->arrival &&
-		!draws_to(gpu, other, pending->flush.resource_id)) {
+		!draws_to(gpu, other, pending->follows)) {
 		other = TAILQ_NEXT(other, drawing_link);
 	}
-	pending->awaits_drawing = other != NULL && other->arrival < pending->arrival;
-	if (pending->awaits_drawing) {
-		LIST_INSERT_HEAD(&other->flushes, pending, flush_link);
+	pending->awaits_drawing = other != NULL && other->arrival < pending->arrival ? other : NULL;
+	if (pending->awaits_drawing != NULL) {
+		TAILQ_INSERT_TAIL(&other->followers, pending, follower_link);
 	}
+}
+
+void flush_follow(struct pending_request *pending, uint32_t resource_id)
+{
+	struct gpu *gpu = pending->gpu;
+
+	pending->follows = resource_id;
+	pending->arrival = ++gpu->pending.num_arrivals;
+	await_drawing(gpu, pending, TAILQ_FIRST(&gpu->pending.drawing));
 }
 
 void flushes_await(struct gpu *gpu, struct pending_request *pending)
 {
 	pending->draws = true;
 	pending->arrival = ++gpu->pending.num_arrivals;
-	LIST_INIT(&pending->flushes);
+	TAILQ_INIT(&pending->followers);
 	TAILQ_INSERT_TAIL(&gpu->pending.drawing, pending, drawing_link);
 }
 
 void flushes_continue(struct gpu *gpu, struct pending_request *pending)
 {
-	struct pending_request *next, *flush;
+	struct pending_request *next, *follower;
 
 	if (!pending->draws) {
 		return;
@@ -99,10 +109,14 @@ void flushes_continue(struct gpu *gpu, struct pending_request *pending)
 	next = TAILQ_NEXT(pending, drawing_link);
 	TAILQ_REMOVE(&gpu->pending.drawing, pending, drawing_link);
 	pending->draws = false;
-	while ((flush = LIST_FIRST(&pending->flushes)) != NULL) {
-		LIST_REMOVE(flush, flush_link);
-		await_drawing(gpu, flush, next);
-		finish_later(flush, 0);
+	while ((follower = TAILQ_FIRST(&pending->followers)) != NULL) {
+		TAILQ_REMOVE(&pending->followers, follower, follower_link);
+		await_drawing(gpu, follower, next);
+		if (follower->releases == RELEASE_NOTHING) {
+			finish_later(follower, 0);
+		} else if (follower->awaits_drawing == NULL) {
+			release_start(follower);
+		}
 	}
 }
 
@@ -226,9 +240,9 @@ void flush_is_shown(struct pending_request *pending)
 void flush_give_up(struct pending_request *pending)
 {
 	shown_drop(pending);
-	if (pending->awaits_drawing) {
-		LIST_REMOVE(pending, flush_link);
-		pending->awaits_drawing = false;
+	if (pending->awaits_drawing != NULL) {
+		TAILQ_REMOVE(&pending->awaits_drawing->followers, pending, follower_link);
+		pending->awaits_drawing = NULL;
 	}
 	if (pending->awaited != NULL) {
 		TAILQ_REMOVE(&pending->awaited->waiting, pending, waiting_link);
@@ -249,7 +263,7 @@ static int await_all(struct gpu *gpu, struct request *request, uint32_t num_in_f
 		return ret;
 	}
 	await_in_fence(gpu, pending);
-	await_drawing(gpu, pending, TAILQ_FIRST(&gpu->pending.drawing));
+	flush_follow(pending, pending->flush.resource_id);
 	gpu->stats.flushes++;
 	gpu->stats.flush_in_fences += num_in_fences;
 	gpu->stats.flushes_held += pending->awaited != NULL;
@@ -268,7 +282,6 @@ uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct r
 		.rect = *rect,
 	};
 	pending->type = RESPONSE_LATER;
-	pending->arrival = ++gpu->pending.num_arrivals;
 	ret = await_all(gpu, request, num_in_fences);
 	if (ret < 0) {
 		return response_of_error(ret);

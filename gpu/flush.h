@@ -31,6 +31,10 @@ struct resource;
 uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct resource *resource,
 	const struct virtio_gpu_rect *rect, uint32_t num_in_fences);
 
+/* A request waits for what was drawn to the resource before it: awaits_drawing, or NULL if that is
+ * nothing. What came first goes on first. */
+void flush_follow(struct pending_request *pending, uint32_t resource_id);
+
 /* A request that is handled may draw, and is not done yet: flushes that come later wait for it. */
 void flushes_await(struct gpu *gpu, struct pending_request *pending);
 

@@ -33,7 +33,7 @@ int gpu_timeout(struct gpu *gpu, int timeout_ms)
 {
 	log_tell_dropped(gpu, false);
 	shown_settle(gpu);
-	return shown_timeout(gpu, log_timeout(gpu, timeout_ms));
+	return pins_timeout(gpu, shown_timeout(gpu, log_timeout(gpu, timeout_ms)));
 }
 
 static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
@@ -83,7 +83,8 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 	gpu->is_draining = true;
 	monitors_give_up(gpu);
 	hostmem_give_up(gpu);
-	gpu_forget_display(gpu);
+	shown_end_all(gpu);
+	pins_give_up(gpu);
 	dispatch_until_idle(gpu, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
@@ -110,6 +111,7 @@ static void complete_rest(struct gpu *gpu)
 			}
 			if (pending->used) {
 				flush_give_up(pending);
+				pin_drop(pending);
 				monitors_drop(gpu, pending);
 				hostmem_drop(gpu, pending);
 				pending->type = VIRTIO_GPU_RESP_ERR_UNSPEC;
@@ -136,6 +138,7 @@ void gpu_reset(struct gpu *gpu)
 	if (ret == 0) {
 		pending_reset(&gpu->pending);
 	}
+	pins_reset(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
 	gpu->monitors.told = false;
@@ -295,6 +298,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->options.record = NULL; /* the caller's string */
 	TAILQ_INIT(&gpu->monitors.questions);
 	shown_init(gpu);
+	pins_init(gpu);
 	monitors_init(gpu);
 	hostmem_init(gpu);
 	gpu->resources.max_host_blobs = max_host_blobs();

@@ -119,8 +119,8 @@ struct gpu_options {
 	uint32_t width, height;
 	uint64_t hostmem_size; /* a power of two of at least GPU_MIN_HOSTMEM, or 0: none */
 	int fence_passing_bit; /* of the feature: gpu_bit_is_free; below 0: off */
-	/* How long a flush waits for a display that has not shown it, in milliseconds: up to an
-	 * hour, GPU_MAX_CEILING_MS; 0: 500. */
+	/* How long the guest waits for a display, to show a frame or to release a buffer, in
+	 * milliseconds: up to an hour, GPU_MAX_CEILING_MS; 0: 500. */
 	uint32_t display_ceiling_ms;
 	const char *record; /* a file to record all traffic to, or NULL */
 	struct renderer_options renderer;
@@ -168,8 +168,8 @@ int gpu_get_fd(struct gpu *gpu);
 void gpu_dispatch(struct gpu *gpu);
 
 /* How long to wait for that, in milliseconds as for poll: timeout_ms, or less if the log is to be
- * told something in a while, or a display is given up on then. To be asked before each wait: it also
- * does what is due. */
+ * told something in a while, or a display is given up on then. To be asked before each wait: it
+ * also does what is due. */
 int gpu_timeout(struct gpu *gpu, int timeout_ms);
 
 /*
@@ -201,6 +201,9 @@ struct gpu_stats {
 	/* With a fence, that waited for a display: until it had shown them, or showed nothing any
 	 * more; or it was given up on. */
 	uint64_t flushes_shown, flushes_given_up;
+	/* Buffers that a display had when the guest took them back: released by it, or given up
+	 * on. */
+	uint64_t buffers_released, buffers_given_up;
 	uint64_t resets;
 	uint64_t maps;         /* of blobs */
 	uint64_t mapped_bytes; /* now */

@@ -15,6 +15,8 @@
 #include "flush.h"
 #include "gpu.h"
 #include "hostmem.h"
+#include "pin.h"
+#include "release.h"
 #include "log.h"
 #include "monitors.h"
 #include "pending.h"
@@ -48,6 +50,7 @@ struct gpu {
 	struct resource_table resources;
 	struct context_table contexts;
 	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
+	struct pins pins;
 	struct frames frames[VIRTIO_GPU_MAX_SCANOUTS];
 	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;

@@ -112,8 +112,8 @@ static void complete(struct pending_request *pending)
 static bool is_done(const struct pending_request *pending)
 {
 	return !pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		!pending->awaits_drawing && pending->awaited == NULL &&
-		pending->awaits_shown == 0 && !pending->awaits_display &&
+		pending->awaits_drawing == NULL && pending->awaited == NULL &&
+		pending->awaits_shown == 0 && pending->pin == NULL && !pending->awaits_display &&
 		pending->awaits_hostmem == NULL;
 }
 
@@ -164,8 +164,10 @@ void request_done(void *arg, int status)
 	if (pending->type == RESPONSE_LATER) {
 		pending->type = status < 0 ? response_of_error(status) : VIRTIO_GPU_RESP_OK_NODATA;
 	}
-	signal_own_fence(pending, status);
-	complete_if_done(pending);
+	if (pending->pin == NULL) { /* otherwise a display has to release it first */
+		signal_own_fence(pending, status);
+		complete_if_done(pending);
+	}
 }
 
 uint32_t renderer_end(struct request *request, int ret)
@@ -196,6 +198,7 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 		pending->type = response_of_error(status);
 	}
 	/* Those signal their fences themselves, so this one was cancelled. */
+	release_give_up(pending);
 	flush_give_up(pending);
 	monitors_drop(gpu, pending);
 	hostmem_drop(gpu, pending);

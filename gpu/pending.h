@@ -26,6 +26,7 @@
 
 struct backing;
 struct hostmem_op;
+struct pin;
 struct resource;
 
 /* What a flush is of, in the host's byte order. */
@@ -36,6 +37,13 @@ struct flush {
 	uint32_t num_in_fences; /* not looked at since: the first ones in pending.in_fences */
 	bool is_given;          /* displays have it */
 	bool is_late;           /* one of them was given up on */
+};
+
+/* What a request gives back to the guest: release.h. */
+enum release_kind {
+	RELEASE_NOTHING,
+	RELEASE_BACKING,
+	RELEASE_RESOURCE,
 };
 
 /* That a flush waits until a display has shown a frame: shown.h. */
@@ -73,7 +81,8 @@ struct pending_request {
 	bool handling;
 	bool awaits_fence;
 	bool awaits_renderer;
-	bool awaits_drawing;   /* a flush: for another request, among whose `flushes` it is */
+	/* For this one, which draws, and among whose `followers` it is; or NULL. */
+	struct pending_request *awaits_drawing;
 	uint32_t awaits_shown; /* a flush: for so many frames of scanouts, by frame_waits */
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
@@ -86,16 +95,22 @@ struct pending_request {
 	/* Of one that waits: it signals its fence when it is done, not the renderer. */
 	bool signals_fence;
 
-	/* Drawing, and flushes that are behind it: flush.h. */
+	/* Drawing, and what is behind it, flushes too: flush.h. */
 	uint64_t arrival; /* among these */
 	bool draws;
 	uint32_t draws_to; /* a resource; 0: all that its context has */
 	TAILQ_ENTRY(pending_request) drawing_link;
-	LIST_HEAD(, pending_request) flushes; /* which wait for this one */
-	LIST_ENTRY(pending_request) flush_link;
+	TAILQ_HEAD(, pending_request) followers; /* which wait for this one */
+	TAILQ_ENTRY(pending_request) follower_link;
+	uint32_t follows;                      /* a resource: it waits for what draws to that */
 	TAILQ_HEAD(, pending_request) waiting; /* flushes that wait for this one's fence */
 	TAILQ_ENTRY(pending_request) waiting_link;
 	struct flush flush;
+
+	/* Memory that is given back to the guest: release.h. */
+	enum release_kind releases;
+	uint64_t released_serial; /* of the resource: another may have its ID by then */
+	struct pin *pin;          /* that a display has; or NULL */
 
 	/* To be freed when the renderer is done. */
 	struct backing *backing;

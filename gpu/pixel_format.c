@@ -7,20 +7,36 @@
 
 #include "pixel_format.h"
 
-/* Formats are named by the order of their bytes in memory. */
+/* As DRM's fourcc_code: its header is not everywhere. */
+#define FOURCC(a, b, c, d)                                                                         \
+	((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
+
+/* Formats are named by the order of their bytes in memory; DRM's by that in a word, the last one
+ * first. */
 static const struct {
 	enum virtio_gpu_formats format;
 	uint8_t places[3];
+	uint32_t drm;
 } layouts[] = {
-	{ VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, { 2, 1, 0 } },
-	{ VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, { 2, 1, 0 } },
-	{ VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM, { 1, 2, 3 } },
-	{ VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM, { 1, 2, 3 } },
-	{ VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM, { 0, 1, 2 } },
-	{ VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM, { 3, 2, 1 } },
-	{ VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM, { 3, 2, 1 } },
-	{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 0, 1, 2 } },
+	{ VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, { 2, 1, 0 }, FOURCC('A', 'R', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, { 2, 1, 0 }, FOURCC('X', 'R', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM, { 1, 2, 3 }, FOURCC('B', 'A', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM, { 1, 2, 3 }, FOURCC('B', 'X', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM, { 0, 1, 2 }, FOURCC('A', 'B', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM, { 3, 2, 1 }, FOURCC('R', 'X', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM, { 3, 2, 1 }, FOURCC('R', 'A', '2', '4') },
+	{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 0, 1, 2 }, FOURCC('X', 'B', '2', '4') },
 };
+
+uint32_t format_to_drm(uint32_t format)
+{
+	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+		if (layouts[i].format == format) {
+			return layouts[i].drm;
+		}
+	}
+	return 0;
+}
 
 bool format_layout(uint32_t format, uint8_t places[3])
 {

@@ -52,6 +52,15 @@ struct renderer_map {
 	uint32_t info; /* how the guest has to map it: VIRTIO_GPU_MAP_CACHE_... */
 };
 
+/* Memory of a resource, as a dma-buf. */
+struct renderer_dma_buf {
+	int fd; /* the caller's */
+	uint32_t offset;
+	/* How the picture lies in it; not of a blob, which the guest describes. */
+	uint32_t drm_format, stride; /* DRM_FORMAT_... */
+	uint64_t modifier;
+};
+
 struct renderer_ops {
 	/* The fences' device: for refusing, statistics, attaching. */
 	struct vgf_device *(*get_device)(struct renderer *renderer);
@@ -111,6 +120,11 @@ struct renderer_ops {
 	 * read here. */
 	int (*read_blob)(struct renderer *renderer, uint32_t resource_id, uint64_t offset,
 		void *data, uint64_t size);
+
+	/* A dma-buf of what read_pixels or read_blob would read, for a display that shows it in
+	 * place. -EOPNOTSUPP if there is none for this resource. NULL if there never is. */
+	int (*export_dma_buf)(
+		struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf);
 
 	/* What a flush of the resource has to wait for. await_resource tells by `done` when all
 	 * that the renderer holds back of it has been done; NULL if it holds back nothing.

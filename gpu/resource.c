@@ -78,6 +78,7 @@ void resource_destroy(struct resource_table *table, struct resource *resource)
 	table->count--;
 	table->num_host_blobs -= resource->has_host_memory;
 	backing_destroy(resource->backing, &table->num_iov);
+	free(resource->pin);
 	free(resource);
 }
 

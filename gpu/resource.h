@@ -12,6 +12,7 @@
 #include "guest_limits.h"
 
 struct mapping;
+struct pin;
 
 /* About as many as a process may have mappings (vm.max_map_count), which is what each would be on a
  * real driver's host; with what is kept for each here, some 16 MiB. */
@@ -34,6 +35,8 @@ struct resource {
 	bool leaving;            /* unref was called, and the renderer is not done with it */
 	bool has_host_memory;    /* counted in num_host_blobs */
 	struct backing *backing; /* or NULL */
+	bool is_detaching;       /* the backing leaves when what uses it is done */
+	struct pin *pin;         /* of its memory; or NULL: no display has had it */
 	struct mapping *mapping; /* in the window of hostmem.h; or NULL */
 	bool has_uuid;
 	bool is_shared; /* sharing.h */

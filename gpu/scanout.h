@@ -20,8 +20,8 @@ struct resource;
 struct scanout {
 	uint32_t resource_id;        /* 0: nothing */
 	struct virtio_gpu_rect rect; /* of the resource, in the host's byte order */
-	/* How a blob is laid out; the format of other resources is their own. */
-	uint32_t format, stride, offset;
+	/* How a blob is laid out, all of the picture; other resources are as they are. */
+	uint32_t width, height, format, stride, offset;
 };
 
 /* Tells the display that the scanout has another size, or other content. */

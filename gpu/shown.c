@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-#include <errno.h>
-
 #include "clock.h"
 #include "gpu_private.h"
 
 #define DEFAULT_CEILING_MS 500
 
-static uint64_t ceiling_ns(const struct gpu *gpu)
+uint64_t shown_ceiling_ns(const struct gpu *gpu)
 {
 	uint32_t ceiling_ms = gpu->options.display_ceiling_ms;
 
@@ -55,7 +53,7 @@ void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame
 	*wait = (struct frame_wait){
 		.flush = flush,
 		.frame = frame,
-		.end_ns = now_ns() + ceiling_ns(flush->gpu),
+		.end_ns = now_ns() + shown_ceiling_ns(flush->gpu),
 	};
 	TAILQ_INSERT_TAIL(&frames->waits, wait, link);
 	flush->awaits_shown++;
@@ -112,6 +110,7 @@ void shown_settle(struct gpu *gpu)
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		end_shown(gpu, &gpu->frames[i]);
 	}
+	pins_settle(gpu);
 }
 
 void gpu_tell_shown(struct gpu *gpu, uint32_t scanout, uint64_t frame)
@@ -142,11 +141,17 @@ void shown_end(struct gpu *gpu, uint32_t scanout)
 	gpu_tell_shown(gpu, scanout, UINT64_MAX);
 }
 
-void gpu_forget_display(struct gpu *gpu)
+void shown_end_all(struct gpu *gpu)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		shown_end(gpu, i);
 	}
+}
+
+void gpu_forget_display(struct gpu *gpu)
+{
+	shown_end_all(gpu);
+	pins_release_all(gpu);
 }
 
 /* ---- What a display does not tell ------------------------------------------------------------ */
@@ -154,18 +159,19 @@ void gpu_forget_display(struct gpu *gpu)
 static void give_up(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
 {
 	struct frames *frames = &gpu->frames[scanout];
+	struct pending_request *flush = wait->flush;
 
 	if (!frames->is_late) {
 		log_error(gpu, "the display does not say that it shows monitor %u: not waited for",
 			scanout);
 	}
 	frames->is_late = true;
-	wait->flush->flush.is_late = true;
+	flush->flush.is_late = true;
 	end_wait(gpu, frames, wait);
 }
 
 /* Rounded up, so that the wait ends when something is late and not just before. */
-static int until(uint64_t end_ns, uint64_t now, int timeout_ms)
+int shown_until(uint64_t end_ns, uint64_t now, int timeout_ms)
 {
 	uint64_t left_ms = (end_ns - now + NS_PER_MS - 1) / NS_PER_MS;
 
@@ -184,25 +190,8 @@ int shown_timeout(struct gpu *gpu, int timeout_ms)
 			wait = TAILQ_FIRST(&gpu->frames[i].waits);
 		}
 		if (wait != NULL) {
-			timeout_ms = until(wait->end_ns, now, timeout_ms);
+			timeout_ms = shown_until(wait->end_ns, now, timeout_ms);
 		}
 	}
 	return timeout_ms;
-}
-
-/* ---- Buffers --------------------------------------------------------------------------------- */
-
-/* No memory can be had as a dma-buf yet, so none is ever pinned. */
-int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t scanout, struct gpu_buffer *out)
-{
-	(void)out;
-	return scanout < gpu->monitors.num_scanouts && gpu->scanouts[scanout].resource_id != 0 ?
-		-EOPNOTSUPP :
-		-ENOENT;
-}
-
-void gpu_tell_released(struct gpu *gpu, uint64_t key)
-{
-	(void)gpu;
-	(void)key;
 }

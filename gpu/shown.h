@@ -48,8 +48,17 @@ void shown_drop(struct pending_request *flush);
 /* What the display shows on the scanout is not the guest's any more: nothing waits for it. */
 void shown_end(struct gpu *gpu, uint32_t scanout);
 
+/* The same for every scanout. */
+void shown_end_all(struct gpu *gpu);
+
 /* What a display has told from inside a callback takes effect: at the end of the device's calls. */
 void shown_settle(struct gpu *gpu);
+
+/* For how long a display is waited for. */
+uint64_t shown_ceiling_ns(const struct gpu *gpu);
+
+/* The timeout of a wait, in milliseconds, that ends with that: timeout_ms, or less. */
+int shown_until(uint64_t end_ns, uint64_t now, int timeout_ms);
 
 /* Gives up on what is late. How long to wait for the next that may be: timeout_ms, or less. */
 int shown_timeout(struct gpu *gpu, int timeout_ms);

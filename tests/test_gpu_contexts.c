@@ -322,7 +322,7 @@ TEST_CONTEXT(a_store_that_cannot_be_made_fails_the_job)
 	}
 }
 
-/* Takes a resource away while a job is to write to it. */
+/* Takes an attachment away while a job is to write to it. */
 static void check_taken_away(uint32_t (*take)(struct guest *guest))
 {
 	/* On any machine it is not done before the resource is taken away. */
@@ -362,14 +362,33 @@ TEST(a_resource_may_be_detached_under_a_job)
 	check_taken_away(take_attachment);
 }
 
-TEST(a_backing_may_be_detached_under_a_job)
+/* Memory goes when the job is done. */
+static void check_kept(uint32_t (*take)(struct guest *guest))
 {
-	check_taken_away(take_backing);
+	const struct job job = {
+		.ctx_id = 1, .fence_id = 1, .busy_us = 100000, .resource_id = 7, .value = 1
+	};
+	uint32_t token;
+
+	start_with_context(1);
+	assert_int_equal(create_2d(&guest, 7, 16, 16), OK);
+	assert_int_equal(attach_backing(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	token = submit(&guest, &job);
+	assert_int_equal(take(&guest), OK);
+	assert_int_equal(read_memory(&guest, 0), 1);
+	assert_int_equal(guest_header(wait_for(token)).type, OK);
+	guest_stop(&guest);
 }
 
-TEST(a_resource_may_be_destroyed_under_a_job)
+TEST(a_backing_that_a_job_writes_to_is_detached_behind_it)
 {
-	check_taken_away(take_resource);
+	check_kept(take_backing);
+}
+
+TEST(a_resource_that_a_job_writes_to_is_destroyed_behind_it)
+{
+	check_kept(take_resource);
 }
 
 TEST_CONTEXT(a_context_may_be_destroyed_under_its_jobs)

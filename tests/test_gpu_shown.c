@@ -7,21 +7,26 @@
  */
 
 #include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gpu_guest.h"
+#include "gpu_private.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
 #define SIDE 4u
 #define PICTURE (SIDE * SIDE * 4)
 #define HOUR_MS 3600000
+#define FORMAT_XRGB8888 0x34325258u /* DRM_FORMAT_XRGB8888, XR24 */
 
 static struct guest guest;
 
 /* ---- A world -------------------------------------------------------------------------------- */
 
-static uint32_t show_blob(uint32_t scanout, uint32_t resource_id)
+static uint32_t show(uint32_t scanout, uint32_t resource_id)
 {
 	const struct virtio_gpu_set_scanout_blob request = {
 		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
@@ -37,8 +42,7 @@ static uint32_t show_blob(uint32_t scanout, uint32_t resource_id)
 	return guest_call(&guest, &request, sizeof(request));
 }
 
-/* Context 1; blobs 1 and 2, on scanouts 0 and 1; a display that will tell, at whose end nobody gives
- * up on it. */
+/* Context 1; blobs 1 and 2, on scanouts 0 and 1; a display that will tell. */
 static void start_with(uint32_t ceiling_ms)
 {
 	const struct gpu_options options = {
@@ -53,7 +57,7 @@ static void start_with(uint32_t ceiling_ms)
 	assert_int_equal(create_context(&guest, 1), OK);
 	for (uint32_t id = 1; id <= 2; id++) {
 		assert_int_equal(create_blob(&guest, id, id * 4096, PICTURE), OK);
-		assert_int_equal(show_blob(id - 1, id), OK);
+		assert_int_equal(show(id - 1, id), OK);
 	}
 	guest.tells = true;
 }
@@ -213,7 +217,7 @@ TEST_SHOWN(a_resource_on_two_monitors_waits_for_both)
 {
 	uint32_t flushed;
 
-	assert_int_equal(show_blob(1, 1), OK);
+	assert_int_equal(show(1, 1), OK);
 	flushed = flush(1, 1);
 	gpu_tell_shown(guest.gpu, 1, 1);
 	assert_false(is_done(flushed));
@@ -257,7 +261,7 @@ TEST_SHOWN(a_flip_in_the_middle_keeps_the_frame_waiting)
 {
 	uint32_t first = flush(1, 1), second;
 
-	assert_int_equal(show_blob(0, 2), OK);
+	assert_int_equal(show(0, 2), OK);
 	assert_false(is_done(first));
 	second = flush_on_ring(2, 0, 2);
 	gpu_tell_shown(guest.gpu, 1, 1); /* it is on both */
@@ -320,7 +324,7 @@ TEST_SHOWN(a_scanout_that_is_turned_off_holds_nothing)
 {
 	uint32_t flushed = flush(1, 1), other = flush_on_ring(2, 0, 2);
 
-	assert_int_equal(show_blob(0, 0), OK);
+	assert_int_equal(show(0, 0), OK);
 	assert_int_equal(wait_for(flushed), OK);
 	assert_false(is_done(other));
 }
@@ -350,7 +354,7 @@ TEST_SHOWN(a_reset_holds_nothing)
 	assert_true(is_done(tokens[0]) && is_done(tokens[1]));
 	/* Frames go on counting: what is told of the old ones is not of the new ones. */
 	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
-	assert_int_equal(show_blob(0, 1), OK);
+	assert_int_equal(show(0, 1), OK);
 	tokens[0] = flush(1, 1);
 	gpu_tell_shown(guest.gpu, 0, 1);
 	assert_false(is_done(tokens[0]));
@@ -426,7 +430,7 @@ TEST_BETWEEN(only_the_display_that_is_late_is_given_up_on, start_with(1), guest_
 {
 	uint32_t flushed;
 
-	assert_int_equal(show_blob(1, 1), OK);
+	assert_int_equal(show(1, 1), OK);
 	flushed = flush(1, 1);
 	gpu_tell_shown(guest.gpu, 1, 1);
 	assert_int_equal(wait_for(flushed), OK);
@@ -452,7 +456,7 @@ TEST_SHOWN(a_guest_that_flushes_without_end)
 {
 	uint32_t tokens[GPU_MAX_REQUESTS];
 
-	assert_int_equal(show_blob(1, 1), OK);
+	assert_int_equal(show(1, 1), OK);
 	for (uint32_t round = 0; round < 3; round++) {
 		for (uint32_t i = 0; i < GPU_MAX_REQUESTS; i++) {
 			tokens[i] = flush_on_ring(1, (uint8_t)(i % 64), i + 1);
@@ -478,17 +482,450 @@ TEST_SHOWN(a_guest_that_changes_what_is_shown_in_the_middle)
 	for (uint64_t round = 0; round < 100; round++) {
 		tokens[0] = flush(1, 3 * round + 1);
 		tokens[1] = flush(2, 3 * round + 2);
-		assert_int_equal(show_blob(round % 2, 2), OK);
+		assert_int_equal(show(round % 2, 2), OK);
 		assert_int_equal(detach_backing(&guest, 1), OK);
 		tokens[2] = flush(1, 3 * round + 3);
 		assert_int_equal(unref(&guest, 1), OK);
 		assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
-		assert_int_equal(show_blob(0, 1), OK);
-		assert_int_equal(show_blob(1, 2), OK);
+		assert_int_equal(show(0, 1), OK);
+		assert_int_equal(show(1, 2), OK);
 		gpu_tell_shown(guest.gpu, 0, UINT64_MAX);
 		gpu_tell_shown(guest.gpu, 1, UINT64_MAX);
 		for (int i = 0; i < 3; i++) {
 			assert_int_equal(wait_for(tokens[i]), OK);
 		}
 	}
+}
+
+/* ---- Buffers -------------------------------------------------------------------------------- */
+
+#define RED 0xff0000u
+#define BLUE 0x0000ffu
+
+/* In place of a dma-buf: a file with the guest's memory, in which the double reads the pixels that
+ * a compositor would. */
+static int export_guest_memory(
+	struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf)
+{
+	(void)renderer;
+	*dma_buf = (struct renderer_dma_buf){
+		.fd = fcntl(guest.memory_fd, F_DUPFD_CLOEXEC, 0),
+		.offset = resource_id % 100 * 4096,
+		.drm_format = FORMAT_XRGB8888,
+		.stride = SIDE * 4,
+	};
+	return dma_buf->fd < 0 ? -errno : 0;
+}
+
+static struct renderer_ops buffer_ops;
+
+static void start_buffers(uint32_t ceiling_ms)
+{
+	start_with(ceiling_ms);
+	buffer_ops = *guest.gpu->renderer->ops;
+	buffer_ops.export_dma_buf = export_guest_memory;
+	guest.gpu->renderer->ops = &buffer_ops;
+}
+
+#define TEST_BUFFERS(name) TEST_BETWEEN(name, start_buffers(HOUR_MS), guest_stop(&guest))
+
+/* What a compositor has on its screen: a buffer, of which it reads the first pixel. */
+static uint64_t get_buffer(uint32_t scanout, uint32_t *pixel)
+{
+	struct gpu_buffer buffer;
+
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, scanout, &buffer), 0);
+	assert_int_equal(pread(buffer.fd, pixel, sizeof(*pixel), buffer.offset), sizeof(*pixel));
+	*pixel = le32toh(*pixel);
+	close(buffer.fd);
+	return buffer.key;
+}
+
+static uint64_t pin(uint32_t scanout)
+{
+	uint32_t pixel;
+
+	return get_buffer(scanout, &pixel);
+}
+
+static void draw(uint32_t resource_id, uint32_t color)
+{
+	*(uint32_t *)(guest.memory + (size_t)resource_id * 4096) = htole32(color);
+}
+
+/* With a fence on the global timeline, unless the ID is 0. Returns its token. */
+static uint32_t take(uint32_t type, uint32_t resource_id, uint64_t fence_id)
+{
+	struct virtio_gpu_resource_unref request = {
+		.hdr = header(type, 0),
+		.resource_id = htole32(resource_id),
+	};
+
+	request.hdr.flags = htole32(fence_id != 0 ? VIRTIO_GPU_FLAG_FENCE : 0);
+	request.hdr.fence_id = htole64(fence_id);
+	return guest_send(
+		&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), sizeof(request.hdr));
+}
+
+static uint32_t detach(uint32_t resource_id, uint64_t fence_id)
+{
+	return take(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING, resource_id, fence_id);
+}
+
+static uint32_t send_unref(uint32_t resource_id, uint64_t fence_id)
+{
+	return take(VIRTIO_GPU_CMD_RESOURCE_UNREF, resource_id, fence_id);
+}
+
+TEST_BUFFERS(a_buffer_is_what_the_guest_shows)
+{
+	struct gpu_buffer buffer;
+	uint32_t pixel;
+
+	draw(1, RED);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), 0);
+	assert_int_equal(buffer.width, SIDE);
+	assert_int_equal(buffer.height, SIDE);
+	assert_int_equal(buffer.stride, SIDE * 4);
+	assert_int_equal(buffer.offset, 4096);
+	assert_int_equal(buffer.drm_format, FORMAT_XRGB8888);
+	assert_int_equal(buffer.modifier, 0);
+	assert_int_equal(buffer.rect.width, SIDE);
+	assert_int_equal(buffer.acquire_fd, -1);
+	close(buffer.fd);
+	assert_int_equal(get_buffer(0, &pixel), buffer.key);
+	assert_int_equal(pixel, RED);
+	assert_int_not_equal(pin(1), buffer.key);
+}
+
+TEST_BUFFERS(there_may_be_no_buffer)
+{
+	struct gpu_buffer buffer;
+
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 2, &buffer), -ENOENT);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, UINT32_MAX, &buffer), -ENOENT);
+	assert_int_equal(show(1, 0), OK);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 1, &buffer), -ENOENT);
+	assert_int_equal(detach_backing(&guest, 1), OK);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EOPNOTSUPP);
+	buffer_ops.export_dma_buf = NULL;
+	assert_int_equal(show(1, 2), OK);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 1, &buffer), -EOPNOTSUPP);
+}
+
+/* ---- Pins ----------------------------------------------------------------------------------- */
+
+TEST_BUFFERS(fenced_detach)
+{
+	uint64_t key = pin(0);
+	uint32_t detached = detach(1, 1);
+
+	assert_int_equal(guest.num_leaving, 1);
+	assert_int_equal(guest.leaving, key);
+	assert_false(is_done(detached));
+	gpu_tell_released(guest.gpu, key);
+	assert_int_equal(wait_for(detached), OK);
+	assert_int_equal(guest_header(&guest.responses[0][detached]).fence_id, 1);
+	assert_int_equal(stats_now().buffers_released, 1);
+	/* Nobody has it: nothing is waited for. */
+	assert_int_equal(wait_for(detach(2, 2)), OK);
+	assert_int_equal(guest.num_leaving, 1);
+}
+
+TEST_BUFFERS(a_detach_without_a_fence_waits_too)
+{
+	uint64_t key = pin(0);
+	uint32_t detached = detach(1, 0), unreferenced;
+
+	assert_false(is_done(detached));
+	gpu_tell_released(guest.gpu, key);
+	assert_true(is_done(detached));
+	key = pin(1);
+	unreferenced = send_unref(2, 0);
+	assert_false(is_done(unreferenced));
+	gpu_tell_released(guest.gpu, key);
+	assert_true(is_done(unreferenced));
+}
+
+/* What the compositor reads stays as the guest left it, because the guest knows. */
+TEST_BUFFERS(pin_while_shown)
+{
+	uint32_t pixel, unreferenced;
+	uint64_t key;
+
+	draw(1, RED);
+	key = get_buffer(0, &pixel);
+	assert_int_equal(show(0, 2), OK); /* this one is shown from its next frame on */
+	unreferenced = send_unref(1, 1);
+	assert_false(is_done(unreferenced));
+	assert_int_equal(guest.leaving, key);
+	/* Another monitor, and work of every kind, goes on. */
+	assert_int_equal(create_blob(&guest, 3, 3 * 4096, PICTURE), OK);
+	assert_int_equal(wait_for(flush(3, 0)), OK);
+	assert_int_equal(create_context(&guest, 5), OK);
+	assert_false(is_done(unreferenced));
+	gpu_tell_released(guest.gpu, key);
+	assert_int_equal(wait_for(unreferenced), OK);
+}
+
+/* A buffer gets other memory: the display has the old one until it says so, and what it gets then
+ * is another. */
+TEST_BUFFERS(move_and_detach)
+{
+	uint64_t old_key, new_key;
+	uint32_t pixel, detached;
+
+	draw(1, RED);
+	old_key = get_buffer(0, &pixel);
+	assert_int_equal(pixel, RED);
+	detached = detach(1, 1);
+	assert_false(is_done(detached));
+	/* The new memory does not wait for the old. */
+	assert_int_equal(attach_backing(&guest, 1, 4096, PICTURE), OK);
+	draw(1, BLUE);
+	new_key = get_buffer(0, &pixel);
+	assert_int_equal(pixel, BLUE);
+	assert_int_not_equal(old_key, new_key);
+	assert_false(is_done(detached));
+	gpu_tell_released(guest.gpu, old_key);
+	assert_int_equal(wait_for(detached), OK);
+	detached = detach(1, 2);
+	assert_int_equal(guest.leaving, new_key);
+	assert_false(is_done(detached));
+	gpu_tell_released(guest.gpu, new_key);
+	assert_int_equal(wait_for(detached), OK);
+}
+
+TEST_BUFFERS(a_buffer_that_is_released_is_the_guests)
+{
+	uint64_t key = pin(0);
+
+	gpu_tell_released(guest.gpu, key);
+	assert_int_equal(pin(0), key); /* it is the same memory */
+	gpu_tell_released(guest.gpu, key);
+	gpu_tell_released(guest.gpu, key);
+	gpu_tell_released(guest.gpu, 0);
+	gpu_tell_released(guest.gpu, UINT64_MAX);
+	assert_int_equal(wait_for(detach(1, 1)), OK);
+	assert_int_equal(guest.num_leaving, 0);
+	assert_int_equal(stats_now().buffers_released, 0);
+}
+
+static void release_at_once(uint64_t key)
+{
+	gpu_tell_released(guest.gpu, key);
+}
+
+static uint64_t other_key;
+
+static void release_other(uint64_t key)
+{
+	(void)key;
+	gpu_tell_released(guest.gpu, other_key);
+}
+
+TEST_BUFFERS(a_display_may_release_from_inside_the_callback)
+{
+	uint32_t detached;
+
+	guest.on_leaving = release_at_once;
+	pin(0);
+	assert_int_equal(wait_for(detach(1, 1)), OK);
+	guest.on_leaving = NULL;
+	other_key = pin(1);
+	detached = detach(2, 2);
+	assert_false(is_done(detached));
+	/* While another one leaves. */
+	assert_int_equal(attach_backing(&guest, 1, 4096, PICTURE), OK);
+	pin(0);
+	guest.on_leaving = release_other;
+	detach(1, 3);
+	assert_true(is_done(detached));
+	assert_int_equal(stats_now().buffers_released, 2);
+}
+
+/* ---- Behind what draws ---------------------------------------------------------------------- */
+
+/* A job that stores to blob 1, and what takes the memory away behind it. */
+static void check_behind_a_job(uint32_t type)
+{
+	const struct job job = {
+		.ctx_id = 1,
+		.fence_id = 2,
+		.resource_id = 1,
+		.value = RED,
+		.num_in_fences = 1,
+		.in_fences = { 1 },
+	};
+	uint32_t held = guest_hold(&guest, 1, 3, 1), drawn, taken;
+
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+	drawn = submit(&guest, &job);
+	taken = take(type, 1, 0);
+	assert_false(is_done(taken));
+	/* Others are not behind it. */
+	assert_int_equal(wait_for(detach(2, 0)), OK);
+	guest_signal(&guest, held);
+	assert_int_equal(wait_for(drawn), OK);
+	assert_int_equal(wait_for(taken), OK);
+	assert_int_equal(read_memory(&guest, 4096), RED);
+}
+
+TEST_BUFFERS(a_detach_is_behind_work_that_is_held)
+{
+	check_behind_a_job(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING);
+}
+
+TEST_BUFFERS(an_unref_is_behind_work_that_is_held)
+{
+	check_behind_a_job(VIRTIO_GPU_CMD_RESOURCE_UNREF);
+}
+
+/* All of it: the job, then the display; an unref behind the detach. */
+TEST_BUFFERS(a_detach_and_an_unref_keep_their_order)
+{
+	const struct job job = {
+		.ctx_id = 1,
+		.fence_id = 2,
+		.resource_id = 1,
+		.value = BLUE,
+		.num_in_fences = 1,
+		.in_fences = { 1 },
+	};
+	uint32_t held = guest_hold(&guest, 1, 3, 1), tokens[3];
+	uint64_t key = pin(0);
+
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+	tokens[0] = submit(&guest, &job);
+	tokens[1] = detach(1, 3);
+	assert_int_equal(guest.leaving, key);
+	assert_true(detach_backing(&guest, 1) != OK); /* it is being detached */
+	assert_true(attach_backing(&guest, 1, 0, PICTURE) != OK);
+	tokens[2] = send_unref(1, 4);
+	gpu_tell_released(guest.gpu, key);
+	for (int i = 0; i < 3; i++) {
+		assert_false(is_done(tokens[i]));
+	}
+	guest_signal(&guest, held);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(wait_for(tokens[i]), OK);
+	}
+	assert_int_equal(read_memory(&guest, 4096), BLUE);
+	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
+}
+
+/* ---- The end of buffers --------------------------------------------------------------------- */
+
+TEST_BETWEEN(a_display_that_never_releases_is_given_up_on, start_buffers(1), guest_stop(&guest))
+{
+	uint64_t key = pin(0);
+
+	assert_int_equal(wait_for(detach(1, 1)), OK);
+	assert_int_equal(stats_now().buffers_given_up, 1);
+	assert_int_equal(guest.num_errors, 1);
+	gpu_tell_released(guest.gpu, key); /* too late, and no harm */
+	pin(1);
+	assert_int_equal(wait_for(send_unref(2, 0)), OK);
+	assert_int_equal(stats_now().buffers_given_up, 2);
+	assert_int_equal(guest.num_errors, 1); /* it was told */
+	assert_int_equal(stats_now().buffers_released, 0);
+}
+
+TEST_BUFFERS(the_end_of_a_display_releases_all)
+{
+	uint32_t tokens[2];
+
+	pin(0);
+	pin(1);
+	tokens[0] = detach(1, 1);
+	assert_false(is_done(tokens[0]));
+	gpu_forget_display(guest.gpu);
+	assert_int_equal(wait_for(tokens[0]), OK);
+	assert_int_equal(wait_for(detach(2, 2)), OK);
+	assert_int_equal(guest.num_leaving, 1);
+}
+
+/* A drain answers what waits; what the display has stays its own. */
+TEST_BUFFERS(a_drain_does_not_wait_for_buffers)
+{
+	uint32_t detached, unreferenced;
+	uint64_t key;
+
+	pin(0);
+	key = pin(1);
+	detached = detach(1, 1);
+	gpu_drain(guest.gpu, 20000, -1);
+	assert_int_equal(wait_for(detached), OK);
+	assert_int_equal(stats_now().buffers_given_up, 1);
+	unreferenced = send_unref(2, 2);
+	assert_false(is_done(unreferenced));
+	gpu_tell_released(guest.gpu, key);
+	assert_int_equal(wait_for(unreferenced), OK);
+}
+
+TEST_BUFFERS(a_reset_takes_all_buffers)
+{
+	uint64_t key = pin(1);
+	uint32_t detached;
+
+	pin(0);
+	detached = detach(1, 1);
+	gpu_reset(guest.gpu);
+	assert_true(is_done(detached));
+	assert_int_equal(guest.num_leaving, 2);
+	assert_int_equal(guest.leaving, key);
+	gpu_tell_released(guest.gpu, key);
+	/* No other memory has this key. */
+	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
+	assert_int_equal(show(0, 1), OK);
+	assert_true(pin(0) > key);
+}
+
+/* One that waits for a job that never ends, and for a display, has its fence cancelled. */
+TEST_BUFFERS(a_drain_cancels_what_is_behind_a_job)
+{
+	const struct job job = {
+		.ctx_id = 1, .fence_id = 2, .resource_id = 1, .num_in_fences = 1, .in_fences = { 1 }
+	};
+	uint32_t drawn, tokens[2];
+
+	guest_hold(&guest, 1, 3, 1);
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+	drawn = submit(&guest, &job);
+	pin(0);
+	tokens[0] = detach(1, 3);
+	tokens[1] = send_unref(1, 4);
+	gpu_drain(guest.gpu, 1, -1);
+	assert_true(is_done(drawn) && is_done(tokens[0]) && is_done(tokens[1]));
+	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
+}
+
+TEST_BUFFERS(is_destroyed_with_buffers)
+{
+	pin(0);
+	pin(1);
+	assert_false(is_done(detach(1, 1)));
+}
+
+/* As many as can be in flight leave at once; each was got anew, and none is left. */
+TEST_BUFFERS(a_guest_that_takes_back_what_is_shown_without_end)
+{
+	uint32_t tokens[300];
+	uint64_t keys[300];
+
+	for (uint32_t round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < 300; i++) {
+			assert_int_equal(create_blob(&guest, 10 + i, 4096, PICTURE), OK);
+			assert_int_equal(show(i % 2, 10 + i), OK);
+			keys[i] = pin(i % 2);
+			tokens[i] = send_unref(10 + i, 0);
+		}
+		turn();
+		for (uint32_t i = 300; i-- > 0;) {
+			assert_false(guest.responses[0][tokens[i]].done);
+			gpu_tell_released(guest.gpu, keys[i]);
+			assert_int_equal(wait_for(tokens[i]), OK);
+		}
+	}
+	assert_int_equal(stats_now().buffers_released, 900);
 }

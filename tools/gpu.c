@@ -67,8 +67,8 @@ static const char help[] =
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
 	"                    pointer, which are the VNC clients'\n"
 	"  --display-ceiling=MS\n"
-	"                    how long a flush with a fence waits for a display that does not say\n"
-	"                    that it shows it (default 500)\n"
+	"                    how long the guest waits for a display that does not say that it\n"
+	"                    shows a frame, or that it has released a buffer (default 500)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
 	"  --screenshot=FILE write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
@@ -513,8 +513,9 @@ static void write_stats(
 		SINCE(gpu.flushes), SINCE(gpu.flush_in_fences), SINCE(gpu.flushes_held));
 	fprintf(file,
 		"  displays     %" PRIu64 " flushes waited until they were shown, %" PRIu64
-		" were given up on\n",
-		SINCE(gpu.flushes_shown), SINCE(gpu.flushes_given_up));
+		" were given up on; %" PRIu64 " buffers were released, %" PRIu64 " given up on\n",
+		SINCE(gpu.flushes_shown), SINCE(gpu.flushes_given_up), SINCE(gpu.buffers_released),
+		SINCE(gpu.buffers_given_up));
 	fprintf(file,
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",
