@@ -439,25 +439,28 @@ TEST_GUEST(a_screenshot_shows_the_scanouts_part)
 	free(pixels);
 }
 
-/* Four bytes of memory are 1, 2, 3, 4: which of them a format takes for red, green, blue. */
+/* Four bytes of memory are 1, 2, 3, 4: which of them a format takes for red, green, blue. These are
+ * all formats that there are. */
+static const struct {
+	uint32_t format;
+	uint8_t rgb[3];
+} formats[] = {
+	{ VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, { 3, 2, 1 } },
+	{ VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, { 3, 2, 1 } },
+	{ VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM, { 2, 3, 4 } },
+	{ VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM, { 2, 3, 4 } },
+	{ VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM, { 1, 2, 3 } },
+	{ VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM, { 4, 3, 2 } },
+	{ VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM, { 4, 3, 2 } },
+	{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 1, 2, 3 } },
+};
+
+#define NUM_FORMATS (sizeof(formats) / sizeof(formats[0]))
+
 TEST_GUEST(screenshots_know_every_format)
 {
-	static const struct {
-		uint32_t format;
-		uint8_t rgb[3];
-	} formats[] = {
-		{ VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, { 3, 2, 1 } },
-		{ VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, { 3, 2, 1 } },
-		{ VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM, { 2, 3, 4 } },
-		{ VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM, { 2, 3, 4 } },
-		{ VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM, { 1, 2, 3 } },
-		{ VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM, { 4, 3, 2 } },
-		{ VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM, { 4, 3, 2 } },
-		{ VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, { 1, 2, 3 } },
-	};
-
 	memcpy(guest.memory, (uint8_t[]){ 1, 2, 3, 4 }, 4);
-	for (uint32_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+	for (uint32_t i = 0; i < NUM_FORMATS; i++) {
 		const struct virtio_gpu_resource_create_2d request = {
 			.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D, 0),
 			.resource_id = htole32(i + 1),
@@ -548,6 +551,95 @@ TEST_GUEST(a_scanout_may_be_a_blob)
 	}
 	free(pixels);
 	assert_int_equal(flush(1, 0, 0, 4, 4), OK);
+}
+
+/* A picture of 3 by 3, of which the scanout shows all but the first row and column: the last pixel
+ * ends with the blob. Each pixel has its place in its bytes. */
+static void check_layout(uint32_t format, uint32_t offset, uint32_t stride)
+{
+	const struct virtio_gpu_rect all = { 0, 0, 2, 2 };
+	struct virtio_gpu_set_scanout_blob request = scanout_blob();
+	uint32_t size = offset + 2 * stride + 12, pixels[4];
+
+	request.r = (struct virtio_gpu_rect){ htole32(1), htole32(1), htole32(2), htole32(2) };
+	request.width = request.height = htole32(3);
+	request.format = htole32(formats[format].format);
+	request.offsets[0] = htole32(offset);
+	request.strides[0] = htole32(stride);
+	assert_int_equal(create_blob(&guest, 1, 0, size - 1), OK);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	assert_int_equal(unref(&guest, 1), OK);
+	assert_int_equal(create_blob(&guest, 1, 0, size), OK);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	memset(guest.memory, 0xcc, size);
+	for (uint32_t i = 0; i < 4; i++) {
+		uint8_t *pixel = guest.memory + offset + stride * (1 + i / 2) + 4 * (1 + i % 2);
+
+		for (uint8_t byte = 0; byte < 4; byte++) {
+			pixel[byte] = (uint8_t)(10 * i + byte + 1);
+		}
+	}
+	assert_int_equal(gpu_read_scanout(guest.gpu, 0, &all, pixels), 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		const uint8_t *rgb = formats[format].rgb;
+
+		assert_int_equal(pixels[i] & 0xffffff,
+			(10 * i + rgb[0]) << 16 | (10 * i + rgb[1]) << 8 | (10 * i + rgb[2]));
+	}
+	assert_int_equal(unref(&guest, 1), OK);
+}
+
+TEST_GUEST(a_blob_is_shown_in_every_format_at_every_offset_and_stride)
+{
+	static const uint32_t offsets[] = { 0, 1, 2, 3, 4, 4093, 65535 };
+	static const uint32_t strides[] = { 12, 13, 14, 15, 16, 4095, 20001 };
+
+	for (uint32_t format = 0; format < NUM_FORMATS; format++) {
+		for (uint32_t i = 0; i < 7 * 7; i++) {
+			check_layout(format, offsets[i % 7], strides[i / 7]);
+		}
+	}
+}
+
+/* All formats have one plane, so the places of others say nothing. */
+TEST_GUEST(other_planes_of_a_blob_are_not_looked_at)
+{
+	struct virtio_gpu_set_scanout_blob request = scanout_blob();
+
+	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
+	for (uint32_t i = 1; i < 4; i++) {
+		request.strides[i] = request.offsets[i] = UINT32_MAX;
+	}
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+}
+
+TEST_GUEST(refuses_formats_that_there_are_not)
+{
+	struct virtio_gpu_set_scanout_blob request = scanout_blob();
+	uint32_t num_good = 0;
+
+	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
+	for (uint32_t format = 0; format < 1000; format++) {
+		request.format = htole32(format);
+		num_good += guest_call(&guest, &request, sizeof(request)) == OK;
+	}
+	assert_int_equal(num_good, NUM_FORMATS);
+	request.format = UINT32_MAX;
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+}
+
+/* Sums that wrap in 32 bits would be small. */
+TEST_GUEST(refuses_places_in_a_blob_that_wrap)
+{
+	struct virtio_gpu_set_scanout_blob request = scanout_blob();
+
+	assert_int_equal(create_blob(&guest, 1, 0, 4096), OK);
+	request.offsets[0] = htole32(UINT32_MAX - 15);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
+	request = scanout_blob();
+	request.height = htole32(5);
+	request.strides[0] = htole32(0x40000000); /* 4 times this is 0 */
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), BAD_PARAMETER);
 }
 
 /* What the guest has taken back may have something else in it by then. */
