@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <vgfence/sync_file.h>
 
 #include "gpu_private.h"
 
@@ -48,7 +51,7 @@ static void finish_later(struct pending_request *pending, int status)
 	if (status == 0) {
 		show(pending);
 	}
-	if (pending->awaits_shown > 0) {
+	if (pending->awaits_shown != 0) {
 		return;
 	}
 	set_type(pending, status);
@@ -230,6 +233,82 @@ static int await_renderer(struct gpu *gpu, struct pending_request *pending)
 	return ret;
 }
 
+/* ---- Before it is drawn --------------------------------------------------------------------- */
+
+/* More that are pending at once are waited for here. */
+#define MAX_FILES 64
+
+struct files {
+	int fds[MAX_FILES];
+	uint32_t count;
+};
+
+/* Returns whether the fence has a sync file, which is added, or has signalled. */
+static bool add_file(struct gpu *gpu, struct files *files, uint64_t number)
+{
+	struct vgf_device *device = gpu->renderer->ops->get_device(gpu->renderer);
+	int fd;
+
+	if (files->count == MAX_FILES || vgf_fence_export(device, VGF_HOST, number, &fd) < 0) {
+		return false;
+	}
+	if (fd < 0) {
+		return true;
+	}
+	files->fds[files->count++] = fd;
+	return vgf_sync_file_info(fd, NULL, 0) >= 0; /* a compositor takes no other */
+}
+
+static bool add_in_fences(struct gpu *gpu, const struct pending_request *flush, struct files *files)
+{
+	bool has_files = flush->awaited == NULL ||
+		add_file(gpu, files, flush->awaited->fence.fence_id);
+
+	for (uint32_t i = 0; i < flush->flush.num_in_fences && has_files; i++) {
+		const struct pending_request *other = pending_find_fence(
+			&gpu->pending, in_fences_of(flush)[i]);
+
+		has_files = other == NULL || add_file(gpu, files, other->fence.fence_id);
+	}
+	return has_files;
+}
+
+static bool add_drawing(struct gpu *gpu, const struct pending_request *flush, struct files *files)
+{
+	struct pending_request *other = flush->awaits_drawing;
+	bool has_files = true;
+
+	for (; other != NULL && other->arrival < flush->arrival && has_files;
+		other = TAILQ_NEXT(other, drawing_link)) {
+		if (draws_to(gpu, other, flush->follows)) {
+			has_files = other->awaits_fence &&
+				add_file(gpu, files, other->fence.fence_id);
+		}
+	}
+	return has_files;
+}
+
+static void offer(struct gpu *gpu, struct pending_request *flush)
+{
+	struct files files = { .count = 0 };
+	int fd = -1;
+
+	if (gpu->callbacks.scanout_offered == NULL || flush->awaits_renderer) {
+		return;
+	}
+	if (add_in_fences(gpu, flush, &files) && add_drawing(gpu, flush, &files) &&
+		files.count > 0) {
+		fd = vgf_sync_file_merge(files.fds, files.count);
+	}
+	for (uint32_t i = 0; i < files.count; i++) {
+		close(files.fds[i]);
+	}
+	if (fd >= 0) {
+		scanouts_offer(flush, fd);
+		close(fd);
+	}
+}
+
 /* ---- The command ---------------------------------------------------------------------------- */
 
 void flush_is_shown(struct pending_request *pending)
@@ -286,10 +365,12 @@ uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct r
 	if (ret < 0) {
 		return response_of_error(ret);
 	}
-	if (!waits(pending)) {
+	if (waits(pending)) {
+		offer(gpu, pending);
+	} else {
 		show(pending);
 	}
-	if (waits(pending) || pending->awaits_shown > 0) {
+	if (waits(pending) || pending->awaits_shown != 0) {
 		pending->signals_fence = true;
 		return RESPONSE_LATER;
 	}

@@ -13,6 +13,9 @@
  * It waits for one of its in-fences at a time, whichever, and then for the next that has not
  * signalled. So each is looked at twice in all: when the flush comes, and when it goes on.
  *
+ * A display that shows memory in place may take it at once, with a sync file of all that it waits
+ * for, if there is one: drawing that is held back has none, nor has that of some drivers.
+ *
  * Then it is given to the displays. If it has a fence, it is answered once they have shown it:
  * shown.h.
  */

@@ -55,6 +55,8 @@ struct gpu_mapping {
 	uint64_t fd_offset;
 };
 
+struct gpu_buffer;
+
 /* What follows the pointer on a scanout. */
 struct gpu_cursor {
 	bool visible;
@@ -79,6 +81,13 @@ struct gpu_callbacks {
 	void (*scanout_changed)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
 	bool (*scanout_flushed)(
 		void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame);
+	/* A frame whose drawing is not done, but all that it waits for is in one sync file:
+	 * buffer->acquire_fd. Returns whether the display takes it, to read it once that has
+	 * signalled: then it owns the descriptors of the buffer, which is pinned, and will call
+	 * gpu_tell_shown. false: the frame comes by scanout_flushed when it is drawn, as it does
+	 * to a display that copies. NULL: no display takes any. */
+	bool (*scanout_offered)(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect,
+		uint64_t frame, const struct gpu_buffer *buffer);
 	void (*cursor_changed)(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
 	/* The memory behind a buffer of gpu_get_scanout_buffer is wanted back: gpu_tell_released as
 	 * soon as nobody reads it. NULL: the display asks for no buffers. */
@@ -201,6 +210,7 @@ struct gpu_stats {
 	/* With a fence, that waited for a display: until it had shown them, or showed nothing any
 	 * more; or it was given up on. */
 	uint64_t flushes_shown, flushes_given_up;
+	uint64_t flushes_offered; /* that a display took before they were drawn */
 	/* Buffers that a display had when the guest took them back: released by it, or given up
 	 * on. */
 	uint64_t buffers_released, buffers_given_up;
@@ -244,7 +254,7 @@ struct gpu_buffer {
 	uint32_t width, height, drm_format, stride, offset; /* of the whole picture */
 	uint64_t modifier;
 	struct virtio_gpu_rect rect; /* the part of the picture that the scanout shows */
-	int acquire_fd; /* a sync file to wait for before it is read, or -1; the caller's */
+	int acquire_fd; /* a sync file to wait for before it is read, or -1: scanout_offered */
 };
 
 /*

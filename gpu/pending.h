@@ -36,6 +36,7 @@ struct flush {
 	struct virtio_gpu_rect rect;
 	uint32_t num_in_fences; /* not looked at since: the first ones in pending.in_fences */
 	bool is_given;          /* displays have it */
+	uint32_t taken;         /* by displays of these scanouts, a bit each, before it was drawn */
 	bool is_late;           /* one of them was given up on */
 };
 
@@ -48,7 +49,7 @@ enum release_kind {
 
 /* That a flush waits until a display has shown a frame: shown.h. */
 struct frame_wait {
-	struct pending_request *flush; /* or NULL: there is none */
+	struct pending_request *flush;
 	uint64_t frame;
 	uint64_t end_ns; /* when the display is given up on */
 	TAILQ_ENTRY(frame_wait) link;
@@ -83,7 +84,7 @@ struct pending_request {
 	bool awaits_renderer;
 	/* For this one, which draws, and among whose `followers` it is; or NULL. */
 	struct pending_request *awaits_drawing;
-	uint32_t awaits_shown; /* a flush: for so many frames of scanouts, by frame_waits */
+	uint32_t awaits_shown; /* a flush: for frames of these scanouts, a bit each: frame_waits */
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
 

@@ -2,7 +2,9 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "gpu_private.h"
 #include "image.h"
@@ -61,6 +63,7 @@ void scanouts_flush(struct pending_request *flush)
 
 	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
 		if (gpu->scanouts[i].resource_id == flush->flush.resource_id &&
+			!(flush->flush.taken & 1u << i) &&
 			visible_part(&gpu->scanouts[i], &flush->flush.rect, &part)) {
 			uint64_t frame = shown_give(gpu, i, &part);
 
@@ -69,6 +72,46 @@ void scanouts_flush(struct pending_request *flush)
 			}
 		}
 	}
+}
+
+static void offer(struct pending_request *flush, uint32_t index, const struct virtio_gpu_rect *part,
+	int acquire_fd)
+{
+	struct gpu *gpu = flush->gpu;
+	struct gpu_buffer buffer;
+	uint64_t frame = 0;
+
+	if (gpu_get_scanout_buffer(gpu, index, &buffer) < 0) {
+		return;
+	}
+	buffer.acquire_fd = fcntl(acquire_fd, F_DUPFD_CLOEXEC, 0);
+	if (buffer.acquire_fd >= 0) {
+		frame = shown_offer(gpu, index, part, &buffer);
+	}
+	if (frame > 0) {
+		flush->flush.taken |= 1u << index;
+		shown_await(flush, index, frame);
+		return;
+	}
+	close(buffer.fd);
+	if (buffer.acquire_fd >= 0) {
+		close(buffer.acquire_fd);
+	}
+	gpu_tell_released(gpu, buffer.key);
+}
+
+void scanouts_offer(struct pending_request *flush, int acquire_fd)
+{
+	struct gpu *gpu = flush->gpu;
+	struct virtio_gpu_rect part;
+
+	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
+		if (gpu->scanouts[i].resource_id == flush->flush.resource_id &&
+			visible_part(&gpu->scanouts[i], &flush->flush.rect, &part)) {
+			offer(flush, i, &part, acquire_fd);
+		}
+	}
+	gpu->stats.flushes_offered += flush->flush.taken != 0;
 }
 
 void scanouts_forget(struct gpu *gpu, const struct resource *resource)

@@ -30,6 +30,10 @@ void scanout_tell_size(struct gpu *gpu, uint32_t index);
 /* Shows what is flushed, on the scanouts that have the resource; the flush waits for them. */
 void scanouts_flush(struct pending_request *flush);
 
+/* Offers it before it is drawn, to those that can have it in place. acquire_fd: what it waits
+ * for. */
+void scanouts_offer(struct pending_request *flush, int acquire_fd);
+
 /* No scanout shows the resource any more. */
 void scanouts_forget(struct gpu *gpu, const struct resource *resource);
 

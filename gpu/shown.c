@@ -37,6 +37,22 @@ uint64_t shown_give(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_r
 	return will_tell ? frame : 0;
 }
 
+uint64_t shown_offer(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect,
+	const struct gpu_buffer *buffer)
+{
+	uint64_t frame = ++gpu->frames[scanout].last;
+	bool is_taken;
+
+	gpu->num_callbacks++;
+	is_taken = gpu->callbacks.scanout_offered(gpu->cookie, scanout, rect, frame, buffer);
+	gpu->num_callbacks--;
+	if (!is_taken) {
+		gpu->frames[scanout].last--; /* it comes again */
+		return 0;
+	}
+	return frame;
+}
+
 static struct frame_wait *wait_of(struct pending_request *flush, uint32_t scanout)
 {
 	return &flush->gpu->pending.frame_waits[flush->request.token][scanout];
@@ -56,33 +72,30 @@ void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame
 		.end_ns = now_ns() + shown_ceiling_ns(flush->gpu),
 	};
 	TAILQ_INSERT_TAIL(&frames->waits, wait, link);
-	flush->awaits_shown++;
+	flush->awaits_shown |= 1u << scanout;
 }
 
-static void remove_wait(struct frames *frames, struct frame_wait *wait)
+static void remove_wait(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
 {
-	TAILQ_REMOVE(&frames->waits, wait, link);
-	wait->flush->awaits_shown--;
-	wait->flush = NULL;
+	TAILQ_REMOVE(&gpu->frames[scanout].waits, wait, link);
+	wait->flush->awaits_shown &= ~(1u << scanout);
 }
 
 void shown_drop(struct pending_request *flush)
 {
-	for (uint32_t i = 0; flush->awaits_shown > 0; i++) {
-		struct frame_wait *wait = wait_of(flush, i);
-
-		if (wait->flush == flush) {
-			remove_wait(&flush->gpu->frames[i], wait);
+	for (uint32_t i = 0; flush->awaits_shown != 0; i++) {
+		if (flush->awaits_shown & 1u << i) {
+			remove_wait(flush->gpu, i, wait_of(flush, i));
 		}
 	}
 }
 
 /* The flush goes on if it has waited for this frame alone. */
-static void end_wait(struct gpu *gpu, struct frames *frames, struct frame_wait *wait)
+static void end_wait(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
 {
 	struct pending_request *flush = wait->flush;
 
-	remove_wait(frames, wait);
+	remove_wait(gpu, scanout, wait);
 	if (flush->awaits_shown == 0) {
 		gpu->stats.flushes_given_up += flush->flush.is_late;
 		gpu->stats.flushes_shown += !flush->flush.is_late;
@@ -92,12 +105,13 @@ static void end_wait(struct gpu *gpu, struct frames *frames, struct frame_wait *
 
 /* ---- What a display tells -------------------------------------------------------------------- */
 
-static void end_shown(struct gpu *gpu, struct frames *frames)
+static void end_shown(struct gpu *gpu, uint32_t scanout)
 {
+	struct frames *frames = &gpu->frames[scanout];
 	struct frame_wait *wait;
 
 	while ((wait = TAILQ_FIRST(&frames->waits)) != NULL && wait->frame <= frames->shown) {
-		end_wait(gpu, frames, wait);
+		end_wait(gpu, scanout, wait);
 	}
 }
 
@@ -108,7 +122,7 @@ void shown_settle(struct gpu *gpu)
 	}
 	gpu->has_told = false;
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		end_shown(gpu, &gpu->frames[i]);
+		end_shown(gpu, i);
 	}
 	pins_settle(gpu);
 }
@@ -132,7 +146,7 @@ void gpu_tell_shown(struct gpu *gpu, uint32_t scanout, uint64_t frame)
 	if (gpu->num_callbacks > 0) {
 		gpu->has_told = true; /* the device is in the middle of something */
 	} else {
-		end_shown(gpu, frames);
+		end_shown(gpu, scanout);
 	}
 }
 
@@ -159,15 +173,14 @@ void gpu_forget_display(struct gpu *gpu)
 static void give_up(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
 {
 	struct frames *frames = &gpu->frames[scanout];
-	struct pending_request *flush = wait->flush;
 
 	if (!frames->is_late) {
 		log_error(gpu, "the display does not say that it shows monitor %u: not waited for",
 			scanout);
 	}
 	frames->is_late = true;
-	flush->flush.is_late = true;
-	end_wait(gpu, frames, wait);
+	wait->flush->flush.is_late = true;
+	end_wait(gpu, scanout, wait);
 }
 
 /* Rounded up, so that the wait ends when something is late and not just before. */

@@ -23,6 +23,7 @@
 
 struct frame_wait;
 struct gpu;
+struct gpu_buffer;
 struct pending_request;
 
 struct frames {
@@ -37,6 +38,10 @@ void shown_init(struct gpu *gpu);
 /* Gives the display a rectangle of the scanout as its next frame. Returns its number, or 0 if the
  * display will not tell when it is shown. */
 uint64_t shown_give(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect);
+
+/* Offers the same before it is drawn. If the display takes it, it owns what is in the buffer. */
+uint64_t shown_offer(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_rect *rect,
+	const struct gpu_buffer *buffer);
 
 /* A flush is shown as this frame. It waits until the display has shown that, if it has a fence and
  * the display has not shown it already. */

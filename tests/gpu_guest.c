@@ -108,6 +108,20 @@ static bool scanout_flushed(
 	return guest->tells;
 }
 
+static bool scanout_offered(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect,
+	uint64_t frame, const struct gpu_buffer *buffer)
+{
+	struct guest *guest = cookie;
+
+	(void)rect;
+	assert_int_equal(frame, guest->num_frames[scanout] + 1);
+	if (guest->on_offer == NULL || !guest->on_offer(scanout, frame, buffer)) {
+		return false;
+	}
+	guest->num_frames[scanout]++;
+	return true;
+}
+
 static void buffer_leaving(void *cookie, uint64_t key)
 {
 	struct guest *guest = cookie;
@@ -280,6 +294,7 @@ void guest_start_with(
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.cursor_changed = cursor_changed,
+		.scanout_offered = scanout_offered,
 		.buffer_leaving = buffer_leaving,
 		.map = map,
 		.unmap = unmap,

@@ -73,6 +73,8 @@ struct guest {
 	uint64_t num_frames[VIRTIO_GPU_MAX_SCANOUTS];
 	void (*on_flush)(uint32_t scanout, uint64_t frame);
 	void (*on_leaving)(uint64_t key);
+	/* Frames that it is offered before they are drawn; NULL: it takes none. */
+	bool (*on_offer)(uint32_t scanout, uint64_t frame, const struct gpu_buffer *buffer);
 	uint64_t leaving; /* the last key of buffer_leaving */
 	unsigned int num_leaving;
 

@@ -512,10 +512,11 @@ static void write_stats(
 		"  flushes      %" PRIu64 ": %" PRIu64 " in-fences, %" PRIu64 " waited for them\n",
 		SINCE(gpu.flushes), SINCE(gpu.flush_in_fences), SINCE(gpu.flushes_held));
 	fprintf(file,
-		"  displays     %" PRIu64 " flushes waited until they were shown, %" PRIu64
-		" were given up on; %" PRIu64 " buffers were released, %" PRIu64 " given up on\n",
-		SINCE(gpu.flushes_shown), SINCE(gpu.flushes_given_up), SINCE(gpu.buffers_released),
-		SINCE(gpu.buffers_given_up));
+		"  displays     %" PRIu64 " flushes were taken before they were drawn; %" PRIu64
+		" waited until they were shown, %" PRIu64 " were given up on; %" PRIu64
+		" buffers were released, %" PRIu64 " given up on\n",
+		SINCE(gpu.flushes_offered), SINCE(gpu.flushes_shown), SINCE(gpu.flushes_given_up),
+		SINCE(gpu.buffers_released), SINCE(gpu.buffers_given_up));
 	fprintf(file,
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Frames that a display takes before they are drawn, with a sync file of what they wait for. The
+ * fences of the software GPU stand for sync files: which a descriptor is, a test says. The display
+ * is a double. What a real compositor does with a real sync file is not seen here.
+ */
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <vgfence/sync_file.h>
+
+#include "gpu_guest.h"
+#include "gpu_private.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+#define SIDE 4u
+#define PICTURE (SIDE * SIDE * 4)
+#define RED 0xff0000u
+#define HOUR_MS 3600000
+
+static struct guest guest;
+
+/* ---- Doubles -------------------------------------------------------------------------------- */
+
+static bool are_sync_files;
+
+int __wrap_vgf_sync_file_info(int fd, struct vgf_sync_file_fence *fences, size_t count);
+
+int __wrap_vgf_sync_file_info(int fd, struct vgf_sync_file_fence *fences, size_t count)
+{
+	(void)fd;
+	(void)fences;
+	(void)count;
+	return are_sync_files ? 1 : -ENOTTY;
+}
+
+static int export_guest_memory(
+	struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf)
+{
+	(void)renderer;
+	*dma_buf = (struct renderer_dma_buf){
+		.fd = fcntl(guest.memory_fd, F_DUPFD_CLOEXEC, 0),
+		.offset = resource_id * 4096,
+	};
+	return dma_buf->fd < 0 ? -errno : 0;
+}
+
+/* A compositor: the last buffer that it took. */
+static struct gpu_buffer taken;
+static unsigned int num_offers;
+static bool takes;
+
+static bool take(uint32_t scanout, uint64_t frame, const struct gpu_buffer *buffer)
+{
+	(void)scanout;
+	(void)frame;
+	num_offers++;
+	assert_true(buffer->fd >= 0 && buffer->acquire_fd >= 0);
+	if (takes) {
+		taken = *buffer;
+	}
+	return takes;
+}
+
+/* The pixel that it reads, once it may. */
+static uint32_t read_taken(bool waits)
+{
+	struct pollfd poll_fd = { .fd = taken.acquire_fd, .events = POLLIN };
+	uint32_t pixel;
+
+	if (waits) {
+		assert_int_equal(poll(&poll_fd, 1, 20000), 1);
+	}
+	assert_int_equal(pread(taken.fd, &pixel, sizeof(pixel), taken.offset), sizeof(pixel));
+	close(taken.fd);
+	close(taken.acquire_fd);
+	return le32toh(pixel);
+}
+
+/* ---- A world -------------------------------------------------------------------------------- */
+
+static struct renderer_ops ops;
+
+/* Blob 1 is on the scanout, and is context 1's. */
+static void start(void)
+{
+	const struct gpu_options options = {
+		.num_scanouts = 1,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+		.display_ceiling_ms = HOUR_MS,
+	};
+	const struct virtio_gpu_set_scanout_blob show = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.resource_id = htole32(1),
+		.width = htole32(SIDE),
+		.height = htole32(SIDE),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(SIDE * 4) },
+	};
+
+	guest_start(&guest, &options);
+	ops = *guest.gpu->renderer->ops;
+	ops.export_dma_buf = export_guest_memory;
+	guest.gpu->renderer->ops = &ops;
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+	assert_int_equal(guest_call(&guest, &show, sizeof(show)), OK);
+	guest.tells = true;
+	guest.on_offer = take;
+	are_sync_files = takes = true;
+	num_offers = 0;
+}
+
+#define TEST_ACQUIRE(name) TEST_BETWEEN(name, start(), guest_stop(&guest))
+
+static int gate_fd;
+
+/* A job that runs, and waits for the gate: its in-fence, which has a descriptor. */
+static uint32_t draw_red(uint64_t fence_id)
+{
+	const struct job job = {
+		.ctx_id = 1,
+		.fence_id = fence_id,
+		.resource_id = 1,
+		.value = RED,
+		.num_in_fences = 1,
+		.in_fences = { 1000 + fence_id },
+	};
+	struct vgf_device *device = guest.gpu->renderer->ops->get_device(guest.gpu->renderer);
+	uint32_t gate = guest_hold(&guest, 1, 7, 1000 + fence_id);
+
+	gate_fd = eventfd(0, EFD_CLOEXEC);
+	assert_true(gate_fd >= 0);
+	assert_int_equal(vgf_fence_publish_take(
+				 device, &guest.held[gate], fcntl(gate_fd, F_DUPFD_CLOEXEC, 0)),
+		0);
+	return submit(&guest, &job);
+}
+
+static void open_gate(void)
+{
+	assert_int_equal(eventfd_write(gate_fd, 1), 0);
+	close(gate_fd);
+}
+
+static uint32_t flush(uint64_t fence_id)
+{
+	return send_flush(&guest, 1, SIDE, SIDE, fence_id);
+}
+
+static bool is_done(uint32_t token)
+{
+	gpu_timeout(guest.gpu, -1);
+	gpu_dispatch(guest.gpu);
+	return guest.responses[GPU_QUEUE_CONTROL][token].done;
+}
+
+static uint32_t wait_for(uint32_t token)
+{
+	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, token)).type;
+}
+
+/* ---- Tests ---------------------------------------------------------------------------------- */
+
+TEST_ACQUIRE(a_frame_is_taken_before_it_is_drawn)
+{
+	uint32_t drawn = draw_red(1), flushed = flush(2);
+	struct gpu_stats stats;
+
+	assert_int_equal(num_offers, 1);
+	assert_int_equal(guest.num_frames[0], 1);
+	assert_int_equal(guest.num_flushes, 0);
+	open_gate();
+	assert_int_equal(read_taken(true), RED);
+	assert_int_equal(wait_for(drawn), OK);
+	assert_false(is_done(flushed)); /* it is not shown yet */
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(guest.num_flushes, 0); /* once is enough */
+	gpu_get_stats(guest.gpu, &stats);
+	assert_int_equal(stats.flushes_offered, 1);
+	gpu_tell_released(guest.gpu, taken.key);
+}
+
+/* The control: a display that does not wait reads what was there before. */
+TEST_ACQUIRE(without_the_fence_it_is_the_wrong_pixel)
+{
+	uint32_t drawn = draw_red(1);
+
+	flush(0);
+	assert_int_equal(num_offers, 1);
+	assert_int_equal(read_taken(false), 0);
+	open_gate();
+	assert_int_equal(wait_for(drawn), OK);
+}
+
+TEST_ACQUIRE(what_is_shown_first_is_answered_when_it_is_drawn)
+{
+	uint32_t drawn, flushed;
+
+	drawn = draw_red(1);
+	flushed = flush(2);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_false(is_done(flushed));
+	open_gate();
+	assert_int_equal(wait_for(flushed), OK);
+	assert_true(guest.responses[0][drawn].done);
+	read_taken(false);
+}
+
+TEST_ACQUIRE(a_frame_that_is_not_taken_comes_when_it_is_drawn)
+{
+	uint32_t flushed;
+
+	takes = false;
+	draw_red(1);
+	flushed = flush(0);
+	assert_int_equal(num_offers, 1);
+	assert_int_equal(guest.num_flushes, 0);
+	open_gate();
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(guest.num_flushes, 1);
+	assert_int_equal(guest.flushed_pixel, RED);
+	/* Nothing of the offer is left. */
+	assert_int_equal(unref(&guest, 1), OK);
+	assert_int_equal(guest.num_leaving, 0);
+}
+
+/* Descriptors that are no sync files, and fences without any. */
+TEST_ACQUIRE(what_has_no_sync_file_is_waited_for_here)
+{
+	struct flush_request behind = {
+		.resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.num_in_fences = 2,
+		.in_fences = { 2, 3 },
+	};
+	uint32_t flushed, held;
+
+	are_sync_files = false;
+	draw_red(1);
+	flushed = flush(0);
+	open_gate();
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(guest.flushed_pixel, RED);
+	are_sync_files = true;
+	held = guest_hold(&guest, 1, 5, 2);
+	draw_red(3);
+	flushed = send_flush_behind(&guest, &behind);
+	open_gate();
+	assert_false(is_done(flushed));
+	guest_signal(&guest, held);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(num_offers, 0);
+	assert_int_equal(guest.num_flushes, 2);
+}
+
+TEST_ACQUIRE(what_cannot_be_a_buffer_is_not_offered)
+{
+	uint32_t flushed;
+
+	ops.export_dma_buf = NULL;
+	draw_red(1);
+	flushed = flush(0);
+	open_gate();
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(num_offers, 0);
+	assert_int_equal(guest.flushed_pixel, RED);
+}
+
+TEST_ACQUIRE(a_reset_answers_what_was_taken)
+{
+	uint32_t flushed;
+
+	draw_red(1);
+	flushed = flush(2);
+	gpu_reset(guest.gpu);
+	assert_true(is_done(flushed));
+	assert_int_equal(guest.leaving, taken.key);
+	read_taken(false);
+	open_gate();
+}
