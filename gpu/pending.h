@@ -82,16 +82,16 @@ struct pending_request {
 	bool handling;
 	bool awaits_fence;
 	bool awaits_renderer;
+	bool awaits_display;   /* among the monitors' questions, by question_link */
+	uint32_t awaits_shown; /* a flush: for frames of these scanouts, a bit each: frame_waits */
 	/* For this one, which draws, and among whose `followers` it is; or NULL. */
 	struct pending_request *awaits_drawing;
-	uint32_t awaits_shown; /* a flush: for frames of these scanouts, a bit each: frame_waits */
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
 
 	struct hostmem_op *awaits_hostmem; /* which the front end is asked for; or NULL */
-	bool awaits_display;               /* among the monitors' questions, by question_link */
-	uint32_t asks_for;                 /* a scanout, or all of them: monitors.c */
 	TAILQ_ENTRY(pending_request) question_link;
+	uint32_t asks_for; /* a scanout, or all of them: monitors.c */
 
 	/* Of one that waits: it signals its fence when it is done, not the renderer. */
 	bool signals_fence;
@@ -100,16 +100,16 @@ struct pending_request {
 	uint64_t arrival; /* among these */
 	bool draws;
 	uint32_t draws_to; /* a resource; 0: all that its context has */
+	uint32_t follows;  /* a resource: it waits for what draws to that */
+	enum release_kind releases;
 	TAILQ_ENTRY(pending_request) drawing_link;
 	TAILQ_HEAD(, pending_request) followers; /* which wait for this one */
 	TAILQ_ENTRY(pending_request) follower_link;
-	uint32_t follows;                      /* a resource: it waits for what draws to that */
 	TAILQ_HEAD(, pending_request) waiting; /* flushes that wait for this one's fence */
 	TAILQ_ENTRY(pending_request) waiting_link;
 	struct flush flush;
 
 	/* Memory that is given back to the guest: release.h. */
-	enum release_kind releases;
 	uint64_t released_serial; /* of the resource: another may have its ID by then */
 	struct pin *pin;          /* that a display has; or NULL */
 

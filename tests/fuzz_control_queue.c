@@ -4,7 +4,8 @@
 /*
  * Fuzzes the virtio-gpu device with requests on both queues, and checks what a guest may rely on:
  * each request is completed once, within its room, and fences come in the order of their timeline.
- * And what the front end may: nothing is mapped over something else, or twice, or stays.
+ * And what the front end may: nothing is mapped over something else, or twice, or stays. And what a
+ * display may, which shows memory in place, and answers at any time, or never: its frames count.
  *
  * The program (fuzz.h) mutates made up requests and, with --traces, recorded ones.
  *
@@ -14,6 +15,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +26,7 @@
 #include <linux/virtio_gpu.h>
 
 #include "fuzz.h"
-#include "gpu.h"
+#include "gpu_private.h"
 #include "guest_memory.h"
 #include "trace.h"
 
@@ -37,7 +39,11 @@
 
 enum step {
 	STEP_CONTROL, /* and what is not named here */
-	STEP_MAPPED = 0xf6,
+	STEP_SHOWN = 0xf2,
+	STEP_RELEASED,
+	STEP_LATE,
+	STEP_NO_DISPLAY,
+	STEP_MAPPED,
 	STEP_NOT_MAPPED,
 	STEP_CURSOR,
 	STEP_DISPATCH,
@@ -228,12 +234,114 @@ static void check_window_is_empty(void)
 	}
 }
 
+/* ---- A display ------------------------------------------------------------------------------ */
+
+/* What it does, the number of the frame says. */
+static uint64_t num_frames[VIRTIO_GPU_MAX_SCANOUTS];
+static uint64_t last_key;
+static uint64_t num_frames_in_all, num_offers, num_leaving;
+static struct renderer_ops display_ops;
+
+/* Any file: nothing reads it. */
+static int export_nothing(
+	struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf)
+{
+	(void)renderer;
+	*dma_buf = (struct renderer_dma_buf){ .fd = open("/dev/null", O_RDONLY | O_CLOEXEC) };
+	CHECK(dma_buf->fd >= 0);
+	return resource_id % 8 == 7 ? (close(dma_buf->fd), -EIO) : 0;
+}
+
+static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	(void)cookie;
+	if ((width + height) % 3 == 1) {
+		gpu_tell_shown(gpu, scanout, num_frames[scanout]);
+		gpu_tell_released(gpu, last_key);
+	}
+}
+
+static void get_buffer(uint32_t scanout)
+{
+	struct gpu_buffer buffer;
+
+	if (gpu_get_scanout_buffer(gpu, scanout, &buffer) == 0) {
+		CHECK(buffer.fd >= 0 && buffer.acquire_fd < 0);
+		close(buffer.fd);
+		last_key = buffer.key;
+	}
+}
+
+static bool scanout_flushed(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame)
+{
+	(void)cookie;
+	CHECK(rect->width > 0 && rect->height > 0);
+	CHECK(frame == ++num_frames[scanout]);
+	num_frames_in_all++;
+	if (frame % 2 == 0) {
+		get_buffer(scanout);
+	}
+	if (frame % 5 < 2) {
+		gpu_tell_shown(gpu, scanout, frame - frame % 5);
+	}
+	if (frame % 7 == 0) {
+		gpu_tell_released(gpu, last_key);
+	}
+	return frame % 8 != 0;
+}
+
+static bool scanout_offered(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect,
+	uint64_t frame, const struct gpu_buffer *buffer)
+{
+	(void)cookie;
+	(void)rect;
+	CHECK(frame == num_frames[scanout] + 1);
+	num_offers++;
+	if (frame % 3 == 0) {
+		return false;
+	}
+	num_frames[scanout]++;
+	last_key = buffer->key;
+	close(buffer->fd);
+	close(buffer->acquire_fd);
+	return true;
+}
+
+static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
+{
+	(void)cookie;
+	(void)scanout;
+	(void)cursor;
+}
+
+static void buffer_leaving(void *cookie, uint64_t key)
+{
+	(void)cookie;
+	num_leaving++;
+	if (key % 3 != 0) {
+		gpu_tell_released(gpu, key % 3 == 1 ? key : last_key);
+	}
+}
+
+static void start_display(void)
+{
+	display_ops = *gpu->renderer->ops;
+	display_ops.export_dma_buf = export_nothing;
+	gpu->renderer->ops = &display_ops;
+}
+
 /* ---- Start ---------------------------------------------------------------------------------- */
 
 static void start(void)
 {
 	const struct gpu_callbacks callbacks = {
 		.complete = complete,
+		.scanout_changed = scanout_changed,
+		.scanout_flushed = scanout_flushed,
+		.scanout_offered = scanout_offered,
+		.cursor_changed = cursor_changed,
+		.buffer_leaving = buffer_leaving,
 		.map = map,
 		.unmap = unmap,
 	};
@@ -243,6 +351,7 @@ static void start(void)
 		.height = 480,
 		.fence_passing_bit = FENCE_PASSING_BIT,
 		.hostmem_size = WINDOW,
+		.display_ceiling_ms = 1,
 	};
 	const struct guest_region region = {
 		.guest_addr = GUEST_ADDR,
@@ -255,6 +364,7 @@ static void start(void)
 	CHECK(guest_memory_create(&region, &fd, 1, NULL, &memory) == 0);
 	close(fd);
 	CHECK(gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu) == 0);
+	start_display();
 }
 
 /* ---- One input ------------------------------------------------------------------------------ */
@@ -356,6 +466,18 @@ static void run_step(struct input *input)
 	uint8_t step = (uint8_t)take(input, 1);
 
 	switch (step) {
+	case STEP_SHOWN:
+		gpu_tell_shown(gpu, take(input, 1) % 4, take(input, 1));
+		return;
+	case STEP_RELEASED:
+		gpu_tell_released(gpu, last_key - take(input, 1) % 4);
+		return;
+	case STEP_LATE:
+		gpu_timeout(gpu, -1);
+		return;
+	case STEP_NO_DISPLAY:
+		gpu_forget_display(gpu);
+		return;
 	case STEP_MAPPED:
 	case STEP_NOT_MAPPED:
 		answer(step == STEP_MAPPED);
@@ -498,6 +620,23 @@ static void make_request(struct fuzz_input *output, uint64_t *random, uint64_t *
 		bytes, size);
 }
 
+/* The resource is on a scanout, at 16 by 16. */
+static void put_scanout(struct fuzz_input *output, uint64_t *random, uint32_t id)
+{
+	uint8_t bytes[96] = { 0 };
+
+	put32(bytes, 0x10d);
+	put32(bytes + 32, 16);
+	put32(bytes + 36, 16);
+	put32(bytes + 40, id - 1);
+	put32(bytes + 44, id);
+	put32(bytes + 48, 16);
+	put32(bytes + 52, 16);
+	put32(bytes + 56, VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM);
+	put32(bytes + 64, 64);
+	put_request(output, STEP_CONTROL, random, bytes, sizeof(bytes));
+}
+
 /* Two contexts that have a resource each, so that what follows finds something. */
 static void make_preamble(struct fuzz_input *output, uint64_t *random)
 {
@@ -516,6 +655,7 @@ static void make_preamble(struct fuzz_input *output, uint64_t *random)
 		put32(bytes + 56, GUEST_ADDR + id * 4096);
 		put32(bytes + 64, 4096);
 		put_request(output, STEP_CONTROL, random, bytes, 72);
+		put_scanout(output, random, id);
 		memset(bytes, 0, sizeof(bytes));
 		put32(bytes, 0x202);
 		put32(bytes + 16, id);
@@ -587,6 +727,8 @@ static void make_flush(struct fuzz_input *output, uint64_t *random, uint64_t *fe
 		put32(bytes + 8, (uint32_t)*fence_id);
 		put32(bytes + 16, random_below(random, 3));
 	}
+	put32(bytes + 32, random_below(random, 20));
+	put32(bytes + 36, 16);
 	put32(bytes + 40, 1 + random_below(random, 2));
 	put32(bytes + 44, random_below(random, 16) > 0 ? num_in_fences : likely(random));
 	for (uint32_t i = 0; i < num_in_fences; i++) {
@@ -638,7 +780,7 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 			break;
 		}
 		if (random_below(random, 8) == 0) {
-			put(output, STEP_MAPPED + random_below(random, 10), 1);
+			put(output, STEP_SHOWN + random_below(random, 14), 1);
 		}
 	}
 }
@@ -711,6 +853,10 @@ int main(int argc, char **argv)
 	gpu_get_stats(gpu, &stats);
 	printf("%" PRIu64 " flushes, %" PRIu64 " in-fences of them, %" PRIu64 " were held\n",
 		stats.flushes, stats.flush_in_fences, stats.flushes_held);
+	printf("%" PRIu64 " frames, %" PRIu64 " offered, %" PRIu64
+	       " flushes waited for them; %" PRIu64 " buffers left\n",
+		num_frames_in_all, num_offers, stats.flushes_shown + stats.flushes_given_up,
+		num_leaving);
 	printf("%" PRIu64 " maps asked for, %" PRIu64 " done\n", window.num_maps, stats.maps);
 	stop();
 	return status;
