@@ -265,7 +265,7 @@ struct gpu_buffer {
  * Returns 0; -ENOENT if it shows nothing; -EOPNOTSUPP if that cannot be had as a dma-buf: read it
  * by gpu_read_scanout; -ENOMEM; what making the dma-buf failed with.
  */
-int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t scanout, struct gpu_buffer *out);
+int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t index, struct gpu_buffer *out);
 
 /* Nobody reads the memory with this key any more, nor will without another gpu_get_scanout_buffer.
  * Of a key that is not pinned this does nothing. May be called from inside a callback. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "alloc.h"
 #include "gpu_guest.h"
 #include "gpu_private.h"
 
@@ -611,6 +612,17 @@ TEST_BUFFERS(there_may_be_no_buffer)
 	buffer_ops.export_dma_buf = NULL;
 	assert_int_equal(show(1, 2), OK);
 	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 1, &buffer), -EOPNOTSUPP);
+}
+
+TEST_BUFFERS(a_buffer_that_there_is_no_memory_for)
+{
+	struct gpu_buffer buffer;
+
+	alloc_fail(1);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -ENOMEM);
+	alloc_fail(0);
+	assert_int_equal(wait_for(detach(1, 1)), OK);
+	assert_int_equal(guest.num_leaving, 0);
 }
 
 /* ---- Pins ----------------------------------------------------------------------------------- */
