@@ -33,7 +33,12 @@ int gpu_timeout(struct gpu *gpu, int timeout_ms)
 {
 	log_tell_dropped(gpu, false);
 	shown_settle(gpu);
-	return pins_timeout(gpu, shown_timeout(gpu, log_timeout(gpu, timeout_ms)));
+	timeout_ms = pins_timeout(gpu, shown_timeout(gpu, log_timeout(gpu, timeout_ms)));
+	if (gpu->must_wake) {
+		gpu->must_wake = false;
+		return 0;
+	}
+	return timeout_ms;
 }
 
 static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)

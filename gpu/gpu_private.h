@@ -59,6 +59,7 @@ struct gpu {
 	uint32_t num_callbacks; /* of a display's that it is in */
 	bool has_told;          /* something, in one of them: shown_settle */
 	bool is_draining;       /* displays can tell nothing */
+	bool must_wake;         /* the guest is to be notified, so the loop must not sleep */
 };
 
 /* Of Linux 7.2: the size of a blob is a multiple of what the configuration space says. That is what

@@ -119,6 +119,7 @@ static void end(struct pin *pin)
 
 	pin_drop(pending);
 	release_go_on(pending);
+	pending->gpu->must_wake = pending->gpu->must_wake || !pending->used;
 }
 
 void pins_reset(struct gpu *gpu)
@@ -210,7 +211,6 @@ int pins_timeout(struct gpu *gpu, int timeout_ms)
 
 	while (pin != NULL && pin->end_ns <= now) {
 		give_up(gpu, pin);
-		timeout_ms = 0;
 		pin = TAILQ_FIRST(&gpu->pins.lists[PIN_LEAVING]);
 	}
 	return pin != NULL ? shown_until(pin->end_ns, now, timeout_ms) : timeout_ms;

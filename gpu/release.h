@@ -13,6 +13,8 @@
  * - the renderer itself;
  * - a display that reads the memory in place (pin.h).
  *
+ * An unref does not wait for a detach that came before it, which has a response of its own.
+ *
  * Of the guest's memory nothing is read or written after the response, but for a display that does
  * not release it in time.
  */

@@ -100,6 +100,7 @@ static void end_wait(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
 		gpu->stats.flushes_given_up += flush->flush.is_late;
 		gpu->stats.flushes_shown += !flush->flush.is_late;
 		flush_is_shown(flush);
+		gpu->must_wake = gpu->must_wake || !flush->used;
 	}
 }
 
@@ -199,7 +200,6 @@ int shown_timeout(struct gpu *gpu, int timeout_ms)
 
 		while (wait != NULL && wait->end_ns <= now) {
 			give_up(gpu, i, wait);
-			timeout_ms = 0; /* the guest is told at the end of a round */
 			wait = TAILQ_FIRST(&gpu->frames[i].waits);
 		}
 		if (wait != NULL) {

@@ -659,6 +659,20 @@ TEST_BUFFERS(a_detach_without_a_fence_waits_too)
 	assert_true(is_done(unreferenced));
 }
 
+/* It is not in a round of the loop that the display tells: without a fence that would wake it, the
+ * guest has to be notified all the same. */
+TEST_BUFFERS(what_a_display_tells_wakes_the_loop)
+{
+	uint64_t key = pin(0);
+	uint32_t detached = detach(1, 0);
+
+	assert_int_not_equal(gpu_timeout(guest.gpu, -1), 0);
+	gpu_tell_released(guest.gpu, key);
+	assert_true(guest.responses[0][detached].done);
+	assert_int_equal(gpu_timeout(guest.gpu, -1), 0);
+	assert_int_equal(gpu_timeout(guest.gpu, -1), -1);
+}
+
 /* What the compositor reads stays as the guest left it, because the guest knows. */
 TEST_BUFFERS(pin_while_shown)
 {
