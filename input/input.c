@@ -190,6 +190,13 @@ void input_key(struct input *input, uint32_t keysym, bool down)
 	}
 }
 
+void input_key_code(struct input *input, uint32_t code, bool down)
+{
+	if (code != 0 && code <= INPUT_LAST_KEY) {
+		set_key(input, (uint16_t)code, down);
+	}
+}
+
 void input_pointer(struct input *input, uint32_t buttons, uint32_t x, uint32_t y)
 {
 	uint32_t pressed = buttons & ~input->buttons;
@@ -232,9 +239,8 @@ static uint8_t set_bit(uint8_t *bitmap, uint16_t bit, uint8_t size)
 static uint8_t key_bits(uint8_t *bitmap)
 {
 	uint8_t size = 0;
-	uint16_t code;
 
-	for (size_t i = 0; (code = keymap_at(i)) != 0; i++) {
+	for (uint16_t code = 1; code <= INPUT_LAST_KEY; code++) {
 		size = set_bit(bitmap, code, size);
 	}
 	size = set_bit(bitmap, BTN_LEFT, size);

@@ -4,8 +4,8 @@
 #define INPUT_H
 
 /*
- * A virtio-input device behind a vhost-user socket (virtio specification 1.3, 5.8): a keyboard of a
- * US layout, and an absolute pointer with three buttons and two wheels.
+ * A virtio-input device behind a vhost-user socket (virtio specification 1.3, 5.8): a keyboard, of
+ * a US layout if keys come as keysyms, and an absolute pointer with three buttons and two wheels.
  *
  * Each change is a group of events that ends with SYN_REPORT. 1024 events wait for buffers of the
  * guest's; a group that does not fit is left out as a whole. Once there is room again, keys,
@@ -23,6 +23,9 @@ struct input;
 
 /* Of the pointer, in each direction: from the left or upper edge to the other. */
 #define INPUT_POINTER_MAX 32767
+
+/* Of a keyboard: KEY_MICMUTE. */
+#define INPUT_LAST_KEY 248
 
 /* Its buttons, as RFB has them. The wheels turn by one when theirs goes down. */
 enum input_button {
@@ -48,6 +51,9 @@ void input_abandon(const struct input *input);
 /* A key, by its keysym of X: one that no key of the layout has is left out. Repeated, it does
  * nothing, as the guest repeats by itself. */
 void input_key(struct input *input, uint32_t keysym, bool down);
+/* The same by its code: KEY_... of <linux/input-event-codes.h>, up to INPUT_LAST_KEY; others are
+ * left out. */
+void input_key_code(struct input *input, uint32_t code, bool down);
 /* buttons: those that are down; x and y: up to INPUT_POINTER_MAX. */
 void input_pointer(struct input *input, uint32_t buttons, uint32_t x, uint32_t y);
 /* Nothing is held down any more. */

@@ -219,6 +219,22 @@ TEST_INPUT(keys_arrive_in_order)
 	assert_int_equal(warnings, 0);
 }
 
+TEST_INPUT(keys_arrive_by_their_codes)
+{
+	offer_many(NUM_BUFFERS);
+	input_key_code(input, KEY_102ND, true); /* which no keysym has here */
+	input_key_code(input, KEY_102ND, false);
+	input_key_code(input, INPUT_LAST_KEY, true);
+	input_key_code(input, 0, true);
+	input_key_code(input, INPUT_LAST_KEY + 1, true);
+	input_key_code(input, BTN_LEFT, true);
+	input_key_code(input, UINT32_MAX, true);
+	assert_key(KEY_102ND, 1);
+	assert_key(KEY_102ND, 0);
+	assert_key(INPUT_LAST_KEY, 1);
+	assert_no_event();
+}
+
 TEST_INPUT(each_key_that_can_come_was_announced)
 {
 	struct virtio_input_config config = read_config(VIRTIO_INPUT_CFG_EV_BITS, EV_KEY);
