@@ -18,7 +18,7 @@
 
 #include "scanout.h"
 
-/* Reads a rectangle of what a scanout shows, as 0x00rrggbb. Returns 0 or an error. */
+/* Reads a rectangle of what a scanout shows, as 0xaarrggbb. Returns 0 or an error. */
 typedef int (*frame_read)(
 	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
 

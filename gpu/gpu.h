@@ -274,7 +274,7 @@ void gpu_tell_released(struct gpu *gpu, uint64_t key);
 /* There is no display any more that would tell: all frames are shown, all buffers released. */
 void gpu_forget_display(struct gpu *gpu);
 
-/* Reads a rectangle of what a scanout shows, as 0x??rrggbb. -ENOENT if it does not show all of
+/* Reads a rectangle of what a scanout shows, as 0xaarrggbb. -ENOENT if it does not show all of
  * it. */
 int gpu_read_scanout(
 	struct gpu *gpu, uint32_t index, const struct virtio_gpu_rect *rect, uint32_t *pixels);

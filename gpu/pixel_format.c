@@ -51,8 +51,17 @@ bool format_layout(uint32_t format, uint8_t places[3])
 	return false;
 }
 
+static bool has_alpha(uint32_t format)
+{
+	return format == VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM ||
+		format == VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM ||
+		format == VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM ||
+		format == VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM;
+}
+
 int pixels_to_argb(uint32_t *pixels, size_t count, uint32_t format)
 {
+	const uint32_t opaque = has_alpha(format) ? 0 : UINT32_C(0xff000000);
 	uint8_t places[3], alpha;
 
 	if (!format_layout(format, places)) {
@@ -63,7 +72,7 @@ int pixels_to_argb(uint32_t *pixels, size_t count, uint32_t format)
 		const uint8_t *bytes = (const uint8_t *)&pixels[i];
 
 		pixels[i] = (uint32_t)bytes[alpha] << 24 | (uint32_t)bytes[places[0]] << 16 |
-			(uint32_t)bytes[places[1]] << 8 | bytes[places[2]];
+			(uint32_t)bytes[places[1]] << 8 | bytes[places[2]] | opaque;
 	}
 	return 0;
 }

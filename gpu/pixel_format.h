@@ -16,7 +16,7 @@ bool format_layout(uint32_t format, uint8_t places[3]);
 /* DRM's name of a format that the device knows (DRM_FORMAT_...), or 0. */
 uint32_t format_to_drm(uint32_t format);
 
-/* Converts pixels in their place to 0xaarrggbb, or to 0x??rrggbb if the format has no alpha.
+/* Converts pixels in their place to 0xaarrggbb, with 0xff for the alpha of formats that have none.
  * -EOPNOTSUPP for a format that the device does not know. */
 int pixels_to_argb(uint32_t *pixels, size_t count, uint32_t format);
 
