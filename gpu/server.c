@@ -15,13 +15,16 @@
 
 #include "display_socket.h"
 #include "display_vnc.h"
+#include "display_wayland.h"
 #include "input.h"
 #include "renderer.h"
 #include "vhost_user.h"
 
 #define DISPLAY_TIMEOUT_MS 3000
 
-_Static_assert(INPUT_POINTER_MAX == DISPLAY_VNC_POINTER_MAX, "what clients do goes to the input");
+#if INPUT_POINTER_MAX != DISPLAY_VNC_POINTER_MAX || INPUT_POINTER_MAX != DISPLAY_WAYLAND_POINTER_MAX
+#error "what is pointed at goes to the input as it is"
+#endif
 
 _Static_assert(GPU_MAX_REQUESTS >= VIRTQUEUE_MAX_SIZE, "a token for each entry of a queue");
 
@@ -37,6 +40,11 @@ struct gpu_server {
 	bool display_full;                   /* a scanout is not shown, as was told in the log */
 	struct display_vnc *vnc;             /* or NULL */
 	struct vhost_user_watch vnc_watch;
+	struct display_wayland *wayland; /* or NULL */
+	struct vhost_user_watch wayland_watch;
+	struct display_wayland_stats wayland_stats; /* of the one that has gone */
+	/* What the guest is told of, as the windows are. */
+	struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct input *input; /* the keyboard and pointer, or NULL */
 	struct vhost_user_watch input_watch;
 	bool input_ready; /* it has something to do */
@@ -297,6 +305,158 @@ static int open_vnc(struct gpu_server *server)
 	return vhost_user_watch(server->vhost_user, &server->vnc_watch);
 }
 
+/* ---- Wayland ------------------------------------------------------------------------------ */
+
+static void key_code(void *cookie, uint32_t code, bool down)
+{
+	struct gpu_server *server = cookie;
+
+	if (server->input) {
+		server->input_ready = true;
+		input_key_code(server->input, code, down);
+	}
+}
+
+static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	struct gpu_server *server = cookie;
+
+	return gpu_get_scanout_buffer(server->gpu, scanout, out);
+}
+
+static void release_buffer(void *cookie, uint64_t buffer_key)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_tell_released(server->gpu, buffer_key);
+}
+
+static void shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_tell_shown(server->gpu, scanout, frame);
+}
+
+/* The front end's display knows its monitors, if there is one. */
+static void tell_windows(struct gpu_server *server)
+{
+	if (server->display == NULL) {
+		gpu_tell_monitors(server->gpu, server->monitors);
+	}
+}
+
+static void window_resized(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	struct gpu_server *server = cookie;
+
+	server->monitors[scanout].r.width = width;
+	server->monitors[scanout].r.height = height;
+	tell_windows(server);
+}
+
+/* As if its monitor were unplugged. */
+static void window_closed(void *cookie, uint32_t scanout)
+{
+	struct gpu_server *server = cookie;
+
+	server->monitors[scanout].enabled = 0;
+	tell_windows(server);
+}
+
+static void close_wayland(struct gpu_server *server)
+{
+	struct display_wayland *wayland = server->wayland;
+
+	if (wayland) {
+		vhost_user_unwatch(server->vhost_user, &server->wayland_watch);
+		display_wayland_get_stats(wayland, &server->wayland_stats);
+		server->wayland = NULL;
+		display_wayland_destroy(wayland);
+		gpu_forget_display(server->gpu);
+	}
+}
+
+static void dispatch_wayland(void *arg)
+{
+	struct gpu_server *server = arg;
+
+	if (server->wayland && display_wayland_dispatch(server->wayland) < 0) {
+		log_message(server, VGF_LOG_ERROR,
+			"the Wayland compositor has gone: nothing is shown any more");
+		close_wayland(server);
+	}
+}
+
+static void tell_why_no_wayland(struct gpu_server *server, int error)
+{
+	const char *name = server->options.wayland;
+	const char *why = error == -EOPNOTSUPP ?
+		"built without libwayland-client (libwayland-dev, wayland-protocols)" :
+		error == -EPROTO ? "lacks wl_compositor 4, wl_shm or xdg_wm_base" :
+				   strerror(-error);
+	char message[256];
+
+	snprintf(message, sizeof(message), "the Wayland compositor%s%s: %s", name[0] ? " " : "",
+		name, why);
+	log_message(server, VGF_LOG_ERROR, message);
+}
+
+static void init_monitors(struct gpu_server *server)
+{
+	const struct gpu_options *options = &server->options.gpu;
+
+	for (uint32_t i = 0; i < options->num_scanouts && i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		server->monitors[i].r.width = options->width;
+		server->monitors[i].r.height = options->height;
+		server->monitors[i].enabled = 1;
+	}
+}
+
+static int open_wayland(struct gpu_server *server)
+{
+	static const struct display_wayland_ops ops = {
+		.read = read_scanout,
+		.get_buffer = get_buffer,
+		.release = release_buffer,
+		.shown = shown,
+		.resize = window_resized,
+		.closed = window_closed,
+		.key = key_code,
+		.pointer = pointer,
+		.left = client_left,
+	};
+	const char *name = server->options.wayland;
+	int ret;
+
+	if (name == NULL) {
+		return 0;
+	}
+	init_monitors(server);
+	ret = display_wayland_create(name[0] != '\0' ? name : NULL, &ops, server, &server->wayland);
+	if (ret < 0) {
+		tell_why_no_wayland(server, ret);
+		return ret;
+	}
+	server->wayland_watch = (struct vhost_user_watch){
+		.fd = display_wayland_get_fd(server->wayland),
+		.readable = dispatch_wayland,
+		.arg = server,
+	};
+	return vhost_user_watch(server->vhost_user, &server->wayland_watch);
+}
+
+static void buffer_leaving(void *cookie, uint64_t buffer_key)
+{
+	struct gpu_server *server = cookie;
+
+	if (server->wayland) {
+		display_wayland_buffer_leaving(server->wayland, buffer_key);
+	} else {
+		gpu_tell_released(server->gpu, buffer_key);
+	}
+}
+
 /* ---- The keyboard and pointer ------------------------------------------------------------- */
 
 static void input_has_work(void *arg)
@@ -367,6 +527,9 @@ static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint
 	if (server->vnc && scanout == 0) {
 		display_vnc_set_scanout(server->vnc, width, height);
 	}
+	if (server->wayland) {
+		display_wayland_set_scanout(server->wayland, scanout, width, height);
+	}
 }
 
 static int update_display(
@@ -379,7 +542,7 @@ static int update_display(
 	return display_socket_update(server->display, scanout, rect);
 }
 
-/* Both displays copy what they need. */
+/* The front end's display and VNC copy what they need. */
 static bool scanout_flushed(
 	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame)
 {
@@ -387,12 +550,21 @@ static bool scanout_flushed(
 	int ret = update_display(server, scanout, rect);
 	int vnc = server->vnc && scanout == 0 ? display_vnc_update(server->vnc, rect) : 0;
 
-	(void)frame;
 	if ((ret == -ENOSPC || ret == -ENOMEM || vnc == -ENOMEM) && !server->display_full) {
 		server->display_full = true;
 		log_message(server, VGF_LOG_WARNING, "no memory for all that the monitors show");
 	}
-	return false;
+	return server->wayland && display_wayland_update(server->wayland, scanout, rect, frame);
+}
+
+/* The other displays copy, and only what is drawn. */
+static bool scanout_offered(void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect,
+	uint64_t frame, const struct gpu_buffer *buffer)
+{
+	struct gpu_server *server = cookie;
+
+	return server->wayland && !server->display && !server->vnc &&
+		display_wayland_offer_take(server->wayland, scanout, rect, frame, buffer);
 }
 
 static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
@@ -406,6 +578,9 @@ static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_curs
 	}
 	if (server->vnc && scanout == 0) {
 		display_vnc_set_cursor(server->vnc, cursor);
+	}
+	if (server->wayland) {
+		display_wayland_set_cursor(server->wayland, cursor);
 	}
 }
 
@@ -581,6 +756,8 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 		.complete = complete,
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
+		.scanout_offered = scanout_offered,
+		.buffer_leaving = buffer_leaving,
 		.cursor_changed = cursor_changed,
 		.ask_monitors = ask_monitors,
 		.ask_edid = ask_edid,
@@ -673,6 +850,9 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 	if (ret == 0) {
 		ret = open_vnc(server);
 	}
+	if (ret == 0) {
+		ret = open_wayland(server);
+	}
 	if (ret < 0) {
 		gpu_server_destroy(server);
 		return ret;
@@ -688,6 +868,7 @@ void gpu_server_destroy(struct gpu_server *server)
 	}
 	close_display(server);
 	close_vnc(server);
+	close_wayland(server);
 	close_input(server);
 	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
 	if (server->gpu) {
@@ -707,6 +888,9 @@ int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
 	if (server->display_changed) {
 		server->display_changed = false;
 		dispatch_display(server);
+	}
+	if (server->wayland) {
+		display_wayland_flush(server->wayland);
 	}
 	return ret < 0 ? ret : dispatch_input(server);
 }
@@ -731,4 +915,13 @@ int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)
 struct gpu *gpu_server_get_gpu(struct gpu_server *server)
 {
 	return server->gpu;
+}
+
+void gpu_server_get_wayland_stats(
+	const struct gpu_server *server, struct display_wayland_stats *stats)
+{
+	*stats = server->wayland_stats;
+	if (server->wayland) {
+		display_wayland_get_stats(server->wayland, stats);
+	}
 }

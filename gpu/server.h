@@ -19,6 +19,9 @@ struct gpu_server_options {
 	struct gpu_options gpu;
 	const char *input_path; /* where to listen for a keyboard and a pointer, or NULL */
 	const char *vnc; /* where VNC clients see the first scanout: display_vnc.h; NULL: nowhere */
+	/* The Wayland compositor that shows the scanouts in windows: the name of its socket, or ""
+	 * as the environment says; NULL: none. */
+	const char *wayland;
 	/* For work in flight when a queue is stopped, in milliseconds; what is not done by then is
 	 * cancelled. QEMU waits for the answer as long as it takes, and so does the guest. */
 	int drain_ms;
@@ -33,8 +36,8 @@ struct gpu_server_options {
 };
 
 /* Makes a GPU and listens. What options points to has to stay, options itself has not. Returns 0,
- * or what gpu_create, vhost_user_create, input_create or display_vnc_create failed with, after a
- * message to the log. */
+ * or what gpu_create, vhost_user_create, input_create, display_vnc_create or display_wayland_create
+ * failed with, after a message to the log. */
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out);
 
@@ -57,5 +60,10 @@ int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch);
 
 /* For screenshots. */
 struct gpu *gpu_server_get_gpu(struct gpu_server *server);
+
+/* Of the Wayland display; all zeros if there is none. */
+struct display_wayland_stats;
+void gpu_server_get_wayland_stats(
+	const struct gpu_server *server, struct display_wayland_stats *stats);
 
 #endif

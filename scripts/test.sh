@@ -249,6 +249,13 @@ console_tests() {
     else
         skip "console by VNC" "libvncserver-dev is not installed"
     fi
+    if ! pkg-config --exists wayland-client wayland-protocols; then
+        skip "console in a Wayland window" "libwayland-dev or wayland-protocols is not installed"
+    elif ! command -v weston >/dev/null; then
+        skip "console in a Wayland window" "weston is not installed"
+    else
+        step "console in a Wayland window" scripts/console --generic --wayland
+    fi
 }
 
 # The same with a window, as docs/gpu.md has it.

@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "commands.h"
+#include "display_wayland.h"
 #include "gpu_end.h"
 #include "gpu_log.h"
 #include "server.h"
@@ -60,12 +61,16 @@ static const char help[] =
 	"                    virgl, and off with soft\n"
 	"  --scanouts=N      number of monitors, 0 to 16 (default 1); 0 for rendering alone\n"
 	"  --size=WxH        size that the monitors prefer (default 1280x800)\n"
-	"  --display=vnc[=ADDRESS]|none\n"
-	"                    show the first monitor to VNC clients, too, without a password: at\n"
+	"  --display=wayland[=SOCKET]\n"
+	"                    show each monitor in a window of the Wayland compositor at SOCKET,\n"
+	"                    a name or a path (default: as WAYLAND_DISPLAY says)\n"
+	"  --display=vnc[=ADDRESS]\n"
+	"                    show the first monitor to VNC clients, without a password: at\n"
 	"                    unix:PATH, or localhost:N, which is port 5900 + N of this machine\n"
-	"                    alone (default localhost:0). By default none\n"
+	"                    alone (default localhost:0)\n"
+	"  --display=none    neither, which is the default\n"
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
-	"                    pointer, which are the VNC clients'\n"
+	"                    pointer, which are the windows' and the VNC clients'\n"
 	"  --display-ceiling=MS\n"
 	"                    how long the guest waits for a display that does not say that it\n"
 	"                    shows a frame, or that it has released a buffer (default 500)\n"
@@ -264,27 +269,48 @@ static bool is_vnc_address(const char *address)
 	return parse_number(&number, 65535 - 5900, '\0') >= 0;
 }
 
-/* Where VNC is, or NULL. */
-static const char *parse_display(const char *text)
-{
-	const char *address = "localhost:0";
+#define DISPLAYS                                                                                   \
+	"--display must be none, wayland, wayland=SOCKET, vnc, vnc=unix:PATH or vnc=localhost:N"
 
-	if (strcmp(text, "none") == 0) {
-		return NULL;
-	}
-	if (strncmp(text, "vnc=", 4) == 0) {
-		address = text + 4;
-	} else if (strcmp(text, "vnc") != 0) {
-		address = "";
-	}
+static void parse_vnc(struct gpu_server_options *server, const char *address)
+{
 	if (!is_vnc_address(address)) {
-		bad_usage("--display must be none, vnc, vnc=unix:PATH or vnc=localhost:N");
+		bad_usage(DISPLAYS);
 	}
 #if !HAVE_VNC
 	fprintf(stderr, "vgfence gpu: built without libvncserver (libvncserver-dev)\n");
 	exit(2);
 #endif
-	return address;
+	server->vnc = address;
+}
+
+static void parse_wayland(struct gpu_server_options *server, const char *name)
+{
+#if !HAVE_WAYLAND
+	fprintf(stderr,
+		"vgfence gpu: built without libwayland-client (libwayland-dev, "
+		"wayland-protocols)\n");
+	exit(2);
+#endif
+	server->wayland = name;
+}
+
+/* Each kind may be named once, so both can be there. */
+static void parse_display(struct gpu_server_options *server, const char *text)
+{
+	if (strcmp(text, "none") == 0) {
+		server->vnc = server->wayland = NULL;
+	} else if (strcmp(text, "vnc") == 0) {
+		parse_vnc(server, "localhost:0");
+	} else if (strncmp(text, "vnc=", 4) == 0) {
+		parse_vnc(server, text + 4);
+	} else if (strcmp(text, "wayland") == 0) {
+		parse_wayland(server, "");
+	} else if (strncmp(text, "wayland=", 8) == 0 && text[8] != '\0') {
+		parse_wayland(server, text + 8);
+	} else {
+		bad_usage(DISPLAYS);
+	}
 }
 
 static int parse_int(const char *text, int max, const char *message)
@@ -351,7 +377,7 @@ static void parse_option(struct options *options, int id)
 		parse_size(gpu, optarg);
 		break;
 	case OPTION_DISPLAY:
-		options->server.vnc = parse_display(optarg);
+		parse_display(&options->server, optarg);
 		break;
 	case OPTION_CEILING:
 		gpu->display_ceiling_ms = parse_ceiling(optarg);
@@ -397,8 +423,8 @@ static void check_options(const struct options *options)
 	if (server->socket_path != NULL && server->socket_fd >= 0) {
 		bad_usage("--fd is instead of --socket-path");
 	}
-	if (server->input_path != NULL && server->vnc == NULL) {
-		bad_usage("--input needs --display=vnc: it is what VNC clients do");
+	if (server->input_path != NULL && server->vnc == NULL && server->wayland == NULL) {
+		bad_usage("--input needs --display: it is what is typed and pointed there");
 	}
 	if (server->gpu.renderer.render_node != NULL && soft) {
 		bad_usage("--render-node needs --renderer=virgl: the software GPU has no device");
@@ -467,6 +493,7 @@ static bool wants_capabilities(int argc, char **argv)
 
 struct sample {
 	struct gpu_stats gpu;
+	struct display_wayland_stats windows;
 	uint64_t t_ns, cpu_ns;
 };
 
@@ -476,11 +503,12 @@ static uint64_t to_ns(const struct timeval *time)
 }
 
 /* The CPU time is of this thread, which is all but the GPU itself. */
-static void take_sample(const struct gpu *gpu, struct sample *sample)
+static void take_sample(struct gpu_server *server, struct sample *sample)
 {
 	struct rusage used;
 
-	gpu_get_stats(gpu, &sample->gpu);
+	gpu_get_stats(gpu_server_get_gpu(server), &sample->gpu);
+	gpu_server_get_wayland_stats(server, &sample->windows);
 	getrusage(RUSAGE_THREAD, &used);
 	sample->cpu_ns = to_ns(&used.ru_utime) + to_ns(&used.ru_stime);
 	sample->t_ns = now_ns();
@@ -517,6 +545,10 @@ static void write_stats(
 		" buffers were released, %" PRIu64 " given up on\n",
 		SINCE(gpu.flushes_offered), SINCE(gpu.flushes_shown), SINCE(gpu.flushes_given_up),
 		SINCE(gpu.buffers_released), SINCE(gpu.buffers_given_up));
+	fprintf(file,
+		"  windows      %" PRIu64 " frames in place, %" PRIu64 " copied: %" PRIu64 " KiB\n",
+		SINCE(windows.frames_in_place), SINCE(windows.frames_copied),
+		SINCE(windows.copied_bytes) / 1024);
 	fprintf(file,
 		"  fences       %" PRIu64 " retired: %" PRIu64 " with an error, %" PRIu64
 		" cancelled\n",
@@ -630,7 +662,7 @@ static void watch_stats(struct program *program)
 	if (now.gpu.resets == program->connected.gpu.resets) {
 		return;
 	}
-	take_sample(gpu_server_get_gpu(program->server), &now);
+	take_sample(program->server, &now);
 	if (now.gpu.requests[GPU_QUEUE_CONTROL] !=
 		program->connected.gpu.requests[GPU_QUEUE_CONTROL]) {
 		print_stats("a guest has left", &program->connected, &now);
@@ -642,7 +674,7 @@ static int run(struct program *program)
 {
 	int ret = 0;
 
-	take_sample(gpu_server_get_gpu(program->server), &program->start);
+	take_sample(program->server, &program->start);
 	program->connected = program->start;
 	while (ret == 0 && !program->end && !gpu_server_is_over(program->server)) {
 		ret = gpu_server_dispatch(program->server, -1);
@@ -659,7 +691,7 @@ static void finish(struct program *program)
 		screenshot(program, false);
 	}
 	if (program->options->stats) {
-		take_sample(gpu_server_get_gpu(program->server), &now);
+		take_sample(program->server, &now);
 		print_stats("in all", &program->start, &now);
 	}
 }

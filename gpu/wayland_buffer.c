@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What a window gives the compositor: copies, and dma-bufs. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <vgfence/dma_buf.h>
+
+#include "wayland_private.h"
+
+/* For the same memory. */
+#define MAX_OF_KEY 3
+
+/* Of <drm_fourcc.h>. */
+#define MODIFIER_LINEAR UINT64_C(0)
+#define MODIFIER_INVALID UINT64_C(0x00ffffffffffffff)
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+static void free_memory(struct wayland_buffer *buffer)
+{
+	if (buffer->frame.pixels != NULL) {
+		munmap(buffer->frame.pixels, frame_size(&buffer->frame));
+	}
+	if (buffer->key != 0) {
+		close(buffer->dma_buf.fd);
+	}
+	free(buffer);
+}
+
+void wayland_buffer_end(struct wayland_buffer *buffer)
+{
+	struct display_wayland *display = buffer->window->display;
+	uint64_t key = buffer->is_pinned ? buffer->key : 0;
+
+	if (buffer->window->current == buffer) {
+		buffer->window->current = NULL;
+	}
+	if (buffer->release != NULL) {
+		zwp_linux_buffer_release_v1_destroy(buffer->release);
+	}
+	if (buffer->params != NULL) {
+		zwp_linux_buffer_params_v1_destroy(buffer->params);
+	}
+	if (buffer->proxy != NULL) {
+		wl_buffer_destroy(buffer->proxy);
+	}
+	LIST_REMOVE(buffer, link);
+	free_memory(buffer);
+	if (key != 0) {
+		wayland_key_settle(display, key);
+	}
+}
+
+void wayland_buffer_leave(struct wayland_buffer *buffer)
+{
+	if (!buffer->is_used) {
+		wayland_buffer_end(buffer);
+	} else if (!buffer->is_leaving) {
+		buffer->is_leaving = true;
+		LIST_REMOVE(buffer, link);
+		LIST_INSERT_HEAD(&buffer->window->display->leaving, buffer, link);
+	}
+}
+
+static bool reads_key(const struct wayland_buffers *buffers, uint64_t key)
+{
+	const struct wayland_buffer *buffer;
+
+	LIST_FOREACH(buffer, buffers, link) {
+		if (buffer->key == key && buffer->is_pinned) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void wayland_key_settle(struct display_wayland *display, uint64_t key)
+{
+	bool is_read = reads_key(&display->leaving, key);
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS && !is_read; i++) {
+		is_read = reads_key(&display->windows[i].buffers, key);
+	}
+	if (!is_read) {
+		display->ops->release(display->cookie, key);
+	}
+}
+
+/* ---- The compositor reads it no more --------------------------------------------------------- */
+
+static void unpin(struct wayland_buffer *buffer)
+{
+	if (buffer->is_pinned) {
+		buffer->is_pinned = false;
+		wayland_key_settle(buffer->window->display, buffer->key);
+	}
+}
+
+static void released(void *arg)
+{
+	struct wayland_buffer *buffer = arg;
+	struct wayland_window *window = buffer->window;
+
+	buffer->is_used = false;
+	buffer->is_explicit = false;
+	if (buffer->is_leaving) {
+		wayland_buffer_end(buffer);
+	} else {
+		unpin(buffer);
+	}
+	wayland_window_go_on(window);
+}
+
+/* fence_fd: of what its GPU still reads; owned. Without memory to wait there is no other way than
+ * to say that it does not. */
+static void release_after_take(struct wayland_buffer *buffer, int fence_fd)
+{
+	if (wayland_wait_take(buffer->window->display, fence_fd, released, buffer) < 0) {
+		released(buffer);
+	}
+}
+
+/* Its GPU may read on, which is then a fence of the dma-buf. A writer waits for readers. */
+static void release_implicitly(struct wayland_buffer *buffer)
+{
+	int fence_fd = buffer->key != 0 ?
+		vgf_dma_buf_export_sync_file(buffer->dma_buf.fd, VGF_ACCESS_WRITE) :
+		-1;
+
+	if (fence_fd >= 0) {
+		release_after_take(buffer, fence_fd);
+	} else {
+		released(buffer);
+	}
+}
+
+static void note_release(void *data, struct wl_buffer *proxy)
+{
+	struct wayland_buffer *buffer = data;
+
+	(void)proxy;
+	if (buffer->is_used && !buffer->is_explicit) {
+		release_implicitly(buffer);
+	}
+}
+
+static const struct wl_buffer_listener buffer_listener = { .release = note_release };
+
+static void end_release(struct wayland_buffer *buffer)
+{
+	zwp_linux_buffer_release_v1_destroy(buffer->release);
+	buffer->release = NULL;
+}
+
+static void note_fenced_release(
+	void *data, struct zwp_linux_buffer_release_v1 *release, int32_t fence_fd)
+{
+	struct wayland_buffer *buffer = data;
+
+	(void)release;
+	end_release(buffer);
+	release_after_take(buffer, fence_fd);
+}
+
+static void note_immediate_release(void *data, struct zwp_linux_buffer_release_v1 *release)
+{
+	struct wayland_buffer *buffer = data;
+
+	(void)release;
+	end_release(buffer);
+	released(buffer);
+}
+
+static const struct zwp_linux_buffer_release_v1_listener release_listener = {
+	.fenced_release = note_fenced_release,
+	.immediate_release = note_immediate_release,
+};
+
+void wayland_buffer_use(struct wayland_buffer *buffer, bool is_explicit)
+{
+	buffer->is_used = true;
+	buffer->is_pinned = buffer->key != 0;
+	buffer->is_explicit = is_explicit;
+	if (is_explicit) {
+		buffer->release = zwp_linux_surface_synchronization_v1_get_release(
+			buffer->window->sync);
+		zwp_linux_buffer_release_v1_add_listener(
+			buffer->release, &release_listener, buffer);
+	}
+}
+
+/* ---- Copies ---------------------------------------------------------------------------------- */
+
+static struct wayland_buffer *create(struct wayland_window *window)
+{
+	struct wayland_buffer *buffer = calloc(1, sizeof(*buffer));
+
+	if (buffer != NULL) {
+		buffer->window = window;
+		LIST_INSERT_HEAD(&window->buffers, buffer, link);
+	}
+	return buffer;
+}
+
+static int share_memory(struct wayland_buffer *buffer)
+{
+	struct wl_shm *shm = buffer->window->display->shm;
+	struct frame *frame = &buffer->frame;
+	size_t size = frame_size(frame);
+	struct wl_shm_pool *pool;
+	void *pixels;
+	int fd = wayland_memory(size, &pixels);
+
+	if (fd < 0) {
+		return fd;
+	}
+	frame->pixels = pixels;
+	pool = wl_shm_create_pool(shm, fd, (int32_t)size);
+	close(fd);
+	buffer->proxy = wl_shm_pool_create_buffer(pool, 0, (int32_t)frame->width,
+		(int32_t)frame->height, (int32_t)(frame->width * sizeof(*frame->pixels)),
+		WL_SHM_FORMAT_XRGB8888);
+	wl_shm_pool_destroy(pool);
+	wl_buffer_add_listener(buffer->proxy, &buffer_listener, buffer);
+	buffer->state = WAYLAND_BUFFER_READY;
+	return 0;
+}
+
+static struct wayland_buffer *create_copy(struct wayland_window *window)
+{
+	struct wayland_buffer *buffer = create(window);
+
+	if (buffer == NULL) {
+		return NULL;
+	}
+	frame_reset(&buffer->frame, window->width, window->height);
+	if (share_memory(buffer) < 0) {
+		wayland_buffer_end(buffer);
+		return NULL;
+	}
+	return buffer;
+}
+
+struct wayland_buffer *wayland_copy_get(struct wayland_window *window)
+{
+	struct wayland_buffer *buffer;
+	unsigned int count = 0;
+
+	LIST_FOREACH(buffer, &window->buffers, link) {
+		if (buffer->key == 0 && !buffer->is_used) {
+			return buffer;
+		}
+		count += buffer->key == 0;
+	}
+	return count < WAYLAND_MAX_COPIES ? create_copy(window) : NULL;
+}
+
+/* ---- dma-bufs -------------------------------------------------------------------------------- */
+
+static bool takes_format(const struct display_wayland *display, const struct gpu_buffer *dma_buf)
+{
+	for (size_t i = 0; i < display->num_formats; i++) {
+		const struct wayland_format *format = &display->formats[i];
+
+		if (format->drm_format == dma_buf->drm_format &&
+			(format->modifier == dma_buf->modifier ||
+				(dma_buf->modifier == MODIFIER_LINEAR &&
+					format->modifier == MODIFIER_INVALID))) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void end_params(struct wayland_buffer *buffer)
+{
+	zwp_linux_buffer_params_v1_destroy(buffer->params);
+	buffer->params = NULL;
+}
+
+/* The window may have waited for this; or it shows something else by now. */
+static void answered(struct wayland_buffer *buffer)
+{
+	struct wayland_window *window = buffer->window;
+
+	end_params(buffer);
+	if (!buffer->is_used) {
+		unpin(buffer);
+	}
+	wayland_window_go_on(window);
+}
+
+static void note_created(
+	void *data, struct zwp_linux_buffer_params_v1 *params, struct wl_buffer *proxy)
+{
+	struct wayland_buffer *buffer = data;
+
+	(void)params;
+	buffer->proxy = proxy;
+	buffer->state = WAYLAND_BUFFER_READY;
+	wl_buffer_add_listener(proxy, &buffer_listener, buffer);
+	answered(buffer);
+}
+
+static void note_failed(void *data, struct zwp_linux_buffer_params_v1 *params)
+{
+	struct wayland_buffer *buffer = data;
+
+	(void)params;
+	buffer->state = WAYLAND_BUFFER_REFUSED;
+	answered(buffer);
+}
+
+static const struct zwp_linux_buffer_params_v1_listener params_listener = {
+	.created = note_created,
+	.failed = note_failed,
+};
+
+/* Not create_immed: what a compositor cannot take would then end the connection. */
+static void ask(struct wayland_buffer *buffer)
+{
+	const struct gpu_buffer *dma_buf = &buffer->dma_buf;
+
+	buffer->params = zwp_linux_dmabuf_v1_create_params(buffer->window->display->dmabuf);
+	zwp_linux_buffer_params_v1_add_listener(buffer->params, &params_listener, buffer);
+	zwp_linux_buffer_params_v1_add(buffer->params, dma_buf->fd, 0, dma_buf->offset,
+		dma_buf->stride, (uint32_t)(dma_buf->modifier >> 32), (uint32_t)dma_buf->modifier);
+	zwp_linux_buffer_params_v1_create(buffer->params, (int32_t)dma_buf->width,
+		(int32_t)dma_buf->height, dma_buf->drm_format, 0);
+}
+
+static int create_in_place(struct wayland_window *window, const struct gpu_buffer *dma_buf)
+{
+	int fd = fcntl(dma_buf->fd, F_DUPFD_CLOEXEC, 0);
+	struct wayland_buffer *buffer;
+
+	if (fd < 0) {
+		return -errno;
+	}
+	buffer = create(window);
+	if (buffer == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	buffer->key = dma_buf->key;
+	buffer->dma_buf = *dma_buf;
+	buffer->dma_buf.fd = fd;
+	buffer->dma_buf.acquire_fd = -1;
+	buffer->is_pinned = true;
+	ask(buffer);
+	return 0;
+}
+
+static bool is_alike(const struct gpu_buffer *a, const struct gpu_buffer *b)
+{
+	return a->width == b->width && a->height == b->height && a->drm_format == b->drm_format &&
+		a->stride == b->stride && a->offset == b->offset && a->modifier == b->modifier;
+}
+
+/* One that was used longest ago makes room. */
+static void make_room(struct wayland_window *window)
+{
+	struct wayland_buffer *buffer, *oldest = NULL;
+	unsigned int count = 0;
+
+	LIST_FOREACH(buffer, &window->buffers, link) {
+		if (buffer->key != 0) {
+			count++;
+			oldest = buffer->is_used || buffer->params != NULL ? oldest : buffer;
+		}
+	}
+	if (count >= WAYLAND_MAX_IN_PLACE && oldest != NULL) {
+		wayland_buffer_end(oldest);
+	}
+}
+
+struct places {
+	struct wayland_buffer *free;
+	unsigned int count, num_asked, num_refused, num_all;
+};
+
+static void look(
+	struct wayland_window *window, const struct gpu_buffer *dma_buf, struct places *places)
+{
+	struct wayland_buffer *buffer;
+
+	LIST_FOREACH(buffer, &window->buffers, link) {
+		places->num_all += buffer->key != 0;
+		if (buffer->key != dma_buf->key || !is_alike(&buffer->dma_buf, dma_buf)) {
+			continue;
+		}
+		places->count++;
+		places->num_asked += buffer->state == WAYLAND_BUFFER_ASKED;
+		places->num_refused += buffer->state == WAYLAND_BUFFER_REFUSED;
+		if (buffer->state == WAYLAND_BUFFER_READY && !buffer->is_used) {
+			places->free = buffer;
+		}
+	}
+}
+
+int wayland_in_place_get(struct wayland_window *window, const struct gpu_buffer *dma_buf,
+	struct wayland_buffer **out)
+{
+	struct places places = { 0 };
+
+	*out = NULL;
+	if (window->display->dmabuf == NULL || !takes_format(window->display, dma_buf)) {
+		return -EOPNOTSUPP;
+	}
+	make_room(window);
+	look(window, dma_buf, &places);
+	if (places.num_refused > 0) {
+		return -EOPNOTSUPP;
+	}
+	if (places.free != NULL) {
+		*out = places.free;
+		return 0;
+	}
+	if (places.num_asked > 0 || places.count >= MAX_OF_KEY ||
+		places.num_all >= WAYLAND_MAX_IN_PLACE) {
+		return 0;
+	}
+	return create_in_place(window, dma_buf);
+}
