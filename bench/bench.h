@@ -37,5 +37,6 @@ unsigned int bench_rounds(unsigned int wanted, unsigned int usual);
 int bench_core(unsigned int rounds, struct json_object *array);
 int bench_wakeup(unsigned int rounds, struct json_object *array);
 int bench_virgl(unsigned int rounds, struct json_object *array);
+int bench_display(unsigned int rounds, struct json_object *array);
 
 #endif

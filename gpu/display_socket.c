@@ -189,6 +189,16 @@ int display_socket_update(
 	return frame_flush(&display->frames[scanout], rect, &source);
 }
 
+uint64_t display_socket_get_copied(const struct display_socket *display)
+{
+	uint64_t copied = 0;
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		copied += display->frames[i].copied_bytes;
+	}
+	return copied;
+}
+
 void display_socket_set_cursor(struct display_socket *display, uint32_t scanout, uint32_t x,
 	uint32_t y, bool visible, uint32_t hot_x, uint32_t hot_y, const uint32_t *pixels)
 {

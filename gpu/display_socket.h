@@ -53,6 +53,9 @@ void display_socket_set_scanout(
 int display_socket_update(
 	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect);
 
+/* Bytes of pixels that were copied so far: from the guest to a frame, from that to a message. */
+uint64_t display_socket_get_copied(const struct display_socket *display);
+
 /* pixels: of DISPLAY_CURSOR_SIZE squared, 0xaarrggbb; NULL if only the position has changed.
  * Copied. */
 void display_socket_set_cursor(struct display_socket *display, uint32_t scanout, uint32_t x,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -359,10 +360,18 @@ static int find_globals(struct display_wayland *display)
 	return 0;
 }
 
+/* What it has to say is in the errors that it returns. */
+static void ignore_message(const char *format, va_list arguments)
+{
+	(void)format;
+	(void)arguments;
+}
+
 static int start(struct display_wayland *display, const char *name)
 {
 	int ret;
 
+	wl_log_set_handler_client(ignore_message);
 	display->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (display->epoll_fd < 0) {
 		return -errno;

@@ -24,7 +24,9 @@ void frame_reset(struct frame *frame, uint32_t width, uint32_t height)
 {
 	if (width != frame->width || height != frame->height) {
 		free(frame->pixels);
-		*frame = (struct frame){ .width = width, .height = height };
+		*frame = (struct frame){
+			.width = width, .height = height, .copied_bytes = frame->copied_bytes
+		};
 	}
 	frame->stale = true;
 }
@@ -117,6 +119,7 @@ int frame_flush(
 	ret = read_part(frame, &part, source);
 	frame->stale = ret < 0;
 	if (ret == 0) {
+		frame->copied_bytes += (uint64_t)part.width * part.height * sizeof(*frame->pixels);
 		frame->dirty = frame->dirty.width == 0 ? part : unite(&frame->dirty, &part);
 	}
 	return ret;
@@ -130,5 +133,6 @@ void frame_take(struct frame *frame, uint32_t *pixels)
 		memcpy(pixels + (size_t)y * dirty->width, pixels_at(frame, dirty->x, dirty->y + y),
 			dirty->width * sizeof(*pixels));
 	}
+	frame->copied_bytes += (uint64_t)dirty->width * dirty->height * sizeof(*pixels);
 	frame->dirty = (struct virtio_gpu_rect){ 0 };
 }

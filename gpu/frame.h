@@ -35,6 +35,7 @@ struct frame {
 	bool stale;                   /* another picture: the next flush is one of all of it */
 	uint32_t *pixels;             /* NULL before the first flush */
 	struct virtio_gpu_rect dirty; /* not taken yet; nothing if its width is 0 */
+	uint64_t copied_bytes; /* from the guest and by frame_take, in all; kept by a reset */
 };
 
 /* Another picture, of this size, at most SCANOUT_MAX_SIZE in each direction. The pixels, and what

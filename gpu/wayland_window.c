@@ -240,6 +240,7 @@ static void fill(struct wayland_window *window, struct wayland_buffer *copy)
 	const struct virtio_gpu_rect stale = copy->frame.dirty;
 	struct virtio_gpu_rect all = whole(window);
 	bool is_whole = copy->frame.stale;
+	uint64_t before = copy->frame.copied_bytes;
 
 	copy->frame.dirty = (struct virtio_gpu_rect){ 0 };
 	if (frame_flush(&copy->frame, is_whole ? &all : &stale, &source) < 0) {
@@ -247,8 +248,7 @@ static void fill(struct wayland_window *window, struct wayland_buffer *copy)
 		return;
 	}
 	display->stats.frames_copied++;
-	display->stats.copied_bytes += (uint64_t)copy->frame.dirty.width *
-		copy->frame.dirty.height * sizeof(*copy->frame.pixels);
+	display->stats.copied_bytes += copy->frame.copied_bytes - before;
 	copy->frame.dirty = (struct virtio_gpu_rect){ 0 };
 	commit(window, copy, false);
 }

@@ -7,14 +7,18 @@ The numbers are looked at only for being there and above zero: one round on a ma
 other things means nothing. The command lines of the document, docs/performance.md, are run too.
 """
 
+import contextlib
 import glob
 import json
 import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
 
 import unittest_sum
@@ -22,13 +26,40 @@ import unittest_sum
 PROGRAM = ""
 DOCUMENT = pathlib.Path()
 LIMIT_S = 280  # only so that a program that hangs ends the test
-NAMES = ["core", "wakeup", "virgl"]
+NAMES = ["core", "wakeup", "virgl", "display"]
 WAYS = ["async", "descriptor"]
 
 
-def vgfence(*arguments):
+@contextlib.contextmanager
+def weston():
+    """A Wayland compositor, if there is one to be had: the environment that names it."""
+    environment = {name: value for name, value in os.environ.items() if name != "WAYLAND_DISPLAY"}
+    program = shutil.which("weston")
+    if program is None:
+        yield environment
+        return
+    with tempfile.TemporaryDirectory(prefix="vgfence-bench.") as directory:
+        environment |= {"XDG_RUNTIME_DIR": directory, "WAYLAND_DISPLAY": "wayland"}
+        compositor = subprocess.Popen(
+            [program, "--backend=headless-backend.so", "--use-pixman", "--no-config",
+             "--idle-time=0", "--socket=wayland", "--width=1920", "--height=1080"],
+            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        try:
+            while not os.path.exists(os.path.join(directory, "wayland")):
+                if compositor.poll() is not None:
+                    raise AssertionError("Weston did not start")
+                time.sleep(0.02)
+            yield environment
+        finally:
+            compositor.terminate()
+            compositor.wait()
+
+
+def vgfence(*arguments, environment=None):
     return subprocess.run(
         [PROGRAM, *arguments],
+        env=environment,
         cwd=DOCUMENT.parent.parent,
         capture_output=True,
         text=True,
@@ -52,7 +83,8 @@ class Json(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        result = vgfence("bench", "--json", "--rounds=1")
+        with weston() as environment:
+            result = vgfence("bench", "--json", "--rounds=1", environment=environment)
         if result.returncode != 0:
             raise AssertionError(f"ends with {result.returncode}: {result.stderr}")
         cls.all = json.loads(result.stdout)
@@ -117,6 +149,21 @@ class Json(unittest.TestCase):
         for row in self.all["virgl"]:
             self.assertEqual(list(row), ["name", "p50_us", "p99_us", "of_bare", "cpu_us"])
             self.check_numbers(row, "p50_us", "p99_us", "of_bare", "cpu_us")
+
+
+    def test_display_has_the_front_ends_and_windows(self):
+        rows = {row["name"]: row for row in self.all["display"]}
+        for row in rows.values():
+            self.assertEqual(list(row), ["name", "cpu_us", "copied_bytes"])
+            self.check_numbers(row, "cpu_us")
+        frame = 1920 * 1080 * 4
+        self.assertEqual(rows["socket"]["copied_bytes"], 2 * frame)
+        if "copied" in rows:
+            self.assertEqual(rows["copied"]["copied_bytes"], frame)
+        if "in_place" in rows:
+            self.assertEqual(rows["in_place"]["copied_bytes"], 0)
+        for reason in re.findall("bench: display: skipped (.*)", self.messages):
+            print(f"skipped: display, {reason}")
 
 
 class Document(unittest.TestCase):

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * vgfence bench display: what it costs the device to show a frame of 1920 by 1080, by each way that
+ * a display can take it: the CPU time of its thread, and the bytes that it copies.
+ *
+ * The guest's frame is a blob in its memory, all of which is flushed. One way after the other shows
+ * a frame, so that other work on the machine hits all alike. The front end's display is a thread
+ * that reads what it is sent. A Wayland compositor is the one that WAYLAND_DISPLAY names; how long
+ * that takes is not counted.
+ */
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+#include <linux/virtio_gpu.h>
+
+#include "bench.h"
+#include "clock.h"
+#include "display_socket.h"
+#include "display_wayland.h"
+#include "gpu.h"
+#include "guest_memory.h"
+
+#define MAX_FRAMES 200
+#define GUEST_ADDR 0x100000u
+#define WIDTH 1920u
+#define HEIGHT 1080u
+#define STRIDE (WIDTH * 4)
+#define BLOB_SIZE ((size_t)STRIDE * HEIGHT + 4096 - (size_t)STRIDE * HEIGHT % 4096)
+#define RESOURCE 1
+#define GIVE_UP_MS 10000
+
+enum way {
+	SOCKET,
+	COPIED,
+	IN_PLACE,
+	NUM_WAYS,
+};
+
+static const struct {
+	const char *name, *text;
+} ways[NUM_WAYS] = {
+	[SOCKET] = { "socket", "the front end's display, by its socket" },
+	[COPIED] = { "copied", "a Wayland window, by wl_shm" },
+	[IN_PLACE] = { "in_place", "a Wayland window, by a dma-buf" },
+};
+
+struct bench {
+	struct gpu *gpu;
+	uint32_t *pixels; /* the guest's frame */
+	struct guest_memory *memory;
+	bool completed;
+	uint32_t response; /* its type */
+	uint64_t fence_id;
+
+	enum way way; /* which shows what is flushed now */
+	struct display_socket *socket;
+	struct display_wayland *wayland;
+	pthread_t reader;
+	int reader_fd;
+	bool has_reader;
+	int buffer_error; /* why the guest's memory could not be had in place */
+
+	unsigned int num_frames;
+	double us[NUM_WAYS][MAX_FRAMES];
+	uint64_t copied[NUM_WAYS]; /* bytes, by one frame */
+	bool measured[NUM_WAYS];
+};
+
+/* ---- The guest ------------------------------------------------------------------------------- */
+
+static void note_complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
+{
+	struct bench *bench = cookie;
+
+	(void)queue;
+	(void)token;
+	(void)written;
+	bench->completed = true;
+}
+
+static void note_message(void *cookie, enum vgf_log_level level, const char *message)
+{
+	(void)cookie;
+	if (level <= VGF_LOG_WARNING) {
+		fprintf(stderr, "vgfence bench: display: %s\n", message);
+	}
+}
+
+/* What the device and its display have to do for the request in hand. */
+static void run(struct bench *bench)
+{
+	gpu_dispatch(bench->gpu);
+	if (bench->way == SOCKET) {
+		while (display_socket_dispatch(bench->socket) > 0) {
+		}
+	} else if (bench->wayland != NULL) {
+		display_wayland_dispatch(bench->wayland);
+	}
+}
+
+static void wait_for_work(struct bench *bench)
+{
+	struct pollfd fds[2] = { { .fd = gpu_get_fd(bench->gpu), .events = POLLIN }, { .fd = -1 } };
+
+	if (bench->way == SOCKET) {
+		fds[1].fd = display_socket_get_fd(bench->socket);
+		fds[1].events = display_socket_wants_write(bench->socket) ? POLLOUT : 0;
+	} else if (bench->wayland != NULL) {
+		fds[1].fd = display_wayland_get_fd(bench->wayland);
+		fds[1].events = POLLIN;
+	}
+	poll(fds, 2, gpu_timeout(bench->gpu, 1000));
+}
+
+static bool is_done(const struct bench *bench)
+{
+	return bench->completed &&
+		(bench->way != SOCKET || !display_socket_wants_write(bench->socket));
+}
+
+static int call(struct bench *bench, const void *request, size_t size)
+{
+	struct virtio_gpu_ctrl_hdr response = { 0 };
+	const struct iovec readable = { (void *)request, size };
+	const struct iovec writable = { &response, sizeof(response) };
+	const struct gpu_request gpu_request = {
+		.queue = GPU_QUEUE_CONTROL,
+		.readable = &readable,
+		.num_readable = 1,
+		.writable = &writable,
+		.num_writable = 1,
+	};
+	uint64_t end_ns = now_ns() + GIVE_UP_MS * NS_PER_MS;
+
+	bench->completed = false;
+	gpu_handle(bench->gpu, &gpu_request);
+	for (run(bench); !is_done(bench); run(bench)) {
+		if (now_ns() > end_ns) {
+			return -ETIMEDOUT;
+		}
+		wait_for_work(bench);
+	}
+	return le32toh(response.type) == VIRTIO_GPU_RESP_OK_NODATA ? 0 : -EIO;
+}
+
+static int make_screen(struct bench *bench)
+{
+	const struct {
+		struct virtio_gpu_resource_create_blob body;
+		struct virtio_gpu_mem_entry entry;
+	} create = {
+		.body = {
+			.hdr.type = htole32(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
+			.resource_id = htole32(RESOURCE),
+			.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+			.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_SHAREABLE),
+			.nr_entries = htole32(1),
+			.size = htole64(BLOB_SIZE),
+		},
+		.entry = { .addr = htole64(GUEST_ADDR), .length = htole32(BLOB_SIZE) },
+	};
+	const struct virtio_gpu_set_scanout_blob set = {
+		.hdr.type = htole32(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB),
+		.r = { .width = htole32(WIDTH), .height = htole32(HEIGHT) },
+		.resource_id = htole32(RESOURCE),
+		.width = htole32(WIDTH),
+		.height = htole32(HEIGHT),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(STRIDE) },
+	};
+	int ret = call(bench, &create, sizeof(create));
+
+	return ret < 0 ? ret : call(bench, &set, sizeof(set));
+}
+
+static int flush(struct bench *bench)
+{
+	const struct virtio_gpu_resource_flush request = {
+		.hdr = {
+			.type = htole32(VIRTIO_GPU_CMD_RESOURCE_FLUSH),
+			.flags = htole32(VIRTIO_GPU_FLAG_FENCE),
+			.fence_id = htole64(++bench->fence_id),
+		},
+		.r = { .width = htole32(WIDTH), .height = htole32(HEIGHT) },
+		.resource_id = htole32(RESOURCE),
+	};
+
+	bench->pixels[0] = (uint32_t)bench->fence_id;
+	return call(bench, &request, sizeof(request));
+}
+
+/* ---- The displays ---------------------------------------------------------------------------- */
+
+static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	struct bench *bench = cookie;
+
+	if (bench->socket != NULL) {
+		display_socket_set_scanout(bench->socket, scanout, width, height);
+	}
+	if (bench->wayland != NULL) {
+		display_wayland_set_scanout(bench->wayland, scanout, width, height);
+	}
+}
+
+static bool scanout_flushed(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame)
+{
+	struct bench *bench = cookie;
+
+	if (bench->way != SOCKET) {
+		return bench->wayland != NULL &&
+			display_wayland_update(bench->wayland, scanout, rect, frame);
+	}
+	display_socket_update(bench->socket, scanout, rect);
+	return false;
+}
+
+static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
+{
+	(void)cookie;
+	(void)scanout;
+	(void)cursor;
+}
+
+static void buffer_leaving(void *cookie, uint64_t key)
+{
+	struct bench *bench = cookie;
+
+	if (bench->wayland != NULL) {
+		display_wayland_buffer_leaving(bench->wayland, key);
+	}
+}
+
+static int read_scanout(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	struct bench *bench = cookie;
+
+	return gpu_read_scanout(bench->gpu, scanout, rect, pixels);
+}
+
+static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	struct bench *bench = cookie;
+
+	if (bench->way != IN_PLACE) {
+		return -EOPNOTSUPP;
+	}
+	bench->buffer_error = gpu_get_scanout_buffer(bench->gpu, scanout, out);
+	return bench->buffer_error;
+}
+
+static void release(void *cookie, uint64_t key)
+{
+	struct bench *bench = cookie;
+
+	gpu_tell_released(bench->gpu, key);
+}
+
+static void shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	struct bench *bench = cookie;
+
+	gpu_tell_shown(bench->gpu, scanout, frame);
+}
+
+static void ignore_size(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	(void)cookie;
+	(void)scanout;
+	(void)width;
+	(void)height;
+}
+
+static void ignore_close(void *cookie, uint32_t scanout)
+{
+	(void)cookie;
+	(void)scanout;
+}
+
+static void ignore_key(void *cookie, uint32_t code, bool down)
+{
+	(void)cookie;
+	(void)code;
+	(void)down;
+}
+
+static void ignore_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
+{
+	(void)cookie;
+	(void)buttons;
+	(void)x;
+	(void)y;
+}
+
+static void ignore(void *cookie)
+{
+	(void)cookie;
+}
+
+static int open_wayland(struct bench *bench)
+{
+	static const struct display_wayland_ops ops = {
+		.read = read_scanout,
+		.get_buffer = get_buffer,
+		.release = release,
+		.shown = shown,
+		.resize = ignore_size,
+		.closed = ignore_close,
+		.key = ignore_key,
+		.pointer = ignore_pointer,
+		.left = ignore,
+	};
+
+	return display_wayland_create(NULL, &ops, bench, &bench->wayland);
+}
+
+static void *read_all(void *arg)
+{
+	struct bench *bench = arg;
+	char *buffer = malloc(BLOB_SIZE);
+
+	while (buffer != NULL && read(bench->reader_fd, buffer, BLOB_SIZE) > 0) {
+	}
+	free(buffer);
+	return NULL;
+}
+
+static void ignore_monitors(void *cookie, const struct virtio_gpu_display_one *monitors)
+{
+	(void)cookie;
+	(void)monitors;
+}
+
+static void ignore_edid(void *cookie, const uint8_t *edid, uint32_t size)
+{
+	(void)cookie;
+	(void)edid;
+	(void)size;
+}
+
+static int open_socket(struct bench *bench)
+{
+	static const struct display_socket_ops ops = {
+		.read = read_scanout,
+		.monitors = ignore_monitors,
+		.edid = ignore_edid,
+	};
+	int sockets[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0) {
+		return -errno;
+	}
+	bench->reader_fd = sockets[1];
+	ret = -pthread_create(&bench->reader, NULL, read_all, bench);
+	if (ret < 0) {
+		close(sockets[0]);
+		close(sockets[1]);
+		return ret;
+	}
+	bench->has_reader = true;
+	fcntl(sockets[0], F_SETFL, O_NONBLOCK);
+	return display_socket_create_take(sockets[0], &ops, bench, &bench->socket);
+}
+
+/* ---- Measuring ------------------------------------------------------------------------------- */
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
+static uint64_t copied_bytes(const struct bench *bench)
+{
+	struct display_wayland_stats stats;
+
+	if (bench->way == SOCKET) {
+		return display_socket_get_copied(bench->socket);
+	}
+	display_wayland_get_stats(bench->wayland, &stats);
+	return stats.copied_bytes;
+}
+
+static bool is_possible(const struct bench *bench, enum way way)
+{
+	return way == SOCKET || (bench->wayland != NULL && (way == COPIED || !bench->buffer_error));
+}
+
+static int measure(struct bench *bench, enum way way, unsigned int frame)
+{
+	uint64_t start, copied;
+	int ret;
+
+	bench->way = way;
+	copied = copied_bytes(bench);
+	start = cpu_ns();
+	ret = flush(bench);
+	bench->us[way][frame] = (double)(cpu_ns() - start) / NS_PER_US;
+	bench->copied[way] = copied_bytes(bench) - copied;
+	bench->measured[way] = ret == 0 && (way != IN_PLACE || bench->copied[way] == 0);
+	return ret;
+}
+
+/* Of two frames before these the first is copied whole, and a compositor gets to know what is new
+ * to it. */
+static int measure_all(struct bench *bench)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < bench->num_frames + 4 && ret == 0; i++) {
+		bench_progress("display", i, bench->num_frames + 4);
+		for (int way = 0; way < NUM_WAYS && ret == 0; way++) {
+			if (is_possible(bench, (enum way)way)) {
+				ret = measure(bench, (enum way)way, i < 4 ? 0 : i - 4);
+			}
+		}
+	}
+	bench_progress("display", 1, 1);
+	return ret;
+}
+
+/* ---- The result ------------------------------------------------------------------------------ */
+
+static void add_row(struct json_object *array, const struct bench *bench, enum way way, double us)
+{
+	struct json_object *row = json_object_new_object();
+
+	json_object_object_add(row, "name", json_object_new_string(ways[way].name));
+	json_object_object_add(row, "cpu_us", bench_number(us));
+	json_object_object_add(
+		row, "copied_bytes", json_object_new_int64((int64_t)bench->copied[way]));
+	json_object_array_add(array, row);
+}
+
+static void show(struct bench *bench, struct json_object *array)
+{
+	double first = bench_percentile(bench->us[SOCKET], bench->num_frames, 50);
+
+	if (array == NULL) {
+		printf("%-44s%10s%14s%10s\n", "a frame of 1920 by 1080, shown by", "CPU us",
+			"bytes copied", "of first");
+	}
+	for (int way = 0; way < NUM_WAYS; way++) {
+		double us = bench_percentile(bench->us[way], bench->num_frames, 50);
+
+		if (!bench->measured[way]) {
+			fprintf(stderr, "vgfence bench: display: skipped %s: %s\n", ways[way].name,
+				bench->wayland == NULL ? "no Wayland compositor (WAYLAND_DISPLAY)" :
+					bench->buffer_error < 0 ?
+							 strerror(-bench->buffer_error) :
+							 "the compositor takes no such dma-buf");
+		} else if (array != NULL) {
+			add_row(array, bench, (enum way)way, us);
+		} else {
+			printf("%-44s%10.0f%14llu%9.2fx\n", ways[way].text, us,
+				(unsigned long long)bench->copied[way], us / first);
+		}
+	}
+}
+
+/* ---- All of it ------------------------------------------------------------------------------- */
+
+/* As QEMU has it: sealed. */
+static int make_memory(struct bench *bench)
+{
+	const struct guest_region region = { .guest_addr = GUEST_ADDR, .size = BLOB_SIZE };
+	int fd = memfd_create("vgfence-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int ret = 0;
+
+	if (fd < 0 || ftruncate(fd, BLOB_SIZE) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		ret = -errno;
+	} else {
+		bench->pixels = mmap(NULL, BLOB_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		ret = bench->pixels == MAP_FAILED ?
+			-errno :
+			guest_memory_create(&region, &fd, 1, NULL, &bench->memory);
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+	return ret;
+}
+
+static int start(struct bench *bench)
+{
+	static const struct gpu_callbacks callbacks = {
+		.complete = note_complete,
+		.scanout_changed = scanout_changed,
+		.scanout_flushed = scanout_flushed,
+		.cursor_changed = cursor_changed,
+		.buffer_leaving = buffer_leaving,
+		.log = note_message,
+	};
+	const struct gpu_options options = {
+		.num_scanouts = 1,
+		.width = WIDTH,
+		.height = HEIGHT,
+		.fence_passing_bit = -1,
+		.display_ceiling_ms = GIVE_UP_MS,
+	};
+	int ret = make_memory(bench);
+
+	if (ret == 0) {
+		ret = gpu_create(&callbacks, bench, &options, renderer_soft_create, &bench->gpu);
+	}
+	if (ret == 0) {
+		gpu_set_features(bench->gpu, gpu_get_features(bench->gpu));
+		gpu_set_memory(bench->gpu, bench->memory);
+		ret = open_socket(bench);
+	}
+	if (ret == 0) {
+		open_wayland(bench); /* without it there is less to measure */
+		ret = make_screen(bench);
+	}
+	return ret;
+}
+
+static void stop(struct bench *bench)
+{
+	struct display_wayland *wayland = bench->wayland;
+	struct display_socket *socket = bench->socket;
+
+	bench->wayland = NULL;
+	bench->socket = NULL;
+	display_wayland_destroy(wayland);
+	display_socket_destroy(socket); /* and the reader's connection ends */
+	if (bench->has_reader) {
+		pthread_join(bench->reader, NULL);
+		close(bench->reader_fd);
+	}
+	if (bench->gpu != NULL) {
+		gpu_destroy(bench->gpu);
+	}
+	guest_memory_unref(bench->memory);
+	if (bench->pixels != NULL && bench->pixels != MAP_FAILED) {
+		munmap(bench->pixels, BLOB_SIZE);
+	}
+}
+
+int bench_display(unsigned int rounds, struct json_object *array)
+{
+	struct bench *bench = calloc(1, sizeof(*bench));
+	int ret;
+
+	if (bench == NULL) {
+		return bench_error(-ENOMEM, "display");
+	}
+	bench->num_frames = bench_rounds(rounds, MAX_FRAMES);
+	ret = start(bench);
+	if (ret == 0) {
+		ret = measure_all(bench);
+	}
+	if (ret == 0) {
+		show(bench, array);
+	}
+	stop(bench);
+	free(bench);
+	return ret < 0 ? bench_error(ret, "display") : 0;
+}
