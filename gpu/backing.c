@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <linux/virtio_gpu.h>
 
@@ -120,6 +121,10 @@ static int add_starts(struct renderer_backing *base)
 
 static void free_backing(struct backing *backing)
 {
+	if (backing->dma_buf.fd >= 0) {
+		close(backing->dma_buf.fd);
+		--*backing->dma_buf.count;
+	}
 	guest_memory_unref(backing->memory);
 	free(backing->base.iov);
 	free(backing->base.starts);
@@ -144,6 +149,7 @@ int backing_create(struct guest_memory *memory, struct reader *reader, uint32_t 
 		return -ENOMEM;
 	}
 	backing->memory = guest_memory_ref(memory);
+	backing->dma_buf.fd = -1;
 	pieces.backing = backing;
 	ret = add_entries(&pieces, reader, num_entries);
 	if (ret == 0) {

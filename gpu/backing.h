@@ -5,6 +5,7 @@
 
 /* Guest memory behind a resource. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "renderer.h"
@@ -18,9 +19,17 @@ struct guest_memory;
  */
 #define BACKING_MAX_IOV (1u << 20)
 
+/* Its memory as a dma-buf, if somebody asked for that: dma_buf.h. */
+struct dma_buf {
+	int fd;          /* or below 0 */
+	bool failed;     /* there is none, and will not be */
+	uint32_t *count; /* of those that have one */
+};
+
 struct backing {
 	struct renderer_backing base;
 	struct guest_memory *memory; /* a reference, so that it stays mapped */
+	struct dma_buf dma_buf;
 };
 
 /*

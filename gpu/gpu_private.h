@@ -12,6 +12,7 @@
 #include <linux/virtio_gpu.h>
 
 #include "cursor.h"
+#include "dma_buf.h"
 #include "flush.h"
 #include "gpu.h"
 #include "hostmem.h"
@@ -54,6 +55,7 @@ struct gpu {
 	struct frames frames[VIRTIO_GPU_MAX_SCANOUTS];
 	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;
+	bool told_of_copies;            /* that what is shown is copied, and why */
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
 
 	uint32_t num_callbacks; /* of a display's that it is in */

@@ -49,6 +49,7 @@ struct resource_table {
 	uint64_t last_serial;
 	uint32_t num_iov; /* of all backings */
 	uint32_t num_host_blobs, max_host_blobs;
+	uint32_t num_dma_bufs; /* of backings */
 };
 
 /* Blobs with memory of the host at a time. */

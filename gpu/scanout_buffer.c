@@ -34,14 +34,26 @@ static int describe(const struct scanout *scanout, const struct resource *resour
 	return 0;
 }
 
+static int get_guest_memory(
+	struct gpu *gpu, const struct resource *resource, struct renderer_dma_buf *memory)
+{
+	memory->fd = backing_get_dma_buf(gpu, resource->backing, resource->blob_size);
+	return memory->fd < 0 ? memory->fd : 0;
+}
+
 static int get_memory(
 	struct gpu *gpu, const struct resource *resource, struct renderer_dma_buf *memory)
 {
-	if (gpu->renderer->ops->export_dma_buf == NULL || resource->is_detaching ||
-		(resource_is_guest_blob(resource) && resource->backing == NULL)) {
-		return -EOPNOTSUPP;
+	bool is_guest_blob = resource_is_guest_blob(resource);
+	int ret = -EOPNOTSUPP;
+
+	if (resource->is_detaching || (is_guest_blob && resource->backing == NULL)) {
+		return ret;
 	}
-	return gpu->renderer->ops->export_dma_buf(gpu->renderer, resource->id, memory);
+	if (gpu->renderer->ops->export_dma_buf != NULL) {
+		ret = gpu->renderer->ops->export_dma_buf(gpu->renderer, resource->id, memory);
+	}
+	return ret == -EOPNOTSUPP && is_guest_blob ? get_guest_memory(gpu, resource, memory) : ret;
 }
 
 int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t index, struct gpu_buffer *out)

@@ -70,7 +70,7 @@ static void start_memory(struct guest *guest)
 		.user_addr = GUEST_ADDR,
 	};
 
-	guest->memory_fd = memfd_create("guest", MFD_CLOEXEC);
+	guest->memory_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert_true(guest->memory_fd >= 0);
 	assert_int_equal(ftruncate(guest->memory_fd, GUEST_SIZE), 0);
 	guest->memory = mmap(

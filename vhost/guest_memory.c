@@ -13,6 +13,7 @@
 
 #include "memory_fault.h"
 #include "memory_file.h"
+#include "udmabuf.h"
 
 /* The largest page that a file may have (hugetlbfs). */
 #define MAX_PAGE_SIZE (1u << 30)
@@ -24,6 +25,7 @@ struct mapping {
 	dev_t device;
 	ino_t inode;
 	uint64_t offset, size;
+	int fd;         /* of the file; below 0: there was none left */
 	uint8_t *start; /* of what was asked for */
 	void *base;     /* of what mmap gave: whole pages */
 	size_t length;
@@ -50,6 +52,9 @@ static void mapping_unref(struct mapping *mapping)
 	}
 	memory_fault_unguard(mapping->range);
 	munmap(mapping->base, mapping->length);
+	if (mapping->fd >= 0) {
+		close(mapping->fd);
+	}
 	free(mapping);
 }
 
@@ -99,6 +104,7 @@ static int mapping_create(
 		free(mapping);
 		return ret;
 	}
+	mapping->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	*out = mapping;
 	return 0;
 }
@@ -382,4 +388,24 @@ void *guest_memory_user(const struct guest_memory *memory, uint64_t user_addr, u
 		}
 	}
 	return NULL;
+}
+
+int guest_memory_file(const struct guest_memory *memory, const void *start, uint64_t size,
+	struct file_piece *piece)
+{
+	for (size_t i = 0; memory && i < memory->num_regions; i++) {
+		const struct mapping *mapping = memory->regions[i].mapping;
+		uint64_t at = (uint64_t)((uintptr_t)start - (uintptr_t)mapping->start);
+
+		if ((uintptr_t)start < (uintptr_t)mapping->start || at >= mapping->size) {
+			continue;
+		}
+		*piece = (struct file_piece){
+			.fd = mapping->fd,
+			.offset = mapping->offset + at,
+			.size = mapping->size - at < size ? mapping->size - at : size,
+		};
+		return mapping->fd >= 0 ? 0 : -EMFILE;
+	}
+	return -EFAULT;
 }

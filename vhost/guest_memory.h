@@ -16,6 +16,8 @@
  * A front end can also shorten the file while it is mapped. What is lost then reads as zeros, in
  * this process alone, and guest_memory_is_lost says so (see memory_fault.h).
  *
+ * A table has a descriptor of each region's file, which those share that have the mapping.
+ *
  * References may be taken and dropped by any thread. Errors are negative errno values.
  */
 
@@ -60,6 +62,17 @@ int guest_memory_remove(
 
 struct guest_memory *guest_memory_ref(struct guest_memory *memory); /* NULL is fine, for both */
 void guest_memory_unref(struct guest_memory *memory);
+
+/*
+ * Where in a file the memory is at a pointer of guest_memory_map: up to `size` bytes, as many as are
+ * there one after the other. The descriptor is the table's.
+ *
+ * Returns 0; -EFAULT for another pointer; -EMFILE if the table has no descriptor for it, as there
+ * was none when it was made.
+ */
+struct file_piece;
+int guest_memory_file(const struct guest_memory *memory, const void *start, uint64_t size,
+	struct file_piece *piece);
 
 /*
  * Translates `size` bytes at a guest address; they may go on in a region that follows directly.

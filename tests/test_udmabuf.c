@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Guest memory as dma-bufs. What cannot be one is told apart anywhere; the rest needs /dev/udmabuf,
+ * which a virtual host has.
+ */
+
+#include "gpu_guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "dma_buf.h"
+#include "guest_memory.h"
+#include "udmabuf.h"
+
+#define PAGE 4096u
+#define NUM_PAGES 16u
+#define SIDE 32u
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+
+static bool has_udmabuf(void)
+{
+	return access("/dev/udmabuf", R_OK | W_OK) == 0;
+}
+
+/* A file in memory, whose pages have their number in each word. */
+static int make_memory(int seals)
+{
+	uint32_t page[PAGE / 4];
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	for (uint32_t i = 0; i < NUM_PAGES; i++) {
+		for (size_t j = 0; j < PAGE / 4; j++) {
+			page[j] = i;
+		}
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	}
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+	return fd;
+}
+
+static int create(int fd, uint64_t offset, uint64_t size)
+{
+	const struct file_piece piece = { fd, offset, size };
+
+	return udmabuf_create(&piece, 1);
+}
+
+/* ---- What cannot be one --------------------------------------------------------------------- */
+
+TEST(pieces_are_whole_pages)
+{
+	int fd = make_memory(F_SEAL_SHRINK);
+
+	assert_int_equal(udmabuf_create(NULL, 0), -EINVAL);
+	assert_int_equal(create(fd, 0, 0), -EINVAL);
+	assert_int_equal(create(fd, 1, PAGE), -EINVAL);
+	assert_int_equal(create(fd, PAGE / 2, PAGE), -EINVAL);
+	assert_int_equal(create(fd, 0, PAGE + 4), -EINVAL);
+	assert_int_equal(create(fd, 0, UINT64_MAX), -EINVAL);
+	close(fd);
+}
+
+TEST(there_are_limits)
+{
+	int fd = make_memory(F_SEAL_SHRINK);
+	struct file_piece pieces[1025];
+
+	for (size_t i = 0; i < 1025; i++) {
+		pieces[i] = (struct file_piece){ fd, 0, PAGE };
+	}
+	assert_int_equal(udmabuf_create(pieces, 1025), -E2BIG);
+	for (size_t i = 0; i < 1024; i++) {
+		pieces[i].size = UINT64_C(1) << 62;
+	}
+	assert_int_equal(udmabuf_create(pieces, 1024), -EFBIG);
+	pieces[0].size = UINT64_MAX - PAGE + 1;
+	assert_int_equal(udmabuf_create(pieces, 1), -EFBIG);
+	close(fd);
+}
+
+TEST(other_files_are_told_apart)
+{
+	int open_memory = make_memory(0), no_writing = make_memory(F_SEAL_SHRINK | F_SEAL_WRITE);
+	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(create(open_memory, 0, PAGE), -EPERM);
+	assert_int_equal(create(no_writing, 0, PAGE), -EPERM);
+	assert_int_equal(create(file, 0, PAGE), -EMEDIUMTYPE);
+	close(open_memory);
+	close(no_writing);
+	close(file);
+}
+
+TEST(without_the_device_it_says_so)
+{
+	int fd = make_memory(F_SEAL_SHRINK), dma_buf;
+
+	dma_buf = create(fd, 0, PAGE);
+	if (has_udmabuf()) {
+		assert_true(dma_buf >= 0);
+		close(dma_buf);
+	} else {
+		assert_int_equal(dma_buf, -ENODEV);
+	}
+	close(fd);
+}
+
+/* ---- Content -------------------------------------------------------------------------------- */
+
+static void need_udmabuf(void)
+{
+	if (!has_udmabuf()) {
+		print_message("there is no /dev/udmabuf: ./run vm has one\n");
+		skip();
+	}
+}
+
+static uint32_t word_at(int dma_buf, size_t offset)
+{
+	size_t start = offset & ~(size_t)(PAGE - 1);
+	uint32_t *page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, dma_buf, (off_t)start);
+	uint32_t word;
+
+	assert_true(page != MAP_FAILED);
+	word = page[(offset - start) / 4];
+	munmap(page, PAGE);
+	return word;
+}
+
+TEST(pieces_follow_each_other)
+{
+	static const uint32_t expected[] = { 5, 0, 1, 15 };
+	const uint32_t word = 0x12345678;
+	struct file_piece pieces[] = { { -1, 5 * PAGE, PAGE }, { -1, 0, 2 * PAGE },
+		{ -1, 15 * PAGE, PAGE } };
+	int dma_buf, fd;
+
+	need_udmabuf();
+	fd = make_memory(F_SEAL_SHRINK);
+	pieces[0].fd = pieces[1].fd = pieces[2].fd = fd;
+	dma_buf = udmabuf_create(pieces, 3);
+	assert_true(dma_buf >= 0);
+	assert_int_equal(lseek(dma_buf, 0, SEEK_END), 4 * PAGE);
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(word_at(dma_buf, i * PAGE), expected[i]);
+	}
+	/* It is the memory itself. */
+	assert_int_equal(pwrite(fd, &word, sizeof(word), 15 * PAGE + 8), sizeof(word));
+	assert_int_equal(word_at(dma_buf, 3 * PAGE + 8), word);
+	close(dma_buf);
+	close(fd);
+}
+
+/* ---- What a guest shows --------------------------------------------------------------------- */
+
+static struct guest guest;
+
+static void start(void)
+{
+	guest_start(&guest, NULL);
+	assert_int_equal(fcntl(guest.memory_fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+}
+
+#define TEST_GUEST(name) TEST_BETWEEN(name, start(), guest_stop(&guest))
+
+static uint32_t show(uint32_t resource_id)
+{
+	const struct virtio_gpu_set_scanout_blob request = {
+		.hdr.type = htole32(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.resource_id = htole32(resource_id),
+		.width = htole32(SIDE),
+		.height = htole32(SIDE),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(SIDE * 4) },
+	};
+
+	return guest_call(&guest, &request, sizeof(request));
+}
+
+static void draw(size_t offset, uint32_t pixel)
+{
+	*(uint32_t *)(guest.memory + offset) = htole32(pixel);
+}
+
+TEST_GUEST(a_display_reads_what_the_guest_draws)
+{
+	struct gpu_buffer buffer;
+
+	need_udmabuf();
+	assert_int_equal(create_blob(&guest, 1, 8 * PAGE, PAGE), OK);
+	assert_int_equal(show(1), OK);
+	draw(8 * PAGE, 0x00ff00);
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), 0);
+	assert_int_equal(word_at(buffer.fd, buffer.offset), 0x00ff00);
+	draw(8 * PAGE, 0x0000ff);
+	assert_int_equal(word_at(buffer.fd, buffer.offset), 0x0000ff);
+	close(buffer.fd);
+}
+
+TEST_GUEST(the_memory_comes_back_when_the_display_has_released_it)
+{
+	struct virtio_gpu_resource_detach_backing detach = {
+		.hdr.type = htole32(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING),
+		.resource_id = htole32(1),
+	};
+	struct gpu_buffer buffer;
+	int before;
+	uint32_t token;
+
+	need_udmabuf();
+	assert_int_equal(create_blob(&guest, 1, 8 * PAGE, PAGE), OK);
+	assert_int_equal(show(1), OK);
+	before = count_fds();
+	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), 0);
+	close(buffer.fd);
+	assert_int_equal(count_fds(), before + 1); /* it is kept for the next frame */
+	token = guest_send(&guest, GPU_QUEUE_CONTROL, &detach, sizeof(detach), sizeof(detach.hdr));
+	assert_int_equal(guest.leaving, buffer.key);
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
+	gpu_tell_released(guest.gpu, buffer.key);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, token);
+	assert_int_equal(count_fds(), before);
+}
+
+TEST_GUEST(there_are_only_so_many)
+{
+	struct gpu_buffer buffer;
+	int before;
+
+	need_udmabuf();
+	before = count_fds();
+	for (uint32_t id = 1; id <= MAX_DMA_BUFS + 1; id++) {
+		int expected = id <= MAX_DMA_BUFS ? 0 : -ENOSPC;
+
+		assert_int_equal(create_blob(&guest, id, 8 * PAGE, PAGE), OK);
+		assert_int_equal(show(id), OK);
+		assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), expected);
+		if (expected == 0) {
+			close(buffer.fd);
+		}
+	}
+	assert_int_equal(count_fds(), before + MAX_DMA_BUFS);
+	guest_reset(&guest);
+	assert_int_equal(count_fds(), before);
+}
+
+TEST_GUEST(memory_that_is_not_whole_pages_is_copied_and_that_is_told_once)
+{
+	struct gpu_buffer buffer;
+
+	for (uint32_t id = 1; id <= 3; id++) {
+		assert_int_equal(create_blob(&guest, id, 8 * PAGE + 16, PAGE), OK);
+		assert_int_equal(show(id), OK);
+		assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EOPNOTSUPP);
+		assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EOPNOTSUPP);
+	}
+	assert_int_equal(guest.num_errors, 1);
+}
