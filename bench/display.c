@@ -76,7 +76,8 @@ struct bench {
 	int buffer_error; /* why the guest's memory could not be had in place */
 
 	unsigned int num_frames;
-	double us[NUM_WAYS][MAX_FRAMES];
+	uint64_t
+		cpu_ns[NUM_WAYS]; /* of all frames: the clock of some machines has ticks of 10 ms */
 	uint64_t copied[NUM_WAYS]; /* bytes, by one frame */
 	bool measured[NUM_WAYS];
 };
@@ -405,7 +406,7 @@ static bool is_possible(const struct bench *bench, enum way way)
 	return way == SOCKET || (bench->wayland != NULL && (way == COPIED || !bench->buffer_error));
 }
 
-static int measure(struct bench *bench, enum way way, unsigned int frame)
+static int measure(struct bench *bench, enum way way)
 {
 	uint64_t start, copied;
 	int ret;
@@ -414,28 +415,35 @@ static int measure(struct bench *bench, enum way way, unsigned int frame)
 	copied = copied_bytes(bench);
 	start = cpu_ns();
 	ret = flush(bench);
-	bench->us[way][frame] = (double)(cpu_ns() - start) / NS_PER_US;
+	bench->cpu_ns[way] += cpu_ns() - start;
 	bench->copied[way] = copied_bytes(bench) - copied;
 	bench->measured[way] = ret == 0 && (way != IN_PLACE || bench->copied[way] == 0);
 	return ret;
 }
 
-/* Of two frames before these the first is copied whole, and a compositor gets to know what is new
- * to it. */
-static int measure_all(struct bench *bench)
+static int measure_frames(struct bench *bench, unsigned int count)
 {
 	int ret = 0;
 
-	for (unsigned int i = 0; i < bench->num_frames + 4 && ret == 0; i++) {
-		bench_progress("display", i, bench->num_frames + 4);
+	memset(bench->cpu_ns, 0, sizeof(bench->cpu_ns));
+	for (unsigned int i = 0; i < count && ret == 0; i++) {
+		bench_progress("display", i, count);
 		for (int way = 0; way < NUM_WAYS && ret == 0; way++) {
 			if (is_possible(bench, (enum way)way)) {
-				ret = measure(bench, (enum way)way, i < 4 ? 0 : i - 4);
+				ret = measure(bench, (enum way)way);
 			}
 		}
 	}
 	bench_progress("display", 1, 1);
 	return ret;
+}
+
+/* The first frames are for a compositor to get to know its buffers. */
+static int measure_all(struct bench *bench)
+{
+	int ret = measure_frames(bench, 4);
+
+	return ret < 0 ? ret : measure_frames(bench, bench->num_frames);
 }
 
 /* ---- The result ------------------------------------------------------------------------------ */
@@ -451,16 +459,21 @@ static void add_row(struct json_object *array, const struct bench *bench, enum w
 	json_object_array_add(array, row);
 }
 
+static double us_of(const struct bench *bench, enum way way)
+{
+	return (double)bench->cpu_ns[way] / NS_PER_US / bench->num_frames;
+}
+
 static void show(struct bench *bench, struct json_object *array)
 {
-	double first = bench_percentile(bench->us[SOCKET], bench->num_frames, 50);
+	double first = us_of(bench, SOCKET);
 
 	if (array == NULL) {
 		printf("%-44s%10s%14s%10s\n", "a frame of 1920 by 1080, shown by", "CPU us",
 			"bytes copied", "of first");
 	}
 	for (int way = 0; way < NUM_WAYS; way++) {
-		double us = bench_percentile(bench->us[way], bench->num_frames, 50);
+		double us = us_of(bench, (enum way)way);
 
 		if (!bench->measured[way]) {
 			fprintf(stderr, "vgfence bench: display: skipped %s: %s\n", ways[way].name,

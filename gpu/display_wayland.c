@@ -152,10 +152,12 @@ static int watch(struct display_wayland *display, int fd, uint32_t events, void 
 	return -errno;
 }
 
-static void end_wait(struct wayland_wait *wait)
+/* The compositor has the same file, so epoll would not forget it with our descriptor. */
+static void end_wait(struct display_wayland *display, struct wayland_wait *wait)
 {
 	LIST_REMOVE(wait, link);
-	close(wait->fd); /* epoll forgets it with that: nobody else has it */
+	epoll_ctl(display->epoll_fd, EPOLL_CTL_DEL, wait->fd, NULL);
+	close(wait->fd);
 	free(wait);
 }
 
@@ -173,17 +175,17 @@ int wayland_wait_take(
 	LIST_INSERT_HEAD(&display->waits, wait, link);
 	ret = watch(display, fence_fd, EPOLLIN, wait);
 	if (ret < 0) {
-		end_wait(wait);
+		end_wait(display, wait);
 	}
 	return ret;
 }
 
-static void wake(struct wayland_wait *wait)
+static void wake(struct display_wayland *display, struct wayland_wait *wait)
 {
 	void (*ready)(void *arg) = wait->ready;
 	void *arg = wait->arg;
 
-	end_wait(wait);
+	end_wait(display, wait);
 	ready(arg);
 }
 
@@ -240,7 +242,7 @@ int display_wayland_dispatch(struct display_wayland *display)
 
 	for (int i = 0; i < count && ret == 0; i++) {
 		if (events[i].data.ptr != NULL) {
-			wake(events[i].data.ptr);
+			wake(display, events[i].data.ptr);
 		} else if (events[i].events & ~(uint32_t)EPOLLOUT) {
 			ret = read_events(display);
 		}
@@ -421,7 +423,7 @@ static void end_all(struct display_wayland *display)
 	display->is_ending = true;
 	while ((wait = LIST_FIRST(&display->waits)) != NULL) {
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the one before is off the list. */
-		end_wait(wait);
+		end_wait(display, wait);
 	}
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		wayland_window_set_size(&display->windows[i], 0, 0);

@@ -15,8 +15,8 @@ struct backing;
 #define MAX_DMA_BUFS 256u
 
 /*
- * The first `size` bytes of a backing, and what is left of their last page, by udmabuf_create. It is
- * made once for a backing, and ends with it.
+ * The first `size` bytes of a backing, and what is left of their last page, by udmabuf_create. It
+ * is made once for a backing, and ends with it.
  *
  * Returns a close-on-exec descriptor, which the caller owns; -EOPNOTSUPP if the memory cannot be
  * one: why is told in the log, the first time; -ENOSPC at MAX_DMA_BUFS; -EMFILE, -ENFILE, -ENOMEM.

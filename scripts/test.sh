@@ -158,6 +158,27 @@ virgl_sid() {
     notes build/sid/meson-logs/testlog-uml.txt
 }
 
+# What a guest shows in a window of a compositor that takes dma-bufs and sync files, which Debian
+# 12's does not without a GPU.
+windows_sid() {
+    local name="windows without a copy, sid" sid=(scripts/vm --rootfs sid --build build/sid)
+    choose_kernel
+    mkdir -p build/sid
+    prepared "$name" --rootfs sid || return 0
+    if ! "${sid[@]}" --enter true; then
+        skip "$name" "'unshare --mount' is not allowed here"
+        return
+    fi
+    step "$name" show_windows "${sid[@]}"
+    sed -nE '/^(GL renderer|dmabuf support|explicit sync|a Wayland window)/s/^/    /p' \
+        "$results/$part.step"
+}
+
+show_windows() {
+    "$@" --enter scripts/build-in-root build/sid tools/vgfence &&
+        "$@" --timeout 300 scripts/test-windows-in-vm build/sid
+}
+
 # Virtual hosts whose kernel dies. Each kind that cannot be prepared says so itself.
 dead_hosts() {
     local kind
@@ -416,7 +437,8 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid console_tests flips_tests guest_newest guest_stock guest_vulkan host_qemu)
+lane_qemu=(virgl_sid windows_sid console_tests flips_tests guest_newest guest_stock guest_vulkan
+    host_qemu)
 
 run_tests() {
     check_parts "$@"

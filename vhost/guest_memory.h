@@ -64,8 +64,8 @@ struct guest_memory *guest_memory_ref(struct guest_memory *memory); /* NULL is f
 void guest_memory_unref(struct guest_memory *memory);
 
 /*
- * Where in a file the memory is at a pointer of guest_memory_map: up to `size` bytes, as many as are
- * there one after the other. The descriptor is the table's.
+ * Where in a file the memory is at a pointer of guest_memory_map: up to `size` bytes, as many as
+ * are there one after the other. The descriptor is the table's.
  *
  * Returns 0; -EFAULT for another pointer; -EMFILE if the table has no descriptor for it, as there
  * was none when it was made.

@@ -4,9 +4,9 @@
 #define UDMABUF_H
 
 /*
- * Pages of files in memory as one dma-buf, by /dev/udmabuf (Linux 4.20; <linux/udmabuf.h>): memory of
- * a guest's that a display, or a GPU, reads in place. The dma-buf has references of its own to the
- * pages.
+ * Pages of files in memory as one dma-buf, by /dev/udmabuf (Linux 4.20; <linux/udmabuf.h>): memory
+ * of a guest's that a display, or a GPU, reads in place. The dma-buf has references of its own to
+ * the pages.
  *
  * Any thread. Errors are negative errno values.
  */
@@ -19,12 +19,12 @@ struct file_piece {
 };
 
 /*
- * Returns a close-on-exec dma-buf, which the caller owns; -ENODEV if there is no /dev/udmabuf, or it
- * may not be opened; -EINVAL if there is no piece, or the offset or size of one is not whole pages;
- * -E2BIG if there are more pieces than the module takes (its parameter list_limit, 1024); -EFBIG if
- * they are larger together than it takes (size_limit_mb, 64); -EMEDIUMTYPE if the file of a piece has
- * no seals, so is no memfd; -EPERM if its size is not sealed against shrinking, or writing is sealed;
- * what the module failed with.
+ * Returns a close-on-exec dma-buf, which the caller owns; -ENODEV if there is no /dev/udmabuf, or
+ * it may not be opened; -EINVAL if there is no piece, or the offset or size of one is not whole
+ * pages; -E2BIG if there are more pieces than the module takes (its parameter list_limit, 1024);
+ * -EFBIG if they are larger together than it takes (size_limit_mb, 64); -EMEDIUMTYPE if the file of
+ * a piece has no seals, so is no memfd; -EPERM if its size is not sealed against shrinking, or
+ * writing is sealed; what the module failed with.
  */
 int udmabuf_create(const struct file_piece *pieces, uint32_t count);
 
