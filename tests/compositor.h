@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef COMPOSITOR_H
+#define COMPOSITOR_H
+
+/*
+ * A Wayland compositor in the test's process, for one client. It does nothing by itself: it notes
+ * what the client does in compositor_step, and answers when the test says so.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <wayland-server.h>
+
+/* What it lacks. */
+enum {
+	COMPOSITOR_NO_VIEWPORTER = 1 << 0,
+	COMPOSITOR_NO_PRESENTATION = 1 << 1,
+	COMPOSITOR_NO_DMABUF = 1 << 2,
+	COMPOSITOR_NO_EXPLICIT = 1 << 3,
+	COMPOSITOR_NO_SEAT = 1 << 4,
+	COMPOSITOR_NO_SHELL = 1 << 5,
+	COMPOSITOR_REFUSES = 1 << 6, /* each dma-buf */
+	COMPOSITOR_ASKS = 1 << 7,    /* the test, whether it takes a dma-buf */
+};
+
+struct compositor_buffer {
+	struct wl_list link;
+	struct wl_resource *resource;
+	struct wl_listener destroyed;
+	int fd; /* of a dma-buf, or -1 */
+	int32_t width, height;
+};
+
+#define COMPOSITOR_MAX_ANSWERS 16
+
+/* What the client has set for the next commit, or what it has committed. */
+struct compositor_commit {
+	struct compositor_buffer *buffer;
+	struct wl_resource *release; /* explicit, or NULL */
+	int acquire_fd;              /* or -1 */
+	int32_t damage[4];           /* x, y, width, height of the last rectangle */
+};
+
+struct compositor_surface {
+	struct wl_list link;
+	struct compositor *compositor;
+	struct wl_resource *resource, *xdg_surface, *toplevel;
+	struct compositor_commit pending, current;
+	struct wl_resource *answers[COMPOSITOR_MAX_ANSWERS]; /* that were asked for, oldest first */
+	unsigned int num_answers, num_commits, num_acks;
+	int32_t source[2], destination[2];
+};
+
+struct compositor {
+	unsigned int lacks;
+	char directory[32], path[48];
+	struct wl_display *display;
+	struct wl_client *client; /* or NULL */
+	struct wl_listener created, gone;
+	struct wl_list surfaces; /* newest last */
+	struct wl_list buffers;
+	struct wl_global *seat_global;
+	struct wl_resource *keyboard, *pointer, *seat, *params; /* or NULL */
+};
+
+void compositor_begin(struct compositor *compositor, unsigned int lacks);
+void compositor_end(struct compositor *compositor);
+
+/* Reads all that the client has sent, and sends what it is told. */
+void compositor_step(struct compositor *compositor);
+/* Only sends. */
+void compositor_send(struct compositor *compositor);
+void compositor_kill_client(struct compositor *compositor);
+
+/* The window that was opened as the index-th of those that there are; or NULL. */
+struct compositor_surface *compositor_window(struct compositor *compositor, unsigned int index);
+unsigned int compositor_num_windows(struct compositor *compositor);
+unsigned int compositor_num_buffers(struct compositor *compositor);
+
+void compositor_configure(struct compositor_surface *surface, int32_t width, int32_t height);
+void compositor_close(struct compositor_surface *surface);
+/* The oldest frame that is not answered. */
+void compositor_answer(struct compositor_surface *surface);
+void compositor_discard(struct compositor_surface *surface);
+/* Reads a buffer no more. */
+void compositor_release(struct compositor_buffer *buffer);
+void compositor_release_explicit(struct wl_resource *release, int fence_fd);
+/* COMPOSITOR_ASKS: the dma-buf that it was asked about last. */
+void compositor_decide(struct compositor *compositor, bool takes);
+
+uint32_t compositor_pixel(const struct compositor_buffer *buffer, int32_t x, int32_t y);
+
+#endif

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What a Wayland compositor sees of a guest, and what the guest gets of it; of one that behaves well
+ * and of others. */
+
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/input-event-codes.h>
+
+#include "compositor.h"
+#include "display_wayland.h"
+#include "gpu.h"
+
+#define FORMAT_XRGB8888 0x34325258u
+#define NUM_KEYS 1100
+
+#define WIDTH 640
+#define HEIGHT 480
+
+static const struct virtio_gpu_rect whole = { 0, 0, WIDTH, HEIGHT };
+
+static struct compositor compositor;
+static struct display_wayland *display;
+
+/* The guest: what it shows, and what it was told. */
+static struct {
+	uint32_t seed;
+	bool cannot_read;
+	uint64_t key; /* of the memory that it shows; 0: there is no dma-buf */
+	struct virtio_gpu_rect rect;
+	uint32_t pinned[NUM_KEYS]; /* by key: given and not released */
+	uint64_t shown[VIRTIO_GPU_MAX_SCANOUTS];
+	uint32_t num_resized, width, height, num_closed, num_left;
+	uint32_t key_code, buttons, x, y;
+	bool key_down;
+} guest;
+
+/* ---- The guest ------------------------------------------------------------------------------- */
+
+static uint32_t pixel(uint32_t scanout, uint32_t x, uint32_t y)
+{
+	return (guest.seed * 0x10203 + scanout * 0x1000 + y * 2654435761u + x) & 0xffffff;
+}
+
+static int read_pixels(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	(void)cookie;
+	if (guest.cannot_read) {
+		return -ENOENT;
+	}
+	for (uint32_t y = 0; y < rect->height; y++) {
+		for (uint32_t x = 0; x < rect->width; x++) {
+			*pixels++ = pixel(scanout, rect->x + x, rect->y + y);
+		}
+	}
+	return 0;
+}
+
+/* A memfd stands for a dma-buf. */
+static struct gpu_buffer make_buffer(uint64_t key)
+{
+	return (struct gpu_buffer){ .key = key,
+		.fd = memfd_create("dma-buf", MFD_CLOEXEC),
+		.width = WIDTH,
+		.height = HEIGHT,
+		.drm_format = FORMAT_XRGB8888,
+		.stride = WIDTH * 4,
+		.rect = guest.rect,
+		.acquire_fd = -1 };
+}
+
+static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	(void)cookie;
+	(void)scanout;
+	if (guest.key == 0) {
+		return -EOPNOTSUPP;
+	}
+	*out = make_buffer(guest.key);
+	guest.pinned[guest.key] = 1;
+	return 0;
+}
+
+static void note_release(void *cookie, uint64_t key)
+{
+	(void)cookie;
+	guest.pinned[key] = 0;
+}
+
+static void note_shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	(void)cookie;
+	assert_true(frame > guest.shown[scanout]);
+	guest.shown[scanout] = frame;
+}
+
+static void note_resize(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	(void)cookie;
+	(void)scanout;
+	guest.num_resized++;
+	guest.width = width;
+	guest.height = height;
+}
+
+static void note_closed(void *cookie, uint32_t scanout)
+{
+	(void)cookie;
+	(void)scanout;
+	guest.num_closed++;
+}
+
+static void note_key(void *cookie, uint32_t code, bool down)
+{
+	(void)cookie;
+	guest.key_code = code;
+	guest.key_down = down;
+}
+
+static void note_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
+{
+	(void)cookie;
+	guest.buttons = buttons;
+	guest.x = x;
+	guest.y = y;
+}
+
+static void note_left(void *cookie)
+{
+	(void)cookie;
+	guest.num_left++;
+}
+
+static const struct display_wayland_ops ops = {
+	.read = read_pixels,
+	.get_buffer = get_buffer,
+	.release = note_release,
+	.shown = note_shown,
+	.resize = note_resize,
+	.closed = note_closed,
+	.key = note_key,
+	.pointer = note_pointer,
+	.left = note_left,
+};
+
+/* ---- Both ------------------------------------------------------------------------------------ */
+
+static void *create(void *arg)
+{
+	*(int *)arg = display_wayland_create(compositor.path, &ops, NULL, &display);
+	return NULL;
+}
+
+/* Connecting waits for the compositor: it runs meanwhile. */
+static int connect_display(void)
+{
+	struct wl_event_loop *loop = wl_display_get_event_loop(compositor.display);
+	pthread_t thread;
+	int ret = 1;
+
+	assert_int_equal(pthread_create(&thread, NULL, create, &ret), 0);
+	while (pthread_tryjoin_np(thread, NULL) != 0) {
+		wl_event_loop_dispatch(loop, 1);
+		compositor_send(&compositor);
+	}
+	return ret;
+}
+
+static void begin(unsigned int lacks)
+{
+	memset(&guest, 0, sizeof(guest));
+	guest.rect = whole;
+	compositor_begin(&compositor, lacks);
+	assert_int_equal(connect_display(), 0);
+}
+
+static void end(void)
+{
+	display_wayland_destroy(display);
+	for (size_t i = 0; i < NUM_KEYS; i++) {
+		assert_int_equal(guest.pinned[i], 0);
+	}
+	compositor_step(&compositor);
+	compositor_end(&compositor);
+}
+
+#define TEST_WAYLAND(name, lacks) TEST_BETWEEN(name, begin(lacks), end())
+#define COPIES COMPOSITOR_NO_DMABUF
+
+static void step(void)
+{
+	for (int i = 0; i < 3; i++) {
+		display_wayland_flush(display);
+		compositor_step(&compositor);
+		assert_int_equal(display_wayland_dispatch(display), 0);
+	}
+}
+
+static struct compositor_surface *open_window(uint32_t scanout)
+{
+	struct compositor_surface *window;
+
+	display_wayland_set_scanout(display, scanout, WIDTH, HEIGHT);
+	step();
+	window = compositor_window(&compositor, compositor_num_windows(&compositor) - 1);
+	assert_non_null(window);
+	compositor_configure(window, 0, 0);
+	step();
+	return window;
+}
+
+static void show(uint32_t scanout, uint64_t frame)
+{
+	assert_true(display_wayland_update(display, scanout, &whole, frame));
+	step();
+}
+
+static void check_pixels(const struct compositor_surface *window, uint32_t scanout)
+{
+	for (uint32_t y = 0; y < HEIGHT; y++) {
+		for (uint32_t x = 0; x < WIDTH; x++) {
+			assert_int_equal(
+				compositor_pixel(window->current.buffer, (int32_t)x, (int32_t)y),
+				pixel(scanout, x, y));
+		}
+	}
+}
+
+/* ---- Copies ---------------------------------------------------------------------------------- */
+
+TEST_WAYLAND(window_has_pixels_of_guest, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	show(0, 1);
+	check_pixels(window, 0);
+	assert_int_equal(guest.shown[0], 0);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 1);
+}
+
+TEST_WAYLAND(damage_alone_is_copied, COPIES)
+{
+	const struct virtio_gpu_rect rect = { 5, 7, 11, 13 };
+	struct compositor_surface *window = open_window(0);
+	struct display_wayland_stats stats;
+
+	show(0, 1);
+	compositor_answer(window);
+	compositor_release(window->current.buffer);
+	step();
+	assert_true(display_wayland_update(display, 0, &rect, 2));
+	step();
+	display_wayland_get_stats(display, &stats);
+	assert_int_equal(stats.frames_copied, 2);
+	assert_int_equal(stats.copied_bytes, (WIDTH * HEIGHT + 11 * 13) * 4);
+	assert_int_equal(window->current.damage[0], 5);
+	assert_int_equal(window->current.damage[3], 13);
+}
+
+TEST_WAYLAND(without_release_newest_frame_waits, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+	struct compositor_buffer *first;
+
+	show(0, 1);
+	first = window->current.buffer;
+	for (uint64_t frame = 2; frame <= 100; frame++) {
+		guest.seed++;
+		show(0, frame);
+		if (window->num_answers > 0) {
+			compositor_answer(window);
+			step();
+		}
+	}
+	assert_int_equal(compositor_num_buffers(&compositor), 3);
+	assert_int_equal(window->num_commits, 3);
+	compositor_release(first);
+	compositor_release(first); /* twice */
+	step();
+	assert_int_equal(window->num_commits, 4);
+	check_pixels(window, 0);
+}
+
+TEST_WAYLAND(two_frames_at_most_are_unanswered, COPIES | COMPOSITOR_NO_PRESENTATION)
+{
+	struct compositor_surface *window = open_window(0);
+
+	for (uint64_t frame = 1; frame <= 50; frame++) {
+		show(0, frame);
+	}
+	assert_int_equal(window->num_answers, 2);
+	assert_int_equal(guest.shown[0], 0);
+	compositor_answer(window);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 2);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 50);
+}
+
+TEST_WAYLAND(garbage_sizes_and_storms, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	compositor_configure(window, -1, -1);
+	compositor_configure(window, INT_MIN, INT_MAX);
+	step();
+	assert_int_equal(guest.num_resized, 0);
+	compositor_configure(window, INT_MAX, INT_MAX);
+	step();
+	assert_int_equal(guest.width, GPU_MAX_SIZE);
+	assert_int_equal(guest.height, GPU_MAX_SIZE);
+	for (int i = 0; i < 200; i++) {
+		compositor_configure(window, 800, 600);
+		step();
+	}
+	assert_int_equal(guest.num_resized, 2);
+	assert_int_equal(guest.width, 800);
+}
+
+TEST_WAYLAND(windows_come_and_go, COPIES)
+{
+	for (uint64_t i = 1; i <= 1000; i++) {
+		struct compositor_surface *window = open_window(3);
+
+		show(3, i);
+		assert_int_equal(window->num_commits, 1);
+		display_wayland_set_scanout(display, 3, 0, 0);
+		step();
+		assert_int_equal(guest.shown[3], i);
+		assert_int_equal(compositor_num_windows(&compositor), 0);
+	}
+}
+
+TEST_WAYLAND(sixteen_windows_of_which_one_stays, COPIES)
+{
+	struct compositor_surface *windows[VIRTIO_GPU_MAX_SCANOUTS];
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		windows[i] = open_window(i);
+		show(i, 1);
+		check_pixels(windows[i], i);
+	}
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		compositor_close(windows[i]);
+		step();
+	}
+	assert_int_equal(guest.num_closed, VIRTIO_GPU_MAX_SCANOUTS - 1);
+	assert_int_equal(compositor_num_windows(&compositor), 1);
+}
+
+/* ---- In place -------------------------------------------------------------------------------- */
+
+TEST_WAYLAND(shown_in_place_without_copy, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	struct display_wayland_stats stats;
+	struct compositor_buffer *first;
+
+	guest.key = 1;
+	show(0, 1);
+	first = window->current.buffer;
+	assert_true(first->fd >= 0);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 1);
+
+	guest.key = 2;
+	show(0, 2);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 1); /* the first is still read */
+	compositor_release(first);
+	step();
+	assert_int_equal(guest.shown[0], 2);
+	assert_int_equal(guest.pinned[1], 0);
+	assert_int_equal(guest.pinned[2], 1);
+	display_wayland_get_stats(display, &stats);
+	assert_int_equal(stats.frames_in_place, 2);
+	assert_int_equal(stats.copied_bytes, 0);
+}
+
+TEST_WAYLAND(refused_dma_buf_is_copied, COMPOSITOR_REFUSES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	guest.key = 1;
+	show(0, 1);
+	check_pixels(window, 0);
+	assert_int_equal(guest.pinned[1], 0);
+}
+
+TEST_WAYLAND(leaving_buffer_is_replaced_by_copy, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	struct compositor_buffer *first;
+
+	guest.key = 1;
+	show(0, 1);
+	first = window->current.buffer;
+	compositor_answer(window);
+	step();
+	display_wayland_buffer_leaving(display, 1);
+	step();
+	check_pixels(window, 0);
+	assert_int_equal(guest.pinned[1], 1);
+	compositor_release(first);
+	step();
+	assert_int_equal(guest.pinned[1], 0);
+}
+
+static bool offer(uint64_t key, uint64_t frame, int fence_fd)
+{
+	struct gpu_buffer buffer = make_buffer(key);
+	bool taken;
+
+	buffer.acquire_fd = fcntl(fence_fd, F_DUPFD_CLOEXEC, 0);
+	guest.pinned[key] = 1;
+	taken = display_wayland_offer_take(display, 0, &whole, frame, &buffer);
+	if (!taken) {
+		close(buffer.fd);
+		close(buffer.acquire_fd);
+	}
+	step();
+	return taken;
+}
+
+TEST_WAYLAND(offered_frame_has_its_fence, 0)
+{
+	struct compositor_surface *window = open_window(0);
+	int fence_fd = make_fence(false);
+
+	assert_false(offer(1, 1, fence_fd)); /* the compositor is asked first */
+	assert_true(offer(1, 1, fence_fd));
+	assert_true(window->current.acquire_fd >= 0);
+	assert_int_equal(window->num_commits, 1);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 1);
+	close(fence_fd);
+}
+
+/* A memfd takes no fences. */
+TEST_WAYLAND(offered_frame_without_a_way_for_its_fence, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	int fence_fd = make_fence(false);
+
+	assert_false(offer(1, 1, fence_fd));
+	assert_false(offer(1, 1, fence_fd));
+	assert_int_equal(window->num_commits, 0);
+	guest.key = 1;
+	show(0, 1);
+	assert_int_equal(window->num_commits, 1);
+	close(fence_fd);
+}
+
+TEST_WAYLAND(compositor_dies_in_the_middle, 0)
+{
+	struct compositor_surface *window = open_window(0);
+
+	guest.key = 1;
+	show(0, 1);
+	guest.key = 2;
+	show(0, 2);
+	assert_int_equal(window->num_answers, 2);
+	guest.key = 3;
+	show(0, 3);
+	compositor_kill_client(&compositor);
+	assert_int_equal(display_wayland_dispatch(display), -EPIPE);
+	assert_true(display_wayland_update(display, 0, &whole, 4));
+	display_wayland_buffer_leaving(display, 1);
+	assert_int_equal(display_wayland_dispatch(display), -EPIPE);
+}
