@@ -423,6 +423,30 @@ TEST_WAYLAND(leaving_buffer_is_replaced_by_copy, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(guest.pinned[1], 0);
 }
 
+TEST_WAYLAND(fenced_release_waits_for_fence, 0)
+{
+	struct compositor_surface *window = open_window(0);
+	struct wl_resource *release;
+	int fence_fd = make_fence(false);
+
+	guest.key = 1;
+	show(0, 1);
+	compositor_answer(window);
+	release = window->current.release;
+	guest.key = 2;
+	show(0, 2);
+	compositor_answer(window);
+	compositor_release_explicit(release, fence_fd);
+	step();
+	assert_int_equal(guest.pinned[1], 1);
+	assert_int_equal(guest.shown[0], 1);
+	signal_fence(fence_fd);
+	step();
+	assert_int_equal(guest.pinned[1], 0);
+	assert_int_equal(guest.shown[0], 2);
+	close(fence_fd);
+}
+
 static bool offer(uint64_t key, uint64_t frame, int fence_fd)
 {
 	struct gpu_buffer buffer = make_buffer(key);
