@@ -421,6 +421,7 @@ int wayland_in_place_get(struct wayland_window *window, const struct gpu_buffer 
 	}
 	if (places.free != NULL) {
 		*out = places.free;
+		places.free->dma_buf.rect = dma_buf->rect;
 		return 0;
 	}
 	if (places.num_asked > 0 || places.count >= MAX_OF_KEY ||

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* What a Wayland compositor sees of a guest, and what the guest gets of it; of one that behaves well
- * and of others. */
+/* What a Wayland compositor sees of a guest, and what the guest gets of it; of one that behaves
+ * well and of others. */
 
 #include "support.h"
 
@@ -509,4 +509,26 @@ TEST_WAYLAND(compositor_dies_in_the_middle, 0)
 	assert_true(display_wayland_update(display, 0, &whole, 4));
 	display_wayland_buffer_leaving(display, 1);
 	assert_int_equal(display_wayland_dispatch(display), -EPIPE);
+}
+
+TEST_WAYLAND(same_memory_shows_another_part, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	struct compositor_buffer *first;
+
+	guest.key = 1;
+	show(0, 1);
+	first = window->current.buffer;
+	guest.key = 2;
+	show(0, 2);
+	compositor_answer(window);
+	compositor_answer(window);
+	compositor_release(first);
+	step();
+	guest.key = 1;
+	guest.rect = (struct virtio_gpu_rect){ 20, 30, 100, 100 };
+	show(0, 3);
+	assert_ptr_equal(window->current.buffer, first);
+	assert_int_equal(window->source[0], 20);
+	assert_int_equal(window->source[1], 30);
 }
