@@ -4,17 +4,24 @@
 # shellcheck disable=SC2034,SC2154  # the other parts set cache, parts, scratch, run, ...
 #
 # Kind qemu: Debian's own kernel, unchanged, under QEMU's software emulation. An initramfs with
-# busybox loads the modules, mounts the root file system over 9p and hands over to it.
+# busybox loads the modules, mounts the root file system over 9p and hands over to it. One of the
+# modules is ours, built against that kernel's headers: the GPU made of software in tests/drm/.
 
 readonly qemu_tools=(qemu-system-x86_64:qemu-system-x86 xz:xz-utils)
 readonly qemu_modules=(virtio-gpu virtio_input vgem 9pnet_virtio 9p)
 readonly qemu_scripts=("$parts/qemu-init" "$parts/show-console")
+readonly drm_tools=(make:make gcc:gcc) # for the module
+readonly drm_sources=("$top"/tests/drm/{Kbuild,*.[ch]})
 
 qemu_ready() {
     local directories
-    directories=("$cache"/qemu/*-"$(key 1 "${qemu_modules[@]}" -- "${qemu_scripts[@]}")")
+    directories=("$cache"/qemu/*-"$(qemu_key)")
     qemu_kernel=${directories[0]}
     [ -e "$qemu_kernel/initrd" ]
+}
+
+qemu_key() {
+    key 1 "${qemu_modules[@]}" -- "${qemu_scripts[@]}" "${drm_sources[@]}"
 }
 
 prepare_qemu() {
@@ -40,25 +47,39 @@ qemu_version() {
 
 make_qemu_kernel() {
     local package image busybox tree=$scratch/tree
-    need_room 500
+    need "${drm_tools[@]}"
+    need_room 700
     update_lists
     package=$(qemu_package) || die "the archive has no linux-image-amd64 6.12"
     image=$(fetch "$package")
     busybox=$(fetch busybox-static)
+    build_drm_module "${package#linux-image-}"
     note "making the initramfs"
     mkdir "$tree" "$scratch/made"
     dpkg --fsys-tarfile "$image" | tar -x -C "$tree" --wildcards './boot/vmlinuz-*' '*.ko.xz'
     dpkg --fsys-tarfile "$busybox" | tar -x -C "$tree" --wildcards '*/busybox'
-    make_initrd "$tree" "$scratch/made/initrd"
+    make_initrd "$tree" "$scratch/made/initrd" "$scratch/vgfence-gpu.ko"
     cp "$tree"/boot/vmlinuz-* "$scratch/made/vmlinuz"
-    keep "$scratch/made" \
-        "$cache/qemu/$package-$(key 1 "${qemu_modules[@]}" -- "${qemu_scripts[@]}")"
+    keep "$scratch/made" "$cache/qemu/$package-$(qemu_key)"
     qemu_ready
 }
 
-# make_initrd TREE FILE [MODULE]: with this file in place of the kernel's own module of its name.
+# build_drm_module RELEASE
+build_drm_module() {
+    local log=$cache/log/module-drm.log
+    fetch_headers "$1"
+    mkdir "$scratch/module"
+    cp "${drm_sources[@]}" "$scratch/module"
+    : >"$log"
+    in_log "$log" "building the DRM driver of tests/drm for Linux $1" '^ ' compile_module "$1"
+    cp "$scratch/module/vgfence-gpu.ko" "$scratch"
+    strip --strip-debug "$scratch/vgfence-gpu.ko"
+}
+
+# make_initrd TREE FILE MODULE: with this module in place of the kernel's own of its name, or as the
+# last one.
 make_initrd() {
-    local tree=$1 initrd=$scratch/initrd busybox modules module order=0 file
+    local tree=$1 initrd=$scratch/initrd busybox modules module order=0 file own=$3
     busybox=$(find "$tree" -path '*/bin/busybox')
     modules=$(for module in "${qemu_modules[@]}"; do module_order "$tree" "$module"; done)
     mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root}
@@ -68,12 +89,14 @@ make_initrd() {
     while read -r module; do
         order=$((order + 1))
         file=$initrd/modules/$(printf %02d $order)-$(basename "$module" .xz)
-        if [ -n "${3-}" ] && [ "${module##*/}" = "${3##*/}.xz" ]; then
-            cp "$3" "$file"
+        if [ "${module##*/}" = "${3##*/}.xz" ]; then
+            cp "$own" "$file"
+            own=
         else
             xz -dc "$module" >"$file"
         fi
     done < <(awk '!seen[$0]++' <<<"$modules")
+    if [ -n "$own" ]; then cp "$own" "$initrd/modules/99-${own##*/}"; fi
     (cd "$initrd" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$2"
 }
 
@@ -91,6 +114,7 @@ module_order() {
 check_qemu() {
     local packages
     packages=$(missing "${qemu_tools[@]}")
+    if ! qemu_ready; then packages=$(missing "${qemu_tools[@]}" "${drm_tools[@]}"); fi
     if [ -n "$packages" ] && ! can_install; then
         echo "qemu: needs these Debian packages: $packages"
         return 1

@@ -82,8 +82,8 @@ stock_release() {
 # fetch_kernel RELEASE: what is needed of its packages, in tree/ (the kernel, its modules, busybox)
 # and in headers/.
 fetch_kernel() {
-    local release=$1 flavour_less=${1%-amd64} package binaries=("linux-image-$1") deb
-    mkdir "$scratch/tree" "$scratch/headers"
+    local release=$1 package binaries=("linux-image-$1") deb
+    mkdir "$scratch/tree"
     # Newer packages are made of parts.
     if private_apt_cache show "linux-modules-$release" >/dev/null 2>&1; then
         binaries=("linux-binary-$release" "linux-modules-$release")
@@ -94,15 +94,22 @@ fetch_kernel() {
         tar -x -f "$scratch/package.tar" -C "$scratch/tree" --wildcards --no-anchored \
             'vmlinuz*' '*.ko.xz' 'busybox' 2>/dev/null || true # not each has each
     done
+    fetch_headers "$release"
+    if ! uml_package >/dev/null; then
+        deb=$(fetch "$uml_source")
+        keep "$deb" "$cache/debs/${deb##*/}"
+    fi
+}
+
+# fetch_headers RELEASE: what a module is built with.
+fetch_headers() {
+    local release=$1 flavour_less=${1%-amd64} package deb
+    mkdir "$scratch/headers"
     for package in "linux-headers-$release" "linux-headers-$flavour_less-common" \
         "linux-kbuild-$flavour_less"; do
         deb=$(fetch "$package")
         dpkg -x "$deb" "$scratch/headers"
     done
-    if ! uml_package >/dev/null; then
-        deb=$(fetch "$uml_source")
-        keep "$deb" "$cache/debs/${deb##*/}"
-    fi
 }
 
 # --- the module
@@ -120,6 +127,7 @@ vgfence_version() {
     sed -n "s/^ *version: '\(.*\)',/\1/p" "$top/meson.build"
 }
 
+# compile_module RELEASE: what is in module/.
 # The headers name each other by absolute paths, which are not those here. Types for BPF are made
 # from the kernel's own, if pahole is there.
 compile_module() {
