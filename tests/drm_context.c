@@ -127,6 +127,10 @@ static int merge_in_fences(const struct vgf_job *job, int *fence_fd)
 		fds[i] = job->in_fences[i].fd;
 	}
 	ret = vgf_sync_file_merge(fds, job->num_in_fences);
+	if (ret >= 0 && vgf_sync_file_info(ret, NULL, 0) == -ENOTTY) {
+		close(ret); /* what is left of several may be one alone, of any kind */
+		ret = -ENOTTY;
+	}
 	if (ret < 0) {
 		return ret == -ENOTTY ? -EOPNOTSUPP : ret;
 	}

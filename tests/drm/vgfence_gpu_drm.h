@@ -49,6 +49,7 @@ enum vgfence_gpu_op {
 #define MSM_PIPE_3D0 0x10
 #define MSM_BO_WC 0x00020000
 #define MSM_INFO_GET_OFFSET 0x00
+#define MSM_INFO_GET_IOVA 0x01
 #define MSM_SUBMIT_CMD_BUF 0x0001
 #define MSM_SUBMIT_NO_IMPLICIT 0x80000000
 #define MSM_SUBMIT_FENCE_FD_IN 0x40000000
@@ -89,6 +90,12 @@ struct drm_msm_gem_submit_cmd {
 	__u32 pad;
 	__u32 nr_relocs;
 	__u64 relocs;
+};
+
+struct drm_msm_gem_submit_bo {
+	__u32 flags;
+	__u32 handle;
+	__u64 presumed;
 };
 
 struct drm_msm_gem_submit {
