@@ -214,8 +214,8 @@ int wait_for(struct fake_vmm *vmm, uint64_t id)
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
 
-void drm_guest_init(struct drm_guest *guest, struct fake_vmm *vmm, const char *face,
-	uint32_t ctx_id, uint64_t first_id)
+void drm_guest_open(
+	struct drm_guest *guest, struct fake_vmm *vmm, const char *face, uint32_t ctx_id)
 {
 	struct drm_context *context;
 
@@ -226,10 +226,22 @@ void drm_guest_init(struct drm_guest *guest, struct fake_vmm *vmm, const char *f
 	assert_int_equal(drm_context_create(guest->drm_fd, &context), 0);
 	assert_int_equal(vgf_context_create(vmm->device, ctx_id, &drm_context_driver, context), 0);
 	drm_buffer_init(guest, &guest->commands, DRM_COMMANDS_SIZE);
+}
+
+void drm_guest_bind_commands(struct drm_guest *guest, uint64_t id)
+{
+	guest->commands.address = DRM_COMMANDS_ADDRESS;
+	assert_int_equal(bind_ops(guest, id, NOTHING,
+				 MAP(DRM_COMMANDS_ADDRESS, &guest->commands, 0, DRM_COMMANDS_SIZE)),
+		0);
+}
+
+void drm_guest_init(struct drm_guest *guest, struct fake_vmm *vmm, const char *face,
+	uint32_t ctx_id, uint64_t first_id)
+{
+	drm_guest_open(guest, vmm, face, ctx_id);
 	if (guest->is_msm) {
-		guest->commands.address = DRM_COMMANDS_ADDRESS;
-		bind_ops(guest, first_id, NOTHING,
-			MAP(DRM_COMMANDS_ADDRESS, &guest->commands, 0, DRM_COMMANDS_SIZE));
+		drm_guest_bind_commands(guest, first_id);
 		assert_int_equal(wait_for(vmm, first_id), 0);
 	}
 }

@@ -42,13 +42,16 @@ struct drm_wait {
 #define AFTER(...) ((struct drm_wait){ { __VA_ARGS__ }, 0 })
 #define AFTER_FD(fd) ((struct drm_wait){ { 0 }, fd })
 
-/* msm: with the fence ID 1 its commands are bound. */
-#define DRM_COMMANDS_BOUND 1
 #define DRM_COMMANDS_ADDRESS UINT64_C(0x10000000)
 #define DRM_COMMANDS_SIZE UINT64_C(0x400000)
 
-/* Makes the context, too. Its fence IDs begin with first_id, which is that of the binding of its
- * commands. With msm that has retired on return. */
+/* Makes the context, too. With msm its commands still have to be bound. */
+void drm_guest_open(
+	struct drm_guest *guest, struct fake_vmm *vmm, const char *face, uint32_t ctx_id);
+void drm_guest_bind_commands(struct drm_guest *guest, uint64_t id);
+
+/* The same, and with msm they are bound on return, by a fence of this ID. Its callbacks are
+ * fake_callbacks. */
 void drm_guest_init(struct drm_guest *guest, struct fake_vmm *vmm, const char *face,
 	uint32_t ctx_id, uint64_t first_id);
 
