@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,56 +13,9 @@
 #include <xf86drm.h>
 
 #include "drm_context.h"
+#include "drm_gpu.h"
 
 #define PAGE UINT64_C(4096)
-
-/* ---- The device --------------------------------------------------------------------------- */
-
-/* Not a real GPU, for which these commands are garbage. */
-static bool is_gpu(int fd, const char *face)
-{
-	drmVersionPtr version = drmGetVersion(fd);
-	bool is = version && strcmp(version->name, face) == 0 &&
-		strstr(version->desc, "made of software");
-
-	drmFreeVersion(version);
-	return is;
-}
-
-static int open_gpu(const char *face)
-{
-	for (int minor = 128; minor < 192; minor++) {
-		char path[32];
-		int fd;
-
-		snprintf(path, sizeof(path), "/dev/dri/renderD%d", minor);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd >= 0 && is_gpu(fd, face)) {
-			return fd;
-		}
-		if (fd >= 0) {
-			close(fd);
-		}
-	}
-	return -ENOENT;
-}
-
-int need_drm_gpu(const char *face)
-{
-	const char *host = getenv("VGFENCE_VM");
-	int fd = open_gpu(face);
-
-	if (fd < 0) {
-		/* Such a virtual host has the driver, so here it does not work. */
-		assert_false(host && strcmp(host, "qemu") == 0);
-		print_message(
-			"skipped: no %s of tests/drm in /dev/dri here; `./run vm --kind qemu` "
-			"runs this where there is one\n",
-			face);
-		skip();
-	}
-	return fd;
-}
 
 static void call(const struct drm_guest *guest, unsigned long request, void *arg)
 {
@@ -221,7 +173,7 @@ void drm_guest_open(
 
 	*guest = (struct drm_guest){ .vmm = vmm, .ctx_id = ctx_id };
 	guest->is_msm = strcmp(face, "msm") == 0;
-	guest->drm_fd = open_gpu(face);
+	guest->drm_fd = open_drm_gpu(face);
 	assert_true(guest->drm_fd >= 0);
 	assert_int_equal(drm_context_create(guest->drm_fd, &context), 0);
 	assert_int_equal(vgf_context_create(vmm->device, ctx_id, &drm_context_driver, context), 0);

@@ -11,6 +11,7 @@
 #include "fake.h"
 
 #include "drm/vgfence_gpu_drm.h"
+#include "drm_gpu.h"
 #include "vgem.h"
 
 struct drm_buffer {
@@ -29,9 +30,6 @@ struct drm_guest {
 	struct drm_buffer commands;
 	uint64_t used; /* of it, in bytes */
 };
-
-/* Opens the GPU with this face, "panfrost" or "msm"; skips the test if there is none here. */
-int need_drm_gpu(const char *face);
 
 /* What a submission waits for: IDs up to a 0, and a descriptor unless it is 0. */
 struct drm_wait {

@@ -3,8 +3,8 @@
 
 /*
  * Many jobs over 8 native contexts with 4 queues each, one of which binds, on the GPU made of
- * software. What each job waits for is random, and so is what is bound; the content of a buffer says
- * whether all were in order.
+ * software. What each job waits for is random, and so is what is bound; the content of a buffer
+ * says whether all were in order.
  *
  * The contexts share a buffer that has a word, a slot, for each job of a round. A job adds up the
  * slots of the jobs that it waits for, of any context and queue, and a word that it reads through

@@ -268,6 +268,10 @@ int native_submit(const struct virgl_context *context, const struct vgf_job *job
 int native_make_fence(
 	const struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd);
 
+/* The error that the kernel's fence of a native context ended with, or 0: the callback for it does
+ * not say. May be called from virglrenderer's threads. */
+int native_fence_error(struct vgf_virgl *virgl, uint64_t fence_id);
+
 /* Any fence of the device retires. */
 void native_fence_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
 

@@ -117,8 +117,13 @@ void context_fence_signalled(
 		.ring = (int32_t)ring_idx,
 	};
 
+	int status = worker_status(virgl, ctx_id);
+
 	fence_came_back(virgl);
-	vgf_fence_signal(virgl->device, &name, worker_status(virgl, ctx_id));
+	if (status == 0) {
+		status = native_fence_error(virgl, fence_id);
+	}
+	vgf_fence_signal(virgl->device, &name, status);
 }
 
 bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error)

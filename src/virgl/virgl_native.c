@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <vgfence/sync_file.h>
+
 static int compare_ids(const void *a, const void *b)
 {
 	const struct vgf_fence_name *x = a;
@@ -143,4 +145,23 @@ int native_make_fence(
 		*out_fence_fd = fd;
 	}
 	return 0;
+}
+
+/* virglrenderer drops a fence that has signalled from its table when it gets another one, and by
+ * then the device has the descriptor. */
+int native_fence_error(struct vgf_virgl *virgl, uint64_t fence_id)
+{
+	int fd = -1, status = 0;
+
+	if (has_native_wait()) {
+		fd = virgl_renderer_get_fence_fd(fence_id);
+	}
+	if (fd < 0 && has_native_wait()) {
+		vgf_fence_export(virgl->device, VGF_HOST, fence_id, &fd);
+	}
+	if (fd >= 0) {
+		status = vgf_sync_file_status(fd);
+		close(fd);
+	}
+	return status < 0 ? status : 0;
 }
