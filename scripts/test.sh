@@ -430,6 +430,7 @@ host_uml() {
 
 host_qemu() {
     virtual_host qemu asan
+    notes build/asan/meson-logs/testlog-qemu.txt
 }
 
 # Each lane has something to wait for at times that another can fill.
