@@ -10,11 +10,11 @@
 
 #include "support.h"
 
-#include "linux-dmabuf-unstable-v1-server-protocol.h"
-#include "linux-explicit-synchronization-unstable-v1-server-protocol.h"
-#include "presentation-time-server-protocol.h"
-#include "viewporter-server-protocol.h"
-#include "xdg-shell-server-protocol.h"
+#include <linux-dmabuf-unstable-v1-server-protocol.h>
+#include <linux-explicit-synchronization-unstable-v1-server-protocol.h>
+#include <presentation-time-server-protocol.h>
+#include <viewporter-server-protocol.h>
+#include <xdg-shell-server-protocol.h>
 
 #define FORMAT_XRGB8888 0x34325258u
 
