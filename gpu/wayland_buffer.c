@@ -58,14 +58,27 @@ void wayland_buffer_end(struct wayland_buffer *buffer)
 	}
 }
 
+static void unpin(struct wayland_buffer *buffer)
+{
+	if (buffer->is_pinned) {
+		buffer->is_pinned = false;
+		wayland_key_settle(buffer->window->display, buffer->key);
+	}
+}
+
+/* The wl_buffer that the compositor answers with has to have its place: libwayland ends a
+ * connection whose objects have gaps. */
 void wayland_buffer_leave(struct wayland_buffer *buffer)
 {
-	if (!buffer->is_used) {
+	if (!buffer->is_used && buffer->params == NULL) {
 		wayland_buffer_end(buffer);
 	} else if (!buffer->is_leaving) {
 		buffer->is_leaving = true;
 		LIST_REMOVE(buffer, link);
 		LIST_INSERT_HEAD(&buffer->window->display->leaving, buffer, link);
+		if (!buffer->is_used) {
+			unpin(buffer);
+		}
 	}
 }
 
@@ -94,14 +107,6 @@ void wayland_key_settle(struct display_wayland *display, uint64_t key)
 }
 
 /* ---- The compositor reads it no more --------------------------------------------------------- */
-
-static void unpin(struct wayland_buffer *buffer)
-{
-	if (buffer->is_pinned) {
-		buffer->is_pinned = false;
-		wayland_key_settle(buffer->window->display, buffer->key);
-	}
-}
 
 static void released(void *arg)
 {
@@ -291,7 +296,9 @@ static void answered(struct wayland_buffer *buffer)
 	struct wayland_window *window = buffer->window;
 
 	end_params(buffer);
-	if (!buffer->is_used) {
+	if (buffer->is_leaving) {
+		wayland_buffer_end(buffer);
+	} else {
 		unpin(buffer);
 	}
 	wayland_window_go_on(window);

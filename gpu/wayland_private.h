@@ -43,7 +43,7 @@ struct wayland_buffer {
 	enum wayland_buffer_state state;
 	struct wl_buffer *proxy;
 	bool is_used;     /* the compositor reads it */
-	bool is_leaving;  /* ends when it does not */
+	bool is_leaving;  /* ends when it does not, and is not asked */
 	bool is_explicit; /* the end of this use is told by a zwp_linux_buffer_release_v1 */
 	struct zwp_linux_buffer_release_v1 *release;
 

@@ -532,3 +532,24 @@ TEST_WAYLAND(same_memory_shows_another_part, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(window->source[0], 20);
 	assert_int_equal(window->source[1], 30);
 }
+
+/* What the compositor makes of a dma-buf then still has its place among the connection's objects. */
+TEST_WAYLAND(window_goes_while_compositor_is_asked, COMPOSITOR_ASKS)
+{
+	struct compositor_surface *window = open_window(0);
+
+	guest.key = 1;
+	show(0, 1);
+	display_wayland_set_scanout(display, 0, 0, 0);
+	assert_int_equal(guest.pinned[1], 0);
+	compositor_decide(&compositor, true);
+	step();
+	assert_int_equal(compositor_num_buffers(&compositor), 0);
+
+	window = open_window(0);
+	guest.key = 2;
+	show(0, 2);
+	compositor_decide(&compositor, true);
+	step();
+	assert_int_equal(window->num_commits, 1);
+}
