@@ -115,6 +115,7 @@ static void released(void *arg)
 
 	buffer->is_used = false;
 	buffer->is_explicit = false;
+	buffer->is_released = false;
 	if (buffer->is_leaving) {
 		wayland_buffer_end(buffer);
 	} else {
@@ -151,7 +152,8 @@ static void note_release(void *data, struct wl_buffer *proxy)
 	struct wayland_buffer *buffer = data;
 
 	(void)proxy;
-	if (buffer->is_used && !buffer->is_explicit) {
+	if (buffer->is_used && !buffer->is_explicit && !buffer->is_released) {
+		buffer->is_released = true;
 		release_implicitly(buffer);
 	}
 }

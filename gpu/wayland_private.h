@@ -44,6 +44,7 @@ struct wayland_buffer {
 	struct wl_buffer *proxy;
 	bool is_used;     /* the compositor reads it */
 	bool is_leaving;  /* ends when it does not, and is not asked */
+	bool is_released; /* but for a fence that is waited for */
 	bool is_explicit; /* the end of this use is told by a zwp_linux_buffer_release_v1 */
 	struct zwp_linux_buffer_release_v1 *release;
 

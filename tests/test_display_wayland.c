@@ -17,6 +17,8 @@
 
 #include <linux/input-event-codes.h>
 
+#include <vgfence/dma_buf.h>
+
 #include "compositor.h"
 #include "display_wayland.h"
 #include "gpu.h"
@@ -155,6 +157,18 @@ static const struct display_wayland_ops ops = {
 };
 
 /* ---- Both ------------------------------------------------------------------------------------ */
+
+/* A fence of a dma-buf that its readers have left. */
+static int implicit_fence = -1;
+
+int __wrap_vgf_dma_buf_export_sync_file(int dma_buf_fd, enum vgf_access access);
+
+int __wrap_vgf_dma_buf_export_sync_file(int dma_buf_fd, enum vgf_access access)
+{
+	(void)dma_buf_fd;
+	(void)access;
+	return implicit_fence >= 0 ? fcntl(implicit_fence, F_DUPFD_CLOEXEC, 0) : -ENOTTY;
+}
 
 static void *create(void *arg)
 {
@@ -552,4 +566,27 @@ TEST_WAYLAND(window_goes_while_compositor_is_asked, COMPOSITOR_ASKS)
 	compositor_decide(&compositor, true);
 	step();
 	assert_int_equal(window->num_commits, 1);
+}
+
+TEST_WAYLAND(released_twice_while_it_is_read, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	struct compositor_buffer *first;
+
+	guest.key = 1;
+	show(0, 1);
+	first = window->current.buffer;
+	guest.key = 2;
+	show(0, 2);
+	implicit_fence = make_fence(false);
+	compositor_release(first);
+	compositor_release(first);
+	step();
+	assert_int_equal(guest.pinned[1], 1);
+	display_wayland_buffer_leaving(display, 1);
+	signal_fence(implicit_fence);
+	step();
+	assert_int_equal(guest.pinned[1], 0);
+	close(implicit_fence);
+	implicit_fence = -1;
 }
