@@ -106,6 +106,7 @@ struct wayland_window {
 	uint64_t frame;                 /* the latest */
 	LIST_HEAD(, wayland_answer) answers;
 	uint32_t num_answers; /* which are waited for */
+	uint64_t dropped;     /* the latest that could not be read */
 	uint64_t shown, told;
 };
 

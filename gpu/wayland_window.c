@@ -100,6 +100,9 @@ static void answered(struct wayland_answer *answer)
 		window->shown = answer->frame;
 	}
 	end_answer(answer);
+	if (window->dropped > window->shown && window->num_answers == 0) {
+		window->shown = window->dropped;
+	}
 	wayland_window_go_on(window);
 }
 
@@ -228,6 +231,7 @@ static void commit(struct wayland_window *window, struct wayland_buffer *buffer,
 static void drop(struct wayland_window *window)
 {
 	window->has_frame = false;
+	window->dropped = window->frame;
 	if (window->num_answers == 0) {
 		window->shown = window->frame;
 	}

@@ -590,3 +590,15 @@ TEST_WAYLAND(released_twice_while_it_is_read, COMPOSITOR_NO_EXPLICIT)
 	close(implicit_fence);
 	implicit_fence = -1;
 }
+
+TEST_WAYLAND(frame_that_cannot_be_read_counts_as_shown, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	show(0, 1);
+	guest.cannot_read = true;
+	show(0, 2);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 2);
+}
