@@ -245,19 +245,23 @@ static void note_enter(void *data, struct wl_pointer *pointer, uint32_t serial,
 	move(seat, x, y);
 }
 
-static void note_leave(
-	void *data, struct wl_pointer *pointer, uint32_t serial, struct wl_surface *surface)
+/* Nobody tells that what is down there goes up. */
+static void leave_window(struct wayland_seat *seat)
 {
-	struct wayland_seat *seat = data;
-
-	(void)pointer;
-	(void)serial;
-	(void)surface;
 	seat->under = NULL;
 	if (seat->buttons != 0) {
 		seat->buttons = 0;
 		tell_pointer(seat);
 	}
+}
+
+static void note_leave(
+	void *data, struct wl_pointer *pointer, uint32_t serial, struct wl_surface *surface)
+{
+	(void)pointer;
+	(void)serial;
+	(void)surface;
+	leave_window(data);
 }
 
 static void note_motion(
@@ -406,7 +410,7 @@ static void end_pointer(struct wayland_seat *seat)
 	if (seat->pointer != NULL) {
 		wl_pointer_release(seat->pointer);
 		seat->pointer = NULL;
-		seat->under = NULL;
+		leave_window(seat);
 	}
 }
 
@@ -467,6 +471,6 @@ void wayland_seat_end(struct wayland_seat *seat)
 void wayland_seat_forget(struct wayland_seat *seat, const struct wayland_window *window)
 {
 	if (seat->under == window) {
-		seat->under = NULL;
+		leave_window(seat);
 	}
 }

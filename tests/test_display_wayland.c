@@ -602,3 +602,53 @@ TEST_WAYLAND(frame_that_cannot_be_read_counts_as_shown, COPIES)
 	step();
 	assert_int_equal(guest.shown[0], 2);
 }
+
+/* ---- Keyboard and pointer -------------------------------------------------------------------- */
+
+TEST_WAYLAND(keyboard_and_pointer_on_two_windows, COPIES)
+{
+	struct compositor_surface *left = open_window(0), *right = open_window(1);
+	struct wl_array keys;
+
+	wl_array_init(&keys);
+	wl_keyboard_send_enter(compositor.keyboard, 1, left->resource, &keys);
+	wl_keyboard_send_key(compositor.keyboard, 1, 0, KEY_A, 1);
+	step();
+	assert_int_equal(guest.key_code, KEY_A);
+	assert_true(guest.key_down);
+	wl_keyboard_send_leave(compositor.keyboard, 1, left->resource);
+	wl_pointer_send_enter(compositor.pointer, 1, right->resource, 0, 0);
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.num_left, 1);
+	assert_int_equal(guest.x, WIDTH * DISPLAY_WAYLAND_POINTER_MAX / (2 * WIDTH - 1));
+	compositor_configure(right, 2 * WIDTH, 2 * HEIGHT);
+	wl_pointer_send_motion(compositor.pointer, 0, wl_fixed_from_int(2 * WIDTH - 1),
+		wl_fixed_from_int(2 * HEIGHT - 1));
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.x, DISPLAY_WAYLAND_POINTER_MAX);
+	assert_int_equal(guest.y, DISPLAY_WAYLAND_POINTER_MAX);
+}
+
+TEST_WAYLAND(button_is_let_go_with_the_window_or_the_seat, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	for (int i = 0; i < 2; i++) {
+		wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
+		wl_pointer_send_button(compositor.pointer, 1, 0, BTN_LEFT, 1);
+		step();
+		assert_int_equal(guest.buttons, 1);
+		if (i == 0) {
+			display_wayland_set_scanout(display, 0, 0, 0);
+			assert_int_equal(guest.buttons, 0);
+			window = open_window(0);
+		}
+	}
+	wl_seat_send_capabilities(compositor.seat, WL_SEAT_CAPABILITY_KEYBOARD);
+	step();
+	assert_int_equal(guest.buttons, 0);
+	wl_global_destroy(compositor.seat_global);
+	step();
+}
