@@ -319,6 +319,14 @@ static void turn(struct wayland_seat *seat, uint32_t axis, int32_t count)
 	}
 }
 
+/* As far as it may go. */
+static int32_t turned_by(int32_t before, int32_t value, int32_t limit)
+{
+	int64_t sum = (int64_t)before + value;
+
+	return (int32_t)(sum < -limit ? -limit : sum > limit ? limit : sum);
+}
+
 static void note_axis(
 	void *data, struct wl_pointer *pointer, uint32_t time, uint32_t axis, wl_fixed_t value)
 {
@@ -326,8 +334,8 @@ static void note_axis(
 
 	(void)pointer;
 	(void)time;
-	if (axis < 2 && value > -100 * CLICK && value < 100 * CLICK) {
-		seat->turned[axis] += value;
+	if (axis < 2) {
+		seat->turned[axis] = turned_by(seat->turned[axis], value, 100 * CLICK);
 	}
 }
 
@@ -356,8 +364,8 @@ static void note_axis_discrete(
 	struct wayland_seat *seat = data;
 
 	(void)pointer;
-	if (axis < 2 && discrete > -100 && discrete < 100) {
-		seat->clicks[axis] += discrete;
+	if (axis < 2) {
+		seat->clicks[axis] = turned_by(seat->clicks[axis], discrete, 100);
 		seat->has_clicks = true;
 	}
 }

@@ -652,3 +652,19 @@ TEST_WAYLAND(button_is_let_go_with_the_window_or_the_seat, COPIES)
 	wl_global_destroy(compositor.seat_global);
 	step();
 }
+
+TEST_WAYLAND(wheel_turns_without_end, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
+	for (int i = 0; i < 20000; i++) {
+		wl_pointer_send_axis(compositor.pointer, 0, 0, wl_fixed_from_int(999));
+		if (i % 100 == 0) {
+			step();
+		}
+	}
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.buttons, 0);
+}
