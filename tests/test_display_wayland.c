@@ -547,7 +547,7 @@ TEST_WAYLAND(same_memory_shows_another_part, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(window->source[1], 30);
 }
 
-/* What the compositor makes of a dma-buf then still has its place among the connection's objects. */
+/* What the compositor makes of a dma-buf then has its place among the connection's objects. */
 TEST_WAYLAND(window_goes_while_compositor_is_asked, COMPOSITOR_ASKS)
 {
 	struct compositor_surface *window = open_window(0);
