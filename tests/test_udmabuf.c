@@ -168,7 +168,14 @@ static void start(void)
 	assert_int_equal(fcntl(guest.memory_fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
 }
 
+static void start_with_udmabuf(void)
+{
+	need_udmabuf();
+	start();
+}
+
 #define TEST_GUEST(name) TEST_BETWEEN(name, start(), guest_stop(&guest))
+#define TEST_IN_PLACE(name) TEST_BETWEEN(name, start_with_udmabuf(), guest_stop(&guest))
 
 static uint32_t show(uint32_t resource_id)
 {
@@ -190,11 +197,10 @@ static void draw(size_t offset, uint32_t pixel)
 	*(uint32_t *)(guest.memory + offset) = htole32(pixel);
 }
 
-TEST_GUEST(a_display_reads_what_the_guest_draws)
+TEST_IN_PLACE(a_display_reads_what_the_guest_draws)
 {
 	struct gpu_buffer buffer;
 
-	need_udmabuf();
 	assert_int_equal(create_blob(&guest, 1, 8 * PAGE, PAGE), OK);
 	assert_int_equal(show(1), OK);
 	draw(8 * PAGE, 0x00ff00);
@@ -205,7 +211,7 @@ TEST_GUEST(a_display_reads_what_the_guest_draws)
 	close(buffer.fd);
 }
 
-TEST_GUEST(the_memory_comes_back_when_the_display_has_released_it)
+TEST_IN_PLACE(the_memory_comes_back_when_the_display_has_released_it)
 {
 	struct virtio_gpu_resource_detach_backing detach = {
 		.hdr.type = htole32(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING),
@@ -215,7 +221,6 @@ TEST_GUEST(the_memory_comes_back_when_the_display_has_released_it)
 	int before;
 	uint32_t token;
 
-	need_udmabuf();
 	assert_int_equal(create_blob(&guest, 1, 8 * PAGE, PAGE), OK);
 	assert_int_equal(show(1), OK);
 	before = count_fds();
@@ -230,12 +235,11 @@ TEST_GUEST(the_memory_comes_back_when_the_display_has_released_it)
 	assert_int_equal(count_fds(), before);
 }
 
-TEST_GUEST(there_are_only_so_many)
+TEST_IN_PLACE(there_are_only_so_many)
 {
 	struct gpu_buffer buffer;
 	int before;
 
-	need_udmabuf();
 	before = count_fds();
 	for (uint32_t id = 1; id <= MAX_DMA_BUFS + 1; id++) {
 		int expected = id <= MAX_DMA_BUFS ? 0 : -ENOSPC;
