@@ -10,12 +10,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "dma_buf.h"
+#include "gpu_private.h"
 #include "guest_memory.h"
+#include "sw_sync.h"
 #include "udmabuf.h"
 
 #define PAGE 4096u
@@ -267,4 +269,70 @@ TEST_GUEST(memory_that_is_not_whole_pages_is_copied_and_that_is_told_once)
 		assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EOPNOTSUPP);
 	}
 	assert_int_equal(guest.num_errors, 1);
+}
+
+/* ---- Frames that are not drawn yet ---------------------------------------------------------- */
+
+static struct gpu_buffer taken;
+
+static bool take(uint32_t scanout, uint64_t frame, const struct gpu_buffer *buffer)
+{
+	(void)scanout;
+	(void)frame;
+	taken = *buffer;
+	return true;
+}
+
+static int poll_taken(void)
+{
+	struct pollfd poll_fd = { .fd = taken.acquire_fd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0);
+}
+
+static void start_with_sw_sync(void)
+{
+	if (access(SW_SYNC_PATH, R_OK | W_OK) < 0) {
+		print_message("there is no " SW_SYNC_PATH ": ./run vm has one\n");
+		skip();
+	}
+	start_with_udmabuf();
+}
+
+/* A flush behind a fence of the kernel's, of the guest's own pages. */
+TEST_BETWEEN(
+	a_frame_is_offered_with_the_kernels_own_fence, start_with_sw_sync(), guest_stop(&guest))
+{
+	const struct flush_request behind = {
+		.resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.num_in_fences = 1,
+		.in_fences = { 1 },
+	};
+	struct vgf_device *device = guest.gpu->renderer->ops->get_device(guest.gpu->renderer);
+	int timeline = sw_sync_timeline();
+	uint32_t held, flushed;
+
+	assert_int_equal(create_blob(&guest, 1, 8 * PAGE, PAGE), OK);
+	assert_int_equal(show(1), OK);
+	assert_int_equal(create_context(&guest, 1), OK);
+	held = guest_hold(&guest, 1, 5, 1);
+	assert_int_equal(
+		vgf_fence_publish_take(device, &guest.held[held], sw_sync_fence(timeline, 1)), 0);
+	taken = (struct gpu_buffer){ .fd = -1, .acquire_fd = -1 };
+	guest.tells = true;
+	guest.on_offer = take;
+	flushed = send_flush_behind(&guest, &behind);
+	assert_true(taken.fd >= 0 && taken.acquire_fd >= 0);
+	assert_int_equal(poll_taken(), 0);
+	assert_int_equal(sw_sync_advance(timeline, 1), 0);
+	assert_int_equal(poll_taken(), 1);
+	close(taken.fd);
+	close(taken.acquire_fd);
+	guest_signal(&guest, held);
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, flushed)).type, OK);
+	gpu_tell_released(guest.gpu, taken.key);
+	close(timeline);
 }
