@@ -134,6 +134,7 @@ struct vgf_virgl {
 
 	int worker_set;          /* an epoll set: contexts whose workers end; -1: no Venus */
 	atomic_uint num_watched; /* contexts in it */
+	atomic_bool has_native;  /* there was a fence of a native context */
 
 	/* Protects `global` and `watched`, as virglrenderer may call back from a thread of its own.
 	 * Not held while anything of others is called. */

@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <search.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -132,9 +133,10 @@ int native_make_fence(
 {
 	struct vgf_virgl *virgl = context->virgl;
 	bool taken = id_is_taken(job->fence.fence_id);
-	int ret = send_context_fence(virgl, &job->fence);
-	int fd;
+	int ret, fd;
 
+	atomic_store(&virgl->has_native, true); /* before it can signal */
+	ret = send_context_fence(virgl, &job->fence);
 	*out_fence_fd = VGF_FENCE_BY_CALL;
 	if (ret < 0 || taken) {
 		return ret;
@@ -151,12 +153,13 @@ int native_make_fence(
  * then the device has the descriptor. */
 int native_fence_error(struct vgf_virgl *virgl, uint64_t fence_id)
 {
-	int fd = -1, status = 0;
+	int fd, status = 0;
 
-	if (has_native_wait()) {
-		fd = virgl_renderer_get_fence_fd(fence_id);
+	if (!atomic_load(&virgl->has_native)) {
+		return 0;
 	}
-	if (fd < 0 && has_native_wait()) {
+	fd = virgl_renderer_get_fence_fd(fence_id);
+	if (fd < 0) {
 		vgf_fence_export(virgl->device, VGF_HOST, fence_id, &fd);
 	}
 	if (fd >= 0) {
