@@ -122,7 +122,7 @@ struct msm_gem_submit {
 
 /* ---- A VMM with two contexts -------------------------------------------------------------- */
 
-#define MAX_RETIRED 64
+#define MAX_RETIRED 1024
 
 static struct vgf_virgl *virgl;
 static const char *face;
@@ -566,6 +566,21 @@ TEST_BOTH(work_in_flight_outlives_its_context)
 	assert_int_equal(wait_for(1), 0);
 	assert_int_equal(wait_for(2), 0);
 	assert_int_equal(words[1], 7);
+}
+
+/* Each job copies the word before, so that the last one has the first only if all were in order.
+ * The first waits for the gate, so that none is done while they are submitted. */
+TEST_BOTH(a_chain_over_two_contexts_is_in_order)
+{
+	const uint32_t length = 500;
+
+	submit_on(&contexts[1], ring(), 1, AFTER_FD(gate.fd), copy(4, 0));
+	for (uint32_t id = 2; id <= length; id++) {
+		submit_on(&contexts[id % 2], ring(), id, AFTER(id - 1), copy(4 * id, 4 * (id - 1)));
+	}
+	open_gate();
+	assert_int_equal(wait_for(length), 0);
+	assert_int_equal(words[length], 5);
 }
 
 /* virglrenderer retires a fence without work at once, whatever it was to wait for. */

@@ -25,6 +25,7 @@
 #include "vgfence_gpu_drm.h"
 
 #define GPU_PRIORITIES 3
+#define GPU_MAX_ENTRIES 65536 /* of the lists of one call */
 #define GPU_VA_START 0x10000000ull
 #define GPU_VA_SIZE 0x1000000000ull
 

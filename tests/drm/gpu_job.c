@@ -98,6 +98,7 @@ static int execute(struct gpu_job *job)
 static void run_job(struct work_struct *work)
 {
 	struct gpu_job *job = container_of(work, struct gpu_job, work);
+	bool cookie = dma_fence_begin_signalling();
 	unsigned int i;
 	int ret;
 
@@ -110,6 +111,7 @@ static void run_job(struct work_struct *work)
 	}
 	WRITE_ONCE(job->queue->number_done, job->number);
 	dma_fence_signal(job->fence);
+	dma_fence_end_signalling(cookie);
 	wake_up_all(&job->queue->is_done);
 	queue_work(system_unbound_wq, &job->cleanup);
 }

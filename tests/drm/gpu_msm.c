@@ -11,8 +11,6 @@
 
 #include "gpu_driver.h"
 
-#define MAX_ENTRIES 65536 /* of the lists of one call */
-
 /* ---- Parameters --------------------------------------------------------------------------- */
 
 /* Those of an Adreno 618, as far as there is no reason for others. */
@@ -139,9 +137,10 @@ static ktime_t deadline(const struct drm_msm_timespec *timeout)
 static int gem_cpu_prep(struct drm_device *drm, void *data, struct drm_file *file)
 {
 	struct drm_msm_gem_cpu_prep *args = data;
+	bool nosync = args->op & MSM_PREP_NOSYNC;
+	int ret = gpu_bo_wait(file, args->handle, nosync ? 0 : deadline(&args->timeout));
 
-	return gpu_bo_wait(
-		file, args->handle, args->op & MSM_PREP_NOSYNC ? 0 : deadline(&args->timeout));
+	return ret != -ETIME ? ret : nosync ? -EBUSY : -ETIMEDOUT;
 }
 
 static int gem_cpu_fini(struct drm_device *drm, void *data, struct drm_file *file)
@@ -333,7 +332,7 @@ static int read_submission(struct gpu_job *job, struct drm_file *file, const voi
 	int ret = 0;
 	u32 i;
 
-	if (args->nr_bos > MAX_ENTRIES || args->nr_cmds > MAX_ENTRIES ||
+	if (args->nr_bos > GPU_MAX_ENTRIES || args->nr_cmds > GPU_MAX_ENTRIES ||
 		(args->nr_bos > 0 && job->queue->vm->has_vm_bind)) {
 		return -EINVAL;
 	}
@@ -420,7 +419,7 @@ static int read_ops(struct gpu_job *job, struct drm_file *file, const void *data
 	int ret = 0;
 	u32 i;
 
-	if (args->nr_ops == 0 || args->nr_ops > MAX_ENTRIES) {
+	if (args->nr_ops == 0 || args->nr_ops > GPU_MAX_ENTRIES) {
 		return -EINVAL;
 	}
 	job->ops = kvcalloc(args->nr_ops, sizeof(*job->ops), GFP_KERNEL);

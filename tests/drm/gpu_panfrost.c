@@ -174,7 +174,8 @@ static int submit(struct drm_device *drm, void *data, struct drm_file *file)
 	struct gpu_queue *queue;
 	int ret = -EINVAL;
 
-	if (!args->jc || (args->requirements & ~PANFROST_JD_REQ_FS)) {
+	if (!args->jc || (args->requirements & ~PANFROST_JD_REQ_FS) ||
+		args->in_sync_count > GPU_MAX_ENTRIES || args->bo_handle_count > GPU_MAX_ENTRIES) {
 		return -EINVAL;
 	}
 	if (args->out_sync) {
