@@ -220,12 +220,18 @@ static int read_events(struct display_wayland *display)
 	return 0;
 }
 
+bool wayland_can_send(struct display_wayland *display)
+{
+	return flush(display) == 0 && !display->is_full;
+}
+
 /* What was held back has its turn. */
 static void go_on(struct display_wayland *display)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		wayland_window_go_on(&display->windows[i]);
 	}
+	wayland_seat_show_cursor(&display->seat);
 }
 
 int display_wayland_get_fd(const struct display_wayland *display)
@@ -259,6 +265,7 @@ int display_wayland_dispatch(struct display_wayland *display)
 
 void display_wayland_flush(struct display_wayland *display)
 {
+	wayland_seat_show_cursor(&display->seat);
 	flush(display);
 }
 
@@ -426,7 +433,7 @@ static void end_all(struct display_wayland *display)
 		end_wait(display, wait);
 	}
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		wayland_window_set_size(&display->windows[i], 0, 0);
+		wayland_window_end(&display->windows[i]);
 	}
 	while ((buffer = LIST_FIRST(&display->leaving)) != NULL) {
 		wayland_buffer_end(buffer);
@@ -493,9 +500,10 @@ void display_wayland_buffer_leaving(struct display_wayland *display, uint64_t ke
 	wayland_key_settle(display, key);
 }
 
-void display_wayland_set_cursor(struct display_wayland *display, const struct gpu_cursor *cursor)
+void display_wayland_set_cursor(
+	struct display_wayland *display, uint32_t scanout, const struct gpu_cursor *cursor)
 {
-	wayland_seat_set_cursor(&display->seat, cursor);
+	wayland_seat_set_cursor(&display->seat, scanout, cursor);
 }
 
 void display_wayland_get_stats(

@@ -86,8 +86,9 @@ bool display_wayland_offer_take(struct display_wayland *display, uint32_t scanou
 /* The memory is wanted back. If a window shows it, it shows a copy from now on. */
 void display_wayland_buffer_leaving(struct display_wayland *display, uint64_t key);
 
-/* Copied. The same on all windows. */
-void display_wayland_set_cursor(struct display_wayland *display, const struct gpu_cursor *cursor);
+/* Copied. All windows have the same, as long as it is visible on one of the scanouts. */
+void display_wayland_set_cursor(
+	struct display_wayland *display, uint32_t scanout, const struct gpu_cursor *cursor);
 
 /* Readable if display_wayland_dispatch has something to do. Returns 0, or -EPIPE once the
  * compositor has gone: then it is to be destroyed. */

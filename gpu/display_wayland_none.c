@@ -59,9 +59,11 @@ void display_wayland_buffer_leaving(struct display_wayland *display, uint64_t ke
 	(void)key;
 }
 
-void display_wayland_set_cursor(struct display_wayland *display, const struct gpu_cursor *cursor)
+void display_wayland_set_cursor(
+	struct display_wayland *display, uint32_t scanout, const struct gpu_cursor *cursor)
 {
 	(void)display;
+	(void)scanout;
 	(void)cursor;
 }
 

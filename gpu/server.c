@@ -580,7 +580,7 @@ static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_curs
 		display_vnc_set_cursor(server->vnc, cursor);
 	}
 	if (server->wayland) {
-		display_wayland_set_cursor(server->wayland, cursor);
+		display_wayland_set_cursor(server->wayland, scanout, cursor);
 	}
 }
 

@@ -89,7 +89,8 @@ LIST_HEAD(wayland_buffers, wayland_buffer);
 struct wayland_window {
 	struct display_wayland *display;
 	uint32_t scanout;
-	uint32_t width, height; /* of the scanout; 0: there is no window */
+	uint32_t width, height; /* of the scanout; 0: there is to be no window */
+	bool is_closed;         /* by the user, who wants none either */
 	struct wl_surface *surface;
 	struct xdg_surface *xdg_surface;
 	struct xdg_toplevel *toplevel;
@@ -110,6 +111,7 @@ struct wayland_window {
 	uint64_t shown, told;
 };
 
+void wayland_window_end(struct wayland_window *window); /* with the display, at once */
 void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint32_t height);
 bool wayland_window_flush(
 	struct wayland_window *window, const struct virtio_gpu_rect *rect, uint64_t frame);
@@ -130,6 +132,8 @@ void wayland_window_get_size(
 
 /* ---- Keyboard and pointer: wayland_seat.c ---------------------------------------------------- */
 
+#define WAYLAND_CURSOR_SIDE 64
+
 struct wayland_seat {
 	struct display_wayland *display;
 	uint32_t name; /* of the global; 0: there is none */
@@ -145,15 +149,21 @@ struct wayland_seat {
 
 	struct wl_surface *cursor;
 	struct wl_buffer *cursor_buffer;
-	uint32_t *cursor_pixels;
-	bool cursor_visible;
+	uint32_t *cursor_memory;  /* the compositor's */
+	uint32_t cursor_scanouts; /* a bit for each on which it is visible */
 	uint32_t hot_x, hot_y;
+	uint32_t cursor_pixels[WAYLAND_CURSOR_SIDE * WAYLAND_CURSOR_SIDE];
+	bool has_pixels;     /* the compositor has these */
+	bool cursor_changed; /* which the compositor was not told */
 };
 
 void wayland_seat_bind(
 	struct wayland_seat *seat, struct wl_registry *registry, uint32_t name, uint32_t version);
 void wayland_seat_end(struct wayland_seat *seat);
-void wayland_seat_set_cursor(struct wayland_seat *seat, const struct gpu_cursor *cursor);
+void wayland_seat_set_cursor(
+	struct wayland_seat *seat, uint32_t scanout, const struct gpu_cursor *cursor);
+/* Gives the compositor the latest, if it can have it. */
+void wayland_seat_show_cursor(struct wayland_seat *seat);
 
 /* The window goes away. */
 void wayland_seat_forget(struct wayland_seat *seat, const struct wayland_window *window);
@@ -200,6 +210,10 @@ struct display_wayland {
 	LIST_HEAD(, wayland_wait) waits;
 	struct display_wayland_stats stats;
 };
+
+/* Sends what is waiting. Returns whether some hundred bytes more can be written then: a request
+ * that finds no room ends the connection. To be asked before what a guest can cause often. */
+bool wayland_can_send(struct display_wayland *display);
 
 /* Calls ready(arg) once the sync file has signalled; owns it from the call on, also when this
  * fails. Returns 0, -ENOMEM, or what epoll_ctl failed with. */

@@ -14,8 +14,7 @@
 
 #define SEAT_VERSION 5 /* clicks of the wheel, and the end of each group of events */
 
-#define CURSOR_SIDE 64
-#define CURSOR_BYTES ((size_t)CURSOR_SIDE * CURSOR_SIDE * sizeof(uint32_t))
+#define CURSOR_BYTES sizeof(((struct wayland_seat *)NULL)->cursor_pixels)
 
 /* What a wheel without clicks turns for one, as libinput has it. */
 #define CLICK wl_fixed_from_int(10)
@@ -40,11 +39,12 @@ static int make_cursor(struct wayland_seat *seat)
 	if (fd < 0) {
 		return fd;
 	}
-	seat->cursor_pixels = pixels;
+	seat->cursor_memory = pixels;
 	pool = wl_shm_create_pool(display->shm, fd, (int32_t)CURSOR_BYTES);
 	close(fd);
-	seat->cursor_buffer = wl_shm_pool_create_buffer(pool, 0, CURSOR_SIDE, CURSOR_SIDE,
-		CURSOR_SIDE * sizeof(uint32_t), WL_SHM_FORMAT_ARGB8888);
+	seat->cursor_buffer = wl_shm_pool_create_buffer(pool, 0, WAYLAND_CURSOR_SIDE,
+		WAYLAND_CURSOR_SIDE, WAYLAND_CURSOR_SIDE * sizeof(uint32_t),
+		WL_SHM_FORMAT_ARGB8888);
 	wl_shm_pool_destroy(pool);
 	seat->cursor = wl_compositor_create_surface(display->compositor);
 	return 0;
@@ -55,46 +55,59 @@ static void end_cursor(struct wayland_seat *seat)
 	if (seat->cursor != NULL) {
 		wl_surface_destroy(seat->cursor);
 		wl_buffer_destroy(seat->cursor_buffer);
-		munmap(seat->cursor_pixels, CURSOR_BYTES);
+		munmap(seat->cursor_memory, CURSOR_BYTES);
 	}
 	seat->cursor = NULL;
-}
-
-/* A guest that has no cursor of its own draws one. */
-static void show_cursor(const struct wayland_seat *seat)
-{
-	if (seat->pointer == NULL || seat->under == NULL || seat->display->is_full) {
-		return;
-	}
-	wl_pointer_set_cursor(seat->pointer, seat->serial,
-		seat->cursor_visible ? seat->cursor : NULL, (int32_t)seat->hot_x,
-		(int32_t)seat->hot_y);
+	seat->has_pixels = false;
 }
 
 /* A compositor that reads the old one meanwhile shows something in between, once. */
-static void draw_cursor(struct wayland_seat *seat, const uint32_t *pixels)
+static void draw_cursor(struct wayland_seat *seat)
 {
 	if (seat->cursor == NULL && make_cursor(seat) < 0) {
 		return;
 	}
-	memcpy(seat->cursor_pixels, pixels, CURSOR_BYTES);
+	memcpy(seat->cursor_memory, seat->cursor_pixels, CURSOR_BYTES);
 	wl_surface_attach(seat->cursor, seat->cursor_buffer, 0, 0);
-	wl_surface_damage_buffer(seat->cursor, 0, 0, CURSOR_SIDE, CURSOR_SIDE);
+	wl_surface_damage_buffer(seat->cursor, 0, 0, WAYLAND_CURSOR_SIDE, WAYLAND_CURSOR_SIDE);
 	wl_surface_commit(seat->cursor);
+	seat->has_pixels = true;
 }
 
-void wayland_seat_set_cursor(struct wayland_seat *seat, const struct gpu_cursor *cursor)
+/* A guest that has no cursor of its own draws one. */
+void wayland_seat_show_cursor(struct wayland_seat *seat)
 {
-	bool changed = cursor->visible != seat->cursor_visible || cursor->pixels != NULL;
+	bool is_visible = seat->cursor_scanouts != 0;
 
-	seat->cursor_visible = cursor->visible;
-	if (cursor->pixels != NULL && !seat->display->is_full) {
+	if (!seat->cursor_changed || seat->pointer == NULL || seat->under == NULL ||
+		!wayland_can_send(seat->display)) {
+		return;
+	}
+	seat->cursor_changed = false;
+	if (is_visible && !seat->has_pixels) {
+		draw_cursor(seat);
+	}
+	wl_pointer_set_cursor(seat->pointer, seat->serial, is_visible ? seat->cursor : NULL,
+		(int32_t)seat->hot_x, (int32_t)seat->hot_y);
+}
+
+/* Each scanout has one, of which a guest hides that which the pointer has left. */
+void wayland_seat_set_cursor(
+	struct wayland_seat *seat, uint32_t scanout, const struct gpu_cursor *cursor)
+{
+	uint32_t bit = UINT32_C(1) << scanout;
+	uint32_t scanouts = cursor->visible ? seat->cursor_scanouts | bit :
+					      seat->cursor_scanouts & ~bit;
+
+	if (scanouts != seat->cursor_scanouts || cursor->pixels != NULL) {
+		seat->cursor_changed = true;
+	}
+	seat->cursor_scanouts = scanouts;
+	if (cursor->pixels != NULL) {
 		seat->hot_x = cursor->hot_x;
 		seat->hot_y = cursor->hot_y;
-		draw_cursor(seat, cursor->pixels);
-	}
-	if (changed) {
-		show_cursor(seat);
+		memcpy(seat->cursor_pixels, cursor->pixels, CURSOR_BYTES);
+		seat->has_pixels = false;
 	}
 }
 
@@ -241,7 +254,8 @@ static void note_enter(void *data, struct wl_pointer *pointer, uint32_t serial,
 	(void)pointer;
 	seat->serial = serial;
 	seat->under = find_window(seat, surface);
-	show_cursor(seat);
+	seat->cursor_changed = true;
+	wayland_seat_show_cursor(seat);
 	move(seat, x, y);
 }
 

@@ -312,12 +312,17 @@ static bool give_in_place(struct wayland_window *window)
 
 static bool can_give(const struct wayland_window *window)
 {
-	return window->surface != NULL && window->is_configured && !window->display->is_full &&
-		!window->display->is_ending && window->num_answers < WAYLAND_MAX_FRAMES;
+	struct display_wayland *display = window->display;
+
+	return window->surface != NULL && window->is_configured && !display->is_ending &&
+		window->num_answers < WAYLAND_MAX_FRAMES && wayland_can_send(display);
 }
+
+static void open_or_end(struct wayland_window *window);
 
 void wayland_window_go_on(struct wayland_window *window)
 {
+	open_or_end(window);
 	if (window->has_frame && can_give(window) && !give_in_place(window)) {
 		give_copy(window);
 	}
@@ -325,8 +330,6 @@ void wayland_window_go_on(struct wayland_window *window)
 }
 
 /* ---- What the user does with it -------------------------------------------------------------- */
-
-static void end_window(struct wayland_window *window);
 
 static uint32_t clamp(int32_t size, uint32_t least)
 {
@@ -355,7 +358,8 @@ static void note_close(void *data, struct xdg_toplevel *toplevel)
 		count += display->windows[i].surface != NULL;
 	}
 	if (count > 1) {
-		end_window(window);
+		window->is_closed = true;
+		wayland_window_end(window);
 		display->ops->closed(display->cookie, window->scanout);
 	}
 }
@@ -482,27 +486,58 @@ static void end_window(struct wayland_window *window)
 	window->has_frame = false;
 	window->user_width = window->user_height = 0;
 	window->next_width = window->next_height = 0;
+}
+
+/* Nobody waits for what it would show. */
+static void hide(struct wayland_window *window)
+{
+	struct display_wayland *display = window->display;
+
+	window->has_frame = false;
 	if (window->told < window->frame) {
 		window->told = window->shown = window->frame;
 		display->ops->shown(display->cookie, window->scanout, window->told);
 	}
 }
 
-void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint32_t height)
+/* As soon as the compositor takes requests. */
+static void open_or_end(struct wayland_window *window)
 {
-	if (width == 0 || height == 0) {
-		end_window(window);
+	struct display_wayland *display = window->display;
+	bool is_wanted = window->width > 0 && !window->is_closed;
+
+	if (is_wanted == (window->surface != NULL) || display->is_ending ||
+		!wayland_can_send(display)) {
 		return;
 	}
+	if (is_wanted) {
+		begin_window(window);
+	} else {
+		end_window(window);
+	}
+}
+
+void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint32_t height)
+{
+	bool is_wanted = width > 0 && height > 0;
+
 	if (width != window->width || height != window->height) {
 		leave_buffers(window, true);
-		window->width = width;
-		window->height = height;
 	}
-	if (window->surface == NULL && !window->display->is_ending) {
-		begin_window(window);
-	}
+	window->width = is_wanted ? width : 0;
+	window->height = is_wanted ? height : 0;
+	window->is_closed = false;
 	window->damage = whole(window);
+	if (!is_wanted) {
+		hide(window);
+	}
+	open_or_end(window);
+}
+
+void wayland_window_end(struct wayland_window *window)
+{
+	end_window(window);
+	hide(window);
 }
 
 /* ---- What the guest does --------------------------------------------------------------------- */
@@ -530,7 +565,7 @@ static void take_frame(
 bool wayland_window_flush(
 	struct wayland_window *window, const struct virtio_gpu_rect *rect, uint64_t frame)
 {
-	if (window->surface == NULL) {
+	if (window->width == 0 || window->is_closed) {
 		return false;
 	}
 	take_frame(window, rect, frame);
@@ -581,7 +616,7 @@ static void leave_key(struct wayland_window *window, uint64_t key)
 void wayland_window_leave(struct wayland_window *window, uint64_t key)
 {
 	bool is_shown = window->current != NULL && window->current->key == key &&
-		window->current->is_used;
+		window->current->is_used && wayland_can_send(window->display);
 
 	if (is_shown) {
 		window->damage = whole(window);

@@ -320,6 +320,11 @@ static void forget_surface(struct wl_resource *resource)
 	free(surface);
 }
 
+struct compositor_buffer *compositor_shown(struct wl_resource *surface)
+{
+	return ((struct compositor_surface *)wl_resource_get_user_data(surface))->current.buffer;
+}
+
 static void create_surface(struct wl_client *client, struct wl_resource *resource, uint32_t id)
 {
 	struct compositor_surface *surface = calloc(1, sizeof(*surface));
@@ -559,8 +564,21 @@ static void forget_pointer(struct wl_resource *resource)
 }
 
 static const struct wl_keyboard_interface keyboard_functions = { .release = destroy };
+static void set_cursor(struct wl_client *client, struct wl_resource *resource, uint32_t serial,
+	struct wl_resource *surface, int32_t x, int32_t y)
+{
+	struct compositor *compositor = wl_resource_get_user_data(resource);
+
+	(void)client;
+	(void)serial;
+	(void)x;
+	(void)y;
+	compositor->cursor = surface;
+	compositor->num_cursors++;
+}
+
 static const struct wl_pointer_interface pointer_functions = {
-	.set_cursor = IGNORE,
+	.set_cursor = set_cursor,
 	.release = destroy,
 };
 

@@ -13,6 +13,8 @@
 
 #include <wayland-server.h>
 
+#define COMPOSITOR_XRGB8888 0x34325258u /* DRM_FORMAT_XRGB8888, XR24 */
+
 /* What it lacks. */
 enum {
 	COMPOSITOR_NO_VIEWPORTER = 1 << 0,
@@ -63,6 +65,8 @@ struct compositor {
 	struct wl_list buffers;
 	struct wl_global *seat_global;
 	struct wl_resource *keyboard, *pointer, *seat, *params; /* or NULL */
+	struct wl_resource *cursor;                             /* the pointer's surface, or NULL */
+	unsigned int num_cursors;                               /* how often it was set */
 };
 
 void compositor_begin(struct compositor *compositor, unsigned int lacks);
@@ -89,6 +93,9 @@ void compositor_release(struct compositor_buffer *buffer);
 void compositor_release_explicit(struct wl_resource *release, int fence_fd);
 /* COMPOSITOR_ASKS: the dma-buf that it was asked about last. */
 void compositor_decide(struct compositor *compositor, bool takes);
+
+/* What a surface that is no window shows, or NULL. */
+struct compositor_buffer *compositor_shown(struct wl_resource *surface);
 
 uint32_t compositor_pixel(const struct compositor_buffer *buffer, int32_t x, int32_t y);
 

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What a guest and a Wayland compositor can cause that goes on without end, and how far it goes:
+ * a compositor that does not read, configures a window again and again, or gives nothing back. */
+
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <wayland-server-protocol.h>
+
+#include "compositor.h"
+#include "display_wayland.h"
+#include "gpu.h"
+
+#define WIDTH 640
+#define HEIGHT 480
+#define MANY 20000 /* requests of each: far more than a socket and libwayland have room for */
+
+static struct compositor compositor;
+static struct display_wayland *display;
+
+/* The guest: what it shows, and what it was told. */
+static struct {
+	uint32_t pixel;
+	uint64_t key; /* of its memory; 0: there is no dma-buf */
+	uint32_t num_buffers, num_released;
+	uint32_t drm_format;
+	uint64_t shown[VIRTIO_GPU_MAX_SCANOUTS];
+	uint32_t num_resized, width, height, num_lacks;
+} guest;
+
+/* ---- The guest ------------------------------------------------------------------------------- */
+
+static int read_pixels(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	(void)cookie;
+	(void)scanout;
+	for (size_t i = 0; i < (size_t)rect->width * rect->height; i++) {
+		pixels[i] = guest.pixel;
+	}
+	return 0;
+}
+
+/* A memfd stands for a dma-buf. */
+static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	(void)cookie;
+	(void)scanout;
+	if (guest.key == 0) {
+		return -EOPNOTSUPP;
+	}
+	*out = (struct gpu_buffer){ .key = guest.key,
+		.fd = memfd_create("dma-buf", MFD_CLOEXEC),
+		.width = WIDTH,
+		.height = HEIGHT,
+		.drm_format = guest.drm_format,
+		.stride = WIDTH * 4,
+		.rect = { 0, 0, WIDTH, HEIGHT },
+		.acquire_fd = -1 };
+	guest.num_buffers++;
+	return 0;
+}
+
+static void note_release(void *cookie, uint64_t key)
+{
+	(void)cookie;
+	(void)key;
+	guest.num_released++;
+}
+
+static void note_shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	(void)cookie;
+	guest.shown[scanout] = frame;
+}
+
+static void note_resize(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	(void)cookie;
+	(void)scanout;
+	guest.num_resized++;
+	guest.width = width;
+	guest.height = height;
+}
+
+static void ignore_closed(void *cookie, uint32_t scanout)
+{
+	(void)cookie;
+	(void)scanout;
+}
+
+static void ignore_key(void *cookie, uint32_t code, bool down)
+{
+	(void)cookie;
+	(void)code;
+	(void)down;
+}
+
+static void ignore_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
+{
+	(void)cookie;
+	(void)buttons;
+	(void)x;
+	(void)y;
+}
+
+static void ignore_left(void *cookie)
+{
+	(void)cookie;
+}
+
+static const struct display_wayland_ops ops = {
+	.read = read_pixels,
+	.get_buffer = get_buffer,
+	.release = note_release,
+	.shown = note_shown,
+	.resize = note_resize,
+	.closed = ignore_closed,
+	.key = ignore_key,
+	.pointer = ignore_pointer,
+	.left = ignore_left,
+};
+
+/* ---- Both ------------------------------------------------------------------------------------ */
+
+static void *create(void *arg)
+{
+	*(int *)arg = display_wayland_create(compositor.path, &ops, NULL, &display);
+	return NULL;
+}
+
+/* Connecting waits for the compositor: it runs meanwhile. */
+static void begin(unsigned int lacks)
+{
+	struct wl_event_loop *loop;
+	pthread_t thread;
+	int ret = 1;
+
+	memset(&guest, 0, sizeof(guest));
+	guest.drm_format = COMPOSITOR_XRGB8888;
+	compositor_begin(&compositor, lacks);
+	loop = wl_display_get_event_loop(compositor.display);
+	assert_int_equal(pthread_create(&thread, NULL, create, &ret), 0);
+	while (pthread_tryjoin_np(thread, NULL) != 0) {
+		wl_event_loop_dispatch(loop, 1);
+		compositor_send(&compositor);
+	}
+	assert_int_equal(ret, 0);
+}
+
+static void end(void)
+{
+	display_wayland_destroy(display);
+	compositor_step(&compositor);
+	compositor_end(&compositor);
+}
+
+#define TEST_LIMIT(name, lacks) TEST_BETWEEN(name, begin(lacks), end())
+#define COPIES COMPOSITOR_NO_DMABUF
+
+/* A round of the device, of which the compositor sees nothing. */
+static void round_alone(void)
+{
+	display_wayland_flush(display);
+	assert_int_equal(display_wayland_dispatch(display), 0);
+}
+
+static void step(void)
+{
+	for (int i = 0; i < 3; i++) {
+		display_wayland_flush(display);
+		compositor_step(&compositor);
+		assert_int_equal(display_wayland_dispatch(display), 0);
+	}
+}
+
+/* All that was held back has been sent and read. */
+static void catch_up(void)
+{
+	for (int i = 0; i < 100; i++) {
+		step();
+	}
+}
+
+static struct compositor_surface *open_window(uint32_t scanout)
+{
+	struct compositor_surface *window;
+
+	display_wayland_set_scanout(display, scanout, WIDTH, HEIGHT);
+	step();
+	window = compositor_window(&compositor, compositor_num_windows(&compositor) - 1);
+	assert_non_null(window);
+	compositor_configure(window, 0, 0);
+	step();
+	return window;
+}
+
+static void flush(uint32_t scanout, uint64_t frame)
+{
+	const struct virtio_gpu_rect all = { 0, 0, WIDTH, HEIGHT };
+
+	assert_true(display_wayland_update(display, scanout, &all, frame));
+}
+
+static void set_cursor(uint32_t scanout, bool visible, uint32_t pixel)
+{
+	uint32_t pixels[64 * 64];
+
+	for (size_t i = 0; i < 64 * 64; i++) {
+		pixels[i] = UINT32_C(0xff000000) | pixel;
+	}
+	display_wayland_set_cursor(display, scanout,
+		&(struct gpu_cursor){ .visible = visible, .pixels = visible ? pixels : NULL });
+}
+
+static void enter(struct compositor_surface *window)
+{
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
+	step();
+}
+
+/* ---- A compositor that does not read --------------------------------------------------------- */
+
+TEST_LIMIT(monitors_on_and_off_do_not_end_a_display_that_is_not_read, COPIES)
+{
+	open_window(0);
+	for (int i = 0; i < MANY; i++) {
+		display_wayland_set_scanout(display, 0, 0, 0);
+		display_wayland_set_scanout(display, 0, WIDTH, HEIGHT);
+		if (i % 500 == 0) { /* as in one round of a guest's requests */
+			round_alone();
+		}
+	}
+	display_wayland_set_scanout(display, 0, 0, 0);
+	catch_up();
+	assert_int_equal(compositor_num_windows(&compositor), 0);
+	open_window(0);
+	flush(0, 1);
+	step();
+	assert_int_equal(compositor_num_windows(&compositor), 1);
+	assert_int_equal(compositor_num_buffers(&compositor), 1);
+}
+
+TEST_LIMIT(frames_of_a_monitor_that_is_turned_off_count_as_shown_if_nothing_is_read, COPIES)
+{
+	open_window(0);
+	for (uint64_t frame = 1; frame <= MANY; frame++) {
+		display_wayland_set_scanout(display, 0, WIDTH, HEIGHT);
+		flush(0, frame);
+		display_wayland_set_scanout(display, 0, 0, 0);
+		assert_int_equal(guest.shown[0], frame);
+	}
+	catch_up();
+}
+
+TEST_LIMIT(cursors_do_not_end_a_display_that_is_not_read, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	enter(window);
+	for (uint32_t i = 1; i <= MANY; i++) {
+		set_cursor(0, true, i);
+		if (i % 2 == 0) {
+			round_alone();
+		}
+	}
+	catch_up();
+	assert_non_null(compositor.cursor);
+	assert_int_equal(compositor_pixel(compositor_shown(compositor.cursor), 3, 3), MANY);
+}
+
+TEST_LIMIT(frames_do_not_end_a_display_that_is_not_read, COMPOSITOR_NO_EXPLICIT)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		open_window(i);
+	}
+	for (uint64_t frame = 1; frame <= MANY / VIRTIO_GPU_MAX_SCANOUTS; frame++) {
+		for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+			guest.key = frame * VIRTIO_GPU_MAX_SCANOUTS + i;
+			flush(i, frame);
+			display_wayland_buffer_leaving(display, guest.key);
+		}
+	}
+	round_alone();
+	catch_up();
+}
+
+/* ---- The cursor ------------------------------------------------------------------------------ */
+
+TEST_LIMIT(cursors_of_one_round_are_drawn_once, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+	unsigned int before;
+
+	enter(window);
+	before = compositor.num_cursors;
+	for (uint32_t i = 1; i <= 1000; i++) {
+		set_cursor(0, true, i);
+	}
+	step();
+	assert_int_equal(compositor.num_cursors, before + 1);
+}
+
+/* A guest shows it on the one monitor, then hides it on the other. */
+TEST_LIMIT(a_cursor_is_visible_if_it_is_on_one_monitor, COPIES)
+{
+	struct compositor_surface *window = open_window(1);
+
+	enter(window);
+	assert_null(compositor.cursor);
+	set_cursor(0, true, 1);
+	set_cursor(1, true, 2);
+	set_cursor(0, false, 0);
+	step();
+	assert_non_null(compositor.cursor);
+	assert_int_equal(compositor_pixel(compositor_shown(compositor.cursor), 0, 0), 2);
+	set_cursor(1, false, 0);
+	step();
+	assert_null(compositor.cursor);
+}
