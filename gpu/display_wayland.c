@@ -234,6 +234,14 @@ static void go_on(struct display_wayland *display)
 	wayland_seat_show_cursor(&display->seat);
 }
 
+/* Once, however often the user has changed them. */
+static void tell_sizes(struct display_wayland *display)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		wayland_window_tell_size(&display->windows[i]);
+	}
+}
+
 int display_wayland_get_fd(const struct display_wayland *display)
 {
 	return display->epoll_fd;
@@ -254,6 +262,7 @@ int display_wayland_dispatch(struct display_wayland *display)
 		}
 	}
 	if (ret == 0) {
+		tell_sizes(display);
 		ret = flush(display);
 	}
 	if (ret == 0 && was_full && !display->is_full) {

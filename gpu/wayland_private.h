@@ -97,8 +97,10 @@ struct wayland_window {
 	struct wp_viewport *viewport;                      /* or NULL */
 	struct zwp_linux_surface_synchronization_v1 *sync; /* or NULL */
 	bool is_configured;                                /* it may show something */
+	bool has_content;                                  /* it does */
 	/* What the user made of it; 0: it is as large as the scanout. */
 	uint32_t user_width, user_height, next_width, next_height;
+	bool is_resized; /* which the guest was not told */
 
 	struct wayland_buffers buffers;
 	struct wayland_buffer *current; /* given last, or NULL */
@@ -119,6 +121,9 @@ bool wayland_window_flush(
 /* The same with what is not drawn yet. Returns whether it is taken, and the descriptors with it. */
 bool wayland_window_offer_take(struct wayland_window *window, const struct virtio_gpu_rect *rect,
 	uint64_t frame, const struct gpu_buffer *dma_buf);
+
+/* Tells the guest the size that the user gave it last. */
+void wayland_window_tell_size(struct wayland_window *window);
 
 /* It shows the memory with this key no more. */
 void wayland_window_leave(struct wayland_window *window, uint64_t key);

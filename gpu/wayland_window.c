@@ -175,13 +175,20 @@ static bool ask_for_answer(struct wayland_window *window)
 
 /* ---- Giving it a frame ----------------------------------------------------------------------- */
 
-static void scale(struct wayland_window *window, const struct gpu_buffer *dma_buf)
+static void scale(struct wayland_window *window)
+{
+	if (window->user_width > 0) {
+		wp_viewport_set_destination(window->viewport, (int32_t)window->user_width,
+			(int32_t)window->user_height);
+	} else {
+		wp_viewport_set_destination(window->viewport, -1, -1);
+	}
+}
+
+static void crop(struct wayland_window *window, const struct gpu_buffer *dma_buf)
 {
 	const struct virtio_gpu_rect *rect = dma_buf != NULL ? &dma_buf->rect : NULL;
 
-	if (window->viewport == NULL) {
-		return;
-	}
 	if (rect != NULL) {
 		wp_viewport_set_source(window->viewport, wl_fixed_from_int((int)rect->x),
 			wl_fixed_from_int((int)rect->y), wl_fixed_from_int((int)rect->width),
@@ -189,12 +196,6 @@ static void scale(struct wayland_window *window, const struct gpu_buffer *dma_bu
 	} else {
 		wp_viewport_set_source(window->viewport, wl_fixed_from_int(-1),
 			wl_fixed_from_int(-1), wl_fixed_from_int(-1), wl_fixed_from_int(-1));
-	}
-	if (window->user_width > 0) {
-		wp_viewport_set_destination(window->viewport, (int32_t)window->user_width,
-			(int32_t)window->user_height);
-	} else {
-		wp_viewport_set_destination(window->viewport, -1, -1);
 	}
 }
 
@@ -215,11 +216,15 @@ static void commit(struct wayland_window *window, struct wayland_buffer *buffer,
 	bool will_answer = ask_for_answer(window);
 
 	wl_surface_attach(window->surface, buffer->proxy, 0, 0);
-	scale(window, dma_buf);
+	if (window->viewport != NULL) {
+		crop(window, dma_buf);
+		scale(window);
+	}
 	damage(window, dma_buf);
 	wayland_buffer_use(buffer, is_explicit);
 	wl_surface_commit(window->surface);
 	window->current = buffer;
+	window->has_content = true;
 	window->has_frame = false;
 	window->damage = (struct virtio_gpu_rect){ 0 };
 	if (!will_answer) {
@@ -369,10 +374,9 @@ static const struct xdg_toplevel_listener toplevel_listener = {
 	.close = note_close,
 };
 
-/* The guest is told once for each size. */
+/* What it shows is scaled at once, whatever the guest makes of it. */
 static void take_size(struct wayland_window *window)
 {
-	struct display_wayland *display = window->display;
 	uint32_t width = window->next_width, height = window->next_height;
 
 	if (width == 0 || height == 0 ||
@@ -381,9 +385,22 @@ static void take_size(struct wayland_window *window)
 	}
 	window->user_width = width;
 	window->user_height = height;
-	if (width != window->width || height != window->height) {
+	window->is_resized = true;
+	if (window->has_content && window->viewport != NULL && wayland_can_send(window->display)) {
+		scale(window);
+		wl_surface_commit(window->surface);
+	}
+}
+
+void wayland_window_tell_size(struct wayland_window *window)
+{
+	struct display_wayland *display = window->display;
+	uint32_t width = window->user_width, height = window->user_height;
+
+	if (window->is_resized && (width != window->width || height != window->height)) {
 		display->ops->resize(display->cookie, window->scanout, width, height);
 	}
+	window->is_resized = false;
 }
 
 static void note_configured(void *data, struct xdg_surface *xdg_surface, uint32_t serial)
@@ -482,7 +499,7 @@ static void end_window(struct wayland_window *window)
 	end_surface(window);
 	leave_buffers(window, false);
 	window->current = NULL;
-	window->is_configured = false;
+	window->is_configured = window->has_content = window->is_resized = false;
 	window->has_frame = false;
 	window->user_width = window->user_height = 0;
 	window->next_width = window->next_height = 0;

@@ -283,8 +283,11 @@ static void surface_commit(struct wl_client *client, struct wl_resource *resourc
 
 	(void)client;
 	if (surface->pending.buffer == NULL) {
+		surface->num_scaled += surface->is_scaled;
+		surface->is_scaled = false;
 		return;
 	}
+	surface->is_scaled = false;
 	if (surface->toplevel != NULL) {
 		assert_true(surface->num_acks > 0);
 	}
@@ -481,6 +484,7 @@ static void set_destination(
 	(void)client;
 	surface->destination[0] = width;
 	surface->destination[1] = height;
+	surface->is_scaled = true;
 }
 
 static const struct wp_viewport_interface viewport_functions = {

@@ -292,6 +292,50 @@ TEST_LIMIT(frames_do_not_end_a_display_that_is_not_read, COMPOSITOR_NO_EXPLICIT)
 	catch_up();
 }
 
+/* ---- Sizes ----------------------------------------------------------------------------------- */
+
+TEST_LIMIT(of_a_storm_of_sizes_the_guest_is_told_the_last, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	flush(0, 1);
+	step();
+	for (int i = 0; i < 100; i++) {
+		compositor_configure(window, 700 + i, 500 + i);
+	}
+	step();
+	assert_int_equal(window->num_acks, 101);
+	assert_int_equal(guest.num_resized, 1);
+	assert_int_equal(guest.width, 799);
+	assert_int_equal(guest.height, 599);
+}
+
+/* A guest that shows the same all the time sends no frame for it. */
+TEST_LIMIT(a_window_has_another_size_without_another_frame, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	flush(0, 1);
+	step();
+	assert_int_equal(window->destination[0], -1);
+	compositor_configure(window, 800, 600);
+	step();
+	assert_int_equal(window->num_scaled, 1);
+	assert_int_equal(window->destination[0], 800);
+	assert_int_equal(window->destination[1], 600);
+	assert_int_equal(window->num_commits, 1);
+}
+
+TEST_LIMIT(a_size_that_the_monitor_has_is_not_told, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	compositor_configure(window, 800, 600);
+	compositor_configure(window, WIDTH, HEIGHT);
+	step();
+	assert_int_equal(guest.num_resized, 0);
+}
+
 /* ---- The cursor ------------------------------------------------------------------------------ */
 
 TEST_LIMIT(cursors_of_one_round_are_drawn_once, COPIES)
