@@ -324,6 +324,7 @@ static int open_wayland(struct bench *bench)
 		.shown = shown,
 		.resize = ignore_size,
 		.closed = ignore_close,
+		.lacks_memory = ignore,
 		.key = ignore_key,
 		.pointer = ignore_pointer,
 		.left = ignore,

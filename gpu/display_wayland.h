@@ -45,6 +45,8 @@ struct display_wayland_ops {
 	 * the last one. Then it is shown no more. */
 	void (*resize)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
 	void (*closed)(void *cookie, uint32_t scanout);
+	/* There is no memory for what a window shows: the windows have 1 GiB. It is not shown. */
+	void (*lacks_memory)(void *cookie);
 	/* A key goes down or up: KEY_... of <linux/input-event-codes.h>. */
 	void (*key)(void *cookie, uint32_t code, bool down);
 	/* The pointer, on all windows side by side: which buttons are down, as RFB has them (bit 0:

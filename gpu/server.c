@@ -364,6 +364,16 @@ static void window_closed(void *cookie, uint32_t scanout)
 	tell_windows(server);
 }
 
+static void tell_lack_of_memory(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	if (!server->display_full) {
+		server->display_full = true;
+		log_message(server, VGF_LOG_WARNING, "no memory for all that the monitors show");
+	}
+}
+
 static void close_wayland(struct gpu_server *server)
 {
 	struct display_wayland *wayland = server->wayland;
@@ -422,6 +432,7 @@ static int open_wayland(struct gpu_server *server)
 		.shown = shown,
 		.resize = window_resized,
 		.closed = window_closed,
+		.lacks_memory = tell_lack_of_memory,
 		.key = key_code,
 		.pointer = pointer,
 		.left = client_left,
@@ -550,9 +561,8 @@ static bool scanout_flushed(
 	int ret = update_display(server, scanout, rect);
 	int vnc = server->vnc && scanout == 0 ? display_vnc_update(server->vnc, rect) : 0;
 
-	if ((ret == -ENOSPC || ret == -ENOMEM || vnc == -ENOMEM) && !server->display_full) {
-		server->display_full = true;
-		log_message(server, VGF_LOG_WARNING, "no memory for all that the monitors show");
+	if (ret == -ENOSPC || ret == -ENOMEM || vnc == -ENOMEM) {
+		tell_lack_of_memory(server);
 	}
 	return server->wayland && display_wayland_update(server->wayland, scanout, rect, frame);
 }

@@ -27,6 +27,7 @@ static void free_memory(struct wayland_buffer *buffer)
 {
 	if (buffer->frame.pixels != NULL) {
 		munmap(buffer->frame.pixels, frame_size(&buffer->frame));
+		buffer->window->display->copy_bytes -= frame_size(&buffer->frame);
 	}
 	if (buffer->key != 0) {
 		close(buffer->dma_buf.fd);
@@ -52,6 +53,7 @@ void wayland_buffer_end(struct wayland_buffer *buffer)
 		wl_buffer_destroy(buffer->proxy);
 	}
 	LIST_REMOVE(buffer, link);
+	display->num_leaving -= buffer->is_leaving;
 	free_memory(buffer);
 	if (key != 0) {
 		wayland_key_settle(display, key);
@@ -74,6 +76,7 @@ void wayland_buffer_leave(struct wayland_buffer *buffer)
 		wayland_buffer_end(buffer);
 	} else if (!buffer->is_leaving) {
 		buffer->is_leaving = true;
+		buffer->window->display->num_leaving++;
 		LIST_REMOVE(buffer, link);
 		LIST_INSERT_HEAD(&buffer->window->display->leaving, buffer, link);
 		if (!buffer->is_used) {
@@ -229,6 +232,7 @@ static int share_memory(struct wayland_buffer *buffer)
 		return fd;
 	}
 	frame->pixels = pixels;
+	buffer->window->display->copy_bytes += size;
 	pool = wl_shm_create_pool(shm, fd, (int32_t)size);
 	close(fd);
 	buffer->proxy = wl_shm_pool_create_buffer(pool, 0, (int32_t)frame->width,
@@ -240,9 +244,16 @@ static int share_memory(struct wayland_buffer *buffer)
 	return 0;
 }
 
+static bool has_room(const struct wayland_window *window)
+{
+	const struct frame frame = { .width = window->width, .height = window->height };
+
+	return frame_size(&frame) <= WAYLAND_MAX_COPY_BYTES - window->display->copy_bytes;
+}
+
 static struct wayland_buffer *create_copy(struct wayland_window *window)
 {
-	struct wayland_buffer *buffer = create(window);
+	struct wayland_buffer *buffer = has_room(window) ? create(window) : NULL;
 
 	if (buffer == NULL) {
 		return NULL;
@@ -255,35 +266,64 @@ static struct wayland_buffer *create_copy(struct wayland_window *window)
 	return buffer;
 }
 
-struct wayland_buffer *wayland_copy_get(struct wayland_window *window)
+int wayland_copy_get(struct wayland_window *window, struct wayland_buffer **out)
 {
 	struct wayland_buffer *buffer;
 	unsigned int count = 0;
 
 	LIST_FOREACH(buffer, &window->buffers, link) {
 		if (buffer->key == 0 && !buffer->is_used) {
-			return buffer;
+			*out = buffer;
+			return 0;
 		}
 		count += buffer->key == 0;
 	}
-	return count < WAYLAND_MAX_COPIES ? create_copy(window) : NULL;
+	*out = count < WAYLAND_MAX_COPIES ? create_copy(window) : NULL;
+	return *out != NULL || count > 0 ? 0 : -ENOMEM;
 }
 
 /* ---- dma-bufs -------------------------------------------------------------------------------- */
 
-static bool takes_format(const struct display_wayland *display, const struct gpu_buffer *dma_buf)
+static bool takes(const struct display_wayland *display, uint32_t drm_format, uint64_t modifier)
 {
 	for (size_t i = 0; i < display->num_formats; i++) {
-		const struct wayland_format *format = &display->formats[i];
-
-		if (format->drm_format == dma_buf->drm_format &&
-			(format->modifier == dma_buf->modifier ||
-				(dma_buf->modifier == MODIFIER_LINEAR &&
-					format->modifier == MODIFIER_INVALID))) {
+		if (display->formats[i].drm_format == drm_format &&
+			display->formats[i].modifier == modifier) {
 			return true;
 		}
 	}
 	return false;
+}
+
+/* The same without alpha: there is nothing behind a monitor. DRM's names begin with the order of
+ * the four parts, alpha among the first two. */
+static uint32_t make_opaque(uint32_t drm_format)
+{
+	if ((drm_format & 0xff) == 'A') {
+		return (drm_format & ~UINT32_C(0xff)) | 'X';
+	}
+	if ((drm_format >> 8 & 0xff) == 'A') {
+		return (drm_format & ~UINT32_C(0xff00)) | 'X' << 8;
+	}
+	return drm_format;
+}
+
+/* The driver of a compositor that knows no modifiers takes what is linear without one. */
+static bool choose_modifier(const struct display_wayland *display, uint32_t drm_format,
+	uint64_t modifier, struct wayland_format *out)
+{
+	*out = (struct wayland_format){ drm_format, modifier };
+	if (!takes(display, drm_format, modifier) && modifier == MODIFIER_LINEAR) {
+		out->modifier = MODIFIER_INVALID;
+	}
+	return takes(display, drm_format, out->modifier);
+}
+
+static bool choose_format(const struct display_wayland *display, const struct gpu_buffer *dma_buf,
+	struct wayland_format *out)
+{
+	return choose_modifier(display, make_opaque(dma_buf->drm_format), dma_buf->modifier, out) ||
+		choose_modifier(display, dma_buf->drm_format, dma_buf->modifier, out);
 }
 
 static void end_params(struct wayland_buffer *buffer)
@@ -336,16 +376,18 @@ static const struct zwp_linux_buffer_params_v1_listener params_listener = {
 static void ask(struct wayland_buffer *buffer)
 {
 	const struct gpu_buffer *dma_buf = &buffer->dma_buf;
+	const struct wayland_format *format = &buffer->format;
 
 	buffer->params = zwp_linux_dmabuf_v1_create_params(buffer->window->display->dmabuf);
 	zwp_linux_buffer_params_v1_add_listener(buffer->params, &params_listener, buffer);
 	zwp_linux_buffer_params_v1_add(buffer->params, dma_buf->fd, 0, dma_buf->offset,
-		dma_buf->stride, (uint32_t)(dma_buf->modifier >> 32), (uint32_t)dma_buf->modifier);
+		dma_buf->stride, (uint32_t)(format->modifier >> 32), (uint32_t)format->modifier);
 	zwp_linux_buffer_params_v1_create(buffer->params, (int32_t)dma_buf->width,
-		(int32_t)dma_buf->height, dma_buf->drm_format, 0);
+		(int32_t)dma_buf->height, format->drm_format, 0);
 }
 
-static int create_in_place(struct wayland_window *window, const struct gpu_buffer *dma_buf)
+static int create_in_place(struct wayland_window *window, const struct gpu_buffer *dma_buf,
+	const struct wayland_format *format)
 {
 	int fd = fcntl(dma_buf->fd, F_DUPFD_CLOEXEC, 0);
 	struct wayland_buffer *buffer;
@@ -362,6 +404,7 @@ static int create_in_place(struct wayland_window *window, const struct gpu_buffe
 	buffer->dma_buf = *dma_buf;
 	buffer->dma_buf.fd = fd;
 	buffer->dma_buf.acquire_fd = -1;
+	buffer->format = *format;
 	buffer->is_pinned = true;
 	ask(buffer);
 	return 0;
@@ -418,9 +461,10 @@ int wayland_in_place_get(struct wayland_window *window, const struct gpu_buffer 
 	struct wayland_buffer **out)
 {
 	struct places places = { 0 };
+	struct wayland_format format;
 
 	*out = NULL;
-	if (window->display->dmabuf == NULL || !takes_format(window->display, dma_buf)) {
+	if (window->display->dmabuf == NULL || !choose_format(window->display, dma_buf, &format)) {
 		return -EOPNOTSUPP;
 	}
 	make_room(window);
@@ -437,5 +481,5 @@ int wayland_in_place_get(struct wayland_window *window, const struct gpu_buffer 
 		places.num_all >= WAYLAND_MAX_IN_PLACE) {
 		return 0;
 	}
-	return create_in_place(window, dma_buf);
+	return create_in_place(window, dma_buf, &format);
 }

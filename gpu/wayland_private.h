@@ -20,11 +20,22 @@
 
 struct wayland_window;
 
+struct wayland_format {
+	uint32_t drm_format;
+	uint64_t modifier;
+};
+
 /* ---- Buffers: wayland_buffer.c --------------------------------------------------------------- */
 
 /* Of a window: what it copies to, and what it shows in place. */
 #define WAYLAND_MAX_COPIES 3
 #define WAYLAND_MAX_IN_PLACE 12
+
+/* Of all windows: what the copies take up, which the guest chooses: three of the largest scanout
+ * fit, and more. And what the compositor has not given back or answered: before it does, it gets
+ * nothing new. */
+#define WAYLAND_MAX_COPY_BYTES (UINT64_C(1) << 30)
+#define WAYLAND_MAX_LEAVING 64
 
 enum wayland_buffer_state {
 	WAYLAND_BUFFER_ASKED, /* the compositor has not said yet whether it takes the dma-buf */
@@ -52,12 +63,14 @@ struct wayland_buffer {
 
 	uint64_t key;                              /* of a dma-buf; 0: it is a copy */
 	struct gpu_buffer dma_buf;                 /* with a descriptor of its own */
+	struct wayland_format format;              /* which the compositor has it in */
 	struct zwp_linux_buffer_params_v1 *params; /* while it is asked */
 	bool is_pinned;                            /* the guest's memory waits for it */
 };
 
-/* A copy of the window's size that the compositor does not read; or NULL if there is none now. */
-struct wayland_buffer *wayland_copy_get(struct wayland_window *window);
+/* A copy of the window's size that the compositor does not read. Returns 0, with NULL if there is
+ * none now; -ENOMEM if the compositor has none that it could give back. */
+int wayland_copy_get(struct wayland_window *window, struct wayland_buffer **out);
 
 /* A buffer with what gpu_get_scanout_buffer gave, which the compositor does not read; it is pinned
  * by that. The descriptors stay the caller's. Returns 0, with NULL if there is none now;
@@ -175,11 +188,6 @@ void wayland_seat_forget(struct wayland_seat *seat, const struct wayland_window 
 
 /* ---- The connection: display_wayland.c ------------------------------------------------------- */
 
-struct wayland_format {
-	uint32_t drm_format;
-	uint64_t modifier;
-};
-
 #define WAYLAND_MAX_FORMATS 4096
 
 /* A sync file that is waited for. */
@@ -212,6 +220,8 @@ struct display_wayland {
 	struct wayland_window windows[VIRTIO_GPU_MAX_SCANOUTS];
 	struct wayland_seat seat;
 	struct wayland_buffers leaving;
+	uint32_t num_leaving;
+	uint64_t copy_bytes;
 	LIST_HEAD(, wayland_wait) waits;
 	struct display_wayland_stats stats;
 };

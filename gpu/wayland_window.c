@@ -264,9 +264,13 @@ static void fill(struct wayland_window *window, struct wayland_buffer *copy)
 
 static void give_copy(struct wayland_window *window)
 {
-	struct wayland_buffer *copy = wayland_copy_get(window);
+	struct display_wayland *display = window->display;
+	struct wayland_buffer *copy;
 
-	if (copy != NULL) {
+	if (wayland_copy_get(window, &copy) < 0) {
+		drop(window);
+		display->ops->lacks_memory(display->cookie);
+	} else if (copy != NULL) {
 		fill(window, copy);
 	}
 }
@@ -320,7 +324,8 @@ static bool can_give(const struct wayland_window *window)
 	struct display_wayland *display = window->display;
 
 	return window->surface != NULL && window->is_configured && !display->is_ending &&
-		window->num_answers < WAYLAND_MAX_FRAMES && wayland_can_send(display);
+		window->num_answers < WAYLAND_MAX_FRAMES &&
+		display->num_leaving < WAYLAND_MAX_LEAVING && wayland_can_send(display);
 }
 
 static void open_or_end(struct wayland_window *window);
@@ -455,13 +460,29 @@ static void begin_window(struct wayland_window *window)
 	wl_surface_commit(window->surface);
 }
 
-static void leave_buffers(struct wayland_window *window, bool copies_alone)
+/* Of another size than what is to be shown now. */
+static void leave_copies(struct wayland_window *window)
 {
 	struct wayland_buffer *buffer, *next;
 
 	for (buffer = LIST_FIRST(&window->buffers); buffer != NULL; buffer = next) {
 		next = LIST_NEXT(buffer, link);
-		if (buffer->key == 0 || !copies_alone) {
+		if (buffer->key == 0) {
+			wayland_buffer_leave(buffer);
+		}
+	}
+}
+
+/* Without a surface nobody looks at a copy any more. */
+static void leave_buffers(struct wayland_window *window)
+{
+	struct wayland_buffer *buffer, *next;
+
+	for (buffer = LIST_FIRST(&window->buffers); buffer != NULL; buffer = next) {
+		next = LIST_NEXT(buffer, link);
+		if (buffer->key == 0) {
+			wayland_buffer_end(buffer);
+		} else {
 			wayland_buffer_leave(buffer);
 		}
 	}
@@ -497,7 +518,7 @@ static void end_window(struct wayland_window *window)
 		end_answer(answer);
 	}
 	end_surface(window);
-	leave_buffers(window, false);
+	leave_buffers(window);
 	window->current = NULL;
 	window->is_configured = window->has_content = window->is_resized = false;
 	window->has_frame = false;
@@ -538,8 +559,8 @@ void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint
 {
 	bool is_wanted = width > 0 && height > 0;
 
-	if (width != window->width || height != window->height) {
-		leave_buffers(window, true);
+	if (is_wanted && (width != window->width || height != window->height)) {
+		leave_copies(window);
 	}
 	window->width = is_wanted ? width : 0;
 	window->height = is_wanted ? height : 0;

@@ -16,7 +16,7 @@
 #include <viewporter-server-protocol.h>
 #include <xdg-shell-server-protocol.h>
 
-#define FORMAT_XRGB8888 0x34325258u
+#define MODIFIER_INVALID UINT64_C(0x00ffffffffffffff)
 
 /* One at a time. */
 static struct compositor *the_compositor;
@@ -116,6 +116,16 @@ void compositor_release(struct compositor_buffer *buffer)
 	wl_buffer_send_release(buffer->resource);
 }
 
+void compositor_release_all(struct compositor *compositor)
+{
+	struct compositor_buffer *buffer;
+
+	wl_list_for_each(buffer, &compositor->buffers, link)
+	{
+		compositor_release(buffer);
+	}
+}
+
 void compositor_release_explicit(struct wl_resource *release, int fence_fd)
 {
 	if (fence_fd >= 0) {
@@ -145,8 +155,7 @@ static void params_add(struct wl_client *client, struct wl_resource *resource, i
 	(void)plane;
 	(void)offset;
 	(void)stride;
-	(void)high;
-	(void)low;
+	the_compositor->asked_modifier = (uint64_t)high << 32 | low;
 	assert_int_equal(params_fd, -1);
 	params_fd = fd;
 }
@@ -172,9 +181,9 @@ static void params_create(struct wl_client *client, struct wl_resource *resource
 	struct compositor *compositor = the_compositor;
 	int fd = params_fd;
 
-	(void)format;
 	(void)flags;
 	params_fd = -1;
+	compositor->asked_format = format;
 	if (compositor->lacks & COMPOSITOR_REFUSES) {
 		close(fd);
 		zwp_linux_buffer_params_v1_send_failed(resource);
@@ -236,10 +245,13 @@ static const struct zwp_linux_dmabuf_v1_interface dmabuf_functions = {
 
 static void bind_dmabuf(struct wl_client *client, void *data, uint32_t version, uint32_t id)
 {
+	const struct compositor *compositor = data;
+	uint64_t modifier = compositor->lacks & COMPOSITOR_NO_MODIFIERS ? MODIFIER_INVALID : 0;
 	struct wl_resource *resource = make(
 		client, &zwp_linux_dmabuf_v1_interface, version, id, &dmabuf_functions, data);
 
-	zwp_linux_dmabuf_v1_send_modifier(resource, FORMAT_XRGB8888, 0, 0);
+	zwp_linux_dmabuf_v1_send_modifier(
+		resource, COMPOSITOR_XRGB8888, (uint32_t)(modifier >> 32), (uint32_t)modifier);
 }
 
 /* ---- Surfaces -------------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@ enum {
 	COMPOSITOR_NO_SHELL = 1 << 5,
 	COMPOSITOR_REFUSES = 1 << 6, /* each dma-buf */
 	COMPOSITOR_ASKS = 1 << 7,    /* the test, whether it takes a dma-buf */
+	COMPOSITOR_NO_MODIFIERS = 1 << 8,
 };
 
 struct compositor_buffer {
@@ -67,8 +68,10 @@ struct compositor {
 	struct wl_list buffers;
 	struct wl_global *seat_global;
 	struct wl_resource *keyboard, *pointer, *seat, *params; /* or NULL */
-	struct wl_resource *cursor;                             /* the pointer's surface, or NULL */
-	unsigned int num_cursors;                               /* how often it was set */
+	uint32_t asked_format;                                  /* of the last dma-buf */
+	uint64_t asked_modifier;
+	struct wl_resource *cursor; /* the pointer's surface, or NULL */
+	unsigned int num_cursors;   /* how often it was set */
 };
 
 void compositor_begin(struct compositor *compositor, unsigned int lacks);
@@ -92,6 +95,7 @@ void compositor_answer(struct compositor_surface *surface);
 void compositor_discard(struct compositor_surface *surface);
 /* Reads a buffer no more. */
 void compositor_release(struct compositor_buffer *buffer);
+void compositor_release_all(struct compositor *compositor);
 void compositor_release_explicit(struct wl_resource *release, int fence_fd);
 /* COMPOSITOR_ASKS: the dma-buf that it was asked about last. */
 void compositor_decide(struct compositor *compositor, bool takes);

@@ -42,7 +42,7 @@ static struct {
 	struct virtio_gpu_rect rect;
 	uint32_t pinned[NUM_KEYS]; /* by key: given and not released */
 	uint64_t shown[VIRTIO_GPU_MAX_SCANOUTS];
-	uint32_t num_resized, width, height, num_closed, num_left;
+	uint32_t num_resized, width, height, num_closed, num_left, num_lacks;
 	uint32_t key_code, buttons, x, y;
 	bool key_down;
 } guest;
@@ -116,6 +116,12 @@ static void note_resize(void *cookie, uint32_t scanout, uint32_t width, uint32_t
 	guest.height = height;
 }
 
+static void note_lack(void *cookie)
+{
+	(void)cookie;
+	guest.num_lacks++;
+}
+
 static void note_closed(void *cookie, uint32_t scanout)
 {
 	(void)cookie;
@@ -151,6 +157,7 @@ static const struct display_wayland_ops ops = {
 	.shown = note_shown,
 	.resize = note_resize,
 	.closed = note_closed,
+	.lacks_memory = note_lack,
 	.key = note_key,
 	.pointer = note_pointer,
 	.left = note_left,

@@ -18,6 +18,9 @@
 #include "display_wayland.h"
 #include "gpu.h"
 
+#define FORMAT_ARGB8888 0x34325241u /* DRM_FORMAT_ARGB8888, AR24 */
+#define MODIFIER_INVALID UINT64_C(0x00ffffffffffffff)
+
 #define WIDTH 640
 #define HEIGHT 480
 #define MANY 20000 /* requests of each: far more than a socket and libwayland have room for */
@@ -28,6 +31,7 @@ static struct display_wayland *display;
 /* The guest: what it shows, and what it was told. */
 static struct {
 	uint32_t pixel;
+	bool cannot_read;
 	uint64_t key; /* of its memory; 0: there is no dma-buf */
 	uint32_t num_buffers, num_released;
 	uint32_t drm_format;
@@ -42,6 +46,9 @@ static int read_pixels(
 {
 	(void)cookie;
 	(void)scanout;
+	if (guest.cannot_read) {
+		return -ENOENT;
+	}
 	for (size_t i = 0; i < (size_t)rect->width * rect->height; i++) {
 		pixels[i] = guest.pixel;
 	}
@@ -90,6 +97,12 @@ static void note_resize(void *cookie, uint32_t scanout, uint32_t width, uint32_t
 	guest.height = height;
 }
 
+static void note_lack(void *cookie)
+{
+	(void)cookie;
+	guest.num_lacks++;
+}
+
 static void ignore_closed(void *cookie, uint32_t scanout)
 {
 	(void)cookie;
@@ -123,6 +136,7 @@ static const struct display_wayland_ops ops = {
 	.shown = note_shown,
 	.resize = note_resize,
 	.closed = ignore_closed,
+	.lacks_memory = note_lack,
 	.key = ignore_key,
 	.pointer = ignore_pointer,
 	.left = ignore_left,
@@ -334,6 +348,79 @@ TEST_LIMIT(a_size_that_the_monitor_has_is_not_told, COPIES)
 	compositor_configure(window, WIDTH, HEIGHT);
 	step();
 	assert_int_equal(guest.num_resized, 0);
+}
+
+/* ---- A compositor that gives nothing back ---------------------------------------------------- */
+
+/* 256 MiB each, of which nothing is ever filled: the mapping is not touched. */
+TEST_LIMIT(windows_take_up_a_gibibyte_at_most, COPIES)
+{
+	const struct virtio_gpu_rect corner = { 0, 0, 1, 1 };
+
+	for (uint32_t i = 0; i < 6; i++) {
+		open_window(i);
+	}
+	guest.cannot_read = true;
+	for (uint32_t i = 0; i < 6; i++) {
+		display_wayland_set_scanout(display, i, 8192, 8192);
+		assert_true(display_wayland_update(display, i, &corner, 1));
+		step();
+		assert_int_equal(guest.num_lacks, i < 4 ? 0 : i - 3);
+		assert_int_equal(guest.shown[i], 1); /* nobody waits for it */
+	}
+	display_wayland_set_scanout(display, 0, 0, 0);
+	assert_true(display_wayland_update(display, 5, &corner, 2));
+	assert_int_equal(guest.num_lacks, 2);
+}
+
+/* It answers frames and sizes, and reads what it got for ever. */
+TEST_LIMIT(what_is_never_released_is_bounded, COMPOSITOR_NO_EXPLICIT)
+{
+	uint32_t released;
+
+	for (uint64_t i = 1; i <= 300; i++) {
+		struct compositor_surface *window = open_window(0);
+
+		guest.key = i;
+		flush(0, i);
+		step();
+		if (window->num_answers > 0) {
+			compositor_answer(window);
+		}
+		display_wayland_set_scanout(display, 0, 0, 0);
+		step();
+	}
+	assert_int_equal(compositor_num_buffers(&compositor), 64);
+	released = guest.num_released;
+	compositor_release_all(&compositor);
+	step();
+	assert_int_equal(compositor_num_buffers(&compositor), 0);
+	assert_int_equal(guest.num_released, released + 64);
+}
+
+/* ---- What dma-bufs are taken as -------------------------------------------------------------- */
+
+/* There is nothing behind a monitor. */
+TEST_LIMIT(what_has_alpha_is_shown_without, COMPOSITOR_NO_EXPLICIT)
+{
+	open_window(0);
+	guest.drm_format = FORMAT_ARGB8888;
+	guest.key = 1;
+	flush(0, 1);
+	step();
+	assert_int_equal(compositor.asked_format, COMPOSITOR_XRGB8888);
+}
+
+TEST_LIMIT(
+	a_compositor_without_modifiers_gets_none, COMPOSITOR_NO_EXPLICIT | COMPOSITOR_NO_MODIFIERS)
+{
+	struct compositor_surface *window = open_window(0);
+
+	guest.key = 1;
+	flush(0, 1);
+	step();
+	assert_int_equal(compositor.asked_modifier, MODIFIER_INVALID);
+	assert_true(window->current.buffer->fd >= 0);
 }
 
 /* ---- The cursor ------------------------------------------------------------------------------ */
