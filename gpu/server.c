@@ -173,6 +173,19 @@ static int read_scanout(
 	return gpu_read_scanout(server->gpu, scanout, rect, pixels);
 }
 
+/* As the options say: windows that have gone have no size, and none is closed. */
+static void init_monitors(struct gpu_server *server)
+{
+	const struct gpu_options *options = &server->options.gpu;
+
+	memset(server->monitors, 0, sizeof(server->monitors));
+	for (uint32_t i = 0; i < options->num_scanouts && i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		server->monitors[i].r.width = options->width;
+		server->monitors[i].r.height = options->height;
+		server->monitors[i].enabled = 1;
+	}
+}
+
 static int set_gpu_socket_take(void *cookie, int socket_fd)
 {
 	static const struct display_socket_ops ops = {
@@ -186,6 +199,7 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 	close_display(server);
 	if (socket_fd < 0) {
 		gpu_forget_monitors(server->gpu);
+		init_monitors(server);
 		return 0;
 	}
 	ret = display_socket_create_take(socket_fd, &ops, server, &server->display);
@@ -338,9 +352,16 @@ static void shown(void *cookie, uint32_t scanout, uint64_t frame)
 	gpu_tell_shown(server->gpu, scanout, frame);
 }
 
-/* The front end's display knows its monitors, if there is one. */
+/* The front end's display knows its monitors, if there is one. Side by side, as the pointer has
+ * them. */
 static void tell_windows(struct gpu_server *server)
 {
+	uint32_t x = 0;
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		server->monitors[i].r.x = x;
+		x += server->monitors[i].enabled ? server->monitors[i].r.width : 0;
+	}
 	if (server->display == NULL) {
 		gpu_tell_monitors(server->gpu, server->monitors);
 	}
@@ -410,17 +431,6 @@ static void tell_why_no_wayland(struct gpu_server *server, int error)
 	snprintf(message, sizeof(message), "the Wayland compositor%s%s: %s", name[0] ? " " : "",
 		name, why);
 	log_message(server, VGF_LOG_ERROR, message);
-}
-
-static void init_monitors(struct gpu_server *server)
-{
-	const struct gpu_options *options = &server->options.gpu;
-
-	for (uint32_t i = 0; i < options->num_scanouts && i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		server->monitors[i].r.width = options->width;
-		server->monitors[i].r.height = options->height;
-		server->monitors[i].enabled = 1;
-	}
 }
 
 static int open_wayland(struct gpu_server *server)
