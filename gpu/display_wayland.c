@@ -118,6 +118,7 @@ static void note_global(void *data, struct wl_registry *registry, uint32_t name,
 			bind(display, &globals[i], name, version);
 		}
 	}
+	wayland_syncobj_note(display, name, interface);
 	if (strcmp(interface, zwp_linux_dmabuf_v1_interface.name) == 0) {
 		bind_dmabuf(display, name, version);
 	} else if (strcmp(interface, wl_seat_interface.name) == 0) {
@@ -448,6 +449,7 @@ static void end_all(struct display_wayland *display)
 		wayland_buffer_end(buffer);
 	}
 	wayland_seat_end(&display->seat);
+	wayland_syncobj_end(display);
 }
 
 static void destroy_proxies(struct display_wayland *display)

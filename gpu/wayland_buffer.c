@@ -52,6 +52,7 @@ void wayland_buffer_end(struct wayland_buffer *buffer)
 	if (buffer->proxy != NULL) {
 		wl_buffer_destroy(buffer->proxy);
 	}
+	wayland_points_end(buffer);
 	LIST_REMOVE(buffer, link);
 	display->num_leaving -= buffer->is_leaving;
 	free_memory(buffer);
@@ -111,13 +112,13 @@ void wayland_key_settle(struct display_wayland *display, uint64_t key)
 
 /* ---- The compositor reads it no more --------------------------------------------------------- */
 
-static void released(void *arg)
+void wayland_buffer_released(void *arg)
 {
 	struct wayland_buffer *buffer = arg;
 	struct wayland_window *window = buffer->window;
 
 	buffer->is_used = false;
-	buffer->is_explicit = false;
+	buffer->is_explicit = buffer->has_points = false;
 	buffer->is_released = false;
 	if (buffer->is_leaving) {
 		wayland_buffer_end(buffer);
@@ -131,8 +132,9 @@ static void released(void *arg)
  * to say that it does not. */
 static void release_after_take(struct wayland_buffer *buffer, int fence_fd)
 {
-	if (wayland_wait_take(buffer->window->display, fence_fd, released, buffer) < 0) {
-		released(buffer);
+	if (wayland_wait_take(buffer->window->display, fence_fd, wayland_buffer_released, buffer) <
+		0) {
+		wayland_buffer_released(buffer);
 	}
 }
 
@@ -146,7 +148,7 @@ static void release_implicitly(struct wayland_buffer *buffer)
 	if (fence_fd >= 0) {
 		release_after_take(buffer, fence_fd);
 	} else {
-		released(buffer);
+		wayland_buffer_released(buffer);
 	}
 }
 
@@ -185,7 +187,7 @@ static void note_immediate_release(void *data, struct zwp_linux_buffer_release_v
 
 	(void)release;
 	end_release(buffer);
-	released(buffer);
+	wayland_buffer_released(buffer);
 }
 
 static const struct zwp_linux_buffer_release_v1_listener release_listener = {
@@ -197,7 +199,7 @@ void wayland_buffer_use(struct wayland_buffer *buffer, bool is_explicit)
 {
 	buffer->is_used = true;
 	buffer->is_pinned = buffer->key != 0;
-	buffer->is_explicit = is_explicit;
+	buffer->is_explicit = is_explicit || buffer->has_points;
 	if (is_explicit) {
 		buffer->release = zwp_linux_surface_synchronization_v1_get_release(
 			buffer->window->sync);

@@ -66,6 +66,12 @@ struct wayland_buffer {
 	struct wayland_format format;              /* which the compositor has it in */
 	struct zwp_linux_buffer_params_v1 *params; /* while it is asked */
 	bool is_pinned;                            /* the guest's memory waits for it */
+
+	/* Of wayland_syncobj.c: its timeline, and the last point there. */
+	uint32_t syncobj;
+	struct wp_linux_drm_syncobj_timeline_v1 *timeline;
+	uint64_t point;
+	bool has_points; /* this use: one of them is when it is read no more */
 };
 
 /* A copy of the window's size that the compositor does not read. Returns 0, with NULL if there is
@@ -80,6 +86,9 @@ int wayland_in_place_get(struct wayland_window *window, const struct gpu_buffer 
 
 /* The compositor is given it, with the window's next commit. is_explicit: zwp_linux_... tells. */
 void wayland_buffer_use(struct wayland_buffer *buffer, bool is_explicit);
+
+/* The compositor reads it no more. For wayland_wait_take. */
+void wayland_buffer_released(void *buffer);
 
 /* It ends once the compositor reads it no more. */
 void wayland_buffer_leave(struct wayland_buffer *buffer);
@@ -109,6 +118,7 @@ struct wayland_window {
 	struct xdg_toplevel *toplevel;
 	struct wp_viewport *viewport;                      /* or NULL */
 	struct zwp_linux_surface_synchronization_v1 *sync; /* or NULL */
+	struct wp_linux_drm_syncobj_surface_v1 *points;    /* if the latest commit has any */
 	bool is_configured;                                /* it may show something */
 	bool has_content;                                  /* it does */
 	/* What the user made of it; 0: it is as large as the scanout. */
@@ -147,6 +157,24 @@ void wayland_window_go_on(struct wayland_window *window);
 /* Its size on the compositor's screen. */
 void wayland_window_get_size(
 	const struct wayland_window *window, uint32_t *width, uint32_t *height);
+
+/* ---- Points of sync objects: wayland_syncobj.c, or wayland_syncobj_none.c -------------------- */
+
+/* If the interface is wp_linux_drm_syncobj_v1's, and this machine has sync objects, it is used, and
+ * `syncobj` of the display set. */
+void wayland_syncobj_note(struct display_wayland *display, uint32_t name, const char *interface);
+void wayland_syncobj_end(struct display_wayland *display);
+
+/* With the window's next commit, which has to follow at once: the compositor reads the buffer when
+ * the sync file has signalled, or at once if that is -1; wayland_buffer_released is called when it
+ * reads it no more. Returns 0; -EOPNOTSUPP without sync objects; or another error. */
+int wayland_points_set(struct wayland_buffer *buffer, int acquire_fd);
+
+/* The window's next commit has none. */
+void wayland_points_clear(struct wayland_window *window);
+
+/* The buffer ends. */
+void wayland_points_end(struct wayland_buffer *buffer);
 
 /* ---- Keyboard and pointer: wayland_seat.c ---------------------------------------------------- */
 
@@ -211,7 +239,9 @@ struct display_wayland {
 	struct wp_presentation *presentation;
 	struct zwp_linux_dmabuf_v1 *dmabuf;
 	struct zwp_linux_explicit_synchronization_v1 *explicit_sync;
-	struct wayland_format *formats; /* of dma-bufs */
+	struct wp_linux_drm_syncobj_manager_v1 *syncobj; /* instead of that */
+	int drm_fd;                                      /* with it */
+	struct wayland_format *formats;                  /* of dma-bufs */
 	size_t num_formats;
 
 	int epoll_fd; /* of the connection and of `waits` */

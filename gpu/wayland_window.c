@@ -215,6 +215,9 @@ static void commit(struct wayland_window *window, struct wayland_buffer *buffer,
 	const struct gpu_buffer *dma_buf = buffer->key != 0 ? &buffer->dma_buf : NULL;
 	bool will_answer = ask_for_answer(window);
 
+	if (!buffer->has_points) {
+		wayland_points_clear(window);
+	}
 	wl_surface_attach(window->surface, buffer->proxy, 0, 0);
 	if (window->viewport != NULL) {
 		crop(window, dma_buf);
@@ -293,6 +296,10 @@ static int find_buffer(struct wayland_window *window, const struct gpu_buffer *d
 
 static void commit_in_place(struct wayland_window *window, struct wayland_buffer *buffer)
 {
+	/* A failure is no matter: the compositor then says by itself when it has read it. */
+	if (!buffer->has_points) {
+		wayland_points_set(buffer, -1);
+	}
 	window->display->stats.frames_in_place++;
 	commit(window, buffer, window->sync != NULL);
 }
@@ -437,7 +444,8 @@ static void add_extensions(struct wayland_window *window)
 	if (display->viewporter != NULL) {
 		window->viewport = wp_viewporter_get_viewport(display->viewporter, window->surface);
 	}
-	if (display->explicit_sync != NULL) {
+	/* A surface may have one of both. */
+	if (display->explicit_sync != NULL && display->syncobj == NULL) {
 		window->sync = zwp_linux_explicit_synchronization_v1_get_synchronization(
 			display->explicit_sync, window->surface);
 	}
@@ -496,6 +504,7 @@ static void end_surface(struct wayland_window *window)
 	if (window->viewport != NULL) {
 		wp_viewport_destroy(window->viewport);
 	}
+	wayland_points_clear(window);
 	xdg_toplevel_destroy(window->toplevel);
 	xdg_surface_destroy(window->xdg_surface);
 	wl_surface_destroy(window->surface);
@@ -613,8 +622,12 @@ bool wayland_window_flush(
 }
 
 /* The compositor is not to read it before it is drawn. */
-static int pass_fence(struct wayland_window *window, const struct gpu_buffer *dma_buf)
+static int pass_fence(struct wayland_window *window, struct wayland_buffer *buffer,
+	const struct gpu_buffer *dma_buf)
 {
+	if (window->display->syncobj != NULL) {
+		return wayland_points_set(buffer, dma_buf->acquire_fd);
+	}
 	if (window->sync == NULL) {
 		return vgf_dma_buf_import_sync_file(
 			dma_buf->fd, VGF_ACCESS_WRITE, dma_buf->acquire_fd);
@@ -629,7 +642,7 @@ bool wayland_window_offer_take(struct wayland_window *window, const struct virti
 	struct wayland_buffer *buffer;
 
 	if (!can_give(window) || find_buffer(window, dma_buf, &buffer) < 0 || buffer == NULL ||
-		pass_fence(window, dma_buf) < 0) {
+		pass_fence(window, buffer, dma_buf) < 0) {
 		return false;
 	}
 	close(dma_buf->fd);
