@@ -175,7 +175,8 @@ windows_sid() {
 }
 
 show_windows() {
-    "$@" --enter scripts/build-in-root build/sid tools/vgfence &&
+    "$@" --enter scripts/build-in-root build/sid tools/vgfence tests/test_wayland_syncobj &&
+        "$@" --enter build/sid/tests/test_wayland_syncobj &&
         "$@" --timeout 300 scripts/test-windows-in-vm build/sid
 }
 
