@@ -88,7 +88,7 @@ int wayland_in_place_get(struct wayland_window *window, const struct gpu_buffer 
 void wayland_buffer_use(struct wayland_buffer *buffer, bool is_explicit);
 
 /* The compositor reads it no more. For wayland_wait_take. */
-void wayland_buffer_released(void *buffer);
+void wayland_buffer_released(void *arg); /* the buffer */
 
 /* It ends once the compositor reads it no more. */
 void wayland_buffer_leave(struct wayland_buffer *buffer);
