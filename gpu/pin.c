@@ -58,6 +58,11 @@ int pin_take(struct gpu *gpu, struct resource *resource, uint64_t *key)
 
 /* ---- Memory that leaves ---------------------------------------------------------------------- */
 
+bool pin_is_held(const struct resource *resource)
+{
+	return resource->pin != NULL && resource->pin->state == PIN_HELD;
+}
+
 static void tell_leaving(struct gpu *gpu, uint64_t key)
 {
 	if (gpu->callbacks.buffer_leaving != NULL) {

@@ -53,6 +53,9 @@ void pins_init(struct gpu *gpu);
 /* A display gets the memory of the resource. Returns 0, with its key; or -ENOMEM. */
 int pin_take(struct gpu *gpu, struct resource *resource, uint64_t *key);
 
+/* Whether a display has it. */
+bool pin_is_held(const struct resource *resource);
+
 /* The request takes the memory away from the resource: it waits for the display if that has it. */
 void pin_leave(struct pending_request *pending, struct resource *resource);
 

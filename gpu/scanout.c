@@ -78,6 +78,9 @@ static void offer(struct pending_request *flush, uint32_t index, const struct vi
 	int acquire_fd)
 {
 	struct gpu *gpu = flush->gpu;
+	const struct resource *resource = find_resource(gpu, flush->flush.resource_id);
+	/* Of an earlier frame in the same memory, which the display may still read. */
+	bool was_held = resource != NULL && pin_is_held(resource);
 	struct gpu_buffer buffer;
 	uint64_t frame = 0;
 
@@ -97,7 +100,9 @@ static void offer(struct pending_request *flush, uint32_t index, const struct vi
 	if (buffer.acquire_fd >= 0) {
 		close(buffer.acquire_fd);
 	}
-	gpu_tell_released(gpu, buffer.key);
+	if (!was_held) {
+		gpu_tell_released(gpu, buffer.key);
+	}
 }
 
 void scanouts_offer(struct pending_request *flush, int acquire_fd)

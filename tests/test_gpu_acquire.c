@@ -237,6 +237,33 @@ TEST_ACQUIRE(a_frame_that_is_not_taken_comes_when_it_is_drawn)
 	assert_int_equal(guest.num_leaving, 0);
 }
 
+/* The next frame in the same memory, for which the display has no place. */
+TEST_ACQUIRE(what_a_display_reads_stays_so_if_it_takes_no_other_frame)
+{
+	const struct virtio_gpu_resource_unref request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF, 0),
+		.resource_id = htole32(1),
+	};
+	uint32_t drawn, unreferenced;
+
+	drawn = draw_red(1);
+	flush(0);
+	open_gate();
+	assert_int_equal(wait_for(drawn), OK);
+	read_taken(false);
+	takes = false;
+	drawn = draw_red(2);
+	flush(0);
+	assert_int_equal(num_offers, 2);
+	open_gate();
+	assert_int_equal(wait_for(drawn), OK);
+	unreferenced = guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), 24);
+	assert_false(is_done(unreferenced));
+	assert_int_equal(guest.leaving, taken.key);
+	gpu_tell_released(guest.gpu, taken.key);
+	assert_int_equal(wait_for(unreferenced), OK);
+}
+
 /* Descriptors that are no sync files, and fences without any. */
 TEST_ACQUIRE(what_has_no_sync_file_is_waited_for_here)
 {
