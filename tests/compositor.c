@@ -114,6 +114,7 @@ uint32_t compositor_pixel(const struct compositor_buffer *buffer, int32_t x, int
 void compositor_release(struct compositor_buffer *buffer)
 {
 	wl_buffer_send_release(buffer->resource);
+	buffer->is_held = buffer->release != NULL; /* else it says nothing */
 }
 
 void compositor_release_all(struct compositor *compositor)
@@ -126,8 +127,22 @@ void compositor_release_all(struct compositor *compositor)
 	}
 }
 
+static void forget_release(const struct wl_resource *release)
+{
+	struct compositor_buffer *buffer;
+
+	wl_list_for_each(buffer, &the_compositor->buffers, link)
+	{
+		if (buffer->release == release) {
+			buffer->release = NULL;
+			buffer->is_held = false;
+		}
+	}
+}
+
 void compositor_release_explicit(struct wl_resource *release, int fence_fd)
 {
+	forget_release(release);
 	if (fence_fd >= 0) {
 		zwp_linux_buffer_release_v1_send_fenced_release(release, fence_fd);
 	} else {
@@ -302,6 +317,9 @@ static void surface_commit(struct wl_client *client, struct wl_resource *resourc
 	surface->is_scaled = false;
 	if (surface->toplevel != NULL) {
 		assert_true(surface->num_acks > 0);
+		assert_false(surface->pending.buffer->is_held);
+		surface->pending.buffer->is_held = true;
+		surface->pending.buffer->release = surface->pending.release;
 	}
 	if (surface->current.acquire_fd >= 0) {
 		close(surface->current.acquire_fd);

@@ -34,6 +34,8 @@ struct compositor_buffer {
 	struct wl_listener destroyed;
 	int fd; /* of a dma-buf, or -1 */
 	int32_t width, height;
+	bool is_held;                /* of a window: committed, and not released */
+	struct wl_resource *release; /* explicit, by which it is to be; or NULL */
 };
 
 #define COMPOSITOR_MAX_ANSWERS 16
