@@ -333,17 +333,6 @@ static void answer(struct compositor_surface *window)
 	}
 }
 
-static void point_at(struct compositor_surface *window)
-{
-	if (window == NULL) {
-		return;
-	}
-	wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
-	wl_pointer_send_button(compositor.pointer, 1, 0, 0x110, below(2));
-	wl_pointer_send_axis(compositor.pointer, 0, below(2), (wl_fixed_t)below(1u << 31));
-	wl_pointer_send_frame(compositor.pointer);
-}
-
 static void resize(struct compositor_surface *window)
 {
 	if (window != NULL) {
@@ -363,6 +352,25 @@ static void step(void)
 	display_wayland_flush(display);
 	compositor_step(&compositor);
 	assert_int_equal(display_wayland_dispatch(display), 0);
+}
+
+/* Only on what the client has as well: an event about a surface that is destroyed meanwhile leaves
+ * something of it behind in libwayland-client 1.21. */
+static void point_somewhere(void)
+{
+	struct compositor_surface *window;
+
+	step();
+	step();
+	window = any_window();
+	if (window == NULL) {
+		return;
+	}
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
+	wl_pointer_send_button(compositor.pointer, 1, 0, 0x110, below(2));
+	wl_pointer_send_axis(compositor.pointer, 0, below(2), (wl_fixed_t)below(1u << 31));
+	wl_pointer_send_frame(compositor.pointer);
+	step();
 }
 
 static void guest_acts(void)
@@ -410,7 +418,7 @@ static void compositor_acts(void)
 		compositor.lacks ^= COMPOSITOR_REFUSES;
 		break;
 	case 4:
-		point_at(any_window());
+		point_somewhere();
 		break;
 	case 5:
 		signal_one(below(MAX_FENCES));
