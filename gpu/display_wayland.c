@@ -91,6 +91,7 @@ static const struct global globals[] = {
 		offsetof(struct display_wayland, compositor) },
 	{ &wl_shm_interface, 1, offsetof(struct display_wayland, shm) },
 	{ &xdg_wm_base_interface, WM_BASE_VERSION, offsetof(struct display_wayland, wm_base) },
+	{ &zxdg_decoration_manager_v1_interface, 1, offsetof(struct display_wayland, decorations) },
 	{ &wp_viewporter_interface, 1, offsetof(struct display_wayland, viewporter) },
 	{ &wp_presentation_interface, 1, offsetof(struct display_wayland, presentation) },
 	{ &zwp_linux_explicit_synchronization_v1_interface, 1,
@@ -455,8 +456,8 @@ static void end_all(struct display_wayland *display)
 static void destroy_proxies(struct display_wayland *display)
 {
 	void *proxies[] = { display->compositor, display->shm, display->wm_base,
-		display->viewporter, display->presentation, display->dmabuf, display->explicit_sync,
-		display->registry };
+		display->decorations, display->viewporter, display->presentation, display->dmabuf,
+		display->explicit_sync, display->registry };
 
 	for (size_t i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++) {
 		if (proxies[i] != NULL) {

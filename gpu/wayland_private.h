@@ -12,6 +12,7 @@
 #include <linux-explicit-synchronization-unstable-v1-client-protocol.h>
 #include <presentation-time-client-protocol.h>
 #include <viewporter-client-protocol.h>
+#include <xdg-decoration-unstable-v1-client-protocol.h>
 #include <xdg-shell-client-protocol.h>
 
 #include "display_wayland.h"
@@ -116,6 +117,7 @@ struct wayland_window {
 	struct wl_surface *surface;
 	struct xdg_surface *xdg_surface;
 	struct xdg_toplevel *toplevel;
+	struct zxdg_toplevel_decoration_v1 *decoration;    /* or NULL, as these: */
 	struct wp_viewport *viewport;                      /* or NULL */
 	struct zwp_linux_surface_synchronization_v1 *sync; /* or NULL */
 	struct wp_linux_drm_syncobj_surface_v1 *points;    /* if the latest commit has any */
@@ -235,6 +237,7 @@ struct display_wayland {
 	struct wl_shm *shm;
 	struct xdg_wm_base *wm_base;
 	/* These may be missing. */
+	struct zxdg_decoration_manager_v1 *decorations;
 	struct wp_viewporter *viewporter;
 	struct wp_presentation *presentation;
 	struct zwp_linux_dmabuf_v1 *dmabuf;

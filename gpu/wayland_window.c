@@ -441,6 +441,13 @@ static void add_extensions(struct wayland_window *window)
 {
 	struct display_wayland *display = window->display;
 
+	/* A frame of the compositor's: there is none of ours. */
+	if (display->decorations != NULL) {
+		window->decoration = zxdg_decoration_manager_v1_get_toplevel_decoration(
+			display->decorations, window->toplevel);
+		zxdg_toplevel_decoration_v1_set_mode(
+			window->decoration, ZXDG_TOPLEVEL_DECORATION_V1_MODE_SERVER_SIDE);
+	}
 	if (display->viewporter != NULL) {
 		window->viewport = wp_viewporter_get_viewport(display->viewporter, window->surface);
 	}
@@ -505,6 +512,10 @@ static void end_surface(struct wayland_window *window)
 		wp_viewport_destroy(window->viewport);
 	}
 	wayland_points_clear(window);
+	if (window->decoration != NULL) {
+		zxdg_toplevel_decoration_v1_destroy(window->decoration);
+	}
+	window->decoration = NULL;
 	xdg_toplevel_destroy(window->toplevel);
 	xdg_surface_destroy(window->xdg_surface);
 	wl_surface_destroy(window->surface);

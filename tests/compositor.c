@@ -14,6 +14,7 @@
 #include <linux-explicit-synchronization-unstable-v1-server-protocol.h>
 #include <presentation-time-server-protocol.h>
 #include <viewporter-server-protocol.h>
+#include <xdg-decoration-unstable-v1-server-protocol.h>
 #include <xdg-shell-server-protocol.h>
 
 #define MODIFIER_INVALID UINT64_C(0x00ffffffffffffff)
@@ -536,6 +537,32 @@ static const struct wp_viewporter_interface viewporter_functions = {
 	.get_viewport = get_viewport,
 };
 
+static void set_mode(struct wl_client *client, struct wl_resource *resource, uint32_t mode)
+{
+	struct compositor_surface *surface = wl_resource_get_user_data(resource);
+
+	(void)client;
+	surface->decoration = mode;
+}
+
+static const struct zxdg_toplevel_decoration_v1_interface decoration_functions = {
+	.destroy = destroy,
+	.set_mode = set_mode,
+};
+
+static void get_decoration(struct wl_client *client, struct wl_resource *resource, uint32_t id,
+	struct wl_resource *toplevel)
+{
+	(void)resource;
+	make(client, &zxdg_toplevel_decoration_v1_interface, 1, id, &decoration_functions,
+		wl_resource_get_user_data(toplevel));
+}
+
+static const struct zxdg_decoration_manager_v1_interface decorations_functions = {
+	.destroy = destroy,
+	.get_toplevel_decoration = get_decoration,
+};
+
 static void feedback(struct wl_client *client, struct wl_resource *resource,
 	struct wl_resource *surface, uint32_t id)
 {
@@ -660,6 +687,7 @@ static void bind_seat(struct wl_client *client, void *data, uint32_t version, ui
 
 BIND(compositor, wl_compositor_interface)
 BIND(wm_base, xdg_wm_base_interface)
+BIND(decorations, zxdg_decoration_manager_v1_interface)
 BIND(viewporter, wp_viewporter_interface)
 BIND(presentation, wp_presentation_interface)
 BIND(explicit, zwp_linux_explicit_synchronization_v1_interface)
@@ -672,6 +700,7 @@ static const struct {
 } all_globals[] = {
 	{ 0, &wl_compositor_interface, 4, bind_compositor },
 	{ COMPOSITOR_NO_SHELL, &xdg_wm_base_interface, 1, bind_wm_base },
+	{ 0, &zxdg_decoration_manager_v1_interface, 1, bind_decorations },
 	{ COMPOSITOR_NO_VIEWPORTER, &wp_viewporter_interface, 1, bind_viewporter },
 	{ COMPOSITOR_NO_PRESENTATION, &wp_presentation_interface, 1, bind_presentation },
 	{ COMPOSITOR_NO_EXPLICIT, &zwp_linux_explicit_synchronization_v1_interface, 1,

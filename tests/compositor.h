@@ -55,6 +55,7 @@ struct compositor_surface {
 	struct compositor_commit pending, current;
 	struct wl_resource *answers[COMPOSITOR_MAX_ANSWERS]; /* that were asked for, oldest first */
 	unsigned int num_answers, num_commits, num_acks;
+	uint32_t decoration;     /* that the client asks for; 0: none */
 	unsigned int num_scaled; /* commits of another size without a buffer */
 	bool is_scaled;          /* with the next one */
 	int32_t source[2], destination[2];

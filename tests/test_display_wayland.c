@@ -272,6 +272,14 @@ TEST_WAYLAND(window_has_pixels_of_guest, COPIES)
 	assert_int_equal(guest.shown[0], 1);
 }
 
+TEST_WAYLAND(window_has_frame_of_compositor, COPIES)
+{
+	assert_int_equal(open_window(0)->decoration, 2); /* server_side */
+	display_wayland_set_scanout(display, 0, 0, 0);
+	step();
+	assert_int_equal(compositor_num_windows(&compositor), 0);
+}
+
 TEST_WAYLAND(damage_alone_is_copied, COPIES)
 {
 	const struct virtio_gpu_rect rect = { 5, 7, 11, 13 };
