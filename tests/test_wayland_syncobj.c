@@ -126,10 +126,12 @@ int __wrap_vgf_syncobj_notify(
 	return 0;
 }
 
-/* The compositor signals the point of that use, counted from 0. */
+/* The compositor signals the point of that use, counted from 0. What it says of buffers means
+ * nothing. */
 static void signal_use(uint32_t use)
 {
 	assert_true(use < kernel.num_waits);
+	compositor_release_all(&compositor);
 	signal_fence(kernel.waits[use].event_fd);
 }
 
@@ -294,7 +296,7 @@ TEST_SYNCOBJ(a_frame_is_read_until_its_point_is_signalled, ALL)
 	assert_int_equal(points.release, kernel.waits[0].point);
 	show(window, 2, 2);
 	assert_int_equal(guest.shown, 1);
-	compositor_release_all(&compositor); /* which says nothing here */
+	compositor_release_all(&compositor);
 	step();
 	assert_int_equal(guest.pinned[1], 1);
 	signal_use(0);
