@@ -2,6 +2,8 @@
 /* Copyright (c) 2026 The vgfence authors */
 #include "keymap.h"
 
+#include <stddef.h>
+
 #include <linux/input-event-codes.h>
 
 /* keysyms: the first of `count`, which have codes one after the other. */
@@ -144,17 +146,6 @@ uint16_t keymap_find(uint32_t keysym)
 		if (keysym >= keys[i].keysym && keysym - keys[i].keysym < keys[i].count) {
 			return (uint16_t)(keys[i].code + (keysym - keys[i].keysym));
 		}
-	}
-	return 0;
-}
-
-uint16_t keymap_at(size_t index)
-{
-	for (size_t i = 0; i < NUM_ROWS; i++) {
-		if (index < keys[i].count) {
-			return (uint16_t)(keys[i].code + index);
-		}
-		index -= keys[i].count;
 	}
 	return 0;
 }

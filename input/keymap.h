@@ -3,14 +3,10 @@
 #ifndef KEYMAP_H
 #define KEYMAP_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 /* The key of a US layout that has a keysym of X, with Shift or without: a KEY_ code of Linux; 0 if
  * there is none. */
 uint16_t keymap_find(uint32_t keysym);
-
-/* All keys, one after the other; 0 after the last one. Some come several times. */
-uint16_t keymap_at(size_t index);
 
 #endif
