@@ -281,40 +281,6 @@ static void shown(void *cookie, uint32_t scanout, uint64_t frame)
 	gpu_tell_shown(bench->gpu, scanout, frame);
 }
 
-static void ignore_size(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
-{
-	(void)cookie;
-	(void)scanout;
-	(void)width;
-	(void)height;
-}
-
-static void ignore_close(void *cookie, uint32_t scanout)
-{
-	(void)cookie;
-	(void)scanout;
-}
-
-static void ignore_key(void *cookie, uint32_t code, bool down)
-{
-	(void)cookie;
-	(void)code;
-	(void)down;
-}
-
-static void ignore_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
-{
-	(void)cookie;
-	(void)buttons;
-	(void)x;
-	(void)y;
-}
-
-static void ignore(void *cookie)
-{
-	(void)cookie;
-}
-
 static int open_wayland(struct bench *bench)
 {
 	static const struct display_wayland_ops ops = {
@@ -322,12 +288,6 @@ static int open_wayland(struct bench *bench)
 		.get_buffer = get_buffer,
 		.release = release,
 		.shown = shown,
-		.resize = ignore_size,
-		.closed = ignore_close,
-		.lacks_memory = ignore,
-		.key = ignore_key,
-		.pointer = ignore_pointer,
-		.left = ignore,
 	};
 
 	return display_wayland_create(NULL, &ops, bench, &bench->wayland);

@@ -41,6 +41,7 @@ struct display_wayland_ops {
 	void (*release)(void *cookie, uint64_t key);
 	/* gpu_tell_shown. */
 	void (*shown)(void *cookie, uint32_t scanout, uint64_t frame);
+	/* Those that follow may be NULL: nobody wants to know. */
 	/* The user gives a scanout's window another size; or closes it, which does not happen to
 	 * the last one. Then it is shown no more. */
 	void (*resize)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);

@@ -116,7 +116,9 @@ void wayland_seat_set_cursor(
 static void left(struct wayland_seat *seat)
 {
 	seat->buttons = 0;
-	seat->display->ops->left(seat->display->cookie);
+	if (seat->display->ops->left != NULL) {
+		seat->display->ops->left(seat->display->cookie);
+	}
 }
 
 /* The guest has a layout of its own. */
@@ -158,7 +160,10 @@ static void note_key(void *data, struct wl_keyboard *keyboard, uint32_t serial, 
 	(void)keyboard;
 	(void)serial;
 	(void)time;
-	seat->display->ops->key(seat->display->cookie, key, state == WL_KEYBOARD_KEY_STATE_PRESSED);
+	if (seat->display->ops->key != NULL) {
+		seat->display->ops->key(
+			seat->display->cookie, key, state == WL_KEYBOARD_KEY_STATE_PRESSED);
+	}
 }
 
 static void note_modifiers(void *data, struct wl_keyboard *keyboard, uint32_t serial,
@@ -195,7 +200,9 @@ static const struct wl_keyboard_listener keyboard_listener = {
 
 static void tell_pointer(struct wayland_seat *seat)
 {
-	seat->display->ops->pointer(seat->display->cookie, seat->buttons, seat->x, seat->y);
+	if (seat->display->ops->pointer != NULL) {
+		seat->display->ops->pointer(seat->display->cookie, seat->buttons, seat->x, seat->y);
+	}
 }
 
 static uint32_t of_all(uint64_t at, uint64_t all)

@@ -272,7 +272,9 @@ static void give_copy(struct wayland_window *window)
 
 	if (wayland_copy_get(window, &copy) < 0) {
 		drop(window);
-		display->ops->lacks_memory(display->cookie);
+		if (display->ops->lacks_memory != NULL) {
+			display->ops->lacks_memory(display->cookie);
+		}
 	} else if (copy != NULL) {
 		fill(window, copy);
 	}
@@ -377,7 +379,9 @@ static void note_close(void *data, struct xdg_toplevel *toplevel)
 	if (count > 1) {
 		window->is_closed = true;
 		wayland_window_end(window);
-		display->ops->closed(display->cookie, window->scanout);
+		if (display->ops->closed != NULL) {
+			display->ops->closed(display->cookie, window->scanout);
+		}
 	}
 }
 
@@ -409,7 +413,8 @@ void wayland_window_tell_size(struct wayland_window *window)
 	struct display_wayland *display = window->display;
 	uint32_t width = window->user_width, height = window->user_height;
 
-	if (window->is_resized && (width != window->width || height != window->height)) {
+	if (display->ops->resize != NULL && window->is_resized &&
+		(width != window->width || height != window->height)) {
 		display->ops->resize(display->cookie, window->scanout, width, height);
 	}
 	window->is_resized = false;

@@ -103,43 +103,13 @@ static void note_lack(void *cookie)
 	guest.num_lacks++;
 }
 
-static void ignore_closed(void *cookie, uint32_t scanout)
-{
-	(void)cookie;
-	(void)scanout;
-}
-
-static void ignore_key(void *cookie, uint32_t code, bool down)
-{
-	(void)cookie;
-	(void)code;
-	(void)down;
-}
-
-static void ignore_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
-{
-	(void)cookie;
-	(void)buttons;
-	(void)x;
-	(void)y;
-}
-
-static void ignore_left(void *cookie)
-{
-	(void)cookie;
-}
-
 static const struct display_wayland_ops ops = {
 	.read = read_pixels,
 	.get_buffer = get_buffer,
 	.release = note_release,
 	.shown = note_shown,
 	.resize = note_resize,
-	.closed = ignore_closed,
 	.lacks_memory = note_lack,
-	.key = ignore_key,
-	.pointer = ignore_pointer,
-	.left = ignore_left,
 };
 
 /* ---- Both ------------------------------------------------------------------------------------ */
