@@ -614,6 +614,22 @@ uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset,
 	return guest_call(guest, &blob, sizeof(blob));
 }
 
+uint32_t show_blob(struct guest *guest, uint32_t scanout, uint32_t resource_id, uint32_t side)
+{
+	const struct virtio_gpu_set_scanout_blob request = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
+		.r = { .width = htole32(side), .height = htole32(side) },
+		.scanout_id = htole32(scanout),
+		.resource_id = htole32(resource_id),
+		.width = htole32(side),
+		.height = htole32(side),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
+		.strides = { htole32(side * 4) },
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
 uint32_t create_host_blob(struct guest *guest, uint32_t resource_id, uint32_t size)
 {
 	const struct virtio_gpu_resource_create_blob request = {

@@ -138,6 +138,9 @@ uint32_t create_blob(struct guest *guest, uint32_t resource_id, uint32_t offset,
 uint32_t attach_backing(struct guest *guest, uint32_t resource_id, uint32_t offset, uint32_t size);
 uint32_t detach_backing(struct guest *guest, uint32_t resource_id);
 
+/* Shows a blob: a picture of side by side pixels, B8G8R8X8, without gaps. */
+uint32_t show_blob(struct guest *guest, uint32_t scanout, uint32_t resource_id, uint32_t side);
+
 /* Of the host's memory, which can be mapped. */
 uint32_t create_host_blob(struct guest *guest, uint32_t resource_id, uint32_t size);
 

@@ -98,15 +98,6 @@ static void start(void)
 		.fence_passing_bit = FENCE_PASSING_BIT,
 		.display_ceiling_ms = HOUR_MS,
 	};
-	const struct virtio_gpu_set_scanout_blob show = {
-		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
-		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
-		.resource_id = htole32(1),
-		.width = htole32(SIDE),
-		.height = htole32(SIDE),
-		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
-		.strides = { htole32(SIDE * 4) },
-	};
 
 	guest_start(&guest, &options);
 	ops = *guest.gpu->renderer->ops;
@@ -115,7 +106,7 @@ static void start(void)
 	assert_int_equal(create_context(&guest, 1), OK);
 	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
 	assert_int_equal(attach_context(&guest, 1, 1), OK);
-	assert_int_equal(guest_call(&guest, &show, sizeof(show)), OK);
+	assert_int_equal(show_blob(&guest, 0, 1, SIDE), OK);
 	guest.tells = true;
 	guest.on_offer = take;
 	are_sync_files = takes = true;

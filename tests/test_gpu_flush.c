@@ -28,21 +28,10 @@ static struct guest guest;
 /* ---- A world -------------------------------------------------------------------------------- */
 
 /* Blob `resource_id` is on the scanout, with memory of its own. */
-static void show_blob(uint32_t resource_id, uint32_t scanout)
+static void create_shown_blob(uint32_t resource_id, uint32_t scanout)
 {
-	const struct virtio_gpu_set_scanout_blob request = {
-		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
-		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
-		.scanout_id = htole32(scanout),
-		.resource_id = htole32(resource_id),
-		.width = htole32(SIDE),
-		.height = htole32(SIDE),
-		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
-		.strides = { htole32(SIDE * 4) },
-	};
-
 	assert_int_equal(create_blob(&guest, resource_id, resource_id * 4096, PICTURE), OK);
-	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	assert_int_equal(show_blob(&guest, scanout, resource_id, SIDE), OK);
 }
 
 /* Contexts 1 and 2; blobs 1 and 2, on scanouts 0 and 1. No context has them, so that a flush waits
@@ -52,7 +41,7 @@ static void start(void)
 	guest_start(&guest, NULL);
 	for (uint32_t id = 1; id <= 2; id++) {
 		assert_int_equal(create_context(&guest, id), OK);
-		show_blob(id, id - 1);
+		create_shown_blob(id, id - 1);
 	}
 }
 
@@ -583,7 +572,7 @@ TEST_FLUSH(a_held_flush_does_not_show_another_resource_with_the_same_id)
 	uint32_t held = guest_hold(&guest, 1, 0, 1), flushed = flush_behind(1, 1);
 
 	assert_int_equal(unref(&guest, 1), OK);
-	show_blob(1, 0);
+	create_shown_blob(1, 0);
 	release(held);
 	assert_int_equal(wait_for(flushed), OK);
 	assert_int_equal(guest.num_flushes, 0);
@@ -611,7 +600,7 @@ TEST_FLUSH(a_reset_answers_held_flushes)
 	}
 	assert_int_equal(guest.num_flushes, 0);
 	/* Its IDs mean nothing any more. */
-	show_blob(1, 0);
+	create_shown_blob(1, 0);
 	assert_int_equal(wait_for(flush_behind(1, 1)), BAD_PARAMETER);
 }
 

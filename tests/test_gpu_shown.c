@@ -29,18 +29,7 @@ static struct guest guest;
 
 static uint32_t show(uint32_t scanout, uint32_t resource_id)
 {
-	const struct virtio_gpu_set_scanout_blob request = {
-		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
-		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
-		.scanout_id = htole32(scanout),
-		.resource_id = htole32(resource_id),
-		.width = htole32(SIDE),
-		.height = htole32(SIDE),
-		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
-		.strides = { htole32(SIDE * 4) },
-	};
-
-	return guest_call(&guest, &request, sizeof(request));
+	return show_blob(&guest, scanout, resource_id, SIDE);
 }
 
 /* Context 1; blobs 1 and 2, on scanouts 0 and 1; a display that will tell. */

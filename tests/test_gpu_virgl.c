@@ -272,21 +272,6 @@ TEST_TEXTURE(draws_behind_its_fence)
 	assert_int_equal(pixels[0] & 0xffffff, 10 << 16 | 20 << 8 | 30);
 }
 
-static uint32_t show_blob(uint32_t resource_id)
-{
-	const struct virtio_gpu_set_scanout_blob request = {
-		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, 0),
-		.r = { 0, 0, htole32(SIDE), htole32(SIDE) },
-		.resource_id = htole32(resource_id),
-		.width = htole32(SIDE),
-		.height = htole32(SIDE),
-		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
-		.strides = { htole32(SIDE * 4) },
-	};
-
-	return guest_call(&guest, &request, sizeof(request));
-}
-
 /* virglrenderer knows blobs of guest memory, but does not draw on them. */
 TEST_TEXTURE(a_blob_of_guest_memory_is_shown_and_harms_no_context)
 {
@@ -297,7 +282,7 @@ TEST_TEXTURE(a_blob_of_guest_memory_is_shown_and_harms_no_context)
 
 	assert_int_equal(create_empty_blob(&guest, 5, SIZE), OK);
 	assert_int_equal(attach_context(&guest, 1, 5), OK);
-	assert_int_equal(show_blob(5), OK);
+	assert_int_equal(show_blob(&guest, 0, 5, SIDE), OK);
 	for (uint32_t round = 0; round < 3; round++) {
 		for (size_t i = 0; i < 4; i++) {
 			const struct virtio_gpu_transfer_host_3d request = transfer(

@@ -181,17 +181,7 @@ static void start_with_udmabuf(void)
 
 static uint32_t show(uint32_t resource_id)
 {
-	const struct virtio_gpu_set_scanout_blob request = {
-		.hdr.type = htole32(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB),
-		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
-		.resource_id = htole32(resource_id),
-		.width = htole32(SIDE),
-		.height = htole32(SIDE),
-		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
-		.strides = { htole32(SIDE * 4) },
-	};
-
-	return guest_call(&guest, &request, sizeof(request));
+	return show_blob(&guest, 0, resource_id, SIDE);
 }
 
 static void draw(size_t offset, uint32_t pixel)
