@@ -7,7 +7,7 @@
 
 #include "support.h"
 
-#include "linux-drm-syncobj-v1-server-protocol.h"
+#include <linux-drm-syncobj-v1-server-protocol.h>
 
 static void destroy(struct wl_client *client, struct wl_resource *resource)
 {
