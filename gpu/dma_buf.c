@@ -12,6 +12,7 @@
 #include "gpu_private.h"
 #include "guest_memory.h"
 #include "udmabuf.h"
+#include "vfio_dma_buf.h"
 
 /* No module takes more, whatever its limit: the array has to end somewhere. */
 #define MAX_PIECES 16384u
@@ -65,6 +66,21 @@ static int add_memory(struct pieces *pieces, const struct guest_memory *memory,
 	return ret;
 }
 
+/* Of memory of a device, or of none. */
+static int make_of_pieces(const struct pieces *pieces)
+{
+	uint32_t num_devices = 0;
+
+	for (uint32_t i = 0; i < pieces->count; i++) {
+		num_devices += vfio_is_device(pieces->list[i].fd);
+	}
+	if (num_devices == 0) {
+		return udmabuf_create(pieces->list, pieces->count);
+	}
+	return num_devices == pieces->count ? vfio_dma_buf_create(pieces->list, pieces->count) :
+					      -EXDEV;
+}
+
 static int create(struct backing *backing, uint64_t size)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -80,25 +96,57 @@ static int create(struct backing *backing, uint64_t size)
 		left -= length;
 	}
 	if (ret == 0) {
-		ret = udmabuf_create(pieces.list, pieces.count);
+		ret = make_of_pieces(&pieces);
 	}
 	free(pieces.list);
 	return ret;
 }
 
-static void tell(struct gpu *gpu, int error)
+/* What there is no memory or descriptor for may do another time; all else is as it is. */
+static bool is_final(int error)
 {
-	if (!gpu->told_of_copies) {
-		gpu->told_of_copies = true;
-		log_error(gpu, "what the guest shows is copied, as its memory is no dma-buf: %s",
-			error == -ENODEV              ? "there is no /dev/udmabuf" :
-				error == -EMEDIUMTYPE ? "it is not in a memfd" :
-				error == -EPERM       ? "its memfd can be shortened" :
-							strerror(-error));
+	return error != -EMFILE && error != -ENFILE && error != -ENOMEM && error != -ENOSPC;
+}
+
+static const char *reason(int error)
+{
+	switch (error) {
+	case -ENODEV:
+		return "there is no /dev/udmabuf";
+	case -EMEDIUMTYPE:
+		return "it is not in a memfd";
+	case -EPERM:
+		return "its file has no F_SEAL_SHRINK, or has F_SEAL_WRITE";
+	case -EINVAL:
+		return "it is not whole pages";
+	case -E2BIG:
+		return "it has more pieces than udmabuf's list_limit";
+	case -EFBIG:
+		return "it is larger than udmabuf's size_limit_mb";
+	case -EOPNOTSUPP:
+		return "this kernel's udmabuf takes no huge pages";
+	case -EXDEV:
+		return "it is in more than one BAR of a device, or partly in a device";
+	case -ENOTTY:
+		return "VFIO makes no dma-bufs of its device here (Linux 6.19)";
+	default:
+		return strerror(-error);
 	}
 }
 
-/* What there was no memory or descriptor for may do another time; all else is as it is. */
+int dma_buf_refused(struct gpu *gpu, int error)
+{
+	if (!is_final(error)) {
+		return error;
+	}
+	if (!gpu->told_of_copies) {
+		gpu->told_of_copies = true;
+		log_error(gpu, "what the guest shows is copied, as its memory is no dma-buf: %s",
+			reason(error));
+	}
+	return -EOPNOTSUPP;
+}
+
 static int make(struct gpu *gpu, struct backing *backing, uint64_t size)
 {
 	struct dma_buf *dma_buf = &backing->dma_buf;
@@ -114,12 +162,8 @@ static int make(struct gpu *gpu, struct backing *backing, uint64_t size)
 		++*dma_buf->count;
 		return 0;
 	}
-	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM) {
-		return fd;
-	}
-	dma_buf->failed = true;
-	tell(gpu, fd);
-	return -EOPNOTSUPP;
+	dma_buf->failed = is_final(fd);
+	return dma_buf_refused(gpu, fd);
 }
 
 int backing_get_dma_buf(struct gpu *gpu, struct backing *backing, uint64_t size)

@@ -23,4 +23,8 @@ struct backing;
  */
 int backing_get_dma_buf(struct gpu *gpu, struct backing *backing, uint64_t size);
 
+/* What a display gets in place of a dma-buf that could not be made: -EOPNOTSUPP if there will be
+ * none, and why is told in the log, the first time; or the error. */
+int dma_buf_refused(struct gpu *gpu, int error);
+
 #endif

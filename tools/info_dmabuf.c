@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "info.h"
+#include "udmabuf.h"
 
 #ifndef DMA_BUF_IOCTL_EXPORT_SYNC_FILE /* the headers of Linux before 6.0 */
 struct dma_buf_export_sync_file {
@@ -65,7 +67,9 @@ static int make_udmabuf(struct info *info)
 		if (buffer_fd < 0) {
 			info_set_errno(info, INFO_UDMABUF, -errno, path);
 		} else {
-			info_set(info, INFO_UDMABUF, INFO_YES, "%s", path);
+			info_set(info, INFO_UDMABUF, INFO_YES,
+				"%s, up to %" PRIu64 " pieces and %" PRIu64 " MiB", path,
+				udmabuf_max_pieces(), udmabuf_max_size() >> 20);
 		}
 		close(memfd);
 	}
@@ -114,10 +118,25 @@ static void probe_sync_files(struct info *info, int buffer_fd, const char *from)
 	info_keep_sync_file_take(info, out.fd, from);
 }
 
+/* Only who has a device can ask it, and to open one takes it. So that is only of a host without. */
+static void probe_vfio(struct info *info)
+{
+	const char *path = "/dev/vfio/vfio";
+
+	if (access(path, F_OK) < 0) {
+		info_set_errno(info, INFO_VFIO_DMA_BUF, -errno, path);
+	} else {
+		info_set(info, INFO_VFIO_DMA_BUF, INFO_UNKNOWN,
+			"%s is there; only a front end with a device can tell (Linux 6.19)", path);
+	}
+}
+
 void info_probe_dmabuf(struct info *info)
 {
 	int udmabuf_fd = make_udmabuf(info);
 	int heap_fd = make_heap_buffer(info);
+
+	probe_vfio(info);
 
 	if (heap_fd >= 0) {
 		probe_sync_files(info, heap_fd, "the system dma-heap");

@@ -14,6 +14,7 @@
 #include "memory_fault.h"
 #include "memory_file.h"
 #include "udmabuf.h"
+#include "vfio_dma_buf.h"
 
 /* The largest page that a file may have (hugetlbfs). */
 #define MAX_PAGE_SIZE (1u << 30)
@@ -124,11 +125,30 @@ static struct mapping *find_mapping(const struct guest_memory *memory,
 	return NULL;
 }
 
+/* Which part of its file can be mapped a device says by mmap. It is shared with no other region:
+ * all devices have one inode. */
+static int get_device_mapping(const struct guest_region *region, int fd, struct mapping **out)
+{
+	struct stat file;
+
+	if (region->size > INT64_MAX - MAX_PAGE_SIZE ||
+		region->offset > INT64_MAX - MAX_PAGE_SIZE - region->size) {
+		return -EINVAL;
+	}
+	if (fstat(fd, &file) < 0) {
+		return -errno;
+	}
+	return mapping_create(region, &file, fd, out);
+}
+
 static int get_mapping(const struct guest_memory *previous, const struct guest_region *region,
 	int fd, struct mapping **out)
 {
 	struct stat file;
 
+	if (vfio_is_device(fd)) {
+		return get_device_mapping(region, fd, out);
+	}
 	if (!memory_file_is_ours(fd)) {
 		return -EMEDIUMTYPE;
 	}

@@ -11,7 +11,8 @@
  *
  * What the guest writes there can change at any time: read each byte once.
  *
- * All of it is memory of the kernel's, so that no access waits for anybody.
+ * All of it is memory of the kernel's, so that no access waits for anybody; or of a device that the
+ * front end has by VFIO (vfio_dma_buf.h).
  *
  * A front end can also shorten the file while it is mapped. What is lost then reads as zeros, in
  * this process alone, and guest_memory_is_lost says so (see memory_fault.h).

@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <linux/magic.h>
 #include <linux/udmabuf.h>
 
 #define PARAMETERS "/sys/module/udmabuf/parameters/"
@@ -17,6 +19,11 @@
 /* Of drivers/dma-buf/udmabuf.c, where the parameters cannot be read. */
 #define LIST_LIMIT 1024
 #define SIZE_LIMIT_MB 64
+
+#ifndef F_SEAL_FUTURE_WRITE /* Linux 5.1 */
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+#define NO_WRITING (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
 
 static uint64_t read_limit(const char *path, uint64_t usual)
 {
@@ -31,6 +38,16 @@ static uint64_t read_limit(const char *path, uint64_t usual)
 	return count == 1 ? limit : usual;
 }
 
+uint64_t udmabuf_max_pieces(void)
+{
+	return read_limit(PARAMETERS "list_limit", LIST_LIMIT);
+}
+
+uint64_t udmabuf_max_size(void)
+{
+	return read_limit(PARAMETERS "size_limit_mb", SIZE_LIMIT_MB) << 20;
+}
+
 static int check_seals(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -38,20 +55,20 @@ static int check_seals(int fd)
 	if (seals < 0) {
 		return -EMEDIUMTYPE;
 	}
-	return (seals & F_SEAL_SHRINK) != 0 && (seals & F_SEAL_WRITE) == 0 ? 0 : -EPERM;
+	return (seals & F_SEAL_SHRINK) != 0 && (seals & NO_WRITING) == 0 ? 0 : -EPERM;
 }
 
 /* The module says EINVAL for most of this. */
 static int check(const struct file_piece *pieces, uint32_t count)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), all = 0;
-	uint64_t limit = read_limit(PARAMETERS "size_limit_mb", SIZE_LIMIT_MB) << 20;
+	uint64_t limit = udmabuf_max_size();
 	int ret = 0;
 
 	if (count == 0) {
 		return -EINVAL;
 	}
-	if (count > read_limit(PARAMETERS "list_limit", LIST_LIMIT)) {
+	if (count > udmabuf_max_pieces()) {
 		return -E2BIG;
 	}
 	for (uint32_t i = 0; i < count && ret == 0; i++) {
@@ -88,6 +105,24 @@ static struct udmabuf_create_list *make_list(const struct file_piece *pieces, ui
 	return list;
 }
 
+/* Huge pages are what is left of what the module may not take. */
+static int refused(const struct file_piece *pieces, uint32_t count, int error)
+{
+	struct statfs system;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (fstatfs(pieces[i].fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC) {
+			return -EOPNOTSUPP;
+		}
+	}
+	return error;
+}
+
+bool udmabuf_is_there(void)
+{
+	return access("/dev/udmabuf", R_OK | W_OK) == 0;
+}
+
 int udmabuf_create(const struct file_piece *pieces, uint32_t count)
 {
 	struct udmabuf_create_list *list;
@@ -109,5 +144,5 @@ int udmabuf_create(const struct file_piece *pieces, uint32_t count)
 	ret = ret < 0 ? -errno : ret;
 	free(list);
 	close(fd);
-	return ret;
+	return ret == -EBADFD || ret == -EINVAL ? refused(pieces, count, ret) : ret;
 }

@@ -11,6 +11,7 @@
  * Any thread. Errors are negative errno values.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct file_piece {
@@ -24,8 +25,16 @@ struct file_piece {
  * pages; -E2BIG if there are more pieces than the module takes (its parameter list_limit, 1024);
  * -EFBIG if they are larger together than it takes (size_limit_mb, 64); -EMEDIUMTYPE if the file of
  * a piece has no seals, so is no memfd; -EPERM if its size is not sealed against shrinking, or
- * writing is sealed; what the module failed with.
+ * writing is sealed; -EOPNOTSUPP if it has huge pages (hugetlb) and the kernel refuses these: Linux
+ * 6.12 takes any 4096 bytes of them, older kernels may not; what the module failed with.
  */
 int udmabuf_create(const struct file_piece *pieces, uint32_t count);
+
+/* The module's limits now: pieces of one dma-buf, and bytes. */
+uint64_t udmabuf_max_pieces(void);
+uint64_t udmabuf_max_size(void);
+
+/* Whether there is a /dev/udmabuf that this process may use. */
+bool udmabuf_is_there(void);
 
 #endif
