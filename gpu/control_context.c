@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <vgfence/submit_3d.h>
 
@@ -235,7 +236,29 @@ static uint32_t submit_numbered(
 			strerror(-ret));
 		return response_of_error(ret);
 	}
+	if (will_retire) {
+		exported_put_fence(gpu, submission->fence.ctx_id, submission->fence.fence_id);
+	}
 	return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
+/* Behind the fences on the dma-bufs of what the context has. */
+static uint32_t submit_behind_buffers(
+	struct gpu *gpu, struct request *request, struct vgf_submission *submission)
+{
+	int fd = exported_get_fence(gpu, submission->fence.ctx_id);
+	uint32_t type;
+
+	if (fd < 0 && fd != -ENOENT) {
+		return response_of_error(fd);
+	}
+	submission->in_fence_fds = &fd;
+	submission->num_in_fence_fds = fd >= 0;
+	type = submit_numbered(gpu, request, submission);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return type;
 }
 
 static uint32_t submit_decoded(
@@ -251,7 +274,7 @@ static uint32_t submit_decoded(
 	submission.fence = request->pending->fence;
 	submission.in_fences = numbers;
 	gpu->num_retired_in_fences += decoded->num_in_fences - submission.num_in_fences;
-	return submit_numbered(gpu, request, &submission);
+	return submit_behind_buffers(gpu, request, &submission);
 }
 
 uint32_t submit_3d(struct gpu *gpu, struct request *request)

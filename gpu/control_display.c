@@ -132,7 +132,7 @@ uint32_t resource_flush(struct gpu *gpu, struct request *request)
 		struct virtio_gpu_rect rect;
 		uint32_t resource_id, num_in_fences;
 	} body;
-	const struct resource *resource;
+	struct resource *resource;
 	struct virtio_gpu_rect rect;
 
 	if (!reader_read(&request->body, &body, sizeof(body))) {
@@ -146,6 +146,7 @@ uint32_t resource_flush(struct gpu *gpu, struct request *request)
 	if (resource->kind != RESOURCE_BLOB && !rect_in(&rect, resource->width, resource->height)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	}
+	resource->flush_has_fence = request->pending->fenced;
 	/* Without the feature their number is padding. */
 	return flush_resource(gpu, request, resource, &rect,
 		gpu->fence_passing ? le32toh(body.num_in_fences) : 0);

@@ -144,6 +144,7 @@ void gpu_reset(struct gpu *gpu)
 		pending_reset(&gpu->pending);
 	}
 	pins_reset(gpu);
+	exports_reset(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
 	gpu->monitors.told = false;
@@ -304,6 +305,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	TAILQ_INIT(&gpu->monitors.questions);
 	shown_init(gpu);
 	pins_init(gpu);
+	exports_init(gpu);
 	monitors_init(gpu);
 	hostmem_init(gpu);
 	gpu->resources.max_host_blobs = max_host_blobs();

@@ -13,6 +13,7 @@
 
 #include "cursor.h"
 #include "dma_buf.h"
+#include "exported.h"
 #include "flush.h"
 #include "gpu.h"
 #include "hostmem.h"
@@ -49,6 +50,7 @@ struct gpu {
 	struct request_buffer buffer;
 	struct pending pending;
 	struct resource_table resources;
+	struct exports exports;
 	struct context_table contexts;
 	struct scanout scanouts[VIRTIO_GPU_MAX_SCANOUTS];
 	struct pins pins;

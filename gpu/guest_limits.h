@@ -16,6 +16,9 @@
 #define MAX_IN_FENCES 256u
 #define MAX_COMMAND_SIZE (4u << 20)
 
+/* Which the device adds: what is on dma-bufs. */
+#define NUM_OWN_IN_FENCES 1u
+
 static const struct vgf_limits guest_limits = {
 	.max_contexts = MAX_CONTEXTS,
 	.max_in_fences = MAX_IN_FENCES,

@@ -105,6 +105,7 @@ uint32_t release_memory(struct request *request, struct resource *resource, enum
 	}
 	if (takes_shown(resource, kind)) {
 		pin_leave(pending, resource);
+		exported_forget(pending->gpu, resource);
 	}
 	flush_follow(pending, resource->id);
 	pending->signals_fence = pending->awaits_drawing != NULL || pending->pin != NULL;

@@ -134,6 +134,12 @@ struct renderer_ops {
 		struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg);
 	bool (*context_has)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
 
+	/* What others have as a dma-buf: exported.h. Whether a context's work may use a resource;
+	 * NULL if only the renderer can know, and looks at the fences itself. Whether fences of a
+	 * context's work are, or become, sync files; NULL: none. */
+	bool (*context_uses)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
+	bool (*has_sync_files)(struct renderer *renderer, uint32_t ctx_id);
+
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
 	/* Contexts and resources are gone; each fence has retired, and each `done` was called,
@@ -156,6 +162,9 @@ struct renderer_options {
 	/* The software GPU has a CPU of its own, if there are several, and realtime priority on it:
 	 * its jobs end at the microsecond, and nothing else runs there. */
 	bool realtime;
+	/* The fences of the software GPU are sync files, of the kernel's vgem, so that programs of
+	 * the host may wait for them. The kernel ends one after 10 s: no job may take that long. */
+	bool sync_files;
 };
 
 typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *cookie,

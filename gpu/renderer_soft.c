@@ -18,11 +18,13 @@
 
 #include "backing.h"
 #include "guest_limits.h"
+#include "pixel_format.h"
 #include "placement.h"
 #include "renderer.h"
 #include "soft_gpu.h"
 #include "soft_memory.h"
 #include "soft_tables.h"
+#include "udmabuf.h"
 
 #define CAPSET_DRM 6 /* VIRTIO_GPU_CAPSET_DRM */
 
@@ -56,6 +58,7 @@ struct soft {
 	struct placement placement;
 	uint64_t pixel_bytes, memory_bytes;
 	uint32_t num_memories, max_memories; /* each has a descriptor */
+	bool sync_files;
 	/* The GPU's thread looks up attachments, and uses backings that it finds by them. */
 	pthread_mutex_t lock;
 	struct soft_tables tables;
@@ -201,7 +204,12 @@ static void free_resource(struct soft *soft, struct soft_resource *resource)
 	struct soft_memory *memory = resource->memory;
 
 	soft->pixel_bytes -= num_pixel_bytes(resource);
-	free(resource->pixels);
+	if (resource->pixel_memory != NULL) {
+		soft->num_memories--;
+		soft_memory_destroy(resource->pixel_memory);
+	} else {
+		free(resource->pixels);
+	}
 	pthread_mutex_lock(&soft->lock);
 	soft_resource_remove(&soft->tables, resource);
 	pthread_mutex_unlock(&soft->lock);
@@ -461,9 +469,71 @@ static int read_pixels(struct renderer *renderer, uint32_t resource_id,
 	return 0;
 }
 
+/* ---- Dma-bufs ------------------------------------------------------------------------------- */
+
+/* Pixels that a display reads in place have a file. The others need none, nor its descriptor. */
+static int move_pixels(struct soft *soft, struct soft_resource *resource)
+{
+	uint64_t size = num_pixel_bytes(resource);
+	int ret = soft->num_memories < soft->max_memories ?
+		soft_memory_create(size, &resource->pixel_memory) :
+		-ENOSPC;
+
+	if (ret < 0) {
+		return ret;
+	}
+	soft->num_memories++;
+	memcpy(resource->pixel_memory->iov.iov_base, resource->pixels, (size_t)size);
+	free(resource->pixels);
+	resource->pixels = resource->pixel_memory->iov.iov_base;
+	return 0;
+}
+
+static int export_pixels(
+	struct soft *soft, struct soft_resource *resource, struct renderer_dma_buf *dma_buf)
+{
+	int ret = resource->pixel_memory == NULL ? move_pixels(soft, resource) : 0;
+
+	if (ret == 0) {
+		ret = soft_memory_export(resource->pixel_memory);
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	*dma_buf = (struct renderer_dma_buf){
+		.fd = ret,
+		.drm_format = format_to_drm(resource->format),
+		.stride = resource->width * 4,
+	};
+	return 0;
+}
+
+/* Guest memory is the device's. */
+static int export_dma_buf(
+	struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf)
+{
+	struct soft *soft = soft_from(renderer);
+	struct soft_resource *resource = soft_resource_find(&soft->tables, resource_id);
+
+	if (resource->pixels != NULL) {
+		return udmabuf_is_there() ? export_pixels(soft, resource, dma_buf) : -ENODEV;
+	}
+	if (resource->memory == NULL) {
+		return -EOPNOTSUPP;
+	}
+	*dma_buf = (struct renderer_dma_buf){ .fd = soft_memory_export(resource->memory) };
+	return dma_buf->fd < 0 ? dma_buf->fd : 0;
+}
+
 static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
 {
 	return soft_attachment_find(&soft_from(renderer)->tables, ctx_id, resource_id) != NULL;
+}
+
+static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)
+{
+	(void)ctx_id;
+	return soft_from(renderer)->sync_files;
 }
 
 /* ---- Fences --------------------------------------------------------------------------------- */
@@ -552,7 +622,10 @@ static const struct renderer_ops ops = {
 	.submit = submit,
 	.create_fence = create_fence,
 	.read_pixels = read_pixels,
+	.export_dma_buf = export_dma_buf,
 	.context_has = context_has,
+	.context_uses = context_has,
+	.has_sync_files = has_sync_files,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.reset = reset,
@@ -591,14 +664,15 @@ static uint32_t max_memories(void)
 	return fds == 0 ? UINT16_MAX : fds / 2;
 }
 
-static int start_gpu(
-	struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie, bool realtime)
+static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie,
+	const struct renderer_options *renderer_options)
 {
 	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
 		.limits = guest_limits };
 	struct soft_gpu_options options = {
 		.max_jobs = MAX_JOBS,
-		.fences = SOFT_GPU_FENCES_EVENTFD,
+		.fences = renderer_options->sync_files ? SOFT_GPU_FENCES_VGEM :
+							 SOFT_GPU_FENCES_EVENTFD,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,
 		.store_data = soft,
@@ -606,16 +680,21 @@ static int start_gpu(
 	int ret;
 
 	device_options.limits.max_fds = max_fence_fds();
+	device_options.limits.max_in_fences += NUM_OWN_IN_FENCES;
 	ret = vgf_device_create(callbacks, cookie, &device_options, &soft->device);
 
 	if (ret < 0) {
 		return ret;
 	}
-	if (realtime) {
+	if (renderer_options->realtime) {
 		placement_find(&soft->placement);
 	}
 	options.own_cpus = soft->placement.split ? &soft->placement.gpu : NULL;
 	ret = soft_gpu_create(soft->device, &options, &soft->gpu);
+	if (ret == -ENOENT && soft->sync_files && callbacks->log != NULL) {
+		callbacks->log(cookie, VGF_LOG_ERROR,
+			"fences that are sync files need the kernel's vgem (modprobe vgem)");
+	}
 	/* Now, not before: the GPU's thread would have to leave too. */
 	placement_leave(&soft->placement);
 	return ret;
@@ -637,7 +716,8 @@ int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
 	soft->base.ops = &ops;
 	soft->max_memories = max_memories();
 	init_lock(&soft->lock);
-	ret = start_gpu(soft, callbacks, cookie, options->realtime);
+	soft->sync_files = options->sync_files;
+	ret = start_gpu(soft, callbacks, cookie, options);
 	if (ret < 0) {
 		destroy(&soft->base);
 		return ret;

@@ -9,6 +9,7 @@
 #include "renderer.h"
 #include "resource.h"
 #include "transfer_reach.h"
+#include "virgl_export.h"
 #include "virgl_map.h"
 
 #include <errno.h>
@@ -212,6 +213,9 @@ static int virgl_context_detach(struct renderer *renderer, uint32_t ctx_id, uint
  * one of a format that textures cannot have. */
 static char buffer_mark;
 
+/* And a blob, of which virglrenderer knows no layout. */
+static char blob_mark;
+
 static int virgl_create_3d(struct renderer *renderer, uint32_t resource_id,
 	const struct renderer_resource_3d *resource)
 {
@@ -288,11 +292,17 @@ static int virgl_create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_
 		.num_iovs = backing ? backing->num_iov : 0,
 	};
 
+	int ret;
+
 	(void)renderer;
 	if (!backing && blob_mem == VIRTIO_GPU_BLOB_MEM_GUEST) {
 		return to_errno(create_blob_without_memory(&args));
 	}
-	return to_errno(virgl_renderer_resource_create_blob(&args));
+	ret = to_errno(virgl_renderer_resource_create_blob(&args));
+	if (ret == 0 && blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
+		virgl_renderer_resource_set_priv(resource_id, &blob_mark);
+	}
+	return ret;
 }
 
 static int virgl_map_blob(struct renderer *renderer, uint32_t resource_id, struct renderer_map *map)
@@ -407,6 +417,20 @@ static int virgl_read_pixels(struct renderer *renderer, uint32_t resource_id,
 	*format = info.virgl_format;
 	return to_errno(virgl_renderer_transfer_read_iov(
 		resource_id, 0, 0, rect->width * (uint32_t)sizeof(*pixels), 0, &box, 0, &iov, 1));
+}
+
+/* Guest memory is the device's, and has no mark; virglrenderer has no description of it either. */
+static int virgl_export_dma_buf(
+	struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf)
+{
+	const void *mark = virgl_renderer_resource_get_priv(resource_id);
+
+	(void)renderer;
+	if (mark == &buffer_mark) {
+		return -EOPNOTSUPP;
+	}
+	return mark == &blob_mark ? virgl_export_blob(resource_id, dma_buf) :
+				    virgl_export_texture(resource_id, dma_buf);
 }
 
 static int virgl_await_resource(
@@ -597,6 +621,7 @@ static const struct renderer_ops virgl_ops = {
 	.submit = virgl_submit,
 	.create_fence = virgl_create_fence,
 	.read_pixels = virgl_read_pixels,
+	.export_dma_buf = virgl_export_dma_buf,
 	.await_resource = virgl_await_resource,
 	.context_has = virgl_context_has,
 	.get_fd = virgl_get_fd,
@@ -717,7 +742,7 @@ static int start(
 int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *renderer_options, struct renderer **out)
 {
-	const struct vgf_options device = { .size = sizeof(device), .limits = guest_limits };
+	struct vgf_options device = { .size = sizeof(device), .limits = guest_limits };
 	/* Every submission comes with its ring. */
 	const struct vgf_virgl_options options = {
 		.size = sizeof(options),
@@ -729,6 +754,7 @@ int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
 	int ret;
 
 	*out = NULL;
+	device.limits.max_in_fences += NUM_OWN_IN_FENCES;
 	if (!renderer) {
 		return -ENOMEM;
 	}

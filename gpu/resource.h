@@ -32,12 +32,14 @@ struct resource {
 	uint32_t blob_mem;              /* of a blob: VIRTIO_GPU_BLOB_MEM_... */
 	uint32_t blob_flags;            /* VIRTIO_GPU_BLOB_FLAG_... */
 	uint64_t blob_size;
-	bool leaving;            /* unref was called, and the renderer is not done with it */
-	bool has_host_memory;    /* counted in num_host_blobs */
-	struct backing *backing; /* or NULL */
-	bool is_detaching;       /* the backing leaves when what uses it is done */
-	struct pin *pin;         /* of its memory; or NULL: no display has had it */
-	struct mapping *mapping; /* in the window of hostmem.h; or NULL */
+	bool leaving;              /* unref was called, and the renderer is not done with it */
+	bool has_host_memory;      /* counted in num_host_blobs */
+	bool flush_has_fence;      /* the last one: the guest is told when it is shown */
+	struct backing *backing;   /* or NULL */
+	bool is_detaching;         /* the backing leaves when what uses it is done */
+	struct pin *pin;           /* of its memory; or NULL: no display has had it */
+	struct exported *exported; /* its memory as others have it; or NULL */
+	struct mapping *mapping;   /* in the window of hostmem.h; or NULL */
 	bool has_uuid;
 	bool is_shared; /* sharing.h */
 	uint8_t uuid[16];

@@ -41,7 +41,7 @@ static int get_guest_memory(
 	return memory->fd < 0 ? memory->fd : 0;
 }
 
-static int get_memory(
+static int make_memory(
 	struct gpu *gpu, const struct resource *resource, struct renderer_dma_buf *memory)
 {
 	bool is_guest_blob = resource_is_guest_blob(resource);
@@ -53,7 +53,39 @@ static int get_memory(
 	if (gpu->renderer->ops->export_dma_buf != NULL) {
 		ret = gpu->renderer->ops->export_dma_buf(gpu->renderer, resource->id, memory);
 	}
-	return ret == -EOPNOTSUPP && is_guest_blob ? get_guest_memory(gpu, resource, memory) : ret;
+	if (ret == -EOPNOTSUPP) {
+		return is_guest_blob ? get_guest_memory(gpu, resource, memory) : ret;
+	}
+	return ret < 0 ? dma_buf_refused(gpu, ret) : 0;
+}
+
+/* Pixels change when the guest transfers. One that does not ask when a frame is shown may do so at
+ * any time: its frames are copied whole. */
+static bool may_change_while_shown(const struct resource *resource)
+{
+	return resource->kind == RESOURCE_2D && !resource->flush_has_fence;
+}
+
+static int get_memory(struct gpu *gpu, struct resource *resource, struct renderer_dma_buf *memory)
+{
+	int ret;
+
+	if (may_change_while_shown(resource)) {
+		return -EOPNOTSUPP;
+	}
+	ret = exported_get(gpu, resource, memory);
+	if (ret != -ENOENT) {
+		return ret;
+	}
+	ret = make_memory(gpu, resource, memory);
+	if (ret < 0) {
+		return ret;
+	}
+	ret = exported_enter(gpu, resource, memory);
+	if (ret < 0) {
+		close(memory->fd);
+	}
+	return ret;
 }
 
 int gpu_get_scanout_buffer(struct gpu *gpu, uint32_t index, struct gpu_buffer *out)

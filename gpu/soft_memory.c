@@ -9,10 +9,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "udmabuf.h"
+
+static uint64_t whole_pages(uint64_t size)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	return (size + page - 1) & ~(page - 1);
+}
+
 static int make_file(struct soft_memory *memory, uint64_t size)
 {
 	memory->fd = memfd_create("vgfence-blob", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (memory->fd < 0 || ftruncate(memory->fd, (off_t)size) < 0 ||
+	if (memory->fd < 0 || ftruncate(memory->fd, (off_t)whole_pages(size)) < 0 ||
 		fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		return -errno;
 	}
@@ -61,4 +70,11 @@ void soft_memory_destroy(struct soft_memory *memory)
 		close(memory->fd);
 	}
 	free(memory);
+}
+
+int soft_memory_export(const struct soft_memory *memory)
+{
+	const struct file_piece piece = { memory->fd, 0, whole_pages(memory->base.size) };
+
+	return udmabuf_create(&piece, 1);
 }

@@ -44,6 +44,7 @@ struct soft_resource {
 	uint32_t id;
 	uint32_t format, width, height;         /* of a 2D resource */
 	uint8_t *pixels;                        /* NULL for a blob */
+	struct soft_memory *pixel_memory;       /* what they are in, once exported; or NULL */
 	const struct renderer_backing *backing; /* the device's; or NULL */
 	struct soft_memory *memory;             /* of a blob with memory of the host; or NULL */
 	struct soft_attachment_list attachments;

@@ -6,15 +6,24 @@
 
 #include <dlfcn.h>
 #include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS /* in virglrenderer 0.10 */
+#include <virglrenderer.h>
 
 #include "calls.h"
 #include "clock.h"
 #include "gl_stream.h"
 #include "gpu_guest.h"
 #include "gpu_private.h"
+#include "udmabuf.h"
+#include "virgl_export.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 #define BAD_PARAMETER VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER
@@ -301,6 +310,161 @@ TEST_TEXTURE(a_blob_of_guest_memory_is_shown_and_harms_no_context)
 	assert_int_equal(detach_context(&guest, 1, 5), OK);
 	assert_int_equal(unref(&guest, 5), OK);
 	assert_int_equal(wait_for(submit_fill(1, 1, PIXEL(10, 20, 30, 255), 5, 0)).type, OK);
+}
+
+/* ---- What can be read in place --------------------------------------------------------------- */
+
+/*
+ * OpenGL in software has nothing that is a dma-buf, so what virglrenderer answers is a double while
+ * exports.memory_fd is one. What a GPU's driver exports is not seen here.
+ */
+static struct {
+	int memory_fd; /* what is handed out copies of; below 0: virglrenderer itself answers */
+	uint32_t num_planes, fourcc; /* of a texture */
+	uint32_t blob_fd_type;       /* 0: a blob has none */
+} exports = { .memory_fd = -1 };
+
+#define XR24 0x34325258u
+#define TILED (UINT64_C(1) << 56 | 2)
+#define Y_0_TOP VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP
+
+int __real_virgl_renderer_execute(void *arg, uint32_t size);
+int __wrap_virgl_renderer_execute(void *arg, uint32_t size);
+int __real_virgl_renderer_resource_export_blob(uint32_t id, uint32_t *fd_type, int *fd);
+int __wrap_virgl_renderer_resource_export_blob(uint32_t id, uint32_t *fd_type, int *fd);
+
+int __wrap_virgl_renderer_execute(void *arg, uint32_t size)
+{
+	struct virgl_renderer_export_query *query = arg;
+
+	if (exports.memory_fd < 0) {
+		return __real_virgl_renderer_execute(arg, size);
+	}
+	assert_int_equal(size, sizeof(*query));
+	assert_int_equal(query->hdr.stype, VIRGL_RENDERER_STRUCTURE_TYPE_EXPORT_QUERY);
+	assert_int_equal(query->hdr.size, sizeof(*query));
+	assert_int_equal(query->in_export_fds, 1);
+	query->out_num_fds = exports.num_planes;
+	query->out_fourcc = exports.fourcc;
+	query->out_modifier = TILED;
+	for (uint32_t i = 0; i < exports.num_planes; i++) {
+		query->out_fds[i] = fcntl(exports.memory_fd, F_DUPFD_CLOEXEC, 0);
+		query->out_strides[i] = 256;
+		query->out_offsets[i] = 4096;
+	}
+	return 0;
+}
+
+int __wrap_virgl_renderer_resource_export_blob(uint32_t id, uint32_t *fd_type, int *fd)
+{
+	if (exports.memory_fd < 0) {
+		return __real_virgl_renderer_resource_export_blob(id, fd_type, fd);
+	}
+	if (exports.blob_fd_type == 0) {
+		return -1;
+	}
+	*fd_type = exports.blob_fd_type;
+	*fd = fcntl(exports.memory_fd, F_DUPFD_CLOEXEC, 0);
+	return 0;
+}
+
+static void start_exports(void)
+{
+	start();
+	exports.memory_fd = memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(exports.memory_fd >= 0);
+	assert_int_equal(ftruncate(exports.memory_fd, 8192), 0);
+	assert_int_equal(fcntl(exports.memory_fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	exports.num_planes = 1;
+	exports.fourcc = XR24;
+	exports.blob_fd_type = 0;
+}
+
+static void stop_exports(void)
+{
+	guest_stop(&guest);
+	close(exports.memory_fd);
+	exports.memory_fd = -1;
+}
+
+#define TEST_EXPORTS(name) TEST_BETWEEN(name, start_exports(), stop_exports())
+
+static int get_buffer(struct gpu_buffer *buffer)
+{
+	int ret = gpu_get_scanout_buffer(guest.gpu, 0, buffer);
+
+	if (ret == 0) {
+		close(buffer->fd);
+		gpu_tell_released(guest.gpu, buffer->key);
+	}
+	return ret;
+}
+
+static void show_texture(uint32_t resource_id, uint32_t flags)
+{
+	struct virtio_gpu_resource_create_3d request = texture(resource_id);
+
+	request.flags = htole32(flags);
+	assert_int_equal(guest_call(&guest, &request, sizeof(request)), OK);
+	assert_int_equal(show(resource_id, SIDE, SIDE), OK);
+}
+
+TEST_EXPORTS(a_texture_is_read_in_place_as_its_driver_lays_it_out)
+{
+	struct gpu_buffer buffer;
+
+	show_texture(1, Y_0_TOP);
+	assert_int_equal(get_buffer(&buffer), 0);
+	assert_int_equal(buffer.width, SIDE);
+	assert_int_equal(buffer.height, SIDE);
+	assert_int_equal(buffer.stride, 256);
+	assert_int_equal(buffer.offset, 4096);
+	assert_int_equal(buffer.drm_format, XR24);
+	assert_true(buffer.modifier == TILED);
+	assert_int_equal(create_2d(&guest, 2, SIDE, SIDE), OK);
+	assert_int_equal(show(2, SIDE, SIDE), OK);
+	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP); /* its transfers ask nobody */
+	guest_wait(&guest, GPU_QUEUE_CONTROL, send_flush(&guest, 2, SIDE, SIDE, 1));
+	assert_int_equal(get_buffer(&buffer), 0);
+}
+
+TEST_EXPORTS(a_texture_that_no_display_could_read_is_copied)
+{
+	struct gpu_buffer buffer;
+
+	show_texture(1, 0); /* upside down */
+	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
+	show_texture(2, Y_0_TOP);
+	exports.num_planes = 2;
+	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
+	exports.num_planes = 0;
+	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
+	exports.num_planes = 1;
+	exports.fourcc = 0;
+	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
+	assert_int_equal(guest.num_errors, 0); /* nothing is wrong */
+}
+
+TEST_EXPORTS(a_blob_is_read_in_place_if_others_can_map_it)
+{
+	struct renderer_dma_buf dma_buf = { .fd = -1 };
+	bool has_udmabuf = udmabuf_is_there();
+	int ret;
+
+	assert_int_equal(virgl_export_blob(1, &dma_buf), -EOPNOTSUPP);
+	exports.blob_fd_type = VIRGL_RENDERER_BLOB_FD_TYPE_OPAQUE;
+	assert_int_equal(virgl_export_blob(1, &dma_buf), -EOPNOTSUPP);
+	exports.blob_fd_type = VIRGL_RENDERER_BLOB_FD_TYPE_DMABUF;
+	assert_int_equal(virgl_export_blob(1, &dma_buf), 0);
+	assert_int_equal(lseek(dma_buf.fd, 0, SEEK_END), 8192);
+	close(dma_buf.fd);
+	exports.blob_fd_type = VIRGL_RENDERER_BLOB_FD_TYPE_SHM;
+	ret = virgl_export_blob(1, &dma_buf);
+	assert_int_equal(ret, has_udmabuf ? 0 : -ENODEV);
+	if (has_udmabuf) {
+		assert_int_equal(lseek(dma_buf.fd, 0, SEEK_END), 8192);
+		close(dma_buf.fd);
+	}
 }
 
 /* ---- Wrong ---------------------------------------------------------------------------------- */

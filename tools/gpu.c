@@ -50,6 +50,9 @@ static const char help[] =
 	"                    render server (virgl_render_server)\n"
 	"  --realtime        with soft: jobs end at the microsecond, by a thread with realtime\n"
 	"                    priority that has a processor for itself\n"
+	"  --sync-files      with soft: fences are sync files, of the kernel's vgem, which end "
+	"after\n"
+	"                    10 s; so programs of the host can wait for what the guest draws\n"
 	"  --fence-passing-bit=N|off\n"
 	"                    offer fence passing as feature bit N, which the guest's driver must\n"
 	"                    expect: take 23. Off by default, as the feature has no number of its\n"
@@ -105,6 +108,7 @@ enum option_id {
 	OPTION_RENDER_NODE,
 	OPTION_VULKAN,
 	OPTION_REALTIME,
+	OPTION_SYNC_FILES,
 	OPTION_DRAIN,
 	OPTION_BIT,
 	OPTION_HOSTMEM,
@@ -127,6 +131,7 @@ static const struct option long_options[] = {
 	{ "render-node", required_argument, NULL, OPTION_RENDER_NODE },
 	{ "vulkan", no_argument, NULL, OPTION_VULKAN },
 	{ "realtime", no_argument, NULL, OPTION_REALTIME },
+	{ "sync-files", no_argument, NULL, OPTION_SYNC_FILES },
 	{ "drain-ms", required_argument, NULL, OPTION_DRAIN },
 	{ "renderer", required_argument, NULL, OPTION_RENDERER },
 	{ "fence-passing-bit", required_argument, NULL, OPTION_BIT },
@@ -359,6 +364,9 @@ static void parse_option(struct options *options, int id)
 	case OPTION_REALTIME:
 		gpu->renderer.realtime = true;
 		break;
+	case OPTION_SYNC_FILES:
+		gpu->renderer.sync_files = true;
+		break;
 	case OPTION_DRAIN:
 		options->server.drain_ms = parse_int(optarg, 3600000,
 			"--drain-ms must be a number of milliseconds, up to an hour");
@@ -434,6 +442,9 @@ static void check_options(const struct options *options)
 	}
 	if (server->gpu.renderer.realtime && !soft) {
 		bad_usage("--realtime is of --renderer=soft");
+	}
+	if (server->gpu.renderer.sync_files && !soft) {
+		bad_usage("--sync-files is of --renderer=soft");
 	}
 }
 
