@@ -826,7 +826,7 @@ static void load_traces(const char *directory)
 	CHECK(num_traces > 0);
 }
 
-static void stop(void)
+static void end_test(void)
 {
 	gpu_destroy(gpu);
 	guest_memory_unref(memory);
@@ -858,7 +858,7 @@ int main(int argc, char **argv)
 		num_frames_in_all, num_offers, stats.flushes_shown + stats.flushes_given_up,
 		num_leaving);
 	printf("%" PRIu64 " maps asked for, %" PRIu64 " done\n", window.num_maps, stats.maps);
-	stop();
+	end_test();
 	return status;
 }
 #endif

@@ -38,7 +38,7 @@ static void start(void)
 	start_recording(path);
 }
 
-static void stop(struct trace *trace)
+static void end_test(struct trace *trace)
 {
 	struct trace_error error = { 0 };
 
@@ -65,7 +65,7 @@ TEST(records_requests_and_responses)
 	token = submit(&guest, &slow);
 	guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &quick));
 	guest_wait(&guest, GPU_QUEUE_CONTROL, token);
-	stop(&trace);
+	end_test(&trace);
 
 	assert_int_equal(trace.num_records, 6);
 	assert_int_equal(trace.num_requests, 3);
@@ -105,7 +105,7 @@ TEST(records_payload_and_queue)
 		guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request), 100));
 	guest_wait(&guest, GPU_QUEUE_CURSOR,
 		guest_send(&guest, GPU_QUEUE_CURSOR, &cursor, sizeof(cursor), 0));
-	stop(&trace);
+	end_test(&trace);
 
 	assert_int_equal(trace.num_records, 6);
 	assert_int_equal(trace.records[3].size, 24 + sizeof(capset));
@@ -124,7 +124,7 @@ TEST(leaves_out_what_has_no_header)
 	start();
 	assert_int_equal(guest_call(&guest, "short", 5), 0);
 	assert_int_equal(create_context(&guest, 1), OK);
-	stop(&trace);
+	end_test(&trace);
 	assert_int_equal(trace.num_requests, 1);
 	trace_finish(&trace);
 }
@@ -140,7 +140,7 @@ TEST(goes_on_over_a_reset)
 		submit(&guest, &never);
 		gpu_reset(guest.gpu);
 	}
-	stop(&trace);
+	end_test(&trace);
 	assert_int_equal(trace.num_requests, 6);
 	assert_int_equal(trace.num_records, 12);
 	trace_finish(&trace);

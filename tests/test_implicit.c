@@ -83,7 +83,7 @@ static void start(void)
 	pixels[0] = OLD;
 }
 
-static void stop(void)
+static void end_test(void)
 {
 	munmap(pixels, PAGE);
 	close(buffer.fd);
@@ -91,7 +91,7 @@ static void stop(void)
 	close(vgem);
 }
 
-#define TEST_IMPLICIT(name) TEST_BETWEEN(name, start(), stop())
+#define TEST_IMPLICIT(name) TEST_BETWEEN(name, start(), end_test())
 
 static uint32_t pixel(void)
 {

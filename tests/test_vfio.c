@@ -196,14 +196,14 @@ static void start(void)
 	gpu_set_memory(guest.gpu, table);
 }
 
-static void stop(void)
+static void end_test(void)
 {
 	guest_stop(&guest);
 	guest_memory_unref(table);
 	stop_device();
 }
 
-#define TEST_BLOB(name) TEST_BETWEEN(name, start(), stop())
+#define TEST_BLOB(name) TEST_BETWEEN(name, start(), end_test())
 
 static int show(uint32_t offset, uint32_t size, struct gpu_buffer *buffer)
 {

@@ -297,7 +297,7 @@ static int start(struct virgl_renderer_callbacks *renderer)
 	return vgf_virgl_init(&virgl, FLAGS, renderer, &options, &virgl);
 }
 
-static void stop(void)
+static void end_test(void)
 {
 	vgf_virgl_cleanup(virgl);
 	virgl = NULL;
@@ -314,7 +314,7 @@ static bool has_native_contexts(void)
 	if (start(&renderer) == 0) {
 		virgl_renderer_get_cap_set(CAPSET_DRM, &version, &size);
 		has = size > 0 && (vgf_virgl_get_features(virgl) & VGF_VIRGL_NATIVE_WAIT);
-		stop();
+		end_test();
 	}
 	return has;
 }
@@ -325,7 +325,7 @@ static void begin(const char *name)
 		.get_drm_fd = get_drm_fd };
 
 	if (virgl) {
-		stop(); /* a test that failed */
+		end_test(); /* a test that failed */
 	}
 	face = name;
 	is_msm = strcmp(name, "msm") == 0;
@@ -346,7 +346,7 @@ static void begin(const char *name)
 
 static void finish(void)
 {
-	stop();
+	end_test();
 	munmap(words, SIZE);
 	munmap(contexts[0].shmem, SHMEM_SIZE);
 	munmap(contexts[1].shmem, SHMEM_SIZE);
