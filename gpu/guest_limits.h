@@ -19,6 +19,11 @@
 /* Which the device adds: what is on dma-bufs. */
 #define NUM_OWN_IN_FENCES 1u
 
+/* At GPU addresses of the software GPU: of all contexts, and of one. 5 MiB. A bind counts twice
+ * until it is done. What one submission can do is in soft/command_stream.h. */
+#define MAX_MAPPINGS (64u << 10)
+#define MAX_CONTEXT_MAPPINGS 4096u
+
 static const struct vgf_limits guest_limits = {
 	.max_contexts = MAX_CONTEXTS,
 	.max_in_fences = MAX_IN_FENCES,

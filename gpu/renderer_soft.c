@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -23,6 +24,7 @@
 #include "renderer.h"
 #include "soft_gpu.h"
 #include "soft_memory.h"
+#include "soft_storage.h"
 #include "soft_tables.h"
 #include "udmabuf.h"
 
@@ -39,7 +41,7 @@
 
 /*
  * Jobs that have not ended, of which only those with a fence take up room in a virtqueue: four
- * times a control queue's. With 256 in-fences and 64 stores each they are 48 MiB.
+ * times a control queue's. With 256 in-fences and 64 commands each they are 52 MiB.
  */
 #define MAX_JOBS 4096
 
@@ -59,9 +61,11 @@ struct soft {
 	uint64_t pixel_bytes, memory_bytes;
 	uint32_t num_memories, max_memories; /* each has a descriptor */
 	bool sync_files;
-	/* The GPU's thread looks up attachments, and uses backings that it finds by them. */
+	/* The GPU's thread looks up attachments, and uses storages, which it finds by them. */
 	pthread_mutex_t lock;
 	struct soft_tables tables;
+	struct soft_storage_list unused;
+	atomic_bool has_unused;
 };
 
 static struct soft *soft_from(struct renderer *renderer)
@@ -69,29 +73,146 @@ static struct soft *soft_from(struct renderer *renderer)
 	return (struct soft *)renderer;
 }
 
-/* What the GPU sees of a blob: the host's memory, if it has some. */
-static const struct renderer_backing *memory_of(const struct soft_resource *resource)
+/* ---- What is behind resources --------------------------------------------------------------- */
+
+/* Of those that nobody uses any more, how many are freed in one go: unmapping takes a while. */
+#define MAX_FREED 64
+
+/* With the lock held, in any thread. */
+static void put_storage(struct soft *soft, struct soft_storage *storage)
 {
-	return resource->memory != NULL ? &resource->memory->base : resource->backing;
+	soft_storage_put(storage, &soft->unused);
+	if (!SLIST_EMPTY(&soft->unused)) {
+		atomic_store(&soft->has_unused, true);
+	}
 }
 
-/* ---- The GPU's stores ----------------------------------------------------------------------- */
+static struct soft_storage *take_unused(struct soft *soft)
+{
+	struct soft_storage *storage;
+
+	pthread_mutex_lock(&soft->lock);
+	storage = SLIST_FIRST(&soft->unused);
+	if (storage != NULL) {
+		SLIST_REMOVE_HEAD(&soft->unused, link);
+	} else {
+		atomic_store(&soft->has_unused, false);
+	}
+	pthread_mutex_unlock(&soft->lock);
+	return storage;
+}
+
+/* In the device's thread, which has more time than the GPU's. */
+static void free_unused(struct soft *soft)
+{
+	for (uint32_t i = 0; i < MAX_FREED && atomic_load(&soft->has_unused); i++) {
+		struct soft_storage *storage = take_unused(soft);
+
+		if (storage != NULL && storage->memory != NULL) {
+			soft->memory_bytes -= storage->size;
+			soft->num_memories--;
+			soft_memory_destroy(storage->memory);
+		}
+		free(storage);
+	}
+}
+
+/* ---- What jobs do to memory ----------------------------------------------------------------- */
 
 static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value)
 {
 	struct soft *soft = data;
 	const struct soft_attachment *attachment;
+	const struct renderer_backing *backing = NULL;
 	int ret = -EFAULT;
 
 	value = htole32(value);
 	pthread_mutex_lock(&soft->lock);
 	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
-	if (attachment != NULL && memory_of(attachment->resource) != NULL) {
-		ret = backing_write(memory_of(attachment->resource), offset, &value, sizeof(value));
+	if (attachment != NULL) {
+		backing = soft_storage_backing(attachment->resource->storage);
+	}
+	if (backing != NULL) {
+		ret = backing_write(backing, offset, &value, sizeof(value));
 	}
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
 }
+
+static int get_memory(void *data, uint32_t ctx_id, uint32_t resource_id, uint64_t offset,
+	uint64_t size, void **memory)
+{
+	struct soft *soft = data;
+	const struct soft_attachment *attachment;
+	struct soft_storage *storage;
+	int ret = -ENOENT;
+
+	pthread_mutex_lock(&soft->lock);
+	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
+	if (attachment != NULL) {
+		storage = attachment->resource->storage;
+		ret = offset <= storage->size && size <= storage->size - offset ? 0 : -EINVAL;
+	}
+	if (ret == 0) {
+		storage->num_users++;
+		*memory = storage;
+	}
+	pthread_mutex_unlock(&soft->lock);
+	return ret;
+}
+
+static void ref_memory(void *data, void *memory)
+{
+	struct soft *soft = data;
+	struct soft_storage *storage = memory;
+
+	pthread_mutex_lock(&soft->lock);
+	storage->num_users++;
+	pthread_mutex_unlock(&soft->lock);
+}
+
+static void put_memory(void *data, void *memory)
+{
+	struct soft *soft = data;
+
+	pthread_mutex_lock(&soft->lock);
+	put_storage(soft, memory);
+	pthread_mutex_unlock(&soft->lock);
+}
+
+static int read_memory(void *data, void *memory, uint64_t offset, void *bytes, size_t size)
+{
+	struct soft *soft = data;
+	const struct renderer_backing *backing;
+	int ret;
+
+	pthread_mutex_lock(&soft->lock);
+	backing = soft_storage_backing(memory);
+	ret = backing != NULL ? backing_read(backing, offset, bytes, size) : -EFAULT;
+	pthread_mutex_unlock(&soft->lock);
+	return ret;
+}
+
+static int write_memory(void *data, void *memory, uint64_t offset, const void *bytes, size_t size)
+{
+	struct soft *soft = data;
+	const struct renderer_backing *backing;
+	int ret;
+
+	pthread_mutex_lock(&soft->lock);
+	backing = soft_storage_backing(memory);
+	ret = backing != NULL ? backing_write(backing, offset, bytes, size) : -EFAULT;
+	pthread_mutex_unlock(&soft->lock);
+	return ret;
+}
+
+static const struct address_memory_ops memory_ops = {
+	.get = get_memory,
+	.ref = ref_memory,
+	.put = put_memory,
+	.read = read_memory,
+	.write = write_memory,
+};
 
 /* ---- Capability sets ------------------------------------------------------------------------ */
 
@@ -199,9 +320,27 @@ static uint64_t num_pixel_bytes(const struct soft_resource *resource)
 	return resource->pixels != NULL ? (uint64_t)resource->width * resource->height * 4 : 0;
 }
 
+/* Without pixels. size: of a blob. Returns NULL if there is no memory. */
+static struct soft_resource *add_resource(struct soft *soft, uint32_t resource_id, uint64_t size)
+{
+	struct soft_storage *storage = soft_storage_create(size);
+	struct soft_resource *resource;
+
+	if (storage == NULL) {
+		return NULL;
+	}
+	resource = soft_resource_add(&soft->tables, resource_id);
+	if (resource == NULL) {
+		free(storage);
+		return NULL;
+	}
+	resource->storage = storage;
+	return resource;
+}
+
 static void free_resource(struct soft *soft, struct soft_resource *resource)
 {
-	struct soft_memory *memory = resource->memory;
+	struct soft_storage *storage = resource->storage;
 
 	soft->pixel_bytes -= num_pixel_bytes(resource);
 	if (resource->pixel_memory != NULL) {
@@ -212,12 +351,10 @@ static void free_resource(struct soft *soft, struct soft_resource *resource)
 	}
 	pthread_mutex_lock(&soft->lock);
 	soft_resource_remove(&soft->tables, resource);
+	storage->backing = NULL;
+	put_storage(soft, storage);
 	pthread_mutex_unlock(&soft->lock);
-	if (memory != NULL) {
-		soft->memory_bytes -= memory->base.size;
-		soft->num_memories--;
-		soft_memory_destroy(memory);
-	}
+	free_unused(soft);
 }
 
 static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t format,
@@ -231,7 +368,7 @@ static int create_2d(struct renderer *renderer, uint32_t resource_id, uint32_t f
 		num_pixels > (MAX_PIXEL_BYTES - soft->pixel_bytes) / 4) {
 		return -ENOSPC;
 	}
-	resource = soft_resource_add(&soft->tables, resource_id);
+	resource = add_resource(soft, resource_id, 0);
 	if (resource == NULL) {
 		return -ENOMEM;
 	}
@@ -256,18 +393,19 @@ static int create_3d(struct renderer *renderer, uint32_t resource_id,
 	return -EOPNOTSUPP;
 }
 
-static int add_memory(struct soft *soft, struct soft_resource *resource, uint64_t size)
+static int add_memory(struct soft *soft, struct soft_storage *storage)
 {
 	int ret;
 
+	free_unused(soft);
 	if (soft->num_memories == soft->max_memories ||
-		size > MAX_MEMORY_BYTES - soft->memory_bytes) {
+		storage->size > MAX_MEMORY_BYTES - soft->memory_bytes) {
 		return -ENOSPC;
 	}
-	ret = soft_memory_create(size, &resource->memory);
+	ret = soft_memory_create(storage->size, &storage->memory);
 	if (ret == 0) {
 		soft->num_memories++;
-		soft->memory_bytes += size;
+		soft->memory_bytes += storage->size;
 	}
 	return ret;
 }
@@ -287,13 +425,13 @@ static int create_blob(struct renderer *renderer, uint32_t ctx_id, uint32_t reso
 	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST && blob_id != 0) {
 		return -ENOENT;
 	}
-	resource = soft_resource_add(&soft->tables, resource_id);
+	resource = add_resource(soft, resource_id, size);
 	if (resource == NULL) {
 		return -ENOMEM;
 	}
-	resource->backing = backing;
+	resource->storage->backing = backing;
 	if (blob_mem != VIRTIO_GPU_BLOB_MEM_GUEST) {
-		ret = add_memory(soft, resource, size);
+		ret = add_memory(soft, resource->storage);
 	}
 	if (ret < 0) {
 		free_resource(soft, resource);
@@ -306,7 +444,7 @@ static int map_blob(struct renderer *renderer, uint32_t resource_id, struct rend
 	const struct soft_resource *resource = soft_resource_find(
 		&soft_from(renderer)->tables, resource_id);
 
-	map->fd = fcntl(resource->memory->fd, F_DUPFD_CLOEXEC, 0);
+	map->fd = fcntl(resource->storage->memory->fd, F_DUPFD_CLOEXEC, 0);
 	map->offset = 0;
 	map->info = VIRTIO_GPU_MAP_CACHE_CACHED;
 	return map->fd < 0 ? -errno : 0;
@@ -318,7 +456,7 @@ static int read_blob(
 	const struct soft_resource *resource = soft_resource_find(
 		&soft_from(renderer)->tables, resource_id);
 
-	return backing_read(memory_of(resource), offset, data, size);
+	return backing_read(soft_storage_backing(resource->storage), offset, data, size);
 }
 
 static int unref(struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
@@ -334,7 +472,7 @@ static void set_backing(
 	struct soft *soft, uint32_t resource_id, const struct renderer_backing *backing)
 {
 	pthread_mutex_lock(&soft->lock);
-	soft_resource_find(&soft->tables, resource_id)->backing = backing;
+	soft_resource_find(&soft->tables, resource_id)->storage->backing = backing;
 	pthread_mutex_unlock(&soft->lock);
 }
 
@@ -387,14 +525,15 @@ static int copy_bytes(const struct soft_resource *resource,
 	const struct renderer_transfer *transfer, copy_row copy)
 {
 	const struct virtio_gpu_box *box = &transfer->box;
-	uint64_t size = resource->memory->base.size;
+	const struct soft_storage *storage = resource->storage;
+	uint64_t size = storage->size;
 
 	if (box->y != 0 || box->z != 0 || box->h != 1 || box->d != 1 || transfer->level != 0 ||
 		box->x > size || box->w > size - box->x) {
 		return -EINVAL;
 	}
-	return copy(resource->backing, transfer->offset,
-		(uint8_t *)resource->memory->iov.iov_base + box->x, box->w);
+	return copy(storage->backing, transfer->offset,
+		(uint8_t *)storage->memory->iov.iov_base + box->x, box->w);
 }
 
 static int copy_rows(struct soft *soft, uint32_t resource_id,
@@ -405,7 +544,7 @@ static int copy_rows(struct soft *soft, uint32_t resource_id,
 	uint64_t stride = transfer->stride != 0 ? transfer->stride : (uint64_t)resource->width * 4;
 	int ret = 0;
 
-	if (resource->memory != NULL) {
+	if (resource->storage->memory != NULL) {
 		return copy_bytes(resource, transfer, copy);
 	}
 	if (resource->pixels == NULL || transfer->level != 0) {
@@ -414,14 +553,14 @@ static int copy_rows(struct soft *soft, uint32_t resource_id,
 	if (box->w == 0 || box->h == 0) {
 		return 0;
 	}
-	if (!rows_fit(resource->backing, transfer, stride)) {
+	if (!rows_fit(resource->storage->backing, transfer, stride)) {
 		return -EFAULT;
 	}
 	for (uint32_t y = 0; y < box->h && ret == 0; y++) {
 		size_t at = ((size_t)(box->y + y) * resource->width + box->x) * 4;
 
-		ret = copy(resource->backing, transfer->offset + stride * y, resource->pixels + at,
-			(uint64_t)box->w * 4);
+		ret = copy(resource->storage->backing, transfer->offset + stride * y,
+			resource->pixels + at, (uint64_t)box->w * 4);
 	}
 	return ret;
 }
@@ -518,10 +657,10 @@ static int export_dma_buf(
 	if (resource->pixels != NULL) {
 		return udmabuf_is_there() ? export_pixels(soft, resource, dma_buf) : -ENODEV;
 	}
-	if (resource->memory == NULL) {
+	if (resource->storage->memory == NULL) {
 		return -EOPNOTSUPP;
 	}
-	*dma_buf = (struct renderer_dma_buf){ .fd = soft_memory_export(resource->memory) };
+	*dma_buf = (struct renderer_dma_buf){ .fd = soft_memory_export(resource->storage->memory) };
 	return dma_buf->fd < 0 ? dma_buf->fd : 0;
 }
 
@@ -564,7 +703,11 @@ static int get_fd(struct renderer *renderer)
 
 static int dispatch(struct renderer *renderer)
 {
-	return vgf_device_dispatch(soft_from(renderer)->device, 0);
+	struct soft *soft = soft_from(renderer);
+	int ret = vgf_device_dispatch(soft->device, 0);
+
+	free_unused(soft);
+	return ret;
 }
 
 /* ---- The renderer --------------------------------------------------------------------------- */
@@ -583,6 +726,9 @@ static int reset(struct renderer *renderer)
 	}
 	while ((resource = soft_resource_any(&soft->tables)) != NULL) {
 		free_resource(soft, resource);
+	}
+	while (atomic_load(&soft->has_unused)) {
+		free_unused(soft);
 	}
 	return ret;
 }
@@ -676,6 +822,9 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,
 		.store_data = soft,
+		.memory = &memory_ops,
+		.max_mappings = MAX_MAPPINGS,
+		.max_context_mappings = MAX_CONTEXT_MAPPINGS,
 	};
 	int ret;
 

@@ -15,8 +15,8 @@
 
 #include "queue.h"
 
-struct renderer_backing;
 struct soft_memory;
+struct soft_storage;
 
 /* Each resource in four contexts; or all contexts with 256 resources each. 24 MiB. */
 #define SOFT_MAX_ATTACHMENTS (256u << 10)
@@ -42,11 +42,10 @@ struct soft_context {
 
 struct soft_resource {
 	uint32_t id;
-	uint32_t format, width, height;         /* of a 2D resource */
-	uint8_t *pixels;                        /* NULL for a blob */
-	struct soft_memory *pixel_memory;       /* what they are in, once exported; or NULL */
-	const struct renderer_backing *backing; /* the device's; or NULL */
-	struct soft_memory *memory;             /* of a blob with memory of the host; or NULL */
+	uint32_t format, width, height;   /* of a 2D resource */
+	uint8_t *pixels;                  /* NULL for a blob */
+	struct soft_memory *pixel_memory; /* what they are in, once exported; or NULL */
+	struct soft_storage *storage;     /* the renderer's */
 	struct soft_attachment_list attachments;
 };
 
@@ -66,7 +65,7 @@ struct soft_resource *soft_resource_find(struct soft_tables *tables, uint32_t id
 struct soft_context *soft_context_any(struct soft_tables *tables);
 struct soft_resource *soft_resource_any(struct soft_tables *tables);
 
-/* With all its attachments. A resource's pixels and memory are left. */
+/* With all its attachments. A resource's pixels and storage are left. */
 void soft_context_remove(struct soft_tables *tables, struct soft_context *context);
 void soft_resource_remove(struct soft_tables *tables, struct soft_resource *resource);
 

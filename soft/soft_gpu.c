@@ -22,7 +22,6 @@
 #include "soft_gpu.h"
 #include "soft_gpu_schedule.h"
 
-#define MAX_BUSY_NS (3600 * NS_PER_S)
 #define MAX_EVENTS 16
 
 /* Without CPUs of its own the thread takes turns with all others: it sleeps for all but the last
@@ -40,8 +39,9 @@ struct soft_gpu {
 	struct vgf_device *device;
 	struct soft_gpu_options options;
 	struct vgem_pool *vgem_pool; /* NULL if fences are not of vgem */
-	int epoll_fd;                /* of the thread: wake_fd, and the in-fences from elsewhere */
-	int wake_fd;                 /* edge-triggered, so that nobody has to read it */
+	struct address_spaces spaces;
+	int epoll_fd; /* of the thread: wake_fd, and the in-fences from elsewhere */
+	int wake_fd;  /* edge-triggered, so that nobody has to read it */
 	pthread_t thread;
 
 	pthread_mutex_t lock;
@@ -63,6 +63,7 @@ struct soft_gpu {
 struct soft_gpu_user {
 	struct soft_gpu *gpu;
 	struct gpu_context *context;
+	struct address_space *space; /* NULL if the GPU has no memory for that */
 };
 
 /* ---- The thread ----------------------------------------------------------------------------- */
@@ -85,17 +86,42 @@ static void wake(struct soft_gpu *gpu)
 	(void)!write(gpu->wake_fd, &one, sizeof(one));
 }
 
+static int run_command(
+	struct soft_gpu *gpu, const struct gpu_job *job, const struct command *command)
+{
+	if (command->operation == SOFT_GPU_STORE) {
+		return gpu->options.store(gpu->options.store_data, job->fence.ctx_id,
+			command->resource_id, command->offset, command->value);
+	}
+	return job->space != NULL ? address_space_run(job->space, command) : 0;
+}
+
 /* Returns 0, or the error that ends the job. */
-static int run_stores(struct soft_gpu *gpu, const struct gpu_job *job)
+static int run_commands(struct soft_gpu *gpu, struct gpu_job *job)
 {
 	int ret = 0;
 
-	for (uint32_t i = 0; i < job->num_stores && ret == 0; i++) {
-		const struct gpu_store *store = &job->stores[i];
-
-		ret = gpu->options.store(gpu->options.store_data, job->fence.ctx_id,
-			store->resource_id, store->offset, store->value);
+	if (job->space != NULL && job->space->is_unusable) {
+		return -EPIPE;
 	}
+	if (job->batch != NULL) {
+		bind_batch_apply(job->batch);
+	}
+	for (uint32_t i = 0; i < job->num_commands && ret == 0; i++) {
+		ret = run_command(gpu, job, &job->commands[i]);
+	}
+	return ret;
+}
+
+/* What it does not use any more is let go of before its fence says so. */
+static int run_job(struct soft_gpu *gpu, struct gpu_job *job)
+{
+	int ret = run_commands(gpu, job);
+
+	bind_batch_destroy(job->batch);
+	job->batch = NULL;
+	address_space_put(job->space);
+	job->space = NULL;
 	return ret;
 }
 
@@ -110,11 +136,11 @@ static void fail_fence(struct soft_gpu *gpu, const struct gpu_job *job, int erro
 	}
 }
 
-/* Finishes a job: its stores, then its fence. Returns whether the kernel ended the fence before. */
-static bool finish_job(struct soft_gpu *gpu, const struct gpu_job *job)
+/* Finishes a job: what it does, then its fence. Returns whether the kernel ended that before. */
+static bool finish_job(struct soft_gpu *gpu, struct gpu_job *job)
 {
 	const struct soft_gpu_observer *observer = &gpu->options.observer;
-	int status = run_stores(gpu, job);
+	int status = run_job(gpu, job);
 	uint64_t one = 1;
 
 	if (!job->fenced) {
@@ -313,90 +339,62 @@ static void *run_thread(void *data)
 
 /* ---- Driver --------------------------------------------------------------------------------- */
 
-/* What a command stream says. */
-struct parsed {
-	uint64_t busy_ns;
-	struct gpu_store next; /* the place of the next store */
-	uint32_t num_stores;
-	struct gpu_store stores[SOFT_GPU_MAX_STORES];
-};
-
-static int parse_pair(struct parsed *parsed, uint32_t operation, uint32_t argument)
-{
-	switch (operation) {
-	case SOFT_GPU_NOTHING:
-		return 0;
-	case SOFT_GPU_BUSY:
-		parsed->busy_ns += argument * NS_PER_US;
-		return parsed->busy_ns > MAX_BUSY_NS ? -EINVAL : 0;
-	case SOFT_GPU_RESOURCE:
-		parsed->next.resource_id = argument;
-		return 0;
-	case SOFT_GPU_OFFSET:
-		parsed->next.offset = argument;
-		return 0;
-	case SOFT_GPU_STORE:
-		if (parsed->num_stores == SOFT_GPU_MAX_STORES) {
-			return -E2BIG;
-		}
-		parsed->next.value = argument;
-		parsed->stores[parsed->num_stores++] = parsed->next;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-/* Does not clear parsed->stores, of which most jobs use none. */
-static int parse(struct parsed *parsed, const void *command, size_t size)
-{
-	const char *at = command;
-	uint32_t pair[2];
-	int ret = size % sizeof(pair) != 0 ? -EINVAL : 0;
-
-	parsed->busy_ns = 0;
-	parsed->num_stores = 0;
-	parsed->next = (struct gpu_store){ 0 };
-	for (; ret == 0 && size > 0; at += sizeof(pair), size -= sizeof(pair)) {
-		memcpy(pair, at, sizeof(pair));
-		ret = parse_pair(parsed, le32toh(pair[0]), le32toh(pair[1]));
-	}
-	return ret;
-}
-
 int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns)
 {
-	struct parsed parsed;
-	int ret = parse(&parsed, command, size);
+	struct command_stream stream;
+	int ret = command_stream_read(&stream, command, size);
 
 	if (ret == 0) {
-		*busy_ns = parsed.busy_ns;
+		*busy_ns = stream.busy_ns;
 	}
 	return ret;
 }
 
-/* Makes a job of a command stream that was parsed. */
-static struct gpu_job *create_job(
-	const struct soft_gpu *gpu, const struct vgf_job *from, const struct parsed *parsed)
+/* What the job is to do to memory. */
+static int add_commands(
+	struct soft_gpu_user *user, struct gpu_job *job, const struct command_stream *stream)
+{
+	const struct soft_gpu *gpu = user->gpu;
+	size_t size = stream->num_commands * sizeof(stream->commands[0]);
+
+	if (size == 0 || gpu->options.store == NULL) {
+		return 0;
+	}
+	if (stream->binds) {
+		return user->space == NULL ? 0 :
+					     bind_batch_create(user->space, stream->commands,
+						     stream->num_commands, &job->batch);
+	}
+	job->commands = malloc(size);
+	if (job->commands == NULL) {
+		return -ENOMEM;
+	}
+	memcpy(job->commands, stream->commands, size);
+	job->num_commands = stream->num_commands;
+	return 0;
+}
+
+/* Makes a job of a command stream that was read. */
+static int create_job(struct soft_gpu_user *user, const struct vgf_job *from,
+	const struct command_stream *stream, struct gpu_job **out)
 {
 	struct gpu_job *job = gpu_job_create(from);
-	size_t size = parsed->num_stores * sizeof(parsed->stores[0]);
+	int ret;
 
 	if (job == NULL) {
-		return NULL;
+		return -ENOMEM;
 	}
-	job->busy_ns = parsed->busy_ns;
-	if (size == 0 || gpu->options.store == NULL) {
-		return job;
+	job->busy_ns = stream->busy_ns;
+	if (user->space != NULL) {
+		job->space = address_space_ref(user->space);
 	}
-	job->stores = malloc(size);
-	if (job->stores == NULL) {
+	ret = add_commands(user, job, stream);
+	if (ret < 0) {
 		gpu_job_destroy(job);
-		return NULL;
+		return ret;
 	}
-	memcpy(job->stores, parsed->stores, size);
-	job->num_stores = parsed->num_stores;
-	return job;
+	*out = job;
+	return 0;
 }
 
 /* Makes the job's out-fence. On success *out_fence_fd is the library's end of it. */
@@ -479,17 +477,17 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
 {
 	struct soft_gpu_user *user = data;
-	struct parsed parsed;
-	struct gpu_job *job;
+	struct command_stream stream;
+	struct gpu_job *job = NULL;
 	int fence_fd = -1;
-	int ret = parse(&parsed, from->command, from->size);
+	int ret = command_stream_read(&stream, from->command, from->size);
 
 	if (ret < 0) {
 		return ret;
 	}
-	job = create_job(user->gpu, from, &parsed);
-	if (job == NULL) {
-		return -ENOMEM;
+	ret = create_job(user, from, &stream, &job);
+	if (ret < 0) {
+		return ret;
 	}
 	ret = make_out_fence(user->gpu, job, &fence_fd);
 	if (ret == 0 && from->num_in_fences > 0 && user->gpu->vgem_pool != NULL) {
@@ -529,7 +527,35 @@ static void destroy_context(void *data, bool cancelled)
 	}
 	schedule_put_context(&gpu->schedule, user->context);
 	pthread_mutex_unlock(&gpu->lock);
+	address_space_put(user->space);
 	free(user);
+}
+
+/* Returns NULL if there is no memory. */
+static struct soft_gpu_user *create_user(struct soft_gpu *gpu, uint32_t ctx_id)
+{
+	struct soft_gpu_user *user = calloc(1, sizeof(*user));
+
+	if (user == NULL) {
+		return NULL;
+	}
+	user->gpu = gpu;
+	if (gpu->options.memory != NULL) {
+		user->space = address_space_create(&gpu->spaces, ctx_id);
+		if (user->space == NULL) {
+			free(user);
+			return NULL;
+		}
+	}
+	pthread_mutex_lock(&gpu->lock);
+	user->context = schedule_get_context(&gpu->schedule, ctx_id);
+	pthread_mutex_unlock(&gpu->lock);
+	if (user->context == NULL) {
+		address_space_put(user->space);
+		free(user);
+		return NULL;
+	}
+	return user;
 }
 
 int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
@@ -541,18 +567,10 @@ int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
 		.submit = submit,
 		.destroy = destroy_context,
 	};
-	struct soft_gpu_user *user = calloc(1, sizeof(*user));
+	struct soft_gpu_user *user = create_user(gpu, ctx_id);
 	int ret;
 
 	if (user == NULL) {
-		return -ENOMEM;
-	}
-	user->gpu = gpu;
-	pthread_mutex_lock(&gpu->lock);
-	user->context = schedule_get_context(&gpu->schedule, ctx_id);
-	pthread_mutex_unlock(&gpu->lock);
-	if (user->context == NULL) {
-		free(user);
 		return -ENOMEM;
 	}
 	ret = vgf_context_create(gpu->device, ctx_id, &driver, user);
@@ -635,6 +653,13 @@ int soft_gpu_create(
 	if (new->options.max_jobs == 0) {
 		new->options.max_jobs = SOFT_GPU_DEFAULT_MAX_JOBS;
 	}
+	new->spaces = (struct address_spaces){
+		.ops = options->memory,
+		.data = options->store_data,
+		.max_mappings = options->max_mappings,
+		.max_context_mappings = options->max_context_mappings,
+	};
+	hash_key_init(&new->spaces.key);
 	new->epoll_fd = -1;
 	new->wake_fd = -1;
 	init_lock(&new->lock);

@@ -7,15 +7,16 @@
  * A GPU in software: a context driver for demonstrations, benchmarks and tests. It draws nothing.
  * Its rings keep busy for as long as the command streams say, and signal fences when they are done.
  *
- * A command stream is a row of pairs of little-endian u32, operation and argument: SOFT_GPU_BUSY
- * keeps the ring busy for that many microseconds, SOFT_GPU_NOTHING does nothing. Jobs of one
- * context ID and ring run one after the other, rings run in parallel; the global timeline's work
- * runs on ring 0.
+ * Jobs are command streams (command_stream.h): they keep their ring busy for a time, and then do
+ * something to memory. Jobs of one context ID and ring run one after the other, rings run in
+ * parallel; the global timeline's work runs on ring 0. Binds are jobs like any other: one that
+ * waits keeps no other ring waiting.
  *
- * SOFT_GPU_RESOURCE and SOFT_GPU_OFFSET choose where SOFT_GPU_STORE writes its argument: into that
- * resource, that many bytes from its beginning. A guest that reads the value back can tell whether
- * a fence came early: all of a job's stores are made, in their order, when its time is over and
- * before its fence signals. One that cannot be made ends the job, with the error for its fence.
+ * A guest that reads back what jobs have done can tell whether a fence came early: all that a job
+ * does is done, in its order, when its time is over and before its fence signals. What cannot be
+ * done ends the job, with the error for its fence. That is all, if it is a store. If it is a GPU
+ * address where nothing is mapped, the addresses of that context are unusable: its jobs do nothing
+ * any more, and end with -EPIPE. A batch of binds is refused, or done as a whole.
  *
  * It is honest. A job starts when its ring is free, its in-fences have signalled and it was
  * submitted, whichever is last, and from then on takes at least its time. If the machine runs the
@@ -31,19 +32,10 @@
 
 #include <vgfence/context_driver.h>
 
-enum soft_gpu_operation {
-	SOFT_GPU_NOTHING = 0,
-	SOFT_GPU_BUSY = 1,
-	SOFT_GPU_RESOURCE = 2,
-	SOFT_GPU_OFFSET = 3,
-	SOFT_GPU_STORE = 4,
-};
+#include "address_space.h"
+#include "command_stream.h"
 
 #define SOFT_GPU_DEFAULT_MAX_JOBS 65536
-
-/* Stores of one job. A job keeps them until it is done, so this times soft_gpu_options.max_jobs
- * bounds the memory that they take: 48 MiB. */
-#define SOFT_GPU_MAX_STORES 64
 
 /* How the out-fence of a job is signalled. */
 enum soft_gpu_fences {
@@ -83,11 +75,16 @@ struct soft_gpu_options {
 	const cpu_set_t *own_cpus;
 	/*
 	 * Makes a store, from the GPU's thread, without its lock; not once soft_gpu_reset has
-	 * returned. Returns 0 or a negative errno value. NULL: stores do nothing.
+	 * returned. Returns 0 or a negative errno value. NULL: jobs do nothing to memory.
 	 */
 	int (*store)(
 		void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value);
 	void *store_data;
+	/* Memory for GPU addresses, with store_data. NULL: nothing is done there. How much can be
+	 * mapped: max_mappings in all, of which a context can have max_context_mappings; a bind
+	 * counts twice until it is done. */
+	const struct address_memory_ops *memory;
+	uint32_t max_mappings, max_context_mappings;
 };
 
 struct soft_gpu;
@@ -119,8 +116,7 @@ void soft_gpu_destroy(struct soft_gpu *gpu);
 /* How many fences of vgem the kernel has ended before their job was done. */
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu);
 
-/* How long a command stream keeps its ring busy. Returns 0; -EINVAL for an unknown operation,
- * half a pair, or more than an hour in all; -E2BIG for more than SOFT_GPU_MAX_STORES. */
+/* How long a command stream keeps its ring busy. Returns 0, or what command_stream_read does. */
 int soft_gpu_busy_time(const void *command, size_t size, uint64_t *busy_ns);
 
 #endif

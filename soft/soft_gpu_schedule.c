@@ -448,7 +448,9 @@ void gpu_job_destroy(struct gpu_job *job)
 	if (job->in_fence_fd >= 0) {
 		close(job->in_fence_fd);
 	}
-	free(job->stores);
+	bind_batch_destroy(job->batch);
+	address_space_put(job->space);
+	free(job->commands);
 	free(job);
 }
 

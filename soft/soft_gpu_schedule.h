@@ -14,6 +14,8 @@
 
 #include <vgfence/context_driver.h>
 
+#include "address_space.h"
+#include "command_stream.h"
 #include "hash.h"
 #include "queue.h"
 #include "vgem_pool.h"
@@ -29,11 +31,6 @@ struct gpu_wait {
 	bool timed; /* the fences are jobs of this GPU, which say when they were done */
 };
 
-/* A value that a job writes. */
-struct gpu_store {
-	uint32_t resource_id, offset, value;
-};
-
 struct gpu_job {
 	STAILQ_ENTRY(gpu_job) link; /* in its ring's queue, later among the finished */
 	LIST_ENTRY(gpu_job) by_id;  /* of a fenced one: among the jobs of its bucket */
@@ -42,11 +39,13 @@ struct gpu_job {
 	struct vgf_fence_name fence;
 	bool fenced;
 	bool finished;
-	int out_fence_fd;           /* our end of it, or -1 */
-	struct vgem_slot *out_slot; /* or NULL */
-	int in_fence_fd;            /* all of its in-fences in one, ours; or -1 */
-	struct gpu_store *stores;   /* or NULL */
-	uint32_t num_stores;
+	int out_fence_fd;            /* our end of it, or -1 */
+	struct vgem_slot *out_slot;  /* or NULL */
+	int in_fence_fd;             /* all of its in-fences in one, ours; or -1 */
+	struct address_space *space; /* of its context; or NULL */
+	struct bind_batch *batch;    /* what it binds; or NULL */
+	struct command *commands;    /* what else it does; or NULL */
+	uint32_t num_commands;
 	uint64_t busy_ns;
 	uint64_t earliest_ns; /* not to start before */
 	uint64_t finish_ns;   /* of a running job: planned; of a finished one: real */

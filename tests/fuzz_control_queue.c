@@ -28,6 +28,7 @@
 #include "fuzz.h"
 #include "gpu_private.h"
 #include "guest_memory.h"
+#include "soft_gpu.h"
 #include "trace.h"
 
 #define GUEST_ADDR 0x10000u
@@ -689,9 +690,73 @@ static void make_mapping(struct fuzz_input *output, uint64_t *random, uint64_t *
 	put(output, STEP_MAPPED + (random_below(random, 4) == 0), random_below(random, 3) > 0);
 }
 
+/* A command that binds or works, at one of a few pages. */
+static uint8_t *put_command(uint8_t *at, uint64_t *random, bool binds)
+{
+	uint32_t unit = binds ? SOFT_GPU_PAGE : sizeof(uint32_t);
+	const uint32_t pairs[][2] = {
+		{ SOFT_GPU_RESOURCE, 1 + random_below(random, 6) },
+		{ SOFT_GPU_OFFSET, random_below(random, 3) / 2 * SOFT_GPU_PAGE },
+		{ SOFT_GPU_ADDRESS, random_below(random, 6) * SOFT_GPU_PAGE },
+		{ SOFT_GPU_SOURCE, random_below(random, 6) * SOFT_GPU_PAGE },
+		{ SOFT_GPU_VALUE, likely(random) },
+		{ (binds ? SOFT_GPU_MAP : SOFT_GPU_FILL) + random_below(random, 3),
+			random_below(random, 16) == 0 ? likely(random) :
+							(1 + random_below(random, 3)) * unit },
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++, at += 8) {
+		put32(at, pairs[i][0]);
+		put32(at + 4, pairs[i][1]);
+	}
+	return at;
+}
+
+/* A context gets any of the resources. */
+static void put_attachment(struct fuzz_input *output, uint64_t *random)
+{
+	uint8_t bytes[32] = { 0 };
+
+	put32(bytes, 0x202);
+	put32(bytes + 16, 1 + random_below(random, 2));
+	put32(bytes + 24, 1 + random_below(random, 6));
+	put_request(output, STEP_CONTROL, random, bytes, sizeof(bytes));
+}
+
+/* A submission that binds, or that works at addresses: mostly one of the two. */
+static void make_bind(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	uint8_t bytes[32 + 8 + 4 * 6 * 8] = { 0 };
+	uint32_t count = 1 + random_below(random, 4);
+	bool binds = random_below(random, 3) > 0;
+	uint8_t *at = bytes + 32;
+
+	if (random_below(random, 2) == 0) {
+		put_attachment(output, random);
+	}
+	*fence_id += 1;
+	put32(bytes, 0x207);
+	put32(bytes + 4, random_below(random, 4) == 0 ? 2 : 7); /* now and then without a fence */
+	put32(bytes + 8, (uint32_t)*fence_id);
+	put32(bytes + 16, 1 + random_below(random, 2));
+	bytes[20] = (uint8_t)random_below(random, 3);
+	put32(bytes + 28, random_below(random, 2));
+	if (bytes[28] > 0) {
+		put32(at, random_below(random, (uint32_t)*fence_id));
+		at += 8;
+	}
+	put32(bytes + 24, count * 6 * 8);
+	for (uint32_t i = 0; i < count; i++) {
+		at = put_command(at, random, random_below(random, 16) == 0 ? !binds : binds);
+	}
+	put_request(output, STEP_CONTROL, random, bytes, (size_t)(at - bytes));
+}
+
 /* A submission whose job writes into a resource. */
 static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
 {
+	static const uint32_t operations[] = { SOFT_GPU_BUSY, SOFT_GPU_RESOURCE, SOFT_GPU_OFFSET,
+		SOFT_GPU_STORE };
 	uint8_t bytes[32 + 8 * 4 + 8 * 4] = { 0 };
 	uint32_t num_in_fences = random_below(random, 5);
 	uint8_t *at = bytes + 32;
@@ -708,7 +773,7 @@ static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fenc
 		put32(at, random_below(random, (uint32_t)*fence_id + 1));
 	}
 	for (uint32_t i = 0; i < 4; i++, at += 8) {
-		put32(at, 1 + i);
+		put32(at, operations[i]);
 		put32(at + 4, i == 0 ? random_below(random, 100) : likely(random));
 	}
 	put_request(output, STEP_CONTROL, random, bytes, (size_t)(at - bytes));
@@ -763,7 +828,12 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 	}
 	make_preamble(output, random);
 	for (uint32_t i = random_below(random, 60); i > 0; i--) {
-		switch (random_below(random, 6)) {
+		switch (random_below(random, 9)) {
+		case 6:
+		case 7:
+		case 8:
+			make_bind(output, random, &fence_id);
+			break;
 		case 4:
 		case 5:
 			make_mapping(output, random, &fence_id);

@@ -470,9 +470,11 @@ static struct guest *holding;
 
 static int hold_fence(struct renderer *renderer, const struct vgf_fence_name *name, uint32_t flags)
 {
+	int fence_fd = holding->held_fd > 0 ? dup(holding->held_fd) : VGF_FENCE_BY_CALL;
+
 	holding->held[(holding->next_token - 1) % GPU_MAX_REQUESTS] = *name;
 	return vgf_fence_create_take(
-		renderer->ops->get_device(renderer), name, flags, NULL, VGF_FENCE_BY_CALL);
+		renderer->ops->get_device(renderer), name, flags, NULL, fence_fd);
 }
 
 uint32_t guest_hold(struct guest *guest, uint32_t ctx_id, int32_t ring, uint64_t fence_id)
@@ -774,10 +776,10 @@ uint32_t submit(struct guest *guest, const struct job *job)
 {
 	struct {
 		struct virtio_gpu_cmd_submit request;
-		uint8_t rest[4 * 8 + 4 * 8];
+		uint8_t rest[4 * 8 + 4 * (8 + MAX_JOB_WORDS)];
 	} submit = { .request.hdr = header(VIRTIO_GPU_CMD_SUBMIT_3D, job->ctx_id) };
 	struct virtio_gpu_ctrl_hdr *hdr = &submit.request.hdr;
-	uint32_t words[8], *at = words;
+	uint32_t words[8 + MAX_JOB_WORDS], *at = words;
 	size_t size, in_fences_size = job->num_in_fences * sizeof(job->in_fences[0]);
 
 	put_pair(&at, SOFT_GPU_BUSY, job->busy_us);
@@ -785,6 +787,10 @@ uint32_t submit(struct guest *guest, const struct job *job)
 		put_pair(&at, SOFT_GPU_RESOURCE, job->resource_id);
 		put_pair(&at, SOFT_GPU_OFFSET, job->offset);
 		put_pair(&at, SOFT_GPU_STORE, job->value);
+	}
+	assert_true(job->num_words <= MAX_JOB_WORDS);
+	for (uint32_t i = 0; i < job->num_words; i++) {
+		*at++ = htole32(job->words[i]);
 	}
 	size = (size_t)(at - words) * sizeof(words[0]);
 	hdr->flags = VIRTIO_GPU_FLAG_INFO_RING_IDX | VIRTIO_GPU_FLAG_FENCE_SHAREABLE;

@@ -55,9 +55,10 @@ struct guest {
 	uint32_t num_completed;
 	uint32_t next_token;
 	struct vgf_fence_name held[GPU_MAX_REQUESTS]; /* of guest_hold, by token */
-	uint32_t test_fences[MAX_TEST_FENCES];        /* tokens, by ID */
-	uint32_t fail_nth; /* this allocation of each request fails; 0: none */
-	bool failed;       /* whether it did */
+	int held_fd; /* above 0: what guest_hold makes is this descriptor's, an eventfd */
+	uint32_t test_fences[MAX_TEST_FENCES]; /* tokens, by ID */
+	uint32_t fail_nth;                     /* this allocation of each request fails; 0: none */
+	bool failed;                           /* whether it did */
 	bool stopped;
 	unsigned int num_warnings, num_errors; /* log messages */
 	char warning[256];                     /* the last one */
@@ -175,7 +176,8 @@ uint32_t send_flush_behind(struct guest *guest, const struct flush_request *flus
 void create_test_fence(struct guest *guest, uint64_t fence_id);
 void signal_test_fence(struct guest *guest, uint64_t fence_id);
 
-/* A submission that keeps its ring busy and then stores `value`, or nothing if resource_id is 0. */
+/* A submission that keeps its ring busy and then stores `value`, or nothing if resource_id is 0;
+ * and then does what further words of its command stream say. */
 struct job {
 	uint32_t ctx_id;
 	uint8_t ring;
@@ -184,7 +186,11 @@ struct job {
 	uint32_t resource_id, offset, value;
 	uint32_t num_in_fences;
 	uint64_t in_fences[4];
+	const uint32_t *words;
+	uint32_t num_words; /* MAX_JOB_WORDS at most */
 };
+
+#define MAX_JOB_WORDS 512
 
 /* Returns its token. */
 uint32_t submit(struct guest *guest, const struct job *job);

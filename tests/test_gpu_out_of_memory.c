@@ -8,6 +8,7 @@
 
 #include "alloc.h"
 #include "gpu_guest.h"
+#include "soft_gpu.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
@@ -62,6 +63,26 @@ static uint32_t run_job(void)
 		&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
 
 	return response->written > 0 ? guest_header(response).type : 0;
+}
+
+static uint32_t bind_and_fill(void)
+{
+	static const uint32_t bind[] = { SOFT_GPU_RESOURCE, 2, SOFT_GPU_MAP, SOFT_GPU_PAGE };
+	static const uint32_t fill[] = { SOFT_GPU_FILL, SOFT_GPU_PAGE };
+	static uint64_t fence_id = 500;
+	uint32_t type = OK;
+
+	for (uint32_t i = 0; i < 2 && type == OK; i++) {
+		const struct job job = { .ctx_id = 1,
+			.fence_id = ++fence_id,
+			.words = i == 0 ? bind : fill,
+			.num_words = i == 0 ? 4 : 2 };
+		const struct guest_response *response = guest_wait(
+			&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+
+		type = response->written > 0 ? guest_header(response).type : 0;
+	}
+	return type;
 }
 
 /* Behind a fence that has not signalled, so that it is held. */
@@ -150,25 +171,36 @@ TEST(every_allocation_may_fail)
 	count += fail_each(give_to_context);
 	count += fail_each(ask_for_capset);
 	count += fail_each(run_job);
+	count += fail_each(bind_and_fill);
 	count += fail_each(flush_behind);
 	count += fail_each(make_host_blob);
 	count += fail_each(map_host_blob);
 	count += fail_each(unmap_host_blob);
 	count += fail_each(end_resources);
 	count += fail_each(end_context);
-	assert_true(count > 12);
+	assert_true(count > 18);
 	guest_stop(&guest);
 }
 
 TEST(nothing_is_allocated_to_complete_requests)
 {
+	/* Cuts the mapping before it in three. */
+	static const uint32_t bind[] = { SOFT_GPU_RESOURCE, 2, SOFT_GPU_MAP, 4 * SOFT_GPU_PAGE,
+		SOFT_GPU_ADDRESS, SOFT_GPU_PAGE, SOFT_GPU_MAP_NULL, SOFT_GPU_PAGE };
+	static const uint32_t fill[] = { SOFT_GPU_FILL, SOFT_GPU_PAGE };
 	uint32_t tokens[100];
 	unsigned long count;
 
 	guest_start(&guest, NULL);
 	assert_int_equal(make_context(), OK);
+	assert_int_equal(create_blob(&guest, 2, 0, 4 * SOFT_GPU_PAGE), OK);
+	assert_int_equal(give_to_context(), OK);
 	for (uint32_t i = 0; i < 100; i++) {
-		const struct job job = { .ctx_id = 1, .fence_id = i + 1, .busy_us = 50 };
+		const struct job job = { .ctx_id = 1,
+			.fence_id = i + 1,
+			.busy_us = i == 0 ? 100000 : 50, /* the others are submitted meanwhile */
+			.words = i % 2 == 0 ? bind : fill,
+			.num_words = i % 2 == 0 ? 8 : 2 };
 
 		tokens[i] = submit(&guest, &job);
 	}

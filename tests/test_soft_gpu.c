@@ -218,7 +218,7 @@ TEST(adds_up_what_a_command_stream_takes)
 
 TEST_MACHINE(refuses_a_command_stream_it_does_not_know, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	const uint32_t unknown[] = { htole32(5), htole32(1) };
+	const uint32_t unknown[] = { htole32(14), htole32(1) };
 	const uint32_t half[] = { htole32(SOFT_GPU_BUSY), htole32(1), htole32(SOFT_GPU_BUSY) };
 	const uint32_t hours[] = { htole32(SOFT_GPU_BUSY), UINT32_MAX };
 
@@ -233,7 +233,7 @@ TEST_MACHINE(refuses_a_command_stream_it_does_not_know, SOFT_GPU_FENCES_EVENTFD,
 static int submit_store(struct machine *machine, uint64_t fence_id, uint32_t busy_us,
 	uint32_t resource_id, size_t count)
 {
-	uint32_t words[2 * (3 + SOFT_GPU_MAX_STORES + 1)] = {
+	uint32_t words[2 * (3 + SOFT_GPU_MAX_COMMANDS + 1)] = {
 		htole32(SOFT_GPU_RESOURCE),
 		htole32(resource_id),
 		htole32(SOFT_GPU_OFFSET),
@@ -293,10 +293,10 @@ TEST(a_store_that_fails_is_the_fences_error)
 
 TEST_MACHINE(refuses_more_stores_than_it_keeps, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
 {
-	assert_int_equal(submit_store(machine, 1, 0, 7, SOFT_GPU_MAX_STORES + 1), -E2BIG);
-	assert_int_equal(submit_store(machine, 2, 0, 7, SOFT_GPU_MAX_STORES), 0);
+	assert_int_equal(submit_store(machine, 1, 0, 7, SOFT_GPU_MAX_COMMANDS + 1), -E2BIG);
+	assert_int_equal(submit_store(machine, 2, 0, 7, SOFT_GPU_MAX_COMMANDS), 0);
 	wait_for_retired(machine, 2);
-	assert_int_equal(machine->num_stores, SOFT_GPU_MAX_STORES);
+	assert_int_equal(machine->num_stores, SOFT_GPU_MAX_COMMANDS);
 }
 
 TEST_MACHINE(stores_nothing_once_it_is_reset, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
