@@ -13,15 +13,8 @@
 #include <linux/sync_file.h>
 #include <xf86drm.h>
 
+#include "command_stream.h"
 #include "context.h"
-
-/* The software GPU's command streams: pairs of operation and argument. See soft/soft_gpu.h. */
-enum operation {
-	OPERATION_BUSY = 1,
-	OPERATION_RESOURCE = 2,
-	OPERATION_OFFSET = 3,
-	OPERATION_STORE = 4,
-};
 
 bool is_virtio_gpu(int fd)
 {
@@ -198,22 +191,35 @@ void context_unmap(struct context *context)
 	context->slots = NULL;
 }
 
+/* Returns how many words the command stream has. */
+static uint32_t write_stream(
+	const struct context *context, const struct context_job *job, uint32_t *stream)
+{
+	const uint32_t store[] = {
+		SOFT_GPU_RESOURCE,
+		context->resource,
+		SOFT_GPU_OFFSET,
+		job->slot * (uint32_t)sizeof(uint32_t),
+		SOFT_GPU_STORE,
+		job->value,
+	};
+	const uint32_t *words = job->words ? job->words : store;
+	uint32_t num_words = job->words ? job->num_words : sizeof(store) / sizeof(store[0]);
+
+	stream[0] = SOFT_GPU_BUSY;
+	stream[1] = job->busy_us;
+	memcpy(stream + 2, words, num_words * sizeof(*words));
+	return num_words + 2;
+}
+
 int context_try_submit(struct context *context, const struct context_job *job, uint32_t extra_flags,
 	int *out_fence_fd)
 {
-	const uint32_t stream[] = {
-		OPERATION_RESOURCE,
-		context->resource,
-		OPERATION_OFFSET,
-		job->slot * (uint32_t)sizeof(uint32_t),
-		OPERATION_BUSY,
-		job->busy_us,
-		OPERATION_STORE,
-		job->value,
-	};
+	uint32_t stream[2 + CONTEXT_MAX_WORDS];
+	uint32_t num_words = write_stream(context, job, stream);
 	struct uapi_execbuffer exec = {
 		.flags = UAPI_EXEC_RING_IDX | extra_flags,
-		.size = sizeof(stream),
+		.size = num_words * (uint32_t)sizeof(stream[0]),
 		.command = (uintptr_t)stream,
 		.fence_fd = job->in_fence_fd,
 		.ring_idx = job->ring,

@@ -5,8 +5,8 @@
 
 /*
  * A context of the guest's virtio-gpu, with a buffer that its jobs write to. A job keeps its ring
- * busy for a time, and then, before its fence signals, writes a value to a slot of the buffer. So
- * whoever finds the fence signalled must find the value too.
+ * busy for a time, and then, before its fence signals, writes a value to a slot of the buffer, or
+ * does what its words say. So whoever finds the fence signalled must find the value too.
  *
  * What fails ends the program.
  */
@@ -18,6 +18,7 @@
 #include "virtgpu_uapi.h"
 
 #define CONTEXT_NUM_SLOTS 32768u
+#define CONTEXT_MAX_WORDS 32u
 
 struct context {
 	int fd; /* of the render node: each opening of it is a context */
@@ -30,7 +31,9 @@ struct context_job {
 	uint32_t ring;
 	uint32_t busy_us;
 	uint32_t slot, value;
-	int in_fence_fd;    /* or -1 */
+	const uint32_t *words; /* of the command stream, in place of the value; or NULL */
+	uint32_t num_words;    /* CONTEXT_MAX_WORDS at most */
+	int in_fence_fd;       /* or -1 */
 	bool private_fence; /* even with fence passing, only this context may name the out-fence */
 	const struct uapi_syncobj *in_syncobj, *out_syncobj; /* one each, or NULL */
 };

@@ -23,6 +23,7 @@
 struct options {
 	bool passing[2]; /* without, and with it */
 	bool json;
+	bool no_wait;
 	const char *pause;      /* a directory, or NULL */
 	uint32_t units, rounds; /* units 0: the workload's own number */
 };
@@ -33,19 +34,22 @@ static const struct workload *const workloads[] = {
 	&workload_storm,
 	&workload_syncobj,
 	&workload_teardown,
+	&workload_sparse,
 };
 
 #define NUM_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 static void usage(FILE *stream)
 {
-	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|driver|all\n"
+	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|sparse\n"
+	      "       vgfence-guest [OPTION...] driver|all\n"
 	      "       vgfence-guest [OPTION...] hostmem|pending|screen|virgl\n"
 	      "\n"
 	      "  --passing      only with fence passing (default: both ways)\n"
 	      "  --no-passing   only without it: the guest's kernel waits\n"
 	      "  --host-memory  buffers are blobs of the host's memory\n"
-	      "  --jobs N       number of jobs, frames, round trips or cycles in a run\n"
+	      "  --no-wait      the control: no job waits for another, which has to go wrong\n"
+	      "  --jobs N       number of jobs, frames, round trips, cycles or pages in a run\n"
 	      "  --busy US      how long a job of the chain takes (default 50)\n"
 	      "  --rounds N     runs that are measured, of which the best counts (default 3)\n"
 	      "  --json         print one JSON object a line\n"
@@ -144,6 +148,7 @@ static void run_workload(
 	struct run run;
 
 	run_init(&run, workload->num_contexts, workload->num_rings, passing);
+	run.no_wait = options->no_wait;
 	for (uint32_t i = 0; i <= options->rounds; i++) {
 		bool warms_up = i == 0;
 
@@ -192,6 +197,7 @@ static void parse(int argc, char **argv, struct options *options)
 		{ "passing", no_argument, NULL, 'p' },
 		{ "no-passing", no_argument, NULL, 'n' },
 		{ "host-memory", no_argument, NULL, 'H' },
+		{ "no-wait", no_argument, NULL, 'w' },
 		{ "jobs", required_argument, NULL, 'j' },
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "busy", required_argument, NULL, 'b' },
@@ -212,6 +218,9 @@ static void parse(int argc, char **argv, struct options *options)
 			break;
 		case 'H':
 			use_host_memory = true;
+			break;
+		case 'w':
+			options->no_wait = true;
 			break;
 		case 'j':
 			options->units = number(optarg, CONTEXT_NUM_SLOTS / 4);

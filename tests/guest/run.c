@@ -90,9 +90,10 @@ void run_begin(struct run *run, bool each_fence)
 	run->start_ns = now_ns();
 }
 
+/* As far as it can be seen: of a bind nothing can. */
 static bool is_done(const struct run_job *job)
 {
-	return *job->slot == job->value;
+	return !job->slot || *job->slot == job->value;
 }
 
 /* A value that is there, while that of a job it had to wait for is not. The younger one was read
@@ -127,8 +128,13 @@ static void look_at_timeline(struct run *run, struct run_timeline *timeline)
 {
 	while (timeline->unseen != RUN_NO_JOB) {
 		const struct run_job *job = &run->jobs[timeline->unseen];
-		bool ahead = job->next != RUN_NO_JOB && is_done(&run->jobs[job->next]);
+		const struct run_job *next = job->next != RUN_NO_JOB ? &run->jobs[job->next] : NULL;
+		bool ahead = next && next->slot && is_done(next);
 
+		if (!job->slot) {
+			timeline->unseen = job->next;
+			continue;
+		}
 		if (!is_done(job)) {
 			if (ahead) {
 				errx(1, "job %u overtook job %u on its ring", job->next,
@@ -169,6 +175,16 @@ static void depend(struct run *run, struct run_job *job, uint32_t dependency)
 	}
 }
 
+uint32_t run_next_value(const struct run *run)
+{
+	return run->generation << 16 | (run->num_jobs + 1);
+}
+
+uint32_t run_next_offset(const struct run *run)
+{
+	return run->num_jobs * (uint32_t)sizeof(uint32_t);
+}
+
 /* Enters a job before it is submitted: it may be done by the time that returns. */
 static uint32_t add_job(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
 	const uint32_t *dependencies, uint32_t num_dependencies)
@@ -181,7 +197,7 @@ static uint32_t add_job(struct run *run, uint32_t context, uint32_t ring, uint32
 	}
 	*job = (struct run_job){
 		.slot = &run->contexts[context].slots[number],
-		.value = run->generation << 16 | (number + 1),
+		.value = run_next_value(run),
 		.next = RUN_NO_JOB,
 		.fence_fd = -1,
 	};
@@ -213,7 +229,10 @@ static int in_fence(struct run *run, const uint32_t *jobs, uint32_t count)
 {
 	int fd = -1;
 
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; i < count && !run->no_wait; i++) {
+		if (jobs[i] == RUN_NO_JOB) {
+			continue;
+		}
 		if (fd < 0) {
 			fd = run->jobs[jobs[i]].fence_fd;
 		} else {
@@ -231,8 +250,10 @@ static void submit(struct run *run, uint32_t context_index, uint32_t number,
 	struct context *context = &run->contexts[context_index];
 	struct run_job *job = &run->jobs[number];
 
-	submission->slot = (uint32_t)(job->slot - context->slots);
-	submission->value = job->value;
+	if (!submission->words) {
+		submission->slot = (uint32_t)(job->slot - context->slots);
+		submission->value = job->value;
+	}
 	context_submit(context, submission, with_file ? &job->fence_fd : NULL);
 	append(run, &run->timelines[context_index][submission->ring], number);
 	if (with_file) {
@@ -257,6 +278,26 @@ uint32_t run_submit(struct run *run, uint32_t context, uint32_t ring, uint32_t b
 		.in_fence_fd = in_fence(run, dependencies, num_dependencies),
 	};
 
+	submit(run, context, number, &submission, true);
+	return number;
+}
+
+uint32_t run_submit_words(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
+	const struct run_words *words, const uint32_t *dependencies, uint32_t num_dependencies)
+{
+	uint32_t number = add_job(run, context, ring, busy_us, dependencies, num_dependencies);
+	struct run_job *job = &run->jobs[number];
+	struct context_job submission = {
+		.ring = ring,
+		.busy_us = busy_us,
+		.words = words->words,
+		.num_words = words->num_words,
+		.in_fence_fd = in_fence(run, dependencies, num_dependencies),
+	};
+
+	if (words->binds) {
+		job->slot = NULL;
+	}
 	submit(run, context, number, &submission, true);
 	return number;
 }

@@ -27,13 +27,19 @@
 #define RUN_TIMEOUT_MS 20000
 
 struct run_job {
-	volatile uint32_t *slot;
-	uint32_t value; /* in the slot, once the job is done */
+	volatile uint32_t *slot; /* NULL: of one that binds, which leaves nothing to be seen */
+	uint32_t value;          /* in the slot, once the job is done */
 	uint32_t dependencies[RUN_MAX_DEPENDENCIES + 1];
 	uint32_t num_dependencies;
 	uint32_t next;    /* of its timeline, or RUN_NO_JOB */
 	uint32_t path_us; /* the longest way to its end */
 	int fence_fd;
+};
+
+struct run_words {
+	const uint32_t *words;
+	uint32_t num_words;
+	bool binds;
 };
 
 struct run_timeline {
@@ -45,6 +51,7 @@ struct run {
 	struct context contexts[RUN_MAX_CONTEXTS];
 	uint32_t num_contexts, num_rings;
 	bool passing, each_fence;
+	bool no_wait;        /* the control: no job waits for another */
 	uint32_t generation; /* how many runs there were; part of the values */
 	struct run_job *jobs;
 	uint32_t num_jobs, max_jobs;
@@ -69,10 +76,19 @@ void run_end(struct run *run);
 
 /*
  * Submits a job that keeps its ring busy for so long. It waits for the jobs given, by one sync
- * file. Returns its number.
+ * file; RUN_NO_JOB is none. Returns its number.
  */
 uint32_t run_submit(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
 	const uint32_t *dependencies, uint32_t num_dependencies);
+
+/*
+ * The same for a job that is to do what the words say: to leave the value of run_next_value in its
+ * context's buffer, run_next_offset bytes from its beginning; or if it `binds`, nothing.
+ */
+uint32_t run_submit_words(struct run *run, uint32_t context, uint32_t ring, uint32_t busy_us,
+	const struct run_words *words, const uint32_t *dependencies, uint32_t num_dependencies);
+uint32_t run_next_value(const struct run *run);
+uint32_t run_next_offset(const struct run *run);
 
 /*
  * The same, waiting by syncobj for the one job. It only has a sync file for its own fence where it

@@ -333,6 +333,28 @@ class Threads(GuestTest):
         self.end_well(device)
 
 
+class Sparse(GuestTest):
+    """Pages are bound at GPU addresses, used and unbound, in the order of fences alone."""
+
+    def test_content_is_right_with_fence_passing_and_without(self):
+        device = self.device("--stats", build="asan")
+        output = self.run_guest(device, "vgfence-guest", "--rounds", "1", "sparse").decode()
+        self.assertIn("sparse, guest waits", output)
+        self.assertIn("sparse, fences passed", output)
+        self.assertEqual(device.end(), 0)
+        # Twice two runs of 100 pages with nine jobs, and two binds of the contexts' own buffers.
+        self.assertRegex(device.messages(), "submissions +3604: .* 0 refused")
+        self.assertRegex(device.messages(), "fences +3604 retired: 0 with an error, 0 cancelled")
+
+    def test_control_without_the_waits_a_page_that_is_not_bound_is_a_fault(self):
+        device = self.device("--stats")
+        guest = self.guest(device, "vgfence-guest", "--passing", "--no-wait", "sparse")
+        self.assertEqual(guest.finish()[0], 1)
+        self.assertRegex(guest.complaints(), "the fence of job [0-9]+ came before its value")
+        self.assertEqual(device.end(), 0)
+        self.assertNotIn(" 0 with an error", device.messages())
+
+
 class Negotiation(GuestTest):
     """A guest and a device that disagree find out: both say so, and the guest works."""
 

@@ -3,7 +3,7 @@
 #ifndef WORKLOADS_H
 #define WORKLOADS_H
 
-/* The workloads that tests/data/traces/README.md describes. */
+/* The workloads that tests/data/traces/README.md describes, and `sparse`: README.md. */
 
 #include <stdint.h>
 
@@ -17,8 +17,8 @@ struct workload {
 	void (*submit)(struct run *run, uint32_t units);
 };
 
-extern const struct workload workload_chain, workload_frames, workload_storm, workload_syncobj,
-	workload_teardown;
+extern const struct workload workload_chain, workload_frames, workload_sparse, workload_storm,
+	workload_syncobj, workload_teardown;
 
 extern uint32_t chain_busy_us; /* how long a job of the chain takes */
 
