@@ -18,7 +18,7 @@ import sys
 SUBMIT_3D = 0x0207
 FLAG_FENCE, FLAG_RING, FLAG_SHAREABLE = 1, 2, 4
 BUSY, NOTHING = 1, 0
-STORES = (2, 3, 4)  # where and what a job writes when it is done
+MEMORY = range(2, 14)  # what a job does to memory when it is done
 KINDS = ("accept", "run", "signal", "retire")
 
 
@@ -97,7 +97,7 @@ def shows_fence_passing(request):
 def busy_time(command):
     total = 0
     for operation, argument in struct.iter_unpack("<II", command):
-        if operation not in (BUSY, NOTHING, *STORES):
+        if operation not in (BUSY, NOTHING, *MEMORY):
             raise Violation(f"operation {operation} in a command stream")
         total += argument * 1000 if operation == BUSY else 0
     return total

@@ -251,6 +251,16 @@ TEST_GUEST(a_mapping_goes_up_to_the_last_address)
 	assert_int_equal(first(PAGE - 4), 6);
 }
 
+TEST_GUEST(binds_need_no_fence_for_work_behind_them_on_their_ring)
+{
+	SUBMIT(1, 0, 0, WORDS(MAP(FIRST, 0, DATA, PAGE)));
+	SUBMIT(1, 0, 0, WORDS(FILL(DATA, 4, 1)));
+	SUBMIT(1, 0, 0, WORDS(MAP(SECOND, 0, DATA, PAGE)));
+	assert_int_equal(RUN(1, FILL(DATA, 4, 2)), OK);
+	assert_int_equal(first(0), 1);
+	assert_int_equal(second(0), 2);
+}
+
 TEST_GUEST(contexts_have_addresses_of_their_own)
 {
 	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);

@@ -309,7 +309,7 @@ class Recording(GuestTest):
     def record(self, passing):
         trace = os.path.join(self.directory, "trace")
         device = self.device("--record", trace)
-        self.run_guest(device, *workloads(passing, "chain", "storm"))
+        self.run_guest(device, *workloads(passing, "chain", "storm", "sparse"))
         self.end_well(device)
         return trace
 
@@ -318,9 +318,10 @@ class Recording(GuestTest):
             with self.subTest(passing=passing):
                 trace = self.record(passing)
                 jobs = check_events.read_jobs(trace)
-                # Of each workload the jobs of the run that warms up, and of the other.
-                self.assertEqual(len(jobs), 2 * 400 + 2 * 1000)
-                for of_one in (jobs[: 2 * 400], jobs[2 * 400 :]):
+                # Of each workload the jobs of the run that warms up, and of the other; of the last
+                # one also what both contexts bind for themselves.
+                self.assertEqual(len(jobs), 2 * 400 + 2 * 1000 + 2 * 900 + 2)
+                for of_one in (jobs[: 2 * 400], jobs[2 * 400 : 2 * 1400], jobs[2 * 1400 :]):
                     has_in_fences = any(job.in_fences for job in of_one)
                     self.assertEqual(has_in_fences, passing == "--passing")
                 self.assertEqual(check_events.check(jobs, self.replay(trace)), [])
