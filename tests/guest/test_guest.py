@@ -330,7 +330,7 @@ class Recording(GuestTest):
 class Threads(GuestTest):
     def test_the_thread_sanitizer_finds_nothing(self):
         device = self.device(build="tsan")
-        self.run_guest(device, *workloads("--passing", "storm", "teardown"))
+        self.run_guest(device, *workloads("--passing", "storm", "teardown", "sparse"))
         self.end_well(device)
 
 
