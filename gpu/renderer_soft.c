@@ -154,7 +154,7 @@ static int get_memory(void *data, uint32_t ctx_id, uint32_t resource_id, uint64_
 		ret = offset <= storage->size && size <= storage->size - offset ? 0 : -EINVAL;
 	}
 	if (ret == 0) {
-		storage->num_users++;
+		soft_storage_map(storage, ctx_id);
 		*memory = storage;
 	}
 	pthread_mutex_unlock(&soft->lock);
@@ -664,9 +664,20 @@ static int export_dma_buf(
 	return dma_buf->fd < 0 ? dma_buf->fd : 0;
 }
 
+/* Also by its GPU addresses: these stay when the resource is detached. */
 static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
 {
-	return soft_attachment_find(&soft_from(renderer)->tables, ctx_id, resource_id) != NULL;
+	struct soft *soft = soft_from(renderer);
+	const struct soft_resource *resource = soft_resource_find(&soft->tables, resource_id);
+	bool is_mapped;
+
+	if (resource == NULL) {
+		return false;
+	}
+	pthread_mutex_lock(&soft->lock);
+	is_mapped = soft_storage_is_mapped(resource->storage, ctx_id);
+	pthread_mutex_unlock(&soft->lock);
+	return is_mapped || soft_attachment_find(&soft->tables, ctx_id, resource_id) != NULL;
 }
 
 static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)

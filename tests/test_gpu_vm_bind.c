@@ -659,9 +659,9 @@ TEST_GUEST(what_is_unmapped_may_go)
 	assert_int_equal(first(0), 0);
 }
 
-/* The response comes behind the work that uses the addresses, as that is of a context which has
- * the resource. */
-TEST_GATE(memory_that_work_uses_is_taken_back_behind_it)
+/* Sends a request that takes the memory back, and looks whether it is answered at once, or behind
+ * work that uses GPU addresses of context 1. */
+static void take_back(struct gate *gate, bool at_once)
 {
 	const struct virtio_gpu_resource_unref request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF, 0),
@@ -669,15 +669,58 @@ TEST_GATE(memory_that_work_uses_is_taken_back_behind_it)
 	};
 	uint32_t user, taken;
 
-	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
 	user = SUBMIT(1, 1, 20, AFTER(GATE), WORDS(FILL(DATA, 4, 2)));
 	taken = guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request),
 		sizeof(struct virtio_gpu_ctrl_hdr));
-	assert_false(is_done(taken));
+	assert_int_equal(is_done(taken), at_once);
 	open_gate(gate);
 	assert_int_equal(wait_type(taken), OK);
 	assert_int_equal(wait_type(user), OK);
+}
+
+TEST_GATE(memory_that_work_uses_is_taken_back_behind_it)
+{
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
+	take_back(gate, false);
 	assert_int_equal(first(0), 2);
+}
+
+/* As a kernel's driver does when a program closes a handle. */
+TEST_GATE(memory_that_is_detached_but_mapped_is_taken_back_behind_work)
+{
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(detach_context(&guest, 1, FIRST), OK);
+	take_back(gate, false);
+	assert_int_equal(first(0), 2);
+}
+
+/* Also if it was first, or alone, mapped in another context. */
+TEST_GATE(memory_that_several_contexts_have_mapped_is_taken_back_behind_work)
+{
+	assert_int_equal(RUN(2, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(detach_context(&guest, 1, FIRST), OK);
+	take_back(gate, false);
+	assert_int_equal(first(0), 2);
+}
+
+TEST_GATE(memory_of_other_contexts_is_taken_back_at_once)
+{
+	assert_int_equal(detach_context(&guest, 1, FIRST), OK);
+	assert_int_equal(RUN(2, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(RUN(1, MAP(SECOND, 0, DATA, PAGE)), OK);
+	take_back(gate, true);
+	assert_int_equal(first(0), 0);
+	assert_int_equal(second(0), 2);
+}
+
+TEST_GATE(memory_that_is_detached_and_unmapped_is_taken_back_at_once)
+{
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(detach_context(&guest, 1, FIRST), OK);
+	assert_int_equal(RUN(1, MAP(SECOND, 0, DATA, PAGE)), OK);
+	take_back(gate, true);
+	assert_int_equal(first(0), 0);
 }
 
 /* ---- Contexts that go ----------------------------------------------------------------------- */
