@@ -170,14 +170,15 @@ windows_sid() {
         return
     fi
     step "$name" show_windows "${sid[@]}"
-    sed -nE '/^(GL renderer|dmabuf support|explicit sync|a Wayland window)/s/^/    /p' \
-        "$results/$part.step"
+    sed -nE -e '/^(GL renderer|dmabuf support|explicit sync|a Wayland window)/s/^/    /p' \
+        -e '/none is shown undrawn/s/^/    /p' "$results/$part.step"
 }
 
 show_windows() {
-    "$@" --enter scripts/build-in-root build/sid tools/vgfence tests/test_wayland_syncobj &&
+    "$@" --enter scripts/build-in-root build/sid tools/vgfence tests/test_wayland_syncobj \
+        tests/test_wayland_frames &&
         "$@" --enter build/sid/tests/test_wayland_syncobj &&
-        "$@" --timeout 300 scripts/test-windows-in-vm build/sid
+        "$@" --timeout 900 scripts/test-windows-in-vm build/sid
 }
 
 # Virtual hosts whose kernel dies. Each kind that cannot be prepared says so itself.
