@@ -80,6 +80,26 @@ static void bind_dmabuf(struct display_wayland *display, uint32_t name, uint32_t
 	zwp_linux_dmabuf_v1_add_listener(display->dmabuf, &dmabuf_listener, display);
 }
 
+static void note_clock(void *data, struct wp_presentation *presentation, uint32_t clock)
+{
+	struct display_wayland *display = data;
+
+	(void)presentation;
+	display->presentation_clock = clock;
+}
+
+static const struct wp_presentation_listener presentation_listener = { .clock_id = note_clock };
+
+static void bind_presentation(struct display_wayland *display, uint32_t name)
+{
+	if (display->presentation == NULL) {
+		display->presentation = wl_registry_bind(
+			display->registry, name, &wp_presentation_interface, 1);
+		wp_presentation_add_listener(
+			display->presentation, &presentation_listener, display);
+	}
+}
+
 struct global {
 	const struct wl_interface *interface;
 	uint32_t version;
@@ -93,7 +113,6 @@ static const struct global globals[] = {
 	{ &xdg_wm_base_interface, WM_BASE_VERSION, offsetof(struct display_wayland, wm_base) },
 	{ &zxdg_decoration_manager_v1_interface, 1, offsetof(struct display_wayland, decorations) },
 	{ &wp_viewporter_interface, 1, offsetof(struct display_wayland, viewporter) },
-	{ &wp_presentation_interface, 1, offsetof(struct display_wayland, presentation) },
 	{ &zwp_linux_explicit_synchronization_v1_interface, 1,
 		offsetof(struct display_wayland, explicit_sync) },
 };
@@ -122,6 +141,8 @@ static void note_global(void *data, struct wl_registry *registry, uint32_t name,
 	wayland_syncobj_note(display, name, interface);
 	if (strcmp(interface, zwp_linux_dmabuf_v1_interface.name) == 0) {
 		bind_dmabuf(display, name, version);
+	} else if (strcmp(interface, wp_presentation_interface.name) == 0) {
+		bind_presentation(display, name);
 	} else if (strcmp(interface, wl_seat_interface.name) == 0) {
 		wayland_seat_bind(&display->seat, registry, name, version);
 	}
@@ -417,6 +438,7 @@ int display_wayland_create(const char *name, const struct display_wayland_ops *o
 	display->ops = ops;
 	display->cookie = cookie;
 	display->seat.display = display;
+	display->presentation_clock = UINT32_MAX; /* none's */
 	LIST_INIT(&display->leaving);
 	LIST_INIT(&display->waits);
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {

@@ -42,6 +42,10 @@ struct display_wayland_ops {
 	/* gpu_tell_shown. */
 	void (*shown)(void *cookie, uint32_t scanout, uint64_t frame);
 	/* Those that follow may be NULL: nobody wants to know. */
+	/* A frame is on the screen since time_ns of CLOCK_MONOTONIC, before `shown` says so. Not of
+	 * a frame that another has taken the place of, nor of a compositor that has no times
+	 * (wp_presentation) or those of another clock. */
+	void (*presented)(void *cookie, uint32_t scanout, uint64_t frame, uint64_t time_ns);
 	/* The user gives a scanout's window another size; or closes it, which does not happen to
 	 * the last one. Then it is shown no more. */
 	void (*resize)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);

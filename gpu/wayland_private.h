@@ -240,6 +240,7 @@ struct display_wayland {
 	struct zxdg_decoration_manager_v1 *decorations;
 	struct wp_viewporter *viewporter;
 	struct wp_presentation *presentation;
+	uint32_t presentation_clock; /* the times' */
 	struct zwp_linux_dmabuf_v1 *dmabuf;
 	struct zwp_linux_explicit_synchronization_v1 *explicit_sync;
 	struct wp_linux_drm_syncobj_manager_v1 *syncobj; /* instead of that */

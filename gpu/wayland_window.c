@@ -10,6 +10,7 @@
 
 #include <vgfence/dma_buf.h>
 
+#include "clock.h"
 #include "wayland_private.h"
 
 /* ---- Rectangles ------------------------------------------------------------------------------ */
@@ -106,6 +107,16 @@ static void answered(struct wayland_answer *answer)
 	wayland_window_go_on(window);
 }
 
+static void tell_presented(const struct wayland_answer *answer, uint64_t time_ns)
+{
+	struct wayland_window *window = answer->window;
+	struct display_wayland *display = window->display;
+
+	if (display->ops->presented != NULL && display->presentation_clock == CLOCK_MONOTONIC) {
+		display->ops->presented(display->cookie, window->scanout, answer->frame, time_ns);
+	}
+}
+
 static void note_output(
 	void *data, struct wp_presentation_feedback *feedback, struct wl_output *output)
 {
@@ -118,15 +129,16 @@ static void note_presented(void *data, struct wp_presentation_feedback *feedback
 	uint32_t seconds_high, uint32_t seconds_low, uint32_t nanoseconds, uint32_t refresh,
 	uint32_t sequence_high, uint32_t sequence_low, uint32_t flags)
 {
+	struct wayland_answer *answer = data;
+	uint64_t seconds = (uint64_t)seconds_high << 32 | seconds_low;
+
 	(void)feedback;
-	(void)seconds_high;
-	(void)seconds_low;
-	(void)nanoseconds;
 	(void)refresh;
 	(void)sequence_high;
 	(void)sequence_low;
 	(void)flags;
-	answered(data);
+	tell_presented(answer, seconds * NS_PER_S + nanoseconds);
+	answered(answer);
 }
 
 static void note_discarded(void *data, struct wp_presentation_feedback *feedback)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -480,7 +481,7 @@ void compositor_answer(struct compositor_surface *surface)
 	if (surface->compositor->lacks & COMPOSITOR_NO_PRESENTATION) {
 		wl_callback_send_done(answer, 0);
 	} else {
-		wp_presentation_feedback_send_presented(answer, 0, 0, 0, 0, 0, 0, 0);
+		wp_presentation_feedback_send_presented(answer, 1, 2, 3, 0, 0, 0, 0);
 	}
 	wl_resource_destroy(answer);
 }
@@ -689,8 +690,17 @@ BIND(compositor, wl_compositor_interface)
 BIND(wm_base, xdg_wm_base_interface)
 BIND(decorations, zxdg_decoration_manager_v1_interface)
 BIND(viewporter, wp_viewporter_interface)
-BIND(presentation, wp_presentation_interface)
 BIND(explicit, zwp_linux_explicit_synchronization_v1_interface)
+
+static void bind_presentation(struct wl_client *client, void *data, uint32_t version, uint32_t id)
+{
+	const struct compositor *compositor = data;
+	bool is_other = compositor->lacks & COMPOSITOR_OTHER_CLOCK;
+
+	wp_presentation_send_clock_id(make(client, &wp_presentation_interface, version, id,
+					      &presentation_functions, data),
+		is_other ? CLOCK_REALTIME : CLOCK_MONOTONIC);
+}
 
 static const struct {
 	unsigned int bit;

@@ -26,7 +26,11 @@ enum {
 	COMPOSITOR_REFUSES = 1 << 6, /* each dma-buf */
 	COMPOSITOR_ASKS = 1 << 7,    /* the test, whether it takes a dma-buf */
 	COMPOSITOR_NO_MODIFIERS = 1 << 8,
+	COMPOSITOR_OTHER_CLOCK = 1 << 9, /* its times are not of CLOCK_MONOTONIC */
 };
+
+/* When each frame of a compositor with times is on the screen. */
+#define COMPOSITOR_PRESENTED_NS (((UINT64_C(1) << 32) + 2) * 1000000000 + 3)
 
 struct compositor_buffer {
 	struct wl_list link;

@@ -42,6 +42,7 @@ static struct {
 	struct virtio_gpu_rect rect;
 	uint32_t pinned[NUM_KEYS]; /* by key: given and not released */
 	uint64_t shown[VIRTIO_GPU_MAX_SCANOUTS];
+	uint64_t presented, presented_ns; /* the last frame with a time */
 	uint32_t num_resized, width, height, num_closed, num_left, num_lacks;
 	uint32_t key_code, buttons, x, y;
 	bool key_down;
@@ -107,6 +108,14 @@ static void note_shown(void *cookie, uint32_t scanout, uint64_t frame)
 	guest.shown[scanout] = frame;
 }
 
+static void note_presented(void *cookie, uint32_t scanout, uint64_t frame, uint64_t time_ns)
+{
+	(void)cookie;
+	assert_true(frame > guest.shown[scanout]);
+	guest.presented = frame;
+	guest.presented_ns = time_ns;
+}
+
 static void note_resize(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
 {
 	(void)cookie;
@@ -155,6 +164,7 @@ static const struct display_wayland_ops ops = {
 	.get_buffer = get_buffer,
 	.release = note_release,
 	.shown = note_shown,
+	.presented = note_presented,
 	.resize = note_resize,
 	.closed = note_closed,
 	.lacks_memory = note_lack,
@@ -270,6 +280,33 @@ TEST_WAYLAND(window_has_pixels_of_guest, COPIES)
 	compositor_answer(window);
 	step();
 	assert_int_equal(guest.shown[0], 1);
+}
+
+TEST_WAYLAND(time_of_frame_is_told, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	show(0, 1);
+	show(0, 2);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.presented, 1);
+	assert_true(guest.presented_ns == COMPOSITOR_PRESENTED_NS);
+	compositor_discard(window);
+	step();
+	assert_int_equal(guest.shown[0], 2);
+	assert_int_equal(guest.presented, 1);
+}
+
+TEST_WAYLAND(time_of_other_clock_is_not_told, COPIES | COMPOSITOR_OTHER_CLOCK)
+{
+	struct compositor_surface *window = open_window(0);
+
+	show(0, 1);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 1);
+	assert_int_equal(guest.presented, 0);
 }
 
 TEST_WAYLAND(window_has_frame_of_compositor, COPIES)
