@@ -159,12 +159,12 @@ struct renderer_options {
 	/* Vulkan too, by Venus: in processes of virglrenderer's render server. Not of the software
 	 * GPU. */
 	bool vulkan;
+	/* The software GPU's fences are the kernel's own, of vgem, which ends one after 10 s, done
+	 * or not: for a compositor that waits for them. Only of the software GPU. */
+	bool sync_files;
 	/* The software GPU has a CPU of its own, if there are several, and realtime priority on it:
 	 * its jobs end at the microsecond, and nothing else runs there. */
 	bool realtime;
-	/* The fences of the software GPU are sync files, of the kernel's vgem, so that programs of
-	 * the host may wait for them. The kernel ends one after 10 s: no job may take that long. */
-	bool sync_files;
 };
 
 typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *cookie,
@@ -172,8 +172,8 @@ typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *c
 
 /* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. options: what they
  * point to has to stay. Return 0 or an error, with nothing to destroy; -EINVAL for a render node of
- * the software GPU; -ENOENT for Vulkan without a render server, -EOPNOTSUPP with a
- * virglrenderer that is too old for it. */
+ * the software GPU; -ENOENT for sync files without vgem, or for Vulkan without a render server;
+ * -EOPNOTSUPP with a virglrenderer that is too old for it. */
 int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *options, struct renderer **out);
 int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,

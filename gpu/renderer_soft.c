@@ -822,14 +822,13 @@ static uint32_t max_memories(void)
 }
 
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie,
-	const struct renderer_options *renderer_options)
+	const struct renderer_options *options)
 {
 	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
 		.limits = guest_limits };
-	struct soft_gpu_options options = {
+	struct soft_gpu_options gpu_options = {
 		.max_jobs = MAX_JOBS,
-		.fences = renderer_options->sync_files ? SOFT_GPU_FENCES_VGEM :
-							 SOFT_GPU_FENCES_EVENTFD,
+		.fences = options->sync_files ? SOFT_GPU_FENCES_VGEM : SOFT_GPU_FENCES_EVENTFD,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,
 		.store_data = soft,
@@ -846,11 +845,11 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	if (ret < 0) {
 		return ret;
 	}
-	if (renderer_options->realtime) {
+	if (options->realtime) {
 		placement_find(&soft->placement);
 	}
-	options.own_cpus = soft->placement.split ? &soft->placement.gpu : NULL;
-	ret = soft_gpu_create(soft->device, &options, &soft->gpu);
+	gpu_options.own_cpus = soft->placement.split ? &soft->placement.gpu : NULL;
+	ret = soft_gpu_create(soft->device, &gpu_options, &soft->gpu);
 	if (ret == -ENOENT && soft->sync_files && callbacks->log != NULL) {
 		callbacks->log(cookie, VGF_LOG_ERROR,
 			"fences that are sync files need the kernel's vgem (modprobe vgem)");

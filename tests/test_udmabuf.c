@@ -462,12 +462,17 @@ static int poll_taken(void)
 	return poll(&poll_fd, 1, 0);
 }
 
-static void start_with_sw_sync(void)
+static void need_sw_sync(void)
 {
 	if (access(SW_SYNC_PATH, R_OK | W_OK) < 0) {
 		print_message("there is no " SW_SYNC_PATH ": ./run vm has one\n");
 		skip();
 	}
+}
+
+static void start_with_sw_sync(void)
+{
+	need_sw_sync();
 	start_with_udmabuf();
 }
 
@@ -505,6 +510,64 @@ TEST_BETWEEN(
 	guest_signal(&guest, held);
 	gpu_tell_shown(guest.gpu, 0, 1);
 	assert_int_equal(guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, flushed)).type, OK);
+	gpu_tell_released(guest.gpu, taken.key);
+	close(timeline);
+}
+
+static void start_with_sync_files(void)
+{
+	const struct gpu_options options = {
+		.num_scanouts = 1,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+		.renderer.sync_files = true,
+	};
+
+	need_sw_sync();
+	need_udmabuf();
+	guest_start(&guest, &options);
+	assert_int_equal(fcntl(guest.memory_fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+}
+
+/* A flush behind a job of the software GPU, which waits for a fence of the test's. */
+TEST_BETWEEN(
+	a_frame_is_offered_with_the_fence_of_its_job, start_with_sync_files(), guest_stop(&guest))
+{
+	const struct job job = {
+		.ctx_id = 1,
+		.fence_id = 2,
+		.resource_id = 1,
+		.value = 0x00ff00,
+		.num_in_fences = 1,
+		.in_fences = { 1 },
+	};
+	struct vgf_device *device = guest.gpu->renderer->ops->get_device(guest.gpu->renderer);
+	int timeline = sw_sync_timeline();
+	uint32_t gate, drawn;
+
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(create_blob(&guest, 1, 8 * PAGE, PAGE), OK);
+	assert_int_equal(attach_context(&guest, 1, 1), OK);
+	assert_int_equal(show(1), OK);
+	gate = guest_hold(&guest, 1, 5, 1);
+	assert_int_equal(
+		vgf_fence_publish_take(device, &guest.held[gate], sw_sync_fence(timeline, 1)), 0);
+	drawn = submit(&guest, &job);
+	taken = (struct gpu_buffer){ .fd = -1, .acquire_fd = -1 };
+	guest.tells = true;
+	guest.on_offer = take;
+	send_flush(&guest, 1, SIDE, SIDE, 0);
+	assert_true(taken.fd >= 0 && taken.acquire_fd >= 0);
+	assert_int_equal(poll_taken(), 0);
+	assert_int_equal(sw_sync_advance(timeline, 1), 0);
+	guest_signal(&guest, gate);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, drawn);
+	assert_int_equal(poll_taken(), 1);
+	assert_int_equal(word_at(taken.fd, taken.offset), 0x00ff00);
+	close(taken.fd);
+	close(taken.acquire_fd);
+	gpu_tell_shown(guest.gpu, 0, 1);
 	gpu_tell_released(guest.gpu, taken.key);
 	close(timeline);
 }
