@@ -44,7 +44,8 @@ struct display_wayland_ops {
 	/* Those that follow may be NULL: nobody wants to know. */
 	/* A frame is on the screen since time_ns of CLOCK_MONOTONIC, before `shown` says so. Not of
 	 * a frame that another has taken the place of, nor of a compositor that has no times
-	 * (wp_presentation) or those of another clock. */
+	 * (wp_presentation). If its times are of another clock, they are as exact as that can be
+	 * compared. */
 	void (*presented)(void *cookie, uint32_t scanout, uint64_t frame, uint64_t time_ns);
 	/* The user gives a scanout's window another size; or closes it, which does not happen to
 	 * the last one. Then it is shown no more. */

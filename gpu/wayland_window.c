@@ -107,12 +107,28 @@ static void answered(struct wayland_answer *answer)
 	wayland_window_go_on(window);
 }
 
+/* By what both clocks say now. Returns false for a clock that there is not. */
+static bool make_monotonic(uint32_t clock, uint64_t *time_ns)
+{
+	struct timespec now;
+
+	if (clock == CLOCK_MONOTONIC) {
+		return true;
+	}
+	if (clock > CLOCK_TAI || clock_gettime((clockid_t)clock, &now) < 0) {
+		return false;
+	}
+	*time_ns += now_ns() - ((uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec);
+	return true;
+}
+
 static void tell_presented(const struct wayland_answer *answer, uint64_t time_ns)
 {
 	struct wayland_window *window = answer->window;
 	struct display_wayland *display = window->display;
 
-	if (display->ops->presented != NULL && display->presentation_clock == CLOCK_MONOTONIC) {
+	if (display->ops->presented != NULL &&
+		make_monotonic(display->presentation_clock, &time_ns)) {
 		display->ops->presented(display->cookie, window->scanout, answer->frame, time_ns);
 	}
 }

@@ -695,11 +695,13 @@ BIND(explicit, zwp_linux_explicit_synchronization_v1_interface)
 static void bind_presentation(struct wl_client *client, void *data, uint32_t version, uint32_t id)
 {
 	const struct compositor *compositor = data;
-	bool is_other = compositor->lacks & COMPOSITOR_OTHER_CLOCK;
+	struct wl_resource *presentation = make(
+		client, &wp_presentation_interface, version, id, &presentation_functions, data);
+	uint32_t clock = CLOCK_MONOTONIC;
 
-	wp_presentation_send_clock_id(make(client, &wp_presentation_interface, version, id,
-					      &presentation_functions, data),
-		is_other ? CLOCK_REALTIME : CLOCK_MONOTONIC);
+	clock = compositor->lacks & COMPOSITOR_RAW_CLOCK ? CLOCK_MONOTONIC_RAW : clock;
+	clock = compositor->lacks & COMPOSITOR_NO_CLOCK ? UINT32_MAX : clock;
+	wp_presentation_send_clock_id(presentation, clock);
 }
 
 static const struct {

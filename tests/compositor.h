@@ -26,7 +26,9 @@ enum {
 	COMPOSITOR_REFUSES = 1 << 6, /* each dma-buf */
 	COMPOSITOR_ASKS = 1 << 7,    /* the test, whether it takes a dma-buf */
 	COMPOSITOR_NO_MODIFIERS = 1 << 8,
-	COMPOSITOR_OTHER_CLOCK = 1 << 9, /* its times are not of CLOCK_MONOTONIC */
+	/* Its times are of CLOCK_MONOTONIC_RAW, or of no clock, not of CLOCK_MONOTONIC. */
+	COMPOSITOR_RAW_CLOCK = 1 << 9,
+	COMPOSITOR_NO_CLOCK = 1 << 10,
 };
 
 /* When each frame of a compositor with times is on the screen. */

@@ -19,6 +19,7 @@
 
 #include <vgfence/dma_buf.h>
 
+#include "clock.h"
 #include "compositor.h"
 #include "display_wayland.h"
 #include "gpu.h"
@@ -298,7 +299,34 @@ TEST_WAYLAND(time_of_frame_is_told, COPIES)
 	assert_int_equal(guest.presented, 1);
 }
 
-TEST_WAYLAND(time_of_other_clock_is_not_told, COPIES | COMPOSITOR_OTHER_CLOCK)
+static uint64_t read_clock(clockid_t clock)
+{
+	struct timespec now;
+
+	assert_int_equal(clock_gettime(clock, &now), 0);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* Neither clock goes back, so what is between them is within what is read around it, but for what
+ * one may gain on the other meanwhile. */
+TEST_WAYLAND(time_of_other_clock_is_told_as_ours, COPIES | COMPOSITOR_RAW_CLOCK)
+{
+	struct compositor_surface *window = open_window(0);
+	uint64_t least = read_clock(CLOCK_MONOTONIC) - NS_PER_S, most, between;
+
+	most = NS_PER_S - read_clock(CLOCK_MONOTONIC_RAW);
+	least -= read_clock(CLOCK_MONOTONIC_RAW);
+	show(0, 1);
+	compositor_answer(window);
+	step();
+	most += read_clock(CLOCK_MONOTONIC);
+	assert_int_equal(guest.presented, 1);
+	between = guest.presented_ns - COMPOSITOR_PRESENTED_NS;
+	assert_true((int64_t)(between - least) >= 0);
+	assert_true((int64_t)(most - between) >= 0);
+}
+
+TEST_WAYLAND(time_of_no_clock_is_not_told, COPIES | COMPOSITOR_NO_CLOCK)
 {
 	struct compositor_surface *window = open_window(0);
 
