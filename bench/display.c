@@ -11,7 +11,6 @@
  * that takes is not counted.
  */
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,16 +30,13 @@
 #include "clock.h"
 #include "display_socket.h"
 #include "display_wayland.h"
-#include "gpu.h"
-#include "guest_memory.h"
+#include "guest.h"
 
 #define MAX_FRAMES 200
-#define GUEST_ADDR 0x100000u
 #define WIDTH 1920u
 #define HEIGHT 1080u
-#define STRIDE (WIDTH * 4)
-#define BLOB_SIZE ((size_t)STRIDE * HEIGHT + 4096 - (size_t)STRIDE * HEIGHT % 4096)
-#define RESOURCE 1
+#define PICTURE 1
+#define READ_SIZE ((size_t)WIDTH * HEIGHT * 4)
 #define GIVE_UP_MS 10000
 
 enum way {
@@ -60,12 +55,8 @@ static const struct {
 };
 
 struct bench {
-	struct gpu *gpu;
-	uint32_t *pixels; /* the guest's frame */
-	struct guest_memory *memory;
-	bool completed;
-	uint32_t response; /* its type */
-	uint64_t fence_id;
+	struct bench_guest guest;
+	uint32_t num_flushes;
 
 	enum way way; /* which shows what is flushed now */
 	struct display_socket *socket;
@@ -89,9 +80,8 @@ static void note_complete(void *cookie, enum gpu_queue queue, uint32_t token, ui
 	struct bench *bench = cookie;
 
 	(void)queue;
-	(void)token;
 	(void)written;
-	bench->completed = true;
+	bench_guest_complete(&bench->guest, token);
 }
 
 static void note_message(void *cookie, enum vgf_log_level level, const char *message)
@@ -105,7 +95,7 @@ static void note_message(void *cookie, enum vgf_log_level level, const char *mes
 /* What the device and its display have to do for the request in hand. */
 static void run(struct bench *bench)
 {
-	gpu_dispatch(bench->gpu);
+	gpu_dispatch(bench->guest.gpu);
 	if (bench->way == SOCKET) {
 		while (display_socket_dispatch(bench->socket) > 0) {
 		}
@@ -116,7 +106,8 @@ static void run(struct bench *bench)
 
 static void wait_for_work(struct bench *bench)
 {
-	struct pollfd fds[2] = { { .fd = gpu_get_fd(bench->gpu), .events = POLLIN }, { .fd = -1 } };
+	struct pollfd fds[2] = { { .fd = gpu_get_fd(bench->guest.gpu), .events = POLLIN },
+		{ .fd = -1 } };
 
 	if (bench->way == SOCKET) {
 		fds[1].fd = display_socket_get_fd(bench->socket);
@@ -125,84 +116,30 @@ static void wait_for_work(struct bench *bench)
 		fds[1].fd = display_wayland_get_fd(bench->wayland);
 		fds[1].events = POLLIN;
 	}
-	poll(fds, 2, gpu_timeout(bench->gpu, 1000));
+	poll(fds, 2, gpu_timeout(bench->guest.gpu, 1000));
 }
 
-static bool is_done(const struct bench *bench)
+static bool is_done(const struct bench *bench, uint32_t token)
 {
-	return bench->completed &&
+	return bench_guest_result(&bench->guest, token) != -EINPROGRESS &&
 		(bench->way != SOCKET || !display_socket_wants_write(bench->socket));
 }
 
-static int call(struct bench *bench, const void *request, size_t size)
+/* All of the picture, of which one pixel has changed. */
+static int flush(struct bench *bench)
 {
-	struct virtio_gpu_ctrl_hdr response = { 0 };
-	const struct iovec readable = { (void *)request, size };
-	const struct iovec writable = { &response, sizeof(response) };
-	const struct gpu_request gpu_request = {
-		.queue = GPU_QUEUE_CONTROL,
-		.readable = &readable,
-		.num_readable = 1,
-		.writable = &writable,
-		.num_writable = 1,
-	};
 	uint64_t end_ns = now_ns() + GIVE_UP_MS * NS_PER_MS;
+	uint32_t token;
 
-	bench->completed = false;
-	gpu_handle(bench->gpu, &gpu_request);
-	for (run(bench); !is_done(bench); run(bench)) {
+	bench_guest_pixels(&bench->guest, PICTURE)[0] = ++bench->num_flushes;
+	token = bench_guest_flush(&bench->guest, PICTURE, BENCH_GUEST_GLOBAL);
+	for (run(bench); !is_done(bench, token); run(bench)) {
 		if (now_ns() > end_ns) {
 			return -ETIMEDOUT;
 		}
 		wait_for_work(bench);
 	}
-	return le32toh(response.type) == VIRTIO_GPU_RESP_OK_NODATA ? 0 : -EIO;
-}
-
-static int make_screen(struct bench *bench)
-{
-	const struct {
-		struct virtio_gpu_resource_create_blob body;
-		struct virtio_gpu_mem_entry entry;
-	} create = {
-		.body = {
-			.hdr.type = htole32(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
-			.resource_id = htole32(RESOURCE),
-			.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
-			.blob_flags = htole32(VIRTIO_GPU_BLOB_FLAG_USE_SHAREABLE),
-			.nr_entries = htole32(1),
-			.size = htole64(BLOB_SIZE),
-		},
-		.entry = { .addr = htole64(GUEST_ADDR), .length = htole32(BLOB_SIZE) },
-	};
-	const struct virtio_gpu_set_scanout_blob set = {
-		.hdr.type = htole32(VIRTIO_GPU_CMD_SET_SCANOUT_BLOB),
-		.r = { .width = htole32(WIDTH), .height = htole32(HEIGHT) },
-		.resource_id = htole32(RESOURCE),
-		.width = htole32(WIDTH),
-		.height = htole32(HEIGHT),
-		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM),
-		.strides = { htole32(STRIDE) },
-	};
-	int ret = call(bench, &create, sizeof(create));
-
-	return ret < 0 ? ret : call(bench, &set, sizeof(set));
-}
-
-static int flush(struct bench *bench)
-{
-	const struct virtio_gpu_resource_flush request = {
-		.hdr = {
-			.type = htole32(VIRTIO_GPU_CMD_RESOURCE_FLUSH),
-			.flags = htole32(VIRTIO_GPU_FLAG_FENCE),
-			.fence_id = htole64(++bench->fence_id),
-		},
-		.r = { .width = htole32(WIDTH), .height = htole32(HEIGHT) },
-		.resource_id = htole32(RESOURCE),
-	};
-
-	bench->pixels[0] = (uint32_t)bench->fence_id;
-	return call(bench, &request, sizeof(request));
+	return bench_guest_result(&bench->guest, token);
 }
 
 /* ---- The displays ---------------------------------------------------------------------------- */
@@ -253,7 +190,7 @@ static int read_scanout(
 {
 	struct bench *bench = cookie;
 
-	return gpu_read_scanout(bench->gpu, scanout, rect, pixels);
+	return gpu_read_scanout(bench->guest.gpu, scanout, rect, pixels);
 }
 
 static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
@@ -263,7 +200,7 @@ static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
 	if (bench->way != IN_PLACE) {
 		return -EOPNOTSUPP;
 	}
-	bench->buffer_error = gpu_get_scanout_buffer(bench->gpu, scanout, out);
+	bench->buffer_error = gpu_get_scanout_buffer(bench->guest.gpu, scanout, out);
 	return bench->buffer_error;
 }
 
@@ -271,14 +208,14 @@ static void release(void *cookie, uint64_t key)
 {
 	struct bench *bench = cookie;
 
-	gpu_tell_released(bench->gpu, key);
+	gpu_tell_released(bench->guest.gpu, key);
 }
 
 static void shown(void *cookie, uint32_t scanout, uint64_t frame)
 {
 	struct bench *bench = cookie;
 
-	gpu_tell_shown(bench->gpu, scanout, frame);
+	gpu_tell_shown(bench->guest.gpu, scanout, frame);
 }
 
 static int open_wayland(struct bench *bench)
@@ -296,9 +233,9 @@ static int open_wayland(struct bench *bench)
 static void *read_all(void *arg)
 {
 	struct bench *bench = arg;
-	char *buffer = malloc(BLOB_SIZE);
+	char *buffer = malloc(READ_SIZE);
 
-	while (buffer != NULL && read(bench->reader_fd, buffer, BLOB_SIZE) > 0) {
+	while (buffer != NULL && read(bench->reader_fd, buffer, READ_SIZE) > 0) {
 	}
 	free(buffer);
 	return NULL;
@@ -453,28 +390,6 @@ static void show(struct bench *bench, struct json_object *array)
 
 /* ---- All of it ------------------------------------------------------------------------------- */
 
-/* As QEMU has it: sealed. */
-static int make_memory(struct bench *bench)
-{
-	const struct guest_region region = { .guest_addr = GUEST_ADDR, .size = BLOB_SIZE };
-	int fd = memfd_create("vgfence-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int ret = 0;
-
-	if (fd < 0 || ftruncate(fd, BLOB_SIZE) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-		ret = -errno;
-	} else {
-		bench->pixels = mmap(NULL, BLOB_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		ret = bench->pixels == MAP_FAILED ?
-			-errno :
-			guest_memory_create(&region, &fd, 1, NULL, &bench->memory);
-	}
-	if (fd >= 0) {
-		close(fd);
-	}
-	return ret;
-}
-
 static int start(struct bench *bench)
 {
 	static const struct gpu_callbacks callbacks = {
@@ -492,19 +407,18 @@ static int start(struct bench *bench)
 		.fence_passing_bit = -1,
 		.display_ceiling_ms = GIVE_UP_MS,
 	};
-	int ret = make_memory(bench);
+	int ret;
 
+	bench->guest.width = WIDTH;
+	bench->guest.height = HEIGHT;
+	bench->guest.num_pictures = 1;
+	ret = bench_guest_start(&bench->guest, &callbacks, bench, &options);
 	if (ret == 0) {
-		ret = gpu_create(&callbacks, bench, &options, renderer_soft_create, &bench->gpu);
-	}
-	if (ret == 0) {
-		gpu_set_features(bench->gpu, gpu_get_features(bench->gpu));
-		gpu_set_memory(bench->gpu, bench->memory);
 		ret = open_socket(bench);
 	}
 	if (ret == 0) {
 		open_wayland(bench); /* without it there is less to measure */
-		ret = make_screen(bench);
+		ret = bench_guest_show(&bench->guest, 0, PICTURE);
 	}
 	return ret;
 }
@@ -522,13 +436,7 @@ static void stop(struct bench *bench)
 		pthread_join(bench->reader, NULL);
 		close(bench->reader_fd);
 	}
-	if (bench->gpu != NULL) {
-		gpu_destroy(bench->gpu);
-	}
-	guest_memory_unref(bench->memory);
-	if (bench->pixels != NULL && bench->pixels != MAP_FAILED) {
-		munmap(bench->pixels, BLOB_SIZE);
-	}
+	bench_guest_stop(&bench->guest);
 }
 
 int bench_display(unsigned int rounds, struct json_object *array)

@@ -171,7 +171,8 @@ windows_sid() {
     fi
     step "$name" show_windows "${sid[@]}"
     sed -nE -e '/^(GL renderer|dmabuf support|explicit sync|a Wayland window)/s/^/    /p' \
-        -e '/none is shown undrawn/s/^/    /p' "$results/$part.step"
+        -e '/none is shown undrawn|its fence is passed|^beside a monitor/s/^/    /p' \
+        "$results/$part.step"
 }
 
 show_windows() {

@@ -26,7 +26,7 @@ import unittest_sum
 PROGRAM = ""
 DOCUMENT = pathlib.Path()
 LIMIT_S = 280  # only so that a program that hangs ends the test
-NAMES = ["core", "wakeup", "virgl", "display"]
+NAMES = ["core", "wakeup", "virgl", "display", "latency"]
 WAYS = ["async", "descriptor"]
 
 
@@ -164,6 +164,23 @@ class Json(unittest.TestCase):
             self.assertEqual(rows["in_place"]["copied_bytes"], 0)
         for reason in re.findall("bench: display: skipped (.*)", self.messages):
             print(f"skipped: display, {reason}")
+
+    def test_latency_has_a_monitor_beside_a_slow_one(self):
+        rows = [row["name"] for row in self.all["latency"] if row["job_us"] is None]
+        self.assertEqual(rows, ["alone", "beside", "behind"])
+
+    def test_latency_has_frames_behind_jobs_with_and_without_passing(self):
+        keys = ["p50_us", "p99_us", "p50_of_first", "p99_of_first"]
+        for row in self.all["latency"]:
+            self.assertEqual(list(row), ["name", "job_us", *keys])
+            self.check_numbers(row, *keys)
+        rows = [(row["job_us"], row["name"]) for row in self.all["latency"] if row["job_us"]]
+        reason = re.search("bench: latency: skipped (.*)", self.messages)
+        if reason:
+            self.assertEqual(rows, [])
+            self.skipTest(f"{reason.group(1)}; scripts/test-windows-in-vm has it")
+        ways = ["waited", "passed"]
+        self.assertEqual(rows, [(job, way) for job in (100, 1000, 5000) for way in ways])
 
 
 class Document(unittest.TestCase):
