@@ -95,14 +95,16 @@ static int usage(FILE *out)
 {
 	fputs("usage: vgfence bench [core|wakeup|virgl|display|latency] [--rounds=N] [--json]\n"
 	      "\n"
-	      "  core    time and memory of a fence, with few and with many pending\n"
-	      "  wakeup  from a signal in another thread to the callback\n"
-	      "  virgl   the virglrenderer plugin beside virglrenderer alone\n"
-	      "  display what the device copies of a frame, by each way to a display\n"
-	      "  latency of a frame to the screen, with fence passing and beside a slow monitor\n"
+	      "  core        time and memory of a fence, with few and with many pending\n"
+	      "  wakeup      from a signal in another thread to the callback\n"
+	      "  virgl       the virglrenderer plugin beside virglrenderer alone\n"
+	      "  display     what the device copies of a frame, by each way to a display\n"
+	      "  latency     of a frame to the screen, with fence passing and beside a slow monitor\n"
 	      "\n"
-	      "Without a name: all of them. --json: arrays of objects instead of tables.\n"
-	      "--rounds: at most so many, for a quick look; their medians are less certain.\n",
+	      "Without a name: all of them.\n"
+	      "\n"
+	      "  --rounds=N  at most so many, for a quick look; their medians are less certain\n"
+	      "  --json      arrays of objects instead of tables\n",
 		out);
 	return out == stdout ? EXIT_SUCCESS : 2;
 }

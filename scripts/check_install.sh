@@ -4,7 +4,7 @@
 # check_install.sh BUILD: what others meet of the library. Its headers compile alone, in C and C++;
 # a program builds against the installed library through pkg-config and runs; it exports what
 # src/vgfence.symbols lists, and src/syncobj.symbols where it has these. The same of
-# libvgfence-virgl, where it was built.
+# libvgfence-virgl, where it was built. What the program needs of files is installed with it.
 set -euo pipefail
 build=$1
 
@@ -56,6 +56,13 @@ check_vhost_user() {
     "$work$binary" --print-capabilities | grep -q '"type": "gpu"'
 }
 
+# What 'vgfence demo' replays.
+check_traces() {
+    local traces
+    traces=$(find "$work" -path '*/share/vgfence/traces')
+    [ "$(cd "$traces" && ls)" = "$(cd tests/data/traces && ls -- *.vgtrace)" ]
+}
+
 # check_exports LIBRARY SYMBOLS...
 check_exports() {
     nm -D --defined-only "$build/src/$1" | awk '{ print $3 }' | sort | diff -u <(sort "${@:2}") -
@@ -72,6 +79,8 @@ check_symbols() {
 check_headers
 install_to_work
 check_installed
+check_vhost_user
+check_traces
 check_symbols
 if [ -f "$build/src/virgl/libvgfence-virgl.so" ]; then
     check_installed_virgl

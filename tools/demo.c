@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "commands.h"
 #include "replay.h"
 
-#define DEFAULT_DIRECTORY "tests/data/traces"
+/* Of a checkout, where nothing is installed. */
+#define CHECKOUT_DIRECTORY "tests/data/traces"
 
 /* The machine has other things to do now and then, and what is compared should not. */
 #define NUM_RUNS 3
@@ -125,13 +127,26 @@ static int show(const char *directory, size_t scene)
 	return 0;
 }
 
+static const char usage[] =
+	"usage: vgfence demo [--recorded] [DIRECTORY]\n"
+	"\n"
+	"Replays the recordings in the directory. Without one it replays those that were\n"
+	"installed with the program, or in a checkout those in tests/data/traces.\n"
+	"\n"
+	"  --recorded  says so: there is nothing else here. A real guest that does the same\n"
+	"              work needs a kernel, which a checkout builds: ./run demo\n";
+
 static int print_usage(FILE *file, int status)
 {
-	fprintf(file,
-		"usage: vgfence demo [DIRECTORY]\n\nReplays the recordings in the directory, "
-		"%s if none is given.\n",
-		DEFAULT_DIRECTORY);
+	fputs(usage, file);
 	return status;
+}
+
+/* What is installed comes first: a guest's recording is not to be trusted for lying below the
+ * directory that somebody happens to be in. */
+static const char *default_directory(void)
+{
+	return access(INSTALLED_TRACES, R_OK) == 0 ? INSTALLED_TRACES : CHECKOUT_DIRECTORY;
 }
 
 /* Said once, rather than for each recording. */
@@ -151,21 +166,22 @@ int demo_main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
+		{ "recorded", no_argument, NULL, 'r' },
 		{ 0 },
 	};
-	const char *directory = DEFAULT_DIRECTORY;
+	const char *directory;
 	int status = EXIT_SUCCESS;
-	int option = getopt_long(argc, argv, "", long_options, NULL);
+	int option;
 
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) == 'r') {
+	}
 	if (option == 'h') {
 		return print_usage(stdout, EXIT_SUCCESS);
 	}
 	if (option != -1 || argc - optind > 1) {
 		return print_usage(stderr, 2);
 	}
-	if (optind < argc) {
-		directory = argv[optind];
-	}
+	directory = optind < argc ? argv[optind] : default_directory();
 	if (!is_directory(directory)) {
 		return EXIT_FAILURE;
 	}

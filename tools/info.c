@@ -237,7 +237,9 @@ static int usage(FILE *out)
 {
 	fputs("usage: vgfence info [--json]\n"
 	      "\n"
-	      "Tries what this host can do, and says what each thing that is missing costs.\n",
+	      "Tries what this host can do, and says what each thing that is missing costs.\n"
+	      "\n"
+	      "  --json  print an object instead of the table\n",
 		out);
 	return out == stdout ? EXIT_SUCCESS : 2;
 }
