@@ -63,6 +63,18 @@ check_traces() {
     [ "$(cd "$traces" && ls)" = "$(cd tests/data/traces && ls -- *.vgtrace)" ]
 }
 
+# Each exported function has a man page by its name.
+check_man_pages() {
+    local man function
+    man=$(find "$work" -path '*/man/man3')
+    while read -r function; do
+        [ -s "$man/$function.3" ] || {
+            echo "$function has no man page" >&2
+            return 1
+        }
+    done < <(cat "$@")
+}
+
 # check_exports LIBRARY SYMBOLS...
 check_exports() {
     nm -D --defined-only "$build/src/$1" | awk '{ print $3 }' | sort | diff -u <(sort "${@:2}") -
@@ -81,8 +93,10 @@ install_to_work
 check_installed
 check_vhost_user
 check_traces
+check_man_pages src/vgfence.symbols src/syncobj.symbols
 check_symbols
 if [ -f "$build/src/virgl/libvgfence-virgl.so" ]; then
     check_installed_virgl
+    check_man_pages src/virgl/virgl.symbols
     check_exports virgl/libvgfence-virgl.so src/virgl/virgl.symbols
 fi
