@@ -56,6 +56,14 @@ check_vhost_user() {
     "$work$binary" --print-capabilities | grep -q '"type": "gpu"'
 }
 
+# What systemd starts.
+check_unit() {
+    local program
+    program=$(sed -n 's/^ExecStart=\([^ ]*\) .*/\1/p' \
+        "$(find "$work" -path '*/systemd/user/vgfence-gpu.service')")
+    "$work$program" --help >/dev/null
+}
+
 # What 'vgfence demo' replays.
 check_traces() {
     local traces
@@ -92,6 +100,7 @@ check_headers
 install_to_work
 check_installed
 check_vhost_user
+check_unit
 check_traces
 check_man_pages src/vgfence.symbols src/syncobj.symbols
 check_symbols
