@@ -324,7 +324,12 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
  * the guest's choice, would use up the stack. */
 #define MAX_DEPTH 16
 
-static int dispatch(struct vgf_device *device, int timeout_ms)
+enum round_kind {
+	ROUND_WHOLE,
+	ROUND_RETIRES, /* and runs nothing */
+};
+
+static int dispatch(struct vgf_device *device, int timeout_ms, enum round_kind kind)
 {
 	int ret = 0;
 
@@ -332,7 +337,7 @@ static int dispatch(struct vgf_device *device, int timeout_ms)
 	if (device->closing && device->depth == 1) {
 		ret = -ECANCELED;
 	} else if (device->depth <= MAX_DEPTH) {
-		ret = loop_run(device, timeout_ms);
+		ret = kind == ROUND_WHOLE ? loop_run(device, timeout_ms) : loop_retire(device);
 	}
 	return leave(device, ret);
 }
@@ -344,7 +349,7 @@ static void *thread_main(void *data)
 
 	do {
 		device_lock(device);
-		ret = dispatch(device, -1);
+		ret = dispatch(device, -1, ROUND_WHOLE);
 	} while (ret != -ECANCELED);
 	return NULL;
 }
@@ -354,7 +359,7 @@ VGF_EXPORT int vgf_device_get_fd(struct vgf_device *device)
 	return device->options.own_thread ? -EBUSY : device->epoll_fd;
 }
 
-VGF_EXPORT int vgf_device_dispatch(struct vgf_device *device, int timeout_ms)
+static int try_dispatch(struct vgf_device *device, int timeout_ms, enum round_kind kind)
 {
 	int ret = 0;
 
@@ -368,7 +373,17 @@ VGF_EXPORT int vgf_device_dispatch(struct vgf_device *device, int timeout_ms)
 		device_unlock(device);
 		return ret;
 	}
-	return dispatch(device, timeout_ms);
+	return dispatch(device, timeout_ms, kind);
+}
+
+VGF_EXPORT int vgf_device_dispatch(struct vgf_device *device, int timeout_ms)
+{
+	return try_dispatch(device, timeout_ms, ROUND_WHOLE);
+}
+
+VGF_EXPORT int vgf_device_retire(struct vgf_device *device)
+{
+	return try_dispatch(device, 0, ROUND_RETIRES);
 }
 
 /* 0, or -ETIMEDOUT. */

@@ -234,18 +234,18 @@ static void run_queues(struct vgf_device *device, struct round *round)
 	}
 }
 
-static bool has_to_do(const struct vgf_device *device)
+static bool has_to_do(const struct vgf_device *device, bool runs)
 {
-	return has_to_retire(device) || ctx_sync_is_runnable(&device->contexts);
+	return has_to_retire(device) || (runs && ctx_sync_is_runnable(&device->contexts));
 }
 
-static bool goes_on(const struct vgf_device *device, struct round *round)
+static bool goes_on(const struct vgf_device *device, struct round *round, bool runs)
 {
-	return has_to_do(device) && budget_is_left(round, &round->retiring) &&
+	return has_to_do(device, runs) && budget_is_left(round, &round->retiring) &&
 		budget_is_left(round, &round->running);
 }
 
-static int process(struct vgf_device *device)
+static int process(struct vgf_device *device, bool runs)
 {
 	struct round round = round_begin(device);
 	int total = 0;
@@ -253,12 +253,14 @@ static int process(struct vgf_device *device)
 	watchdog_check(device);
 	do {
 		total += retire_fences(device, &round);
-		run_queues(device, &round);
-		if (!goes_on(device, &round)) {
+		if (runs) {
+			run_queues(device, &round);
+		}
+		if (!goes_on(device, &round, runs)) {
 			loop_announce(device);
 		}
 		/* What retire_end has brought may be done at once. */
-	} while (goes_on(device, &round));
+	} while (goes_on(device, &round, runs));
 	return total;
 }
 
@@ -304,20 +306,30 @@ static int take_events(struct vgf_device *device, int timeout_ms)
 	return ret;
 }
 
-int loop_run(struct vgf_device *device, int timeout_ms)
+/* runs: held work too. */
+static int take_round(struct vgf_device *device, int timeout_ms, bool runs)
 {
 	bool nested = device->processing;
-	int ret;
+	int ret = take_events(device, timeout_ms);
 
+	device->processing = true;
+	if (ret == 0) {
+		ret = process(device, runs);
+	}
+	device->processing = nested;
+	return ret;
+}
+
+int loop_run(struct vgf_device *device, int timeout_ms)
+{
 	/* Inside a callback nobody has kicked for what is left to do. */
 	if (device_has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
 		timeout_ms = 0;
 	}
-	ret = take_events(device, timeout_ms);
-	device->processing = true;
-	if (ret == 0) {
-		ret = process(device);
-	}
-	device->processing = nested;
-	return ret;
+	return take_round(device, timeout_ms, true);
+}
+
+int loop_retire(struct vgf_device *device)
+{
+	return take_round(device, 0, false);
 }

@@ -9,6 +9,9 @@
  * but not between. Returns the number of fences retired, or -EINTR. */
 int loop_run(struct vgf_device *device, int timeout_ms);
 
+/* The same without waiting, and without running what is held back. */
+int loop_retire(struct vgf_device *device);
+
 /* The end of a batch of callbacks. Locked before and after, but not between. */
 void loop_announce(struct vgf_device *device);
 

@@ -6,6 +6,7 @@
 #include "fake.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -265,4 +266,42 @@ TEST_VMM(without_it_the_thread_that_submits_calls_the_driver, .answer = FAKE_DON
 	assert_int_equal(defer_call(vmm->device, 1, check_deferred, &deferred), 0);
 	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
 	assert_int_equal(calls, 3);
+}
+
+/* ---- Retiring alone ----------------------------------------------------------------------- */
+
+TEST_VMM(retiring_alone_runs_no_held_work)
+{
+	struct pollfd pollfd = { .fd = vgf_device_get_fd(vmm->device), .events = POLLIN };
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(create_fence(vmm, 1, 1, 2, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, ID(2), ID(0)), 1);
+	signal_call(vmm, 1, 1, 2, 0);
+	signal_call(vmm, 1, 0, 1, 0);
+	assert_int_equal(vgf_device_retire(vmm->device), 2);
+	assert_int_equal(vmm->num_retired, 2);
+	assert_jobs(driver, ID(1), ID(0));
+	/* Who dispatches is told. */
+	assert_int_equal(poll(&pollfd, 1, 0), 1);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(3), ID(0));
+	signal_call(vmm, 1, 0, 3, 0);
+	assert_int_equal(vgf_device_retire(vmm->device), 1);
+	assert_int_equal(vgf_device_retire(vmm->device), 0);
+}
+
+static void retire_inside(struct fake_driver *driver, const struct vgf_job *job)
+{
+	assert_int_equal(vgf_device_retire(driver->arg), -EDEADLK);
+}
+
+TEST_VMM(a_driver_cannot_retire, .answer = FAKE_DONE)
+{
+	driver->arg = vmm->device;
+	driver->on_submit = retire_inside;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_device_retire(vmm->device), 1);
 }

@@ -215,6 +215,17 @@ int vgf_device_get_fd(struct vgf_device *device);
 int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
 
 /*
+ * The half of vgf_device_dispatch that calls no driver and no deferred function: takes note of
+ * fences that have signalled, and retires fences. For threads in which a renderer tells that
+ * something has signalled, while its functions may be called in another one only. Held work that
+ * has become ready makes the device's descriptor readable. Does not wait.
+ *
+ * Returns as vgf_device_dispatch. After -EBUSY the thread that dispatches retires what had
+ * signalled before this call, if its budget lasts.
+ */
+int vgf_device_retire(struct vgf_device *device);
+
+/*
  * Dispatches until nothing is pending: for a snapshot, migration or an orderly stop. New
  * submissions prolong it. Waits for at most timeout_ms milliseconds; -1 waits without end. If
  * another thread is in a reset or a drain, that one goes first, even if it takes longer than
