@@ -59,7 +59,8 @@ static int watch_renderer(struct vgf_virgl *virgl)
 	if (virgl->renderer_fd >= 0) {
 		return watch_fd(virgl, virgl->renderer_fd);
 	}
-	if (!must_ask(virgl) || virgl->timer_fd >= 0) {
+	/* In place of libvirglrenderer the VMM asks by itself, as it always has. */
+	if (IN_PLACE || !must_ask(virgl) || virgl->timer_fd >= 0) {
 		return 0;
 	}
 	virgl->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -100,7 +101,9 @@ static int start_renderer(struct vgf_virgl *virgl)
 		virgl_renderer_cleanup(virgl);
 		return ret;
 	}
-	if (virgl->wait != VGF_VIRGL_WAIT_HOST && !(virgl->flags & VIRGL_RENDERER_NO_VIRGL)) {
+	/* A descriptor of the GL server's would have to be polled for. */
+	if (virgl->wait != VGF_VIRGL_WAIT_HOST && !(virgl->flags & VIRGL_RENDERER_NO_VIRGL) &&
+		!retires_at_once(virgl)) {
 		virgl_renderer_force_ctx_0();
 		virgl->egl = egl_sync_create(virgl->wait == VGF_VIRGL_WAIT_GL);
 	}
@@ -300,7 +303,7 @@ VGF_EXPORT int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl)
  * alone, and its thread waits for that. */
 static bool calls_back(const struct vgf_virgl *virgl)
 {
-	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && virgl->timer_fd < 0;
+	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !must_ask(virgl);
 }
 
 VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)

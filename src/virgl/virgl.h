@@ -17,6 +17,9 @@
  *   virgl_resource.c   what is done to resources, behind held work
  *   virgl_version.c    what the virglrenderer that is linked has
  *   virgl_log.c        messages
+ *   in_place.c         virglrenderer's own functions, as libvgfence-virglrenderer
+ *   client_ids.c       fence IDs that a VMM may use in any order
+ *   real.c, stubs.py   the functions of the library in whose place that is
  *   egl_display.c      an EGL display if the VMM has none
  *   egl_sync.c         waiting in the GL server
  *   gl_commands.c      which commands change the GL context that is current
@@ -43,6 +46,18 @@
 
 /* The library is built with hidden visibility: only what is marked can be linked to. */
 #define VGF_EXPORT __attribute__((visibility("default")))
+
+/* Whether virglrenderer has one of the functions that only some versions have. In place of
+ * libvirglrenderer it is asked by name: there its functions are called by way of others, which are
+ * always there. */
+#ifdef VGF_IN_PLACE
+#define IN_PLACE true
+bool real_has(const char *name);
+#define HAS_FUNCTION(function) real_has(#function)
+#else
+#define IN_PLACE false
+#define HAS_FUNCTION(function) ((function) != NULL)
+#endif
 
 /* Numbers of capability sets: the virtio specification, 5.7.6.8 (GET_CAPSET_INFO). */
 enum capset {
@@ -122,7 +137,7 @@ struct vgf_virgl {
 	bool independent_rings;
 	enum vgf_virgl_wait wait;
 	unsigned int inside; /* functions of the plugin that the device is in */
-	bool ended;          /* being reset or cleaned up: virglrenderer has no contexts any more */
+	atomic_bool ended;   /* being reset or cleaned up: virglrenderer has no contexts any more */
 	struct egl_sync *egl;        /* NULL if the GL server cannot wait */
 	struct egl_display *display; /* the plugin's own, or NULL */
 
@@ -136,8 +151,8 @@ struct vgf_virgl {
 	atomic_uint num_watched; /* contexts in it */
 	atomic_bool has_native;  /* there was a fence of a native context */
 
-	/* Protects `global` and `watched`, as virglrenderer may call back from a thread of its own.
-	 * Not held while anything of others is called. */
+	/* Protects `global`, `watched` and `native_fences`, as virglrenderer may call back from a
+	 * thread of its own. Not held while anything of others is called. */
 	pthread_mutex_t mutex;
 	TAILQ_HEAD(global_fences, global_fence) global;
 	void *watched; /* contexts in worker_set: a tree by ID (search.h) */
@@ -188,6 +203,13 @@ void fence_came_back(struct vgf_virgl *virgl);
 
 /* virglrenderer was reset or ended: it calls back for none that it has. */
 void forget_fences(struct vgf_virgl *virgl);
+
+/* In place of libvirglrenderer with VIRGL_RENDERER_ASYNC_FENCE_CB: the VMM may have no loop that
+ * polls for fences. They retire in whichever thread they signal in. */
+static inline bool retires_at_once(const struct vgf_virgl *virgl)
+{
+	return IN_PLACE && (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB);
+}
 
 /* virglrenderer has called back for a fence. */
 void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);

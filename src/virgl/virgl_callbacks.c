@@ -75,6 +75,9 @@ static void retire(void *cookie, const struct vgf_retired *retired)
 	struct vgf_virgl *virgl = cookie;
 
 	native_fence_retired(virgl, fence);
+	if (IN_PLACE && virgl->ended) {
+		return; /* as virglrenderer, which forgets them */
+	}
 	if (virgl->more.retire) {
 		virgl->more.retire(virgl->cookie, retired);
 	} else if (fence->ring == VGF_RING_GLOBAL) {

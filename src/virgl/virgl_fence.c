@@ -93,6 +93,14 @@ static void take_global_fences(
 	pthread_mutex_unlock(&virgl->mutex);
 }
 
+static void retire_signalled(struct vgf_virgl *virgl)
+{
+	/* Inside a driver's submit it is up to who called that. */
+	if (retires_at_once(virgl) && !virgl->ended) {
+		vgf_device_retire(virgl->device);
+	}
+}
+
 void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id)
 {
 	struct global_fences taken;
@@ -106,6 +114,7 @@ void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id)
 		vgf_fence_signal(virgl->device, &fence->name, 0);
 		free(fence);
 	}
+	retire_signalled(virgl);
 }
 
 void context_fence_signalled(
@@ -124,6 +133,7 @@ void context_fence_signalled(
 		status = native_fence_error(virgl, fence_id);
 	}
 	vgf_fence_signal(virgl->device, &name, status);
+	retire_signalled(virgl);
 }
 
 bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error)

@@ -29,12 +29,15 @@ static int compare_ids(const void *a, const void *b)
 	return (x->fence_id > y->fence_id) - (x->fence_id < y->fence_id);
 }
 
-static struct vgf_fence_name *find_native_fence(struct vgf_virgl *virgl, uint64_t fence_id)
+static bool has_native_fence(struct vgf_virgl *virgl, uint64_t fence_id)
 {
 	const struct vgf_fence_name key = { .fence_id = fence_id };
-	void *node = tfind(&key, &virgl->native_fences, compare_ids);
+	bool found;
 
-	return node ? *(struct vgf_fence_name **)node : NULL;
+	pthread_mutex_lock(&virgl->mutex);
+	found = tfind(&key, &virgl->native_fences, compare_ids) != NULL;
+	pthread_mutex_unlock(&virgl->mutex);
+	return found;
 }
 
 /* One that is not remembered, for want of memory say, goes by its descriptor. */
@@ -44,8 +47,8 @@ static void remember_fence(struct vgf_virgl *virgl, const struct vgf_job *job)
 	struct vgf_fence_name *copy;
 
 	/* That a mergeable one has retired is not told. */
-	if (!virgl_renderer_submit_cmd2 || (job->flags & VGF_MERGEABLE) ||
-		find_native_fence(virgl, name->fence_id)) {
+	if (!HAS_FUNCTION(virgl_renderer_submit_cmd2) || (job->flags & VGF_MERGEABLE) ||
+		has_native_fence(virgl, name->fence_id)) {
 		return;
 	}
 	copy = malloc(sizeof(*copy));
@@ -53,19 +56,30 @@ static void remember_fence(struct vgf_virgl *virgl, const struct vgf_job *job)
 		return;
 	}
 	*copy = *name;
+	pthread_mutex_lock(&virgl->mutex);
 	if (!tsearch(copy, &virgl->native_fences, compare_ids)) {
 		free(copy);
 	}
+	pthread_mutex_unlock(&virgl->mutex);
 }
 
 void native_fence_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 {
-	struct vgf_fence_name *fence = find_native_fence(virgl, name->fence_id);
+	struct vgf_fence_name *fence = NULL;
+	void *node;
 
-	if (fence && fence->ctx_id == name->ctx_id && fence->ring == name->ring) {
-		tdelete(fence, &virgl->native_fences, compare_ids);
-		free(fence);
+	pthread_mutex_lock(&virgl->mutex);
+	node = tfind(name, &virgl->native_fences, compare_ids);
+	if (node) {
+		fence = *(struct vgf_fence_name **)node;
+		if (fence->ctx_id == name->ctx_id && fence->ring == name->ring) {
+			tdelete(fence, &virgl->native_fences, compare_ids);
+		} else {
+			fence = NULL;
+		}
 	}
+	pthread_mutex_unlock(&virgl->mutex);
+	free(fence);
 }
 
 static int attach_fence(const struct virgl_context *context, int fence_fd)
@@ -91,15 +105,15 @@ int native_wait(
 	}
 	for (uint32_t i = 0; i < job->num_in_fences && ret == 0; i++) {
 		const struct vgf_in_fence *in_fence = &job->in_fences[i];
-		if (find_native_fence(context->virgl, in_fence->fence_id)) {
+		if (has_native_fence(context->virgl, in_fence->fence_id)) {
 			ids->ids[ids->count++] = in_fence->fence_id;
-		} else if (!virgl_renderer_attach_fence) {
+		} else if (!HAS_FUNCTION(virgl_renderer_attach_fence)) {
 			ret = -EOPNOTSUPP;
 		}
 	}
 	for (uint32_t i = 0; i < job->num_in_fences && ret == 0; i++) {
 		const struct vgf_in_fence *in_fence = &job->in_fences[i];
-		if (!find_native_fence(context->virgl, in_fence->fence_id)) {
+		if (!has_native_fence(context->virgl, in_fence->fence_id)) {
 			ret = attach_fence(context, in_fence->fd);
 		}
 	}

@@ -7,24 +7,25 @@
  * in 1.1, but then nobody else can wait for the fences of a native context. */
 bool has_native_wait(void)
 {
-	return virgl_renderer_get_fence_fd &&
-		(virgl_renderer_attach_fence || virgl_renderer_submit_cmd2);
+	return HAS_FUNCTION(virgl_renderer_get_fence_fd) &&
+		(HAS_FUNCTION(virgl_renderer_attach_fence) ||
+			HAS_FUNCTION(virgl_renderer_submit_cmd2));
 }
 
 /* virglrenderer has no version to ask for. 1.1.2 mended it; the first that can be told from it by
  * its symbols has get_fence_fd. */
 bool restarts_thread(void)
 {
-	return virgl_renderer_get_fence_fd != NULL;
+	return HAS_FUNCTION(virgl_renderer_get_fence_fd);
 }
 
 VGF_EXPORT uint32_t vgf_virgl_get_features(const struct vgf_virgl *virgl)
 {
 	uint32_t features = 0;
 
-	features |= virgl_renderer_submit_cmd2 ? VGF_VIRGL_SUBMIT_CMD2 : 0;
-	features |= virgl_renderer_attach_fence ? VGF_VIRGL_ATTACH_FENCE : 0;
-	features |= virgl_renderer_get_fence_fd ? VGF_VIRGL_GET_FENCE_FD : 0;
+	features |= HAS_FUNCTION(virgl_renderer_submit_cmd2) ? VGF_VIRGL_SUBMIT_CMD2 : 0;
+	features |= HAS_FUNCTION(virgl_renderer_attach_fence) ? VGF_VIRGL_ATTACH_FENCE : 0;
+	features |= HAS_FUNCTION(virgl_renderer_get_fence_fd) ? VGF_VIRGL_GET_FENCE_FD : 0;
 	features |= has_native_wait() ? VGF_VIRGL_NATIVE_WAIT : 0;
 	features |= egl_display_available() ? VGF_VIRGL_OWN_DISPLAY : 0;
 	features |= virgl && virgl->egl ? VGF_VIRGL_EGL_FENCES : 0;

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+#ifndef CLIENT_IDS_H
+#define CLIENT_IDS_H
+
+/*
+ * virglrenderer takes any fence IDs, also ones that do not grow: a VMM may count in 32 bits, or use
+ * addresses. The device wants them to grow on a timeline. So an ID that does not gets another
+ * number, the next one, and the VMM is called back with its own.
+ *
+ * Any thread. Nothing is allocated when a fence retires.
+ */
+
+#include <vgfence/vgfence.h>
+
+/* Sets *number to the device's number for a fence that is about to be created. 0 or -ENOMEM. */
+int client_id_enter(const struct vgf_fence_name *client, uint64_t *number);
+
+/* It was not created. */
+void client_id_drop(const struct vgf_fence_name *client, uint64_t number);
+
+/* A fence retires: the VMM's ID for it. Those before it on its timeline have retired, too. */
+uint64_t client_id_retire(const struct vgf_fence_name *fence);
+
+/* A context ends. A later one with its ID may count from the start again, once nothing of this one
+ * is pending. */
+void client_ids_end_context(uint32_t ctx_id);
+
+/* All of them, as nothing is pending any more. */
+void client_ids_clear(void);
+
+#endif
