@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * A VMM that knows only virglrenderer's functions, with libvgfence-virglrenderer in the place of
+ * that and a double (virgl_double.h) behind it. The double knows fences by the device's numbers.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
+
+#include "support.h"
+#include "virgl_double.h"
+
+/* Not in every version's header. */
+int virgl_renderer_submit_cmd2(
+	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences);
+
+#define CAPSET_VIRGL2 2
+#define CAPSET_VENUS 4
+#define CAPSET_DRM 6
+#define POLLED (VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC)
+#define ASYNC (POLLED | VIRGL_RENDERER_ASYNC_FENCE_CB)
+#define MAX_WRITTEN 64
+
+enum { PRODUCER = 1, CONSUMER = 2 };
+
+/* ---- The VMM ------------------------------------------------------------------------------ */
+
+struct written {
+	uint32_t ctx_id, ring; /* 0, 0: the global timeline */
+	uint64_t id;
+	pthread_t thread;
+};
+
+static struct written written[MAX_WRITTEN];
+static unsigned int num_written;
+
+static void note_written(uint32_t ctx_id, uint32_t ring, uint64_t id)
+{
+	assert_true(num_written < MAX_WRITTEN);
+	written[num_written++] = (struct written){ ctx_id, ring, id, pthread_self() };
+}
+
+static void write_fence(void *cookie, uint32_t fence)
+{
+	assert_ptr_equal(cookie, &num_written);
+	note_written(0, 0, fence);
+}
+
+static void write_context_fence(void *cookie, uint32_t ctx_id, uint32_t ring, uint64_t id)
+{
+	assert_ptr_equal(cookie, &num_written);
+	note_written(ctx_id, ring, id);
+}
+
+static struct virgl_renderer_callbacks callbacks = {
+	.version = 3,
+	.write_fence = write_fence,
+	.write_context_fence = write_context_fence,
+};
+
+static void start(int flags, uint32_t producer, uint32_t consumer)
+{
+	num_written = 0;
+	assert_int_equal(virgl_renderer_init(&num_written, flags, &callbacks), 0);
+	assert_int_equal(the_double.num_starts, 1);
+	assert_int_equal(virgl_renderer_context_create_with_flags(PRODUCER, producer, 1, "p"), 0);
+	assert_int_equal(virgl_renderer_context_create_with_flags(CONSUMER, consumer, 1, "c"), 0);
+}
+
+static void finish(void)
+{
+	unsigned int before = num_written;
+
+	virgl_renderer_cleanup(&num_written);
+	assert_int_equal(num_written, before); /* as virglrenderer, which forgets its fences */
+	double_forget();
+}
+
+#define TEST_VMM_OF(name, flags, capset) TEST_BETWEEN(name, start(flags, capset, capset), finish())
+
+static void submit(int ctx_id, uint32_t word, uint64_t in_fence)
+{
+	assert_int_equal(virgl_renderer_submit_cmd2(&word, ctx_id, 1, &in_fence, in_fence != 0), 0);
+}
+
+static void fence_on(uint32_t ctx_id, uint64_t id)
+{
+	assert_int_equal(virgl_renderer_context_create_fence(ctx_id, 0, 1, id), 0);
+}
+
+static void assert_written(unsigned int n, uint32_t ctx_id, uint64_t id)
+{
+	assert_true(n < num_written);
+	assert_int_equal(written[n].ctx_id, ctx_id);
+	assert_int_equal(written[n].ring, ctx_id ? 1 : 0);
+	assert_int_equal(written[n].id, id);
+}
+
+static void *signal_it(void *arg)
+{
+	assert_true(double_signal(*(uint64_t *)arg));
+	return NULL;
+}
+
+/* virglrenderer's thread. */
+static pthread_t signal_in_thread(uint64_t *number)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, signal_it, number), 0);
+	return thread;
+}
+
+/* ---- Callbacks ---------------------------------------------------------------------------- */
+
+TEST_VMM_OF(a_timeline_retires_in_order_in_poll, POLLED, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 1);
+	fence_on(PRODUCER, 2);
+	assert_true(double_signal(2));
+	virgl_renderer_poll();
+	assert_int_equal(num_written, 0);
+	assert_true(double_signal(1));
+	assert_int_equal(num_written, 0);
+	virgl_renderer_poll();
+	assert_int_equal(num_written, 2);
+	assert_written(0, PRODUCER, 1);
+	assert_written(1, PRODUCER, 2);
+}
+
+TEST_VMM_OF(polling_a_context_is_polling, POLLED, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 1);
+	assert_true(double_signal(1));
+	virgl_renderer_context_poll(PRODUCER);
+	assert_int_equal(num_written, 1);
+}
+
+TEST_VMM_OF(without_a_descriptor_of_virglrenderers_there_is_none, POLLED, CAPSET_VIRGL2)
+{
+	assert_int_equal(virgl_renderer_get_poll_fd(), -1);
+}
+
+TEST_VMM_OF(asynchronous_callbacks_come_in_virglrenderers_thread, ASYNC, CAPSET_VIRGL2)
+{
+	uint64_t second = 2, first = 1;
+	pthread_t thread;
+
+	fence_on(PRODUCER, 1);
+	fence_on(PRODUCER, 2);
+	pthread_join(signal_in_thread(&second), NULL);
+	assert_int_equal(num_written, 0);
+	thread = signal_in_thread(&first);
+	pthread_join(thread, NULL);
+	assert_int_equal(num_written, 2);
+	assert_written(0, PRODUCER, 1);
+	assert_written(1, PRODUCER, 2);
+	assert_false(pthread_equal(written[0].thread, pthread_self()));
+}
+
+TEST_VMM_OF(a_fence_that_signals_in_its_call_calls_back_in_it, ASYNC, CAPSET_VIRGL2)
+{
+	the_double.signals_at_once = true;
+	fence_on(PRODUCER, 1);
+	assert_int_equal(num_written, 1);
+}
+
+/* ---- IDs ---------------------------------------------------------------------------------- */
+
+TEST_VMM_OF(global_ids_are_the_vmms, ASYNC, CAPSET_VIRGL2)
+{
+	const uint32_t ids[] = { 7, 0x7fffffff, 0xfffffff0, 0xffffffff, 0, 1, 1 };
+
+	for (unsigned int i = 0; i < 7; i++) {
+		assert_int_equal(virgl_renderer_create_fence((int)ids[i], 0x207), 0);
+	}
+	/* Of those that signal together virglrenderer tells the newest alone, by 32 bits. */
+	assert_true(double_signal(1));
+	assert_int_equal(num_written, 6);
+	assert_true(double_signal(2)); /* the number of the last */
+	assert_int_equal(num_written, 7);
+	for (unsigned int i = 0; i < 7; i++) {
+		assert_written(i, 0, ids[i]);
+	}
+}
+
+TEST_VMM_OF(a_rings_ids_need_not_grow, ASYNC, CAPSET_VIRGL2)
+{
+	const uint64_t ids[] = { 0x7f0000001000, 0x7f0000000800, 0x7f0000001000, UINT64_MAX, 0 };
+
+	for (unsigned int i = 0; i < 5; i++) {
+		fence_on(PRODUCER, ids[i]);
+	}
+	for (unsigned int i = 0; i < 5; i++) {
+		assert_true(double_signal(ids[0] + i));
+		assert_written(i, PRODUCER, ids[i]);
+	}
+}
+
+TEST_VMM_OF(a_new_context_counts_from_the_start, ASYNC, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 100);
+	assert_true(double_signal(100));
+	virgl_renderer_context_destroy(PRODUCER);
+	assert_int_equal(virgl_renderer_context_create(PRODUCER, 1, "p"), 0);
+	fence_on(PRODUCER, 1);
+	assert_true(double_signal(1)); /* its number */
+	assert_written(1, PRODUCER, 1);
+}
+
+/* ---- In-fences ---------------------------------------------------------------------------- */
+
+static void check_held_work(void)
+{
+	submit(PRODUCER, 10, 0);
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	fence_on(CONSUMER, 2);
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_true(double_signal(1));
+	assert_int_equal(the_double.num_submissions, 1);
+	virgl_renderer_poll();
+	assert_int_equal(the_double.num_submissions, 2);
+	assert_int_equal(the_double.submissions[1].word, 20);
+	assert_int_equal(num_written, 1);
+	assert_true(double_signal(2));
+	virgl_renderer_poll();
+	assert_written(0, PRODUCER, 1);
+	assert_written(1, CONSUMER, 2);
+}
+
+TEST_VMM_OF(gl_waits_for_in_fences, POLLED, CAPSET_VIRGL2)
+{
+	check_held_work();
+}
+
+TEST_VMM_OF(venus_waits_for_in_fences, POLLED, CAPSET_VENUS)
+{
+	check_held_work();
+}
+
+TEST_VMM_OF(native_contexts_wait_for_in_fences, POLLED, CAPSET_DRM)
+{
+#if DOUBLE_SUBMIT_CMD2
+	/* In the GPU's driver, by its ID. */
+	submit(PRODUCER, 10, 0);
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	assert_int_equal(the_double.num_submissions, 2);
+	assert_int_equal(the_double.submissions[1].num_ids, 1);
+	assert_int_equal(the_double.submissions[1].ids[0], 1);
+#else
+	check_held_work();
+#endif
+}
+
+TEST_VMM_OF(an_unknown_in_fence_has_signalled, POLLED, CAPSET_VIRGL2)
+{
+	submit(CONSUMER, 20, 77);
+	assert_int_equal(the_double.num_submissions, 1);
+}
+
+TEST_VMM_OF(a_global_fence_is_behind_held_work, POLLED, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	assert_int_equal(virgl_renderer_create_fence(5, 0x207), 0); /* as QEMU */
+	assert_int_equal(double_pending(), 1);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_int_equal(double_pending(), 1);
+	assert_true(double_signal(5));
+	virgl_renderer_poll();
+	assert_written(1, 0, 5);
+}
+
+TEST_VMM_OF(held_work_runs_in_the_next_call_or_when_polled, ASYNC, CAPSET_VIRGL2)
+{
+	struct pollfd pollfd = { .fd = virgl_renderer_get_poll_fd(), .events = POLLIN };
+	uint64_t first = 1;
+
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	fence_on(CONSUMER, 2);
+	assert_int_equal(poll(&pollfd, 1, 0), 0);
+	pthread_join(signal_in_thread(&first), NULL);
+	assert_int_equal(num_written, 1);
+	assert_int_equal(the_double.num_submissions, 0); /* not in that thread */
+	assert_int_equal(poll(&pollfd, 1, 0), 1);
+	submit(PRODUCER, 30, 0);
+	assert_int_equal(the_double.num_submissions, 2);
+	assert_int_equal(the_double.submissions[0].word, 20);
+	assert_true(double_signal(2));
+	assert_written(1, CONSUMER, 2);
+}
+
+static void check_it_waits(void (*call)(void))
+{
+	uint64_t first = 1;
+	pthread_t thread;
+
+	virgl_renderer_ctx_attach_resource(CONSUMER, 9);
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	thread = signal_in_thread(&first);
+	call();
+	pthread_join(thread, NULL);
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_int_equal(the_double.submissions_before, 1);
+}
+
+static void read_resource(void)
+{
+	uint32_t box[6] = { 0 };
+
+	assert_int_equal(virgl_renderer_transfer_read_iov(
+				 9, CONSUMER, 0, 0, 0, (struct virgl_box *)box, 0, NULL, 0),
+		0);
+	assert_int_equal(the_double.num_transfers, 1);
+}
+
+static void unref_resource(void)
+{
+	virgl_renderer_resource_unref(9);
+	assert_int_equal(the_double.num_unrefs, 1);
+}
+
+TEST_VMM_OF(a_transfer_is_done_behind_held_work_when_it_returns, POLLED, CAPSET_VIRGL2)
+{
+	check_it_waits(read_resource);
+}
+
+TEST_VMM_OF(a_resource_goes_behind_held_work, ASYNC, CAPSET_VIRGL2)
+{
+	check_it_waits(unref_resource);
+}
+
+/* ---- Errors, start, reset ----------------------------------------------------------------- */
+
+TEST_VMM_OF(an_error_keeps_its_place, POLLED, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 1);
+	the_double.fence_error = -ENOMEM;
+	fence_on(PRODUCER, 2);
+	virgl_renderer_poll();
+	assert_int_equal(num_written, 0);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_written(0, PRODUCER, 1);
+	assert_written(1, PRODUCER, 2);
+}
+
+TEST_VMM_OF(a_reset_calls_back_for_nothing_and_counts_anew, ASYNC, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 100);
+	submit(CONSUMER, 20, 100);
+	virgl_renderer_reset();
+	assert_int_equal(num_written, 0);
+	assert_int_equal(the_double.num_contexts, 0);
+	assert_int_equal(virgl_renderer_context_create(PRODUCER, 1, "p"), 0);
+	fence_on(PRODUCER, 1);
+	assert_true(double_signal(1));
+	assert_written(0, PRODUCER, 1);
+	assert_int_equal(the_double.num_submissions, 0);
+}
+
+TEST_VMM_OF(it_can_be_started_twice_by_the_same_vmm_alone, POLLED, CAPSET_VIRGL2)
+{
+	assert_int_equal(virgl_renderer_init(&num_written, POLLED, &callbacks), 0);
+	assert_true(virgl_renderer_init(&callbacks, POLLED, &callbacks) != 0);
+	assert_int_equal(the_double.num_starts, 1);
+}
+
+TEST(a_failed_start_can_be_tried_again)
+{
+	the_double.init_error = ENODEV;
+	assert_true(virgl_renderer_init(&num_written, POLLED, &callbacks) != 0);
+	start(POLLED, CAPSET_VIRGL2, CAPSET_VIRGL2);
+	fence_on(PRODUCER, 1);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_int_equal(num_written, 1);
+	finish();
+}
+
+TEST(before_the_start_functions_go_straight)
+{
+	assert_true(virgl_renderer_context_create_fence(PRODUCER, 0, 1, 1) != 0);
+	assert_int_equal(virgl_renderer_get_poll_fd(), -1);
+}
+
+/* One that the double does not have. */
+TEST(a_function_that_the_library_does_not_have_fails)
+{
+	uint32_t map_info;
+
+	assert_int_equal(virgl_renderer_resource_get_map_info(1, &map_info), -ENOSYS);
+}
