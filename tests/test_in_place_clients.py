@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
 """libvgfence-virglrenderer in the place of libvirglrenderer, in programs that nobody rebuilt:
-test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES
+test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES VGFENCE
 
 LIBRARY: ours. REAL: virglrenderer's. VTEST_SOCKET: tests/vtest_socket.c. FRAMES:
-tests/guest/vtest_frames.c. The vtest tests need virgl_test_server (package virgl-server) and Mesa's
+tests/guest/vtest_frames.c. VGFENCE: the program. The vtest tests need virgl_test_server (package virgl-server) and Mesa's
 virpipe; they compare pixels and print how the rates compare, which nothing depends on.
 """
 
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ import unittest
 
 import unittest_sum
 
-LIBRARY = REAL = VTEST_SOCKET = FRAMES = ""
+LIBRARY = REAL = VTEST_SOCKET = FRAMES = VGFENCE = ""
 LIMIT_S = 120  # only so that a program that hangs ends the test
 NUM_FRAMES = 200
 NUM_ROUNDS = int(os.environ.get("VGF_TEST_ROUNDS", "3"))
@@ -92,6 +93,15 @@ class Symbols(unittest.TestCase):
         self.assertEqual({n for n in names if not n.startswith("virgl_")}, {"vgf_real_library"})
 
 
+class Info(unittest.TestCase):
+    def test_it_says_in_whose_place(self):
+        text = subprocess.run([VGFENCE, "info", "--json"], check=True, capture_output=True,
+                              text=True, timeout=LIMIT_S).stdout
+        found = {f["name"]: f for f in json.loads(text)["features"]}["virgl_in_place"]
+        self.assertEqual(found["answer"], "yes")
+        self.assertIn(os.path.realpath(REAL), found["detail"])
+
+
 @unittest.skipUnless(SERVER, "there is no virgl_test_server: package virgl-server")
 class Vtest(unittest.TestCase):
     def setUp(self):
@@ -143,9 +153,9 @@ class Vtest(unittest.TestCase):
 
 
 def main():
-    global LIBRARY, REAL, VTEST_SOCKET, FRAMES
-    LIBRARY, REAL, VTEST_SOCKET, FRAMES = map(os.path.abspath, sys.argv[1:5])
-    del sys.argv[1:5]
+    global LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE
+    LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE = map(os.path.abspath, sys.argv[1:6])
+    del sys.argv[1:6]
     return unittest_sum.main()
 
 

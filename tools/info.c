@@ -71,6 +71,9 @@ static const struct {
 		"they wait in the GPU's driver", "they wait on the host" },
 	[INFO_VIRGL_VENUS] = { "virgl_venus", "  Venus", "guests can have Vulkan",
 		"guests have no Vulkan of this host's" },
+	[INFO_VIRGL_IN_PLACE] = { "virgl_in_place", "  in its place",
+		"LD_PRELOAD of it puts vgfence into a VMM nobody rebuilt",
+		"a VMM has to be built with vgfence" },
 };
 
 static const char *const answers[] = {

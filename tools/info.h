@@ -34,6 +34,7 @@ enum info_item {
 	INFO_VIRGLRENDERER,
 	INFO_VIRGL_NATIVE,
 	INFO_VIRGL_VENUS,
+	INFO_VIRGL_IN_PLACE,
 	NUM_INFO_ITEMS,
 };
 
@@ -64,7 +65,7 @@ void info_probe_drm(struct info *info);
 /* Probes of buffers without a GPU: INFO_UDMABUF to INFO_DMABUF_IMPORT. */
 void info_probe_dmabuf(struct info *info);
 
-/* Probes of virglrenderer, and of EGL as it has it: INFO_EGL_FENCE to INFO_VIRGL_NATIVE. */
+/* Probes of virglrenderer, and of EGL as it has it: INFO_EGL_FENCE to INFO_VIRGL_IN_PLACE. */
 void info_probe_virgl(struct info *info);
 
 #endif

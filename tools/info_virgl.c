@@ -176,6 +176,52 @@ static const char *library_name(char path[PATH_MAX])
 	return slash ? slash + 1 : path;
 }
 
+#define IN_PLACE_LIBRARY "libvgfence-virglrenderer.so"
+
+/* Where the plugin is. */
+static const char *in_place_path(char path[PATH_MAX])
+{
+	Dl_info library;
+	char *slash;
+
+	if (dladdr((void *)vgf_virgl_init, &library) == 0 || !realpath(library.dli_fname, path)) {
+		return IN_PLACE_LIBRARY;
+	}
+	slash = strrchr(path, '/');
+	if (!slash || (size_t)(slash - path) + sizeof(IN_PLACE_LIBRARY) >= PATH_MAX) {
+		return IN_PLACE_LIBRARY;
+	}
+	strcpy(slash + 1, IN_PLACE_LIBRARY);
+	return path;
+}
+
+/* Opened, it looks for the library in whose place it would be. */
+static void set_in_place(struct info *info)
+{
+	char path[PATH_MAX], real_path[PATH_MAX];
+	const char *name = in_place_path(path);
+	const char *(*real_library)(void) = NULL;
+	const char *real = NULL;
+	void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+
+	if (handle) {
+		real_library = (const char *(*)(void))dlsym(handle, "vgf_real_library");
+		real = real_library ? real_library() : NULL;
+	}
+	if (!handle) {
+		info_set(info, INFO_VIRGL_IN_PLACE, INFO_NO, "%s",
+			access(name, F_OK) < 0 ? IN_PLACE_LIBRARY
+				" is not there: it is built for x86-64" :
+						 dlerror());
+	} else if (!real) {
+		info_set(info, INFO_VIRGL_IN_PLACE, INFO_NO,
+			IN_PLACE_LIBRARY " finds no libvirglrenderer.so.1");
+	} else {
+		info_set(info, INFO_VIRGL_IN_PLACE, INFO_YES, IN_PLACE_LIBRARY " finds %s",
+			realpath(real, real_path) ? real_path : real);
+	}
+}
+
 void info_probe_virgl(struct info *info)
 {
 	struct finding finding;
@@ -183,6 +229,7 @@ void info_probe_virgl(struct info *info)
 	const char *name = library_name(path);
 
 	set_native(info);
+	set_in_place(info);
 	if (!ask(&finding)) {
 		info_set(info, INFO_VIRGLRENDERER, INFO_NO,
 			"built with " VIRGLRENDERER_VERSION ", runs with %s, which crashes", name);

@@ -11,4 +11,5 @@ void info_probe_virgl(struct info *info)
 	info_set(info, INFO_VIRGLRENDERER, INFO_UNKNOWN, "not probed: built without it");
 	info_set(info, INFO_VIRGL_NATIVE, INFO_UNKNOWN, "not probed");
 	info_set(info, INFO_VIRGL_VENUS, INFO_UNKNOWN, "not probed");
+	info_set(info, INFO_VIRGL_IN_PLACE, INFO_NO, "built without virglrenderer");
 }
