@@ -5,8 +5,9 @@
 test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES VGFENCE
 
 LIBRARY: ours. REAL: virglrenderer's. VTEST_SOCKET: tests/vtest_socket.c. FRAMES:
-tests/guest/vtest_frames.c. VGFENCE: the program. The vtest tests need virgl_test_server (package virgl-server) and Mesa's
-virpipe; they compare pixels and print how the rates compare, which nothing depends on.
+tests/guest/vtest_frames.c. VGFENCE: the program. The vtest tests need virgl_test_server (package
+virgl-server) and Mesa's virpipe; they compare pixels and print how the rates compare, which nothing
+depends on.
 """
 
 import json

@@ -94,6 +94,7 @@ static void retire(void *cookie, const struct vgf_retired *retired)
 
 static void log_message(void *cookie, enum vgf_log_level level, const char *message)
 {
+	(void)cookie;
 	in_place_log(level, "%s", message);
 }
 
