@@ -87,7 +87,7 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, vo
 	*fence = (struct fence){
 		.id = name->fence_id,
 		.ctx_id = name->ctx_id,
-		.flags = flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
+		.flags = flags & CALLERS_FLAGS,
 		.cookie = cookie,
 		.references = 1,
 		.fd = -1,

@@ -48,6 +48,9 @@ struct fence_owner {
 	uint32_t fds;     /* descriptors of these */
 };
 
+/* What a caller can say of a fence. */
+#define CALLERS_FLAGS (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE | VGF_PATIENT)
+
 enum fence_state {
 	FENCE_SIGNALLED = 1u << 8, /* beside enum vgf_fence_flags */
 	FENCE_RETIRED = 1u << 9,

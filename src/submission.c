@@ -90,7 +90,7 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 	*submission = (struct submission){
 		.kind = SUBMISSION_WORK,
 		.name = head->fence,
-		.flags = head->flags & (VGF_FENCED | VGF_SHAREABLE | VGF_MERGEABLE),
+		.flags = head->flags & CALLERS_FLAGS,
 		.command = head->command,
 		.size = head->size,
 		.room = room,

@@ -64,7 +64,7 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 /* Not if it is only lent to a driver's submit just now. */
 static bool is_to_be_reported(const struct fence *fence)
 {
-	return !(fence->flags & (FENCE_REPORTED | FENCE_SIGNALLED)) &&
+	return !(fence->flags & (FENCE_REPORTED | FENCE_SIGNALLED | VGF_PATIENT)) &&
 		(!(fence->flags & FENCE_IMPORTED) || !TAILQ_EMPTY(&fence->waiters));
 }
 

@@ -232,6 +232,20 @@ TEST_VMM(a_round_reports_64_stalls_and_the_next_ones_the_rest, .options.stall_ns
 	}
 }
 
+/* The other one shows that there was time for a report. */
+TEST_VMM(a_patient_fence_is_never_stalled, .options.stall_ns = AT_ONCE)
+{
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_flags(vmm, 1, 1, 1, VGF_FENCED | VGF_PATIENT, NULL, 0, NULL), 0);
+	assert_int_equal(submit(vmm, 1, 2, 2, NO_IN_FENCES), 0);
+	wait_for_stalls(vmm, 1);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(vgf_device_dispatch(vmm->device, 0), 0);
+	}
+	assert_int_equal(vmm->num_stalls, 1);
+	assert_int_equal(vmm->stall.fence.fence_id, 2);
+}
+
 /* ---- What a reset finds ------------------------------------------------------------------- */
 
 static void submit_two(struct fake_vmm *vmm, struct fake_driver *driver)

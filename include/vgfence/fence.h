@@ -54,6 +54,9 @@ enum vgf_fence_flags {
 	 * well when it retires (VIRGL_RENDERER_FENCE_FLAG_MERGEABLE). A fence with an error always
 	 * gets its callback. */
 	VGF_MERGEABLE = 1u << 2,
+	/* This fence may take as long as it likes, as it stands for something that need not come: a
+	 * message of somebody's. It is never reported as stalled. */
+	VGF_PATIENT = 1u << 3,
 };
 
 /*
