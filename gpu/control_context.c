@@ -277,9 +277,41 @@ static uint32_t submit_decoded(
 	return submit_behind_buffers(gpu, request, &submission);
 }
 
-uint32_t submit_3d(struct gpu *gpu, struct request *request)
+/* Bytes in place of words are made words of, by zeros behind them. */
+static int decode_bytes(struct gpu *gpu, const struct request *request,
+	struct vgf_submit_3d *decoded, const char **reason)
+{
+	struct virtio_gpu_cmd_submit submit = { 0 };
+	uint8_t zeros[sizeof(uint32_t)] = { 0 };
+	size_t size = request->size < sizeof(submit) ? request->size : sizeof(submit);
+	const struct iovec iov[] = { { &submit, size },
+		{ (void *)(request->bytes + size), request->size - size },
+		{ zeros, sizeof(zeros) - 1 } };
+	uint32_t words;
+
+	memcpy(&submit, request->bytes, size);
+	words = (le32toh(submit.size) + 3) / 4 * 4;
+	if (le32toh(submit.size) > request->size) {
+		words = le32toh(submit.size); /* not all of it is there, as is found then */
+	}
+	submit.size = htole32(words);
+	return vgf_submit_3d_decode(iov, 3, gpu->fence_passing, &guest_limits, decoded, reason);
+}
+
+static int decode(struct gpu *gpu, const struct request *request, struct vgf_submit_3d *decoded,
+	const char **reason)
 {
 	const struct iovec iov = { (void *)request->bytes, request->size };
+	const struct renderer_ops *ops = gpu->renderer->ops;
+
+	if (ops->takes_bytes != NULL && ops->takes_bytes(gpu->renderer, request->header.ctx_id)) {
+		return decode_bytes(gpu, request, decoded, reason);
+	}
+	return vgf_submit_3d_decode(&iov, 1, gpu->fence_passing, &guest_limits, decoded, reason);
+}
+
+uint32_t submit_3d(struct gpu *gpu, struct request *request)
+{
 	struct vgf_submit_3d decoded;
 	const char *reason;
 	uint32_t type;
@@ -288,7 +320,7 @@ uint32_t submit_3d(struct gpu *gpu, struct request *request)
 	if (!has_context(gpu, request)) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
 	}
-	ret = vgf_submit_3d_decode(&iov, 1, gpu->fence_passing, &guest_limits, &decoded, &reason);
+	ret = decode(gpu, request, &decoded, &reason);
 	if (ret < 0) {
 		log_guest(gpu, "context %u: a bad submission: %s", request->header.ctx_id, reason);
 		return response_of_error(ret);

@@ -10,6 +10,7 @@
 #include <vgfence/inspect.h>
 
 #include "clock.h"
+#include "cross_domain.h"
 #include "gpu_private.h"
 #include "guest_memory.h"
 #include "record.h"
@@ -90,6 +91,9 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 	hostmem_give_up(gpu);
 	shown_end_all(gpu);
 	pins_give_up(gpu);
+	if (gpu->renderer->ops->give_up != NULL) {
+		gpu->renderer->ops->give_up(gpu->renderer);
+	}
 	dispatch_until_idle(gpu, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
@@ -278,14 +282,33 @@ static void count_capsets(struct gpu *gpu)
 	}
 }
 
-int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
-	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out)
+static int start_renderer(
+	struct gpu *gpu, const struct gpu_options *options, renderer_create_fn create_renderer)
 {
-	const struct vgf_callbacks renderer_callbacks = {
+	const struct vgf_callbacks callbacks = {
 		.size = sizeof(struct vgf_callbacks),
 		.retire = fence_retired,
 		.log = log_renderer,
 	};
+	int ret = create_renderer(&callbacks, gpu, &options->renderer, &gpu->renderer);
+
+	if (ret < 0) {
+		log_error(gpu, "the renderer does not start: %s", strerror(-ret));
+		return ret;
+	}
+	if (options->wayland_socket != NULL) {
+		ret = cross_domain_create(gpu, options->wayland_socket, &gpu->renderer);
+	}
+	if (ret < 0) {
+		log_error(gpu, "%s: %s", options->wayland_socket, strerror(-ret));
+		gpu->renderer->ops->destroy(gpu->renderer);
+	}
+	return ret;
+}
+
+int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
+	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out)
+{
 	struct gpu *gpu;
 	int ret;
 
@@ -301,7 +324,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->callbacks = *callbacks;
 	gpu->cookie = cookie;
 	gpu->options = *options;
-	gpu->options.record = NULL; /* the caller's string */
+	gpu->options.record = gpu->options.wayland_socket = NULL; /* the caller's strings */
 	TAILQ_INIT(&gpu->monitors.questions);
 	shown_init(gpu);
 	pins_init(gpu);
@@ -315,9 +338,8 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 		free(gpu);
 		return ret;
 	}
-	ret = create_renderer(&renderer_callbacks, gpu, &options->renderer, &gpu->renderer);
+	ret = start_renderer(gpu, options, create_renderer);
 	if (ret < 0) {
-		log_error(gpu, "the renderer does not start: %s", strerror(-ret));
 		recorder_destroy(gpu->recorder);
 		free(gpu);
 		return ret;

@@ -131,6 +131,9 @@ struct gpu_options {
 	/* How long the guest waits for a display, to show a frame or to release a buffer, in
 	 * milliseconds: up to an hour, GPU_MAX_CEILING_MS; 0: 500. */
 	uint32_t display_ceiling_ms;
+	/* The socket of the Wayland compositor that guests reach in cross-domain contexts; NULL:
+	 * there are none of these. */
+	const char *wayland_socket;
 	const char *record; /* a file to record all traffic to, or NULL */
 	struct renderer_options renderer;
 };

@@ -24,6 +24,40 @@
 #define MAX_MAPPINGS (64u << 10)
 #define MAX_CONTEXT_MAPPINGS 4096u
 
+/*
+ * Cross-domain contexts, docs/cross-domain.md. A guest's program has one: a desktop has dozens.
+ */
+#define MAX_CROSS_DOMAIN_CONTEXTS 256u
+
+/* Commands of one submission. Stock guests send one. */
+#define MAX_CROSS_DOMAIN_COMMANDS 16u
+
+/* Submissions that are held back, of one context, and POLLs that nothing has come for. A stock
+ * guest has one of these. */
+#define MAX_CROSS_DOMAIN_HELD 1024u
+#define MAX_CROSS_DOMAIN_POLLS 16u
+
+/* Bytes of one context that wait for in-fences, or for the compositor or a program to read them:
+ * a few times what a socket takes. Then its channel ends. */
+#define MAX_CROSS_DOMAIN_WAITING (1u << 20)
+
+/* Pipes of one context, and files that it was sent and has made no blob of. */
+#define MAX_CROSS_DOMAIN_ITEMS 256u
+
+/* Descriptors of all of them: sockets, pipes, files, what waits to be sent. A context may have a
+ * quarter. Also no more than a sixteenth of what the process may have. */
+#define MAX_CROSS_DOMAIN_FDS 4096u
+
+/* Resources that one context has. */
+#define MAX_CROSS_DOMAIN_ATTACHED (16u << 10)
+
+/* Memory of the host that images are in, and copies of files: three pictures of 3840 by 2160 for
+ * each of ten windows. */
+#define MAX_CROSS_DOMAIN_MEMORY (UINT64_C(1) << 30)
+
+/* A file that a compositor sends, such as a keymap, which is some 60 KiB. It is copied. */
+#define MAX_CROSS_DOMAIN_FILE (UINT64_C(16) << 20)
+
 static const struct vgf_limits guest_limits = {
 	.max_contexts = MAX_CONTEXTS,
 	.max_in_fences = MAX_IN_FENCES,

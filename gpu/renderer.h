@@ -5,7 +5,8 @@
 
 /*
  * What draws for the device: the software GPU (renderer_soft.c), or virglrenderer by way of the
- * plugin (renderer_virgl.c). The device (gpu.c) checks all that only needs the request and its own
+ * plugin (renderer_virgl.c). With either there may be contexts that draw nothing (cross_domain.c).
+ * The device (gpu.c) checks all that only needs the request and its own
  * tables: it never calls a renderer with a resource ID that does not exist.
  *
  * One thread. Errors are negative errno values. A function with a `done` calls it exactly once if
@@ -139,6 +140,13 @@ struct renderer_ops {
 	 * context's work are, or become, sync files; NULL: none. */
 	bool (*context_uses)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
 	bool (*has_sync_files)(struct renderer *renderer, uint32_t ctx_id);
+
+	/* Whether a context's command streams may be any number of bytes; NULL: they are words. */
+	bool (*takes_bytes)(struct renderer *renderer, uint32_t ctx_id);
+
+	/* Ends what waits for somebody else, who need not come, and would not in a drain. NULL:
+	 * nothing does. */
+	void (*give_up)(struct renderer *renderer);
 
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */

@@ -55,6 +55,10 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 	if (level == VGF_LOG_WARNING) {
 		snprintf(guest->warning, sizeof(guest->warning), "%s", message);
 	}
+	if (guest->watched != NULL &&
+		strncmp(message, guest->watched, strlen(guest->watched)) == 0) {
+		snprintf(guest->watched_warning, sizeof(guest->watched_warning), "%s", message);
+	}
 	if (getenv("VGF_TEST_LOG") != NULL) {
 		print_message("log: %s\n", message);
 	}

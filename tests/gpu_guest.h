@@ -62,6 +62,8 @@ struct guest {
 	bool stopped;
 	unsigned int num_warnings, num_errors; /* log messages */
 	char warning[256];                     /* the last one */
+	const char *watched; /* NULL, or what a warning begins with: the last of them is here */
+	char watched_warning[256];
 
 	/* What a display would be told: flushes, and of the last one how many requests had been
 	 * completed then, and the first pixel. */

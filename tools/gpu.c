@@ -72,6 +72,9 @@ static const char help[] =
 	"                    unix:PATH, or localhost:N, which is port 5900 + N of this machine\n"
 	"                    alone (default localhost:0)\n"
 	"  --display=none    neither, which is the default\n"
+	"  --wayland-socket=PATH\n"
+	"                    let guests' programs reach the Wayland compositor there, by\n"
+	"                    cross-domain contexts: sommelier, wayland-proxy-virtwl, muvm\n"
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
 	"                    pointer, which are the windows' and the VNC clients'\n"
 	"  --display-ceiling=MS\n"
@@ -117,6 +120,7 @@ enum option_id {
 	OPTION_SIZE,
 	OPTION_DISPLAY,
 	OPTION_CEILING,
+	OPTION_WAYLAND_SOCKET,
 	OPTION_INPUT,
 	OPTION_RECORD,
 	OPTION_SCREENSHOT,
@@ -141,6 +145,7 @@ static const struct option long_options[] = {
 	{ "size", required_argument, NULL, OPTION_SIZE },
 	{ "display", required_argument, NULL, OPTION_DISPLAY },
 	{ "display-ceiling", required_argument, NULL, OPTION_CEILING },
+	{ "wayland-socket", required_argument, NULL, OPTION_WAYLAND_SOCKET },
 	{ "input", required_argument, NULL, OPTION_INPUT },
 	{ "record", required_argument, NULL, OPTION_RECORD },
 	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
@@ -390,6 +395,9 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_CEILING:
 		gpu->display_ceiling_ms = parse_ceiling(optarg);
+		break;
+	case OPTION_WAYLAND_SOCKET:
+		gpu->wayland_socket = optarg;
 		break;
 	case OPTION_INPUT:
 		options->server.input_path = optarg;
