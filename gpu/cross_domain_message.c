@@ -277,7 +277,7 @@ static int read_command(struct parser *parser, struct reader *reader)
 {
 	struct cross_message *message = parser->message;
 	struct cross_command *command = &message->commands[message->num_commands];
-	const struct cross_domain_header *header = (const void *)reader->at;
+	struct cross_domain_header header;
 	struct reader body = { reader->at, reader->left };
 	uint16_t size;
 
@@ -287,9 +287,9 @@ static int read_command(struct parser *parser, struct reader *reader)
 	if (message->num_commands == MAX_CROSS_DOMAIN_COMMANDS) {
 		return REFUSE(parser, -E2BIG, "more than %u commands", MAX_CROSS_DOMAIN_COMMANDS);
 	}
-	memcpy(&size, &header->size, sizeof(size));
-	size = le16toh(size);
-	if (size < sizeof(*header) || size > reader->left) {
+	memcpy(&header, reader->at, sizeof(header)); /* at any address */
+	size = le16toh(header.size);
+	if (size < sizeof(header) || size > reader->left) {
 		return REFUSE(parser, -EINVAL, "a command of %u bytes, where there are %zu", size,
 			reader->left);
 	}
@@ -297,7 +297,7 @@ static int read_command(struct parser *parser, struct reader *reader)
 	reader->at += size;
 	reader->left -= size;
 	message->num_commands++;
-	command->type = header->command;
+	command->type = header.command;
 	return read_body(parser, command, &body);
 }
 

@@ -17,14 +17,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <linux/virtio_gpu.h>
 
+#include "cross_domain_protocol.h"
 #include "fuzz.h"
 #include "gpu_private.h"
 #include "guest_memory.h"
@@ -40,7 +44,7 @@
 
 enum step {
 	STEP_CONTROL, /* and what is not named here */
-	STEP_SHOWN = 0xf2,
+	STEP_SHOWN = 0xf1,
 	STEP_RELEASED,
 	STEP_LATE,
 	STEP_NO_DISPLAY,
@@ -54,6 +58,7 @@ enum step {
 	STEP_MEMORY,
 	STEP_NO_MEMORY,
 	STEP_SCREENSHOT,
+	STEP_COMPOSITOR,
 };
 
 /* ---- The guest ------------------------------------------------------------------------------ */
@@ -332,6 +337,135 @@ static void start_display(void)
 	gpu->renderer->ops = &display_ops;
 }
 
+/* ---- A compositor --------------------------------------------------------------------------- */
+
+/* What a guest's cross-domain contexts are connected to. */
+#define MAX_PEERS 8
+
+static char socket_directory[] = "/tmp/vgfence-fuzz-XXXXXX", socket_path[64];
+static int listen_fd = -1, peers[MAX_PEERS];
+static size_t num_peers;
+static uint64_t num_connections, num_messages;
+
+static void listen_for_guests(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	signal(SIGPIPE, SIG_IGN);
+	CHECK(mkdtemp(socket_directory) != NULL);
+	snprintf(socket_path, sizeof(socket_path), "%s/wayland", socket_directory);
+	memcpy(address.sun_path, socket_path, strlen(socket_path));
+	listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	CHECK(bind(listen_fd, (const struct sockaddr *)&address, sizeof(address)) == 0);
+	CHECK(listen(listen_fd, 64) == 0);
+}
+
+static void close_peers(void)
+{
+	while (num_peers > 0) {
+		close(peers[--num_peers]);
+	}
+}
+
+static void accept_guests(void)
+{
+	int peer;
+
+	while ((peer = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		num_connections++;
+		if (num_peers == MAX_PEERS) {
+			close(peer);
+		} else {
+			peers[num_peers++] = peer;
+		}
+	}
+}
+
+static void receive_from(int peer)
+{
+	static char data[65536];
+	char control[CMSG_SPACE(64 * sizeof(int))] __attribute__((aligned(8)));
+	struct iovec iov = { data, sizeof(data) };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	const struct cmsghdr *header;
+
+	if (recvmsg(peer, &message, MSG_CMSG_CLOEXEC) <= 0) {
+		return;
+	}
+	num_messages++;
+	header = CMSG_FIRSTHDR(&message);
+	for (size_t i = 0; header && i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
+		if (i % 2 == 0 && write(fd, "paste", 5) < 0) {
+			num_messages++; /* a dma-buf, or a pipe that nobody reads */
+		}
+		close(fd);
+	}
+}
+
+/* A file, the end of a pipe to write to, or what nobody expects. */
+static int make_fd(uint32_t kind)
+{
+	int fds[2];
+
+	if (kind == 0) {
+		int fd = memfd_create("keymap", MFD_CLOEXEC);
+
+		return ftruncate(fd, 5000) == 0 ? fd : -1;
+	}
+	if (kind == 1) {
+		CHECK(pipe2(fds, O_CLOEXEC) == 0);
+		close(fds[0]);
+		return fds[1];
+	}
+	return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+static void send_to(int peer, uint32_t kind)
+{
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
+	struct iovec iov = { "event", 5 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *header = (struct cmsghdr *)control;
+	int fd = -1;
+
+	if (kind < 3) {
+		fd = make_fd(kind);
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+		*header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(fd)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
+		memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	}
+	sendmsg(peer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (fd >= 0) {
+		close(fd);
+	}
+}
+
+/* It reads, says something, or goes. */
+static void compositor(uint32_t what)
+{
+	accept_guests();
+	if (num_peers == 0) {
+		return;
+	}
+	if (what % 16 == 15) {
+		close(peers[--num_peers]);
+		return;
+	}
+	receive_from(peers[what / 16 % num_peers]);
+	send_to(peers[what / 16 % num_peers], what % 16);
+}
+
 /* ---- Start ---------------------------------------------------------------------------------- */
 
 static void start(void)
@@ -353,13 +487,17 @@ static void start(void)
 		.fence_passing_bit = FENCE_PASSING_BIT,
 		.hostmem_size = WINDOW,
 		.display_ceiling_ms = 1,
+		.wayland_socket = socket_path,
 	};
 	const struct guest_region region = {
 		.guest_addr = GUEST_ADDR,
 		.size = GUEST_SIZE,
 		.user_addr = GUEST_ADDR,
 	};
-	int fd = memfd_create("guest", MFD_CLOEXEC);
+	int fd;
+
+	listen_for_guests();
+	fd = memfd_create("guest", MFD_CLOEXEC);
 
 	CHECK(fd >= 0 && ftruncate(fd, GUEST_SIZE) == 0);
 	CHECK(guest_memory_create(&region, &fd, 1, NULL, &memory) == 0);
@@ -508,6 +646,9 @@ static void run_step(struct input *input)
 	case STEP_SCREENSHOT:
 		gpu_screenshot(gpu, take(input, 1), "/dev/null/x");
 		return;
+	case STEP_COMPOSITOR:
+		compositor(take(input, 1));
+		return;
 	default:
 		run_request(input, GPU_QUEUE_CONTROL);
 	}
@@ -530,6 +671,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	reset_window();
 	reset();
 	check_window_is_empty();
+	accept_guests();
+	close_peers();
 	return 0;
 }
 
@@ -752,6 +895,179 @@ static void make_bind(struct fuzz_input *output, uint64_t *random, uint64_t *fen
 	put_request(output, STEP_CONTROL, random, bytes, (size_t)(at - bytes));
 }
 
+#define CROSS_CONTEXT 3
+#define QUERY_RING 20
+#define CHANNEL_RING 21
+
+static void put_blob(
+	struct fuzz_input *output, uint64_t *random, uint32_t ctx_id, uint32_t id, uint32_t blob_id)
+{
+	uint8_t bytes[24 + 32 + 16] = { 0 };
+
+	put32(bytes, 0x10c);
+	put32(bytes + 16, ctx_id);
+	put32(bytes + 24, id);
+	put32(bytes + 28, blob_id != 0 ? 2 : 1);
+	put32(bytes + 32, 1);
+	put32(bytes + 36, blob_id == 0);
+	put32(bytes + 40, blob_id);
+	put32(bytes + 48, blob_id % 2 == 0 ? PAGE : 2 * PAGE);
+	put32(bytes + 56, GUEST_ADDR + (id % 8) * PAGE);
+	put32(bytes + 64, PAGE);
+	put_request(output, STEP_CONTROL, random, bytes, blob_id != 0 ? 56 : sizeof(bytes));
+}
+
+static void put_attach(struct fuzz_input *output, uint64_t *random, uint32_t id)
+{
+	uint8_t bytes[32] = { 0 };
+
+	put32(bytes, 0x202);
+	put32(bytes + 16, CROSS_CONTEXT);
+	put32(bytes + 24, id);
+	put_request(output, STEP_CONTROL, random, bytes, sizeof(bytes));
+}
+
+/* A command in a submission of its own, now and then with an in-fence. */
+static void put_cross_command(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id,
+	const void *command, size_t size)
+{
+	uint8_t bytes[1024] = { 0 };
+	size_t at = 32;
+	uint8_t type;
+
+	memcpy(&type, command, sizeof(type));
+	put32(bytes, 0x207);
+	if (type == CROSS_DOMAIN_POLL || random_below(random, 2) == 0) {
+		*fence_id += 1;
+		put32(bytes + 4, 3);
+		put32(bytes + 8, (uint32_t)*fence_id);
+		bytes[20] = (uint8_t)(type == CROSS_DOMAIN_POLL ? 1 : random_below(random, 3));
+	}
+	put32(bytes + 16, CROSS_CONTEXT);
+	put32(bytes + 24, (uint32_t)size);
+	if (random_below(random, 4) == 0) {
+		put32(bytes + 28, 1);
+		put32(bytes + at, random_below(random, (uint32_t)*fence_id + 1));
+		at += 8;
+	}
+	memcpy(bytes + at, command, size);
+	put_request(output, STEP_CONTROL, random, bytes, at + size);
+}
+
+static void put_init(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	const struct cross_domain_init init = {
+		.header = { .command = CROSS_DOMAIN_INIT, .size = htole16(sizeof(init)) },
+		.query_ring = htole32(QUERY_RING),
+		.channel_ring = htole32(CHANNEL_RING),
+		.channel_type = htole32(CROSS_DOMAIN_WAYLAND),
+	};
+
+	put_cross_command(output, random, fence_id, &init, sizeof(init));
+}
+
+/* A context with rings, and a channel. */
+static void make_cross_preamble(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	uint8_t bytes[24 + 72] = { 0 };
+
+	put32(bytes, 0x200);
+	put32(bytes + 16, CROSS_CONTEXT);
+	put32(bytes + 28, CAPSET_CROSS_DOMAIN);
+	put_request(output, STEP_CONTROL, random, bytes, sizeof(bytes));
+	for (uint32_t id = QUERY_RING; id <= CHANNEL_RING; id++) {
+		put_blob(output, random, CROSS_CONTEXT, id, 0);
+		put_attach(output, random, id);
+	}
+	put_init(output, random, fence_id);
+}
+
+static void make_send(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	struct {
+		struct cross_domain_send_receive send;
+		char data[32];
+	} all = { .send.header.command = CROSS_DOMAIN_SEND };
+	uint32_t count = random_below(random, 3), size = 1 + random_below(random, 32);
+
+	all.send.header.size = htole16((uint16_t)(sizeof(all.send) + size));
+	all.send.num_identifiers = htole32(count);
+	all.send.data_size = htole32(size);
+	for (uint32_t i = 0; i < count; i++) {
+		bool is_pipe = random_below(random, 3) == 0;
+
+		all.send.identifier_types[i] = htole32(is_pipe ? 3 : random_below(random, 6));
+		all.send.identifiers[i] = htole32(is_pipe ?
+				CROSS_DOMAIN_FIRST_READ_PIPE + random_below(random, 8) :
+				20 + random_below(random, 8));
+	}
+	put_cross_command(output, random, fence_id, &all, sizeof(all.send) + size);
+}
+
+static void make_write(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	struct {
+		struct cross_domain_read_write write;
+		char data[16];
+	} all = { .write.header.command = CROSS_DOMAIN_WRITE };
+	uint32_t size = random_below(random, 17);
+
+	all.write.header.size = htole16((uint16_t)(sizeof(all.write) + size));
+	all.write.identifier = htole32(3 + random_below(random, 4));
+	all.write.hang_up = htole32(random_below(random, 4) == 0);
+	all.write.data_size = htole32(size);
+	put_cross_command(output, random, fence_id, &all, sizeof(all.write) + size);
+}
+
+static void make_image(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	const struct cross_domain_get_image_requirements image = {
+		.header = { .command = CROSS_DOMAIN_GET_IMAGE_REQUIREMENTS,
+			.size = htole16(sizeof(image)) },
+		.width = htole32(likely(random)),
+		.height = htole32(likely(random)),
+		.drm_format = htole32(0x34325258),
+	};
+
+	put_cross_command(output, random, fence_id, &image, sizeof(image));
+}
+
+static void make_cross(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	const struct cross_domain_header poll = { .command = CROSS_DOMAIN_POLL,
+		.size = htole16(sizeof(poll)) };
+	uint32_t id = 20 + random_below(random, 8);
+
+	switch (random_below(random, 8)) {
+	case 0:
+	case 1:
+		make_send(output, random, fence_id);
+		break;
+	case 2:
+	case 3:
+		put_cross_command(output, random, fence_id, &poll, sizeof(poll));
+		break;
+	case 4:
+		make_write(output, random, fence_id);
+		break;
+	case 5:
+		make_image(output, random, fence_id);
+		break;
+	case 6:
+		put_blob(output, random, CROSS_CONTEXT, id, random_below(random, 6));
+		put_attach(output, random, id);
+		break;
+	default:
+		put_init(output, random, fence_id);
+		break;
+	}
+	put(output, STEP_COMPOSITOR, 1);
+	put(output, random_below(random, 256), 1);
+	if (random_below(random, 2) == 0) {
+		put(output, STEP_DISPATCH, 1);
+	}
+}
+
 /* A submission whose job writes into a resource. */
 static void make_job(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
 {
@@ -826,6 +1142,12 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 		take_recorded(output, random);
 		return;
 	}
+	if (random_below(random, 2) == 0) {
+		make_cross_preamble(output, random, &fence_id);
+		for (uint32_t i = random_below(random, 40); i > 0; i--) {
+			make_cross(output, random, &fence_id);
+		}
+	}
 	make_preamble(output, random);
 	for (uint32_t i = random_below(random, 60); i > 0; i--) {
 		switch (random_below(random, 9)) {
@@ -850,7 +1172,7 @@ static void make_input(struct fuzz_input *output, uint64_t *random)
 			break;
 		}
 		if (random_below(random, 8) == 0) {
-			put(output, STEP_SHOWN + random_below(random, 14), 1);
+			put(output, STEP_SHOWN + random_below(random, 15), 1);
 		}
 	}
 }
@@ -900,6 +1222,9 @@ static void end_test(void)
 {
 	gpu_destroy(gpu);
 	guest_memory_unref(memory);
+	close(listen_fd);
+	unlink(socket_path);
+	rmdir(socket_directory);
 	for (size_t i = 0; i < num_traces; i++) {
 		trace_finish(&traces[i]);
 	}
@@ -928,6 +1253,8 @@ int main(int argc, char **argv)
 		num_frames_in_all, num_offers, stats.flushes_shown + stats.flushes_given_up,
 		num_leaving);
 	printf("%" PRIu64 " maps asked for, %" PRIu64 " done\n", window.num_maps, stats.maps);
+	printf("%" PRIu64 " connections to the compositor, %" PRIu64 " messages\n", num_connections,
+		num_messages);
 	end_test();
 	return status;
 }

@@ -157,6 +157,12 @@ class Options(unittest.TestCase):
             self.assertEqual(result.returncode, 1)
             self.assertEqual(result.stderr, f"vgfence gpu: {path}: {message}\n")
 
+    def test_a_compositors_socket_with_too_long_a_name_is_an_error_of_that(self):
+        path = "/" + "w" * 107
+        result = run("--socket=/nowhere/s", f"--wayland-socket={path}")
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr, f"vgfence gpu: {path}: File name too long\n")
+
 
 def header(command, flags=0, fence_id=0, ctx_id=0):
     """struct virtio_gpu_ctrl_hdr, on ring 0"""

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Guests that say anything in cross-domain contexts, and compositors that do anything: what is
+ * counted comes back to nothing, the device sleeps when there is nothing to do, and each request
+ * is completed.
+ */
+
+#include "cross_domain_guest.h"
+
+#include <endian.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cross_domain_private.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+#define NUM_CONTEXTS 4u
+#define NUM_PEERS 16u
+#define FIRST_BLOB 10u
+#define NUM_BLOBS 8u
+#define STEPS 5000
+#define FENCE 1
+
+static struct cross_guest cross;
+static struct guest *const guest = &cross.guest;
+static uint64_t seed;
+static int peers[NUM_PEERS];
+static uint32_t num_peers;
+static bool fence_waits;
+static uint32_t num_messages, num_polls, num_answered;
+
+/* The same for the same seed. */
+static uint32_t below(uint32_t limit)
+{
+	seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return (uint32_t)(seed >> 33) % limit;
+}
+
+static bool one_in(uint32_t count)
+{
+	return below(count) == 0;
+}
+
+static uint32_t any_context(void)
+{
+	return 1 + below(NUM_CONTEXTS);
+}
+
+/* ---- The guest ------------------------------------------------------------------------------ */
+
+static void submit_anyhow(uint32_t ctx_id, const void *stream, size_t size)
+{
+	struct cross_submission submission = {
+		.ctx_id = ctx_id,
+		.ring = (int32_t)below(5) - 1,
+		.fence_id = one_in(2) ? 1000 + ++cross.last_fence : 0,
+		.stream = stream,
+		.size = size,
+		.in_fence = fence_waits && one_in(3) ? FENCE : 0,
+	};
+
+	/* Tokens come round again, and what has one may still wait. */
+	while (guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].sent &&
+		!guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].done) {
+		guest->next_token++;
+	}
+	cross_submit(guest, &submission);
+}
+
+static void open_context(uint32_t ctx_id)
+{
+	cross_create_context(guest, ctx_id);
+	attach_context(guest, ctx_id, QUERY_RING);
+	attach_context(guest, ctx_id, CHANNEL_RING);
+	cross_init(guest, ctx_id, one_in(8) ? below(20) : QUERY_RING,
+		one_in(8) ? below(20) : CHANNEL_RING, one_in(8) ? below(4) : CROSS_DOMAIN_WAYLAND);
+}
+
+static void send_anything(uint32_t ctx_id)
+{
+	static uint8_t stream[65536], data[40000];
+	struct cross_identifier identifiers[CROSS_DOMAIN_MAX_IDENTIFIERS];
+	uint32_t count = one_in(4) ? below(CROSS_DOMAIN_MAX_IDENTIFIERS + 1) : below(3);
+	size_t size;
+
+	for (uint32_t i = 0; i < count; i++) {
+		bool is_pipe = one_in(3);
+
+		identifiers[i].type = is_pipe ? CROSS_DOMAIN_ID_READ_PIPE :
+			one_in(20)            ? below(6) :
+						CROSS_DOMAIN_ID_BLOB;
+		identifiers[i].id = is_pipe ? CROSS_DOMAIN_FIRST_READ_PIPE + below(64) :
+					      FIRST_BLOB + below(NUM_BLOBS);
+	}
+	size = cross_make_send(
+		stream, data, one_in(8) ? below(sizeof(data)) : 1 + below(100), identifiers, count);
+	if (one_in(20)) {
+		stream[below(20)] = (uint8_t)below(256);
+	}
+	submit_anyhow(ctx_id, stream, one_in(20) ? below((uint32_t)size) : size);
+}
+
+static void write_anything(uint32_t ctx_id)
+{
+	static uint8_t stream[65536];
+	uint32_t size = one_in(4) ? below(40000) : below(100);
+	const struct cross_domain_read_write write = {
+		.header = { .command = CROSS_DOMAIN_WRITE,
+			.size = htole16((uint16_t)(sizeof(write) + size)) },
+		.identifier = htole32(3 + 2 * below(20)),
+		.hang_up = htole32(one_in(8)),
+		.data_size = htole32(size),
+	};
+
+	memcpy(stream, &write, sizeof(write));
+	submit_anyhow(ctx_id, stream, sizeof(write) + size);
+}
+
+static void poll_anyhow(uint32_t ctx_id)
+{
+	const struct cross_domain_header poll = { .command = CROSS_DOMAIN_POLL,
+		.size = htole16(sizeof(poll)) };
+	const struct cross_submission submission = {
+		.ctx_id = ctx_id,
+		.ring = CROSS_DOMAIN_CHANNEL_RING,
+		.fence_id = 1000 + ++cross.last_fence,
+		.stream = &poll,
+		.size = sizeof(poll),
+	};
+	uint32_t token = cross_submit(guest, &submission);
+
+	num_polls++;
+	num_answered += cross_is_done(guest, token) && cross_type(guest, token) == OK;
+}
+
+static void ask_for_image(uint32_t ctx_id)
+{
+	const struct cross_domain_get_image_requirements image = {
+		.header = { .command = CROSS_DOMAIN_GET_IMAGE_REQUIREMENTS,
+			.size = htole16(sizeof(image)) },
+		.width = htole32(below(5000)),
+		.height = htole32(below(5000)),
+		.drm_format = htole32(one_in(8) ? 0 : 0x34325258),
+	};
+
+	submit_anyhow(ctx_id, &image, sizeof(image));
+}
+
+static void change_blob(uint32_t ctx_id)
+{
+	uint32_t id = FIRST_BLOB + below(NUM_BLOBS);
+
+	switch (below(5)) {
+	case 0:
+		unref(guest, id);
+		break;
+	case 1:
+		detach_context(guest, ctx_id, id);
+		break;
+	case 2:
+		cross_create_blob(guest, ctx_id, id, below(50), 4096 * (1 + (uint64_t)below(3)));
+		break;
+	default:
+		attach_context(guest, ctx_id, id);
+		break;
+	}
+}
+
+static void wait_for_fence(void)
+{
+	if (fence_waits) {
+		signal_test_fence(guest, FENCE);
+		cross_settle(guest);
+		fence_waits = false;
+	} else if (guest->gpu->pending.next_id <= FENCE) {
+		create_test_fence(guest, FENCE);
+		fence_waits = true;
+	}
+}
+
+static void act(void)
+{
+	uint32_t ctx_id = any_context();
+
+	switch (below(16)) {
+	case 0:
+		open_context(ctx_id);
+		break;
+	case 1:
+		if (one_in(4)) {
+			destroy_context(guest, ctx_id);
+			open_context(ctx_id);
+		}
+		break;
+	case 2:
+	case 3:
+		write_anything(ctx_id);
+		break;
+	case 4:
+		ask_for_image(ctx_id);
+		break;
+	case 5:
+	case 6:
+		change_blob(ctx_id);
+		break;
+	case 7:
+		wait_for_fence();
+		break;
+	case 8:
+	case 9:
+	case 10:
+		poll_anyhow(ctx_id);
+		break;
+	default:
+		send_anything(ctx_id);
+		break;
+	}
+}
+
+/* ---- The compositor ------------------------------------------------------------------------- */
+
+static void accept_all(void)
+{
+	int peer;
+
+	while ((peer = accept4(cross.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+		if (num_peers == NUM_PEERS) {
+			close(peers[--num_peers]);
+		}
+		peers[num_peers++] = peer;
+	}
+}
+
+static int make_fd(void)
+{
+	int fds[2];
+
+	if (one_in(300)) {
+		return make_fence(false); /* which ends the channel */
+	}
+	switch (below(2)) {
+	case 0:
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		close(fds[0]);
+		return fds[1];
+	default:
+		fds[0] = memfd_create("file", MFD_CLOEXEC);
+		assert_int_equal(ftruncate(fds[0], 1 + below(9000)), 0);
+		return fds[0];
+	}
+}
+
+static void speak(int peer)
+{
+	struct iovec iov = { (char[600]){ 0 }, 1 + below(600) };
+	char control[CMSG_SPACE(4 * sizeof(int))] __attribute__((aligned(8))) = { 0 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *header = (struct cmsghdr *)control;
+	uint32_t count = one_in(3) ? 1 + below(4) : 0;
+	int fds[4];
+
+	for (uint32_t i = 0; i < count; i++) {
+		fds[i] = make_fd();
+	}
+	if (count > 0) {
+		message.msg_control = control;
+		message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+		*header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(count * sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
+		memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+	}
+	sendmsg(peer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	for (uint32_t i = 0; i < count; i++) {
+		close(fds[i]);
+	}
+}
+
+static void listen_to(int peer)
+{
+	static char data[100000];
+	uint32_t num_fds;
+	int fds[64];
+
+	num_messages += peer_receive(peer, data, sizeof(data), fds, &num_fds) > 0;
+	for (uint32_t i = 0; i < num_fds; i++) {
+		if (one_in(2) && write(fds[i], data, below(2000)) < 0) {
+			num_messages++; /* nobody reads it any more */
+		}
+		close(fds[i]);
+	}
+}
+
+static void react(void)
+{
+	accept_all();
+	for (uint32_t i = 0; i < num_peers; i++) {
+		if (one_in(4)) {
+			listen_to(peers[i]);
+		}
+		if (one_in(16)) {
+			speak(peers[i]);
+		}
+		if (one_in(400)) {
+			close(peers[i]);
+			peers[i] = peers[--num_peers];
+		}
+	}
+}
+
+/* ---- The tests ------------------------------------------------------------------------------ */
+
+static void check_counts(void)
+{
+	const struct cross_domain *domain = (const struct cross_domain *)guest->gpu->renderer;
+
+	assert_int_equal(domain->num_contexts, 0);
+	assert_int_equal(domain->num_fds, 0);
+	assert_int_equal(domain->memory_size, 0);
+	assert_true(TAILQ_EMPTY(&domain->all));
+}
+
+static void end_all(void)
+{
+	if (fence_waits) {
+		wait_for_fence();
+	}
+	for (uint32_t id = 1; id <= NUM_CONTEXTS; id++) {
+		destroy_context(guest, id);
+	}
+	for (uint32_t id = FIRST_BLOB; id < FIRST_BLOB + NUM_BLOBS; id++) {
+		unref(guest, id);
+	}
+	cross_settle(guest);
+	for (uint32_t token = 0; token < GPU_MAX_REQUESTS; token++) {
+		assert_int_equal(guest->responses[GPU_QUEUE_CONTROL][token].sent,
+			guest->responses[GPU_QUEUE_CONTROL][token].done);
+	}
+	check_counts();
+}
+
+static void run(uint64_t begin, bool resets)
+{
+	seed = begin;
+	cross_start(&cross);
+	assert_int_equal(create_blob(guest, QUERY_RING, QUERY_OFFSET, 4096), OK);
+	assert_int_equal(create_blob(guest, CHANNEL_RING, CHANNEL_OFFSET, 4096), OK);
+	num_peers = num_messages = num_polls = num_answered = 0;
+	fence_waits = false;
+	for (int i = 0; i < STEPS; i++) {
+		act();
+		react();
+		cross_settle(guest);
+		if (resets && one_in(500)) {
+			fence_waits = false;
+			guest_reset(guest);
+			check_counts();
+			create_blob(guest, QUERY_RING, QUERY_OFFSET, 4096);
+			create_blob(guest, CHANNEL_RING, CHANNEL_OFFSET, 4096);
+		}
+	}
+	end_all();
+	assert_true(num_messages > 0 && num_answered > 0 && num_answered < num_polls);
+	print_message("%u messages were read, %u of %u POLLs were answered at once\n", num_messages,
+		num_answered, num_polls);
+	while (num_peers > 0) {
+		close(peers[--num_peers]);
+	}
+	accept_all();
+	while (num_peers > 0) {
+		close(peers[--num_peers]);
+	}
+	cross_stop(&cross);
+}
+
+TEST(whatever_is_said_leaves_nothing)
+{
+	run(1, false);
+	run(2, false);
+}
+
+TEST(resets_in_between_leave_nothing)
+{
+	run(3, true);
+	run(4, true);
+}
