@@ -29,7 +29,7 @@ import tempfile
 TOP = pathlib.Path(__file__).resolve().parent.parent
 PATTERNS = ("*.md", "docs/*.md", "tests/**/*.md")
 LIMIT_S = 60  # only so that a program that hangs ends the check
-FOLDERS = "base|bench|docs|examples|gpu|include|input|man|scripts|soft|src|tests|tools|vhost"
+FOLDERS = "base|bench|debian|docs|examples|gpu|include|input|man|scripts|soft|src|tests|tools|vhost"
 OPERATORS = set("&|;<>()")
 # A command of ours: at the beginning, behind an operator or a variable, or given to another to run.
 OURS = re.compile(

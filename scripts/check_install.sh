@@ -96,6 +96,13 @@ check_symbols() {
     check_exports libvgfence.so "${lists[@]}"
 }
 
+# What dpkg is told to expect: packages are not built here.
+check_debian() {
+    diff -u <(sed -n 's/^ \(.*\)@Base .*/\1/p' "debian/$1.symbols" | sort) <(sort "${@:2}") &&
+        grep -q "^vgfence ($(sed -n "s/^ *version: '\(.*\)',/\1/p" meson.build)) " \
+            debian/changelog
+}
+
 check_headers
 install_to_work
 check_installed
@@ -104,6 +111,8 @@ check_unit
 check_traces
 check_man_pages src/vgfence.symbols src/syncobj.symbols
 check_symbols
+check_debian libvgfence0.2 src/vgfence.symbols src/syncobj.symbols
+check_debian libvgfence-virgl0.2 src/virgl/virgl.symbols
 if [ -f "$build/src/virgl/libvgfence-virgl.so" ]; then
     check_installed_virgl
     check_man_pages src/virgl/virgl.symbols
