@@ -273,7 +273,7 @@ static int add_fd(struct cross_item *item, int fd, const char **reason)
 	struct stat file;
 
 	if (memory_file_is_ours(fd) && fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) {
-		*reason = "a file of it, up to 16 MiB, cannot be copied";
+		*reason = "a file of it, up to 1 MiB, cannot be copied";
 		return add_file(item, fd, &file);
 	}
 	if (is_pipe_to_write(fd)) {

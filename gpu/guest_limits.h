@@ -55,8 +55,9 @@
  * each of ten windows. */
 #define MAX_CROSS_DOMAIN_MEMORY (UINT64_C(1) << 30)
 
-/* A file that a compositor sends, such as a keymap, which is some 60 KiB. It is copied. */
-#define MAX_CROSS_DOMAIN_FILE (UINT64_C(16) << 20)
+/* A file that a compositor sends, such as a keymap, which is some 60 KiB. It is copied; 28 of them
+ * may come with a message, which take some 10 ms then. */
+#define MAX_CROSS_DOMAIN_FILE (UINT64_C(1) << 20)
 
 static const struct vgf_limits guest_limits = {
 	.max_contexts = MAX_CONTEXTS,

@@ -1415,3 +1415,58 @@ TEST_CHANNEL(a_context_has_a_quarter_of_the_descriptors)
 	assert_int_equal(send_text("still"), OK);
 	expect_bytes("still");
 }
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+#ifndef VIRGL
+
+/* What there is no memory for may be tried again; what comes of the messages does not matter. */
+static void do_everything(uint32_t nth)
+{
+	const struct cross_identifier both[] = { { CROSS_DOMAIN_ID_BLOB, 10 },
+		{ CROSS_DOMAIN_ID_READ_PIPE, FIRST_PIPE } };
+
+	guest->fail_nth = nth;
+	cross_create_context(guest, CONTEXT);
+	cross_create_rings(guest, CONTEXT);
+	init_with(QUERY_RING, CHANNEL_RING);
+	cross_create_blob(guest, CONTEXT, 10, 2, PAGE);
+	attach_context(guest, CONTEXT, 10);
+	cross_send(guest, "all", 3, both, 2);
+	send_behind(1, 2, "late", both, 1);
+	cross_poll(&cross);
+	guest->fail_nth = 0;
+	signal_test_fence(guest, 1);
+	cross_settle(guest);
+	cross.peer = accept4(cross.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (cross.peer >= 0) {
+		int keymap = make_keymap(PAGE);
+
+		peer_send(cross.peer, "keymap", 6, &keymap, 1);
+		cross_settle(guest);
+		close(keymap);
+	}
+	destroy_context(guest, CONTEXT);
+	cross_settle(guest);
+}
+
+TEST(each_allocation_of_a_request_may_fail)
+{
+	uint32_t nth = 0;
+
+	do {
+		cross_start(&cross);
+		create_test_fence(guest, 1);
+		do_everything(++nth);
+		assert_true(nth > 1 || guest->failed);
+		if (!guest->failed) {
+			assert_true(cross.peer >= 0);
+			assert_int_equal(guest->memory[CHANNEL_OFFSET], CROSS_DOMAIN_RECEIVE);
+		}
+		nth = guest->failed ? nth : 0;
+		cross_stop(&cross);
+	} while (nth > 0 && nth < 100);
+	assert_int_equal(nth, 0);
+}
+
+#endif
