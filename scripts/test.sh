@@ -170,7 +170,7 @@ windows_sid() {
         return
     fi
     step "$name" show_windows "${sid[@]}"
-    sed -nE -e '/^(GL renderer|dmabuf support|explicit sync|a Wayland window)/s/^/    /p' \
+    sed -nE -e '/^(GL renderer|dmabuf support|explicit sync|a Wayland window|labwc)/s/^/    /p' \
         -e '/none is shown undrawn|its fence is passed|^beside a monitor/s/^/    /p' \
         "$results/$part.step"
 }

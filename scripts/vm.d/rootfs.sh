@@ -10,7 +10,7 @@ if [ "$(id -u)" -ne 0 ]; then rootfs_tools+=(newuidmap:uidmap); fi
 readonly sid_packages=(libvirglrenderer-dev libegl-mesa0 libgl1-mesa-dri libgbm-dev libegl-dev
     libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev libpng-dev gcc libc6-dev meson ninja-build
     pkgconf virgl-server mesa-vulkan-drivers libvulkan-dev vulkan-tools glslang-tools
-    weston libwayland-dev libwayland-bin wayland-protocols)
+    weston labwc libwayland-dev libwayland-bin wayland-protocols)
 
 check_rootfs_host() {
     :
