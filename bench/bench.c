@@ -99,7 +99,7 @@ static int usage(FILE *out)
 	      "  wakeup      from a signal in another thread to the callback\n"
 	      "  virgl       the virglrenderer plugin beside virglrenderer alone\n"
 	      "  display     what the device copies of a frame, by each way to a display\n"
-	      "  latency     of a frame to the screen, with fence passing and beside a slow monitor\n"
+	      "  latency     of a frame to the screen: with passing, without, beside a slow one\n"
 	      "\n"
 	      "Without a name: all of them.\n"
 	      "\n"
