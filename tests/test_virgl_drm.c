@@ -31,6 +31,7 @@
 #include "drm/vgfence_gpu_drm.h"
 
 #define LIBRARY "VGFENCE_NATIVE_VIRGLRENDERER"
+#define SONAME "libvirglrenderer.so.1"
 
 #define CAPSET_DRM 6
 #define FLAGS                                                                                      \
@@ -623,6 +624,10 @@ int main(int argc, char *argv[])
 		directory = strdup(library);
 		if (access(library, R_OK) < 0) {
 			fprintf(stderr, "%s: %s\n", library, strerror(errno));
+			return 1;
+		}
+		if (strcmp(basename(directory), SONAME) != 0) {
+			fprintf(stderr, "%s: the loader looks for " SONAME "\n", library);
 			return 1;
 		}
 		setenv("LD_LIBRARY_PATH", dirname(directory), 1);
