@@ -55,7 +55,7 @@ static const struct {
 };
 
 struct bench {
-	struct bench_guest guest;
+	struct bench_guest guest; /* the first member: callbacks of it have this as cookie */
 	uint32_t num_flushes;
 
 	enum way way; /* which shows what is flushed now */
@@ -74,15 +74,6 @@ struct bench {
 };
 
 /* ---- The guest ------------------------------------------------------------------------------- */
-
-static void note_complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
-{
-	struct bench *bench = cookie;
-
-	(void)queue;
-	(void)written;
-	bench_guest_complete(&bench->guest, token);
-}
 
 static void note_message(void *cookie, enum vgf_log_level level, const char *message)
 {
@@ -169,13 +160,6 @@ static bool scanout_flushed(
 	return false;
 }
 
-static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
-{
-	(void)cookie;
-	(void)scanout;
-	(void)cursor;
-}
-
 static void buffer_leaving(void *cookie, uint64_t key)
 {
 	struct bench *bench = cookie;
@@ -183,14 +167,6 @@ static void buffer_leaving(void *cookie, uint64_t key)
 	if (bench->wayland != NULL) {
 		display_wayland_buffer_leaving(bench->wayland, key);
 	}
-}
-
-static int read_scanout(
-	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
-{
-	struct bench *bench = cookie;
-
-	return gpu_read_scanout(bench->guest.gpu, scanout, rect, pixels);
 }
 
 static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
@@ -204,27 +180,13 @@ static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
 	return bench->buffer_error;
 }
 
-static void release(void *cookie, uint64_t key)
-{
-	struct bench *bench = cookie;
-
-	gpu_tell_released(bench->guest.gpu, key);
-}
-
-static void shown(void *cookie, uint32_t scanout, uint64_t frame)
-{
-	struct bench *bench = cookie;
-
-	gpu_tell_shown(bench->guest.gpu, scanout, frame);
-}
-
 static int open_wayland(struct bench *bench)
 {
 	static const struct display_wayland_ops ops = {
-		.read = read_scanout,
+		.read = bench_guest_read,
 		.get_buffer = get_buffer,
-		.release = release,
-		.shown = shown,
+		.release = bench_guest_release,
+		.shown = bench_guest_shown,
 	};
 
 	return display_wayland_create(NULL, &ops, bench, &bench->wayland);
@@ -257,7 +219,7 @@ static void ignore_edid(void *cookie, const uint8_t *edid, uint32_t size)
 static int open_socket(struct bench *bench)
 {
 	static const struct display_socket_ops ops = {
-		.read = read_scanout,
+		.read = bench_guest_read,
 		.monitors = ignore_monitors,
 		.edid = ignore_edid,
 	};
@@ -393,10 +355,10 @@ static void show(struct bench *bench, struct json_object *array)
 static int start(struct bench *bench)
 {
 	static const struct gpu_callbacks callbacks = {
-		.complete = note_complete,
+		.complete = bench_guest_note_complete,
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
-		.cursor_changed = cursor_changed,
+		.cursor_changed = bench_guest_ignore_cursor,
 		.buffer_leaving = buffer_leaving,
 		.log = note_message,
 	};
@@ -412,7 +374,7 @@ static int start(struct bench *bench)
 	bench->guest.width = WIDTH;
 	bench->guest.height = HEIGHT;
 	bench->guest.num_pictures = 1;
-	ret = bench_guest_start(&bench->guest, &callbacks, bench, &options);
+	ret = bench_guest_start(&bench->guest, &callbacks, &options);
 	if (ret == 0) {
 		ret = open_socket(bench);
 	}

@@ -20,8 +20,12 @@
 
 /* ---- Requests -------------------------------------------------------------------------------- */
 
-void bench_guest_complete(struct bench_guest *guest, uint32_t token)
+void bench_guest_note_complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
 {
+	struct bench_guest *guest = cookie;
+
+	(void)queue;
+	(void)written;
 	guest->requests[token].is_done = true;
 }
 
@@ -206,7 +210,7 @@ static int create_picture(struct bench_guest *guest, uint32_t resource_id)
 /* ---- Its life -------------------------------------------------------------------------------- */
 
 int bench_guest_start(struct bench_guest *guest, const struct gpu_callbacks *callbacks,
-	void *cookie, const struct gpu_options *options)
+	const struct gpu_options *options)
 {
 	size_t bytes = (size_t)guest->width * guest->height * 4;
 	int ret;
@@ -214,7 +218,7 @@ int bench_guest_start(struct bench_guest *guest, const struct gpu_callbacks *cal
 	guest->picture_size = (bytes + PAGE - 1) / PAGE * PAGE;
 	ret = make_memory(guest);
 	if (ret == 0) {
-		ret = gpu_create(callbacks, cookie, options, renderer_soft_create, &guest->gpu);
+		ret = gpu_create(callbacks, guest, options, renderer_soft_create, &guest->gpu);
 	}
 	if (ret < 0) {
 		return ret;
@@ -236,4 +240,35 @@ void bench_guest_stop(struct bench_guest *guest)
 		munmap(guest->memory, guest->picture_size * guest->num_pictures);
 	}
 	memset(guest, 0, sizeof(*guest));
+}
+
+/* ---- Displays -------------------------------------------------------------------------------- */
+
+void bench_guest_ignore_cursor(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
+{
+	(void)cookie;
+	(void)scanout;
+	(void)cursor;
+}
+
+int bench_guest_read(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
+{
+	struct bench_guest *guest = cookie;
+
+	return gpu_read_scanout(guest->gpu, scanout, rect, pixels);
+}
+
+void bench_guest_release(void *cookie, uint64_t key)
+{
+	struct bench_guest *guest = cookie;
+
+	gpu_tell_released(guest->gpu, key);
+}
+
+void bench_guest_shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	struct bench_guest *guest = cookie;
+
+	gpu_tell_shown(guest->gpu, scanout, frame);
 }

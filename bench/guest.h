@@ -44,12 +44,11 @@ struct bench_guest {
 };
 
 /* Makes a device with the software GPU, context 1, and pictures that are resources from 1 on, which
- * the context has. The guest's `complete` has to call bench_guest_complete. Returns 0, or what the
- * device failed with; bench_guest_stop is due all the same. */
+ * the context has. callbacks: their cookie is the guest; `complete` is bench_guest_note_complete.
+ * Returns 0, or what the device failed with; bench_guest_stop is due all the same. */
 int bench_guest_start(struct bench_guest *guest, const struct gpu_callbacks *callbacks,
-	void *cookie, const struct gpu_options *options);
+	const struct gpu_options *options);
 void bench_guest_stop(struct bench_guest *guest);
-void bench_guest_complete(struct bench_guest *guest, uint32_t token);
 
 uint32_t *bench_guest_pixels(const struct bench_guest *guest, uint32_t resource_id);
 
@@ -63,5 +62,14 @@ uint32_t bench_guest_flush(struct bench_guest *guest, uint32_t resource_id, int 
 
 /* What has become of a request: 0; -EINPROGRESS; -EIO, an error was the answer. */
 int bench_guest_result(const struct bench_guest *guest, uint32_t token);
+
+/* For callbacks of the device and of displays. cookie: the guest, or what begins with it. */
+void bench_guest_note_complete(
+	void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
+void bench_guest_ignore_cursor(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
+int bench_guest_read(
+	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
+void bench_guest_release(void *cookie, uint64_t key);
+void bench_guest_shown(void *cookie, uint32_t scanout, uint64_t frame);
 
 #endif

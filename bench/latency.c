@@ -78,7 +78,7 @@ struct shown_later {
 };
 
 struct bench {
-	struct bench_guest guest;
+	struct bench_guest guest;        /* the first member: callbacks of it have this as cookie */
 	struct display_wayland *wayland; /* or NULL */
 	bool has_sync_files;
 	struct shown_later later[2]; /* by scanout */
@@ -96,15 +96,6 @@ struct bench {
 };
 
 /* ---- The monitors ---------------------------------------------------------------------------- */
-
-static void note_complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
-{
-	struct bench *bench = cookie;
-
-	(void)queue;
-	(void)written;
-	bench_guest_complete(&bench->guest, token);
-}
 
 static void note_message(void *cookie, enum vgf_log_level level, const char *message)
 {
@@ -152,13 +143,6 @@ static bool scanout_offered(void *cookie, uint32_t scanout, const struct virtio_
 	return true;
 }
 
-static void cursor_changed(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor)
-{
-	(void)cookie;
-	(void)scanout;
-	(void)cursor;
-}
-
 static void buffer_leaving(void *cookie, uint64_t key)
 {
 	struct bench *bench = cookie;
@@ -168,33 +152,11 @@ static void buffer_leaving(void *cookie, uint64_t key)
 	}
 }
 
-static int read_scanout(
-	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels)
-{
-	struct bench *bench = cookie;
-
-	return gpu_read_scanout(bench->guest.gpu, scanout, rect, pixels);
-}
-
 static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
 {
 	struct bench *bench = cookie;
 
 	return gpu_get_scanout_buffer(bench->guest.gpu, scanout, out);
-}
-
-static void release(void *cookie, uint64_t key)
-{
-	struct bench *bench = cookie;
-
-	gpu_tell_released(bench->guest.gpu, key);
-}
-
-static void shown(void *cookie, uint32_t scanout, uint64_t frame)
-{
-	struct bench *bench = cookie;
-
-	gpu_tell_shown(bench->guest.gpu, scanout, frame);
 }
 
 static void presented(void *cookie, uint32_t scanout, uint64_t frame, uint64_t time_ns)
@@ -209,10 +171,10 @@ static void presented(void *cookie, uint32_t scanout, uint64_t frame, uint64_t t
 static void open_wayland(struct bench *bench)
 {
 	static const struct display_wayland_ops ops = {
-		.read = read_scanout,
+		.read = bench_guest_read,
 		.get_buffer = get_buffer,
-		.release = release,
-		.shown = shown,
+		.release = bench_guest_release,
+		.shown = bench_guest_shown,
 		.presented = presented,
 	};
 
@@ -523,11 +485,11 @@ static void show_flushed(struct bench *bench, struct json_object *array)
 static int start_guest(struct bench *bench, bool sync_files)
 {
 	static const struct gpu_callbacks callbacks = {
-		.complete = note_complete,
+		.complete = bench_guest_note_complete,
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.scanout_offered = scanout_offered,
-		.cursor_changed = cursor_changed,
+		.cursor_changed = bench_guest_ignore_cursor,
 		.buffer_leaving = buffer_leaving,
 		.log = note_message,
 	};
@@ -544,7 +506,7 @@ static int start_guest(struct bench *bench, bool sync_files)
 	bench->guest.height = HEIGHT;
 	bench->guest.num_pictures = 3;
 	bench->has_sync_files = sync_files;
-	return bench_guest_start(&bench->guest, &callbacks, bench, &options);
+	return bench_guest_start(&bench->guest, &callbacks, &options);
 }
 
 static int start(struct bench *bench)

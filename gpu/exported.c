@@ -124,10 +124,11 @@ static int add_pending(struct files *files, int dma_buf_fd)
 
 int exported_get_fence(struct gpu *gpu, uint32_t ctx_id)
 {
-	struct files files = { .count = 0 };
+	struct files files; /* not cleared: most submissions have none */
 	const struct exported *exported;
 	int ret = 0, fd = -ENOENT;
 
+	files.count = 0;
 	TAILQ_FOREACH(exported, &gpu->exports.list, link) {
 		if (ret == 0 && uses(gpu, ctx_id, exported)) {
 			ret = add_pending(&files, exported->memory.fd);

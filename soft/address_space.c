@@ -356,37 +356,26 @@ static size_t within(const struct mapping *mapping, uint64_t address, size_t siz
 	return size < mapping->end - address ? size : (size_t)(mapping->end - address);
 }
 
-static int read_at(const struct address_space *space, uint64_t address, void *to, size_t size)
+static int use_mapping(const struct address_spaces *all, const struct mapping *mapping,
+	uint64_t address, void *bytes, size_t size, bool writes)
 {
-	const struct address_spaces *all = space->all;
-	char *at = to;
-	int ret = 0;
+	uint64_t offset = mapping->offset + (address - mapping->start);
 
-	while (size > 0 && ret == 0) {
-		const struct mapping *mapping = find(space, address);
-		size_t part = mapping != NULL ? within(mapping, address, size) : 0;
-
-		if (part == 0) {
-			return -EFAULT;
+	if (mapping->memory == NULL) {
+		if (!writes) {
+			memset(bytes, 0, size);
 		}
-		if (mapping->memory != NULL) {
-			ret = all->ops->read(all->data, mapping->memory,
-				mapping->offset + (address - mapping->start), at, part);
-		} else {
-			memset(at, 0, part);
-		}
-		at += part;
-		address += part;
-		size -= part;
+		return 0;
 	}
-	return ret;
+	return writes ? all->ops->write(all->data, mapping->memory, offset, bytes, size) :
+			all->ops->read(all->data, mapping->memory, offset, bytes, size);
 }
 
-static int write_at(
-	const struct address_space *space, uint64_t address, const void *from, size_t size)
+/* Reads to, or writes from, bytes. */
+static int use_bytes(
+	const struct address_space *space, uint64_t address, void *bytes, size_t size, bool writes)
 {
-	const struct address_spaces *all = space->all;
-	const char *at = from;
+	char *at = bytes;
 	int ret = 0;
 
 	while (size > 0 && ret == 0) {
@@ -396,10 +385,7 @@ static int write_at(
 		if (part == 0) {
 			return -EFAULT;
 		}
-		if (mapping->memory != NULL) {
-			ret = all->ops->write(all->data, mapping->memory,
-				mapping->offset + (address - mapping->start), at, part);
-		}
+		ret = use_mapping(space->all, mapping, address, at, part, writes);
 		at += part;
 		address += part;
 		size -= part;
@@ -417,9 +403,9 @@ static int run_piece(const struct address_space *space, const struct command *co
 	int ret = 0;
 
 	if (command->operation == SOFT_GPU_COPY) {
-		ret = read_at(space, (uint64_t)command->source + at, words, size);
+		ret = use_bytes(space, (uint64_t)command->source + at, words, size, false);
 	} else if (command->operation == SOFT_GPU_ADD) {
-		ret = read_at(space, address, words, size);
+		ret = use_bytes(space, address, words, size, false);
 	} else {
 		memset(words, 0, size);
 	}
@@ -429,7 +415,7 @@ static int run_piece(const struct address_space *space, const struct command *co
 	for (uint32_t i = 0; command->operation != SOFT_GPU_COPY && i < num_words; i++) {
 		words[i] = htole32(le32toh(words[i]) + command->value);
 	}
-	return write_at(space, address, words, size);
+	return use_bytes(space, address, words, size, true);
 }
 
 int address_space_run(struct address_space *space, const struct command *command)
