@@ -6,7 +6,9 @@
 /*
  * What a guest and the host say to each other in a cross-domain context: docs/cross-domain.md. All
  * of it is little-endian. There is no specification; the layout is that of rutabaga_gfx
- * (cross_domain_protocol.rs), which sommelier, wayland-proxy-virtwl and muvm share.
+ * (cross_domain_protocol.rs), which sommelier, wayland-proxy-virtwl and muvm share. What is marked
+ * as an extension is of this device alone, has numbers far from theirs, and is of no use to a guest
+ * that has not seen it in the capability set.
  */
 
 #include <stdint.h>
@@ -21,6 +23,7 @@ enum cross_domain_command {
 	CROSS_DOMAIN_RECEIVE = 5, /* from the host, as the next one */
 	CROSS_DOMAIN_READ = 6,
 	CROSS_DOMAIN_WRITE = 7,
+	CROSS_DOMAIN_WAIT_FENCE = 0x80, /* an extension */
 };
 
 enum cross_domain_channel_type {
@@ -29,10 +32,23 @@ enum cross_domain_channel_type {
 };
 
 enum cross_domain_id_type {
-	CROSS_DOMAIN_ID_BLOB = 1, /* a resource, or the blob ID of one to be made */
-	CROSS_DOMAIN_ID_SYNC = 2,
+	CROSS_DOMAIN_ID_BLOB = 1,       /* a resource, or the blob ID of one to be made */
+	CROSS_DOMAIN_ID_SYNC = 2,       /* the submission's in-fences, or a sync file that came */
 	CROSS_DOMAIN_ID_READ_PIPE = 3,  /* the guest reads */
 	CROSS_DOMAIN_ID_WRITE_PIPE = 4, /* the guest writes */
+	CROSS_DOMAIN_ID_FENCED_BLOB = 0x80, /* an extension: a resource, for its fences alone */
+};
+
+/* Extensions that there are. */
+enum cross_domain_fences {
+	/* SEND takes CROSS_DOMAIN_ID_SYNC: one sync file for all in-fences of the submission. The
+	 * identifier is 0. */
+	CROSS_DOMAIN_SENDS_FENCES = 1u << 0,
+	/* SEND takes CROSS_DOMAIN_ID_FENCED_BLOB: the in-fences are put on the dma-buf of this
+	 * resource, which is not sent. */
+	CROSS_DOMAIN_ATTACHES_FENCES = 1u << 1,
+	/* RECEIVE may have CROSS_DOMAIN_ID_SYNC, and there is WAIT_FENCE. */
+	CROSS_DOMAIN_RECEIVES_FENCES = 1u << 2,
 };
 
 /* Rings of the context, on which the fences of such commands are. */
@@ -54,6 +70,10 @@ struct cross_domain_capset {
 	uint32_t supported_channels; /* a bit for each type */
 	uint32_t supports_dmabuf;    /* whether images of the host's are dma-bufs */
 	uint32_t supports_external_gpu_memory;
+	uint32_t unused[12]; /* 0 */
+	/* Of enum cross_domain_fences. An extension: the sets of others end before it, and a guest's
+	 * kernel leaves then what the guest had there, which has to be 0. */
+	uint32_t fences;
 };
 
 /* What each command begins with. */
@@ -107,6 +127,18 @@ struct cross_domain_read_write {
 	uint32_t hang_up;
 	uint32_t data_size;
 	uint32_t padding;
+};
+
+/*
+ * An extension. The fence of the submission, whose last command this is, signals with the fence
+ * that is named: CROSS_DOMAIN_ID_SYNC, a sync file that came, which is closed then, or
+ * CROSS_DOMAIN_ID_BLOB, what is on a resource's dma-buf now. Without a fence, a sync file is only
+ * closed.
+ */
+struct cross_domain_wait_fence {
+	struct cross_domain_header header;
+	uint32_t identifier_type;
+	uint32_t identifier;
 };
 
 #endif
