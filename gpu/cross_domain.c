@@ -58,6 +58,7 @@ static int capset(
 	const struct cross_domain_capset own = {
 		.version = htole32(1),
 		.supported_channels = htole32(1u << CROSS_DOMAIN_WAYLAND),
+		.fences = htole32(cross_fences_supported(to_own(renderer))),
 	};
 
 	if (id != CAPSET_CROSS_DOMAIN) {
@@ -392,6 +393,9 @@ static void destroy(struct renderer *renderer)
 	reset(renderer);
 	domain->inner->ops->destroy(domain->inner);
 	close(domain->epoll_fd);
+	if (domain->signalled_fd >= 0) {
+		close(domain->signalled_fd);
+	}
 	free(domain);
 }
 
@@ -496,6 +500,7 @@ int cross_domain_create(struct gpu *gpu, const char *socket_path, struct rendere
 		free(domain);
 		return ret;
 	}
+	domain->signalled_fd = cross_fence_make_signalled();
 	*renderer = &domain->base;
 	return 0;
 }

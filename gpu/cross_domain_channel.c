@@ -104,9 +104,9 @@ static void close_all(struct cross_context *context)
 	cross_close(context, &channel->epoll_fd);
 }
 
-static bool is_memory(const struct cross_item *item)
+static bool is_pipe(const struct cross_item *item)
 {
-	return item->type == CROSS_ITEM_MEMORY;
+	return item->type == CROSS_ITEM_READ_PIPE || item->type == CROSS_ITEM_WRITE_PIPE;
 }
 
 static void close_pipes(struct cross_context *context)
@@ -115,7 +115,7 @@ static void close_pipes(struct cross_context *context)
 
 	for (item = LIST_FIRST(&context->items); item != NULL; item = next) {
 		next = LIST_NEXT(item, link);
-		if (!is_memory(item)) {
+		if (is_pipe(item)) {
 			cross_item_destroy(item);
 		}
 	}
@@ -305,6 +305,21 @@ static int read_socket(int socket_fd, struct received *received)
 	return 1;
 }
 
+static enum cross_domain_id_type type_of(const struct cross_item *item)
+{
+	switch (item->type) {
+	case CROSS_ITEM_SYNC:
+		return CROSS_DOMAIN_ID_SYNC;
+	case CROSS_ITEM_READ_PIPE:
+		return CROSS_DOMAIN_ID_READ_PIPE;
+	case CROSS_ITEM_WRITE_PIPE:
+		return CROSS_DOMAIN_ID_WRITE_PIPE;
+	case CROSS_ITEM_MEMORY:
+		break;
+	}
+	return CROSS_DOMAIN_ID_BLOB;
+}
+
 /* Makes items of the descriptors. All of them are somebody's afterwards, or closed. */
 static int add_items(struct cross_context *context, struct received *received,
 	struct cross_domain_send_receive *header, const char **reason)
@@ -319,8 +334,7 @@ static int add_items(struct cross_context *context, struct received *received,
 			return ret;
 		}
 		header->identifiers[i] = htole32(item->id);
-		header->identifier_types[i] = htole32(
-			is_memory(item) ? CROSS_DOMAIN_ID_BLOB : CROSS_DOMAIN_ID_WRITE_PIPE);
+		header->identifier_types[i] = htole32(type_of(item));
 		header->identifier_sizes[i] = htole32((uint32_t)item->size);
 	}
 	return 0;

@@ -308,6 +308,8 @@ static int run_command(struct cross_context *context, const struct cross_message
 		return write_pipe(context, message, command);
 	case CROSS_DOMAIN_POLL:
 		return poll_channel(context, message);
+	case CROSS_DOMAIN_WAIT_FENCE:
+		return 0; /* the fence is the submission's */
 	case CROSS_DOMAIN_RECEIVE:
 	case CROSS_DOMAIN_READ:
 		break; /* cross_message_create lets none through */
@@ -338,7 +340,7 @@ static void drop_cancelled(struct cross_context *context, const struct cross_mes
 		next = TAILQ_NEXT(other, link);
 		if (queue_of(other) == queue_of(message)) {
 			take_message(context, other);
-			cross_message_destroy(other);
+			cross_message_destroy(context, other);
 		}
 	}
 }
@@ -353,18 +355,27 @@ static int run_message(void *data, const struct vgf_job *job, int *out_fence_fd)
 	struct cross_context *context = data;
 	struct cross_message *message;
 	struct given given;
-	int ret = 0;
+	int ret;
 
 	memcpy(&given, job->command, sizeof(given));
 	message = given.message;
 	drop_cancelled(context, message);
+	ret = cross_fences_give(message, job);
+	if (ret < 0) {
+		return ret; /* it comes again */
+	}
 	take_message(context, message);
 	/* Before a POLL is run, whose fence may then be signalled. */
 	*out_fence_fd = message->has_poll ? VGF_FENCE_BY_CALL : VGF_FENCE_DONE;
 	for (uint32_t i = 0; i < message->num_commands && ret == 0; i++) {
 		ret = run_command(context, message, &message->commands[i]);
 	}
-	cross_message_destroy(message);
+	if (ret == 0 && message->wait_fd >= 0) {
+		*out_fence_fd = message->wait_fd;
+		message->wait_fd = -1;
+		cross_give_fds(context, 1); /* it is the library's */
+	}
+	cross_message_destroy(context, message);
 	return ret;
 }
 
@@ -380,7 +391,7 @@ static void finish(void *data, bool cancelled)
 	cross_channel_drop_polls(context);
 	while ((message = TAILQ_FIRST(&context->messages)) != NULL) {
 		take_message(context, message);
-		cross_message_destroy(message);
+		cross_message_destroy(context, message);
 	}
 	while (!LIST_EMPTY(&context->items)) {
 		cross_item_destroy(LIST_FIRST(&context->items));
@@ -410,7 +421,7 @@ int cross_context_create(struct cross_domain *domain, uint32_t ctx_id)
 {
 	static const struct vgf_driver driver = {
 		.size = sizeof(driver),
-		.wait = VGF_WAIT_HOST,
+		.wait = VGF_WAIT_DRIVER,
 		.independent_rings = true,
 		.submit = run_message,
 		.destroy = finish,
@@ -482,12 +493,12 @@ int cross_context_submit(
 	given.message = message;
 	copy.command = &given;
 	copy.size = sizeof(given);
-	copy.flags |= message->has_poll ? VGF_PATIENT : 0;
+	copy.flags |= message->has_poll || message->wait_fd >= 0 ? VGF_PATIENT : 0;
 	ret = vgf_submit(device_of(context), &copy, will_retire);
 	/* The driver takes it off the list, and frees it. */
 	if (ret < 0 && TAILQ_LAST(&context->messages, ) == message) {
 		take_message(context, message);
-		cross_message_destroy(message);
+		cross_message_destroy(context, message);
 	}
 	return ret < 0 ? ret : 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* What has an identifier in a cross-domain context: pipes, and files that a compositor sent. */
+/* What has an identifier in a cross-domain context: pipes, and files and fences that came. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -72,6 +72,15 @@ void cross_item_destroy(struct cross_item *item)
 	LIST_REMOVE(item, link);
 	item->context->num_items--;
 	free(item);
+}
+
+int cross_item_take_fd(struct cross_item *item)
+{
+	int fd = item->fd;
+
+	item->fd = -1;
+	cross_item_destroy(item);
+	return fd;
 }
 
 /* ---- Pipes that the guest reads ------------------------------------------------------------- */
@@ -279,7 +288,12 @@ static int add_fd(struct cross_item *item, int fd, const char **reason)
 	if (is_pipe_to_write(fd)) {
 		return add_pipe(item, fd);
 	}
-	*reason = "it sent a descriptor that is no memory, and no pipe to write to";
+	if (cross_fd_is_sync_file(fd)) {
+		item->type = CROSS_ITEM_SYNC;
+		item->fd = fd;
+		return 0;
+	}
+	*reason = "it sent a descriptor that is no memory, no pipe to write to, and no sync file";
 	item->size = dma_buf_size(fd);
 	if (item->size == 0 || item->size > UINT32_MAX) {
 		return -EOPNOTSUPP;

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vgfence/dma_buf.h>
+
 #include "cross_domain_private.h"
 
 /* ---- Bytes that are sent -------------------------------------------------------------------- */
@@ -41,6 +43,9 @@ void cross_bytes_destroy(struct cross_bytes *bytes)
 	}
 	for (uint32_t i = 0; i < bytes->num_fds; i++) {
 		cross_close(bytes->context, &bytes->fds[i]);
+	}
+	for (uint32_t i = 0; i < bytes->num_fenced; i++) {
+		cross_close(bytes->context, &bytes->fenced_fds[i]);
 	}
 	bytes->context->waiting -= bytes->size;
 	free(bytes);
@@ -105,26 +110,76 @@ static const char *why_not(const struct resource *resource, int error)
 		"its memory cannot be sent";
 }
 
-static int send_blob(struct parser *parser, struct cross_bytes *bytes, uint32_t resource_id)
+/* A descriptor of a resource that the context has, counted. command: its name, for the log. */
+static int open_counted(struct parser *parser, const char *command, uint32_t resource_id)
 {
 	struct resource *resource = cross_context_resource(parser->context, resource_id);
-	int fd = -ENOENT;
+	int fd;
 
 	if (resource == NULL) {
-		return REFUSE(parser, -ENOENT, "SEND: the context does not have resource %u",
+		return REFUSE(parser, -ENOENT, "%s: the context does not have resource %u", command,
 			resource_id);
+	}
+	if (cross_take_fds(parser->context, 1) < 0) {
+		return REFUSE(parser, -EMFILE, "%s: too many descriptors", command);
+	}
+	fd = open_resource(parser->context, resource);
+	if (fd < 0) {
+		cross_give_fds(parser->context, 1);
+		return REFUSE(parser, fd, "%s: resource %u: %s", command, resource_id,
+			why_not(resource, fd));
+	}
+	return fd;
+}
+
+static int send_blob(struct parser *parser, struct cross_bytes *bytes, uint32_t resource_id)
+{
+	int fd = open_counted(parser, "SEND", resource_id);
+
+	if (fd < 0) {
+		return fd;
+	}
+	bytes->fds[bytes->num_fds++] = fd;
+	return 0;
+}
+
+/* Of the resource's descriptor nothing is sent. */
+static int send_fenced_blob(struct parser *parser, struct cross_bytes *bytes, uint32_t resource_id)
+{
+	int fd = open_counted(parser, "SEND", resource_id);
+
+	if (fd < 0) {
+		return fd;
+	}
+	bytes->fenced_fds[bytes->num_fenced++] = fd;
+	parser->message->takes_fences = true;
+	return 0;
+}
+
+/* One that has signalled, until the in-fences are known to be sync files. */
+static int send_sync(struct parser *parser, struct cross_bytes *bytes, uint32_t id)
+{
+	int signalled_fd = parser->context->domain->signalled_fd, fd;
+
+	if (signalled_fd < 0) {
+		return REFUSE(parser, -EOPNOTSUPP,
+			"SEND: a fence: there are no sync files without /dev/udmabuf and Linux "
+			"6.0");
+	}
+	if (id != 0) {
+		return REFUSE(parser, -EINVAL, "SEND: fence %u; that of all in-fences is 0", id);
 	}
 	if (cross_take_fds(parser->context, 1) < 0) {
 		return REFUSE(parser, -EMFILE, "SEND: too many descriptors");
 	}
-	fd = open_resource(parser->context, resource);
-	bytes->fds[bytes->num_fds] = fd;
+	fd = fcntl(signalled_fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0) {
 		cross_give_fds(parser->context, 1);
-		return REFUSE(
-			parser, fd, "SEND: resource %u: %s", resource_id, why_not(resource, fd));
+		return REFUSE(parser, -errno, "SEND: a fence: %s", strerror(errno));
 	}
-	bytes->num_fds++;
+	bytes->sync_files |= 1u << bytes->num_fds;
+	bytes->fds[bytes->num_fds++] = fd;
+	parser->message->takes_fences = true;
 	return 0;
 }
 
@@ -146,12 +201,16 @@ static int send_identifier(
 	switch (type) {
 	case CROSS_DOMAIN_ID_BLOB:
 		return send_blob(parser, bytes, id);
+	case CROSS_DOMAIN_ID_SYNC:
+		return send_sync(parser, bytes, id);
 	case CROSS_DOMAIN_ID_READ_PIPE:
 		return send_pipe(parser, bytes, id);
+	case CROSS_DOMAIN_ID_FENCED_BLOB:
+		return send_fenced_blob(parser, bytes, id);
 	default:
 		return REFUSE(parser, -EOPNOTSUPP,
-			"SEND: an identifier of type %u; there are 1, a blob, and 3, a pipe to "
-			"read",
+			"SEND: an identifier of type %u; there are 1, a blob, 2, a fence, 3, a "
+			"pipe to read, and 128, a blob that gets the fence",
 			type);
 	}
 }
@@ -253,6 +312,64 @@ static int read_poll(struct parser *parser)
 	return 0;
 }
 
+static int wait_for_sync(struct parser *parser, uint32_t id)
+{
+	struct cross_item *item = cross_item_find(parser->context, id);
+
+	if (item == NULL || item->type != CROSS_ITEM_SYNC) {
+		return REFUSE(parser, -ENOENT, "WAIT_FENCE: no fence %u came", id);
+	}
+	parser->message->wait_fd = cross_item_take_fd(item);
+	return 0;
+}
+
+/* Those of whoever reads it, too: the guest will write. */
+static int wait_for_blob(struct parser *parser, uint32_t resource_id)
+{
+	int fd = open_counted(parser, "WAIT_FENCE", resource_id), ret;
+
+	if (fd < 0) {
+		return fd;
+	}
+	ret = vgf_dma_buf_export_sync_file(fd, VGF_ACCESS_WRITE);
+	close(fd);
+	if (ret < 0) {
+		cross_give_fds(parser->context, 1);
+		return REFUSE(parser, ret == -ENOTTY ? -EOPNOTSUPP : ret,
+			"WAIT_FENCE: resource %u: %s", resource_id,
+			ret == -ENOTTY ? "it is no dma-buf, or this is no Linux 6.0" :
+					 strerror(-ret));
+	}
+	parser->message->wait_fd = ret;
+	return 0;
+}
+
+/* Without a fence there is nothing to be signalled: a sync file is closed. */
+static int read_wait(struct parser *parser, struct reader *reader)
+{
+	struct cross_message *message = parser->message;
+	struct cross_domain_wait_fence wait;
+	uint32_t type, id;
+	int ret;
+
+	if (!reader_read(reader, &wait, sizeof(wait))) {
+		return REFUSE(parser, -EINVAL, "WAIT_FENCE: it is cut short");
+	}
+	type = le32toh(wait.identifier_type);
+	id = le32toh(wait.identifier);
+	if (type != CROSS_DOMAIN_ID_SYNC && type != CROSS_DOMAIN_ID_BLOB) {
+		return REFUSE(parser, -EOPNOTSUPP,
+			"WAIT_FENCE: an identifier of type %u; there are 1, a blob, and 2, a "
+			"fence",
+			type);
+	}
+	ret = type == CROSS_DOMAIN_ID_SYNC ? wait_for_sync(parser, id) : wait_for_blob(parser, id);
+	if (ret == 0 && !message->fenced) {
+		cross_close(parser->context, &message->wait_fd);
+	}
+	return ret;
+}
+
 static int read_body(struct parser *parser, struct cross_command *command, struct reader *reader)
 {
 	switch (command->type) {
@@ -266,6 +383,8 @@ static int read_body(struct parser *parser, struct cross_command *command, struc
 		return read_send(parser, command, reader);
 	case CROSS_DOMAIN_WRITE:
 		return read_write(parser, command, reader);
+	case CROSS_DOMAIN_WAIT_FENCE:
+		return read_wait(parser, reader);
 	case CROSS_DOMAIN_RECEIVE:
 	case CROSS_DOMAIN_READ:
 		break;
@@ -281,8 +400,9 @@ static int read_command(struct parser *parser, struct reader *reader)
 	struct reader body = { reader->at, reader->left };
 	uint16_t size;
 
-	if (message->has_poll) {
-		return REFUSE(parser, -EINVAL, "a command behind a POLL");
+	if (message->has_poll || message->wait_fd >= 0) {
+		return REFUSE(parser, -EINVAL, "a command behind a %s",
+			message->has_poll ? "POLL" : "WAIT_FENCE");
 	}
 	if (message->num_commands == MAX_CROSS_DOMAIN_COMMANDS) {
 		return REFUSE(parser, -E2BIG, "more than %u commands", MAX_CROSS_DOMAIN_COMMANDS);
@@ -332,19 +452,21 @@ int cross_message_create(struct cross_context *context, const struct vgf_submiss
 	}
 	parser.message->fence = submission->fence;
 	parser.message->fenced = submission->flags & VGF_FENCED;
+	parser.message->wait_fd = -1;
 	ret = read_commands(&parser);
 	if (ret < 0) {
-		cross_message_destroy(parser.message);
+		cross_message_destroy(context, parser.message);
 		return ret;
 	}
 	*out = parser.message;
 	return 0;
 }
 
-void cross_message_destroy(struct cross_message *message)
+void cross_message_destroy(struct cross_context *context, struct cross_message *message)
 {
 	for (uint32_t i = 0; i < message->num_commands; i++) {
 		cross_bytes_destroy(message->commands[i].bytes);
 	}
+	cross_close(context, &message->wait_fd);
 	free(message);
 }

@@ -42,6 +42,7 @@ struct cross_domain {
 	TAILQ_HEAD(, cross_context) all; /* also those that are destroyed, and still have work */
 	uint32_t num_fds, max_fds;
 	uint64_t memory_size; /* of blobs and items */
+	int signalled_fd;     /* a sync file that has signalled; below 0: there can be none here */
 };
 
 /* events: of epoll; 0: not any more. */
@@ -54,7 +55,10 @@ struct cross_bytes {
 	struct cross_context *context;
 	size_t size, at; /* what was sent before `at` is gone */
 	int fds[CROSS_DOMAIN_MAX_IDENTIFIERS];
-	uint32_t num_fds; /* 0 once they are sent */
+	uint32_t num_fds;    /* 0 once they are sent */
+	uint32_t sync_files; /* a bit for each of these that is a sync file of the in-fences */
+	int fenced_fds[CROSS_DOMAIN_MAX_IDENTIFIERS]; /* dma-bufs that get the in-fences */
+	uint32_t num_fenced;
 	uint8_t data[];
 };
 
@@ -84,6 +88,8 @@ struct cross_message {
 	TAILQ_ENTRY(cross_message) link;
 	struct vgf_fence_name fence;
 	bool fenced, has_poll;
+	bool takes_fences; /* its in-fences go with what it sends */
+	int wait_fd;       /* of WAIT_FENCE: a sync file that its fence becomes; below 0: none */
 	uint32_t num_commands;
 	struct cross_command commands[MAX_CROSS_DOMAIN_COMMANDS];
 };
@@ -94,7 +100,7 @@ struct cross_message {
  */
 int cross_message_create(struct cross_context *context, const struct vgf_submission *submission,
 	struct cross_message **out);
-void cross_message_destroy(struct cross_message *message);
+void cross_message_destroy(struct cross_context *context, struct cross_message *message);
 
 /* ---- Items ---------------------------------------------------------------------------------- */
 
@@ -102,6 +108,7 @@ enum cross_item_type {
 	CROSS_ITEM_MEMORY,     /* a file that came, until the guest makes a blob of it */
 	CROSS_ITEM_READ_PIPE,  /* our end of a pipe that the guest reads */
 	CROSS_ITEM_WRITE_PIPE, /* the end of a pipe that came, and the guest writes to */
+	CROSS_ITEM_SYNC,       /* a sync file that came, until the guest waits for it */
 };
 
 struct cross_item {
@@ -120,6 +127,9 @@ struct cross_item {
 struct cross_item *cross_item_find(struct cross_context *context, uint32_t id);
 void cross_item_destroy(struct cross_item *item);
 
+/* Its descriptor, still counted; the item is gone. */
+int cross_item_take_fd(struct cross_item *item);
+
 /* A pipe that the guest reads, and calls `id`. *write_fd: its other end, counted, for whoever
  * writes. */
 int cross_item_create_pipe(struct cross_context *context, uint32_t id, int *write_fd);
@@ -132,6 +142,21 @@ struct cross_item *cross_item_create_take(
 /* Writes what a guest sends to a pipe, or lets it wait; owns the bytes, NULL for none. */
 int cross_item_write_take(
 	struct cross_context *context, uint32_t id, struct cross_bytes *bytes, bool hang_up);
+
+/* ---- Fences --------------------------------------------------------------------------------- */
+
+/* A sync file that has signalled, or an error if this machine can make none. */
+int cross_fence_make_signalled(void);
+
+/* Of enum cross_domain_fences. */
+uint32_t cross_fences_supported(const struct cross_domain *domain);
+
+/* Gives a job's in-fences to what the message sends. Returns 0; or what has the host wait for them
+ * instead, and the job come again: -EOPNOTSUPP, -EMFILE, -ENFILE, -ENOMEM. */
+int cross_fences_give(const struct cross_message *message, const struct vgf_job *job);
+
+/* Whoever made the descriptor is not asked. */
+bool cross_fd_is_sync_file(int fd);
 
 /* ---- Memory --------------------------------------------------------------------------------- */
 

@@ -71,8 +71,8 @@ struct cross_domain_capset {
 	uint32_t supports_dmabuf;    /* whether images of the host's are dma-bufs */
 	uint32_t supports_external_gpu_memory;
 	uint32_t unused[12]; /* 0 */
-	/* Of enum cross_domain_fences. An extension: the sets of others end before it, and a guest's
-	 * kernel leaves then what the guest had there, which has to be 0. */
+	/* Of enum cross_domain_fences, an extension. The sets of others end before it: a guest's
+	 * kernel then leaves what the guest had there, which has to be 0. */
 	uint32_t fences;
 };
 

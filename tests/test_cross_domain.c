@@ -687,7 +687,8 @@ static void end_by_fd(int fd)
 TEST_CHANNEL(a_descriptor_of_another_kind_ends_the_channel)
 {
 	end_by_fd(make_fence(false));
-	assert_non_null(strstr(guest->watched_warning, "no memory, and no pipe to write to"));
+	assert_non_null(
+		strstr(guest->watched_warning, "no memory, no pipe to write to, and no sync file"));
 }
 
 TEST_CHANNEL(a_pipe_to_read_ends_the_channel)
