@@ -33,6 +33,7 @@
 #include "gpu_private.h"
 #include "guest_memory.h"
 #include "soft_gpu.h"
+#include "sync_doubles.h"
 #include "trace.h"
 
 #define GUEST_ADDR 0x10000u
@@ -410,7 +411,7 @@ static void receive_from(int peer)
 	}
 }
 
-/* A file, the end of a pipe to write to, or what nobody expects. */
+/* A file, the end of a pipe to write to, a sync file, or what nobody expects. */
 static int make_fd(uint32_t kind)
 {
 	int fds[2];
@@ -425,6 +426,9 @@ static int make_fd(uint32_t kind)
 		close(fds[0]);
 		return fds[1];
 	}
+	if (kind <= 3) {
+		return double_sync_file(kind == 2);
+	}
 	return open("/dev/null", O_RDWR | O_CLOEXEC);
 }
 
@@ -436,7 +440,7 @@ static void send_to(int peer, uint32_t kind)
 	struct cmsghdr *header = (struct cmsghdr *)control;
 	int fd = -1;
 
-	if (kind < 3) {
+	if (kind < 5) {
 		fd = make_fd(kind);
 		message.msg_control = control;
 		message.msg_controllen = sizeof(control);
@@ -996,10 +1000,14 @@ static void make_send(struct fuzz_input *output, uint64_t *random, uint64_t *fen
 	for (uint32_t i = 0; i < count; i++) {
 		bool is_pipe = random_below(random, 3) == 0;
 
-		all.send.identifier_types[i] = htole32(is_pipe ? 3 : random_below(random, 6));
+		uint32_t type = is_pipe ? CROSS_DOMAIN_ID_READ_PIPE : random_below(random, 7);
+
+		type = type == 6 ? CROSS_DOMAIN_ID_FENCED_BLOB : type;
+		all.send.identifier_types[i] = htole32(type);
 		all.send.identifiers[i] = htole32(is_pipe ?
 				CROSS_DOMAIN_FIRST_READ_PIPE + random_below(random, 8) :
-				20 + random_below(random, 8));
+				type == CROSS_DOMAIN_ID_SYNC ? random_below(random, 8) == 0 :
+							       20 + random_below(random, 8));
 	}
 	put_cross_command(output, random, fence_id, &all, sizeof(all.send) + size);
 }
@@ -1017,6 +1025,19 @@ static void make_write(struct fuzz_input *output, uint64_t *random, uint64_t *fe
 	all.write.hang_up = htole32(random_below(random, 4) == 0);
 	all.write.data_size = htole32(size);
 	put_cross_command(output, random, fence_id, &all, sizeof(all.write) + size);
+}
+
+static void make_wait(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
+{
+	bool is_blob = random_below(random, 3) == 0;
+	const struct cross_domain_wait_fence wait = {
+		.header = { .command = CROSS_DOMAIN_WAIT_FENCE, .size = htole16(sizeof(wait)) },
+		.identifier_type = htole32(is_blob ? CROSS_DOMAIN_ID_BLOB : CROSS_DOMAIN_ID_SYNC),
+		.identifier = htole32(
+			is_blob ? 20 + random_below(random, 8) : 3 + 2 * random_below(random, 4)),
+	};
+
+	put_cross_command(output, random, fence_id, &wait, sizeof(wait));
 }
 
 static void make_image(struct fuzz_input *output, uint64_t *random, uint64_t *fence_id)
@@ -1038,7 +1059,7 @@ static void make_cross(struct fuzz_input *output, uint64_t *random, uint64_t *fe
 		.size = htole16(sizeof(poll)) };
 	uint32_t id = 20 + random_below(random, 8);
 
-	switch (random_below(random, 8)) {
+	switch (random_below(random, 9)) {
 	case 0:
 	case 1:
 		make_send(output, random, fence_id);
@@ -1052,6 +1073,9 @@ static void make_cross(struct fuzz_input *output, uint64_t *random, uint64_t *fe
 		break;
 	case 5:
 		make_image(output, random, fence_id);
+		break;
+	case 7:
+		make_wait(output, random, fence_id);
 		break;
 	case 6:
 		put_blob(output, random, CROSS_CONTEXT, id, random_below(random, 6));

@@ -11,6 +11,7 @@
 
 #include <endian.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "cross_domain_private.h"
+#include "sync_doubles.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 #define NUM_CONTEXTS 4u
@@ -25,15 +27,19 @@
 #define FIRST_BLOB 10u
 #define NUM_BLOBS 8u
 #define STEPS 5000
-#define FENCE 1
+#define NUM_SYNC_FILES 32u
 
 static struct cross_guest cross;
 static struct guest *const guest = &cross.guest;
 static uint64_t seed;
 static int peers[NUM_PEERS];
 static uint32_t num_peers;
-static bool fence_waits;
-static uint32_t num_messages, num_polls, num_answered;
+static uint64_t fence_id; /* of the in-fence that is pending; 0: none */
+static uint32_t fence_token;
+static int fence_fd = -1;              /* below 0: it has no descriptor */
+static int sync_files[NUM_SYNC_FILES]; /* of the compositor's, pending */
+static uint32_t num_sync_files;
+static uint32_t num_messages, num_polls, num_answered, num_waits;
 
 /* The same for the same seed. */
 static uint32_t below(uint32_t limit)
@@ -54,7 +60,16 @@ static uint32_t any_context(void)
 
 /* ---- The guest ------------------------------------------------------------------------------ */
 
-static void submit_anyhow(uint32_t ctx_id, const void *stream, size_t size)
+/* Tokens come round again, and what has one may still wait. */
+static void find_token(void)
+{
+	while (guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].sent &&
+		!guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].done) {
+		guest->next_token++;
+	}
+}
+
+static uint32_t submit_anyhow(uint32_t ctx_id, const void *stream, size_t size)
 {
 	struct cross_submission submission = {
 		.ctx_id = ctx_id,
@@ -62,15 +77,11 @@ static void submit_anyhow(uint32_t ctx_id, const void *stream, size_t size)
 		.fence_id = one_in(2) ? 1000 + ++cross.last_fence : 0,
 		.stream = stream,
 		.size = size,
-		.in_fence = fence_waits && one_in(3) ? FENCE : 0,
+		.in_fence = one_in(2) ? fence_id : 0,
 	};
 
-	/* Tokens come round again, and what has one may still wait. */
-	while (guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].sent &&
-		!guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].done) {
-		guest->next_token++;
-	}
-	cross_submit(guest, &submission);
+	find_token();
+	return cross_submit(guest, &submission);
 }
 
 static void open_context(uint32_t ctx_id)
@@ -94,9 +105,18 @@ static void send_anything(uint32_t ctx_id)
 
 		identifiers[i].type = is_pipe ? CROSS_DOMAIN_ID_READ_PIPE :
 			one_in(20)            ? below(6) :
+			one_in(4)             ? CROSS_DOMAIN_ID_FENCED_BLOB :
 						CROSS_DOMAIN_ID_BLOB;
 		identifiers[i].id = is_pipe ? CROSS_DOMAIN_FIRST_READ_PIPE + below(64) :
 					      FIRST_BLOB + below(NUM_BLOBS);
+		if (one_in(4)) {
+			identifiers[i] = (struct cross_identifier){ CROSS_DOMAIN_ID_SYNC,
+				one_in(20) };
+		}
+	}
+	if (one_in(3)) {
+		identifiers[0] = (struct cross_identifier){ CROSS_DOMAIN_ID_SYNC, 0 };
+		count = 1;
 	}
 	size = cross_make_send(
 		stream, data, one_in(8) ? below(sizeof(data)) : 1 + below(100), identifiers, count);
@@ -122,6 +142,21 @@ static void write_anything(uint32_t ctx_id)
 	submit_anyhow(ctx_id, stream, sizeof(write) + size);
 }
 
+static void wait_anyhow(uint32_t ctx_id)
+{
+	const struct cross_domain_wait_fence wait = {
+		.header = { .command = CROSS_DOMAIN_WAIT_FENCE, .size = htole16(sizeof(wait)) },
+		.identifier_type = htole32(one_in(10) ? below(6) :
+				one_in(3)             ? CROSS_DOMAIN_ID_BLOB :
+							CROSS_DOMAIN_ID_SYNC),
+		.identifier = htole32(
+			one_in(3) ? FIRST_BLOB + below(NUM_BLOBS) : 3 + 2 * below(40)),
+	};
+
+	num_waits += !cross_is_done(guest,
+		submit_anyhow(ctx_id, &wait, one_in(20) ? below(sizeof(wait)) : sizeof(wait)));
+}
+
 static void poll_anyhow(uint32_t ctx_id)
 {
 	const struct cross_domain_header poll = { .command = CROSS_DOMAIN_POLL,
@@ -133,8 +168,10 @@ static void poll_anyhow(uint32_t ctx_id)
 		.stream = &poll,
 		.size = sizeof(poll),
 	};
-	uint32_t token = cross_submit(guest, &submission);
+	uint32_t token;
 
+	find_token();
+	token = cross_submit(guest, &submission);
 	num_polls++;
 	num_answered += cross_is_done(guest, token) && cross_type(guest, token) == OK;
 }
@@ -156,9 +193,12 @@ static void change_blob(uint32_t ctx_id)
 {
 	uint32_t id = FIRST_BLOB + below(NUM_BLOBS);
 
-	switch (below(5)) {
+	switch (below(6)) {
 	case 0:
 		unref(guest, id);
+		break;
+	case 3:
+		create_blob(guest, id, id * 4096, 4096);
 		break;
 	case 1:
 		detach_context(guest, ctx_id, id);
@@ -172,15 +212,51 @@ static void change_blob(uint32_t ctx_id)
 	}
 }
 
-static void wait_for_fence(void)
+static void signal_fd(int fd)
 {
-	if (fence_waits) {
-		signal_test_fence(guest, FENCE);
-		cross_settle(guest);
-		fence_waits = false;
-	} else if (guest->gpu->pending.next_id <= FENCE) {
-		create_test_fence(guest, FENCE);
-		fence_waits = true;
+	const uint64_t one = 1;
+
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+}
+
+/* With a descriptor, that of a sync file or another, or without. */
+static void make_in_fence(void)
+{
+	struct vgf_device *device = guest->gpu->renderer->ops->get_device(guest->gpu->renderer);
+
+	find_token();
+	fence_id = 1000 + ++cross.last_fence;
+	fence_token = guest_hold(guest, 0, VGF_RING_GLOBAL, fence_id);
+	if (one_in(3)) {
+		return;
+	}
+	fence_fd = one_in(3) ? make_fence(false) : double_sync_file(false);
+	assert_int_equal(vgf_fence_publish_take(device, &guest->held[fence_token],
+				 fcntl(fence_fd, F_DUPFD_CLOEXEC, 0)),
+		0);
+}
+
+static void end_in_fence(void)
+{
+	if (fence_id != 0 && fence_fd >= 0) {
+		signal_fd(fence_fd);
+	} else if (fence_id != 0) {
+		guest_signal(guest, fence_token);
+	}
+	if (fence_fd >= 0) {
+		close(fence_fd);
+	}
+	fence_fd = -1;
+	fence_id = 0;
+	cross_settle(guest);
+}
+
+static void change_in_fence(void)
+{
+	if (fence_id == 0) {
+		make_in_fence();
+	} else if (one_in(4)) {
+		end_in_fence();
 	}
 }
 
@@ -188,7 +264,7 @@ static void act(void)
 {
 	uint32_t ctx_id = any_context();
 
-	switch (below(16)) {
+	switch (below(18)) {
 	case 0:
 		open_context(ctx_id);
 		break;
@@ -210,12 +286,16 @@ static void act(void)
 		change_blob(ctx_id);
 		break;
 	case 7:
-		wait_for_fence();
+		change_in_fence();
 		break;
 	case 8:
 	case 9:
 	case 10:
 		poll_anyhow(ctx_id);
+		break;
+	case 11:
+	case 12:
+		wait_anyhow(ctx_id);
 		break;
 	default:
 		send_anything(ctx_id);
@@ -237,6 +317,27 @@ static void accept_all(void)
 	}
 }
 
+/* The compositor has done what the oldest one stands for. */
+static void signal_sync_file(void)
+{
+	if (num_sync_files > 0) {
+		signal_fd(sync_files[0]);
+		close(sync_files[0]);
+		memmove(sync_files, sync_files + 1, --num_sync_files * sizeof(sync_files[0]));
+	}
+}
+
+static int make_sync_file(void)
+{
+	int fd = double_sync_file(false);
+
+	if (num_sync_files == NUM_SYNC_FILES) {
+		signal_sync_file();
+	}
+	sync_files[num_sync_files++] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return fd;
+}
+
 static int make_fd(void)
 {
 	int fds[2];
@@ -244,11 +345,13 @@ static int make_fd(void)
 	if (one_in(300)) {
 		return make_fence(false); /* which ends the channel */
 	}
-	switch (below(2)) {
+	switch (below(3)) {
 	case 0:
 		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 		close(fds[0]);
 		return fds[1];
+	case 1:
+		return make_sync_file();
 	default:
 		fds[0] = memfd_create("file", MFD_CLOEXEC);
 		assert_int_equal(ftruncate(fds[0], 1 + below(9000)), 0);
@@ -300,6 +403,10 @@ static void listen_to(int peer)
 static void react(void)
 {
 	accept_all();
+	if (one_in(8)) {
+		signal_sync_file();
+	}
+	double_on_dma_bufs = num_sync_files > 0 && one_in(2) ? sync_files[0] : -1;
 	for (uint32_t i = 0; i < num_peers; i++) {
 		if (one_in(4)) {
 			listen_to(peers[i]);
@@ -328,8 +435,9 @@ static void check_counts(void)
 
 static void end_all(void)
 {
-	if (fence_waits) {
-		wait_for_fence();
+	end_in_fence();
+	while (num_sync_files > 0) {
+		signal_sync_file();
 	}
 	for (uint32_t id = 1; id <= NUM_CONTEXTS; id++) {
 		destroy_context(guest, id);
@@ -345,30 +453,46 @@ static void end_all(void)
 	check_counts();
 }
 
+/* Messages that went with a fence that was pending. */
+static uint64_t count_handed_over(void)
+{
+	struct renderer *renderer = guest->gpu->renderer;
+	struct vgf_stats stats = { .size = sizeof(stats) };
+
+	vgf_device_get_stats(renderer->ops->get_device(renderer), &stats);
+	return stats.run_driver;
+}
+
 static void run(uint64_t begin, bool resets)
 {
+	uint64_t num_handed_over;
+
 	seed = begin;
 	cross_start(&cross);
 	assert_int_equal(create_blob(guest, QUERY_RING, QUERY_OFFSET, 4096), OK);
 	assert_int_equal(create_blob(guest, CHANNEL_RING, CHANNEL_OFFSET, 4096), OK);
-	num_peers = num_messages = num_polls = num_answered = 0;
-	fence_waits = false;
+	num_peers = num_messages = num_polls = num_answered = num_waits = 0;
+	double_refuses_every = 5;
 	for (int i = 0; i < STEPS; i++) {
 		act();
 		react();
 		cross_settle(guest);
 		if (resets && one_in(500)) {
-			fence_waits = false;
+			fence_id = 0;
+			end_in_fence();
 			guest_reset(guest);
 			check_counts();
 			create_blob(guest, QUERY_RING, QUERY_OFFSET, 4096);
 			create_blob(guest, CHANNEL_RING, CHANNEL_OFFSET, 4096);
 		}
 	}
+	num_handed_over = count_handed_over();
 	end_all();
+	assert_true(num_waits > 0 && num_handed_over > 0);
 	assert_true(num_messages > 0 && num_answered > 0 && num_answered < num_polls);
-	print_message("%u messages were read, %u of %u POLLs were answered at once\n", num_messages,
-		num_answered, num_polls);
+	print_message("%u messages were read, %u of %u POLLs were answered at once, %u "
+		      "WAIT_FENCEs were not, %" PRIu64 " messages went with a fence\n",
+		num_messages, num_answered, num_polls, num_waits, num_handed_over);
 	while (num_peers > 0) {
 		close(peers[--num_peers]);
 	}
