@@ -4,6 +4,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -40,7 +41,7 @@ static void listen_at_path(struct cross_guest *cross)
 	assert_int_equal(listen(cross->listen_fd, 512), 0);
 }
 
-void cross_start(struct cross_guest *cross)
+static void start(struct cross_guest *cross, const char *path, bool in_kernel)
 {
 	struct gpu_options options = {
 		.num_scanouts = 1,
@@ -48,26 +49,47 @@ void cross_start(struct cross_guest *cross)
 		.height = 480,
 		.fence_passing_bit = FENCE_PASSING_BIT,
 		.hostmem_size = 16u << 20,
+		.renderer.sync_files = in_kernel,
 	};
 
 	memset(cross, 0, sizeof(*cross));
 	cross->peer = -1;
 	signal(SIGPIPE, SIG_IGN); /* as the program does */
 	listen_at_path(cross);
-	options.wayland_socket = cross->path;
+	options.wayland_socket = path != NULL ? path : cross->path;
 	guest_start_with(&cross->guest, &options, CREATE_RENDERER);
 	cross->guest.watched = "cross-domain context ";
 }
 
-void cross_start_channel(struct cross_guest *cross)
+void cross_start(struct cross_guest *cross)
 {
-	cross_start(cross);
+	start(cross, NULL, false);
+}
+
+static void open_channel(struct cross_guest *cross)
+{
 	assert_int_equal(cross_create_context(&cross->guest, CONTEXT), OK);
 	assert_int_equal(cross_create_rings(&cross->guest, CONTEXT), OK);
 	assert_int_equal(
 		cross_init(&cross->guest, CONTEXT, QUERY_RING, CHANNEL_RING, CROSS_DOMAIN_WAYLAND),
 		OK);
+}
+
+void cross_start_channel(struct cross_guest *cross)
+{
+	cross_start(cross);
+	open_channel(cross);
 	cross->peer = cross_accept(cross);
+}
+
+void cross_start_in_kernel(struct cross_guest *cross, const char *path)
+{
+	start(cross, path, true);
+	assert_int_equal(fcntl(cross->guest.memory_fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	open_channel(cross);
+	if (path == NULL) {
+		cross->peer = cross_accept(cross);
+	}
 }
 
 void cross_stop(struct cross_guest *cross)

@@ -32,6 +32,10 @@ void cross_start(struct cross_guest *cross);
 
 /* The guest has a context with rings, and a channel. */
 void cross_start_channel(struct cross_guest *cross);
+
+/* The same with fences and dma-bufs of the kernel's, for which it has to have vgem and udmabuf.
+ * path: of a real compositor; NULL: of the one that listens. */
+void cross_start_in_kernel(struct cross_guest *cross, const char *path);
 void cross_stop(struct cross_guest *cross);
 
 /* These return the response's type. */
