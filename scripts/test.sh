@@ -177,7 +177,7 @@ windows_sid() {
 
 show_windows() {
     "$@" --enter scripts/build-in-root build/sid tools/vgfence tests/test_wayland_syncobj \
-        tests/test_wayland_frames &&
+        tests/test_wayland_frames tests/test_cross_domain_frames &&
         "$@" --enter build/sid/tests/test_wayland_syncobj &&
         "$@" --timeout 900 scripts/test-windows-in-vm build/sid
 }

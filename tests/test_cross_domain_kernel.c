@@ -30,7 +30,7 @@
 #define WAIT_RING 5
 #define GATE_RING 7
 #define OLD 0x00ff00u
-#define FRAME_US 300u
+#define FRAME_US 3000u
 #define USUAL_FRAMES 300u
 
 static struct cross_guest cross;
