@@ -66,13 +66,13 @@ uint32_t cross_fences_supported(const struct cross_domain *domain)
 
 /* ---- With a message ------------------------------------------------------------------------- */
 
-/* What the device has of its renderers is asked what it is by a call, unlike what a compositor
- * sends. */
+/* Whether it is a sync file, of few fences. What the device has of its renderers is asked by a
+ * call, unlike what a compositor sends. */
 static int check_sync_file(int fd)
 {
-	int ret = vgf_sync_file_info(fd, NULL, 0);
+	int count = vgf_sync_file_info(fd, NULL, 0);
 
-	return ret < 0 ? ret : 0;
+	return count < 0 ? count : count > MAX_CROSS_DOMAIN_HANDED_OVER ? -EOPNOTSUPP : 0;
 }
 
 /* One sync file of all in-fences, or an error. */

@@ -146,11 +146,17 @@ static int send_blob(struct parser *parser, struct cross_bytes *bytes, uint32_t 
 /* Of the resource's descriptor nothing is sent. */
 static int send_fenced_blob(struct parser *parser, struct cross_bytes *bytes, uint32_t resource_id)
 {
-	int fd = open_counted(parser, "SEND", resource_id);
+	int fd;
 
+	if (parser->message->num_fenced == MAX_CROSS_DOMAIN_FENCED) {
+		return REFUSE(parser, -E2BIG, "SEND: more than %u blobs that get the fence",
+			MAX_CROSS_DOMAIN_FENCED);
+	}
+	fd = open_counted(parser, "SEND", resource_id);
 	if (fd < 0) {
 		return fd;
 	}
+	parser->message->num_fenced++;
 	bytes->fenced_fds[bytes->num_fenced++] = fd;
 	parser->message->takes_fences = true;
 	return 0;

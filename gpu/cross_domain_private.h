@@ -88,8 +88,9 @@ struct cross_message {
 	TAILQ_ENTRY(cross_message) link;
 	struct vgf_fence_name fence;
 	bool fenced, has_poll;
-	bool takes_fences; /* its in-fences go with what it sends */
-	int wait_fd;       /* of WAIT_FENCE: a sync file that its fence becomes; below 0: none */
+	bool takes_fences;   /* its in-fences go with what it sends */
+	uint32_t num_fenced; /* dma-bufs that get them */
+	int wait_fd;         /* of WAIT_FENCE: a sync file that its fence becomes; below 0: none */
 	uint32_t num_commands;
 	struct cross_command commands[MAX_CROSS_DOMAIN_COMMANDS];
 };

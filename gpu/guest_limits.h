@@ -41,6 +41,12 @@
  * a few times what a socket takes. Then its channel ends. */
 #define MAX_CROSS_DOMAIN_WAITING (1u << 20)
 
+/* Of one submission: dma-bufs that get its in-fences, and fences of the kernel's that these are;
+ * more are waited for on the host. For each the kernel looks at all that is on the dma-buf. A
+ * client's commit has one of both for each window. */
+#define MAX_CROSS_DOMAIN_FENCED 28u
+#define MAX_CROSS_DOMAIN_HANDED_OVER 16
+
 /* Pipes of one context, and files that it was sent and has made no blob of. */
 #define MAX_CROSS_DOMAIN_ITEMS 256u
 

@@ -40,6 +40,7 @@ static struct guest *const guest = &cross.guest;
 
 static bool has_sync_files;     /* whether the kernel gives any of dma-bufs */
 static bool are_sync_files;     /* what the device takes descriptors of its renderers for */
+static int num_in_file;         /* fences in each of these */
 static bool come_as_sync_files; /* and those of the compositor */
 static int import_error;
 static unsigned int num_imports;
@@ -92,7 +93,7 @@ int __wrap_vgf_sync_file_info(int fd, struct vgf_sync_file_fence *fences, size_t
 	(void)fences;
 	assert_int_equal(count, 0);
 	assert_true(fcntl(fd, F_GETFD) >= 0);
-	return are_sync_files ? 1 : -ENOTTY;
+	return are_sync_files ? num_in_file : -ENOTTY;
 }
 
 bool __wrap_cross_fd_is_sync_file(int fd);
@@ -105,6 +106,7 @@ bool __wrap_cross_fd_is_sync_file(int fd)
 static void set_doubles(void)
 {
 	has_sync_files = are_sync_files = come_as_sync_files = true;
+	num_in_file = 1;
 	import_error = 0;
 	num_imports = 0;
 	imported_to = 0;
@@ -341,6 +343,28 @@ TEST_FENCES(a_fence_that_is_no_sync_file_is_waited_for)
 	close(fence);
 }
 
+TEST_FENCES(a_sync_file_of_many_fences_is_waited_for)
+{
+	int fence = create_published(FENCE), sent;
+	uint32_t held;
+
+	num_in_file = MAX_CROSS_DOMAIN_HANDED_OVER;
+	assert_int_equal(cross_type(guest, send_behind(FENCE, 2, &with_fence, 1)), OK);
+	sent = expect_frame();
+	expect_fence(sent, false);
+	close(sent);
+	num_in_file++;
+	held = send_behind(FENCE, 2, &with_fence, 1);
+	assert_false(cross_is_done(guest, held));
+	expect_nothing();
+	signal_fd(fence);
+	assert_int_equal(cross_type(guest, held), OK);
+	sent = expect_frame();
+	expect_fence(sent, true);
+	close(sent);
+	close(fence);
+}
+
 /* What could not be made then is made once they have signalled. */
 TEST_FENCES(without_a_descriptor_for_the_fence_it_is_waited_for)
 {
@@ -467,6 +491,27 @@ TEST_FENCES(what_takes_no_fence_has_the_message_wait)
 	signal_fd(fence);
 	assert_int_equal(cross_type(guest, held), OK);
 	assert_int_equal(expect_frame(), -1);
+	close(fence);
+}
+
+TEST_FENCES(dma_bufs_that_get_a_fence_have_a_limit)
+{
+	struct cross_identifier blobs[CROSS_DOMAIN_MAX_IDENTIFIERS];
+	int fence = create_published(FENCE);
+	uint8_t stream[1024];
+	struct cross_submission submission = { .ring = 2, .stream = stream, .in_fence = FENCE };
+
+	for (uint32_t i = 0; i < CROSS_DOMAIN_MAX_IDENTIFIERS; i++) {
+		blobs[i] = on_blob;
+	}
+	submission.size = cross_make_send(stream, "frame", 5, blobs, MAX_CROSS_DOMAIN_FENCED);
+	assert_int_equal(cross_type(guest, cross_submit(guest, &submission)), OK);
+	assert_int_equal(num_imports, MAX_CROSS_DOMAIN_FENCED);
+	assert_int_equal(expect_frame(), -1);
+	submission.size += cross_make_send(stream + submission.size, "frame", 5, &on_blob, 1);
+	assert_int_equal(cross_type(guest, cross_submit(guest, &submission)), BAD_PARAMETER);
+	assert_non_null(strstr(guest->watched_warning, "more than 28 blobs that get the fence"));
+	expect_nothing();
 	close(fence);
 }
 
