@@ -348,6 +348,43 @@ TEST_KERNEL(a_frame_whose_work_is_held_back_goes_when_that_runs)
 	end_frame(&frame);
 }
 
+static int need_sw_sync(void)
+{
+	int sw_sync = sw_sync_timeline();
+
+	if (sw_sync < 0) {
+		print_message("this kernel has no sw_sync: ./run vm has it\n");
+		end_test();
+		skip();
+	}
+	return sw_sync;
+}
+
+/* The end of a sw_sync timeline is an error of what was pending on it. */
+TEST_KERNEL(an_error_of_an_in_fence_goes_with_the_message)
+{
+	struct vgf_device *device = guest->gpu->renderer->ops->get_device(guest->gpu->renderer);
+	int timeline = need_sw_sync();
+	uint64_t fence_id = ++last_fence;
+	uint32_t token = guest_hold(guest, OTHER_DRAWER, GATE_RING, fence_id);
+	struct frame frame;
+
+	assert_int_equal(
+		vgf_fence_publish_take(device, &guest->held[token], sw_sync_fence(timeline, 1)), 0);
+	assert_int_equal(cross_type(guest, submit_send(fence_id, with_fence, 2)), OK);
+	frame = take_frame();
+	assert_int_equal(vgf_sync_file_status(frame.fence), 0);
+	close(timeline);
+	assert_true(vgf_sync_file_status(frame.fence) < 0);
+	end_frame(&frame);
+	cross_type(guest, token);
+	/* The message goes all the same. */
+	assert_int_equal(cross_type(guest, submit_send(fence_id, with_fence, 2)), OK);
+	frame = take_frame();
+	assert_int_equal(vgf_sync_file_status(frame.fence), 1);
+	end_frame(&frame);
+}
+
 /* ---- Releasing ------------------------------------------------------------------------------ */
 
 /* The compositor reads the frame, and the guest draws the next one into it meanwhile. */
@@ -414,18 +451,11 @@ TEST_KERNEL(an_image_of_the_hosts_has_no_fences)
 	end_frame(&frame);
 }
 
-/* The end of a sw_sync timeline is an error of what was pending on it. */
 TEST_KERNEL(a_release_with_an_error_is_an_error_of_the_guests_fence)
 {
-	int timeline = sw_sync_timeline(), fence;
+	int timeline = need_sw_sync(), fence = sw_sync_fence(timeline, 1);
 	uint32_t token;
 
-	if (timeline < 0) {
-		print_message("this kernel has no sw_sync: ./run vm has it\n");
-		end_test();
-		skip();
-	}
-	fence = sw_sync_fence(timeline, 1);
 	assert_true(fence >= 0);
 	token = submit_wait(CROSS_DOMAIN_ID_SYNC, receive_fence(fence));
 	assert_false(cross_is_done(guest, token));
