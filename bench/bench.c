@@ -26,6 +26,7 @@ static const struct {
 	{ "virgl", bench_virgl },
 	{ "display", bench_display },
 	{ "latency", bench_latency },
+	{ "monitors", bench_monitors },
 };
 
 #define NUM_BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -93,13 +94,14 @@ struct options {
 
 static int usage(FILE *out)
 {
-	fputs("usage: vgfence bench [core|wakeup|virgl|display|latency] [--rounds=N] [--json]\n"
+	fputs("usage: vgfence bench [BENCHMARK] [--rounds=N] [--json]\n"
 	      "\n"
 	      "  core        time and memory of a fence, with few and with many pending\n"
 	      "  wakeup      from a signal in another thread to the callback\n"
 	      "  virgl       the virglrenderer plugin beside virglrenderer alone\n"
 	      "  display     what the device copies of a frame, by each way to a display\n"
 	      "  latency     of a frame to the screen: with passing, without, beside a slow one\n"
+	      "  monitors    four at 144 Hz: frames shown, latency, memory; a round is a second\n"
 	      "\n"
 	      "Without a name: all of them.\n"
 	      "\n"

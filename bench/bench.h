@@ -39,5 +39,6 @@ int bench_wakeup(unsigned int rounds, struct json_object *array);
 int bench_virgl(unsigned int rounds, struct json_object *array);
 int bench_display(unsigned int rounds, struct json_object *array);
 int bench_latency(unsigned int rounds, struct json_object *array);
+int bench_monitors(unsigned int rounds, struct json_object *array);
 
 #endif

@@ -20,12 +20,25 @@
 
 /* ---- Requests -------------------------------------------------------------------------------- */
 
+static bool has_its_fence(const struct bench_guest *guest, uint32_t token)
+{
+	const struct virtio_gpu_ctrl_hdr *response = &guest->requests[token].response;
+	struct virtio_gpu_ctrl_hdr request;
+
+	memcpy(&request, guest->requests[token].bytes, sizeof(request));
+	return response->fence_id == request.fence_id &&
+		((request.flags & htole32(VIRTIO_GPU_FLAG_FENCE)) == 0 ||
+			(response->flags == request.flags && response->ctx_id == request.ctx_id &&
+				response->ring_idx == request.ring_idx));
+}
+
 void bench_guest_note_complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written)
 {
 	struct bench_guest *guest = cookie;
 
 	(void)queue;
 	(void)written;
+	guest->num_wrong += guest->requests[token].is_done || !has_its_fence(guest, token);
 	guest->requests[token].is_done = true;
 }
 
@@ -57,6 +70,7 @@ static uint32_t send(struct bench_guest *guest, const void *request, size_t size
 	*readable = (struct iovec){ guest->requests[token].bytes, size };
 	*writable = (struct iovec){ &guest->requests[token].response,
 		sizeof(guest->requests[token].response) };
+	memset(&guest->requests[token].response, 0, sizeof(guest->requests[token].response));
 	guest->requests[token].is_sent = true;
 	guest->requests[token].is_done = false;
 	gpu_handle(guest->gpu, &gpu_request);

@@ -20,7 +20,7 @@
 #include "gpu.h"
 
 /* In flight at once, at most. */
-#define BENCH_GUEST_REQUESTS 8
+#define BENCH_GUEST_REQUESTS 128
 /* The largest request. */
 #define BENCH_GUEST_BYTES 128
 
@@ -35,6 +35,8 @@ struct bench_guest {
 	struct guest_memory *table;
 	uint64_t last_fence_id;
 	uint32_t next_token;
+	/* Answers that came twice, or with another fence than their request's. */
+	uint64_t num_wrong;
 	struct {
 		bool is_sent, is_done;
 		uint8_t bytes[BENCH_GUEST_BYTES];

@@ -15,6 +15,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ import unittest_sum
 PROGRAM = ""
 DOCUMENT = pathlib.Path()
 LIMIT_S = 280  # only so that a program that hangs ends the test
-NAMES = ["core", "wakeup", "virgl", "display", "latency"]
+NAMES = ["core", "wakeup", "virgl", "display", "latency", "monitors"]
 WAYS = ["async", "descriptor"]
 
 
@@ -181,6 +182,50 @@ class Json(unittest.TestCase):
             self.skipTest(f"{reason.group(1)}; scripts/test-windows-in-vm has it")
         ways = ["waited", "passed"]
         self.assertEqual(rows, [(job, way) for job in (100, 1000, 5000) for way in ways])
+
+
+    def test_monitors_has_four_and_what_the_process_has(self):
+        *monitors, process = self.all["monitors"]
+        self.assertEqual([row["monitor"] for row in monitors], [0, 1, 2, 3])
+        for row in monitors:
+            self.check_numbers(row, "asked", "shown", "p50_us", "p99_us", "max_us")
+        self.assertIsNone(process["monitor"])
+        self.check_numbers(process, "known_kib", "end_kib", "known_descriptors")
+        self.assertLessEqual(process["end_descriptors"], process["known_descriptors"])
+
+
+@unittest.skipUnless(os.environ.get("VGF_TEST_LONG_BENCH"),
+                     "three minutes, and numbers that other work on the machine spoils; "
+                     "VGF_TEST_LONG_BENCH=1 enables it")
+class Long(unittest.TestCase):
+    """What the numbers have to be. Each is a ratio, or a count; with doubles for monitors."""
+
+    def rows(self, name):
+        environment = {key: value for key, value in os.environ.items() if key != "WAYLAND_DISPLAY"}
+        result = vgfence("bench", name, "--json", environment=environment)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_a_slow_monitor_leaves_others_alone(self):
+        ratios = {"beside": [], "behind": []}
+        for _ in range(5):
+            for row in self.rows("latency"):
+                if row["name"] in ratios:
+                    ratios[row["name"]].append(row["p99_of_first"])
+        print(f"the 99th percentile, of alone: {ratios}")
+        self.assertLessEqual(statistics.median(ratios["beside"]), 1.1)
+        # The control: fences of both on one timeline.
+        self.assertGreater(statistics.median(ratios["behind"]), 1.5)
+
+    def test_four_monitors_have_a_minute_of_frames(self):
+        *monitors, process = self.rows("monitors")
+        print(monitors, process)
+        for row in monitors:
+            self.assertEqual(row["shown"] + row["replaced"], row["asked"])
+            self.assertGreater(row["shown"], 0.9 * 60 * 144)
+        self.assertEqual(process["given_up"], 0)
+        self.assertLessEqual(process["end_descriptors"], process["known_descriptors"])
+        self.assertLess(process["end_kib"] - process["known_kib"], 1024)
 
 
 class Document(unittest.TestCase):
