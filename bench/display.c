@@ -156,7 +156,7 @@ static bool scanout_flushed(
 		return bench->wayland != NULL &&
 			display_wayland_update(bench->wayland, scanout, rect, frame);
 	}
-	display_socket_update(bench->socket, scanout, rect);
+	display_socket_update(bench->socket, scanout, rect, frame);
 	return false;
 }
 

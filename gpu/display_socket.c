@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "gpu.h"
+
 /* What is sent before others have their turn: 16 MiB at most. Large scanouts are much more. */
 #define MAX_SENDS 16
 #define MAX_SEND_SIZE ((size_t)1 << 20)
@@ -20,8 +22,9 @@
 /* A reply is never longer than an EDID's. What else arrives is dropped, a part at a time. */
 #define MAX_RECEIVES 16
 
-/* The one feature of the protocol that is used. */
+/* The features of the protocol. */
 #define FEATURE_EDID (UINT64_C(1) << 0)
+#define FEATURE_DMABUF2 (UINT64_C(1) << 1)
 
 #define FLAG_REPLY 4u
 
@@ -35,8 +38,13 @@ enum request {
 	CURSOR_UPDATE = 6,
 	SCANOUT = 7,
 	UPDATE = 8,
+	DMABUF_UPDATE = 10,
 	GET_EDID = 11,
+	DMABUF_SCANOUT2 = 12,
 };
+
+/* Of a dma-buf: its first row is the upper one (VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP). */
+#define FLAG_Y_0_TOP 1u
 
 /* In the machine's own byte order; no field needs padding. */
 struct header {
@@ -67,6 +75,13 @@ struct update_message { /* the pixels follow */
 	struct virtio_gpu_rect rect;
 };
 
+struct dma_buf_message {
+	uint32_t scanout, x, y;
+	struct size size, buffer_size;
+	uint32_t stride, flags, drm_format;
+	uint32_t modifier[2]; /* a u64, which nothing aligns */
+};
+
 struct message {
 	struct header header;
 	union {
@@ -74,6 +89,7 @@ struct message {
 		struct cursor_update cursor;
 		struct scanout_message scanout;
 		struct update_message update;
+		struct dma_buf_message dma_buf;
 		uint8_t features[sizeof(uint64_t)];
 		uint32_t edid_scanout;
 	};
@@ -87,6 +103,23 @@ struct reply {
 struct pointer {
 	struct cursor_update cursor;
 	bool visible, moved, changed; /* the last two: since the display was told */
+};
+
+/*
+ * What the display shows of a scanout in place. There are three messages: it has this buffer; a
+ * part of that has changed, which it answers; it has none any more, of which a question that it
+ * answers tells that it was read. What it had before an unanswered message is `old_key`, and there
+ * is no other buffer until that is answered. Keys are 0 if there is none.
+ */
+struct in_place {
+	struct gpu_buffer next;         /* to be given, with its descriptor, if its key is not 0 */
+	struct gpu_buffer has;          /* without its descriptor */
+	bool goes;                      /* it is to be told that it has none */
+	struct virtio_gpu_rect dirty;   /* to be told; nothing if its width is 0 */
+	uint64_t frame, told_frame;     /* that were flushed and told */
+	bool awaits_update;             /* an answer */
+	bool awaits_question, is_asked; /* likewise, and the question was sent after it */
+	uint64_t old_key;
 };
 
 struct display_socket {
@@ -108,6 +141,11 @@ struct display_socket {
 
 	struct frame frames[VIRTIO_GPU_MAX_SCANOUTS];
 	struct size told[VIRTIO_GPU_MAX_SCANOUTS]; /* what the display knows */
+	struct in_place in_place[VIRTIO_GPU_MAX_SCANOUTS];
+	/* Scanouts whose updates have not been answered, in order; a ring. */
+	uint32_t updated[VIRTIO_GPU_MAX_SCANOUTS], first_updated, num_updated;
+	bool is_question_out; /* GET_PROTOCOL_FEATURES, once more */
+	uint64_t num_in_place;
 	struct pointer pointers[VIRTIO_GPU_MAX_SCANOUTS];
 	uint32_t turn; /* which scanout is looked at first */
 	bool pointers_turn;
@@ -115,6 +153,7 @@ struct display_socket {
 	struct message *message;
 	size_t capacity;   /* of it */
 	size_t size, sent; /* if they are equal, none is on its way */
+	int message_fd;    /* goes with its first byte; -1: none */
 };
 
 int display_socket_create_take(
@@ -134,6 +173,7 @@ int display_socket_create_take(
 	display->message = message;
 	display->capacity = sizeof(*message);
 	display->fd = fd;
+	display->message_fd = -1;
 	display->asked = display->to_ask = GET_PROTOCOL_FEATURES;
 	display->ops = ops;
 	display->cookie = cookie;
@@ -145,6 +185,12 @@ void display_socket_destroy(struct display_socket *display)
 	if (display) {
 		for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 			frame_reset(&display->frames[i], 0, 0);
+			if (display->in_place[i].next.key != 0) {
+				close(display->in_place[i].next.fd);
+			}
+		}
+		if (display->message_fd >= 0) {
+			close(display->message_fd);
 		}
 		close(display->fd);
 		free(display->message);
@@ -152,13 +198,198 @@ void display_socket_destroy(struct display_socket *display)
 	}
 }
 
+/* ---- In place ------------------------------------------------------------------------------ */
+
+static bool has_key(const struct in_place *in_place, uint64_t key)
+{
+	return in_place->next.key == key || in_place->has.key == key || in_place->old_key == key;
+}
+
+/* The display does not have it any more, for this scanout. */
+static void release_key(struct display_socket *display, uint64_t key)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		if (has_key(&display->in_place[i], key)) {
+			return;
+		}
+	}
+	display->ops->release(display->cookie, key);
+}
+
+static void drop_next(struct display_socket *display, struct in_place *in_place)
+{
+	uint64_t key = in_place->next.key;
+
+	if (key != 0) {
+		close(in_place->next.fd);
+		in_place->next.key = 0;
+		release_key(display, key);
+	}
+}
+
+static void drop_old(struct display_socket *display, struct in_place *in_place)
+{
+	uint64_t key = in_place->old_key;
+
+	in_place->old_key = 0;
+	if (key != 0) {
+		release_key(display, key);
+	}
+}
+
+/* No message about pixels goes out before the display knows that it has no buffer. */
+static bool is_in_place(const struct in_place *in_place)
+{
+	return in_place->next.key != 0 || in_place->has.key != 0;
+}
+
+/* What it was to be told will be in a copy, and it is told when it reads nothing any more. */
+static void leave_place(struct display_socket *display, uint32_t scanout)
+{
+	struct in_place *in_place = &display->in_place[scanout];
+
+	if (!is_in_place(in_place)) {
+		return;
+	}
+	drop_next(display, in_place);
+	in_place->goes = in_place->has.key != 0;
+	if (in_place->old_key == 0) {
+		in_place->dirty.width = 0;
+	}
+	if (!in_place->goes && !in_place->awaits_question) {
+		display->ops->shown(display->cookie, scanout, in_place->frame);
+	}
+}
+
+/* QEMU takes pictures that begin where the dma-buf does. */
+static bool can_be_told(const struct gpu_buffer *buffer)
+{
+	return buffer->offset == 0 && buffer->rect.x == 0 && buffer->rect.y == 0 &&
+		buffer->drm_format != 0;
+}
+
+static bool is_same(const struct gpu_buffer *one, const struct gpu_buffer *other)
+{
+	return one->key == other->key && one->width == other->width &&
+		one->height == other->height && one->drm_format == other->drm_format &&
+		one->stride == other->stride && one->modifier == other->modifier &&
+		one->rect.width == other->rect.width && one->rect.height == other->rect.height;
+}
+
+static uint32_t min(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint32_t max(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Adds what is in the picture of a rectangle. */
+static void add_dirty(struct in_place *in_place, const struct virtio_gpu_rect *rect)
+{
+	const struct virtio_gpu_rect *all = &in_place->has.rect;
+	struct virtio_gpu_rect *dirty = &in_place->dirty;
+	uint32_t right, bottom;
+
+	if (rect->x >= all->width || rect->y >= all->height) {
+		return;
+	}
+	right = rect->x + min(rect->width, all->width - rect->x);
+	bottom = rect->y + min(rect->height, all->height - rect->y);
+	if (dirty->width == 0) {
+		*dirty = (struct virtio_gpu_rect){ rect->x, rect->y, right - rect->x,
+			bottom - rect->y };
+		return;
+	}
+	right = max(right, dirty->x + dirty->width);
+	bottom = max(bottom, dirty->y + dirty->height);
+	dirty->x = min(dirty->x, rect->x);
+	dirty->y = min(dirty->y, rect->y);
+	dirty->width = right - dirty->x;
+	dirty->height = bottom - dirty->y;
+}
+
+/* Takes the buffer. */
+static void set_buffer(struct display_socket *display, struct in_place *in_place,
+	const struct gpu_buffer *buffer, const struct virtio_gpu_rect *rect)
+{
+	drop_next(display, in_place);
+	in_place->goes = false;
+	if (is_same(buffer, &in_place->has)) {
+		close(buffer->fd);
+		add_dirty(in_place, rect);
+	} else {
+		in_place->next = *buffer;
+	}
+}
+
+/* Returns whether the frame is told in place. */
+static bool update_in_place(struct display_socket *display, uint32_t scanout,
+	const struct virtio_gpu_rect *rect, uint64_t frame)
+{
+	struct in_place *in_place = &display->in_place[scanout];
+	struct gpu_buffer buffer = { .fd = -1 };
+
+	if (display->ops->get_buffer == NULL || !(display->features & FEATURE_DMABUF2)) {
+		return false;
+	}
+	if (display->ops->get_buffer(display->cookie, scanout, &buffer) < 0) {
+		leave_place(display, scanout);
+		return false;
+	}
+	if (!can_be_told(&buffer)) {
+		close(buffer.fd);
+		release_key(display, buffer.key);
+		leave_place(display, scanout);
+		return false;
+	}
+	set_buffer(display, in_place, &buffer, rect);
+	in_place->frame = frame;
+	return true;
+}
+
+/* All of the picture is read, as it is now. */
+static void copy_instead(struct display_socket *display, uint32_t scanout)
+{
+	const struct virtio_gpu_rect all = { 0, 0, UINT32_MAX, UINT32_MAX };
+	const struct frame_source source = { display->ops->read, display->cookie, scanout };
+	struct frame *frame = &display->frames[scanout];
+
+	leave_place(display, scanout);
+	frame_reset(frame, frame->width, frame->height);
+	frame_flush(frame, &all, &source);
+}
+
+void display_socket_buffer_leaving(struct display_socket *display, uint64_t key)
+{
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		struct in_place *in_place = &display->in_place[i];
+
+		if (in_place->next.key == key || (in_place->has.key == key && !in_place->goes)) {
+			copy_instead(display, i);
+		}
+	}
+	release_key(display, key);
+}
+
+uint64_t display_socket_get_in_place(const struct display_socket *display)
+{
+	return display->num_in_place;
+}
+
 /* ---- What is to be told ------------------------------------------------------------------- */
 
 void display_socket_set_scanout(
 	struct display_socket *display, uint32_t scanout, uint32_t width, uint32_t height)
 {
-	if (scanout < VIRTIO_GPU_MAX_SCANOUTS) {
-		frame_reset(&display->frames[scanout], width, height);
+	if (scanout >= VIRTIO_GPU_MAX_SCANOUTS) {
+		return;
+	}
+	frame_reset(&display->frames[scanout], width, height);
+	if (width == 0) {
+		leave_place(display, scanout);
 	}
 }
 
@@ -175,13 +406,26 @@ static size_t size_of_frames(const struct display_socket *display, const struct 
 	return size;
 }
 
-int display_socket_update(
-	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect)
+static void forget_pixels(struct frame *frame)
+{
+	uint32_t width = frame->width, height = frame->height;
+
+	frame_reset(frame, 0, 0);
+	frame_reset(frame, width, height);
+}
+
+int display_socket_update(struct display_socket *display, uint32_t scanout,
+	const struct virtio_gpu_rect *rect, uint64_t frame)
 {
 	const struct frame_source source = { display->ops->read, display->cookie, scanout };
 
 	if (scanout >= VIRTIO_GPU_MAX_SCANOUTS) {
 		return -EINVAL;
+	}
+	if (update_in_place(display, scanout, rect, frame)) {
+		/* No pixels are to be told, and none are needed. */
+		forget_pixels(&display->frames[scanout]);
+		return 1;
 	}
 	if (size_of_frames(display, &display->frames[scanout]) > MAX_FRAME_BYTES) {
 		return -ENOSPC;
@@ -311,12 +555,88 @@ static bool make_update(struct display_socket *display, uint32_t id)
 	return true;
 }
 
+static void make_buffer(struct display_socket *display, uint32_t id)
+{
+	struct in_place *in_place = &display->in_place[id];
+	const struct gpu_buffer *buffer = &in_place->next;
+
+	display->message->dma_buf = (struct dma_buf_message){
+		.scanout = id,
+		.size = { buffer->rect.width, buffer->rect.height },
+		.buffer_size = { buffer->width, buffer->height },
+		.stride = buffer->stride,
+		.flags = FLAG_Y_0_TOP,
+		.drm_format = buffer->drm_format,
+	};
+	memcpy(display->message->dma_buf.modifier, &buffer->modifier, sizeof(buffer->modifier));
+	display->message_fd = buffer->fd;
+	begin_message(display, DMABUF_SCANOUT2, sizeof(display->message->dma_buf));
+	in_place->old_key = in_place->has.key;
+	in_place->has = *buffer;
+	in_place->next.key = 0;
+	in_place->dirty = (struct virtio_gpu_rect){ 0, 0, buffer->rect.width, buffer->rect.height };
+	/* It makes a new screen for pixels, of whatever size. */
+	display->told[id] = (struct size){ UINT32_MAX, UINT32_MAX };
+}
+
+static void make_no_buffer(struct display_socket *display, uint32_t id)
+{
+	struct in_place *in_place = &display->in_place[id];
+
+	display->message->dma_buf = (struct dma_buf_message){ .scanout = id };
+	begin_message(display, DMABUF_SCANOUT2, sizeof(display->message->dma_buf));
+	in_place->old_key = in_place->has.key;
+	in_place->has.key = 0;
+	in_place->goes = false;
+	in_place->awaits_question = true;
+}
+
+static void make_buffer_update(struct display_socket *display, uint32_t id)
+{
+	struct in_place *in_place = &display->in_place[id];
+	uint32_t last = (display->first_updated + display->num_updated++) % VIRTIO_GPU_MAX_SCANOUTS;
+
+	display->message->update = (struct update_message){ id, in_place->dirty };
+	begin_message(display, DMABUF_UPDATE, sizeof(display->message->update));
+	in_place->dirty.width = 0;
+	in_place->told_frame = in_place->frame;
+	in_place->awaits_update = true;
+	display->updated[last] = id;
+	display->num_in_place++;
+}
+
+static bool make_in_place(struct display_socket *display, uint32_t id)
+{
+	struct in_place *in_place = &display->in_place[id];
+
+	if (in_place->awaits_update) {
+		return false;
+	}
+	if (in_place->old_key == 0 && in_place->goes) {
+		make_no_buffer(display, id);
+	} else if (in_place->old_key == 0 && in_place->next.key != 0) {
+		make_buffer(display, id);
+	} else if (in_place->has.key != 0 && in_place->dirty.width > 0) {
+		make_buffer_update(display, id);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 /* Scanouts have turns, so that none that changes all the time keeps the others waiting. */
 static bool make_any_frame(struct display_socket *display)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		uint32_t id = (display->turn + i) % VIRTIO_GPU_MAX_SCANOUTS;
 
+		if (make_in_place(display, id)) {
+			display->turn = display->in_place[id].awaits_update ? id + 1 : id;
+			return true;
+		}
+		if (is_in_place(&display->in_place[id])) {
+			continue;
+		}
 		if (make_scanout(display, id)) {
 			display->turn = id; /* its pixels next */
 			return true;
@@ -350,9 +670,28 @@ static bool make_question(struct display_socket *display)
 	return true;
 }
 
+/* Asks what changes nothing, so that the answer tells what was read. */
+static bool make_barrier(struct display_socket *display)
+{
+	bool is_needed = false;
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS && !display->is_question_out; i++) {
+		is_needed = is_needed || display->in_place[i].awaits_question;
+	}
+	if (!is_needed) {
+		return false;
+	}
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		display->in_place[i].is_asked = display->in_place[i].awaits_question;
+	}
+	begin_message(display, GET_PROTOCOL_FEATURES, 0);
+	display->is_question_out = true;
+	return true;
+}
+
 static bool make_message(struct display_socket *display)
 {
-	if (make_question(display)) {
+	if (make_question(display) || make_barrier(display)) {
 		return true;
 	}
 	display->pointers_turn = !display->pointers_turn;
@@ -407,6 +746,12 @@ static size_t size_of_answer(enum request request)
 
 static bool is_answer(const struct display_socket *display, const struct header *header)
 {
+	if (header->request == DMABUF_UPDATE) {
+		return display->num_updated > 0 && header->flags == FLAG_REPLY && header->size == 0;
+	}
+	if (header->request == GET_PROTOCOL_FEATURES && display->is_question_out) {
+		return header->flags == FLAG_REPLY && header->size == sizeof(uint64_t);
+	}
 	return display->asked != NO_REQUEST && header->request == (uint32_t)display->asked &&
 		header->flags == FLAG_REPLY && header->size == size_of_answer(display->asked);
 }
@@ -416,7 +761,7 @@ static void greet(struct display_socket *display)
 {
 	display->greeted = true;
 	memcpy(&display->features, display->reply.payload, sizeof(display->features));
-	display->features &= FEATURE_EDID;
+	display->features &= FEATURE_EDID | (display->ops->get_buffer ? FEATURE_DMABUF2 : 0);
 	display->to_ask = SET_PROTOCOL_FEATURES;
 	display->asked = GET_DISPLAY_INFO;
 }
@@ -453,12 +798,47 @@ static void tell_edid(struct display_socket *display)
 	}
 }
 
+/* What the scanout had before is read no more. */
+static void take_update_answer(struct display_socket *display)
+{
+	uint32_t id = display->updated[display->first_updated];
+	struct in_place *in_place = &display->in_place[id];
+
+	display->first_updated = (display->first_updated + 1) % VIRTIO_GPU_MAX_SCANOUTS;
+	display->num_updated--;
+	in_place->awaits_update = false;
+	drop_old(display, in_place);
+	display->ops->shown(display->cookie, id, in_place->told_frame);
+}
+
+static void take_barrier_answer(struct display_socket *display)
+{
+	display->is_question_out = false;
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		struct in_place *in_place = &display->in_place[i];
+
+		if (in_place->is_asked) {
+			in_place->is_asked = in_place->awaits_question = false;
+			drop_old(display, in_place);
+			display->ops->shown(display->cookie, i, in_place->frame);
+		}
+	}
+}
+
 /* Of a question that was given up only the monitors are still of use. */
 static void take_answer(struct display_socket *display)
 {
 	enum request asked = display->asked;
 	bool wanted = display->wanted;
 
+	if (display->reply.header.request == DMABUF_UPDATE) {
+		take_update_answer(display);
+		return;
+	}
+	if (display->is_question_out && display->reply.header.request == GET_PROTOCOL_FEATURES) {
+		take_barrier_answer(display);
+		return;
+	}
 	display->deaf = false;
 	display->asked = NO_REQUEST;
 	if (asked == GET_PROTOCOL_FEATURES) {
@@ -498,15 +878,42 @@ static int receive_some(struct display_socket *display)
 	return 1;
 }
 
+/* Adds the descriptor that goes with the message. */
+static void attach_fd(struct msghdr *header, void *control, size_t size, int fd)
+{
+	struct cmsghdr *attached;
+
+	header->msg_control = control;
+	header->msg_controllen = size;
+	attached = CMSG_FIRSTHDR(header);
+	attached->cmsg_level = SOL_SOCKET;
+	attached->cmsg_type = SCM_RIGHTS;
+	attached->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(attached), &fd, sizeof(fd));
+}
+
 static int send_some(struct display_socket *display)
 {
-	const char *bytes = (const char *)display->message;
 	size_t left = display->size - display->sent;
-	ssize_t size = send(display->fd, bytes + display->sent,
-		left < MAX_SEND_SIZE ? left : MAX_SEND_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
+	struct iovec piece = { (char *)display->message + display->sent,
+		left < MAX_SEND_SIZE ? left : MAX_SEND_SIZE };
+	struct msghdr header = { .msg_iov = &piece, .msg_iovlen = 1 };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	ssize_t size;
 
+	if (display->message_fd >= 0) {
+		attach_fd(&header, &control, sizeof(control.bytes), display->message_fd);
+	}
+	size = sendmsg(display->fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (size < 0) {
 		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
+	}
+	if (display->message_fd >= 0) {
+		close(display->message_fd);
+		display->message_fd = -1;
 	}
 	display->sent += (size_t)size;
 	return 0;

@@ -12,6 +12,11 @@
  * as one message when those before it have been: a slow front end is told the latest, and never
  * half of it. All frames are 512 MiB at most, and the message that is on its way 256 MiB.
  *
+ * What can be had as a dma-buf is not copied, if the front end takes those with a modifier
+ * (DMABUF_SCANOUT2) and the picture begins where the dma-buf does, as QEMU looks at no other place.
+ * The front end answers each update of it; meanwhile the scanout has no other message, and what is
+ * flushed becomes one. What it had before is released with that answer.
+ *
  * One thread. Errors are negative errno values.
  */
 
@@ -23,6 +28,7 @@
 #include "frame.h"
 
 struct display_socket;
+struct gpu_buffer;
 
 /* Of a cursor, in each direction: struct virtio_gpu_update_cursor's, and the protocol's. */
 #define DISPLAY_CURSOR_SIZE 64
@@ -34,6 +40,11 @@ struct display_socket_ops {
 	 * too. */
 	void (*monitors)(void *cookie, const struct virtio_gpu_display_one *monitors);
 	void (*edid)(void *cookie, const uint8_t *edid, uint32_t size);
+	/* What the guest shows as a dma-buf; that it is read no more; and that a frame is shown:
+	 * gpu_get_scanout_buffer, gpu_tell_released, gpu_tell_shown. All NULL: all is copied. */
+	int (*get_buffer)(void *cookie, uint32_t scanout, struct gpu_buffer *out);
+	void (*release)(void *cookie, uint64_t key);
+	void (*shown)(void *cookie, uint32_t scanout, uint64_t frame);
 };
 
 /* fd: owned from the call on, also when this fails. ops: has to stay. Returns 0 or
@@ -47,14 +58,20 @@ void display_socket_destroy(struct display_socket *display); /* NULL is fine */
 void display_socket_set_scanout(
 	struct display_socket *display, uint32_t scanout, uint32_t width, uint32_t height);
 
-/* The guest flushes a rectangle of a scanout: it is read. Returns 0; -ENOSPC if the frames would be
- * too large together, -ENOMEM: then it is not shown; what reading failed with; -EINVAL for a
- * scanout out of range. */
-int display_socket_update(
-	struct display_socket *display, uint32_t scanout, const struct virtio_gpu_rect *rect);
+/* The guest flushes a rectangle of a scanout: it is read. Returns 0; 1 if it is not, and `shown`
+ * will be called for this frame or a later one; -ENOSPC if the frames would be too large together,
+ * -ENOMEM: then it is not shown; what reading failed with; -EINVAL for a scanout out of range. */
+int display_socket_update(struct display_socket *display, uint32_t scanout,
+	const struct virtio_gpu_rect *rect, uint64_t frame);
+
+/* The memory is wanted back. If a scanout is shown from it, that is shown by a copy from now on. */
+void display_socket_buffer_leaving(struct display_socket *display, uint64_t key);
 
 /* Bytes of pixels that were copied so far: from the guest to a frame, from that to a message. */
 uint64_t display_socket_get_copied(const struct display_socket *display);
+
+/* Frames that were given as dma-bufs. */
+uint64_t display_socket_get_in_place(const struct display_socket *display);
 
 /* pixels: of DISPLAY_CURSOR_SIZE squared, 0xaarrggbb; NULL if only the position has changed.
  * Copied. */

@@ -135,6 +135,9 @@ static void close_display(struct gpu_server *server)
 		server->display_full = false;
 		display_socket_give_up(display);
 		display_socket_destroy(display);
+		if (!server->wayland) {
+			gpu_forget_display(server->gpu);
+		}
 	}
 }
 
@@ -173,6 +176,35 @@ static int read_scanout(
 	return gpu_read_scanout(server->gpu, scanout, rect, pixels);
 }
 
+static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	struct gpu_server *server = cookie;
+
+	return gpu_get_scanout_buffer(server->gpu, scanout, out);
+}
+
+static void release_buffer(void *cookie, uint64_t buffer_key)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_tell_released(server->gpu, buffer_key);
+}
+
+static void shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	struct gpu_server *server = cookie;
+
+	gpu_tell_shown(server->gpu, scanout, frame);
+}
+
+/* Windows read the memory in place, and say when a frame is shown: nobody else can, too. */
+static int get_buffer_for_front_end(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	struct gpu_server *server = cookie;
+
+	return server->wayland ? -EOPNOTSUPP : gpu_get_scanout_buffer(server->gpu, scanout, out);
+}
+
 /* As the options say: windows that have gone have no size, and none is closed. */
 static void init_monitors(struct gpu_server *server)
 {
@@ -193,7 +225,16 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 		.monitors = tell_monitors,
 		.edid = tell_edid,
 	};
+	static const struct display_socket_ops in_place_ops = {
+		.read = read_scanout,
+		.monitors = tell_monitors,
+		.edid = tell_edid,
+		.get_buffer = get_buffer_for_front_end,
+		.release = release_buffer,
+		.shown = shown,
+	};
 	struct gpu_server *server = cookie;
+	bool in_place = server->options.front_end_dma_bufs;
 	int ret;
 
 	close_display(server);
@@ -202,7 +243,8 @@ static int set_gpu_socket_take(void *cookie, int socket_fd)
 		init_monitors(server);
 		return 0;
 	}
-	ret = display_socket_create_take(socket_fd, &ops, server, &server->display);
+	ret = display_socket_create_take(
+		socket_fd, in_place ? &in_place_ops : &ops, server, &server->display);
 	if (ret < 0) {
 		return ret;
 	}
@@ -331,27 +373,6 @@ static void key_code(void *cookie, uint32_t code, bool down)
 	}
 }
 
-static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
-{
-	struct gpu_server *server = cookie;
-
-	return gpu_get_scanout_buffer(server->gpu, scanout, out);
-}
-
-static void release_buffer(void *cookie, uint64_t buffer_key)
-{
-	struct gpu_server *server = cookie;
-
-	gpu_tell_released(server->gpu, buffer_key);
-}
-
-static void shown(void *cookie, uint32_t scanout, uint64_t frame)
-{
-	struct gpu_server *server = cookie;
-
-	gpu_tell_shown(server->gpu, scanout, frame);
-}
-
 /* The front end's display knows its monitors, if there is one. Side by side, as the pointer has
  * them. */
 static void tell_windows(struct gpu_server *server)
@@ -473,6 +494,9 @@ static void buffer_leaving(void *cookie, uint64_t buffer_key)
 
 	if (server->wayland) {
 		display_wayland_buffer_leaving(server->wayland, buffer_key);
+	} else if (server->display && server->options.front_end_dma_bufs) {
+		server->display_changed = true;
+		display_socket_buffer_leaving(server->display, buffer_key);
 	} else {
 		gpu_tell_released(server->gpu, buffer_key);
 	}
@@ -553,28 +577,29 @@ static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint
 	}
 }
 
-static int update_display(
-	struct gpu_server *server, uint32_t scanout, const struct virtio_gpu_rect *rect)
+static int update_display(struct gpu_server *server, uint32_t scanout,
+	const struct virtio_gpu_rect *rect, uint64_t frame)
 {
 	if (!server->display) {
 		return 0;
 	}
 	server->display_changed = true;
-	return display_socket_update(server->display, scanout, rect);
+	return display_socket_update(server->display, scanout, rect, frame);
 }
 
-/* The front end's display and VNC copy what they need. */
+/* VNC copies what it needs, and so does the front end's display unless it returns 1. */
 static bool scanout_flushed(
 	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint64_t frame)
 {
 	struct gpu_server *server = cookie;
-	int ret = update_display(server, scanout, rect);
+	int ret = update_display(server, scanout, rect, frame);
 	int vnc = server->vnc && scanout == 0 ? display_vnc_update(server->vnc, rect) : 0;
 
 	if (ret == -ENOSPC || ret == -ENOMEM || vnc == -ENOMEM) {
 		tell_lack_of_memory(server);
 	}
-	return server->wayland && display_wayland_update(server->wayland, scanout, rect, frame);
+	return ret == 1 ||
+		(server->wayland && display_wayland_update(server->wayland, scanout, rect, frame));
 }
 
 /* The other displays copy, and only what is drawn. */

@@ -22,6 +22,9 @@ struct gpu_server_options {
 	/* The Wayland compositor that shows the scanouts in windows: the name of its socket, or ""
 	 * as the environment says; NULL: none. */
 	const char *wayland;
+	/* The front end's display gets dma-bufs of what can be had so, if it takes them. It cannot
+	 * say that it fails to show one. */
+	bool front_end_dma_bufs;
 	/* For work in flight when a queue is stopped, in milliseconds; what is not done by then is
 	 * cancelled. QEMU waits for the answer as long as it takes, and so does the guest. */
 	int drain_ms;

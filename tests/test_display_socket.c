@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "support.h"
 
 #include "display_socket.h"
+#include "gpu.h"
 
 enum {
 	GET_PROTOCOL_FEATURES = 1,
@@ -25,8 +27,14 @@ enum {
 	CURSOR_UPDATE = 6,
 	SCANOUT = 7,
 	UPDATE = 8,
+	DMABUF_UPDATE = 10,
 	GET_EDID = 11,
+	DMABUF_SCANOUT2 = 12,
 };
+
+#define FORMAT 0x34325258u /* DRM_FORMAT_XRGB8888 */
+#define MODIFIER UINT64_C(0x0123456789abcdef)
+#define MAX_KEYS 8
 
 struct fixture {
 	struct display_socket *display;
@@ -41,6 +49,13 @@ struct fixture {
 	struct virtio_gpu_display_one monitor; /* the second one */
 	uint32_t edid_size;
 	uint8_t edid_byte; /* the last one */
+
+	/* What is shown as dma-bufs, or as files that stand for them. */
+	int buffer_error;
+	struct gpu_buffer buffer; /* of a scanout of any size: with what it shows in its file */
+	bool is_held[MAX_KEYS];   /* by key */
+	unsigned int num_released;
+	uint64_t shown_frame[VIRTIO_GPU_MAX_SCANOUTS];
 };
 
 static int read_color(
@@ -77,13 +92,42 @@ static void note_edid(void *cookie, const uint8_t *edid, uint32_t size)
 	fixture->edid_byte = edid ? edid[size - 1] : 0;
 }
 
-static struct fixture *fixture_create(void)
+/* A file with the buffer's key in its first word. */
+static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
 {
-	static const struct display_socket_ops ops = {
-		.read = read_color,
-		.monitors = note_monitors,
-		.edid = note_edid,
-	};
+	struct fixture *fixture = cookie;
+
+	(void)scanout;
+	if (fixture->buffer_error < 0) {
+		return fixture->buffer_error;
+	}
+	*out = fixture->buffer;
+	out->fd = memfd_create("buffer", MFD_CLOEXEC);
+	assert_true(out->fd >= 0);
+	assert_int_equal(write(out->fd, &out->key, sizeof(out->key)), sizeof(out->key));
+	fixture->is_held[out->key] = true;
+	return 0;
+}
+
+static void note_released(void *cookie, uint64_t key)
+{
+	struct fixture *fixture = cookie;
+
+	assert_in_range(key, 1, MAX_KEYS - 1);
+	fixture->num_released += fixture->is_held[key];
+	fixture->is_held[key] = false;
+}
+
+static void note_shown(void *cookie, uint32_t scanout, uint64_t frame)
+{
+	struct fixture *fixture = cookie;
+
+	assert_true(frame >= fixture->shown_frame[scanout]);
+	fixture->shown_frame[scanout] = frame;
+}
+
+static struct fixture *fixture_create_with(const struct display_socket_ops *ops)
+{
 	uint32_t hello[3];
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	int fds[2];
@@ -91,12 +135,23 @@ static struct fixture *fixture_create(void)
 	assert_non_null(fixture);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	fixture->front_end = fds[0];
-	assert_int_equal(display_socket_create_take(fds[1], &ops, fixture, &fixture->display), 0);
+	assert_int_equal(display_socket_create_take(fds[1], ops, fixture, &fixture->display), 0);
 	assert_int_equal(display_socket_dispatch(fixture->display), 0);
 	assert_int_equal(recv(fixture->front_end, hello, sizeof(hello), 0), sizeof(hello));
 	assert_int_equal(hello[0], GET_PROTOCOL_FEATURES);
 	assert_int_equal(hello[2], 0);
 	return fixture;
+}
+
+static struct fixture *fixture_create(void)
+{
+	static const struct display_socket_ops ops = {
+		.read = read_color,
+		.monitors = note_monitors,
+		.edid = note_edid,
+	};
+
+	return fixture_create_with(&ops);
 }
 
 static void fixture_destroy(struct fixture *fixture)
@@ -162,7 +217,7 @@ static void update(struct fixture *fixture, uint32_t x, uint32_t y, uint32_t w, 
 {
 	const struct virtio_gpu_rect rect = { .x = x, .y = y, .width = w, .height = h };
 
-	display_socket_update(fixture->display, 0, &rect);
+	display_socket_update(fixture->display, 0, &rect, 1);
 }
 
 /* ---- Scanouts ----------------------------------------------------------------------------- */
@@ -307,7 +362,7 @@ TEST_DISPLAY(a_scanout_that_changes_all_the_time_leaves_others_their_turn)
 		EXPECT(fixture, SCANOUT, i, 512, 512);
 	}
 	for (uint32_t i = 0; i < 3; i++) {
-		display_socket_update(fixture->display, i, &rect);
+		display_socket_update(fixture->display, i, &rect, 1);
 	}
 	for (int i = 0; i < 5; i++) {
 		update(fixture, 0, 0, 512, 512);
@@ -329,10 +384,10 @@ TEST_DISPLAY(frames_take_up_no_more_than_they_may)
 	for (uint32_t i = 0; i < 3; i++) {
 		display_socket_set_scanout(fixture->display, i, 8192, 8192);
 		assert_int_equal(
-			display_socket_update(fixture->display, i, &rect), i < 2 ? 0 : -ENOSPC);
+			display_socket_update(fixture->display, i, &rect, 1), i < 2 ? 0 : -ENOSPC);
 	}
 	display_socket_set_scanout(fixture->display, 0, 0, 0);
-	assert_int_equal(display_socket_update(fixture->display, 2, &rect), 0);
+	assert_int_equal(display_socket_update(fixture->display, 2, &rect, 1), 0);
 }
 
 TEST_DISPLAY(others_have_their_turn_after_16_messages)
@@ -343,7 +398,7 @@ TEST_DISPLAY(others_have_their_turn_after_16_messages)
 
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		display_socket_set_scanout(fixture->display, i, 1, 1);
-		display_socket_update(fixture->display, i, &rect);
+		display_socket_update(fixture->display, i, &rect, 1);
 	}
 	assert_int_equal(display_socket_dispatch(fixture->display), 1);
 	while (recv(fixture->front_end, header, sizeof(header), MSG_DONTWAIT) ==
@@ -377,7 +432,7 @@ TEST_DISPLAY(a_scanout_that_does_not_exist_is_ignored)
 	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
 
 	display_socket_set_scanout(fixture->display, VIRTIO_GPU_MAX_SCANOUTS, 4, 4);
-	display_socket_update(fixture->display, UINT32_MAX, &rect);
+	display_socket_update(fixture->display, UINT32_MAX, &rect, 1);
 	assert_no_message(fixture);
 }
 
@@ -635,14 +690,432 @@ TEST_DISPLAY(a_flush_without_memory_is_made_up_for)
 
 	display_socket_set_scanout(fixture->display, 0, 128, 128); /* more than a cursor has */
 	alloc_fail(1);
-	assert_int_equal(display_socket_update(fixture->display, 0, &rect), -ENOMEM);
+	assert_int_equal(display_socket_update(fixture->display, 0, &rect, 1), -ENOMEM);
 	alloc_fail(0);
 	EXPECT(fixture, SCANOUT, 0, 128, 128);
 	assert_no_message(fixture);
 	/* Now for the message. */
-	assert_int_equal(display_socket_update(fixture->display, 0, &rect), 0);
+	assert_int_equal(display_socket_update(fixture->display, 0, &rect, 1), 0);
 	alloc_fail(1);
 	assert_no_message(fixture);
 	alloc_fail(0);
 	EXPECT(fixture, UPDATE, 0, 0, 0, 128, 128);
+}
+
+/* ---- Dma-bufs ------------------------------------------------------------------------------- */
+
+static void show_buffer(struct fixture *fixture, uint64_t key, uint32_t width, uint32_t height)
+{
+	fixture->buffer = (struct gpu_buffer){
+		.key = key,
+		.width = width,
+		.height = height,
+		.drm_format = FORMAT,
+		.stride = width * 4,
+		.modifier = MODIFIER,
+		.rect = { .width = width, .height = height },
+	};
+	display_socket_set_scanout(fixture->display, 0, width, height);
+}
+
+static void greet_with(struct fixture *fixture, uint64_t features)
+{
+	answer_features(fixture, features);
+	EXPECT(fixture, SET_PROTOCOL_FEATURES, (uint32_t)features & 3, 0);
+	expect_words(fixture, GET_DISPLAY_INFO, NULL, 0);
+	answer_monitors(fixture, 800);
+}
+
+static struct fixture *fixture_create_in_place(void)
+{
+	static const struct display_socket_ops ops = {
+		.read = read_color,
+		.monitors = note_monitors,
+		.edid = note_edid,
+		.get_buffer = get_buffer,
+		.release = note_released,
+		.shown = note_shown,
+	};
+	struct fixture *fixture = fixture_create_with(&ops);
+
+	greet_with(fixture, UINT64_MAX);
+	return fixture;
+}
+
+#define TEST_IN_PLACE(name)                                                                        \
+	TEST_WITH(name, struct fixture *, fixture, fixture_create_in_place(),                      \
+		fixture_destroy(fixture))
+
+static int update_frame(struct fixture *fixture, uint64_t frame, uint32_t x, uint32_t width)
+{
+	const struct virtio_gpu_rect rect = { x, 0, width, 1 };
+
+	return display_socket_update(fixture->display, 0, &rect, frame);
+}
+
+/* Receives the header of a message. Returns the descriptor that came with it, or -1. */
+static int receive_header(struct fixture *fixture, uint32_t *header)
+{
+	struct iovec piece = { header, 3 * sizeof(*header) };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr message = { .msg_iov = &piece,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	struct cmsghdr *attached;
+	int fd = -1;
+
+	display_socket_dispatch(fixture->display);
+	assert_int_equal(recvmsg(fixture->front_end, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC),
+		piece.iov_len);
+	attached = CMSG_FIRSTHDR(&message);
+	if (attached != NULL) {
+		assert_int_equal(attached->cmsg_type, SCM_RIGHTS);
+		memcpy(&fd, CMSG_DATA(attached), sizeof(fd));
+	}
+	return fd;
+}
+
+/* The next message gives the scanout a buffer; key 0: none. */
+static void expect_buffer(struct fixture *fixture, uint64_t key, uint32_t width, uint32_t height)
+{
+	const uint32_t given[] = { 0, 0, 0, width, height, width, height, width * 4, 1, FORMAT,
+		(uint32_t)MODIFIER, (uint32_t)(MODIFIER >> 32) };
+	static const uint32_t none[12];
+	uint32_t header[3], payload[12];
+	uint64_t content = 0;
+	int fd = receive_header(fixture, header);
+
+	assert_int_equal(header[0], DMABUF_SCANOUT2);
+	assert_int_equal(header[1], 0);
+	assert_int_equal(header[2], sizeof(payload));
+	assert_int_equal(recv(fixture->front_end, payload, sizeof(payload), 0), sizeof(payload));
+	assert_memory_equal(payload, key != 0 ? given : none, sizeof(payload));
+	assert_int_equal(fd >= 0, key != 0);
+	if (key != 0) {
+		assert_int_equal(pread(fd, &content, sizeof(content), 0), sizeof(content));
+		assert_int_equal(content, key);
+		close(fd);
+	}
+}
+
+static void answer_update(struct fixture *fixture)
+{
+	answer(fixture, DMABUF_UPDATE, 4, NULL, 0);
+}
+
+TEST_IN_PLACE(a_dma_buf_is_given_and_not_copied)
+{
+	display_socket_set_scanout(fixture->display, 0, 4, 2);
+	EXPECT(fixture, SCANOUT, 0, 4, 2); /* until it is known what is shown */
+	show_buffer(fixture, 1, 4, 2);
+	assert_int_equal(update_frame(fixture, 1, 1, 1), 1);
+	expect_buffer(fixture, 1, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	assert_no_message(fixture);
+	answer_update(fixture);
+	assert_int_equal(update_frame(fixture, 2, 1, 99), 1);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 1, 0, 3, 1); /* the same buffer, cut */
+	assert_no_message(fixture);
+	assert_int_equal(fixture->num_reads, 0);
+	assert_int_equal(display_socket_get_copied(fixture->display), 0);
+	assert_int_equal(display_socket_get_in_place(fixture->display), 2);
+}
+
+TEST_IN_PLACE(a_frame_is_shown_when_the_front_end_answers)
+{
+	show_buffer(fixture, 1, 8, 1);
+	update_frame(fixture, 1, 0, 8);
+	display_socket_dispatch(fixture->display);
+	assert_int_equal(fixture->shown_frame[0], 0);
+	/* What is flushed meanwhile is one. */
+	update_frame(fixture, 2, 1, 1);
+	update_frame(fixture, 3, 5, 1);
+	expect_buffer(fixture, 1, 8, 1);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 8, 1);
+	assert_no_message(fixture);
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[0], 1);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 1, 0, 5, 1);
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[0], 3);
+	assert_no_message(fixture);
+}
+
+/* A buffer, its first update, and its answer. */
+static void show_first(struct fixture *fixture)
+{
+	display_socket_set_scanout(fixture->display, 0, 4, 2);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	show_buffer(fixture, 1, 4, 2);
+	update_frame(fixture, 1, 0, 4);
+	expect_buffer(fixture, 1, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	answer_update(fixture);
+}
+
+TEST_IN_PLACE(another_buffer_releases_the_one_before_with_its_answer)
+{
+	show_first(fixture);
+	show_buffer(fixture, 2, 4, 2);
+	update_frame(fixture, 2, 0, 4);
+	expect_buffer(fixture, 2, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	assert_true(fixture->is_held[1]);
+	/* A third one comes when it is known that the first is not read. */
+	show_buffer(fixture, 3, 4, 2);
+	update_frame(fixture, 3, 0, 4);
+	assert_no_message(fixture);
+	answer_update(fixture);
+	assert_false(fixture->is_held[1]);
+	assert_true(fixture->is_held[2]);
+	expect_buffer(fixture, 3, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	/* A fourth and a fifth: one of them is never given. */
+	show_buffer(fixture, 4, 4, 2);
+	update_frame(fixture, 4, 0, 4);
+	show_buffer(fixture, 5, 4, 2);
+	update_frame(fixture, 5, 0, 4);
+	assert_false(fixture->is_held[4]);
+	answer_update(fixture);
+	assert_false(fixture->is_held[2]);
+	expect_buffer(fixture, 5, 4, 2);
+}
+
+TEST_IN_PLACE(another_size_is_told_by_its_buffer)
+{
+	show_first(fixture);
+	show_buffer(fixture, 2, 6, 3);
+	assert_no_message(fixture);
+	update_frame(fixture, 2, 0, 1);
+	expect_buffer(fixture, 2, 6, 3);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 6, 3);
+	assert_no_message(fixture);
+}
+
+/* Then the scanout is told anew, as the front end has made no screen for pixels. */
+static void expect_copies(struct fixture *fixture)
+{
+	expect_buffer(fixture, 0, 0, 0);
+	expect_words(fixture, GET_PROTOCOL_FEATURES, NULL, 0);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2, fixture->color);
+	assert_no_message(fixture);
+	assert_true(fixture->is_held[1]);
+	answer_features(fixture, UINT64_MAX);
+	assert_false(fixture->is_held[1]);
+	assert_no_message(fixture);
+}
+
+TEST_IN_PLACE(what_cannot_be_had_as_a_dma_buf_is_copied)
+{
+	show_first(fixture);
+	fixture->buffer_error = -EOPNOTSUPP;
+	fixture->color = 0x445566;
+	assert_int_equal(update_frame(fixture, 2, 0, 1), 0);
+	expect_copies(fixture);
+	/* And in place again. */
+	fixture->buffer_error = 0;
+	show_buffer(fixture, 2, 4, 2);
+	assert_int_equal(update_frame(fixture, 3, 0, 1), 1);
+	expect_buffer(fixture, 2, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+}
+
+/* QEMU would show another part of it. */
+TEST_IN_PLACE(a_picture_that_begins_elsewhere_in_its_dma_buf_is_copied)
+{
+	for (int i = 0; i < 3; i++) {
+		show_buffer(fixture, 1, 4, 2);
+		fixture->buffer.offset = i == 0 ? 16 : 0;
+		fixture->buffer.rect.x = i == 1;
+		fixture->buffer.rect.y = i == 2;
+		assert_int_equal(update_frame(fixture, 1, 0, 4), 0);
+		assert_false(fixture->is_held[1]);
+	}
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2);
+	assert_no_message(fixture);
+}
+
+TEST_IN_PLACE(memory_that_leaves_is_shown_by_a_copy)
+{
+	show_first(fixture);
+	fixture->color = 0x778899;
+	display_socket_buffer_leaving(fixture->display, 1);
+	expect_copies(fixture);
+	display_socket_buffer_leaving(fixture->display, 1); /* nobody has it */
+	assert_int_equal(fixture->num_released, 1);
+}
+
+/* It has a frame to be answered, and the next one is waiting. */
+TEST_IN_PLACE(memory_that_leaves_in_the_middle_is_released_in_the_end)
+{
+	show_first(fixture);
+	update_frame(fixture, 2, 0, 4);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 1);
+	show_buffer(fixture, 2, 4, 2);
+	update_frame(fixture, 3, 0, 4);
+	display_socket_buffer_leaving(fixture->display, 2);
+	assert_false(fixture->is_held[2]);
+	display_socket_buffer_leaving(fixture->display, 1);
+	assert_no_message(fixture);
+	assert_true(fixture->is_held[1]);
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[0], 2);
+	expect_copies(fixture);
+	assert_int_equal(fixture->shown_frame[0], 3);
+}
+
+TEST_IN_PLACE(a_scanout_that_is_turned_off_has_no_buffer)
+{
+	show_first(fixture);
+	display_socket_set_scanout(fixture->display, 0, 0, 0);
+	expect_buffer(fixture, 0, 0, 0);
+	expect_words(fixture, GET_PROTOCOL_FEATURES, NULL, 0);
+	EXPECT(fixture, SCANOUT, 0, 0, 0);
+	assert_no_message(fixture);
+	assert_true(fixture->is_held[1]);
+	answer_features(fixture, 0);
+	assert_false(fixture->is_held[1]);
+	/* The answer was no news. */
+	show_buffer(fixture, 2, 4, 2);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	assert_int_equal(update_frame(fixture, 2, 0, 1), 1);
+}
+
+TEST_IN_PLACE(each_scanout_has_its_own_answer)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 4, 1 };
+
+	for (uint32_t i = 0; i < 2; i++) {
+		display_socket_set_scanout(fixture->display, i, 4, 1);
+		EXPECT(fixture, SCANOUT, i, 4, 1);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		uint32_t header[3], payload[12];
+
+		show_buffer(fixture, i + 1, 4, 1);
+		display_socket_update(fixture->display, 1 - i, &rect, 10 + i);
+		close(receive_header(fixture, header));
+		assert_int_equal(header[0], DMABUF_SCANOUT2);
+		assert_int_equal(
+			recv(fixture->front_end, payload, sizeof(payload), 0), sizeof(payload));
+		assert_int_equal(payload[0], 1 - i);
+		EXPECT(fixture, DMABUF_UPDATE, 1 - i, 0, 0, 4, 1);
+	}
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[1], 10);
+	assert_int_equal(fixture->shown_frame[0], 0);
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[0], 11);
+}
+
+/* The monitors are asked for while an answer is on its way. */
+TEST_IN_PLACE(questions_and_updates_are_told_apart)
+{
+	show_first(fixture);
+	update_frame(fixture, 2, 0, 4);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 1);
+	assert_true(display_socket_ask_monitors(fixture->display));
+	expect_words(fixture, GET_DISPLAY_INFO, NULL, 0);
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[0], 2);
+	answer_monitors(fixture, 900);
+	assert_int_equal(fixture->monitor.r.width, 900);
+	/* Nobody has asked for these. */
+	answer_update(fixture);
+	answer_features(fixture, 0);
+	assert_int_equal(fixture->shown_frame[0], 2);
+	update_frame(fixture, 3, 0, 4);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 1);
+}
+
+TEST(a_front_end_without_the_feature_gets_copies)
+{
+	static const struct display_socket_ops ops = {
+		.read = read_color,
+		.monitors = note_monitors,
+		.edid = note_edid,
+		.get_buffer = get_buffer,
+		.release = note_released,
+		.shown = note_shown,
+	};
+	struct fixture *fixture = fixture_create_with(&ops);
+
+	greet_with(fixture, 1);
+	show_buffer(fixture, 1, 4, 2);
+	assert_int_equal(update_frame(fixture, 1, 0, 4), 0);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2);
+	assert_false(fixture->is_held[1]);
+	fixture_destroy(fixture);
+}
+
+/* What a front end does that answers anything at any time: reads all, answers some. */
+static void read_and_answer(struct fixture *fixture)
+{
+	char bytes[4096];
+	uint32_t request = rand() % 2 ? DMABUF_UPDATE : GET_PROTOCOL_FEATURES;
+
+	display_socket_dispatch(fixture->display);
+	while (recv(fixture->front_end, bytes, sizeof(bytes), MSG_DONTWAIT) > 0) {
+		display_socket_dispatch(fixture->display);
+	}
+	if (request == DMABUF_UPDATE) {
+		answer_update(fixture);
+	} else {
+		answer_features(fixture, UINT64_MAX);
+	}
+}
+
+static void do_anything(struct fixture *fixture, uint64_t frame)
+{
+	uint64_t key = 1 + (uint64_t)rand() % (MAX_KEYS - 1);
+
+	switch (rand() % 6) {
+	case 0:
+		display_socket_buffer_leaving(fixture->display, key);
+		assert_true(frame > 0);
+		break;
+	case 1:
+		display_socket_set_scanout(fixture->display, 0, 0, 0);
+		break;
+	case 2:
+		read_and_answer(fixture);
+		break;
+	default:
+		fixture->buffer_error = rand() % 4 == 0 ? -EOPNOTSUPP : 0;
+		show_buffer(fixture, key, 4 + (uint32_t)rand() % 2, 2);
+		fixture->buffer.offset = rand() % 8 == 0 ? 4 : 0;
+		update_frame(fixture, frame, (uint32_t)rand() % 5, 1 + (uint32_t)rand() % 4);
+	}
+}
+
+/* In the end nothing is held, and each frame is shown that it said would be. */
+TEST_IN_PLACE(buffers_come_back_whatever_happens)
+{
+	const uint64_t last = 20000;
+
+	srand(2);
+	for (uint64_t frame = 1; frame < last; frame++) {
+		do_anything(fixture, frame);
+	}
+	fixture->buffer_error = 0;
+	show_buffer(fixture, 1, 4, 2);
+	assert_int_equal(update_frame(fixture, last, 0, 4), 1);
+	for (int i = 0; i < 64 && fixture->shown_frame[0] < last; i++) {
+		read_and_answer(fixture);
+	}
+	assert_int_equal(fixture->shown_frame[0], last);
+	display_socket_set_scanout(fixture->display, 0, 0, 0);
+	for (int i = 0; i < 64 && fixture->is_held[1]; i++) {
+		read_and_answer(fixture);
+	}
+	for (int i = 1; i < MAX_KEYS; i++) {
+		assert_false(fixture->is_held[i]);
+	}
 }

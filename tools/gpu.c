@@ -77,6 +77,9 @@ static const char help[] =
 	"                    cross-domain contexts: sommelier, wayland-proxy-virtwl, muvm\n"
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
 	"                    pointer, which are the windows' and the VNC clients'\n"
+	"  --front-end-dma-bufs\n"
+	"                    give the front end's display dma-bufs instead of copies; for one\n"
+	"                    that draws with a GPU, as none says that it cannot show them\n"
 	"  --display-ceiling=MS\n"
 	"                    how long the guest waits for a display that does not say that it\n"
 	"                    shows a frame, or that it has released a buffer (default 500)\n"
@@ -120,6 +123,7 @@ enum option_id {
 	OPTION_SIZE,
 	OPTION_DISPLAY,
 	OPTION_CEILING,
+	OPTION_FRONT_END_DMA_BUFS,
 	OPTION_WAYLAND_SOCKET,
 	OPTION_INPUT,
 	OPTION_RECORD,
@@ -145,6 +149,7 @@ static const struct option long_options[] = {
 	{ "size", required_argument, NULL, OPTION_SIZE },
 	{ "display", required_argument, NULL, OPTION_DISPLAY },
 	{ "display-ceiling", required_argument, NULL, OPTION_CEILING },
+	{ "front-end-dma-bufs", no_argument, NULL, OPTION_FRONT_END_DMA_BUFS },
 	{ "wayland-socket", required_argument, NULL, OPTION_WAYLAND_SOCKET },
 	{ "input", required_argument, NULL, OPTION_INPUT },
 	{ "record", required_argument, NULL, OPTION_RECORD },
@@ -395,6 +400,9 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_CEILING:
 		gpu->display_ceiling_ms = parse_ceiling(optarg);
+		break;
+	case OPTION_FRONT_END_DMA_BUFS:
+		options->server.front_end_dma_bufs = true;
 		break;
 	case OPTION_WAYLAND_SOCKET:
 		gpu->wayland_socket = optarg;
