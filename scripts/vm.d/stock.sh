@@ -184,12 +184,18 @@ stock_device() {
     die "this QEMU has no generic vhost-user device: it takes 9.0 or later"
 }
 
+# A machine without the processor's help may have the device all the same: with a KVM that does not
+# know all instructions, and ends the guest.
+has_kvm() {
+    [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo
+}
+
 start_stock() {
     local qemu=() located arguments=() device i
     mapfile -t located < <(locate_client)
     qemu=("${located[@]:1}")
     device=$(stock_device "${qemu[@]}")
-    if [ -w /dev/kvm ]; then
+    if has_kvm; then
         arguments=(-accel kvm -cpu host)
     else
         arguments=(-accel tcg,thread=multi -cpu "max,la57=off")
