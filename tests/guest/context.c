@@ -221,6 +221,8 @@ int context_try_submit(struct context *context, const struct context_job *job, u
 		.flags = UAPI_EXEC_RING_IDX | extra_flags,
 		.size = num_words * (uint32_t)sizeof(stream[0]),
 		.command = (uintptr_t)stream,
+		.bo_handles = (uintptr_t)&job->handle,
+		.num_bo_handles = job->handle != 0 ? 1 : 0,
 		.fence_fd = job->in_fence_fd,
 		.ring_idx = job->ring,
 		.syncobj_stride = sizeof(struct uapi_syncobj),

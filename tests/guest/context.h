@@ -34,6 +34,7 @@ struct context_job {
 	const uint32_t *words; /* of the command stream, in place of the value; or NULL */
 	uint32_t num_words;    /* CONTEXT_MAX_WORDS at most */
 	int in_fence_fd;       /* or -1 */
+	uint32_t handle;       /* of a buffer that is given the job's fence, or 0 */
 	bool private_fence; /* even with fence passing, only this context may name the out-fence */
 	const struct uapi_syncobj *in_syncobj, *out_syncobj; /* one each, or NULL */
 };

@@ -13,13 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <drm_fourcc.h>
 #include <xf86drm.h>
 #include <xf86drmMode.h>
 
+#include "kernel_trace.h"
 #include "workloads.h"
 
 #define WIDTH 256u
@@ -31,11 +31,6 @@
  * the flush, which looks as if it had waited: then once more with longer frames. */
 #define FIRST_DRAW_US 50000
 #define LAST_DRAW_US (16 * FIRST_DRAW_US)
-
-#define TRACING "/sys/kernel/tracing"
-#define EVENTS TRACING "/events/virtio_gpu/enable"
-
-enum { COMMAND_FLUSH = 0x104, COMMAND_SUBMIT = 0x207 };
 
 struct screen {
 	int fd;
@@ -217,34 +212,6 @@ static void screen_close(struct screen *screen)
 
 /* ---- The trace ------------------------------------------------------------------------------ */
 
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0) {
-		err(1, "%s", path);
-	}
-	close(fd);
-}
-
-static void trace_begin(void)
-{
-	if (access(TRACING "/trace", W_OK) < 0 &&
-		mount("tracefs", TRACING, "tracefs", 0, NULL) < 0) {
-		err(1, "this kernel has no " TRACING);
-	}
-	write_file(EVENTS, "1");
-	write_file(TRACING "/trace", "");
-}
-
-/* Of a line of the trace: the number after a name, or 0. */
-static unsigned long number_in(const char *line, const char *name)
-{
-	const char *at = strstr(line, name);
-
-	return at ? strtoul(at + strlen(name), NULL, 0) : 0;
-}
-
 /*
  * Looks at what one flip has left in the trace, and prints it. Returns whether the flush was sent
  * before the frame was drawn: before the request that draws it was answered. An answer has the
@@ -254,20 +221,19 @@ static bool trace_end(struct screen *screen, bool print)
 {
 	unsigned long submission = 0, flush = 0;
 	bool drawn = false, before = false;
-	FILE *trace = fopen(TRACING "/trace", "re");
+	FILE *trace = kernel_trace_end();
 	char line[512];
 
-	if (!trace) {
-		err(1, TRACING "/trace");
-	}
 	while (fgets(line, sizeof(line), trace)) {
-		unsigned long seqno = number_in(line, " seqno=");
+		unsigned long seqno = kernel_trace_number(line, " seqno=");
 
 		if (strstr(line, "virtio_gpu_cmd_response:")) {
 			drawn |= submission != 0 && seqno == submission;
-		} else if (!submission && number_in(line, " type=") == COMMAND_SUBMIT) {
+		} else if (!submission &&
+			kernel_trace_number(line, " type=") == TRACE_COMMAND_SUBMIT) {
 			submission = seqno;
-		} else if (!flush && submission && number_in(line, " type=") == COMMAND_FLUSH) {
+		} else if (!flush && submission &&
+			kernel_trace_number(line, " type=") == TRACE_COMMAND_FLUSH) {
 			flush = seqno;
 			before = !drawn;
 		}
@@ -276,7 +242,6 @@ static bool trace_end(struct screen *screen, bool print)
 		}
 	}
 	fclose(trace);
-	write_file(EVENTS, "0");
 	check(screen, submission && drawn && flush, "a flip is not in the kernel's trace");
 	return before;
 }
@@ -325,7 +290,7 @@ static bool flip(
 	};
 	int fence_fd;
 
-	trace_begin();
+	kernel_trace_begin();
 	context_submit(context, &job, &fence_fd);
 	commit(screen, number % NUM_BUFFERS, fence_fd);
 	wait_for_event(screen);

@@ -55,6 +55,7 @@ struct uapi_getparam {
 enum {
 	UAPI_CONTEXT_CAPSET_ID = 1,
 	UAPI_CONTEXT_NUM_RINGS = 2,
+	UAPI_CONTEXT_POLL_RINGS = 3, /* a mask: fences on these are events of the descriptor */
 	UAPI_CONTEXT_FENCE_PASSING = 5, /* guest/patches */
 };
 
@@ -88,6 +89,13 @@ struct uapi_blob {
 	uint64_t blob_id;
 };
 
+struct uapi_resource_info {
+	uint32_t bo_handle;
+	uint32_t res_handle; /* out, as what follows */
+	uint32_t size;
+	uint32_t blob_mem;
+};
+
 struct uapi_map {
 	uint64_t offset; /* out, for mmap */
 	uint32_t handle;
@@ -97,6 +105,8 @@ struct uapi_map {
 #define UAPI_IOCTL_MAP DRM_IOWR(DRM_COMMAND_BASE + 0x01, struct uapi_map)
 #define UAPI_IOCTL_EXECBUFFER DRM_IOWR(DRM_COMMAND_BASE + 0x02, struct uapi_execbuffer)
 #define UAPI_IOCTL_GETPARAM DRM_IOWR(DRM_COMMAND_BASE + 0x03, struct uapi_getparam)
+#define UAPI_IOCTL_RESOURCE_INFO                                                                   \
+	DRM_IOWR(DRM_COMMAND_BASE + 0x05, struct uapi_resource_info)
 #define UAPI_IOCTL_BLOB DRM_IOWR(DRM_COMMAND_BASE + 0x0a, struct uapi_blob)
 #define UAPI_IOCTL_CONTEXT_INIT DRM_IOWR(DRM_COMMAND_BASE + 0x0b, struct uapi_context_init)
 

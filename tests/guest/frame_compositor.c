@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * vgfence-frame-compositor PATH: a Wayland compositor on the host, which looks at each frame of
+ * vgfence-wayland-frames as soon as it is committed. Prints for each client that has gone how many
+ * frames there were, how many of them were wrong, and how many descriptors are open.
+ */
+
+#include <dirent.h>
+#include <err.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <wayland-server.h>
+
+#include "frame_clock.h"
+
+struct viewer {
+	struct wl_client *client;
+	struct wl_listener gone;
+	uint32_t num_frames, num_wrong;
+	struct frame_clock *clock; /* or NULL */
+	struct wl_shm_pool *clock_pool;
+};
+
+struct surface {
+	struct viewer *viewer;
+	struct wl_resource *buffer, *callback; /* that are pending, or NULL */
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* ---- Frames --------------------------------------------------------------------------------- */
+
+/* Each pixel is the frame's number. */
+static void look(struct viewer *viewer, struct wl_shm_buffer *buffer)
+{
+	size_t count = (size_t)wl_shm_buffer_get_stride(buffer) / sizeof(uint32_t) *
+		(size_t)wl_shm_buffer_get_height(buffer);
+	const uint32_t *pixels = wl_shm_buffer_get_data(buffer);
+	uint32_t number = ++viewer->num_frames;
+	uint32_t wrong = 0;
+
+	if (viewer->clock != NULL) {
+		viewer->clock->frame_ns = now_ns();
+	}
+	wl_shm_buffer_begin_access(buffer);
+	for (size_t i = 0; i < count; i++) {
+		wrong += pixels[i] != number;
+	}
+	wl_shm_buffer_end_access(buffer);
+	viewer->num_wrong += wrong > 0;
+	if (viewer->clock != NULL) {
+		viewer->clock->num_frames = number;
+	}
+}
+
+/* Answers, and does nothing else, until the client knows the time; but not for ever. */
+static void tell_time(struct viewer *viewer, struct wl_shm_buffer *buffer)
+{
+	volatile struct frame_clock *clock = wl_shm_buffer_get_data(buffer);
+	uint64_t end_ns = now_ns() + 20000000000u;
+
+	viewer->clock_pool = wl_shm_buffer_ref_pool(buffer);
+	viewer->clock = (struct frame_clock *)clock;
+	while (clock->ping != FRAME_CLOCK_DONE && now_ns() < end_ns) {
+		uint64_t ping = clock->ping;
+
+		if (ping != clock->pong) {
+			clock->pong_ns = now_ns();
+			clock->pong = ping;
+		}
+	}
+}
+
+static void commit(struct wl_client *client, struct wl_resource *resource)
+{
+	struct surface *surface = wl_resource_get_user_data(resource);
+	struct wl_resource *buffer_resource = surface->buffer;
+	struct wl_shm_buffer *buffer;
+
+	(void)client;
+	surface->buffer = NULL;
+	if (buffer_resource == NULL) {
+		return;
+	}
+	buffer = wl_shm_buffer_get(buffer_resource);
+	if (buffer == NULL) {
+		errx(1, "a buffer that is not wl_shm's");
+	}
+	if (wl_shm_buffer_get_width(buffer) == (int32_t)FRAME_CLOCK_WIDTH) {
+		tell_time(surface->viewer, buffer);
+	} else {
+		look(surface->viewer, buffer);
+	}
+	wl_buffer_send_release(buffer_resource);
+}
+
+static void attach(struct wl_client *client, struct wl_resource *resource,
+	struct wl_resource *buffer, int32_t x, int32_t y)
+{
+	struct surface *surface = wl_resource_get_user_data(resource);
+
+	(void)client;
+	(void)x;
+	(void)y;
+	surface->buffer = buffer; /* the client does not end it before the commit */
+}
+
+/* ---- The rest of the protocol --------------------------------------------------------------- */
+
+static void destroy(struct wl_client *client, struct wl_resource *resource)
+{
+	(void)client;
+	wl_resource_destroy(resource);
+}
+
+/* Requests that change nothing here. */
+static void ignore(void)
+{
+}
+
+#define IGNORE ((void *)ignore)
+
+static const struct wl_surface_interface surface_functions = {
+	.destroy = destroy,
+	.attach = attach,
+	.damage = IGNORE,
+	.frame = IGNORE,
+	.set_opaque_region = IGNORE,
+	.set_input_region = IGNORE,
+	.commit = commit,
+};
+
+static void free_surface(struct wl_resource *resource)
+{
+	free(wl_resource_get_user_data(resource));
+}
+
+static void create_surface(struct wl_client *client, struct wl_resource *compositor, uint32_t id)
+{
+	struct wl_resource *resource = wl_resource_create(client, &wl_surface_interface, 1, id);
+	struct surface *surface = calloc(1, sizeof(*surface));
+
+	if (resource == NULL || surface == NULL) {
+		err(1, "a surface");
+	}
+	surface->viewer = wl_resource_get_user_data(compositor);
+	wl_resource_set_implementation(resource, &surface_functions, surface, free_surface);
+}
+
+static const struct wl_compositor_interface compositor_functions = {
+	.create_surface = create_surface,
+	.create_region = IGNORE,
+};
+
+static unsigned int count_fds(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	if (directory == NULL) {
+		err(1, "/proc/self/fd");
+	}
+	while (readdir(directory) != NULL) {
+		count++;
+	}
+	closedir(directory);
+	return count - 3; /* two names that are none, and this one */
+}
+
+/* Its resources are destroyed after this. */
+static void report(void *data)
+{
+	struct viewer *viewer = data;
+
+	if (viewer->num_frames > 0) {
+		printf("%u frames, %u wrong, %u descriptors\n", viewer->num_frames,
+			viewer->num_wrong, count_fds());
+		fflush(stdout);
+	}
+	free(viewer);
+}
+
+static void forget_client(struct wl_listener *listener, void *data)
+{
+	struct viewer *viewer = wl_container_of(listener, viewer, gone);
+	struct wl_display *display = wl_client_get_display(data);
+
+	if (viewer->clock_pool != NULL) {
+		wl_shm_pool_unref(viewer->clock_pool);
+	}
+	wl_event_loop_add_idle(wl_display_get_event_loop(display), report, viewer);
+}
+
+static void bind(struct wl_client *client, void *data, uint32_t version, uint32_t id)
+{
+	struct wl_resource *resource = wl_resource_create(
+		client, &wl_compositor_interface, (int)version, id);
+	struct viewer *viewer = calloc(1, sizeof(*viewer));
+
+	(void)data;
+	if (resource == NULL || viewer == NULL) {
+		err(1, "a client");
+	}
+	viewer->client = client;
+	viewer->gone.notify = forget_client;
+	wl_client_add_destroy_listener(client, &viewer->gone);
+	wl_resource_set_implementation(resource, &compositor_functions, viewer, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	struct wl_display *display = wl_display_create();
+
+	if (argc != 2) {
+		errx(2, "usage: vgfence-frame-compositor PATH");
+	}
+	if (display == NULL || wl_display_init_shm(display) < 0 ||
+		wl_global_create(display, &wl_compositor_interface, 1, NULL, bind) == NULL ||
+		wl_display_add_socket(display, argv[1]) < 0) {
+		err(1, "%s", argv[1]);
+	}
+	printf("descriptors at first: %u\n", count_fds());
+	fflush(stdout);
+	wl_display_run(display);
+	return 0;
+}
