@@ -234,6 +234,24 @@ guest_stock() {
     fi
 }
 
+# The guest's Wayland clients as windows here: a stock one in a picture of Weston's, and frames of
+# our own that are looked at.
+guest_wayland() {
+    local name="Wayland clients under stock QEMU"
+    if [ ! -x build/plain/tests/guest/vgfence-frame-compositor ]; then
+        skip "$name" "libwayland-dev or wayland-protocols is not installed"
+        return
+    fi
+    prepared "$name" --kind stock || return 0
+    step "$name, frames" scripts/wayland --frames 200
+    if command -v weston >/dev/null; then
+        step "$name, weston-simple-shm" scripts/wayland --picture build/wayland.png \
+            weston-simple-shm
+    else
+        skip "$name, weston-simple-shm" "weston is not installed"
+    fi
+}
+
 # Vulkan by Venus: its programs in the guest, and the device, are of Debian sid.
 guest_vulkan() {
     local name="guest under stock QEMU, Vulkan"
@@ -441,8 +459,8 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid windows_sid console_tests flips_tests guest_newest guest_stock guest_vulkan
-    host_qemu)
+lane_qemu=(virgl_sid windows_sid console_tests flips_tests guest_newest guest_stock guest_wayland
+    guest_vulkan host_qemu)
 
 run_tests() {
     check_parts "$@"

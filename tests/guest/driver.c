@@ -2,13 +2,18 @@
 /* Copyright (c) 2026 The vgfence authors */
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <xf86drm.h>
+
+#include "export_fence.h"
 #include "vgem.h"
 #include "workloads.h"
 
@@ -167,6 +172,91 @@ static void check_mixed_timeline(struct context *a, struct context *b)
 	close(private);
 }
 
+/* ---- Of dma-bufs, and of timelines --------------------------------------------------------- */
+
+/* A job that leaves its fence on the buffer. */
+static void draw(struct context *context, uint32_t ring, uint32_t busy_us, uint32_t handle,
+	bool private_fence)
+{
+	const struct context_job job = {
+		.ring = ring,
+		.busy_us = busy_us,
+		.slot = ring,
+		.value = next_value(),
+		.in_fence_fd = -1,
+		.handle = handle,
+		.private_fence = private_fence,
+	};
+
+	context_submit(context, &job, NULL);
+}
+
+/* What a compositor has to wait for before it reads the context's buffer. */
+static int export_fence(const struct context *context)
+{
+	struct dma_buf_export_sync_file export = { .flags = DMA_BUF_SYNC_READ };
+	int fd;
+
+	if (drmPrimeHandleToFD(context->fd, context->handle, DRM_CLOEXEC, &fd) < 0 ||
+		ioctl(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export) < 0) {
+		err(1, "the fence of a dma-buf");
+	}
+	close(fd);
+	return export.fd;
+}
+
+/* One fence, an array of those of two rings, and none that is pending. */
+static void check_dma_bufs(struct context *a, struct context *b)
+{
+	int fence_fd;
+
+	draw(a, 0, long_us, a->handle, false);
+	check_who_waits(b, export_fence(a), HOST_WAITS, "the fence of a dma-buf");
+	draw(a, 0, long_us / 2, a->handle, false);
+	draw(a, 1, long_us, a->handle, false);
+	check_who_waits(b, export_fence(a), HOST_WAITS, "the fences of a dma-buf");
+	draw(a, 0, long_us, a->handle, true);
+	check_who_waits(b, export_fence(a), waits_unasked(),
+		"the fence of a dma-buf that is not shareable");
+	fence_fd = export_fence(a);
+	check(has_signalled(fence_fd), "a dma-buf has fences that have signalled");
+	close(fence_fd);
+}
+
+/* Takes the fence. */
+static void add_point(int fd, uint32_t timeline, uint64_t point, int fence_fd)
+{
+	uint32_t binary;
+
+	if (drmSyncobjCreate(fd, 0, &binary) < 0 ||
+		drmSyncobjImportSyncFile(fd, binary, fence_fd) < 0 ||
+		drmSyncobjTransfer(fd, timeline, point, binary, 0, 0) < 0) {
+		err(1, "a point of a timeline");
+	}
+	drmSyncobjDestroy(fd, binary);
+	close(fence_fd);
+}
+
+/* A chain of fences, as the sync file of a timeline. */
+static void check_chain(struct context *a, struct context *b)
+{
+	uint32_t timeline;
+	int chain_fd;
+
+	if (drmSyncobjCreate(a->fd, 0, &timeline) < 0) {
+		err(1, "a timeline");
+	}
+	add_point(a->fd, timeline, 1, submit(a, 0, long_us, -1, false));
+	add_point(a->fd, timeline, 2, submit(a, 1, SHORT_US, -1, false));
+	if (drmSyncobjExportSyncFile(a->fd, timeline, &chain_fd) < 0) {
+		err(1, "the sync file of a timeline");
+	}
+	drmSyncobjDestroy(a->fd, timeline);
+	check_who_waits(b, chain_fd, HOST_WAITS, "a chain of fences");
+}
+
+/* ---- Of others ------------------------------------------------------------------------------ */
+
 /* Signals a fence of vgem in a while, from another process. */
 static pid_t signal_later(int vgem, const struct vgem_fence *fence)
 {
@@ -264,6 +354,8 @@ static void check_waits(void)
 	check_passing(&a, &b, &waiting);
 	check_arrays(&a, &b);
 	check_mixed_timeline(&a, &b);
+	check_dma_bufs(&a, &b);
+	check_chain(&a, &b);
 	check_foreign(&a, &b);
 	check_other_device(&b);
 	check_many(&b);

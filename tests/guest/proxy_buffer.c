@@ -17,21 +17,12 @@
 #include <unistd.h>
 
 #include <drm_fourcc.h>
-#include <linux/dma-buf.h>
 #include <wayland-client-protocol.h>
 
+#include "export_fence.h"
 #include "proxy_session.h"
 
 #include <linux-dmabuf-unstable-v1-client-protocol.h>
-
-/* Linux 6.0; the headers of Debian 12 have it, older ones do not. */
-#ifndef DMA_BUF_IOCTL_EXPORT_SYNC_FILE
-struct dma_buf_export_sync_file {
-	__u32 flags;
-	__s32 fd;
-};
-#define DMA_BUF_IOCTL_EXPORT_SYNC_FILE _IOWR(DMA_BUF_BASE, 2, struct dma_buf_export_sync_file)
-#endif
 
 /* Events of zwp_linux_dmabuf_v1, and of zwp_linux_buffer_params_v1. */
 #define FORMAT_EVENT 0u

@@ -55,7 +55,7 @@ struct uapi_getparam {
 enum {
 	UAPI_CONTEXT_CAPSET_ID = 1,
 	UAPI_CONTEXT_NUM_RINGS = 2,
-	UAPI_CONTEXT_POLL_RINGS = 3, /* a mask: fences on these are events of the descriptor */
+	UAPI_CONTEXT_POLL_RINGS = 3,    /* a mask: fences on these are events of the descriptor */
 	UAPI_CONTEXT_FENCE_PASSING = 5, /* guest/patches */
 };
 
@@ -105,8 +105,7 @@ struct uapi_map {
 #define UAPI_IOCTL_MAP DRM_IOWR(DRM_COMMAND_BASE + 0x01, struct uapi_map)
 #define UAPI_IOCTL_EXECBUFFER DRM_IOWR(DRM_COMMAND_BASE + 0x02, struct uapi_execbuffer)
 #define UAPI_IOCTL_GETPARAM DRM_IOWR(DRM_COMMAND_BASE + 0x03, struct uapi_getparam)
-#define UAPI_IOCTL_RESOURCE_INFO                                                                   \
-	DRM_IOWR(DRM_COMMAND_BASE + 0x05, struct uapi_resource_info)
+#define UAPI_IOCTL_RESOURCE_INFO DRM_IOWR(DRM_COMMAND_BASE + 0x05, struct uapi_resource_info)
 #define UAPI_IOCTL_BLOB DRM_IOWR(DRM_COMMAND_BASE + 0x0a, struct uapi_blob)
 #define UAPI_IOCTL_CONTEXT_INIT DRM_IOWR(DRM_COMMAND_BASE + 0x0b, struct uapi_context_init)
 
