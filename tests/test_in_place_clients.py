@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
 """libvgfence-virglrenderer in the place of libvirglrenderer, in programs that nobody rebuilt:
-test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES VGFENCE
+test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES VGFENCE [VULKAN NO_UDMABUF]
 
 LIBRARY: ours. REAL: virglrenderer's. VTEST_SOCKET: tests/vtest_socket.c. FRAMES:
-tests/guest/vtest_frames.c. VGFENCE: the program. The vtest tests need virgl_test_server (package
-virgl-server) and Mesa's virpipe; they compare pixels and print how the rates compare, which nothing
-depends on.
+tests/guest/vtest_frames.c. VGFENCE: the program. VULKAN: vgfence-vulkan of tests/guest. NO_UDMABUF:
+tests/guest/no_udmabuf.c. The vtest tests need virgl_test_server (package virgl-server) and Mesa's
+virpipe, or its Venus; they compare pixels and print how the rates compare, which nothing depends
+on.
 """
 
 import json
@@ -24,8 +25,10 @@ import unittest
 import unittest_sum
 
 LIBRARY = REAL = VTEST_SOCKET = FRAMES = VGFENCE = ""
+VULKAN = NO_UDMABUF = None
 LIMIT_S = 120  # only so that a program that hangs ends the test
 NUM_FRAMES = 200
+NUM_TURNS = 100
 NUM_ROUNDS = int(os.environ.get("VGF_TEST_ROUNDS", "3"))
 SERVER = shutil.which("virgl_test_server")
 
@@ -40,11 +43,11 @@ def exported(library):
 class Server:
     """A virgl_test_server. It forks for each client."""
 
-    def __init__(self, directory, name, environment):
+    def __init__(self, directory, name, environment, options=()):
         self.socket = os.path.join(directory, name)
         self.log = open(os.path.join(directory, name + ".log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            [SERVER, "--use-egl-surfaceless"], stdout=subprocess.DEVNULL, stderr=self.log,
+            [SERVER, "--use-egl-surfaceless", *options], stdout=subprocess.DEVNULL, stderr=self.log,
             env={**os.environ, "VTEST_SOCKET": self.socket, **environment})
         self.wait_for(lambda: os.path.exists(self.socket))
 
@@ -71,6 +74,20 @@ class Server:
         if not found[3].startswith("virgl"):
             raise unittest.SkipTest(f"Mesa has no virpipe here, but {found[3]}")
         return float(found[1]), found[2]
+
+    def run_vulkan(self, *arguments):
+        """What vgfence-vulkan says by Venus, and the seconds that it takes."""
+        environment = {**os.environ, "LD_PRELOAD": VTEST_SOCKET, "VTEST_SOCKET": self.socket,
+                       "VN_DEBUG": "vtest"}
+        start = time.monotonic()
+        client = subprocess.run([VULKAN, "--driver", "venus", *arguments], capture_output=True,
+                                text=True, timeout=LIMIT_S, check=False, env=environment)
+        seconds = time.monotonic() - start
+        if client.returncode == 77:
+            raise unittest.SkipTest(client.stdout.strip() or "there is no Venus here")
+        if client.returncode != 0 or "FAILED" in client.stdout:
+            raise AssertionError(f"{client.stdout}{client.stderr}; server: {self.text()}")
+        return client.stdout, seconds
 
     def end(self):
         self.process.terminate()
@@ -110,10 +127,20 @@ class Vtest(unittest.TestCase):
         self.addCleanup(work.cleanup)
         self.directory = work.name
 
-    def serve(self, name, **environment):
-        server = Server(self.directory, name, environment)
+    def serve(self, name, *options, **environment):
+        server = Server(self.directory, name, environment, options)
         self.addCleanup(server.end)
         return server
+
+    def in_turns(self, servers, measure):
+        """measure(server) for each, in turns; how the second's result compares with the first's."""
+        ratios = []
+        for i in range(NUM_ROUNDS):
+            order = servers if i % 2 == 0 else servers[::-1]
+            results = {server: measure(server) for server in order}
+            ratios.append(results[servers[1]] / results[servers[0]])
+        return (f"median {statistics.median(ratios):.3f} of {NUM_ROUNDS}, {min(ratios):.3f} to "
+                f"{max(ratios):.3f}")
 
     def assert_in_place(self, server, clients):
         """Each client's process has told what it did when it ended."""
@@ -128,20 +155,18 @@ class Vtest(unittest.TestCase):
         without = self.serve("without", LD_PRELOAD=VTEST_SOCKET, VGFENCE_LOG="debug")
         preloaded = self.serve("preloaded", LD_PRELOAD=f"{VTEST_SOCKET} {LIBRARY}",
                                VGFENCE_LOG="debug")
-        ratios = []
         pixels = set()
-        for i in range(NUM_ROUNDS):
-            order = [without, preloaded] if i % 2 == 0 else [preloaded, without]
-            rates = {}
-            for server in order:
-                rates[server], shown = server.draw()
-                pixels.add(shown)
-            ratios.append(rates[preloaded] / rates[without])
+
+        def measure(server):
+            rate, shown = server.draw()
+            pixels.add(shown)
+            return rate
+
+        compared = self.in_turns([without, preloaded], measure)
         self.assertEqual(len(pixels), 1)
         self.assert_in_place(preloaded, NUM_ROUNDS)
-        self.assertNotIn("vgfence", without.text())
-        print(f"frames a second, preloaded over without: median {statistics.median(ratios):.3f}"
-              f" of {NUM_ROUNDS}, {min(ratios):.3f} to {max(ratios):.3f}")
+        self.assertNotIn("vgfence: ", without.text())
+        print(f"frames a second, preloaded over without: {compared}")
 
     def test_by_a_library_path_it_draws_the_same_pixels(self):
         os.symlink(LIBRARY, os.path.join(self.directory, "libvirglrenderer.so.1"))
@@ -152,11 +177,31 @@ class Vtest(unittest.TestCase):
         self.assert_in_place(by_path, 1)
         self.assertIn("vgfence: in place of /", by_path.text())
 
+    def test_preloaded_venus_computes_and_draws_the_same(self):
+        if not VULKAN:
+            self.skipTest("vgfence-vulkan is not built: packages libvulkan-dev, glslang-tools")
+        preload = [VTEST_SOCKET] + ([] if os.path.exists("/dev/udmabuf") else [NO_UDMABUF])
+        without, preloaded = (
+            self.serve(name, "--venus", LD_PRELOAD=" ".join(libraries), VGFENCE_LOG="debug")
+            for name, libraries in (("without", preload), ("preloaded", preload + [LIBRARY])))
+        drawn = {re.search("draw: checksum (.*)", server.run_vulkan("compute", "draw")[0])[1]
+                 for server in (without, preloaded)}
+        self.assertEqual(len(drawn), 1)
+        compared = self.in_turns([preloaded, without], lambda server: server.run_vulkan(
+            "--rounds", str(NUM_TURNS), "timeline")[1])
+        ends = re.findall(r"^vgfence: ends: .*, (\d+) fences, 0 failed", preloaded.text(), re.M)
+        self.assertGreaterEqual(sum(map(int, ends)), NUM_ROUNDS * NUM_TURNS)
+        self.assertNotIn("vgfence: ", without.text())
+        print(f"turns of Vulkan a second, preloaded over without: {compared}; both draw "
+              f"{drawn.pop()}")
+
 
 def main():
-    global LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE
+    global LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE, VULKAN, NO_UDMABUF
     LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE = map(os.path.abspath, sys.argv[1:6])
-    del sys.argv[1:6]
+    if len(sys.argv) > 6:
+        VULKAN, NO_UDMABUF = map(os.path.abspath, sys.argv[6:8])
+    del sys.argv[1:8]
     return unittest_sum.main()
 
 
