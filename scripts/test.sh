@@ -321,6 +321,27 @@ flips_tests() {
     done
 }
 
+# QEMU's own GPU, with libvgfence-virglrenderer in virglrenderer's place. Nothing depends on the
+# rates here: other lanes run.
+in_place_stock() {
+    local name="in place under stock QEMU" log=$results/$part.in-place status=0
+    if [ ! -x build/plain/tests/guest/gl_frames ]; then
+        skip "$name" "libgbm-dev, libegl-dev and libepoxy-dev are not installed"
+        return
+    fi
+    prepared "$name" --kind gl --rootfs sid || return 0
+    begin
+    scripts/in-place --rounds 1 --runs 1 --frames 20 >"$log" 2>&1 </dev/null || status=$?
+    case $status in
+    0)
+        add_counts "$name" 0 "$log" 1 0 0
+        sed -n 's/^with.*:/    &/p' "$log"
+        ;;
+    77) skip "$name" "$(tail -n 1 "$log")" ;;
+    *) add_counts "$name" 1 "$log" 0 1 0 ;;
+    esac
+}
+
 # --- the parts
 
 formatting() {
@@ -459,8 +480,8 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
-lane_qemu=(virgl_sid windows_sid console_tests flips_tests guest_newest guest_stock guest_wayland
-    guest_vulkan host_qemu)
+lane_qemu=(virgl_sid windows_sid console_tests flips_tests in_place_stock guest_newest
+    guest_stock guest_wayland guest_vulkan host_qemu)
 
 run_tests() {
     check_parts "$@"

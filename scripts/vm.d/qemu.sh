@@ -151,8 +151,9 @@ start_machine() {
             qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
         done
     )
-    "${leash[@]}" "$@" -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot -display none \
-        -vga none -kernel "$kernel_directory/vmlinuz" -initrd "$kernel_directory/initrd" \
+    "${leash[@]}" "$@" -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot \
+        -display "${machine_display:-none}" -vga none \
+        -kernel "$kernel_directory/vmlinuz" -initrd "$kernel_directory/initrd" \
         -append "console=ttyS0 panic=-1 quiet ${kernel_arguments[*]}" -serial "file:/dev/fd/3" \
         -device virtio-serial-pci \
         -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \
