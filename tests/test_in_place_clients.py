@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
 """libvgfence-virglrenderer in the place of libvirglrenderer, in programs that nobody rebuilt:
-test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES VGFENCE [VULKAN NO_UDMABUF]
+test_in_place_clients.py LIBRARY REAL VTEST_SOCKET FRAMES VGFENCE RESET [VULKAN NO_UDMABUF]
 
 LIBRARY: ours. REAL: virglrenderer's. VTEST_SOCKET: tests/vtest_socket.c. FRAMES:
-tests/guest/vtest_frames.c. VGFENCE: the program. VULKAN: vgfence-vulkan of tests/guest. NO_UDMABUF:
-tests/guest/no_udmabuf.c. The vtest tests need virgl_test_server (package virgl-server) and Mesa's
-virpipe, or its Venus; they compare pixels and print how the rates compare, which nothing depends
-on.
+tests/guest/vtest_frames.c. VGFENCE: the program. RESET: tests/reset_client.c. VULKAN:
+vgfence-vulkan of tests/guest. NO_UDMABUF: tests/guest/no_udmabuf.c. The vtest tests need
+virgl_test_server (package virgl-server) and Mesa's virpipe, or its Venus; they compare pixels and
+print how the rates compare, which nothing depends on.
 """
 
 import json
@@ -24,7 +24,7 @@ import unittest
 
 import unittest_sum
 
-LIBRARY = REAL = VTEST_SOCKET = FRAMES = VGFENCE = ""
+LIBRARY = REAL = VTEST_SOCKET = FRAMES = VGFENCE = RESET = ""
 VULKAN = NO_UDMABUF = None
 LIMIT_S = 120  # only so that a program that hangs ends the test
 NUM_FRAMES = 200
@@ -120,6 +120,24 @@ class Info(unittest.TestCase):
         self.assertIn(os.path.realpath(REAL), found["detail"])
 
 
+class Reset(unittest.TestCase):
+    def after_a_reset(self, limit_ms, **environment):
+        """Whether a fence comes back then."""
+        client = subprocess.run([RESET, str(limit_ms)], capture_output=True, text=True,
+                                timeout=LIMIT_S, check=False, env={**os.environ, **environment})
+        if client.returncode == 77:
+            self.skipTest(client.stderr)
+        found = re.fullmatch("before a reset: yes\nafter it: (yes|no)\n", client.stdout)
+        self.assertTrue(found and client.returncode == 0, client.stdout + client.stderr)
+        return found[1]
+
+    def test_fences_come_back_after_a_reset(self):
+        # virglrenderer before 1.1.2 does not start its thread again, so that they do not.
+        without = self.after_a_reset(2000)
+        self.assertEqual(self.after_a_reset(LIMIT_S * 500, LD_PRELOAD=LIBRARY), "yes")
+        print(f"a fence after a reset comes back: yes; without the library: {without}")
+
+
 @unittest.skipUnless(SERVER, "there is no virgl_test_server: package virgl-server")
 class Vtest(unittest.TestCase):
     def setUp(self):
@@ -197,11 +215,12 @@ class Vtest(unittest.TestCase):
 
 
 def main():
-    global LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE, VULKAN, NO_UDMABUF
-    LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE = map(os.path.abspath, sys.argv[1:6])
-    if len(sys.argv) > 6:
-        VULKAN, NO_UDMABUF = map(os.path.abspath, sys.argv[6:8])
-    del sys.argv[1:8]
+    global LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE, RESET
+    global VULKAN, NO_UDMABUF
+    LIBRARY, REAL, VTEST_SOCKET, FRAMES, VGFENCE, RESET = map(os.path.abspath, sys.argv[1:7])
+    if len(sys.argv) > 7:
+        VULKAN, NO_UDMABUF = map(os.path.abspath, sys.argv[7:9])
+    del sys.argv[1:9]
     return unittest_sum.main()
 
 
