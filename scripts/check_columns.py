@@ -19,7 +19,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parent.parent
 CODE_COLUMNS = 100
 DOCUMENT_COLUMNS = 104
-CODE = re.compile(r"\.(c|h|py|sh)$|(^|/)meson\.build$|(^|/)meson_options\.txt$")
+CODE = re.compile(r"\.(c|h|py|rs|sh)$|(^|/)meson\.build$|(^|/)meson_options\.txt$")
 
 
 def is_code(name, text):

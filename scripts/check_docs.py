@@ -27,9 +27,12 @@ import sys
 import tempfile
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-PATTERNS = ("*.md", "docs/*.md", "tests/**/*.md")
+PATTERNS = ("*.md", "bindings/**/*.md", "docs/*.md", "tests/**/*.md")
 LIMIT_S = 60  # only so that a program that hangs ends the check
-FOLDERS = "base|bench|debian|docs|examples|gpu|include|input|man|scripts|soft|src|tests|tools|vhost"
+FOLDERS = (
+    "base|bench|bindings|debian|docs|examples|gpu|include|input|man|scripts|soft|src|tests|tools|"
+    "vhost"
+)
 OPERATORS = set("&|;<>()")
 # A command of ours: at the beginning, behind an operator or a variable, or given to another to run.
 OURS = re.compile(
@@ -38,7 +41,7 @@ OURS = re.compile(
 # What ./run starts for these commands, which can say whether their arguments are right; and those
 # that take a command.
 SCRIPTS = ("console", "demo", "flips", "frames", "gain", "guest", "guest-module", "in-place",
-           "mutate", "vm", "wayland")
+           "mutate", "rust-bindings", "vm", "wayland")
 ONLY_TRY = ("console", "demo", "flips", "frames", "gain", "guest", "guest-module", "in-place",
             "vm", "wayland")
 RUN_COMMANDS = ("guest", "qemu", "vm")

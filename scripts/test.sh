@@ -388,6 +388,16 @@ clang_build() {
     fi
 }
 
+# The crates, with the libraries of the plain build.
+rust() {
+    if command -v cargo >/dev/null; then
+        counted "Rust crates" build/rust.log scripts/rust build/plain
+        notes build/rust.log
+    else
+        skip "Rust crates" "cargo is not installed"
+    fi
+}
+
 # The library and its unit tests with another libc. The program needs libraries that are not here
 # for musl.
 tests_musl() {
@@ -477,7 +487,7 @@ host_qemu() {
 
 # Each lane has something to wait for at times that another can fill.
 lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_musl
-    tests_plain tests_address tests_threads
+    rust tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts)
 lane_qemu=(virgl_sid windows_sid console_tests flips_tests in_place_stock guest_newest

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The vgfence authors
+
+//! The functions of libvgfence as they are in C. The headers say what each does, who owns what, and
+//! which threads may call it. The crate `vgfence` is the same in safe Rust.
+//!
+//! `core.rs` and `virgl.rs` are made by bindgen; `scripts/rust-bindings` makes them, and compares
+//! them with the headers. What bindgen leaves out is here.
+
+#![allow(non_camel_case_types)]
+
+mod core;
+pub use crate::core::*;
+
+#[cfg(feature = "virgl")]
+mod virgl;
+#[cfg(feature = "virgl")]
+pub use crate::virgl::*;
+
+use std::os::raw::{c_int, c_void};
+
+/// In place of the ID of an in-fence that the VMM gave as a descriptor. No fence has this ID.
+pub const VGF_NO_FENCE_ID: u64 = u64::MAX;
+
+/// Whether vgfence submits the job again after this error of the driver's submit.
+///
+/// # Safety
+/// `job` is one that a driver got, during its submit.
+pub unsafe fn vgf_job_runs_again(job: *const vgf_job, error: c_int) -> bool {
+    let in_fences = (*job).num_in_fences > 0;
+    let errors = [EMFILE, ENFILE, ENOMEM, EOPNOTSUPP];
+    in_fences && errors.iter().any(|&errno| error == -(errno as c_int))
+}
+
+extern "C" {
+    /// libc's, for what `vgf_device_save` and `vgf_device_dump` allocate.
+    pub fn free(memory: *mut c_void);
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The vgfence authors
+
+//! No panic crosses the border to C. One in a callback is kept until the call into the library
+//! during which it happened returns, and goes on from there.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::process::abort;
+use std::thread;
+
+type Payload = Box<dyn Any + Send>;
+
+thread_local! {
+    /// How many calls into the library this thread is in, one inside the other.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static PANIC: RefCell<Option<Payload>> = const { RefCell::new(None) };
+    /// The devices in whose drivers, deferred functions or log messages this thread is.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+struct InCall;
+
+impl InCall {
+    fn new() -> InCall {
+        DEPTH.with(|depth| depth.set(depth.get() + 1));
+        InCall
+    }
+}
+
+impl Drop for InCall {
+    fn drop(&mut self) {
+        DEPTH.with(|depth| depth.set(depth.get() - 1));
+    }
+}
+
+/// Calls the library. What `f` returns must own all that the library gave: it is dropped if the
+/// panic of a callback goes on.
+pub(crate) fn call<R>(f: impl FnOnce() -> R) -> R {
+    let result = {
+        let _in_call = InCall::new();
+        f()
+    };
+    let panic = PANIC.with(|panic| panic.borrow_mut().take());
+    match panic {
+        Some(payload) if !thread::panicking() => resume_unwind(payload),
+        _ => result,
+    }
+}
+
+/// What the library calls. Without a call of ours in this thread there is nowhere for a panic to go
+/// on: it is the library's own thread.
+pub(crate) fn callback(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        if DEPTH.with(Cell::get) == 0 {
+            eprintln!("vgfence: a callback has panicked in the library's own thread");
+            abort();
+        }
+        PANIC.with(|panic| {
+            panic.borrow_mut().get_or_insert(payload);
+        });
+    }
+}
+
+/// The thread is in a driver's submit, a deferred function or a log message of this device, which
+/// may neither reset nor destroy it.
+pub(crate) struct Inside;
+
+impl Inside {
+    pub(crate) fn new(device: usize) -> Inside {
+        INSIDE.with(|inside| inside.borrow_mut().push(device));
+        Inside
+    }
+
+    pub(crate) fn is(device: usize) -> bool {
+        INSIDE.with(|inside| inside.borrow().contains(&device))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with(|inside| inside.borrow_mut().pop());
+    }
+}
