@@ -293,6 +293,7 @@ int ctx_sync_init(struct ctx_sync *sync, struct fence_table *fences,
 	size_t count = count_buckets(limits->max_contexts);
 
 	*sync = (struct ctx_sync){ .fences = fences, .limits = limits, .stats = stats };
+	fences->tracer.held = &stats->held;
 	sync->buckets = calloc(count, sizeof(struct context *));
 	if (!sync->buckets) {
 		return -ENOMEM;

@@ -9,11 +9,11 @@
  */
 
 #include <pthread.h>
-#include <time.h>
 
 #include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
+#include "clock_ns.h"
 #include "ctx_sync.h"
 #include "fence_table.h"
 
@@ -74,13 +74,5 @@ struct vgf_device {
 	struct fence_list retiring;
 	unsigned int unannounced; /* callbacks since the last retire_end */
 };
-
-static inline uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* What a VMM can see of a device: statistics, what is pending, all of it as text. */
+/* What a VMM can see of a device: statistics, what is pending, all of it as text, events. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -263,4 +263,13 @@ VGF_EXPORT int vgf_device_dump(struct vgf_device *device, char **text)
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+VGF_EXPORT void vgf_device_trace(
+	struct vgf_device *device, void (*fn)(void *arg, const struct vgf_event *event), void *arg)
+{
+	device_lock(device);
+	device->fences.tracer.fn = fn;
+	device->fences.tracer.arg = arg;
+	device_unlock(device);
 }

@@ -15,6 +15,16 @@
 #include "place.h"
 #include "watch.h"
 
+static void trace_created(
+	struct vgf_device *device, const struct vgf_fence_name *name, uint32_t flags, int status)
+{
+	if (status < 0) {
+		trace_refuse(&device->fences.tracer, name, flags | VGF_FENCED, status);
+	} else {
+		trace_accept(&device->fences.tracer, name, flags | VGF_FENCED);
+	}
+}
+
 /* Owns fence_fd if it succeeds. status: a negative errno value for a fence of a failed request. */
 static int create_fence(struct vgf_device *device, const struct vgf_fence_name *name,
 	uint32_t flags, void *cookie, int fence_fd, int status)
@@ -41,6 +51,7 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 	}
 	if (ret == 0) {
 		place_put(device, &place, fence);
+		trace_created(device, name, flags, status);
 		if (fence_fd >= 0) {
 			fence_publish(&device->fences, fence, fence_fd);
 		} else if (fence_fd == VGF_FENCE_DONE) {
@@ -48,6 +59,7 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 		}
 		device->stats.refused += status < 0;
 	} else {
+		trace_created(device, name, flags, ret);
 		log_refused(device, name, "cannot be placed", ret);
 	}
 	device_unlock(device);

@@ -38,6 +38,8 @@ int fence_table_init(struct fence_table *table)
 	TAILQ_INIT(&table->busy);
 	STAILQ_INIT(&table->retired);
 	STAILQ_INIT(&table->garbage);
+	table->tracer.pending = &table->count;
+	table->tracer.fds = &table->fds;
 	return 0;
 }
 
@@ -281,6 +283,15 @@ static void notify_all(struct fence_table *table, struct fence *fence, enum wait
 	}
 }
 
+static void tell_signal(const struct fence_table *table, const struct fence *fence)
+{
+	const struct vgf_fence_name name = fence_name(fence);
+
+	if (!(fence->flags & FENCE_IMPORTED)) {
+		trace_signal(&table->tracer, &name, fence->status);
+	}
+}
+
 void fence_signal(struct fence_table *table, struct fence *fence, int status)
 {
 	assert(!(fence->flags & FENCE_SIGNALLED) && status <= 0);
@@ -289,6 +300,7 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status)
 	}
 	fence->flags |= FENCE_SIGNALLED;
 	fence->status = status;
+	tell_signal(table, fence);
 	if (fence_is_oldest(fence)) {
 		timeline_update(table, fence->timeline);
 	}
@@ -357,7 +369,9 @@ static uint32_t retire(struct fence_table *table, struct fence *fence)
 
 	STAILQ_REMOVE_HEAD(&fence->timeline->fences, link);
 	if (!(fence->flags & FENCE_IMPORTED)) {
+		const struct vgf_fence_name name = fence_name(fence);
 		table_remove(table, fence);
+		trace_retire(&table->tracer, &name, fence->status);
 	}
 	fence->flags |= FENCE_RETIRED;
 	if ((fence->flags & VGF_MERGEABLE) && fence->status == 0 && next &&

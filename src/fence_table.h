@@ -22,6 +22,7 @@
 
 #include "hash.h"
 #include "queue.h"
+#include "tracer.h"
 
 struct fence;
 struct submission;
@@ -151,6 +152,8 @@ struct fence_table {
 	void (*relieve)(struct fence_owner *owner);
 	/* The last reference to a fence of this owner is gone. */
 	void (*release)(struct fence_owner *owner);
+
+	struct tracer tracer;
 };
 
 int fence_table_init(struct fence_table *table);

@@ -77,6 +77,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 	if (job.num_in_fences > 0) {
 		job.wait = driver->driver.wait;
 	}
+	trace_run(&device->fences.tracer, &job.fence, job.flags, job.wait);
 
 	device_unlock(device);
 	ret = driver->driver.submit(driver->data, &job, &out_fence_fd);
@@ -105,6 +106,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		submission->result = NULL;
 	}
 	if (again) {
+		trace_hold(&device->fences.tracer, &job.fence, job.flags);
 		return false;
 	}
 	if (ret < 0) {

@@ -68,6 +68,23 @@ static int resolve(struct vgf_device *device, struct context *context,
 	return ret;
 }
 
+/* What was accepted; its waiting ends later. */
+static void trace_accepted(
+	const struct vgf_device *device, const struct submission *submission, bool run_now)
+{
+	const struct tracer *tracer = &device->fences.tracer;
+	const struct vgf_fence_name *name = &submission->name;
+
+	trace_accept(tracer, name, submission->flags);
+	for (uint32_t i = 0; trace_is_on(tracer) && i < submission->num_waiters; i++) {
+		const struct vgf_fence_name in_fence = fence_name(submission->waiters[i].fence);
+		trace_wait(tracer, name, submission->flags, &in_fence);
+	}
+	if (!run_now) {
+		trace_hold(tracer, name, submission->flags);
+	}
+}
+
 /* Locked. Owns submission and fence, either of which may be NULL; `ret` is an error that was found
  * before, or 0. */
 static int submit(struct vgf_device *device, const struct vgf_submission *head,
@@ -109,6 +126,7 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 	}
 	if (ret < 0) {
 		device->stats.refused++;
+		trace_refuse(&device->fences.tracer, &head->fence, head->flags, ret);
 		if (submission) {
 			submission_discard(&device->contexts, submission);
 		}
@@ -123,6 +141,7 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 	}
 	device->stats.in_fences += submission->room;
 	device->stats.in_fences_done += submission->room - submission->num_waiters;
+	trace_accepted(device, submission, run_now);
 	return run_start(device, submission, run_now);
 }
 

@@ -46,6 +46,7 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 
 	fence->flags |= FENCE_REPORTED;
 	device->stats.stalled++;
+	trace_stall(&device->fences.tracer, &stall.fence);
 	ask_names(&stall);
 	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s%s",
 		name_text(name, &stall.fence), stall.age_ns / 1000000,

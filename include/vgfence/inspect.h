@@ -4,11 +4,12 @@
 #define VGFENCE_INSPECT_H
 
 /*
- * What is in a device: statistics, what is pending, all of it as text. For a VMM's monitor and for
- * bug reports. The rules of <vgfence/vgfence.h> hold here, too.
+ * What is in a device: statistics, what is pending, all of it as text, and what happens to fences,
+ * as it happens. For a VMM's monitor and for bug reports. The rules of <vgfence/vgfence.h> hold
+ * here, too.
  */
 
-#include <vgfence/fence.h>
+#include <vgfence/context_driver.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,6 +74,48 @@ size_t vgf_context_list_pending(
  * and what they wait for. The caller frees *text with free(). Returns 0 or -ENOMEM.
  */
 int vgf_device_dump(struct vgf_device *device, char **text);
+
+/*
+ * What can happen to a fence or its work. A submission is accepted, waits, is held back unless it
+ * can run at once, runs, signals, and retires. A fence without a submission is accepted, signals,
+ * and retires. What is given up on signals without having run. If what is refused has its place on
+ * a timeline nevertheless, its fence signals and retires with the error.
+ */
+enum vgf_event_kind {
+	VGF_EVENT_ACCEPT = 1, /* a submission, or a fence without one */
+	VGF_EVENT_WAIT,       /* it has this in-fence, which is pending; one event for each */
+	VGF_EVENT_HOLD,       /* for its in-fences, or behind other work or for a descriptor */
+	VGF_EVENT_RUN,        /* its driver gets it now */
+	VGF_EVENT_SIGNAL,     /* the library takes note that the work is done */
+	VGF_EVENT_RETIRE,     /* the callback comes next */
+	VGF_EVENT_STALL,      /* see struct vgf_stall */
+	VGF_EVENT_REFUSE,     /* a submission, or a fence without one */
+};
+
+/* Later versions have more members, at the end, and more kinds. */
+struct vgf_event {
+	uint64_t t_ns;                  /* never less than the device's event before */
+	struct vgf_fence_name fence;    /* without VGF_FENCED the ID means nothing */
+	struct vgf_fence_name in_fence; /* of WAIT; VGF_NO_FENCE_ID: one of in_fence_fds */
+	enum vgf_event_kind kind;
+	uint32_t flags;     /* of enum vgf_fence_flags; of SIGNAL, RETIRE, STALL only VGF_FENCED */
+	enum vgf_wait wait; /* of RUN: how it had waited */
+	int status;         /* of SIGNAL, RETIRE, REFUSE: 0, or a negative errno value */
+	/* The device's counters, as in struct vgf_stats. */
+	uint32_t pending, held, fds;
+};
+
+/*
+ * Has a function called for all that happens to the device's fences from now on. There is one such
+ * function at a time: it takes the place of the one before. NULL: nobody listens any more, which is
+ * so at first, and costs nothing.
+ *
+ * fn is called by whatever thread does what happens, one at a time, while the library holds its
+ * lock: it must not block, and not call the library. After this has returned the one before is not
+ * called any more. arg: passed to fn.
+ */
+void vgf_device_trace(
+	struct vgf_device *device, void (*fn)(void *arg, const struct vgf_event *event), void *arg);
 
 #ifdef __cplusplus
 }
