@@ -2,6 +2,7 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +12,61 @@
 
 #include "clock.h"
 #include "cross_domain.h"
+#include "event_file.h"
 #include "gpu_private.h"
 #include "guest_memory.h"
 #include "record.h"
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
+
+/* ---- Traces of fences ----------------------------------------------------------------------- */
+
+int gpu_trace_start(struct gpu *gpu, const char *path)
+{
+	int ret;
+
+	if (gpu->events != NULL) {
+		return -EALREADY;
+	}
+	ret = event_file_open(path, &gpu->events);
+	if (ret == 0) {
+		gpu->told_of_events = false;
+		vgf_device_trace(
+			gpu->renderer->ops->get_device(gpu->renderer), event_file_add, gpu->events);
+	}
+	return ret;
+}
+
+static void tell_trace_error(struct gpu *gpu)
+{
+	int error = gpu->events != NULL ? event_file_error(gpu->events) : 0;
+
+	if (error < 0 && !gpu->told_of_events) {
+		log_error(gpu, "the trace ends here: %s", strerror(-error));
+		gpu->told_of_events = true;
+	}
+}
+
+int gpu_trace_stop(struct gpu *gpu)
+{
+	uint64_t lost;
+	int ret;
+
+	if (gpu->events == NULL) {
+		return -ENOENT;
+	}
+	vgf_device_trace(gpu->renderer->ops->get_device(gpu->renderer), NULL, NULL);
+	ret = event_file_close(gpu->events, &lost);
+	gpu->events = NULL;
+	if (ret < 0 && !gpu->told_of_events) {
+		log_error(gpu, "the end of the trace is lost: %s", strerror(-ret));
+	}
+	if (lost > 0) {
+		log_error(gpu, "the trace lacks %" PRIu64 " events: the file was not fast enough",
+			lost);
+	}
+	return ret;
+}
 
 /* ---- Loop ----------------------------------------------------------------------------------- */
 
@@ -33,6 +84,7 @@ void gpu_dispatch(struct gpu *gpu)
 int gpu_timeout(struct gpu *gpu, int timeout_ms)
 {
 	log_tell_dropped(gpu, false);
+	tell_trace_error(gpu);
 	shown_settle(gpu);
 	timeout_ms = pins_timeout(gpu, shown_timeout(gpu, log_timeout(gpu, timeout_ms)));
 	if (gpu->must_wake) {
@@ -324,7 +376,8 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->callbacks = *callbacks;
 	gpu->cookie = cookie;
 	gpu->options = *options;
-	gpu->options.record = gpu->options.wayland_socket = NULL; /* the caller's strings */
+	/* The caller's strings. */
+	gpu->options.record = gpu->options.trace = gpu->options.wayland_socket = NULL;
 	TAILQ_INIT(&gpu->monitors.questions);
 	shown_init(gpu);
 	pins_init(gpu);
@@ -345,6 +398,12 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 		return ret;
 	}
 	count_capsets(gpu);
+	ret = options->trace != NULL ? gpu_trace_start(gpu, options->trace) : 0;
+	if (ret < 0) {
+		log_error(gpu, "%s: %s", options->trace, strerror(-ret));
+		gpu_destroy(gpu);
+		return ret;
+	}
 	*out = gpu;
 	return 0;
 }
@@ -366,6 +425,7 @@ void gpu_destroy(struct gpu *gpu)
 	gpu->callbacks.share = gpu->callbacks.unshare = NULL;
 	hostmem_destroy(gpu);
 	gpu_reset(gpu);
+	gpu_trace_stop(gpu);
 	gpu->renderer->ops->destroy(gpu->renderer);
 	log_tell_dropped(gpu, true);
 	recorder_destroy(gpu->recorder);

@@ -135,6 +135,7 @@ struct gpu_options {
 	 * there are none of these. */
 	const char *wayland_socket;
 	const char *record; /* a file to record all traffic to, or NULL */
+	const char *trace;  /* the same for gpu_trace_start */
 	struct renderer_options renderer;
 };
 
@@ -226,6 +227,21 @@ struct gpu_stats {
 
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
+
+/*
+ * Writes what happens to fences to a file from now on, which it replaces: each is accepted, held,
+ * run, signalled, retired (gpu/event_format.h). The device never waits for the file: what that is
+ * too slow for is left out and counted. If it cannot be written any more, that is said in the log,
+ * and the trace has ended but for gpu_trace_stop.
+ *
+ * Returns 0; -EALREADY if there is a trace; -ENOMEM, -EAGAIN; what opening the file failed with.
+ */
+int gpu_trace_start(struct gpu *gpu, const char *path);
+
+/* Ends it. This takes a second at most, if the file is slow. Returns 0; -ENOENT if there is none;
+ * what writing failed with, or -ETIMEDOUT, in which case the end is missing: after a message to the
+ * log. */
+int gpu_trace_stop(struct gpu *gpu);
 
 /*
  * What the front end's display says of its monitors, all VIRTIO_GPU_MAX_SCANOUTS, in the host's

@@ -28,6 +28,7 @@
 #include "sharing.h"
 #include "shown.h"
 
+struct event_file;
 struct guest_memory;
 struct recorder;
 
@@ -38,6 +39,8 @@ struct gpu {
 	struct renderer *renderer;
 	struct guest_memory *memory; /* or NULL */
 	struct recorder *recorder;   /* or NULL */
+	struct event_file *events;   /* or NULL: gpu_trace_start */
+	bool told_of_events;         /* that they are not written any more */
 	struct log log;
 	uint64_t features; /* acknowledged */
 	bool fence_passing;

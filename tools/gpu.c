@@ -84,6 +84,8 @@ static const char help[] =
 	"                    how long the guest waits for a display that does not say that it\n"
 	"                    shows a frame, or that it has released a buffer (default 500)\n"
 	"  --record=FILE     write all requests and responses to a trace, for 'vgfence replay'\n"
+	"  --trace=FILE      write what happens to fences: when each is\n"
+	"                    accepted, held back, run, signalled and retired; up to 1 GiB\n"
 	"  --screenshot=FILE\n"
 	"                    write what the first monitor shows to a PNG file, on SIGUSR1 and at\n"
 	"                    the end\n"
@@ -127,6 +129,7 @@ enum option_id {
 	OPTION_WAYLAND_SOCKET,
 	OPTION_INPUT,
 	OPTION_RECORD,
+	OPTION_TRACE,
 	OPTION_SCREENSHOT,
 	OPTION_STATS,
 	OPTION_HELP,
@@ -153,6 +156,7 @@ static const struct option long_options[] = {
 	{ "wayland-socket", required_argument, NULL, OPTION_WAYLAND_SOCKET },
 	{ "input", required_argument, NULL, OPTION_INPUT },
 	{ "record", required_argument, NULL, OPTION_RECORD },
+	{ "trace", required_argument, NULL, OPTION_TRACE },
 	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
 	{ "stats", no_argument, NULL, OPTION_STATS },
 	{ "help", no_argument, NULL, OPTION_HELP },
@@ -412,6 +416,9 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_RECORD:
 		gpu->record = optarg;
+		break;
+	case OPTION_TRACE:
+		gpu->trace = optarg;
 		break;
 	case OPTION_SCREENSHOT:
 		options->screenshot = optarg;

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* Files of events: what is in them, disks that are full, readers that are slow. */
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "event_file.h"
+#include "event_format.h"
+#include "gpu_guest.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+
+static char path[64];
+
+static void make_path(void)
+{
+	int fd;
+
+	strcpy(path, "/tmp/vgfence-events-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+/* The file's records, which the caller frees. */
+static struct event_record *read_file(size_t *count)
+{
+	struct event_file_header header;
+	struct event_record *records;
+	struct stat status;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &status), 0);
+	assert_int_equal(read(fd, &header, sizeof(header)), sizeof(header));
+	assert_memory_equal(header.magic, EVENT_FILE_MAGIC, sizeof(header.magic));
+	assert_int_equal(le32toh(header.version), EVENT_FILE_VERSION);
+	assert_int_equal(header.flags, 0);
+	*count = ((size_t)status.st_size - sizeof(header)) / sizeof(*records);
+	assert_int_equal(sizeof(header) + *count * sizeof(*records), status.st_size);
+	records = calloc(*count + 1, sizeof(*records));
+	assert_non_null(records);
+	assert_int_equal(read(fd, records, *count * sizeof(*records)), *count * sizeof(*records));
+	close(fd);
+	unlink(path);
+	return records;
+}
+
+static struct vgf_event make_event(uint64_t fence_id)
+{
+	return (struct vgf_event){
+		.t_ns = 1000 + fence_id,
+		.kind = VGF_EVENT_WAIT,
+		.fence = { fence_id, 2, 3 },
+		.in_fence = { fence_id - 1, 4, VGF_RING_GLOBAL },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.status = -EIO,
+		.wait = VGF_WAIT_HOST,
+		.pending = 5,
+		.held = 6,
+		.fds = 7,
+	};
+}
+
+static void add(struct event_file *file, uint64_t fence_id)
+{
+	const struct vgf_event event = make_event(fence_id);
+
+	event_file_add(file, &event);
+}
+
+TEST(a_record_has_all_of_an_event)
+{
+	struct event_file *file;
+	struct event_record *records;
+	uint64_t lost;
+	size_t count;
+
+	make_path();
+	assert_int_equal(event_file_open(path, &file), 0);
+	add(file, 17);
+	add(file, 18);
+	assert_int_equal(event_file_close(file, &lost), 0);
+	assert_int_equal(lost, 0);
+	records = read_file(&count);
+	assert_int_equal(count, 2);
+	assert_int_equal(le64toh(records[0].t_ns), 1017);
+	assert_int_equal(le16toh(records[0].kind), VGF_EVENT_WAIT);
+	assert_int_equal(le64toh(records[0].fence_id), 17);
+	assert_int_equal(le32toh(records[0].ctx_id), 2);
+	assert_int_equal(le32toh(records[0].ring), 3);
+	assert_int_equal(le64toh(records[0].in_fence_id), 16);
+	assert_int_equal(le32toh(records[0].in_ctx_id), 4);
+	assert_int_equal(le32toh(records[0].in_ring), UINT32_MAX);
+	assert_int_equal(le32toh(records[0].flags), VGF_FENCED | VGF_SHAREABLE);
+	assert_int_equal((int32_t)le32toh(records[0].status), -EIO);
+	assert_int_equal(le16toh(records[0].wait), VGF_WAIT_HOST);
+	assert_int_equal(le32toh(records[0].pending), 5);
+	assert_int_equal(le32toh(records[0].held), 6);
+	assert_int_equal(le32toh(records[0].fds), 7);
+	assert_int_equal(le64toh(records[1].fence_id), 18);
+	free(records);
+}
+
+/* What was lost is told where it is missing, so that all that there should be is accounted for. */
+TEST(many_events_come_in_order)
+{
+	const uint64_t num_events = 300000;
+	struct event_file *file;
+	struct event_record *records;
+	uint64_t next = 1, lost;
+	size_t count;
+
+	make_path();
+	assert_int_equal(event_file_open(path, &file), 0);
+	for (uint64_t id = 1; id <= num_events; id++) {
+		add(file, id);
+	}
+	assert_int_equal(event_file_close(file, &lost), 0);
+	records = read_file(&count);
+	for (size_t i = 0; i < count; i++) {
+		if (le16toh(records[i].kind) == EVENT_LOST) {
+			next += le64toh(records[i].fence_id);
+			lost -= le64toh(records[i].fence_id);
+		} else {
+			assert_int_equal(le64toh(records[i].fence_id), next);
+			next++;
+		}
+	}
+	/* Those that were lost last have no record behind them. */
+	assert_int_equal(next + lost, num_events + 1);
+	free(records);
+}
+
+TEST(it_is_written_while_it_is_open)
+{
+	struct event_file *file;
+	struct stat status = { 0 };
+	uint64_t lost;
+
+	make_path();
+	assert_int_equal(event_file_open(path, &file), 0);
+	add(file, 1);
+	while (status.st_size < (off_t)sizeof(struct event_record)) {
+		assert_int_equal(stat(path, &status), 0);
+		usleep(1000);
+	}
+	assert_int_equal(event_file_close(file, &lost), 0);
+	unlink(path);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
+static long switches(void)
+{
+	struct rusage used;
+
+	getrusage(RUSAGE_SELF, &used);
+	return used.ru_nvcsw;
+}
+
+TEST(its_thread_sleeps_while_nothing_happens)
+{
+	struct event_file *file;
+	uint64_t lost, before;
+	long switches_before;
+
+	make_path();
+	assert_int_equal(event_file_open(path, &file), 0);
+	add(file, 1);
+	usleep(200000);
+	before = cpu_ns();
+	switches_before = switches();
+	usleep(500000);
+	assert_in_range(switches() - switches_before, 0, 3); /* this thread's sleep */
+	assert_in_range(cpu_ns() - before, 0, 20 * NS_PER_MS);
+	assert_int_equal(event_file_close(file, &lost), 0);
+	unlink(path);
+}
+
+TEST(a_full_disk_ends_it)
+{
+	struct event_file *file;
+	uint64_t lost;
+
+	if (access("/dev/full", W_OK) < 0) {
+		skip();
+	}
+	/* The header is written when it is opened. */
+	assert_int_equal(event_file_open("/dev/full", &file), -ENOSPC);
+
+	/* A limit on the size of files, for a disk that has room for a part. */
+	struct rlimit old, limit;
+	make_path();
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	limit = old;
+	limit.rlim_cur = sizeof(struct event_file_header) + 10 * sizeof(struct event_record) + 20;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(event_file_open(path, &file), 0);
+	for (uint64_t id = 1; id <= 100; id++) {
+		add(file, id);
+	}
+	while (event_file_error(file) == 0) {
+		usleep(1000);
+	}
+	add(file, 101);
+	assert_int_equal(event_file_close(file, &lost), -EFBIG);
+	assert_in_range(lost, 1, 101);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+
+	size_t count;
+	struct event_record *records = read_file(&count);
+	assert_int_equal(count, 10); /* whole ones */
+	free(records);
+}
+
+/* More than a pipe and the buffer hold: who adds does not wait. */
+TEST(a_reader_that_does_not_read_holds_up_nobody)
+{
+	const uint64_t num_events = 200000;
+	struct event_file *file;
+	uint64_t lost, start_ns;
+	int reader;
+
+	make_path();
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(event_file_open(path, &file), -ENXIO);
+	reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(reader >= 0);
+	assert_int_equal(event_file_open(path, &file), 0);
+	start_ns = now_ns();
+	for (uint64_t id = 1; id <= num_events; id++) {
+		add(file, id);
+	}
+	assert_in_range(now_ns() - start_ns, 0, 5 * NS_PER_S);
+	start_ns = now_ns();
+	assert_int_equal(event_file_close(file, &lost), -ETIMEDOUT);
+	assert_in_range(now_ns() - start_ns, 0, 10 * NS_PER_S);
+	assert_true(lost > num_events / 2);
+	close(reader); /* which ends the thread */
+	unlink(path);
+}
+
+TEST(a_device_writes_what_its_fences_do)
+{
+	static struct guest guest;
+	const struct gpu_options options = { .fence_passing_bit = FENCE_PASSING_BIT };
+	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = 1000 };
+	struct event_record *records;
+	char life[16] = "";
+	size_t count;
+
+	make_path();
+	guest_start(&guest, &options);
+	assert_int_equal(gpu_trace_stop(guest.gpu), -ENOENT);
+	assert_int_equal(gpu_trace_start(guest.gpu, "/nowhere/events"), -ENOENT);
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(gpu_trace_start(guest.gpu, path), 0);
+	assert_int_equal(gpu_trace_start(guest.gpu, path), -EALREADY);
+	guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+	assert_int_equal(gpu_trace_stop(guest.gpu), 0);
+	assert_int_equal(gpu_trace_stop(guest.gpu), -ENOENT);
+	guest_stop(&guest);
+	records = read_file(&count);
+	for (size_t i = 0; i < count && i < sizeof(life) - 1; i++) {
+		life[i] = (char)('0' + le16toh(records[i].kind));
+	}
+	assert_string_equal(life, "1456"); /* accepted, run, signalled, retired */
+	assert_true(le64toh(records[2].t_ns) - le64toh(records[1].t_ns) >= NS_PER_MS);
+	free(records);
+}
