@@ -350,13 +350,11 @@ static int wait_for_blob(struct parser *parser, uint32_t resource_id)
 	return 0;
 }
 
-/* Without a fence there is nothing to be signalled: a sync file is closed. */
+/* Without a fence there is nothing to be signalled: the library closes the sync file. */
 static int read_wait(struct parser *parser, struct reader *reader)
 {
-	struct cross_message *message = parser->message;
 	struct cross_domain_wait_fence wait;
 	uint32_t type, id;
-	int ret;
 
 	if (!reader_read(reader, &wait, sizeof(wait))) {
 		return REFUSE(parser, -EINVAL, "WAIT_FENCE: it is cut short");
@@ -369,11 +367,7 @@ static int read_wait(struct parser *parser, struct reader *reader)
 			"fence",
 			type);
 	}
-	ret = type == CROSS_DOMAIN_ID_SYNC ? wait_for_sync(parser, id) : wait_for_blob(parser, id);
-	if (ret == 0 && !message->fenced) {
-		cross_close(parser->context, &message->wait_fd);
-	}
-	return ret;
+	return type == CROSS_DOMAIN_ID_SYNC ? wait_for_sync(parser, id) : wait_for_blob(parser, id);
 }
 
 static int read_body(struct parser *parser, struct cross_command *command, struct reader *reader)
