@@ -10,6 +10,8 @@
 - A path of the repository in `code` exists, and so does a header.
 - A name that begins with vgf_ or VGF_ is one of the public headers, or a variable of the tests.
 - What the README shows of C is in examples/vmm.c, line by line and in order.
+- What docs/integrating-*.md show is what is marked as new in sources that are built and tested, all
+  of it, and as many lines as they say.
 - Each MUST of docs/specification.md has a name, each name a row in its table of tests, and each
   test of a row is in tests/.
 
@@ -17,6 +19,7 @@ usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
 
 import glob
+import itertools
 import json
 import os
 import pathlib
@@ -48,6 +51,11 @@ RUN_COMMANDS = ("guest", "qemu", "vm")
 ALIASES = {"qemu": "guest"}  # commands of ./run that another one's script does
 ELLIPSIS = "…"
 EXAMPLE = "examples/vmm.c"  # the program that the README shows a part of
+# What they show: a language, and where it is built.
+INTEGRATIONS = {
+    "docs/integrating-crosvm.md": ("rust", "bindings/rust/crosvm/src/virgl_renderer.rs"),
+    "docs/integrating-qemu.md": ("c", "tests/integration/qemu.c"),
+}
 SPECIFICATION = "docs/specification.md"
 RULE = r"[DG]-[A-Z]+"  # of the device, of the guest's driver
 
@@ -379,6 +387,28 @@ def check_excerpt(lines):
             raise Wrong(f"not in {EXAMPLE}, or not in this order")
 
 
+def new_lines(source):
+    """Those between the marks. Indentation and empty lines do not count."""
+    is_new = False
+    for line in source.split("\n"):
+        mark = re.fullmatch(r"\s*(?:/\*|//) (vgfence|end)(?: \*/)?", line)
+        if mark:
+            is_new = mark.group(1) == "vgfence"
+        elif is_new and line.strip():
+            yield line.strip()
+
+
+def check_integration(text, language, source):
+    blocks = [lines for _, of, lines in without_fences(text)[1] if of == language]
+    shown = [line.strip() for lines in blocks for line in lines if line.strip()]
+    new = list(new_lines(source))
+    for here, there in itertools.zip_longest(shown, new):
+        if here != there:
+            raise Wrong(f"shown is '{here}', built is '{there}'")
+    if f"**{len(new)} lines**" not in text:
+        raise Wrong(f"it does not say that it is **{len(new)} lines**")
+
+
 # ---- Rules of the specification, and their tests -----------------------------------------------
 
 
@@ -482,6 +512,11 @@ class Checker:
         for number, language, lines in without_fences(text)[1]:
             if language == "c":
                 self.attempt(document, number, lines[0], check_excerpt, lines)
+
+    def check_integrations(self):
+        for name, (language, path) in INTEGRATIONS.items():
+            text, source = ((TOP / file).read_text(encoding="utf-8") for file in (name, path))
+            self.attempt(TOP / name, 1, path, check_integration, text, language, source)
 
     def check_rules(self, document, text):
         rules, rows = {}, {}
@@ -626,6 +661,37 @@ def failures_of_rules():
     return failures
 
 
+INTEGRATION = """**2 lines**
+```c
+one();
+
+    two();
+```
+"""
+
+# A source, and whether the document above shows it.
+SOURCES = (
+    ("old();\n\t/* vgfence */\n\tone();\n\t/* end */\nold();\n// vgfence\ntwo();\n// end", True),
+    ("/* vgfence */\none();\nthree();\n/* end */", False),
+    ("/* vgfence */\none();\n/* end */\ntwo();", False),
+    ("/* vgfence */\none();\ntwo();\nthree();\n/* end */", False),
+    ("/* vgfence */\ntwo();\none();\n/* end */", False),
+)
+
+
+def failures_of_integrations():
+    good, _ = SOURCES[0]
+    cases = [(INTEGRATION, source, fits) for source, fits in SOURCES]
+    cases.append((INTEGRATION.replace("2 lines", "3 lines"), good, False))
+    for text, source, fits in cases:
+        try:
+            check_integration(text, "c", source)
+        except Wrong:
+            fits = not fits
+        if not fits:
+            yield f"of an integration: {source!r}"
+
+
 def complaints_of(programs, text):
     """As if it were the README."""
     checker = Checker(programs)
@@ -646,7 +712,7 @@ def self_test(programs):
         checker.check_excerpts(TOP / "README.md", text)
         if len(checker.complaints) != count:
             failures.append(f"{text!r}: {checker.complaints}")
-    failures += failures_of_rules()
+    failures += [*failures_of_rules(), *failures_of_integrations()]
     print("\n".join(failures) or f"self-test: {len(BAD) + len(BAD_RULES)} mistakes noticed")
     return 1 if failures else 0
 
@@ -663,6 +729,7 @@ def main(arguments):
         checker.check(document, document.read_text(encoding="utf-8"))
     readme = TOP / "README.md"
     checker.check_excerpts(readme, readme.read_text(encoding="utf-8"))
+    checker.check_integrations()
     specification = TOP / SPECIFICATION
     checker.check_rules(specification, specification.read_text(encoding="utf-8"))
     for complaint in checker.complaints:
