@@ -211,7 +211,9 @@ impl Context {
         let run = AssertUnwindSafe(|| self.driver.submit(job));
         catch_unwind(run).unwrap_or_else(|payload| {
             self.panicked.store(true, Ordering::Release);
-            mem::forget(payload); // dropping it may panic
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                mem::forget(again);
+            }
             Err(Error::known(sys::EIO))
         })
     }
