@@ -925,6 +925,95 @@ TEST_IN_PLACE(what_cannot_be_had_as_a_dma_buf_is_copied)
 	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
 }
 
+/* What was copied before is not of this picture. */
+TEST_IN_PLACE(a_copy_after_a_dma_buf_is_of_all_of_it)
+{
+	fixture->buffer_error = -EOPNOTSUPP;
+	show_buffer(fixture, 1, 4, 2);
+	update_frame(fixture, 1, 0, 4);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2);
+	fixture->buffer_error = 0;
+	update_frame(fixture, 2, 0, 4);
+	expect_buffer(fixture, 1, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	answer_update(fixture);
+	fixture->buffer_error = -EOPNOTSUPP;
+	fixture->color = 0x123456;
+	update_frame(fixture, 3, 0, 1);
+	expect_copies(fixture);
+}
+
+/* Until then it may read the old one. */
+TEST_IN_PLACE(there_is_no_new_buffer_until_the_old_one_is_read_no_more)
+{
+	show_first(fixture);
+	display_socket_buffer_leaving(fixture->display, 1);
+	expect_buffer(fixture, 0, 0, 0);
+	expect_words(fixture, GET_PROTOCOL_FEATURES, NULL, 0);
+	EXPECT(fixture, SCANOUT, 0, 4, 2);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2);
+	show_buffer(fixture, 2, 4, 2);
+	assert_int_equal(update_frame(fixture, 2, 0, 4), 1);
+	assert_no_message(fixture);
+	/* Nor is the frame shown that was to be in it. */
+	fixture->buffer_error = -EOPNOTSUPP;
+	assert_int_equal(update_frame(fixture, 3, 0, 4), 0);
+	assert_int_equal(fixture->shown_frame[0], 1);
+	EXPECT(fixture, UPDATE, 0, 0, 0, 4, 2);
+	fixture->buffer_error = 0;
+	assert_int_equal(update_frame(fixture, 4, 0, 4), 1);
+	assert_no_message(fixture);
+	answer_features(fixture, UINT64_MAX);
+	assert_false(fixture->is_held[1]);
+	expect_buffer(fixture, 2, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+}
+
+/* What others have to be told, so that 31 messages are before those of the first scanout. */
+static void keep_others_busy(struct fixture *fixture)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 1, 1 };
+
+	fixture->buffer_error = -EOPNOTSUPP;
+	for (uint32_t i = 1; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		display_socket_set_scanout(fixture->display, i, 1, 1);
+		display_socket_update(fixture->display, i, &rect, 1);
+	}
+	fixture->buffer_error = 0;
+	display_socket_set_cursor(fixture->display, 0, 1, 1, true, 0, 0, NULL);
+}
+
+static void read_all(struct fixture *fixture)
+{
+	char bytes[4096];
+
+	do {
+		display_socket_dispatch(fixture->display);
+	} while (recv(fixture->front_end, bytes, sizeof(bytes), MSG_DONTWAIT) > 0);
+}
+
+/* The display has the new buffer, and has not been told to show it, so it may read both. */
+TEST_IN_PLACE(a_buffer_that_leaves_before_its_first_update_is_released)
+{
+	show_first(fixture);
+	keep_others_busy(fixture);
+	show_buffer(fixture, 2, 4, 2);
+	update_frame(fixture, 2, 0, 4);
+	assert_int_equal(display_socket_dispatch(fixture->display), 1);
+	assert_int_equal(display_socket_dispatch(fixture->display), 1);
+	assert_int_equal(display_socket_get_in_place(fixture->display), 1);
+	display_socket_buffer_leaving(fixture->display, 2);
+	read_all(fixture);
+	assert_int_equal(display_socket_get_in_place(fixture->display), 2);
+	assert_true(fixture->is_held[1] && fixture->is_held[2]);
+	answer_update(fixture);
+	assert_false(fixture->is_held[1]);
+	read_all(fixture);
+	answer_features(fixture, UINT64_MAX);
+	assert_false(fixture->is_held[2]);
+}
+
 /* QEMU would show another part of it. */
 TEST_IN_PLACE(a_picture_that_begins_elsewhere_in_its_dma_buf_is_copied)
 {

@@ -22,6 +22,7 @@
 
 #include "server_session.h"
 #include "soft_gpu.h"
+#include "udmabuf.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
@@ -36,13 +37,27 @@ enum {
 	CURSOR_UPDATE = 6,
 	SCANOUT = 7,
 	UPDATE = 8,
+	DMABUF_UPDATE = 10,
 	GET_EDID = 11,
+	DMABUF_SCANOUT2 = 12,
 };
 
 static char directory[] = "/tmp/vgfence-gpu-server-XXXXXX";
 static char path[sizeof(directory) + 8];
 
 static int end_fd = -1; /* of the server that is made next */
+static bool front_end_dma_bufs;
+
+/* In place of the kernel's, which not every machine has: the memory's own file. */
+static struct file_piece udmabuf;
+
+int __wrap_udmabuf_create(const struct file_piece *pieces, uint32_t count);
+int __wrap_udmabuf_create(const struct file_piece *pieces, uint32_t count)
+{
+	assert_int_equal(count, 1);
+	udmabuf = pieces[0];
+	return fcntl(pieces[0].fd, F_DUPFD_CLOEXEC, 0);
+}
 
 /* ---- The server and its front end --------------------------------------------------------- */
 
@@ -58,6 +73,7 @@ static void begin_with(uint32_t display_timeout_ms)
 			.hostmem_size = HOSTMEM,
 			.fence_passing_bit = 23 },
 		.display_timeout_ms = display_timeout_ms,
+		.front_end_dma_bufs = front_end_dma_bufs,
 		.log = log_to_test,
 	};
 
@@ -601,6 +617,195 @@ TEST_BETWEEN(the_displays_monitors_reach_the_guest, begin_with(NEVER_MS), end())
 	assert_int_equal(ask_edid(display, 1), 0x61);
 	assert_int_equal(ask_edid(display, 2), 0); /* which the display does not have: ours */
 	close(display);
+}
+
+/* ---- A display that shows memory in place --------------------------------------------------- */
+
+#define WORDS 1024u
+
+static void begin_in_place(void)
+{
+	front_end_dma_bufs = true;
+	begin();
+	front_end_dma_bufs = false;
+}
+
+#define TEST_IN_PLACE(name) TEST_BETWEEN(name, begin_in_place(), end())
+
+struct in_place {
+	int display;
+	bool answers; /* updates; it takes note of them all the same */
+	unsigned int num_buffers, num_updates, num_copies;
+	int fd; /* of the last buffer, or -1 */
+};
+
+static bool receive_header(struct in_place *in_place, uint32_t *message)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec piece = { message, 3 * sizeof(*message) };
+	struct msghdr received = { .msg_iov = &piece,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	const struct cmsghdr *attached;
+
+	if (recvmsg(in_place->display, &received, MSG_CMSG_CLOEXEC) <= 0) {
+		return false;
+	}
+	attached = CMSG_FIRSTHDR(&received);
+	if (message[0] == DMABUF_SCANOUT2 && in_place->fd >= 0) {
+		close(in_place->fd);
+		in_place->fd = -1;
+	}
+	if (attached != NULL) {
+		memcpy(&in_place->fd, CMSG_DATA(attached), sizeof(in_place->fd));
+	}
+	return true;
+}
+
+static void answer_in_place(struct in_place *in_place, uint32_t request)
+{
+	static const struct virtio_gpu_resp_display_info info;
+	const uint64_t features = 3;
+
+	if (request == GET_PROTOCOL_FEATURES) {
+		answer(in_place->display, request, &features, sizeof(features));
+	} else if (request == GET_DISPLAY_INFO) {
+		answer(in_place->display, request, &info, sizeof(info));
+	} else if (request == DMABUF_UPDATE && in_place->answers) {
+		answer(in_place->display, request, NULL, 0);
+	}
+}
+
+static void serve(struct in_place *in_place)
+{
+	static uint32_t payload[5 + WORDS];
+	uint32_t message[3];
+
+	run(NULL);
+	while (receive_header(in_place, message)) {
+		assert_true(message[2] <= sizeof(payload));
+		assert_true(message[2] == 0 || read_all(in_place->display, payload, message[2]));
+		in_place->num_buffers += message[0] == DMABUF_SCANOUT2 && in_place->fd >= 0;
+		in_place->num_updates += message[0] == DMABUF_UPDATE;
+		in_place->num_copies += message[0] == UPDATE;
+		answer_in_place(in_place, message[0]);
+		run(NULL);
+	}
+}
+
+/* What the display's memory has, as it is now. */
+static uint32_t word_in_place(const struct in_place *in_place)
+{
+	uint32_t word = 0;
+
+	assert_int_equal(
+		pread(in_place->fd, &word, sizeof(word), (off_t)udmabuf.offset), sizeof(word));
+	return word;
+}
+
+/* A display, and a picture in a page of the guest's that it shows. Returns the page. */
+static uint32_t *show_in_place(struct in_place *in_place)
+{
+	uint64_t address = front_end_alloc(&front_end, 8192);
+	uint32_t *pixels;
+
+	address = (address + 4095) / 4096 * 4096;
+	pixels = front_end_at(&front_end, address);
+	*in_place = (struct in_place){ .display = set_display(), .answers = true, .fd = -1 };
+	serve(in_place);
+	assert_int_equal(create_blob(1, address, 4096), OK);
+	assert_int_equal(set_scanout_blob(1, 32, 32), OK);
+	pixels[0] = 0x112233;
+	assert_int_equal(flush(1, 32, 32), OK);
+	serve(in_place);
+	return pixels;
+}
+
+static void end_in_place(struct in_place *in_place)
+{
+	close(in_place->display);
+	if (in_place->fd >= 0) {
+		close(in_place->fd);
+	}
+}
+
+TEST_IN_PLACE(a_display_reads_the_guests_memory_in_place)
+{
+	struct in_place in_place;
+	uint32_t *pixels = show_in_place(&in_place);
+
+	assert_int_equal(in_place.num_buffers, 1);
+	assert_int_equal(in_place.num_updates, 1);
+	assert_int_equal(in_place.num_copies, 0);
+	assert_int_equal(word_in_place(&in_place), 0x112233);
+	pixels[0] = 0x445566;
+	assert_int_equal(word_in_place(&in_place), 0x445566);
+	assert_int_equal(flush(1, 32, 32), OK);
+	serve(&in_place);
+	assert_int_equal(in_place.num_buffers, 1);
+	assert_int_equal(in_place.num_updates, 2);
+	end_in_place(&in_place);
+}
+
+/* Sends a request; it is not waited for. Returns the rounds of a display until it is answered, or
+ * -1: it was not. */
+static int rounds_until_answered(struct in_place *in_place, const void *request, uint32_t size)
+{
+	uint32_t head, written;
+
+	front_end_request(&front_end, 0, 0, request, size, sizeof(struct virtio_gpu_ctrl_hdr));
+	front_end_kick(&front_end.queues[0]);
+	run(NULL);
+	for (int i = 0; i < 4; i++) {
+		if (front_end_used(&front_end.queues[0], &head, &written)) {
+			return i;
+		}
+		serve(in_place);
+	}
+	return -1;
+}
+
+TEST_IN_PLACE(a_fenced_flush_is_answered_when_the_front_end_has_shown_it)
+{
+	struct in_place in_place;
+	struct virtio_gpu_resource_flush request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH),
+		.r = rectangle(32, 32),
+		.resource_id = htole32(1),
+	};
+	uint32_t head, written;
+
+	show_in_place(&in_place);
+	request.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE);
+	request.hdr.fence_id = htole64(1);
+	assert_in_range(rounds_until_answered(&in_place, &request, sizeof(request)), 1, 3);
+	/* The control: one that does not answer. */
+	in_place.answers = false;
+	request.hdr.fence_id = htole64(2);
+	assert_int_equal(rounds_until_answered(&in_place, &request, sizeof(request)), -1);
+	assert_int_equal(in_place.num_updates, 3);
+	/* Until it leaves. */
+	end_in_place(&in_place);
+	run(NULL);
+	assert_true(front_end_used(&front_end.queues[0], &head, &written));
+}
+
+TEST_IN_PLACE(memory_is_the_guests_when_the_front_end_has_released_it)
+{
+	struct in_place in_place;
+	const struct virtio_gpu_resource_unref request = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF),
+		.resource_id = htole32(1),
+	};
+
+	show_in_place(&in_place);
+	assert_in_range(rounds_until_answered(&in_place, &request, sizeof(request)), 1, 3);
+	assert_int_equal(in_place.fd, -1);
+	end_in_place(&in_place);
 }
 
 /* A guest may not keep up with a display that comes later. */
