@@ -328,7 +328,9 @@ pub fn check(
     let (mut done, mut began) = (HashSet::new(), HashSet::new());
     for event in log {
         match *event {
-            GpuEvent::Done(id) => drop(done.insert(id)),
+            GpuEvent::Done(id) => {
+                done.insert(id);
+            }
             GpuEvent::Began(id) => {
                 let is_job = |id: &u64| waits.contains_key(id);
                 let in_fences = waits.get(&id).ok_or(format!("job {id} is not the guest's"))?;

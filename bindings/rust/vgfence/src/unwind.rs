@@ -4,6 +4,9 @@
 //! No panic crosses the border to C. One in a callback is kept until the call into the library
 //! during which it happened returns, and goes on from there.
 
+// The clippy of Rust 1.63 finds that in thread_local!.
+#![allow(clippy::declare_interior_mutable_const)]
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};

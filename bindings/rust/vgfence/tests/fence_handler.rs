@@ -59,7 +59,7 @@ fn what_is_wrong_is_found() {
     swapped.swap(0, other);
     check(&requests, &swapped, &log).unwrap_err();
     check(&requests, &completed, &log[..log.len() - 1]).unwrap_err();
-    let mut early: Vec<GpuEvent> = log.clone();
+    let mut early: Vec<GpuEvent> = log;
     early.sort_by_key(|event| matches!(event, GpuEvent::Done(_)));
     check(&requests, &completed, &early).unwrap_err();
 }
