@@ -130,7 +130,7 @@ static void serve(int listen_fd, const sigset_t *signals, enum proxy_fences fenc
 		if (ret != -EPIPE && ret != -ECONNRESET) {
 			warnx("a client's session has ended: %s", strerror(-ret));
 		}
-		_exit(0);
+		exit(0);
 	}
 	close(fd);
 }

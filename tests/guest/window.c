@@ -105,7 +105,8 @@ static void connect_to(struct window *window, const char *socket)
 	if (window->display == NULL) {
 		err(1, "no compositor at %s", socket != NULL ? socket : "WAYLAND_DISPLAY");
 	}
-	wl_registry_add_listener(wl_display_get_registry(window->display), &listener, window);
+	window->registry = wl_display_get_registry(window->display);
+	wl_registry_add_listener(window->registry, &listener, window);
 	wl_display_roundtrip(window->display);
 	if (window->compositor == NULL || window->dmabuf == NULL) {
 		errx(1, "the compositor does not have what is needed");
@@ -114,16 +115,14 @@ static void connect_to(struct window *window, const char *socket)
 
 static void make_surface(struct window *window)
 {
-	struct xdg_toplevel *toplevel;
-
 	window->surface = wl_compositor_create_surface(window->compositor);
 	if (window->wm_base == NULL) {
 		return;
 	}
 	window->xdg_surface = xdg_wm_base_get_xdg_surface(window->wm_base, window->surface);
 	xdg_surface_add_listener(window->xdg_surface, &surface_listener, window);
-	toplevel = xdg_surface_get_toplevel(window->xdg_surface);
-	xdg_toplevel_add_listener(toplevel, &toplevel_listener, window);
+	window->toplevel = xdg_surface_get_toplevel(window->xdg_surface);
+	xdg_toplevel_add_listener(window->toplevel, &toplevel_listener, window);
 	wl_surface_commit(window->surface);
 	while (!window->is_configured) {
 		dispatch(window);
@@ -265,11 +264,25 @@ void window_open(struct window *window, const char *socket)
 	}
 }
 
+static void end_surface(struct window *window)
+{
+	if (window->wm_base != NULL) {
+		xdg_toplevel_destroy(window->toplevel);
+		xdg_surface_destroy(window->xdg_surface);
+		xdg_wm_base_destroy(window->wm_base);
+	}
+	wl_surface_destroy(window->surface);
+}
+
 void window_close(struct window *window)
 {
 	for (uint32_t i = 0; i < WINDOW_NUM_BUFFERS; i++) {
 		window_end_buffer(window, &window->buffers[i]);
 	}
+	end_surface(window);
+	zwp_linux_dmabuf_v1_destroy(window->dmabuf);
+	wl_compositor_destroy(window->compositor);
+	wl_registry_destroy(window->registry);
 	wl_display_roundtrip(window->display);
 	wl_display_disconnect(window->display);
 	context_close(&window->context);

@@ -25,8 +25,10 @@
 struct wl_buffer;
 struct wl_compositor;
 struct wl_display;
+struct wl_registry;
 struct wl_surface;
 struct xdg_surface;
+struct xdg_toplevel;
 struct xdg_wm_base;
 struct zwp_linux_dmabuf_v1;
 
@@ -39,11 +41,13 @@ struct window_buffer {
 
 struct window {
 	struct wl_display *display;
+	struct wl_registry *registry;
 	struct wl_compositor *compositor;
 	struct zwp_linux_dmabuf_v1 *dmabuf;
 	struct xdg_wm_base *wm_base; /* or NULL: then surfaces have no role */
 	struct wl_surface *surface;
 	struct xdg_surface *xdg_surface;
+	struct xdg_toplevel *toplevel;
 	bool is_configured;
 	struct context context;
 	struct window_buffer buffers[WINDOW_NUM_BUFFERS];
