@@ -27,6 +27,7 @@ static const struct {
 	{ "display", bench_display },
 	{ "latency", bench_latency },
 	{ "monitors", bench_monitors },
+	{ "implicit", bench_implicit },
 };
 
 #define NUM_BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -102,6 +103,7 @@ static int usage(FILE *out)
 	      "  display     what the device copies of a frame, by each way to a display\n"
 	      "  latency     of a frame to the screen: with passing, without, beside a slow one\n"
 	      "  monitors    four at 144 Hz: frames shown, latency, memory; a round is a second\n"
+	      "  implicit    a submission whose buffers others have as dma-bufs\n"
 	      "\n"
 	      "Without a name: all of them.\n"
 	      "\n"

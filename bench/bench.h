@@ -40,5 +40,6 @@ int bench_virgl(unsigned int rounds, struct json_object *array);
 int bench_display(unsigned int rounds, struct json_object *array);
 int bench_latency(unsigned int rounds, struct json_object *array);
 int bench_monitors(unsigned int rounds, struct json_object *array);
+int bench_implicit(unsigned int rounds, struct json_object *array);
 
 #endif
