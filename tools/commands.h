@@ -9,5 +9,6 @@ int demo_main(int argc, char **argv);
 int gpu_main(int argc, char **argv);
 int info_main(int argc, char **argv);
 int replay_main(int argc, char **argv);
+int trace_main(int argc, char **argv);
 
 #endif

@@ -22,6 +22,7 @@ static const struct command {
 	{ "info", info_main, "what this host can do" },
 	{ "gpu", gpu_main, "a GPU for a virtual machine, behind a vhost-user socket" },
 	{ "replay", replay_main, "recorded guest traffic through the library and a software GPU" },
+	{ "trace", trace_main, "what fences did: for Perfetto, as a picture, as text" },
 	{ "demo", demo_main, "recorded guest traffic without and with fence passing, compared" },
 	{ "bench", bench_main, "what the library costs" },
 };

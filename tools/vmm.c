@@ -467,6 +467,7 @@ static int create_device(struct vmm *vmm)
 		return ret;
 	}
 	vmm->device_fd = vgf_device_get_fd(vmm->device);
+	vgf_device_trace(vmm->device, vmm->options->listener, vmm->options->listener_arg);
 	return soft_gpu_create(vmm->device, &gpu_options, &vmm->gpu);
 }
 

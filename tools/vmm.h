@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <vgfence/context_driver.h>
+#include <vgfence/inspect.h>
 
 #include "events.h"
 #include "soft_gpu.h"
@@ -22,6 +22,9 @@ struct vmm_options {
 	uint32_t window; /* requests in flight: sent and not completed; at least 1 */
 	enum vgf_wait wait;
 	enum soft_gpu_fences fences;
+	/* Told of what happens to fences, as by vgf_device_trace; or NULL. */
+	void (*listener)(void *arg, const struct vgf_event *event);
+	void *listener_arg;
 };
 
 struct vmm_latency {
