@@ -53,10 +53,36 @@ struct list {
 	uint64_t now_ns;
 };
 
+/* The first in-fence that is not done; NULL: there is none. */
+static const struct fence *first_awaited(const struct submission *submission)
+{
+	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+		if (submission->waiters[i].fence) {
+			return submission->waiters[i].fence;
+		}
+	}
+	return NULL;
+}
+
+static void list_awaited(struct vgf_pending *pending, const struct submission *submission)
+{
+	const struct fence *awaited = first_awaited(submission);
+
+	if (!awaited) {
+		pending->awaits_turn = true;
+	} else if (awaited->flags & FENCE_IMPORTED) {
+		pending->awaited = (struct vgf_fence_name){ VGF_NO_FENCE_ID, awaited->ctx_id, 0 };
+	} else {
+		pending->awaited = fence_name(awaited);
+	}
+}
+
 static void list_fence(struct list *list, const struct fence *fence)
 {
 	if (list->found++ < list->count) {
-		list->pending[list->found - 1] = (struct vgf_pending){
+		struct vgf_pending *pending = &list->pending[list->found - 1];
+
+		*pending = (struct vgf_pending){
 			.fence = fence_name(fence),
 			.age_ns = list->now_ns > fence->created_ns ?
 				list->now_ns - fence->created_ns :
@@ -66,6 +92,9 @@ static void list_fence(struct list *list, const struct fence *fence)
 			.held = fence->submission != NULL,
 			.has_fd = fence->fd >= 0,
 		};
+		if (fence->submission) {
+			list_awaited(pending, fence->submission);
+		}
 	}
 }
 

@@ -911,6 +911,9 @@ TEST_VMM(pending_fences_are_listed_timeline_by_timeline, .answer = FAKE_FD)
 	assert_int_equal(pending[1].fence.fence_id, 3);
 	assert_true(pending[1].held);
 	assert_false(pending[1].has_fd);
+	assert_false(pending[1].awaits_turn);
+	assert_int_equal(pending[1].awaited.fence_id, 2);
+	assert_int_equal(pending[1].awaited.ring, VGF_RING_GLOBAL);
 
 	assert_int_equal(pending[2].fence.fence_id, 4);
 	assert_true(pending[2].signalled);
@@ -921,6 +924,54 @@ TEST_VMM(pending_fences_are_listed_timeline_by_timeline, .answer = FAKE_FD)
 	assert_int_equal(pending[3].fence.ring, VGF_RING_GLOBAL);
 	assert_false(pending[3].has_fd);
 	assert_true(pending[0].age_ns >= pending[2].age_ns);
+}
+
+TEST_VMM(a_list_of_pending_fences_tells_what_held_work_waits_for, .answer = FAKE_FD)
+{
+	int fd = make_fence(false);
+	const struct vgf_submission imports = {
+		.fence = { .fence_id = 5, .ctx_id = 2, .ring = 0 },
+		.flags = VGF_FENCED,
+		.in_fence_fds = &fd,
+		.num_in_fence_fds = 1,
+	};
+	struct fake_driver *other = driver_create(vmm, VGF_WAIT_HOST, FAKE_FD);
+	struct vgf_pending pending[8];
+
+	driver_open(driver, vmm, 1);
+	driver_open(other, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 2, NO_IN_FENCES), 0);
+	/* The in-fence that is done is not the one that is waited for. */
+	assert_int_equal(submit(vmm, 1, 2, 3, ID(1), ID(2), NO_IN_FENCES), 1);
+	driver_signal(driver, 1);
+	vmm_wait(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 2, 4, NO_IN_FENCES), 1);
+	assert_int_equal(vgf_submit(vmm->device, &imports, NULL), 1);
+	assert_int_equal(vgf_device_list_pending(vmm->device, pending, 8), 4);
+
+	assert_int_equal(pending[0].fence.fence_id, 2);
+	assert_false(pending[0].held);
+	assert_false(pending[0].awaits_turn);
+	assert_int_equal(pending[0].awaited.fence_id, 0);
+
+	assert_int_equal(pending[1].fence.fence_id, 3);
+	assert_true(pending[1].held);
+	assert_false(pending[1].awaits_turn);
+	assert_int_equal(pending[1].awaited.ctx_id, 1);
+	assert_int_equal(pending[1].awaited.ring, 1);
+	assert_int_equal(pending[1].awaited.fence_id, 2);
+
+	assert_int_equal(pending[2].fence.fence_id, 4);
+	assert_true(pending[2].held);
+	assert_true(pending[2].awaits_turn);
+	assert_int_equal(pending[2].awaited.fence_id, 0);
+
+	assert_int_equal(pending[3].fence.fence_id, 5);
+	assert_true(pending[3].held);
+	assert_true(pending[3].awaited.fence_id == VGF_NO_FENCE_ID);
+	vmm_destroy_device(vmm);
+	close(fd);
 }
 
 TEST_VMM(a_short_list_of_pending_fences_has_the_first)

@@ -166,12 +166,12 @@ TEST_VMM(a_deferred_call_with_reserved_members_is_refused)
 	assert_int_equal(calls, 1);
 }
 
-TEST_VMM(reserved_members_of_what_is_listed_are_0)
+TEST_VMM(what_is_listed_and_waits_for_nothing_has_zeros)
 {
 	struct vgf_pending pending;
 
 	memset(&pending, 0xee, sizeof(pending));
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(vgf_device_list_pending(vmm->device, &pending, 1), 1);
-	assert_int_equal(pending.reserved[0] | pending.reserved[1], 0);
+	assert_int_equal(pending.awaited.fence_id, 0);
 }

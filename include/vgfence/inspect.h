@@ -52,9 +52,12 @@ struct vgf_pending {
 	uint64_t age_ns; /* since it was accepted */
 	int status;      /* of one that has signalled and waits for earlier ones; else 0 */
 	bool signalled;
-	bool held;   /* its work waits for in-fences */
-	bool has_fd; /* it is materialised */
-	uint64_t reserved[2];
+	bool held;        /* its work waits for in-fences, or for its turn behind other work */
+	bool has_fd;      /* it is materialised */
+	bool awaits_turn; /* with `held`: all its in-fences are done */
+	/* With `held`, and not awaits_turn: the first in-fence that is not done; VGF_NO_FENCE_ID:
+	 * that is one of in_fence_fds. Otherwise all zeros. */
+	struct vgf_fence_name awaited;
 };
 
 /*
