@@ -42,7 +42,7 @@ static int remove_stale(const struct sockaddr_un *address)
 	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-int unix_listener_open(struct unix_listener *listener, const char *path, int backlog)
+int unix_listener_open(struct unix_listener *listener, const char *path, mode_t mode, int backlog)
 {
 	size_t length = strlen(path);
 	int ret;
@@ -60,8 +60,10 @@ int unix_listener_open(struct unix_listener *listener, const char *path, int bac
 	if (listener->fd < 0) {
 		return listener->fd;
 	}
-	if (bind(listener->fd, (const struct sockaddr *)&listener->address,
-		    sizeof(listener->address)) < 0) {
+	/* The file that bind makes gets the socket's mode. */
+	if (fchmod(listener->fd, mode) < 0 ||
+		bind(listener->fd, (const struct sockaddr *)&listener->address,
+			sizeof(listener->address)) < 0) {
 		return -errno;
 	}
 	if (lstat(path, &listener->file) < 0 || listen(listener->fd, backlog) < 0) {

@@ -14,12 +14,17 @@ struct unix_listener {
 	struct stat file; /* of the socket; its inode is 0 if it was not made */
 };
 
+/* Whoever the process's umask allows may connect. */
+#define UNIX_LISTENER_MODE 0777
+
 /*
  * Makes the socket, which does not block. One that is there and that nobody listens on any more is
- * replaced. Returns 0; -EADDRINUSE if somebody listens there; -EEXIST if something else is there;
+ * replaced. mode: of the file, from the start, less the umask.
+ *
+ * Returns 0; -EADDRINUSE if somebody listens there; -EEXIST if something else is there;
  * -ENAMETOOLONG; what socket, bind or listen failed with. After an error it is to be closed, too.
  */
-int unix_listener_open(struct unix_listener *listener, const char *path, int backlog);
+int unix_listener_open(struct unix_listener *listener, const char *path, mode_t mode, int backlog);
 
 /* Removes the file, unless it is another one's by now. From any thread. */
 void unix_listener_remove(const struct unix_listener *listener);

@@ -101,6 +101,16 @@ static void copy_name(char *name, const char *debug_name, size_t size)
 	}
 }
 
+/* Of another context, which had this ID before. */
+static void forget_timelines(struct gpu *gpu, uint32_t ctx_id)
+{
+	struct guest_fence fence = { .ctx_id = ctx_id, .has_ring = true };
+
+	for (fence.ring = 0; fence.ring < VGF_MAX_RINGS; fence.ring++) {
+		timelines_forget(&gpu->timelines, pending_timeline_key(&fence));
+	}
+}
+
 uint32_t context_create(struct gpu *gpu, struct request *request)
 {
 	uint32_t ctx_id = request->header.ctx_id, context_init = 0;
@@ -108,7 +118,7 @@ uint32_t context_create(struct gpu *gpu, struct request *request)
 		uint32_t nlen, context_init;
 		char debug_name[64];
 	} body;
-	char name[sizeof(body.debug_name) + 1] = { 0 };
+	char name[CONTEXT_NAME_SIZE] = { 0 };
 	int ret;
 
 	if (!reader_read(&request->body, &body, sizeof(body)) ||
@@ -123,7 +133,7 @@ uint32_t context_create(struct gpu *gpu, struct request *request)
 	if (gpu->features & (UINT64_C(1) << VIRTIO_GPU_F_CONTEXT_INIT)) {
 		context_init = le32toh(body.context_init);
 	}
-	ret = context_add(&gpu->contexts, ctx_id);
+	ret = context_add(&gpu->contexts, ctx_id, name);
 	if (ret < 0) {
 		return response_of_error(ret);
 	}
@@ -132,6 +142,7 @@ uint32_t context_create(struct gpu *gpu, struct request *request)
 		context_remove(&gpu->contexts, ctx_id);
 		return response_of_error(ret);
 	}
+	forget_timelines(gpu, ctx_id);
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
 

@@ -258,7 +258,7 @@ static int listen_at_port(struct display_vnc *vnc, const char *number)
 static int listen_at(struct display_vnc *vnc, const char *address)
 {
 	if (strncmp(address, "unix:", 5) == 0) {
-		return unix_listener_open(&vnc->listener, address + 5, BACKLOG);
+		return unix_listener_open(&vnc->listener, address + 5, UNIX_LISTENER_MODE, BACKLOG);
 	}
 	if (strncmp(address, "localhost:", 10) == 0) {
 		return listen_at_port(vnc, address + 10);

@@ -199,6 +199,7 @@ void gpu_reset(struct gpu *gpu)
 	if (ret == 0) {
 		pending_reset(&gpu->pending);
 	}
+	timelines_reset(&gpu->timelines);
 	pins_reset(gpu);
 	exports_reset(gpu);
 	resource_destroy_all(&gpu->resources);
@@ -373,6 +374,7 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	}
 	log_init(gpu);
 	pending_init(&gpu->pending);
+	timelines_init(&gpu->timelines);
 	gpu->callbacks = *callbacks;
 	gpu->cookie = cookie;
 	gpu->options = *options;

@@ -27,6 +27,7 @@
 #include "scanout.h"
 #include "sharing.h"
 #include "shown.h"
+#include "timelines.h"
 
 struct event_file;
 struct guest_memory;
@@ -52,6 +53,7 @@ struct gpu {
 	struct sharing sharing;
 	struct request_buffer buffer;
 	struct pending pending;
+	struct timelines timelines;
 	struct resource_table resources;
 	struct exports exports;
 	struct context_table contexts;

@@ -48,7 +48,7 @@ void pending_release(struct pending *pending, struct pending_request *request)
 /* The guest's rings have 8 bits. */
 #define GLOBAL_TIMELINE UINT64_MAX
 
-static uint64_t timeline_of(const struct guest_fence *fence)
+uint64_t pending_timeline_key(const struct guest_fence *fence)
 {
 	return fence->has_ring ? (uint64_t)fence->ctx_id << 32 | fence->ring : GLOBAL_TIMELINE;
 }
@@ -57,8 +57,8 @@ void pending_line_up(struct pending *pending, struct pending_request *request)
 {
 	request->fenced = true;
 	request->fence.fence_id = ++pending->last_number;
-	key_table_add(
-		&pending->by_timeline, &request->by_timeline, timeline_of(&request->guest_fence));
+	key_table_add(&pending->by_timeline, &request->by_timeline,
+		pending_timeline_key(&request->guest_fence));
 }
 
 bool pending_is_next(const struct pending_request *request)
@@ -77,6 +77,14 @@ struct pending_request *pending_after(const struct pending_request *request)
 
 	return next != NULL ? request_of(next, offsetof(struct pending_request, by_timeline)) :
 			      NULL;
+}
+
+struct pending_request *pending_oldest(struct pending *pending, uint64_t timeline_key)
+{
+	struct key_entry *entry = key_table_find(&pending->by_timeline, timeline_key);
+
+	return entry != NULL ? request_of(entry, offsetof(struct pending_request, by_timeline)) :
+			       NULL;
 }
 
 void pending_saw_id(struct pending *pending, uint64_t id)

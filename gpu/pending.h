@@ -28,6 +28,7 @@ struct backing;
 struct hostmem_op;
 struct pin;
 struct resource;
+struct gpu_timeline;
 
 /* What a flush is of, in the host's byte order. */
 struct flush {
@@ -73,10 +74,12 @@ struct pending_request {
 	bool has_header; /* otherwise nothing is answered */
 	bool fenced;     /* the response says so, and keeps its place on the timeline */
 	struct guest_fence guest_fence;
-	struct vgf_fence_name fence; /* with the device's number */
-	bool shareable;              /* requests of any context may have it as an in-fence */
-	uint32_t type;               /* of the response; RESPONSE_LATER while it is not known */
-	uint32_t payload_size;       /* written behind the place of the response's header */
+	struct vgf_fence_name fence;   /* with the device's number */
+	struct gpu_timeline *timeline; /* which counts it: timelines.h; or NULL */
+	uint64_t accepted_ns;          /* with a fence: when it came */
+	bool shareable;                /* requests of any context may have it as an in-fence */
+	uint32_t type;                 /* of the response; RESPONSE_LATER while it is not known */
+	uint32_t payload_size;         /* written behind the place of the response's header */
 
 	/* What it waits for, apart from the end of the function that handles it. */
 	bool handling;
@@ -147,12 +150,18 @@ void pending_reset(struct pending *pending);
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request);
 void pending_release(struct pending *pending, struct pending_request *request);
 
+/* Of a timeline, for timelines.h. */
+uint64_t pending_timeline_key(const struct guest_fence *fence);
+
 /* A request has a fence: it takes its place on the timeline, and a number. */
 void pending_line_up(struct pending *pending, struct pending_request *request);
 
 /* Whether no request before it on its timeline is pending; one without a fence is on none. */
 bool pending_is_next(const struct pending_request *request);
 struct pending_request *pending_after(const struct pending_request *request); /* or NULL */
+
+/* The oldest request of a timeline, or NULL. */
+struct pending_request *pending_oldest(struct pending *pending, uint64_t timeline_key);
 
 /* The guest may name the ID from now on. */
 void pending_saw_id(struct pending *pending, uint64_t id);

@@ -150,7 +150,7 @@ static int create_context(
 static int create_venus(struct renderer *renderer, uint32_t ctx_id, const char *name)
 {
 	struct context_table *venus = &to_own(renderer)->venus;
-	int ret = context_add(venus, ctx_id);
+	int ret = context_add(venus, ctx_id, "");
 
 	if (ret < 0) {
 		return ret;

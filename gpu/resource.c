@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "resource.h"
@@ -96,9 +97,9 @@ bool context_exists(const struct context_table *table, uint32_t id)
 	return tfind(&id, &table->tree, compare_ids) != NULL;
 }
 
-int context_add(struct context_table *table, uint32_t id)
+int context_add(struct context_table *table, uint32_t id, const char *name)
 {
-	uint32_t *entry;
+	struct context_entry *entry;
 
 	if (table->count == MAX_CONTEXTS) {
 		return -ENOSPC;
@@ -107,23 +108,26 @@ int context_add(struct context_table *table, uint32_t id)
 	if (entry == NULL) {
 		return -ENOMEM;
 	}
-	*entry = id;
+	*entry = (struct context_entry){ .id = id };
+	snprintf(entry->name, sizeof(entry->name), "%s", name);
 	if (tsearch(entry, &table->tree, compare_ids) == NULL) {
 		free(entry);
 		return -ENOMEM;
 	}
+	LIST_INSERT_HEAD(&table->all, entry, link);
 	table->count++;
 	return 0;
 }
 
 void context_remove(struct context_table *table, uint32_t id)
 {
-	uint32_t **found = tfind(&id, &table->tree, compare_ids);
+	struct context_entry **found = tfind(&id, &table->tree, compare_ids);
 
 	if (found != NULL) {
-		uint32_t *entry = *found;
+		struct context_entry *entry = *found;
 
 		tdelete(entry, &table->tree, compare_ids);
+		LIST_REMOVE(entry, link);
 		table->count--;
 		free(entry);
 	}
@@ -131,7 +135,9 @@ void context_remove(struct context_table *table, uint32_t id)
 
 void context_remove_all(struct context_table *table)
 {
-	while (table->tree != NULL) {
-		context_remove(table, **(uint32_t **)table->tree);
+	struct context_entry *entry;
+
+	while ((entry = LIST_FIRST(&table->all)) != NULL) {
+		context_remove(table, entry->id);
 	}
 }

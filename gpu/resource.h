@@ -10,6 +10,7 @@
 
 #include "backing.h"
 #include "guest_limits.h"
+#include "queue.h"
 
 struct mapping;
 struct pin;
@@ -75,15 +76,26 @@ int resource_take_host_memory(struct resource_table *table, struct resource *res
 void resource_destroy(struct resource_table *table, struct resource *resource);
 void resource_destroy_all(struct resource_table *table);
 
+#define CONTEXT_NAME_SIZE 65
+
+struct context_entry {
+	uint32_t id;
+	char name[CONTEXT_NAME_SIZE]; /* for messages: the guest's, of printable characters */
+	LIST_ENTRY(context_entry) link;
+};
+
+LIST_HEAD(context_list, context_entry);
+
 struct context_table {
 	void *tree;
+	struct context_list all;
 	uint32_t count;
 };
 
 bool context_exists(const struct context_table *table, uint32_t id);
 
-/* Returns 0, -ENOSPC at MAX_CONTEXTS or -ENOMEM. There is none with this ID. */
-int context_add(struct context_table *table, uint32_t id);
+/* Returns 0, -ENOSPC at MAX_CONTEXTS or -ENOMEM. There is none with this ID. name: copied. */
+int context_add(struct context_table *table, uint32_t id, const char *name);
 void context_remove(struct context_table *table, uint32_t id);
 void context_remove_all(struct context_table *table);
 

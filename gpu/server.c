@@ -13,6 +13,7 @@
 
 #include <linux/virtio_gpu.h>
 
+#include "control_socket.h"
 #include "display_socket.h"
 #include "display_vnc.h"
 #include "display_wayland.h"
@@ -47,7 +48,9 @@ struct gpu_server {
 	struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct input *input; /* the keyboard and pointer, or NULL */
 	struct vhost_user_watch input_watch;
-	bool input_ready; /* it has something to do */
+	bool input_ready;               /* it has something to do */
+	struct control_socket *control; /* or NULL */
+	struct vhost_user_watch control_watch;
 };
 
 static void dispatch_display(void *arg);
@@ -559,6 +562,47 @@ static int timeout_of_both(struct gpu_server *server, int timeout_ms)
 	return server->input ? input_timeout(server->input, timeout_ms) : timeout_ms;
 }
 
+/* ---- The control socket ------------------------------------------------------------------- */
+
+static void dispatch_control(void *arg)
+{
+	struct gpu_server *server = arg;
+
+	control_socket_dispatch(server->control);
+}
+
+static int open_control(struct gpu_server *server)
+{
+	const char *path = server->options.control_path;
+	char message[256];
+	int ret;
+
+	if (path == NULL) {
+		return 0;
+	}
+	ret = control_socket_create(path, server->gpu, &server->control);
+	if (ret < 0) {
+		snprintf(message, sizeof(message), "%s: %s", path, strerror(-ret));
+		log_message(server, VGF_LOG_ERROR, message);
+		return ret;
+	}
+	server->control_watch = (struct vhost_user_watch){
+		.fd = control_socket_get_fd(server->control),
+		.readable = dispatch_control,
+		.arg = server,
+	};
+	return vhost_user_watch(server->vhost_user, &server->control_watch);
+}
+
+static void close_control(struct gpu_server *server)
+{
+	if (server->control) {
+		vhost_user_unwatch(server->vhost_user, &server->control_watch);
+		control_socket_destroy(server->control);
+		server->control = NULL;
+	}
+}
+
 /* ---- What the guest shows ----------------------------------------------------------------- */
 
 static void scanout_changed(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
@@ -893,6 +937,9 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 		ret = open_input(server);
 	}
 	if (ret == 0) {
+		ret = open_control(server);
+	}
+	if (ret == 0) {
 		ret = open_vnc(server);
 	}
 	if (ret == 0) {
@@ -915,6 +962,7 @@ void gpu_server_destroy(struct gpu_server *server)
 	close_vnc(server);
 	close_wayland(server);
 	close_input(server);
+	close_control(server);
 	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
@@ -950,6 +998,7 @@ void gpu_server_abandon(const struct gpu_server *server)
 	vhost_user_abandon(server->vhost_user);
 	display_vnc_abandon(server->vnc);
 	input_abandon(server->input);
+	control_socket_abandon(server->control);
 }
 
 int gpu_server_watch(struct gpu_server *server, struct vhost_user_watch *watch)

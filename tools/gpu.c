@@ -75,6 +75,8 @@ static const char help[] =
 	"  --wayland-socket=PATH\n"
 	"                    let guests' programs reach the Wayland compositor there, by\n"
 	"                    cross-domain contexts: sommelier, wayland-proxy-virtwl, muvm\n"
+	"  --control=PATH    listen there for 'vgfence top' and 'vgfence control', of the same\n"
+	"                    user: what the device does, what hangs (docs/observing.md)\n"
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
 	"                    pointer, which are the windows' and the VNC clients'\n"
 	"  --front-end-dma-bufs\n"
@@ -127,6 +129,7 @@ enum option_id {
 	OPTION_CEILING,
 	OPTION_FRONT_END_DMA_BUFS,
 	OPTION_WAYLAND_SOCKET,
+	OPTION_CONTROL,
 	OPTION_INPUT,
 	OPTION_RECORD,
 	OPTION_TRACE,
@@ -154,6 +157,7 @@ static const struct option long_options[] = {
 	{ "display-ceiling", required_argument, NULL, OPTION_CEILING },
 	{ "front-end-dma-bufs", no_argument, NULL, OPTION_FRONT_END_DMA_BUFS },
 	{ "wayland-socket", required_argument, NULL, OPTION_WAYLAND_SOCKET },
+	{ "control", required_argument, NULL, OPTION_CONTROL },
 	{ "input", required_argument, NULL, OPTION_INPUT },
 	{ "record", required_argument, NULL, OPTION_RECORD },
 	{ "trace", required_argument, NULL, OPTION_TRACE },
@@ -410,6 +414,9 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_WAYLAND_SOCKET:
 		gpu->wayland_socket = optarg;
+		break;
+	case OPTION_CONTROL:
+		options->server.control_path = optarg;
 		break;
 	case OPTION_INPUT:
 		options->server.input_path = optarg;

@@ -21,6 +21,8 @@ static const struct command {
 } commands[] = {
 	{ "info", info_main, "what this host can do" },
 	{ "gpu", gpu_main, "a GPU for a virtual machine, behind a vhost-user socket" },
+	{ "top", top_main, "what a running GPU does, and which fences hang" },
+	{ "control", control_main, "ask a running GPU something, or give up on a fence" },
 	{ "replay", replay_main, "recorded guest traffic through the library and a software GPU" },
 	{ "trace", trace_main, "what fences did: for Perfetto, as a picture, as text" },
 	{ "demo", demo_main, "recorded guest traffic without and with fence passing, compared" },
@@ -33,7 +35,7 @@ static void print_usage(FILE *file)
 {
 	fprintf(file, "usage: vgfence COMMAND [ARGUMENT...]\n\n");
 	for (size_t i = 0; i < NUM_COMMANDS; i++) {
-		fprintf(file, "  %-8s%s\n", commands[i].name, commands[i].summary);
+		fprintf(file, "  %-9s%s\n", commands[i].name, commands[i].summary);
 	}
 	fprintf(file,
 		"\n'vgfence COMMAND --help' explains one of them, "

@@ -315,7 +315,7 @@ static void release(struct vhost_user *server)
 
 static int listen_at(struct vhost_user *server, const char *path)
 {
-	int ret = unix_listener_open(&server->listener, path, 1);
+	int ret = unix_listener_open(&server->listener, path, UNIX_LISTENER_MODE, 1);
 
 	if (ret < 0) {
 		return ret;

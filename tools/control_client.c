@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "control_client.h"
+
+/* A device sends no more: gpu/line_socket.h. */
+#define MAX_ANSWER ((size_t)4 << 20)
+
+/* ---- Bytes ---------------------------------------------------------------------------------- */
+
+int control_client_open(struct control_client *client, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t length = strlen(path);
+
+	*client = (struct control_client){ .fd = -1 };
+	if (length >= sizeof(address.sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	memcpy(address.sun_path, path, length);
+	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (client->fd < 0) {
+		return -errno;
+	}
+	if (connect(client->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		int error = errno;
+
+		control_client_close(client);
+		return -error;
+	}
+	return 0;
+}
+
+void control_client_close(struct control_client *client)
+{
+	if (client->fd >= 0) {
+		close(client->fd);
+	}
+	free(client->bytes);
+	*client = (struct control_client){ .fd = -1 };
+}
+
+static int send_all(int fd, const char *text, size_t size)
+{
+	while (size > 0) {
+		ssize_t count = send(fd, text, size, MSG_NOSIGNAL);
+
+		if (count < 0 && errno != EINTR) {
+			return errno == EPIPE ? -ECONNRESET : -errno;
+		}
+		text += count > 0 ? count : 0;
+		size -= count > 0 ? (size_t)count : 0;
+	}
+	return 0;
+}
+
+int control_client_send_put(struct control_client *client, struct json_object *request)
+{
+	const char *text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
+	int ret = request != NULL && text != NULL ? send_all(client->fd, text, strlen(text)) :
+						    -ENOMEM;
+
+	json_object_put(request);
+	return ret == 0 ? send_all(client->fd, "\n", 1) : ret;
+}
+
+/* The 0 behind it is room, too. */
+static int make_room(struct control_client *client)
+{
+	size_t room = client->room > 0 ? client->room * 2 : 65536;
+	char *bytes;
+
+	if (client->size + 1 < client->room) {
+		return 0;
+	}
+	if (room > 2 * MAX_ANSWER) {
+		return -EBADMSG;
+	}
+	bytes = realloc(client->bytes, room);
+	if (bytes == NULL) {
+		return -ENOMEM;
+	}
+	client->bytes = bytes;
+	client->room = room;
+	return 0;
+}
+
+static int parse(struct control_client *client, struct json_object **answer)
+{
+	struct json_object *object;
+
+	client->bytes[client->size - 1] = '\0';
+	client->size = 0;
+	object = json_tokener_parse(client->bytes);
+	if (!json_object_is_type(object, json_type_object)) {
+		json_object_put(object);
+		return -EBADMSG;
+	}
+	*answer = object;
+	return 1;
+}
+
+int control_client_receive(struct control_client *client, struct json_object **answer)
+{
+	int ret = make_room(client);
+	ssize_t count;
+
+	if (ret < 0) {
+		return ret;
+	}
+	count = recv(client->fd, client->bytes + client->size, client->room - client->size - 1,
+		MSG_DONTWAIT);
+	if (count < 0) {
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	}
+	if (count == 0) {
+		return -ECONNRESET;
+	}
+	client->size += (size_t)count;
+	return client->bytes[client->size - 1] == '\n' ? parse(client, answer) : 0;
+}
+
+int control_client_ask_put(struct control_client *client, struct json_object *request,
+	int timeout_ms, struct json_object **answer)
+{
+	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+	int ret = control_client_send_put(client, request);
+
+	while (ret == 0) {
+		struct pollfd poll_fd = { .fd = client->fd, .events = POLLIN };
+		struct timespec left = time_until(end_ns);
+		int ready = ppoll(&poll_fd, 1, &left, NULL);
+
+		if (ready == 0) {
+			return -ETIMEDOUT;
+		}
+		ret = ready < 0 && errno != EINTR ? -errno : control_client_receive(client, answer);
+	}
+	return ret < 0 ? ret : 0;
+}
+
+/* ---- Parts ---------------------------------------------------------------------------------- */
+
+struct json_object *control_request(const char *name)
+{
+	struct json_object *request = json_object_new_object();
+
+	if (request != NULL) {
+		json_object_object_add(request, "request", json_object_new_string(name));
+	}
+	return request;
+}
+
+struct json_object *control_member(struct json_object *object, const char *key, enum json_type type)
+{
+	struct json_object *value;
+
+	if (!json_object_is_type(object, json_type_object) ||
+		!json_object_object_get_ex(object, key, &value) ||
+		!json_object_is_type(value, type)) {
+		return NULL;
+	}
+	return value;
+}
+
+uint64_t control_number(struct json_object *object, const char *key)
+{
+	struct json_object *value = control_member(object, key, json_type_int);
+
+	return value != NULL ? json_object_get_uint64(value) : 0;
+}
+
+struct vgf_fence_name control_name(struct json_object *object)
+{
+	struct vgf_fence_name name = {
+		.fence_id = control_number(object, "fence"),
+		.ctx_id = (uint32_t)control_number(object, "context"),
+		.ring = VGF_RING_GLOBAL,
+	};
+
+	if (control_member(object, "ring", json_type_int) != NULL) {
+		name.ring = (int32_t)control_number(object, "ring");
+	}
+	return name;
+}
+
+static bool parse_number(const char **text, uint64_t max, char end, uint64_t *number)
+{
+	char *after;
+
+	errno = 0;
+	*number = strtoull(*text, &after, 10);
+	if (errno != 0 || **text < '0' || **text > '9' || *after != end || *number > max) {
+		return false;
+	}
+	*text = after + (end != '\0');
+	return true;
+}
+
+bool control_parse_name(const char *text, struct vgf_fence_name *name)
+{
+	const char global[] = "global:";
+	uint64_t ctx_id, ring = 0;
+
+	if (!parse_number(&text, UINT32_MAX, ':', &ctx_id)) {
+		return false;
+	}
+	name->ctx_id = (uint32_t)ctx_id;
+	if (strncmp(text, global, strlen(global)) == 0) {
+		name->ring = VGF_RING_GLOBAL;
+		text += strlen(global);
+	} else if (parse_number(&text, VGF_MAX_RINGS - 1, ':', &ring)) {
+		name->ring = (int32_t)ring;
+	} else {
+		return false;
+	}
+	return parse_number(&text, UINT64_MAX, '\0', &name->fence_id);
+}
+
+const char *control_name_text(char text[CONTROL_NAME_SIZE], const struct vgf_fence_name *name)
+{
+	char ring[16] = "global";
+
+	if (name->ring != VGF_RING_GLOBAL) {
+		snprintf(ring, sizeof(ring), "%" PRId32, name->ring);
+	}
+	snprintf(text, CONTROL_NAME_SIZE, "%" PRIu32 ":%s:%" PRIu64, name->ctx_id, ring,
+		name->fence_id);
+	return text;
+}
+
+void control_print_text(FILE *file, const char *text, bool lines)
+{
+	for (; *text != '\0'; text++) {
+		unsigned char byte = (unsigned char)*text;
+
+		if ((byte >= ' ' && byte <= '~') || (lines && byte == '\n')) {
+			fputc(byte, file);
+		} else {
+			fprintf(file, "\\x%02x", byte);
+		}
+	}
+}
