@@ -6,9 +6,21 @@
 /*
  * What happens to fences, for whoever listens: one function for each kind of event, called where it
  * happens, with the lock held. While nobody listens each is a load and a branch.
+ *
+ * Seven of them are also USDT probes, vgfence:accept and so on, for bpftrace and the like, as
+ * scripts/fence-latency.bt: a no-op each. Arguments: context, ring, fence, then flags, or the way
+ * of waiting, or the status.
  */
 
 #include <vgfence/inspect.h>
+
+#if HAVE_PROBES
+#include <sys/sdt.h>
+#define TRACE_PROBE(event, name, more)                                                             \
+	DTRACE_PROBE4(vgfence, event, (name)->ctx_id, (name)->ring, (name)->fence_id, more)
+#else
+#define TRACE_PROBE(event, name, more) ((void)0)
+#endif
 
 /* Of a device. */
 struct tracer {
@@ -29,6 +41,7 @@ static inline bool trace_is_on(const struct tracer *tracer)
 static inline void trace_accept(
 	const struct tracer *tracer, const struct vgf_fence_name *name, uint32_t flags)
 {
+	TRACE_PROBE(accept, name, flags);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){
@@ -53,6 +66,7 @@ static inline void trace_wait(const struct tracer *tracer, const struct vgf_fenc
 static inline void trace_hold(
 	const struct tracer *tracer, const struct vgf_fence_name *name, uint32_t flags)
 {
+	TRACE_PROBE(hold, name, flags);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){
@@ -64,6 +78,7 @@ static inline void trace_hold(
 static inline void trace_run(const struct tracer *tracer, const struct vgf_fence_name *name,
 	uint32_t flags, enum vgf_wait wait)
 {
+	TRACE_PROBE(run, name, (uint32_t)wait);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){ .kind = VGF_EVENT_RUN,
@@ -77,6 +92,7 @@ static inline void trace_run(const struct tracer *tracer, const struct vgf_fence
 static inline void trace_signal(
 	const struct tracer *tracer, const struct vgf_fence_name *name, int status)
 {
+	TRACE_PROBE(signal, name, status);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){ .kind = VGF_EVENT_SIGNAL,
@@ -90,6 +106,7 @@ static inline void trace_signal(
 static inline void trace_retire(
 	const struct tracer *tracer, const struct vgf_fence_name *name, int status)
 {
+	TRACE_PROBE(retire, name, status);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){ .kind = VGF_EVENT_RETIRE,
@@ -102,6 +119,7 @@ static inline void trace_retire(
 /* A fence is reported as stalled. */
 static inline void trace_stall(const struct tracer *tracer, const struct vgf_fence_name *name)
 {
+	TRACE_PROBE(stall, name, 0);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){
@@ -113,6 +131,7 @@ static inline void trace_stall(const struct tracer *tracer, const struct vgf_fen
 static inline void trace_refuse(
 	const struct tracer *tracer, const struct vgf_fence_name *name, uint32_t flags, int status)
 {
+	TRACE_PROBE(refuse, name, status);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){ .kind = VGF_EVENT_REFUSE,
