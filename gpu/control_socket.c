@@ -289,6 +289,40 @@ static struct json_object *cancel(struct control_socket *control, const struct j
 	return json_object_new_object();
 }
 
+/* The client's file, as both are the same user's; a relative path would be the device's. */
+static struct json_object *trace(struct control_socket *control, const struct json_object *request)
+{
+	struct json_object *file;
+	const char *path;
+	int ret;
+
+	if (!json_object_object_get_ex(request, "file", &file) ||
+		!json_object_is_type(file, json_type_string)) {
+		return make_error("trace needs a file");
+	}
+	path = json_object_get_string(file);
+	if (path[0] != '/') {
+		return make_error("the file's path has to be absolute");
+	}
+	ret = gpu_trace_start(control->gpu, path);
+	if (ret == -EALREADY) {
+		return make_error("there is a trace already");
+	}
+	return ret < 0 ? make_error(strerror(-ret)) : json_object_new_object();
+}
+
+static struct json_object *end_trace(
+	struct control_socket *control, const struct json_object *request)
+{
+	int ret = gpu_trace_stop(control->gpu);
+
+	(void)request;
+	if (ret == -ENOENT) {
+		return make_error("there is no trace");
+	}
+	return ret < 0 ? make_error(strerror(-ret)) : json_object_new_object();
+}
+
 /* ---- Requests ------------------------------------------------------------------------------- */
 
 static const struct {
@@ -299,6 +333,8 @@ static const struct {
 	{ "list", list },
 	{ "dump", dump },
 	{ "cancel", cancel },
+	{ "trace", trace },
+	{ "end-trace", end_trace },
 };
 
 static struct json_object *answer_object(

@@ -6,6 +6,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import random
 import re
@@ -79,9 +80,9 @@ class Client:
         self.socket.close()
 
 
-def run(*arguments):
+def run(*arguments, cwd=None):
     return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=LIMIT_S,
-                          check=False)
+                          cwd=cwd, check=False)
 
 
 class Case(unittest.TestCase):
@@ -193,6 +194,28 @@ class Requests(Case):
         self.assertEqual(timeline(answer, 1, 0)["failed"], 1)
         self.assertEqual(answer["statistics"]["cancelled"], 1)
 
+    def test_a_trace_is_started_and_ended(self):
+        guest, client = self.start_guest(), self.client()
+        with tempfile.TemporaryDirectory() as directory:
+            file = pathlib.Path(directory) / "fences"
+            guest.create(1, b"traced")
+            self.assertIn("no trace", client.ask(request="end-trace")["error"])
+            result = run("control", self.control, "trace", "fences", cwd=directory)
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+            self.assertIn("already", client.ask(request="trace", file=f"{file}2")["error"])
+            guest.job(7, 1, 3, 1)
+            self.wait_for(client, lambda a: timeline(a, 1, 3)["fences"] == 1)
+            result = run("control", self.control, "end-trace")
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+            guest.job(8, 1, 4, 1)
+            self.wait_for(client, lambda a: timeline(a, 1, 4)["fences"] == 1)
+            result = run("trace", str(file))
+            self.assertIn("context 1 ring 3", result.stdout + result.stderr)
+            self.assertNotIn("ring 4", result.stdout)
+            for path in ("relative", "/nosuch/file", 5):
+                self.assertIn("error", client.ask(request="trace", file=path))
+            self.assertIn("error", client.ask(request="trace"))
+
     def test_wrong_requests_are_answered(self):
         client = self.client()
         for line in (b"", b"nonsense", b"[]", b"{}", b'{"request":1}', b'{"request":"boil"}',
@@ -213,7 +236,8 @@ class Requests(Case):
                           ["control", "s"], ["control", "s", "boil"],
                           ["control", "s", "list", "more"], ["control", "s", "cancel"],
                           ["control", "s", "cancel", "1:0"], ["control", "s", "cancel", "1:64:1"],
-                          ["control", "s", "cancel", "1:0:-1"]):
+                          ["control", "s", "cancel", "1:0:-1"],
+                          ["control", "s", "trace"], ["control", "s", "end-trace", "f"]):
             result = run(*arguments)
             self.assertEqual(result.returncode, 2, arguments)
             self.assertIn("usage:", result.stderr)
@@ -509,7 +533,7 @@ class Untrusted(unittest.TestCase):
 
 def main():
     global PROGRAM
-    PROGRAM = sys.argv.pop(1)
+    PROGRAM = os.path.abspath(sys.argv.pop(1))
     test_gpu_program.PROGRAM = PROGRAM
     return unittest_sum.main()
 

@@ -4,16 +4,20 @@
 /* vgfence control: asks a running 'vgfence gpu' something, or has it do something. */
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "control_client.h"
 
 static const char usage[] = "usage: vgfence control SOCKET list\n"
 			    "       vgfence control SOCKET dump\n"
-			    "       vgfence control SOCKET cancel CONTEXT:RING:FENCE\n";
+			    "       vgfence control SOCKET cancel CONTEXT:RING:FENCE\n"
+			    "       vgfence control SOCKET trace FILE\n"
+			    "       vgfence control SOCKET end-trace\n";
 
 static const char help[] =
 	"\n"
@@ -29,6 +33,9 @@ static const char help[] =
 	"                    RING is global for the device's own timeline. Its request is "
 	"answered\n"
 	"                    with an error in its turn, and work that waits for it runs\n"
+	"  trace FILE        write what fences do to a file, for 'vgfence trace', as\n"
+	"                    'vgfence gpu --trace' does from the start\n"
+	"  end-trace         end that file\n"
 	"\n"
 	"docs/observing.md has the protocol.\n";
 
@@ -70,6 +77,30 @@ static int make_cancel(const char *name, char **arguments, struct json_object **
 	return 0;
 }
 
+/* The device may be in another directory. */
+static int make_trace(const char *name, char **arguments, struct json_object **request)
+{
+	char directory[PATH_MAX] = "", *path = NULL;
+
+	if (arguments[0] == NULL || arguments[0][0] == '\0' || arguments[1] != NULL) {
+		return bad_usage("trace needs a FILE");
+	}
+	if (arguments[0][0] != '/' && getcwd(directory, sizeof(directory)) == NULL) {
+		fprintf(stderr, "vgfence control: this directory: %s\n", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	if (asprintf(&path, "%s%s%s", directory, directory[0] != '\0' ? "/" : "", arguments[0]) <
+		0) {
+		return 0; /* as without memory for the request */
+	}
+	*request = control_request(name);
+	if (*request != NULL) {
+		json_object_object_add(*request, "file", json_object_new_string(path));
+	}
+	free(path);
+	return 0;
+}
+
 static void print_json(struct json_object *answer)
 {
 	const char *text = json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN);
@@ -99,6 +130,8 @@ static const struct request {
 	{ "list", make_plain, print_json },
 	{ "dump", make_plain, print_dump },
 	{ "cancel", make_cancel, print_nothing },
+	{ "trace", make_trace, print_nothing },
+	{ "end-trace", make_plain, print_nothing },
 };
 
 static int ask(const struct request *request, const char *path, struct json_object *object)
