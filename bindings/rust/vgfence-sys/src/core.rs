@@ -194,7 +194,8 @@ pub struct vgf_pending {
     pub signalled: bool,
     pub held: bool,
     pub has_fd: bool,
-    pub reserved: [u64; 2usize],
+    pub awaits_turn: bool,
+    pub awaited: vgf_fence_name,
 }
 extern "C" {
     pub fn vgf_device_list_pending(
@@ -216,6 +217,47 @@ extern "C" {
         device: *mut vgf_device,
         text: *mut *mut ::std::os::raw::c_char,
     ) -> ::std::os::raw::c_int;
+}
+pub const VGF_EVENT_ACCEPT: vgf_event_kind = 1;
+pub const VGF_EVENT_WAIT: vgf_event_kind = 2;
+pub const VGF_EVENT_HOLD: vgf_event_kind = 3;
+pub const VGF_EVENT_RUN: vgf_event_kind = 4;
+pub const VGF_EVENT_SIGNAL: vgf_event_kind = 5;
+pub const VGF_EVENT_RETIRE: vgf_event_kind = 6;
+pub const VGF_EVENT_STALL: vgf_event_kind = 7;
+pub const VGF_EVENT_REFUSE: vgf_event_kind = 8;
+pub type vgf_event_kind = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct vgf_event {
+    pub t_ns: u64,
+    pub fence: vgf_fence_name,
+    pub in_fence: vgf_fence_name,
+    pub kind: vgf_event_kind,
+    pub flags: u32,
+    pub wait: vgf_wait,
+    pub status: ::std::os::raw::c_int,
+    pub pending: u32,
+    pub held: u32,
+    pub fds: u32,
+}
+impl Default for vgf_event {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+extern "C" {
+    pub fn vgf_device_trace(
+        device: *mut vgf_device,
+        fn_: ::std::option::Option<
+            unsafe extern "C" fn(arg: *mut ::std::os::raw::c_void, event: *const vgf_event),
+        >,
+        arg: *mut ::std::os::raw::c_void,
+    );
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
