@@ -48,7 +48,8 @@ static uint32_t take_token(struct bench_guest *guest)
 
 	do {
 		token = guest->next_token++ % BENCH_GUEST_REQUESTS;
-	} while (guest->requests[token].is_sent && !guest->requests[token].is_done);
+	} while (guest->requests[token].is_kept ||
+		(guest->requests[token].is_sent && !guest->requests[token].is_done));
 	return token;
 }
 
@@ -75,6 +76,11 @@ static uint32_t send(struct bench_guest *guest, const void *request, size_t size
 	guest->requests[token].is_done = false;
 	gpu_handle(guest->gpu, &gpu_request);
 	return token;
+}
+
+void bench_guest_keep(struct bench_guest *guest, uint32_t token, bool keep)
+{
+	guest->requests[token].is_kept = keep;
 }
 
 int bench_guest_result(const struct bench_guest *guest, uint32_t token)

@@ -39,6 +39,7 @@ struct bench_guest {
 	uint64_t num_wrong;
 	struct {
 		bool is_sent, is_done;
+		bool is_kept; /* the token is not given anew, even when it is done */
 		uint8_t bytes[BENCH_GUEST_BYTES];
 		struct virtio_gpu_ctrl_hdr response;
 		struct iovec readable, writable;
@@ -61,6 +62,9 @@ int bench_guest_show(struct bench_guest *guest, uint32_t scanout, uint32_t resou
  * whole picture, with a fence. */
 uint32_t bench_guest_submit(struct bench_guest *guest, uint32_t busy_us);
 uint32_t bench_guest_flush(struct bench_guest *guest, uint32_t resource_id, int timeline);
+
+/* Whoever asks for several results later keeps their tokens until then. */
+void bench_guest_keep(struct bench_guest *guest, uint32_t token, bool keep);
 
 /* What has become of a request: 0; -EINPROGRESS; -EIO, an error was the answer. */
 int bench_guest_result(const struct bench_guest *guest, uint32_t token);

@@ -185,6 +185,7 @@ static int flush_frame(struct bench *bench, uint32_t index)
 		flush = &monitor->in_flight[(monitor->first + monitor->count) % MAX_IN_FLIGHT];
 		flush->start_ns = now_ns();
 		flush->token = bench_guest_flush(&bench->guest, resource_id, (int)index + 1);
+		bench_guest_keep(&bench->guest, flush->token, true);
 		monitor->count++;
 		monitor->asked++;
 	}
@@ -209,6 +210,7 @@ static int take_answers(struct bench *bench, struct monitor *monitor)
 			bench->out_of_order++;
 		} else {
 			done++;
+			bench_guest_keep(&bench->guest, flush->token, false);
 			if (monitor->num_samples < MAX_FRAMES) {
 				monitor->us[monitor->num_samples++] =
 					(double)(now_ns() - flush->start_ns) / NS_PER_US;
