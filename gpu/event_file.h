@@ -20,8 +20,8 @@ struct event_file;
  * failed with. */
 int event_file_open(const char *path, struct event_file **out);
 
-/* For vgf_device_trace; file: a struct event_file. One thread at a time. */
-void event_file_add(void *file, const struct vgf_event *event);
+/* For vgf_device_trace; arg: a struct event_file. One thread at a time. */
+void event_file_add(void *arg, const struct vgf_event *event);
 
 /* 0, or what writing failed with: it has ended there. Any thread. */
 int event_file_error(const struct event_file *file);

@@ -12,7 +12,7 @@
 #include "observe.h"
 
 /* As many as there can be with a request. */
-#define MAX_FENCES (GPU_NUM_QUEUES * GPU_MAX_REQUESTS)
+#define MAX_FENCES ((size_t)GPU_NUM_QUEUES * GPU_MAX_REQUESTS)
 
 /* What is needed while an observation is made, of the timelines as they stand in timelines.all. */
 struct work {
@@ -56,7 +56,7 @@ static uint32_t choose(struct gpu *gpu, struct work *work)
 			work->chosen[count++] = timeline;
 		}
 	}
-	qsort(work->chosen, count, sizeof(work->chosen[0]), compare);
+	qsort(work->chosen, count, sizeof(work->chosen) / MAX_TIMELINES, compare);
 	return count;
 }
 
