@@ -33,8 +33,8 @@ static const char help[] =
 	"                    RING is global for the device's own timeline. Its request is "
 	"answered\n"
 	"                    with an error in its turn, and work that waits for it runs\n"
-	"  trace FILE        write what fences do to a file, for 'vgfence trace', as\n"
-	"                    'vgfence gpu --trace' does from the start\n"
+	"  trace FILE        write what fences do to a file from now on, for\n"
+	"                    'vgfence trace'\n"
 	"  end-trace         end that file\n"
 	"\n"
 	"docs/observing.md has the protocol.\n";
