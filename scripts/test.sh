@@ -398,6 +398,15 @@ rust() {
     fi
 }
 
+# All orders of the library's threads.
+model_check() {
+    if command -v spin >/dev/null; then
+        counted "model of threads" build/promela.log python3 tests/promela/test_promela.py
+    else
+        skip "model of threads" "spin is not installed"
+    fi
+}
+
 # The library and its unit tests with another libc. The program needs libraries that are not here
 # for musl.
 tests_musl() {
@@ -489,7 +498,7 @@ host_qemu() {
 lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_musl
     rust tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
-lane_uml=(host_uml guest_tests dead_hosts)
+lane_uml=(host_uml guest_tests dead_hosts model_check)
 lane_qemu=(virgl_sid windows_sid console_tests flips_tests in_place_stock guest_newest
     guest_stock guest_wayland guest_vulkan host_qemu)
 

@@ -173,9 +173,10 @@ int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
  * it returns. It may be called from inside a callback: the caller of vgf_device_dispatch then gets
  * -ECANCELED. It must not be called from inside a driver's submit or a deferred function.
  *
- * No other thread may be in a call with this device, with two exceptions. One in
- * vgf_device_dispatch returns from it with -ECANCELED; a driver's may signal and publish until the
- * driver's destroy has returned. The renderer has to be reset before, as for vgf_device_reset. NULL
+ * No other thread may be in a call with this device, with two exceptions. One that waits in
+ * vgf_device_dispatch, or works there, returns from it with -ECANCELED; one that is about to call
+ * it must not do so any more. A driver's may signal and publish until the driver's destroy has
+ * returned. The renderer has to be reset before, as for vgf_device_reset. NULL
  * is fine.
  */
 void vgf_device_destroy(struct vgf_device *device);
