@@ -279,6 +279,13 @@ int bench_guest_read(
 	return gpu_read_scanout(guest->gpu, scanout, rect, pixels);
 }
 
+int bench_guest_get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
+{
+	struct bench_guest *guest = cookie;
+
+	return gpu_get_scanout_buffer(guest->gpu, scanout, out);
+}
+
 void bench_guest_release(void *cookie, uint64_t key)
 {
 	struct bench_guest *guest = cookie;

@@ -75,6 +75,7 @@ void bench_guest_note_complete(
 void bench_guest_ignore_cursor(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
 int bench_guest_read(
 	void *cookie, uint32_t scanout, const struct virtio_gpu_rect *rect, uint32_t *pixels);
+int bench_guest_get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out);
 void bench_guest_release(void *cookie, uint64_t key);
 void bench_guest_shown(void *cookie, uint32_t scanout, uint64_t frame);
 

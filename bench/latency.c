@@ -152,13 +152,6 @@ static void buffer_leaving(void *cookie, uint64_t key)
 	}
 }
 
-static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
-{
-	struct bench *bench = cookie;
-
-	return gpu_get_scanout_buffer(bench->guest.gpu, scanout, out);
-}
-
 static void presented(void *cookie, uint32_t scanout, uint64_t frame, uint64_t time_ns)
 {
 	struct bench *bench = cookie;
@@ -172,7 +165,7 @@ static void open_wayland(struct bench *bench)
 {
 	static const struct display_wayland_ops ops = {
 		.read = bench_guest_read,
-		.get_buffer = get_buffer,
+		.get_buffer = bench_guest_get_buffer,
 		.release = bench_guest_release,
 		.shown = bench_guest_shown,
 		.presented = presented,

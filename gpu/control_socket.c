@@ -391,6 +391,7 @@ int control_socket_create(const char *path, struct gpu *gpu, struct control_sock
 		free(control);
 		return ret;
 	}
+	timelines_start(&gpu->timelines);
 	*out = control;
 	return 0;
 }

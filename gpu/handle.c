@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
 #include "command_table.h"
 #include "gpu_private.h"
 #include "record.h"
@@ -106,7 +105,7 @@ static void complete(struct pending_request *pending)
 	}
 	if (pending->fenced) {
 		timelines_answered(&gpu->timelines, pending->timeline, pending->accepted_ns,
-			is_error(pending->type), now_ns());
+			is_error(pending->type));
 	}
 	flushes_continue(gpu, pending);
 	pending_release(&gpu->pending, pending);
@@ -265,10 +264,9 @@ static bool decode_header(struct gpu *gpu, struct request *request)
 			.ring = has_ring ? header->ring_idx : 0,
 		};
 		pending_line_up(&gpu->pending, pending);
-		pending->accepted_ns = now_ns();
 		pending->timeline = timelines_accept(&gpu->timelines,
 			pending_timeline_key(&pending->guest_fence), header->ctx_id,
-			pending->fence.ring, pending->accepted_ns);
+			pending->fence.ring, &pending->accepted_ns);
 		request->fence_flags = VGF_FENCED;
 	}
 	/* As vgf_submit_3d_decode: without the feature it means nothing. */

@@ -76,7 +76,7 @@ struct pending_request {
 	struct guest_fence guest_fence;
 	struct vgf_fence_name fence;   /* with the device's number */
 	struct gpu_timeline *timeline; /* which counts it: timelines.h; or NULL */
-	uint64_t accepted_ns;          /* with a fence: when it came */
+	uint64_t accepted_ns;          /* if that is there: when it came */
 	bool shareable;                /* requests of any context may have it as an in-fence */
 	uint32_t type;                 /* of the response; RESPONSE_LATER while it is not known */
 	uint32_t payload_size;         /* written behind the place of the response's header */

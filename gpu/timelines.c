@@ -50,11 +50,20 @@ static struct gpu_timeline *create(
 	return timeline;
 }
 
-struct gpu_timeline *timelines_accept(
-	struct timelines *timelines, uint64_t key, uint32_t ctx_id, int32_t ring, uint64_t now_ns)
+void timelines_start(struct timelines *timelines)
 {
-	struct gpu_timeline *timeline = find(timelines, key);
+	timelines->counts = true;
+}
 
+struct gpu_timeline *timelines_accept(struct timelines *timelines, uint64_t key, uint32_t ctx_id,
+	int32_t ring, uint64_t *accepted_ns)
+{
+	struct gpu_timeline *timeline;
+
+	if (!timelines->counts) {
+		return NULL;
+	}
+	timeline = find(timelines, key);
 	if (timeline == NULL) {
 		timeline = create(timelines, key, ctx_id, ring);
 	}
@@ -62,8 +71,9 @@ struct gpu_timeline *timelines_accept(
 		timelines->num_uncounted++;
 		return NULL;
 	}
+	*accepted_ns = now_ns();
 	if (timeline->pending == 0) {
-		timeline->since_ns = now_ns;
+		timeline->since_ns = *accepted_ns;
 	}
 	TAILQ_REMOVE(timeline->pending > 0 ? &timelines->busy : &timelines->idle, timeline, link);
 	TAILQ_INSERT_TAIL(&timelines->busy, timeline, link);
@@ -84,13 +94,13 @@ static void count(struct timeline_stats *stats, uint64_t took_ns, bool failed)
 }
 
 void timelines_answered(struct timelines *timelines, struct gpu_timeline *timeline,
-	uint64_t accepted_ns, bool failed, uint64_t now_ns)
+	uint64_t accepted_ns, bool failed)
 {
 	if (timeline == NULL) {
 		return;
 	}
-	count(&timeline->stats, now_ns - accepted_ns, failed);
-	timeline->since_ns = now_ns;
+	timeline->since_ns = now_ns();
+	count(&timeline->stats, timeline->since_ns - accepted_ns, failed);
 	timeline->pending--;
 	if (timeline->pending == 0) {
 		TAILQ_REMOVE(&timelines->busy, timeline, link);

@@ -6,7 +6,7 @@
 /*
  * How the requests with a fence go, timeline by timeline: how many there are, how long each took
  * from the guest's request to its response, since when the oldest is the oldest. Of constant cost
- * for each, in memory that is there from the start.
+ * for each, in memory that is there from the start. Nothing is counted until somebody may ask.
  */
 
 #include <stdbool.h>
@@ -44,6 +44,7 @@ struct gpu_timeline {
 TAILQ_HEAD(gpu_timeline_list, gpu_timeline);
 
 struct timelines {
+	bool counts; /* timelines_start */
 	struct gpu_timeline all[MAX_TIMELINES];
 	uint32_t num_used; /* of `all`: the first ones have been used */
 	struct key_table by_key;
@@ -54,14 +55,17 @@ struct timelines {
 /* What is initialized is all zeros. */
 void timelines_init(struct timelines *timelines);
 
-/* A request with a fence has come at now_ns. key: the timeline's. Returns it, to be passed to
- * timeline_answered; NULL if this one is not counted. */
-struct gpu_timeline *timelines_accept(
-	struct timelines *timelines, uint64_t key, uint32_t ctx_id, int32_t ring, uint64_t now_ns);
+/* Requests that come from now on are counted. */
+void timelines_start(struct timelines *timelines);
+
+/* A request with a fence has come. key: the timeline's. Returns it, to be passed to
+ * timelines_answered, with the time in *accepted_ns; NULL if this one is not counted. */
+struct gpu_timeline *timelines_accept(struct timelines *timelines, uint64_t key, uint32_t ctx_id,
+	int32_t ring, uint64_t *accepted_ns);
 
 /* One that came at accepted_ns is answered, the oldest of its timeline. NULL is fine. */
 void timelines_answered(struct timelines *timelines, struct gpu_timeline *timeline,
-	uint64_t accepted_ns, bool failed, uint64_t now_ns);
+	uint64_t accepted_ns, bool failed);
 
 /* The timeline begins anew: its context is another one. */
 void timelines_forget(struct timelines *timelines, uint64_t key);
