@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "event_file.h"
 #include "event_format.h"
+#include "event_records.h"
 #include "gpu_guest.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
@@ -42,30 +43,6 @@ static void wait_for_record(void)
 		assert_int_equal(stat(path, &status), 0);
 		usleep(1000);
 	}
-}
-
-/* The file's records, which the caller frees. */
-static struct event_record *read_file(size_t *count)
-{
-	struct event_file_header header;
-	struct event_record *records;
-	struct stat status;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	assert_int_equal(fstat(fd, &status), 0);
-	assert_int_equal(read(fd, &header, sizeof(header)), sizeof(header));
-	assert_memory_equal(header.magic, EVENT_FILE_MAGIC, sizeof(header.magic));
-	assert_int_equal(le32toh(header.version), EVENT_FILE_VERSION);
-	assert_int_equal(header.flags, 0);
-	*count = ((size_t)status.st_size - sizeof(header)) / sizeof(*records);
-	assert_int_equal(sizeof(header) + *count * sizeof(*records), status.st_size);
-	records = calloc(*count + 1, sizeof(*records));
-	assert_non_null(records);
-	assert_int_equal(read(fd, records, *count * sizeof(*records)), *count * sizeof(*records));
-	close(fd);
-	unlink(path);
-	return records;
 }
 
 static struct vgf_event make_event(uint64_t fence_id)
@@ -104,7 +81,7 @@ TEST(a_record_has_all_of_an_event)
 	add(file, 18);
 	assert_int_equal(event_file_close(file, &lost), 0);
 	assert_int_equal(lost, 0);
-	records = read_file(&count);
+	records = event_records(path, &count);
 	assert_int_equal(count, 2);
 	assert_int_equal(le64toh(records[0].t_ns), 1017);
 	assert_int_equal(le16toh(records[0].kind), VGF_EVENT_WAIT);
@@ -139,7 +116,7 @@ TEST(many_events_come_in_order)
 		add(file, id);
 	}
 	assert_int_equal(event_file_close(file, &lost), 0);
-	records = read_file(&count);
+	records = event_records(path, &count);
 	for (size_t i = 0; i < count; i++) {
 		if (le16toh(records[i].kind) == EVENT_LOST) {
 			next += le64toh(records[i].fence_id);
@@ -255,7 +232,7 @@ TEST(a_full_disk_ends_it)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 
 	size_t count;
-	struct event_record *records = read_file(&count);
+	struct event_record *records = event_records(path, &count);
 	assert_int_equal(count, 10); /* whole ones */
 	free(records);
 }
@@ -308,7 +285,7 @@ TEST(a_device_writes_what_its_fences_do)
 	assert_int_equal(gpu_trace_stop(guest.gpu), 0);
 	assert_int_equal(gpu_trace_stop(guest.gpu), -ENOENT);
 	guest_stop(&guest);
-	records = read_file(&count);
+	records = event_records(path, &count);
 	for (size_t i = 0; i < count && i < sizeof(life) - 1; i++) {
 		life[i] = (char)('0' + le16toh(records[i].kind));
 	}

@@ -19,6 +19,7 @@
 
 #include "calls.h"
 #include "clock.h"
+#include "event_records.h"
 #include "gl_stream.h"
 #include "gpu_guest.h"
 #include "gpu_private.h"
@@ -644,6 +645,32 @@ TEST_TEXTURE(what_is_held_keeps_its_place)
 	}
 	assert_int_equal(le32toh(guest_words(0)[0]), PIXEL(1, 2, 3, 255));
 	assert_int_equal(create_texture(1), OK);
+}
+
+TEST_TEXTURE(a_trace_has_the_life_of_what_is_held)
+{
+	char path[] = "/tmp/vgfence-events-XXXXXX", life[16] = "";
+	struct event_record *records;
+	uint32_t token;
+	size_t count;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(gpu_trace_start(guest.gpu, path), 0);
+	create_test_fence(&guest, 1);
+	token = submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
+	signal_test_fence(&guest, 1);
+	assert_int_equal(wait_for(token).type, OK);
+	assert_int_equal(gpu_trace_stop(guest.gpu), 0);
+	records = event_records(path, &count);
+	for (size_t i = 0; i < count && strlen(life) < sizeof(life) - 1; i++) {
+		if (le32toh(records[i].ctx_id) == 1) {
+			life[strlen(life)] = (char)('0' + le16toh(records[i].kind));
+		}
+	}
+	assert_string_equal(life, "123456"); /* enum vgf_event_kind */
+	free(records);
 }
 
 /* A transfer waits for the work of whoever has the resource, and keeps the requests behind it on
