@@ -61,7 +61,7 @@ check_minimal_build() {
 
 # What another compiler makes of it. A warning fails this check.
 check_clang() {
-    (CC=clang VGFENCE_WERROR=1 setup clang) && ninja -C build/clang &&
+    (CC=$(compiler clang) VGFENCE_WERROR=1 setup clang) && ninja -C build/clang &&
         meson test -C build/clang --no-rebuild --print-errorlogs order in_fences teardown \
             callbacks vhost_user
 }
@@ -421,7 +421,7 @@ tests_musl() {
         skip "$name" "$(tail -n 1 "$log")"
         return
     elif [ $status = 0 ]; then
-        (VGFENCE_WERROR=1 CC=musl-gcc CFLAGS="-isystem $root/include" \
+        (VGFENCE_WERROR=1 CC=$(compiler musl-gcc) CFLAGS="-isystem $root/include" \
             build musl -Dpkg_config_path="$root" -Dtools=false -Dlibdrm=disabled \
             -Dvirglrenderer=disabled) >"$log" 2>&1 || status=$?
     fi
