@@ -280,6 +280,7 @@ static int create_thread(struct display_vnc *vnc, struct vnc_thread_start *start
 	int error;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS); /* of the sandbox: one that is blocked ends the process */
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	error = pthread_create(&vnc->thread, NULL, vnc_thread_run, start);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -14,6 +14,7 @@
   of it, and as many lines as they say.
 - Each MUST of docs/specification.md has a name, each name a row in its table of tests, and each
   test of a row is in tests/.
+- The system calls in the table of docs/sandbox.md are those of gpu/sandbox.c.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
@@ -58,6 +59,9 @@ INTEGRATIONS = {
 }
 SPECIFICATION = "docs/specification.md"
 RULE = r"[DG]-[A-Z]+"  # of the device, of the guest's driver
+
+
+SANDBOX = ("docs/sandbox.md", "gpu/sandbox.c")
 
 
 class Wrong(Exception):
@@ -458,6 +462,15 @@ def check_row(tests):
                 raise Wrong(f"{match.group(1)} has no test {test}")
 
 
+def check_sandbox(text, source):
+    """The calls of the table, in its second column, and those that the source names."""
+    rows = [line.split("|") for line in text.split("\n") if line.startswith("| ")]
+    told = {name for row in rows if len(row) == 5 for name in re.findall(r"`(\w+)`", row[2])}
+    used = set(re.findall(r"SCMP_SYS\((\w+)\)", source)) - {"clone3"}  # which does not exist there
+    if told != used:
+        raise Wrong(f"not those of the source: {' '.join(sorted(told ^ used))}")
+
+
 class Checker:
     def __init__(self, programs):
         self.programs = programs
@@ -536,6 +549,11 @@ class Checker:
         for rule in rules.keys() - rows.keys():
             self.complain(document, rules[rule], f"{rule} has no row")
         self.rules = len(rules)
+
+    def check_calls(self):
+        document, source = (TOP / name for name in SANDBOX)
+        text = document.read_text(encoding="utf-8")
+        self.attempt(document, 1, "calls", check_sandbox, text, source.read_text(encoding="utf-8"))
 
     def complain(self, document, number, message):
         self.complaints.append(f"{document.name}:{number}: {message}")
@@ -692,6 +710,19 @@ def failures_of_integrations():
             yield f"of an integration: {source!r}"
 
 
+def failures_of_sandboxes():
+    text = "| group | calls | why |\n| --- | --- | --- |\n| a | `read`, `write` | `open` |\n"
+    for source, fits in (("SCMP_SYS(read) SCMP_SYS(write) SCMP_SYS(clone3)", True),
+                         ("SCMP_SYS(read)", False),
+                         ("SCMP_SYS(read) SCMP_SYS(write) SCMP_SYS(open)", False)):
+        try:
+            check_sandbox(text, source)
+        except Wrong:
+            fits = not fits
+        if not fits:
+            yield f"of the sandbox: {source!r}"
+
+
 def complaints_of(programs, text):
     """As if it were the README."""
     checker = Checker(programs)
@@ -712,7 +743,8 @@ def self_test(programs):
         checker.check_excerpts(TOP / "README.md", text)
         if len(checker.complaints) != count:
             failures.append(f"{text!r}: {checker.complaints}")
-    failures += [*failures_of_rules(), *failures_of_integrations()]
+    failures += [*failures_of_rules(), *failures_of_integrations(),
+                 *failures_of_sandboxes()]
     print("\n".join(failures) or f"self-test: {len(BAD) + len(BAD_RULES)} mistakes noticed")
     return 1 if failures else 0
 
@@ -732,6 +764,7 @@ def main(arguments):
     checker.check_integrations()
     specification = TOP / SPECIFICATION
     checker.check_rules(specification, specification.read_text(encoding="utf-8"))
+    checker.check_calls()
     for complaint in checker.complaints:
         print(complaint)
     print(

@@ -101,11 +101,25 @@ class Options(unittest.TestCase):
             ("--display=vnc=unix:", "--display must be"),
             ("--display=vnc=0.0.0.0:1", "--display must be"),
             ("--display=vnc=localhost:59636", "--display must be"),
+            ("--sandbox=maybe", "--sandbox must be"),
             ("argument", "no option"),
         ):
             result = run("--socket=/nowhere/s", option)
             self.assertEqual(result.returncode, 2, option)
             self.assertIn(word, result.stderr)
+
+    def test_the_sandbox_refuses_what_goes_on_opening_connecting_or_starting(self):
+        if "libseccomp" in run("--sandbox", "--socket=/nowhere/s").stderr:
+            self.skipTest("built without libseccomp (libseccomp-dev)")
+        for options in (["--screenshot=/nowhere/p"], ["--wayland-socket=/nowhere/w"],
+                        ["--vulkan", "--renderer=virgl"]):
+            if "virgl" in options[-1] and RENDERER == "soft":
+                continue
+            result = run("--socket=/nowhere/s", "--sandbox", *options)
+            self.assertEqual(result.returncode, 2, options)
+            self.assertIn("not with --sandbox", result.stderr)
+            result = run("--socket=/nowhere/s", "--sandbox", *options, "--sandbox=off")
+            self.assertEqual(result.returncode, 1, options)
 
     def test_the_socket_is_needed(self):
         result = run()
@@ -357,6 +371,56 @@ class Running(unittest.TestCase):
             self.assertLess(affinity, os.sched_getaffinity(0))
         else:
             self.assertEqual(result, {os.SCHED_OTHER})
+
+    def test_displays_input_and_the_control_socket_work_in_the_sandbox(self):
+        if "libseccomp" in run("--sandbox", "--socket=/nowhere/s").stderr:
+            self.skipTest("built without libseccomp (libseccomp-dev)")
+        display = [f"--display=vnc=unix:{self.directory}/vnc", f"--input={self.directory}/input"]
+        if "libvncserver" in run("--socket=/nowhere/s", *display).stderr:
+            display = []
+        control = f"{self.directory}/control"
+        # The address sanitizer would look for leaks in another process.
+        os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+        gpu = Gpu(self.directory, "--sandbox", f"--control={control}", *display)
+        self.addCleanup(gpu.process.kill)
+        self.assert_answers(gpu)
+
+        def ask(*request):
+            return subprocess.run([PROGRAM, "control", control, *request], capture_output=True,
+                                  text=True, timeout=LIMIT_S, check=False)
+
+        self.assertEqual(ask("list").returncode, 0)
+        self.assertIn("Operation not permitted", ask("trace", f"{self.directory}/trace").stderr)
+        if display:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(LIMIT_S)
+                client.connect(f"{self.directory}/vnc")
+                self.assertEqual(client.recv(12, socket.MSG_WAITALL)[:4], b"RFB ")
+                client.sendall(b"RFB 003.008\n")
+                self.assertEqual(client.recv(2, socket.MSG_WAITALL), b"\x01\x01")
+                client.sendall(b"\x01")
+                self.assertEqual(client.recv(4, socket.MSG_WAITALL), bytes(4))
+                client.sendall(b"\x01")
+                size = struct.unpack(">HH", client.recv(4, socket.MSG_WAITALL))
+                self.assertEqual(size, (640, 480))  # as long as nothing is shown
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(LIMIT_S)
+                connection.connect(f"{self.directory}/input")
+                connection.sendall(struct.pack("<III", 1, 1, 0))
+                self.assertEqual(len(connection.recv(20, socket.MSG_WAITALL)), 20)
+        status, text = gpu.end()
+        self.assertEqual(status, 0)
+        denied = f"sandbox: system call openat of {self.directory}/trace was denied"
+        self.assertEqual(text, f"vgfence gpu: {denied}\n")
+
+    def test_the_unit_of_systemd_has_the_sandbox(self):
+        unit = os.path.join(os.path.dirname(JSON), "vgfence-gpu.service")
+        if not os.path.exists(unit):
+            self.skipTest("built with -Dsystemd=false")
+        with open(unit, encoding="utf-8") as file:
+            line = next(line for line in file if line.startswith("ExecStart="))
+        built = "libseccomp" not in run("--sandbox", "--socket=/nowhere/s").stderr
+        self.assertIn(f"--sandbox={'on' if built else 'off'} ", line)
 
     def test_statistics_come_at_the_end(self):
         status, text = Gpu(self.directory, "--stats").end()

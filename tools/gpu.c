@@ -20,7 +20,9 @@
 #include "display_wayland.h"
 #include "gpu_end.h"
 #include "gpu_log.h"
+#include "sandbox.h"
 #include "server.h"
+#include "udmabuf.h"
 #include "vhost_user.h"
 
 static const char usage[] = "usage: vgfence gpu --socket-path=PATH [OPTION...] (--help for more)\n";
@@ -93,6 +95,10 @@ static const char help[] =
 	"                    the end\n"
 	"  --drain-ms=N      how long stopping a queue waits for work in flight (default 5000);\n"
 	"                    what is left is cancelled\n"
+	"  --sandbox, --sandbox=on|off\n"
+	"                    once it has started, open no file, connect to nobody and start no\n"
+	"                    process, whatever a guest makes of it; not with --vulkan,\n"
+	"                    --wayland-socket or --screenshot (docs/sandbox.md)\n"
 	"  --stats           print what there was to do, after each virtual machine and\n"
 	"                    at the end\n"
 	"\n"
@@ -109,6 +115,7 @@ struct options {
 	const char *screenshot;
 	bool hostmem_named;
 	bool stats;
+	bool sandbox;
 };
 
 enum option_id {
@@ -135,6 +142,7 @@ enum option_id {
 	OPTION_TRACE,
 	OPTION_SCREENSHOT,
 	OPTION_STATS,
+	OPTION_SANDBOX,
 	OPTION_HELP,
 };
 
@@ -163,6 +171,7 @@ static const struct option long_options[] = {
 	{ "trace", required_argument, NULL, OPTION_TRACE },
 	{ "screenshot", required_argument, NULL, OPTION_SCREENSHOT },
 	{ "stats", no_argument, NULL, OPTION_STATS },
+	{ "sandbox", optional_argument, NULL, OPTION_SANDBOX },
 	{ "help", no_argument, NULL, OPTION_HELP },
 	{ 0 },
 };
@@ -337,6 +346,21 @@ static void parse_display(struct gpu_server_options *server, const char *text)
 	}
 }
 
+static bool parse_sandbox(const char *text)
+{
+	if (text != NULL && strcmp(text, "off") == 0) {
+		return false;
+	}
+	if (text != NULL && strcmp(text, "on") != 0) {
+		bad_usage("--sandbox must be on or off");
+	}
+#if !HAVE_SANDBOX
+	fprintf(stderr, "vgfence gpu: built without libseccomp (libseccomp-dev)\n");
+	exit(2);
+#endif
+	return true;
+}
+
 static int parse_int(const char *text, int max, const char *message)
 {
 	long number = parse_number(&text, max, '\0');
@@ -433,6 +457,9 @@ static void parse_option(struct options *options, int id)
 	case OPTION_STATS:
 		options->stats = true;
 		break;
+	case OPTION_SANDBOX:
+		options->sandbox = parse_sandbox(optarg);
+		break;
 	case OPTION_HELP:
 		printf("%s%s", usage, help);
 		exit(EXIT_SUCCESS);
@@ -447,6 +474,25 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 	(void)cookie;
 	if (level != VGF_LOG_DEBUG) {
 		gpu_log_line("%s", message);
+	}
+}
+
+/* What goes on opening, connecting or starting something. */
+static void check_sandbox(const struct options *options)
+{
+	const struct gpu_options *gpu = &options->server.gpu;
+
+	if (!options->sandbox) {
+		return;
+	}
+	if (gpu->renderer.vulkan) {
+		bad_usage("--vulkan starts processes for its guests: not with --sandbox");
+	}
+	if (gpu->wayland_socket != NULL) {
+		bad_usage("--wayland-socket connects for its guests: not with --sandbox");
+	}
+	if (options->screenshot != NULL) {
+		bad_usage("--screenshot makes files when it is asked to: not with --sandbox");
 	}
 }
 
@@ -477,6 +523,7 @@ static void check_options(const struct options *options)
 	if (server->gpu.renderer.sync_files && !soft) {
 		bad_usage("--sync-files is of --renderer=soft");
 	}
+	check_sandbox(options);
 }
 
 static void parse_options(struct options *options, int argc, char **argv)
@@ -626,7 +673,7 @@ static void print_stats(const char *title, const struct sample *from, const stru
 struct program {
 	const struct options *options;
 	struct gpu_server *server;
-	struct vhost_user_watch signals, ending;
+	struct vhost_user_watch signals, ending, denied;
 	bool end;
 	struct sample start, connected; /* with --stats: when it began, and the last guest left */
 };
@@ -738,6 +785,70 @@ static void finish(struct program *program)
 	}
 }
 
+/* ---- The sandbox ---------------------------------------------------------------------------- */
+
+static void tell_denied(const char *text)
+{
+	gpu_log_line("%s", text);
+}
+
+static void denied(void *arg)
+{
+	(void)arg;
+	sandbox_dispatch(tell_denied);
+}
+
+/* Mesa would open a file for each shader that it makes. */
+static void prepare_sandbox(void)
+{
+	setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
+	setenv("MESA_GLSL_CACHE_DISABLE", "true", 1); /* its name in older versions */
+	udmabuf_keep();
+}
+
+/* Now that all is open. */
+static int enter_sandbox(struct program *program)
+{
+	const struct sandbox_options sandbox = {
+		.makes_code = program->options->create_renderer != renderer_soft_create,
+	};
+	int ret;
+
+	if (!program->options->sandbox) {
+		return 0;
+	}
+	ret = sandbox_enter(&sandbox);
+	if (ret < 0) {
+		gpu_log_line("the sandbox: %s", strerror(-ret));
+		return ret;
+	}
+	if (ret == 0) {
+		gpu_log_line("the sandbox is system calls alone: the kernel has no Landlock");
+	}
+	program->denied.fd = sandbox_get_fd();
+	return 0;
+}
+
+static int watch_and_run(struct program *program)
+{
+	int ret = gpu_server_watch(program->server, &program->signals);
+
+	if (ret == 0) {
+		ret = gpu_server_watch(program->server, &program->ending);
+	}
+	if (ret == 0 && program->denied.fd >= 0) {
+		ret = gpu_server_watch(program->server, &program->denied);
+	}
+	if (ret == 0) {
+		ret = run(program);
+		finish(program);
+	}
+	if (ret < 0) {
+		gpu_log_line("waiting for events: %s", strerror(-ret));
+	}
+	return ret;
+}
+
 static int serve(struct program *program)
 {
 	const struct options *options = program->options;
@@ -747,26 +858,22 @@ static int serve(struct program *program)
 		return ret; /* after a message */
 	}
 	running = program->server;
-	ret = gpu_server_watch(program->server, &program->signals);
+	ret = enter_sandbox(program);
 	if (ret == 0) {
-		ret = gpu_server_watch(program->server, &program->ending);
-	}
-	if (ret == 0) {
-		ret = run(program);
-		finish(program);
-	}
-	if (ret < 0) {
-		gpu_log_line("waiting for events: %s", strerror(-ret));
+		ret = watch_and_run(program);
 	}
 	gpu_server_abandon(program->server); /* also if the rest does not end */
 	running = NULL;
 	gpu_server_destroy(program->server);
+	denied(NULL); /* what came last */
 	gpu_end_over();
 	return ret;
 }
 
 static int open_descriptors(struct program *program, struct options *options)
 {
+	program->denied.readable = denied;
+	program->denied.fd = -1;
 	program->signals.readable = handle_signal;
 	program->signals.arg = program;
 	program->signals.fd = open_signals();
@@ -803,6 +910,9 @@ int gpu_main(int argc, char **argv)
 		return fputs(capabilities, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	parse_options(&options, argc, argv);
+	if (options.sandbox) {
+		prepare_sandbox();
+	}
 	raise_descriptor_limit();
 	gpu_log_start();
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */

@@ -25,6 +25,13 @@
 #endif
 #define NO_WRITING (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
 
+/* Of udmabuf_keep. */
+static struct {
+	bool done;
+	int fd; /* or below 0 */
+	uint64_t max_pieces, max_size;
+} kept;
+
 static uint64_t read_limit(const char *path, uint64_t usual)
 {
 	FILE *file = fopen(path, "re");
@@ -40,12 +47,13 @@ static uint64_t read_limit(const char *path, uint64_t usual)
 
 uint64_t udmabuf_max_pieces(void)
 {
-	return read_limit(PARAMETERS "list_limit", LIST_LIMIT);
+	return kept.done ? kept.max_pieces : read_limit(PARAMETERS "list_limit", LIST_LIMIT);
 }
 
 uint64_t udmabuf_max_size(void)
 {
-	return read_limit(PARAMETERS "size_limit_mb", SIZE_LIMIT_MB) << 20;
+	return kept.done ? kept.max_size :
+			   read_limit(PARAMETERS "size_limit_mb", SIZE_LIMIT_MB) << 20;
 }
 
 static int check_seals(int fd)
@@ -120,7 +128,27 @@ static int refused(const struct file_piece *pieces, uint32_t count, int error)
 
 bool udmabuf_is_there(void)
 {
-	return access("/dev/udmabuf", R_OK | W_OK) == 0;
+	return kept.done ? kept.fd >= 0 : access("/dev/udmabuf", R_OK | W_OK) == 0;
+}
+
+static int open_device(void)
+{
+	if (!kept.done) {
+		return open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	}
+	if (kept.fd < 0) {
+		errno = ENODEV;
+		return -1;
+	}
+	return fcntl(kept.fd, F_DUPFD_CLOEXEC, 0);
+}
+
+void udmabuf_keep(void)
+{
+	kept.max_pieces = udmabuf_max_pieces();
+	kept.max_size = udmabuf_max_size();
+	kept.fd = open_device();
+	kept.done = true;
 }
 
 int udmabuf_create(const struct file_piece *pieces, uint32_t count)
@@ -131,7 +159,7 @@ int udmabuf_create(const struct file_piece *pieces, uint32_t count)
 	if (ret < 0) {
 		return ret;
 	}
-	fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	fd = open_device();
 	if (fd < 0) {
 		return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
 	}

@@ -37,4 +37,8 @@ uint64_t udmabuf_max_size(void);
 /* Whether there is a /dev/udmabuf that this process may use. */
 bool udmabuf_is_there(void);
 
+/* For a process that will open no more files: opens it for good, if it is there, and reads the
+ * limits for the last time. Once, while nobody else uses this. */
+void udmabuf_keep(void);
+
 #endif
