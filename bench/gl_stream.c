@@ -7,10 +7,12 @@
 
 /* Numbers of the virgl protocol. */
 enum {
+	NOP = 0,
 	CREATE_OBJECT = 1,
 	DESTROY_OBJECT = 3,
 	SET_FRAMEBUFFER_STATE = 5,
 	CLEAR = 7,
+	BLIT = 16,
 	RESOURCE_COPY_REGION = 17,
 	SET_SUB_CTX = 28,
 	CREATE_SUB_CTX = 29,
@@ -20,6 +22,8 @@ enum {
 	OBJECT_SURFACE = 8,
 
 	CLEAR_COLOR0 = 1 << 2,
+	BLIT_COLOR = 0xf,
+	BLIT_LINEAR = 1 << 8,
 };
 
 static void put(struct gl_stream *stream, uint32_t word)
@@ -36,6 +40,11 @@ static void put_head(struct gl_stream *stream, uint32_t command, uint32_t object
 void gl_stream_begin(struct gl_stream *stream)
 {
 	stream->count = 0;
+}
+
+void gl_stream_nop(struct gl_stream *stream)
+{
+	put_head(stream, NOP, OBJECT_NONE, 0);
 }
 
 void gl_stream_create_sub_ctx(struct gl_stream *stream, uint32_t id)
@@ -112,6 +121,33 @@ void gl_stream_copy(
 	put(stream, width);
 	put(stream, height);
 	put(stream, 1); /* depth */
+}
+
+static void put_place(
+	struct gl_stream *stream, uint32_t resource, const struct gl_stream_rect *rect)
+{
+	put(stream, resource);
+	put(stream, 0); /* level */
+	put(stream, GL_STREAM_FORMAT);
+	put(stream, rect->x);
+	put(stream, rect->y);
+	put(stream, 0);
+	put(stream, rect->width);
+	put(stream, rect->height);
+	put(stream, 1); /* depth */
+}
+
+void gl_stream_draw(struct gl_stream *stream, uint32_t to, const struct gl_stream_rect *rect,
+	uint32_t from, uint32_t from_width, uint32_t from_height)
+{
+	const struct gl_stream_rect all = { 0, 0, from_width, from_height };
+
+	put_head(stream, BLIT, OBJECT_NONE, 21);
+	put(stream, BLIT_COLOR | BLIT_LINEAR);
+	put(stream, 0); /* no scissor */
+	put(stream, 0);
+	put_place(stream, to, rect);
+	put_place(stream, from, &all);
 }
 
 void gl_stream_nonsense(struct gl_stream *stream)

@@ -5,13 +5,13 @@
 
 /*
  * Command streams of GL contexts, as a guest's driver sends them: the few commands of the virgl
- * protocol that it takes to clear a texture and to copy one.
+ * protocol that it takes to clear a texture, to copy one, and to draw one onto another.
  */
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define GL_STREAM_MAX 256
+#define GL_STREAM_MAX 1024
 
 struct gl_stream {
 	uint32_t words[GL_STREAM_MAX];
@@ -26,6 +26,7 @@ struct gl_stream {
 #define GL_STREAM_FORMAT 67
 
 void gl_stream_begin(struct gl_stream *stream);
+void gl_stream_nop(struct gl_stream *stream);
 
 /* A guest's driver makes a subcontext of its own, and every stream of it begins with the second. */
 void gl_stream_create_sub_ctx(struct gl_stream *stream, uint32_t id);
@@ -39,6 +40,13 @@ void gl_stream_clear(struct gl_stream *stream, uint32_t pixel);
 /* The lower left width x height pixels. */
 void gl_stream_copy(
 	struct gl_stream *stream, uint32_t to, uint32_t from, uint32_t width, uint32_t height);
+
+/* All of a texture, scaled with interpolation to that part of another. */
+struct gl_stream_rect {
+	uint32_t x, y, width, height;
+};
+void gl_stream_draw(struct gl_stream *stream, uint32_t to, const struct gl_stream_rect *rect,
+	uint32_t from, uint32_t from_width, uint32_t from_height);
 
 /* A command that no version of virglrenderer takes. */
 void gl_stream_nonsense(struct gl_stream *stream);

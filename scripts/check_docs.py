@@ -44,10 +44,10 @@ OURS = re.compile(
 )
 # What ./run starts for these commands, which can say whether their arguments are right; and those
 # that take a command.
-SCRIPTS = ("console", "demo", "flips", "frames", "gain", "guest", "guest-module", "in-place",
-           "mutate", "rust-bindings", "vm", "wayland")
-ONLY_TRY = ("console", "demo", "flips", "frames", "gain", "guest", "guest-module", "in-place",
-            "vm", "wayland")
+SCRIPTS = ("compare", "console", "demo", "flips", "frames", "gain", "guest", "guest-module",
+           "in-place", "mutate", "rust-bindings", "vm", "wayland")
+ONLY_TRY = ("compare", "console", "demo", "flips", "frames", "gain", "guest", "guest-module",
+            "in-place", "vm", "wayland")
 RUN_COMMANDS = ("guest", "qemu", "vm")
 ALIASES = {"qemu": "guest"}  # commands of ./run that another one's script does
 ELLIPSIS = "…"

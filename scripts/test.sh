@@ -342,6 +342,28 @@ in_place_stock() {
     esac
 }
 
+# QEMU's own GPU beside ours. What the numbers are is left to ./run compare itself.
+compare_stock() {
+    local name="compared with stock QEMU's GPU" log=$results/$part.compare status=0
+    local table=build/compare.md json=build/compare.json svg=build/compare.svg
+    if [ ! -x build/plain/tests/guest/gl_jobs ] || [ ! -x build/plain/tests/guest/gl_frames ]; then
+        skip "$name" "libvirglrenderer-dev, libgbm-dev, libegl-dev or libepoxy-dev is missing"
+        return
+    fi
+    prepared "$name" --kind stock || return 0
+    prepared "$name" --kind gl --rootfs sid || return 0
+    begin
+    { scripts/compare --rounds 1 --frames 10 --delay 3 --mesa 10 --way passes --markdown \
+        --json $json --svg $svg >$table && cat $table &&
+        python3 tests/guest/check_compare.py $table $json $svg; } >"$log" 2>&1 </dev/null ||
+        status=$?
+    case $status in
+    0) add_counts "$name" 0 "$log" 1 0 0 ;;
+    77) skip "$name" "$(tail -n 1 "$log")" ;;
+    *) add_counts "$name" 1 "$log" 0 1 0 ;;
+    esac
+}
+
 # --- the parts
 
 formatting() {
@@ -499,7 +521,7 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     rust tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts model_check)
-lane_qemu=(virgl_sid windows_sid console_tests flips_tests in_place_stock guest_newest
+lane_qemu=(virgl_sid windows_sid console_tests flips_tests in_place_stock compare_stock guest_newest
     guest_stock guest_wayland guest_vulkan host_qemu)
 
 run_tests() {

@@ -4,9 +4,9 @@
 # shellcheck disable=SC2034,SC2154  # cache, run, client_root and so on are set by the other parts
 #
 # Kind gl: QEMU's own GPU, virtio-gpu-gl, with virglrenderer in QEMU's process, and Debian's own
-# kernel as it is; both are those of kind client. Its window needs an X server. scripts/in-place
-# says by variables which library is in virglrenderer's place (IN_PLACE), and where QEMU's messages
-# go (QEMU_LOG).
+# kernel as it is; both are those of kind client. Its window needs an X server. scripts/in-place and
+# scripts/compare say by variables which library is in virglrenderer's place (IN_PLACE), which
+# window QEMU has (QEMU_WINDOW), and where QEMU's messages go (QEMU_LOG).
 
 prepare_gl() {
     prepare_client
@@ -22,7 +22,7 @@ start_gl() {
     mapfile -t located < <(locate_client)
     qemu=("${located[@]:1}")
     if [ -n "${IN_PLACE-}" ]; then put_in_place; fi
-    machine_display=gtk,gl=on
+    machine_display=${QEMU_WINDOW:-gtk},gl=on
     # shellcheck disable=SC2016  # for the other shell
     start_machine "$qemu_kernel" bash -c 'exec "$@" 2>>"$0"' "${QEMU_LOG:-$run/console}" \
         "${qemu[@]}" -accel tcg,thread=multi -machine q35 -cpu max,la57=off \

@@ -152,6 +152,7 @@ start_machine() {
         done
     )
     "${leash[@]}" "$@" -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot \
+        -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/vmlinuz" -initrd "$kernel_directory/initrd" \
         -append "console=ttyS0 panic=-1 quiet ${kernel_arguments[*]}" -serial "file:/dev/fd/3" \

@@ -89,6 +89,37 @@ struct uapi_blob {
 	uint64_t blob_id;
 };
 
+struct uapi_resource_3d {
+	uint32_t target;
+	uint32_t format;
+	uint32_t bind;
+	uint32_t width;
+	uint32_t height;
+	uint32_t depth;
+	uint32_t array_size;
+	uint32_t last_level;
+	uint32_t nr_samples;
+	uint32_t flags;
+	uint32_t bo_handle;  /* out */
+	uint32_t res_handle; /* out */
+	uint32_t size;       /* of the guest's memory behind it */
+	uint32_t stride;
+};
+
+struct uapi_transfer {
+	uint32_t bo_handle;
+	uint32_t x, y, z, width, height, depth;
+	uint32_t level;
+	uint32_t offset;
+	uint32_t stride;
+	uint32_t layer_stride;
+};
+
+struct uapi_wait {
+	uint32_t handle;
+	uint32_t flags;
+};
+
 struct uapi_resource_info {
 	uint32_t bo_handle;
 	uint32_t res_handle; /* out, as what follows */
@@ -105,7 +136,10 @@ struct uapi_map {
 #define UAPI_IOCTL_MAP DRM_IOWR(DRM_COMMAND_BASE + 0x01, struct uapi_map)
 #define UAPI_IOCTL_EXECBUFFER DRM_IOWR(DRM_COMMAND_BASE + 0x02, struct uapi_execbuffer)
 #define UAPI_IOCTL_GETPARAM DRM_IOWR(DRM_COMMAND_BASE + 0x03, struct uapi_getparam)
+#define UAPI_IOCTL_RESOURCE_3D DRM_IOWR(DRM_COMMAND_BASE + 0x04, struct uapi_resource_3d)
 #define UAPI_IOCTL_RESOURCE_INFO DRM_IOWR(DRM_COMMAND_BASE + 0x05, struct uapi_resource_info)
+#define UAPI_IOCTL_FROM_HOST DRM_IOWR(DRM_COMMAND_BASE + 0x06, struct uapi_transfer)
+#define UAPI_IOCTL_WAIT DRM_IOWR(DRM_COMMAND_BASE + 0x08, struct uapi_wait)
 #define UAPI_IOCTL_BLOB DRM_IOWR(DRM_COMMAND_BASE + 0x0a, struct uapi_blob)
 #define UAPI_IOCTL_CONTEXT_INIT DRM_IOWR(DRM_COMMAND_BASE + 0x0b, struct uapi_context_init)
 
