@@ -13,7 +13,7 @@
 
 /* The guest's memory begins at this address. */
 #define GUEST_ADDR 0x100000u
-#define GUEST_SIZE (1u << 20)
+#define GUEST_SIZE (8u << 20)
 
 #define FENCE_PASSING_BIT 23
 

@@ -4,9 +4,10 @@
 #define SCREEN_CAPTURE_H
 
 /*
- * Pictures of what a real Weston shows, by a client of its own: weston_capture_v1, which Weston has
- * for every client if it was started with --debug. Each picture is of a repaint that begins after
- * it was asked for, pixel by pixel.
+ * Pictures of what a real compositor shows, by a client of its own: weston_capture_v1, which Weston
+ * has for every client if it was started with --debug, or zwlr_screencopy_manager_v1, which
+ * compositors of wlroots have. Each picture is of a repaint that begins after it was asked for,
+ * pixel by pixel, and without the pointer where this is apart from the rest.
  */
 
 #include <stdbool.h>
@@ -22,6 +23,9 @@ void screen_capture_close(struct screen_capture *capture);
 void screen_capture_get_size(
 	const struct screen_capture *capture, uint32_t *width, uint32_t *height);
 
+/* The time from one picture of the screen to the next, or 0 if the compositor does not tell. */
+uint64_t screen_capture_get_period_ns(const struct screen_capture *capture);
+
 /* Asks for a picture. One at a time. */
 void screen_capture_begin(struct screen_capture *capture);
 
@@ -29,9 +33,9 @@ void screen_capture_begin(struct screen_capture *capture);
 int screen_capture_get_fd(const struct screen_capture *capture);
 void screen_capture_dispatch(struct screen_capture *capture);
 
-/* Whether the picture is there, and its pixels: 0xrrggbb, with anything above. They stay until the
- * next one is asked for. */
+/* Whether the picture is there, and whether each pixel of it is this color, 0xrrggbb. It stays
+ * until the next one is asked for. */
 bool screen_capture_is_done(const struct screen_capture *capture);
-const uint32_t *screen_capture_get_pixels(const struct screen_capture *capture);
+bool screen_capture_is_all(const struct screen_capture *capture, uint32_t color);
 
 #endif

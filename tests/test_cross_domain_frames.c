@@ -599,18 +599,6 @@ static void wait_for_picture(void)
 	}
 }
 
-static bool is_all(uint32_t color)
-{
-	const uint32_t *pixels = screen_capture_get_pixels(capture);
-
-	for (size_t i = 0; i < (size_t)WIDTH * HEIGHT; i++) {
-		if ((pixels[i] & 0xffffff) != color) {
-			return false;
-		}
-	}
-	return true;
-}
-
 /* The control, without the fence: what is shown is not drawn. Returns how long that took. */
 static uint64_t show_undrawn(uint32_t number)
 {
@@ -620,7 +608,7 @@ static uint64_t show_undrawn(uint32_t number)
 	screen_capture_begin(capture);
 	wait_for_picture();
 	ns = now_ns() - begin_ns;
-	assert_true(is_all(UNDRAWN));
+	assert_true(screen_capture_is_all(capture, UNDRAWN));
 	draw(&picture);
 	wait_for(picture.drawn);
 	return ns;
@@ -637,15 +625,15 @@ static uint32_t show_drawn(uint32_t number, uint64_t hold_ns, uint32_t before)
 	screen_capture_begin(capture);
 	while (turn(end_ns)) {
 		if (screen_capture_is_done(capture)) {
-			assert_true(is_all(before));
+			assert_true(screen_capture_is_all(capture, before));
 			screen_capture_begin(capture);
 			count++;
 		}
 	}
 	draw(&picture);
 	wait_for_picture();
-	while (!is_all(picture.color)) {
-		assert_true(is_all(before));
+	while (!screen_capture_is_all(capture, picture.color)) {
+		assert_true(screen_capture_is_all(capture, before));
 		screen_capture_begin(capture);
 		wait_for_picture();
 	}
