@@ -43,9 +43,6 @@ enum request {
 	DMABUF_SCANOUT2 = 12,
 };
 
-/* Of a dma-buf: its first row is the upper one (VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP). */
-#define FLAG_Y_0_TOP 1u
-
 /* In the machine's own byte order; no field needs padding. */
 struct header {
 	uint32_t request, flags, size;
@@ -75,6 +72,7 @@ struct update_message { /* the pixels follow */
 	struct virtio_gpu_rect rect;
 };
 
+/* VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP in the flags would say that the first row is the lowest. */
 struct dma_buf_message {
 	uint32_t scanout, x, y;
 	struct size size, buffer_size;
@@ -565,7 +563,6 @@ static void make_buffer(struct display_socket *display, uint32_t id)
 		.size = { buffer->rect.width, buffer->rect.height },
 		.buffer_size = { buffer->width, buffer->height },
 		.stride = buffer->stride,
-		.flags = FLAG_Y_0_TOP,
 		.drm_format = buffer->drm_format,
 	};
 	memcpy(display->message->dma_buf.modifier, &buffer->modifier, sizeof(buffer->modifier));

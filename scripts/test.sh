@@ -321,6 +321,24 @@ flips_tests() {
     done
 }
 
+# QEMU's window with dma-bufs, in a virtual host that has udmabuf.
+front_end_dma_bufs() {
+    local name="dma-bufs for stock QEMU's window" qemu
+    choose_kernel
+    prepared "$name" --kind client || return 0
+    prepared "$name" || return 0
+    if ! command -v Xvnc >/dev/null; then
+        skip "$name" "tigervnc-standalone-server is not installed"
+        return
+    fi
+    mapfile -t qemu < <(scripts/vm --locate --kind client | sed 1d)
+    # shellcheck disable=SC2016  # for the other shell
+    counted "$name" build/front-end-dma-bufs.log \
+        scripts/vm --timeout 300 sh -c 'exec python3 tests/test_front_end_qemu.py "$@" 2>&1' \
+            sh build/plain/tools/vgfence "${qemu[@]}"
+    notes build/front-end-dma-bufs.log
+}
+
 # QEMU's own GPU, with libvgfence-virglrenderer in virglrenderer's place. Nothing depends on the
 # rates here: other lanes run.
 in_place_stock() {
@@ -521,8 +539,8 @@ lane_here=(formatting lint documents counting consumers minimal_build clang_buil
     rust tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts model_check)
-lane_qemu=(virgl_sid windows_sid console_tests flips_tests in_place_stock compare_stock guest_newest
-    guest_stock guest_wayland guest_vulkan host_qemu)
+lane_qemu=(virgl_sid windows_sid console_tests flips_tests front_end_dma_bufs in_place_stock
+    compare_stock guest_newest guest_stock guest_wayland guest_vulkan host_qemu)
 
 run_tests() {
     check_parts "$@"

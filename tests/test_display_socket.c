@@ -782,7 +782,7 @@ static int receive_header(struct fixture *fixture, uint32_t *header)
 /* The next message gives the scanout a buffer; key 0: none. */
 static void expect_buffer(struct fixture *fixture, uint64_t key, uint32_t width, uint32_t height)
 {
-	const uint32_t given[] = { 0, 0, 0, width, height, width, height, width * 4, 1, FORMAT,
+	const uint32_t given[] = { 0, 0, 0, width, height, width, height, width * 4, 0, FORMAT,
 		(uint32_t)MODIFIER, (uint32_t)(MODIFIER >> 32) };
 	static const uint32_t none[12];
 	uint32_t header[3], payload[12];
