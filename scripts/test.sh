@@ -244,12 +244,28 @@ guest_wayland() {
     fi
     prepared "$name" --kind stock || return 0
     step "$name, frames" scripts/wayland --frames 200
+    if prepared "$name, frames in dma-bufs" --kind uml; then
+        step "$name, frames in dma-bufs" wayland_dma_bufs
+    fi
     if command -v weston >/dev/null; then
         step "$name, weston-simple-shm" scripts/wayland --picture build/wayland.png \
             weston-simple-shm
     else
         skip "$name, weston-simple-shm" "weston is not installed"
     fi
+    if ! command -v weston-simple-shm >/dev/null || ! command -v grim >/dev/null; then
+        skip "$name, labwc" "weston (for its clients) or grim is not installed"
+    elif prepared "$name, labwc" --rootfs sid; then
+        step "$name, labwc" scripts/wayland --compositor labwc --picture build/wayland-labwc.png \
+            weston-simple-shm
+    fi
+}
+
+# Where there is udmabuf: the guest is in a virtual host.
+wayland_dma_bufs() {
+    choose_kernel
+    VGFENCE_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/vgfence scripts/vm --timeout 1200 \
+        scripts/test-wayland-in-vm
 }
 
 # Vulkan by Venus: its programs in the guest, and the device, are of Debian sid.

@@ -2,6 +2,7 @@
 /* Copyright (c) 2026 The vgfence authors */
 #include "channel.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,8 +17,9 @@
 
 #define PAGE 4096u
 
-/* Messages have a ring of their own: what waits for a fence there holds up no question. */
-enum { SEND_RING = 2, NUM_RINGS = 3 };
+/* Messages have a ring of their own: what waits for a fence there holds up no question. So have
+ * fences of the host's. */
+enum { SEND_RING = 2, FENCE_RING = 3, NUM_RINGS = 4 };
 
 /* The host ends a channel of which more than 1024 submissions, or 1 MiB, wait. */
 #define MESSAGES_PER_MARK 32u
@@ -251,6 +253,19 @@ int channel_write(struct channel *channel, uint32_t id, const void *data, size_t
 	return submit_message(channel, stream, pad(stream, sizeof(write) + size), -1);
 }
 
+int channel_take_fence(struct channel *channel, const struct channel_identifier *identifier)
+{
+	const struct cross_domain_wait_fence wait = {
+		.header = make_header(CROSS_DOMAIN_WAIT_FENCE, sizeof(wait)),
+		.identifier_type = identifier->type,
+		.identifier = identifier->id,
+	};
+	int fd = -1,
+	    ret = submit(channel, &(struct submission){ &wait, sizeof(wait), FENCE_RING, -1, &fd });
+
+	return ret < 0 ? ret : fd;
+}
+
 /* ---- What comes ----------------------------------------------------------------------------- */
 
 /* A POLL that fails is answered, too: then there is nothing in the ring. */
@@ -398,6 +413,19 @@ static int init_context(int fd)
 	return ioctl_errno(fd, UAPI_IOCTL_CONTEXT_INIT, &init);
 }
 
+/* Where the set of a device ends before that word, it stays 0. */
+static uint32_t get_fences(int fd)
+{
+	struct cross_domain_capset capset = { 0 };
+	struct uapi_get_caps get = {
+		.capset = CAPSET_CROSS_DOMAIN,
+		.address = (uintptr_t)&capset,
+		.size = sizeof(capset),
+	};
+
+	return ioctl_errno(fd, UAPI_IOCTL_GET_CAPS, &get) < 0 ? 0 : le32toh(capset.fences);
+}
+
 static int connect_channel(struct channel *channel)
 {
 	const struct cross_domain_init init = {
@@ -420,6 +448,7 @@ int channel_open(struct channel *channel)
 	if (channel->fd < 0) {
 		return -errno;
 	}
+	channel->fences = get_fences(channel->fd);
 	ret = init_context(channel->fd);
 	if (ret == 0) {
 		ret = make_ring(channel, &channel->query);

@@ -27,6 +27,7 @@ struct channel_ring {
 struct channel {
 	int fd; /* of the render node: readable when something has come */
 	bool has_host_memory;
+	uint32_t fences; /* enum cross_domain_fences: what the device can do with them */
 	struct channel_ring query, ring;
 	/* The host keeps a bounded number of messages: of every so many one has a fence here. */
 	int marks[2]; /* older first; or -1 */
@@ -45,6 +46,10 @@ struct channel_identifier {
 /* The in-fence, a sync file or -1, stays the caller's. */
 int channel_send(struct channel *channel, const void *data, size_t size,
 	const struct channel_identifier *identifiers, uint32_t num_identifiers, int in_fence_fd);
+
+/* Of CROSS_DOMAIN_ID_SYNC, that has come: a sync file of the guest's, which signals with it. These
+ * signal in the order in which they are asked for. */
+int channel_take_fence(struct channel *channel, const struct channel_identifier *identifier);
 
 /* To a pipe that the host has sent. */
 int channel_write(

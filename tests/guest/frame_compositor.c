@@ -2,9 +2,10 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * vgfence-frame-compositor PATH: a Wayland compositor on the host, which looks at each frame of
- * vgfence-wayland-frames as soon as it is committed. Prints for each client that has gone how many
- * frames there were, how many of them were wrong, and how many descriptors are open.
+ * vgfence-frame-compositor [--dma-bufs] PATH: a Wayland compositor on the host, which looks at each
+ * frame of vgfence-wayland-frames as soon as it is committed. Prints for each client that has gone
+ * how many frames there were, how many of them were wrong, and how many descriptors are open. With
+ * --dma-bufs it takes these, with fences; each line then ends with what frame_dma_buf.c counts.
  */
 
 #include <dirent.h>
@@ -12,26 +13,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <wayland-server.h>
 
-#include "frame_clock.h"
+#include "frame_compositor.h"
 
-struct viewer {
-	struct wl_client *client;
-	struct wl_listener gone;
-	uint32_t num_frames, num_wrong;
-	struct frame_clock *clock; /* or NULL */
-	struct wl_shm_pool *clock_pool;
-};
-
-struct surface {
-	struct viewer *viewer;
-	struct wl_resource *buffer, *callback; /* that are pending, or NULL */
-};
+static bool has_dma_bufs;
 
 static uint64_t now_ns(void)
 {
@@ -43,24 +34,29 @@ static uint64_t now_ns(void)
 
 /* ---- Frames --------------------------------------------------------------------------------- */
 
-/* Each pixel is the frame's number. */
+bool is_wrong(const uint32_t *pixels, size_t count, uint32_t number)
+{
+	uint32_t wrong = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		wrong += pixels[i] != number;
+	}
+	return wrong > 0;
+}
+
 static void look(struct viewer *viewer, struct wl_shm_buffer *buffer)
 {
 	size_t count = (size_t)wl_shm_buffer_get_stride(buffer) / sizeof(uint32_t) *
 		(size_t)wl_shm_buffer_get_height(buffer);
 	const uint32_t *pixels = wl_shm_buffer_get_data(buffer);
 	uint32_t number = ++viewer->num_frames;
-	uint32_t wrong = 0;
 
 	if (viewer->clock != NULL) {
 		viewer->clock->frame_ns = now_ns();
 	}
 	wl_shm_buffer_begin_access(buffer);
-	for (size_t i = 0; i < count; i++) {
-		wrong += pixels[i] != number;
-	}
+	viewer->num_wrong += is_wrong(pixels, count, number);
 	wl_shm_buffer_end_access(buffer);
-	viewer->num_wrong += wrong > 0;
 	if (viewer->clock != NULL) {
 		viewer->clock->num_frames = number;
 	}
@@ -95,9 +91,13 @@ static void commit(struct wl_client *client, struct wl_resource *resource)
 	if (buffer_resource == NULL) {
 		return;
 	}
+	if (is_dma_buf(buffer_resource)) {
+		show_dma_buf(surface, buffer_resource);
+		return;
+	}
 	buffer = wl_shm_buffer_get(buffer_resource);
 	if (buffer == NULL) {
-		errx(1, "a buffer that is not wl_shm's");
+		errx(1, "a buffer that is not known");
 	}
 	if (wl_shm_buffer_get_width(buffer) == (int32_t)FRAME_CLOCK_WIDTH) {
 		tell_time(surface->viewer, buffer);
@@ -145,7 +145,10 @@ static const struct wl_surface_interface surface_functions = {
 
 static void free_surface(struct wl_resource *resource)
 {
-	free(wl_resource_get_user_data(resource));
+	struct surface *surface = wl_resource_get_user_data(resource);
+
+	end_fences(surface);
+	free(surface);
 }
 
 static void create_surface(struct wl_client *client, struct wl_resource *compositor, uint32_t id)
@@ -157,6 +160,7 @@ static void create_surface(struct wl_client *client, struct wl_resource *composi
 		err(1, "a surface");
 	}
 	surface->viewer = wl_resource_get_user_data(compositor);
+	surface->acquire_fd = -1;
 	wl_resource_set_implementation(resource, &surface_functions, surface, free_surface);
 }
 
@@ -186,8 +190,13 @@ static void report(void *data)
 	struct viewer *viewer = data;
 
 	if (viewer->num_frames > 0) {
-		printf("%u frames, %u wrong, %u descriptors\n", viewer->num_frames,
-			viewer->num_wrong, count_fds());
+		printf("%u frames, %u wrong, %u descriptors", viewer->num_frames, viewer->num_wrong,
+			count_fds());
+		if (has_dma_bufs) {
+			printf(", %u behind a fence, %u given back by one, %u drawn over",
+				viewer->num_fenced, viewer->num_released, viewer->num_drawn_over);
+		}
+		printf("\n");
 		fflush(stdout);
 	}
 	free(viewer);
@@ -198,6 +207,7 @@ static void forget_client(struct wl_listener *listener, void *data)
 	struct viewer *viewer = wl_container_of(listener, viewer, gone);
 	struct wl_display *display = wl_client_get_display(data);
 
+	end_frames(viewer);
 	if (viewer->clock_pool != NULL) {
 		wl_shm_pool_unref(viewer->clock_pool);
 	}
@@ -215,6 +225,7 @@ static void bind(struct wl_client *client, void *data, uint32_t version, uint32_
 		err(1, "a client");
 	}
 	viewer->client = client;
+	LIST_INIT(&viewer->frames);
 	viewer->gone.notify = forget_client;
 	wl_client_add_destroy_listener(client, &viewer->gone);
 	wl_resource_set_implementation(resource, &compositor_functions, viewer, NULL);
@@ -224,13 +235,17 @@ int main(int argc, char **argv)
 {
 	struct wl_display *display = wl_display_create();
 
-	if (argc != 2) {
-		errx(2, "usage: vgfence-frame-compositor PATH");
+	has_dma_bufs = argc == 3 && strcmp(argv[1], "--dma-bufs") == 0;
+	if (argc != (has_dma_bufs ? 3 : 2)) {
+		errx(2, "usage: vgfence-frame-compositor [--dma-bufs] PATH");
+	}
+	if (has_dma_bufs && display != NULL) {
+		offer_dma_bufs(display);
 	}
 	if (display == NULL || wl_display_init_shm(display) < 0 ||
 		wl_global_create(display, &wl_compositor_interface, 1, NULL, bind) == NULL ||
-		wl_display_add_socket(display, argv[1]) < 0) {
-		err(1, "%s", argv[1]);
+		wl_display_add_socket(display, argv[argc - 1]) < 0) {
+		err(1, "%s", argv[argc - 1]);
 	}
 	printf("descriptors at first: %u\n", count_fds());
 	fflush(stdout);

@@ -2,9 +2,10 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Buffers. Memory of the guest's (wl_shm) is copied to memory that the host has, buffer by buffer,
- * when it is committed. A dma-buf of the guest's is memory that the host has, which is shown in
- * place: behind the fence that the client has left on it.
+ * Buffers. Memory of the guest's (wl_shm) is copied to memory that the host has when it is
+ * committed, as far as it is different (proxy_damage.c). A dma-buf of the guest's is memory that
+ * the host has, which is shown in place: behind the fence that the client has left on it. The
+ * host's compositor waits for that if it can (proxy_fence.c), or else the device does.
  */
 
 #include <errno.h>
@@ -20,11 +21,14 @@
 #include <wayland-client-protocol.h>
 
 #include "export_fence.h"
+#include "proxy_damage.h"
 #include "proxy_session.h"
 
 #include <linux-dmabuf-unstable-v1-client-protocol.h>
+#include <viewporter-client-protocol.h>
 
-/* Events of zwp_linux_dmabuf_v1, and of zwp_linux_buffer_params_v1. */
+/* Events of wl_buffer, of zwp_linux_dmabuf_v1, and of zwp_linux_buffer_params_v1. */
+#define BUFFER_RELEASE 0u
 #define FORMAT_EVENT 0u
 #define MODIFIER_EVENT 1u
 #define PARAMS_CREATED 0u
@@ -37,6 +41,8 @@ static const struct {
 	{ DRM_FORMAT_XRGB8888, WL_SHM_FORMAT_XRGB8888 },
 	{ DRM_FORMAT_ARGB8888, WL_SHM_FORMAT_ARGB8888 },
 };
+
+#define COMMIT_SIZE 8u
 
 #define NUM_FORMATS (sizeof(formats) / sizeof(formats[0]))
 
@@ -52,14 +58,30 @@ struct buffer {
 	uint32_t num_users;
 	struct pool *pool; /* of wl_shm, or NULL */
 	size_t offset, size;
+	uint32_t stride, pixel_size;
+	int32_t width, height;
 	struct channel_memory memory; /* where the pool's bytes are copied to */
-	int dma_buf_fd;               /* or -1 */
+	/* When that was last: of which surface, and by which commit of it. */
+	uint64_t surface, commit;
+	int dma_buf_fd;       /* or -1 */
+	bool is_host_dma_buf; /* on the host, too */
+	/* With explicit synchronisation: the client's ID, or 0 once it has none, and commits that
+	 * the host has not done with. */
+	bool has_fences;
+	uint32_t client_id, num_commits;
 };
 
-/* A surface, from its first buffer on. */
+/* A surface, from the first request on that is looked at here. */
 struct surface {
+	uint64_t number; /* of all that there were */
+	struct damage_history history;
+	int32_t scale, transform;
+	bool has_viewport;
+	int32_t width, height; /* of the buffer before */
 	struct buffer *buffer; /* that it shows, or will; or NULL */
 	bool is_new;           /* it may have been drawn to since the last commit */
+	bool is_attached;      /* with the next commit */
+	uint32_t fences_id;    /* of proxy_fence.c, or 0 */
 };
 
 /* A dma-buf that is being described. */
@@ -91,7 +113,7 @@ static void pool_end(void *state)
 	free(pool);
 }
 
-static void buffer_end(void *state)
+void buffer_end(void *state)
 {
 	struct buffer *buffer = state;
 
@@ -106,6 +128,29 @@ static void buffer_end(void *state)
 	}
 	channel_unmap(&buffer->memory);
 	free(buffer);
+}
+
+/* The client's object has gone. The host may still show the buffer. */
+static void buffer_forget(void *state)
+{
+	struct buffer *buffer = state;
+
+	buffer->client_id = 0;
+	buffer_end(buffer);
+}
+
+bool buffer_has_fences(const struct buffer *buffer)
+{
+	return buffer->has_fences;
+}
+
+/* It is the client's again when all commits of it are over. */
+int buffer_released(struct session *session, struct buffer *buffer)
+{
+	uint32_t client_id = --buffer->num_commits == 0 ? buffer->client_id : 0;
+
+	buffer_end(buffer);
+	return client_id != 0 ? session_event(session, client_id, BUFFER_RELEASE, NULL, 0) : 0;
 }
 
 static void surface_show(struct surface *surface, struct buffer *buffer)
@@ -200,8 +245,9 @@ static int add_buffer(struct session *session, uint32_t client_id,
 	}
 	(*out)->num_users = 1;
 	(*out)->dma_buf_fd = -1;
+	(*out)->client_id = client_id;
 	(*object)->state = *out;
-	(*object)->end = buffer_end;
+	(*object)->end = buffer_forget;
 	return 0;
 }
 
@@ -265,6 +311,17 @@ static bool is_inside(const struct layout *layout, size_t size)
 		layout->offset <= INT32_MAX && end <= size;
 }
 
+/* 0 for formats that are not known, and for rows that are too short for their pixels. */
+static uint32_t get_pixel_size(const struct layout *layout)
+{
+	bool is_known = false;
+
+	for (size_t i = 0; i < NUM_FORMATS; i++) {
+		is_known = is_known || formats[i].shm == layout->format;
+	}
+	return is_known && layout->stride / 4 >= (uint32_t)layout->width ? 4 : 0;
+}
+
 /* Each has memory of its own, which begins with its first pixel. */
 static int create_shm_buffer(
 	struct session *session, struct object *object, struct wire_message *message)
@@ -290,6 +347,10 @@ static int create_shm_buffer(
 	buffer->pool = pool;
 	buffer->offset = layout.offset;
 	buffer->size = (size_t)layout.stride * (uint32_t)layout.height;
+	buffer->stride = layout.stride;
+	buffer->width = layout.width;
+	buffer->height = layout.height;
+	buffer->pixel_size = get_pixel_size(&layout);
 	layout.offset = 0;
 	ret = channel_create_memory(&session->channel, buffer->size, &buffer->memory);
 	if (ret == 0) {
@@ -394,6 +455,7 @@ static int announce(struct session *session, struct params *params,
 	}
 	buffer->dma_buf_fd = params->fd;
 	params->fd = -1;
+	buffer->is_host_dma_buf = is_dma_buf;
 	if (is_dma_buf) {
 		ret = announce_dma_buf(session, memory, layout, maker, object->host_id);
 	} else {
@@ -453,33 +515,141 @@ static int create_immed(
 
 /* ---- Surfaces ------------------------------------------------------------------------------- */
 
-static int attach(struct session *session, struct object *object, struct wire_message *message)
+/* NULL without memory. */
+static struct surface *surface_of(struct session *session, struct object *object)
 {
-	const struct object *buffer = objects_of_client(&session->objects, message->words[2]);
 	struct surface *surface = object->state;
 
-	if (buffer != NULL && buffer->interface != &wl_buffer_interface) {
-		return session_refuse(session, object, "it is no buffer");
-	}
 	if (surface == NULL) {
 		surface = calloc(1, sizeof(*surface));
 		if (surface == NULL) {
-			return -ENOMEM;
+			return NULL;
 		}
+		surface->number = ++session->num_surfaces;
+		surface->scale = 1;
+		damage_init(&surface->history);
 		object->state = surface;
 		object->end = surface_end;
 	}
-	surface_show(surface, buffer != NULL ? buffer->state : NULL);
+	return surface;
+}
+
+static int attach(struct session *session, struct object *object, struct wire_message *message)
+{
+	const struct object *buffer_object = objects_of_client(
+		&session->objects, message->words[2]);
+	struct surface *surface = surface_of(session, object);
+	struct buffer *buffer = buffer_object != NULL ? buffer_object->state : NULL;
+
+	if (buffer_object != NULL && buffer_object->interface != &wl_buffer_interface) {
+		return session_refuse(session, object, "it is no buffer");
+	}
+	if (surface == NULL) {
+		return -ENOMEM;
+	}
+	surface_show(surface, buffer);
 	surface->is_new = true;
+	surface->is_attached = true;
+	if ((message->words[3] | message->words[4]) != 0) { /* what was there moves */
+		damage_add_all(&surface->history);
+	}
+	return session_forward(session, object, message);
+}
+
+static int destroy_surface(
+	struct session *session, struct object *object, struct wire_message *message)
+{
+	struct surface *surface = object->state;
+	int ret = 0;
+
+	if (surface != NULL && surface->fences_id != 0) {
+		ret = fences_end_surface(session, surface->fences_id);
+		surface->fences_id = 0;
+	}
+	return ret < 0 ? ret : session_forward(session, object, message);
+}
+
+static int32_t scaled(int32_t number, int32_t scale)
+{
+	int64_t product = (int64_t)number * scale;
+
+	return product > INT32_MAX ? INT32_MAX : product < INT32_MIN ? INT32_MIN : (int32_t)product;
+}
+
+/* In units of the surface, or of the buffer. */
+static int damage_by(struct session *session, struct object *object, struct wire_message *message,
+	bool is_of_buffer)
+{
+	struct surface *surface = surface_of(session, object);
+	const int32_t *words = (const int32_t *)(message->words + 2);
+	int32_t scale;
+
+	if (surface == NULL) {
+		return -ENOMEM;
+	}
+	scale = is_of_buffer ? 1 : surface->scale;
+	surface->is_new = true;
+	if (!is_of_buffer && (surface->has_viewport || surface->transform != 0)) {
+		damage_add_all(&surface->history);
+	} else {
+		damage_add(&surface->history,
+			&(struct rectangle){ scaled(words[0], scale), scaled(words[1], scale),
+				scaled(words[2], scale), scaled(words[3], scale) });
+	}
 	return session_forward(session, object, message);
 }
 
 static int damage(struct session *session, struct object *object, struct wire_message *message)
 {
-	struct surface *surface = object->state;
+	return damage_by(session, object, message, false);
+}
 
+static int damage_buffer(
+	struct session *session, struct object *object, struct wire_message *message)
+{
+	return damage_by(session, object, message, true);
+}
+
+/* Damage of the same commit may have come before. */
+static int set_scale(struct session *session, struct object *object, struct wire_message *message)
+{
+	struct surface *surface = surface_of(session, object);
+
+	if (surface == NULL) {
+		return -ENOMEM;
+	}
+	if (surface->scale != (int32_t)message->words[2]) {
+		surface->scale = (int32_t)message->words[2];
+		damage_add_all(&surface->history);
+	}
+	return session_forward(session, object, message);
+}
+
+static int set_transform(
+	struct session *session, struct object *object, struct wire_message *message)
+{
+	struct surface *surface = surface_of(session, object);
+
+	if (surface == NULL) {
+		return -ENOMEM;
+	}
+	surface->transform = (int32_t)message->words[2];
+	damage_add_all(&surface->history);
+	return session_forward(session, object, message);
+}
+
+static int get_viewport(
+	struct session *session, struct object *object, struct wire_message *message)
+{
+	struct object *surface_object = objects_of_client(&session->objects, message->words[3]);
+	struct surface *surface = NULL;
+
+	if (surface_object != NULL && surface_object->interface == &wl_surface_interface) {
+		surface = surface_of(session, surface_object);
+	}
 	if (surface != NULL) {
-		surface->is_new = true;
+		surface->has_viewport = true;
+		damage_add_all(&surface->history);
 	}
 	return session_forward(session, object, message);
 }
@@ -501,13 +671,38 @@ static int take_fence(int dma_buf_fd)
 	return export.fd;
 }
 
+/* What is different since the buffer's memory was copied. */
+static void copy(struct session *session, struct surface *surface, struct buffer *buffer)
+{
+	const struct damage_image image = {
+		.to = buffer->memory.address,
+		.from = buffer->pool->bytes + buffer->offset,
+		.stride = buffer->stride,
+		.width = buffer->width,
+		.height = buffer->height,
+		.pixel_size = buffer->pixel_size,
+	};
+
+	if (surface->width != buffer->width || surface->height != buffer->height) {
+		damage_add_all(&surface->history);
+	}
+	surface->width = buffer->width;
+	surface->height = buffer->height;
+	session->copied += damage_copy(
+		&surface->history, buffer->surface == surface->number ? buffer->commit : 0, &image);
+	session->shown += buffer->size;
+	buffer->surface = surface->number;
+	buffer->commit = surface->history.number;
+}
+
 /* The content is there, or behind the fence. */
-static int prepare(struct session *session, const struct buffer *buffer, int *fence_fd)
+static int prepare(struct session *session, struct surface *surface, int *fence_fd)
 {
 	struct pollfd pollfd = { .events = POLLIN };
+	struct buffer *buffer = surface->buffer;
 
 	if (buffer->pool != NULL) {
-		memcpy(buffer->memory.address, buffer->pool->bytes + buffer->offset, buffer->size);
+		copy(session, surface, buffer);
 		return 0;
 	}
 	*fence_fd = session->fences == PROXY_IGNORE ? -1 : take_fence(buffer->dma_buf_fd);
@@ -521,15 +716,56 @@ static int prepare(struct session *session, const struct buffer *buffer, int *fe
 	return 0;
 }
 
-static int commit(struct session *session, struct object *object, struct wire_message *message)
+/* What the host's compositor has to know of the fence of this commit, and of the release. The
+ * commit is in the same message. */
+static int put_fences(struct session *session, const struct object *object, int fence_fd)
 {
 	struct surface *surface = object->state;
-	int fence_fd = -1, ret = 0;
+	struct buffer *buffer = surface->buffer;
+	int ret = 0;
 
-	if (surface != NULL && surface->is_new && surface->buffer != NULL) {
-		ret = prepare(session, surface->buffer, &fence_fd);
-		surface->is_new = false;
+	if (!buffer->is_host_dma_buf || !surface->is_attached || !fences_can_pass(session)) {
+		return 0;
 	}
+	if (surface->fences_id == 0) {
+		ret = fences_add_surface(session, object->host_id, &surface->fences_id);
+	}
+	if (ret == 0) {
+		ret = session_make_room(session, FENCE_REQUESTS_SIZE + COMMIT_SIZE);
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	buffer->has_fences = true;
+	buffer->num_commits++;
+	buffer->num_users++;
+	return fences_commit(session, surface->fences_id, buffer, fence_fd >= 0);
+}
+
+static int prepare_commit(struct session *session, const struct object *object, int *fence_fd)
+{
+	struct surface *surface = object->state;
+	int ret = 0;
+
+	if (surface == NULL) {
+		return 0;
+	}
+	if (surface->is_new && surface->buffer != NULL) {
+		ret = prepare(session, surface, fence_fd);
+		if (ret == 0) {
+			ret = put_fences(session, object, *fence_fd);
+		}
+	}
+	damage_commit(&surface->history);
+	surface->is_new = false;
+	surface->is_attached = false;
+	return ret;
+}
+
+static int commit(struct session *session, struct object *object, struct wire_message *message)
+{
+	int fence_fd = -1, ret = prepare_commit(session, object, &fence_fd);
+
 	if (ret == 0) {
 		ret = session_forward(session, object, message);
 	}
@@ -551,9 +787,13 @@ static const struct {
 	{ &wl_shm_pool_interface, WL_SHM_POOL_CREATE_BUFFER, create_shm_buffer },
 	{ &wl_shm_pool_interface, WL_SHM_POOL_DESTROY, destroy_local },
 	{ &wl_shm_pool_interface, WL_SHM_POOL_RESIZE, resize_pool },
+	{ &wl_surface_interface, WL_SURFACE_DESTROY, destroy_surface },
 	{ &wl_surface_interface, WL_SURFACE_ATTACH, attach },
 	{ &wl_surface_interface, WL_SURFACE_DAMAGE, damage },
-	{ &wl_surface_interface, WL_SURFACE_DAMAGE_BUFFER, damage },
+	{ &wl_surface_interface, WL_SURFACE_DAMAGE_BUFFER, damage_buffer },
+	{ &wl_surface_interface, WL_SURFACE_SET_BUFFER_SCALE, set_scale },
+	{ &wl_surface_interface, WL_SURFACE_SET_BUFFER_TRANSFORM, set_transform },
+	{ &wp_viewporter_interface, WP_VIEWPORTER_GET_VIEWPORT, get_viewport },
 	{ &wl_surface_interface, WL_SURFACE_COMMIT, commit },
 	{ &zwp_linux_dmabuf_v1_interface, ZWP_LINUX_DMABUF_V1_DESTROY, destroy_local },
 	{ &zwp_linux_dmabuf_v1_interface, ZWP_LINUX_DMABUF_V1_CREATE_PARAMS, create_params },

@@ -104,8 +104,14 @@ int session_handle_event(struct session *session, struct wire_message *message)
 	if (object->interface == &wl_registry_interface) {
 		ret = globals_announced(session, object, message, &drop);
 	}
-	if (ret < 0 || drop || object->client_id == 0) {
+	if (object->interface == &wl_buffer_interface) {
+		drop = buffer_has_fences(object->state);
+	}
+	if (ret < 0 || drop) {
 		return ret;
+	}
+	if (object->client_id == 0) {
+		return fences_handle_event(session, object, message);
 	}
 	return forward(session, object, message);
 }

@@ -14,6 +14,7 @@
 #include "proxy_session.h"
 
 #include <linux-dmabuf-unstable-v1-client-protocol.h>
+#include <linux-explicit-synchronization-unstable-v1-client-protocol.h>
 #include <viewporter-client-protocol.h>
 #include <xdg-decoration-unstable-v1-client-protocol.h>
 #include <xdg-shell-client-protocol.h>
@@ -85,7 +86,7 @@ static int bind_own(struct session *session, const struct wl_interface *interfac
 				 count, NULL);
 }
 
-/* A dma-buf of the guest's memory is one on the host. */
+/* A dma-buf of the guest's memory is one on the host, and a fence of the guest's may be one. */
 static int take_own(struct session *session, uint32_t name, const char *interface, uint32_t version)
 {
 	if (strcmp(interface, wl_shm_interface.name) == 0 && session->shm_id == 0) {
@@ -95,6 +96,11 @@ static int take_own(struct session *session, uint32_t name, const char *interfac
 		session->dmabuf_id == 0) {
 		return bind_own(session, &zwp_linux_dmabuf_v1_interface, name, DMABUF_VERSION,
 			&session->dmabuf_id);
+	}
+	if (strcmp(interface, zwp_linux_explicit_synchronization_v1_interface.name) == 0 &&
+		session->explicit_id == 0) {
+		return bind_own(session, &zwp_linux_explicit_synchronization_v1_interface, name, 1,
+			&session->explicit_id);
 	}
 	return 0;
 }

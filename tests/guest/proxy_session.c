@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,6 +35,14 @@ int session_flush(struct session *session, int in_fence_fd)
 	session->size = 0;
 	session->num_identifiers = 0;
 	return ret;
+}
+
+int session_make_room(struct session *session, size_t size)
+{
+	return size > sizeof(session->data) - session->size ||
+			session->num_identifiers + 2 > CROSS_DOMAIN_MAX_IDENTIFIERS ?
+		session_flush(session, -1) :
+		0;
 }
 
 int session_send(struct session *session, const struct wire_message *message,
@@ -140,6 +149,9 @@ static int take_identifier(struct session *session, const struct channel_identif
 	} else if (identifier->type == CROSS_DOMAIN_ID_BLOB) {
 		fd = channel_copy_file(&session->channel, identifier);
 		ret = fd < 0 ? fd : 0;
+	} else if (identifier->type == CROSS_DOMAIN_ID_SYNC) {
+		fd = channel_take_fence(&session->channel, identifier);
+		ret = fd < 0 ? fd : 0;
 	} else {
 		ret = -EOPNOTSUPP;
 	}
@@ -179,7 +191,7 @@ static int handle_received(struct session *session)
 
 /* ---- The loop ------------------------------------------------------------------------------- */
 
-enum { CLIENT, HOST, BUSY, PIPES };
+enum { CLIENT, HOST, BUSY, FENCE, PIPES };
 
 /* The host is asked for more when the client has taken what there was. */
 static int ask_host(struct session *session)
@@ -201,6 +213,7 @@ static uint32_t list_fds(struct session *session, struct pollfd *pollfds)
 		(session->output.size > 0 ? POLLOUT : 0));
 	pollfds[HOST] = (struct pollfd){ .fd = session->channel.fd, .events = POLLIN };
 	pollfds[BUSY] = (struct pollfd){ .fd = busy_fd, .events = POLLIN };
+	pollfds[FENCE] = (struct pollfd){ .fd = fences_next_fd(session), .events = POLLIN };
 	return PIPES + pipes_list(session, pollfds + PIPES, busy_fd < 0 ? MAX_PIPES : 0);
 }
 
@@ -218,6 +231,9 @@ static int step(struct session *session)
 	}
 	if (ret == 0 && pollfds[CLIENT].revents != 0) {
 		ret = handle_requests(session);
+	}
+	if (ret == 0 && pollfds[FENCE].revents != 0) {
+		ret = fences_handle_next(session);
 	}
 	if (ret == 0) {
 		ret = pipes_handle(session, pollfds + PIPES, count - PIPES);
@@ -237,7 +253,13 @@ static int add_display(struct session *session)
 	return objects_add(&session->objects, &wl_display_interface, 1, id, id, &object);
 }
 
-int session_run(int socket_fd, enum proxy_fences fences)
+static void print_stats(const struct session *session)
+{
+	fprintf(stderr, "copied %llu of %llu bytes that were committed in memory\n",
+		(unsigned long long)session->copied, (unsigned long long)session->shown);
+}
+
+int session_run(int socket_fd, const struct proxy_options *options)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	int ret = -ENOMEM;
@@ -246,9 +268,10 @@ int session_run(int socket_fd, enum proxy_fences fences)
 		goto out_close;
 	}
 	session->socket_fd = socket_fd;
-	session->fences = fences;
+	session->fences = options->fences;
 	session->next_pipe_id = CROSS_DOMAIN_FIRST_READ_PIPE;
 	session->is_polling = true;
+	STAILQ_INIT(&session->releases);
 	ret = channel_open(&session->channel);
 	if (ret < 0) {
 		goto out_free;
@@ -264,7 +287,11 @@ int session_run(int socket_fd, enum proxy_fences fences)
 		ret = step(session);
 	}
 	wire_output_write(&session->output, socket_fd); /* why it ends */
+	if (options->stats) {
+		print_stats(session);
+	}
 	pipes_end(session);
+	fences_end(session);
 	objects_finish(&session->objects);
 	wire_stream_clear(&session->requests);
 	wire_stream_clear(&session->events);

@@ -23,7 +23,14 @@ enum proxy_fences {
 	PROXY_IGNORE, /* nothing: the control, which shows what is not drawn yet */
 };
 
+struct proxy_options {
+	enum proxy_fences fences;
+	bool stats; /* says at the end of each session what was copied */
+};
+
+struct buffer;
 struct pipe;
+struct release;
 
 struct session {
 	enum proxy_fences fences;
@@ -32,7 +39,8 @@ struct session {
 	struct wire_stream requests, events;
 	struct wire_output output; /* to the client */
 	struct objects objects;
-	uint32_t registry_id, shm_id, dmabuf_id; /* the proxy's own, on the host; 0: none */
+	/* The proxy's own, on the host; 0: none. */
+	uint32_t registry_id, shm_id, dmabuf_id, explicit_id;
 
 	/* What goes to the host next. */
 	uint8_t data[CHANNEL_MAX_DATA];
@@ -43,11 +51,14 @@ struct session {
 	LIST_HEAD(, pipe) pipes;
 	uint32_t next_pipe_id;
 	size_t num_queued; /* bytes for pipes of the client that do not take them now */
-	bool is_polling;   /* the host is asked for what comes next */
+	uint64_t num_surfaces;
+	uint64_t copied, shown; /* bytes of wl_shm's buffers: that were copied, of all committed */
+	bool is_polling;        /* the host is asked for what comes next */
+	STAILQ_HEAD(, release) releases; /* whose fences have not signalled yet */
 };
 
 /* Serves the client until it ends, or the host does. Owns the socket. */
-int session_run(int socket_fd, enum proxy_fences fences);
+int session_run(int socket_fd, const struct proxy_options *options);
 
 /* ---- To the host ---------------------------------------------------------------------------- */
 
@@ -58,6 +69,10 @@ int session_send(struct session *session, const struct wire_message *message,
 /* A request of the proxy's own. */
 int session_request(struct session *session, uint32_t host_id, uint32_t opcode,
 	const uint32_t *words, uint32_t num_words, const struct channel_identifier *identifier);
+
+/* So that the next messages, of so many bytes and with one descriptor each or less, go together:
+ * two of them at most. */
+int session_make_room(struct session *session, size_t size);
 
 /* in_fence_fd, or -1, stays the caller's. */
 int session_flush(struct session *session, int in_fence_fd);
@@ -103,6 +118,31 @@ typedef int (*request_handler)(
 	struct session *session, struct object *object, struct wire_message *message);
 request_handler buffer_find_handler(const struct wl_interface *interface, uint32_t opcode);
 int buffer_announce_formats(struct session *session, const struct object *dmabuf);
+
+/* Whether the host's wl_buffer.release means nothing, as it is released by proxy_fence.c. */
+bool buffer_has_fences(const struct buffer *buffer);
+
+/* The host has done with one commit of it. Gives a use of the buffer back. */
+int buffer_released(struct session *session, struct buffer *buffer);
+void buffer_end(void *state);
+
+/* proxy_fence.c: explicit synchronisation, if the host's compositor and the device have it. Its
+ * messages take so many bytes. */
+#define FENCE_REQUESTS_SIZE 32u
+bool fences_can_pass(const struct session *session);
+int fences_add_surface(struct session *session, uint32_t surface_id, uint32_t *id);
+int fences_end_surface(struct session *session, uint32_t id);
+
+/* Of the next commit of that surface: the buffer's release, with a use of it, and whether it is to
+ * be shown behind the in-fence of the message. */
+int fences_commit(struct session *session, uint32_t id, struct buffer *buffer, bool has_in_fence);
+int fences_handle_event(
+	struct session *session, const struct object *object, const struct wire_message *message);
+
+/* The next one that comes, or -1; and when it may have come. */
+int fences_next_fd(const struct session *session);
+int fences_handle_next(struct session *session);
+void fences_end(struct session *session);
 
 /* proxy_pipe.c: pipes. The first owns the descriptor of the client's. */
 int pipe_create_to_client_take(

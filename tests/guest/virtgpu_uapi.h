@@ -133,6 +133,13 @@ struct uapi_map {
 	uint32_t pad;
 };
 
+struct uapi_get_caps {
+	uint32_t capset, version;
+	uint64_t address;
+	uint32_t size; /* of what is there: the rest stays as it is */
+	uint32_t pad;
+};
+
 #define UAPI_IOCTL_MAP DRM_IOWR(DRM_COMMAND_BASE + 0x01, struct uapi_map)
 #define UAPI_IOCTL_EXECBUFFER DRM_IOWR(DRM_COMMAND_BASE + 0x02, struct uapi_execbuffer)
 #define UAPI_IOCTL_GETPARAM DRM_IOWR(DRM_COMMAND_BASE + 0x03, struct uapi_getparam)
@@ -140,6 +147,7 @@ struct uapi_map {
 #define UAPI_IOCTL_RESOURCE_INFO DRM_IOWR(DRM_COMMAND_BASE + 0x05, struct uapi_resource_info)
 #define UAPI_IOCTL_FROM_HOST DRM_IOWR(DRM_COMMAND_BASE + 0x06, struct uapi_transfer)
 #define UAPI_IOCTL_WAIT DRM_IOWR(DRM_COMMAND_BASE + 0x08, struct uapi_wait)
+#define UAPI_IOCTL_GET_CAPS DRM_IOWR(DRM_COMMAND_BASE + 0x09, struct uapi_get_caps)
 #define UAPI_IOCTL_BLOB DRM_IOWR(DRM_COMMAND_BASE + 0x0a, struct uapi_blob)
 #define UAPI_IOCTL_CONTEXT_INIT DRM_IOWR(DRM_COMMAND_BASE + 0x0b, struct uapi_context_init)
 

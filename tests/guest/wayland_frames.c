@@ -26,7 +26,7 @@
 
 struct options {
 	uint32_t frames, busy_us, rounds;
-	bool new_buffers;
+	bool new_buffers, trace;
 	const char *sockets[2]; /* to compare */
 	uint32_t num_sockets;
 };
@@ -40,6 +40,8 @@ static void usage(FILE *stream)
 	      "  --frames N     how many (default 100)\n"
 	      "  --busy US      how long each takes to draw (default 2000)\n"
 	      "  --new-buffers  each has a buffer of its own\n"
+	      "  --trace        and one more, which takes a second to draw: whether it is sent\n"
+	      "                 before it is drawn, by the kernel's trace\n"
 	      "  --compare A,B  how long frames take to two compositors (sockets) in turns: from\n"
 	      "                 the commit until the compositor has it, drawn; and which of them\n"
 	      "                 the guest waits for, by the kernel's trace\n"
@@ -57,6 +59,13 @@ static uint64_t now_ns(void)
 
 /* ---- Many frames ---------------------------------------------------------------------------- */
 
+static void sleep_a_moment(void)
+{
+	const struct timespec moment = { .tv_nsec = 5000000 };
+
+	nanosleep(&moment, NULL);
+}
+
 static void show_frame(struct window *window, const struct options *options, uint32_t number)
 {
 	struct window_buffer *buffer = window_take_buffer(window);
@@ -69,6 +78,21 @@ static void show_frame(struct window *window, const struct options *options, uin
 	window_show(window, buffer);
 }
 
+/* When all is quiet: whether the next thing that the kernel sends of another context, which is the
+ * proxy's message, goes before the work is answered. */
+static void trace_frame(struct window *window, uint32_t number)
+{
+	const struct options slow = { .busy_us = 1000000 };
+
+	window_settle(window);
+	wl_display_roundtrip(window->display);
+	sleep_a_moment();
+	kernel_trace_begin();
+	show_frame(window, &slow, number);
+	window_settle(window);
+	printf("sent before the work is done: %s\n", kernel_trace_end_submissions() ? "yes" : "no");
+}
+
 static void show_frames(const struct options *options)
 {
 	struct window window;
@@ -78,6 +102,9 @@ static void show_frames(const struct options *options)
 		show_frame(&window, options, i);
 	}
 	window_settle(&window);
+	if (options->trace) {
+		trace_frame(&window, options->frames + 1);
+	}
 	window_close(&window);
 	printf("frames shown: %u\n", options->frames);
 }
@@ -132,13 +159,6 @@ static void measured_open(struct measured *measured, const char *socket)
 	wl_display_flush(window->display);
 	ask_time(measured);
 	wl_display_roundtrip(window->display);
-}
-
-static void sleep_a_moment(void)
-{
-	const struct timespec moment = { .tv_nsec = 5000000 };
-
-	nanosleep(&moment, NULL);
 }
 
 /* From the commit until the compositor has it. Returns microseconds. */
@@ -246,6 +266,7 @@ static void parse(int argc, char **argv, struct options *options)
 		{ "frames", required_argument, NULL, 'f' },
 		{ "busy", required_argument, NULL, 'b' },
 		{ "new-buffers", no_argument, NULL, 'n' },
+		{ "trace", no_argument, NULL, 't' },
 		{ "compare", required_argument, NULL, 'c' },
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
@@ -263,6 +284,9 @@ static void parse(int argc, char **argv, struct options *options)
 			break;
 		case 'n':
 			options->new_buffers = true;
+			break;
+		case 't':
+			options->trace = true;
 			break;
 		case 'c':
 			parse_sockets(options, optarg);

@@ -33,16 +33,19 @@ static void usage(FILE *stream)
 	      "  --socket NAME  where it listens, in XDG_RUNTIME_DIR (default: wayland-proxy)\n"
 	      "  --guest-wait   wait for the fence of a buffer before it is sent, as proxies do\n"
 	      "                 where fences are not passed\n"
-	      "  --no-wait      the control: nobody waits for it, which has to go wrong\n",
+	      "  --no-wait      the control: nobody waits for it, which has to go wrong\n"
+	      "  --stats        say of each client that has gone how much of its memory was\n"
+	      "                 copied\n",
 		stream);
 }
 
-static const char *parse(int argc, char **argv, enum proxy_fences *fences)
+static const char *parse(int argc, char **argv, struct proxy_options *options)
 {
 	static const struct option names[] = {
 		{ "socket", required_argument, NULL, 's' },
 		{ "guest-wait", no_argument, NULL, 'g' },
 		{ "no-wait", no_argument, NULL, 'n' },
+		{ "stats", no_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
@@ -55,10 +58,13 @@ static const char *parse(int argc, char **argv, enum proxy_fences *fences)
 			name = optarg;
 			break;
 		case 'g':
-			*fences = PROXY_WAIT;
+			options->fences = PROXY_WAIT;
 			break;
 		case 'n':
-			*fences = PROXY_IGNORE;
+			options->fences = PROXY_IGNORE;
+			break;
+		case 't':
+			options->stats = true;
 			break;
 		case 'h':
 			usage(stdout);
@@ -116,7 +122,7 @@ static pid_t start_client(char **arguments, const char *name, const sigset_t *bl
 }
 
 /* A client that does wrong ends its own process. */
-static void serve(int listen_fd, const sigset_t *signals, enum proxy_fences fences)
+static void serve(int listen_fd, const sigset_t *signals, const struct proxy_options *options)
 {
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC), ret;
 
@@ -126,7 +132,7 @@ static void serve(int listen_fd, const sigset_t *signals, enum proxy_fences fenc
 	if (fork() == 0) {
 		sigprocmask(SIG_UNBLOCK, signals, NULL);
 		close(listen_fd);
-		ret = session_run(fd, fences);
+		ret = session_run(fd, options);
 		if (ret != -EPIPE && ret != -ECONNRESET) {
 			warnx("a client's session has ended: %s", strerror(-ret));
 		}
@@ -153,7 +159,7 @@ static bool collect(pid_t client, int *status)
 
 /* Until the client that was started ends. Returns its status. */
 static int run(int listen_fd, const sigset_t *signals, char **arguments, const char *name,
-	enum proxy_fences fences)
+	const struct proxy_options *options)
 {
 	struct pollfd pollfds[] = {
 		{ .fd = listen_fd, .events = POLLIN },
@@ -171,16 +177,16 @@ static int run(int listen_fd, const sigset_t *signals, char **arguments, const c
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		}
 		if (pollfds[0].revents != 0) {
-			serve(listen_fd, signals, fences);
+			serve(listen_fd, signals, options);
 		}
 	}
 }
 
 int main(int argc, char **argv)
 {
-	enum proxy_fences fences = PROXY_PASS;
+	struct proxy_options options = { .fences = PROXY_PASS };
 	struct sockaddr_un address = { 0 };
-	const char *name = parse(argc, argv, &fences);
+	const char *name = parse(argc, argv, &options);
 	int listen_fd = listen_at(name, &address), status;
 	sigset_t signals;
 
@@ -188,7 +194,7 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	status = run(listen_fd, &signals, argv + optind, name, fences);
+	status = run(listen_fd, &signals, argv + optind, name, &options);
 	unlink(address.sun_path);
 	return status;
 }
