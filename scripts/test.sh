@@ -245,6 +245,8 @@ guest_wayland() {
     prepared "$name" --kind stock || return 0
     step "$name, frames" scripts/wayland --frames 200
     if prepared "$name, frames in dma-bufs" --kind uml; then
+        step "Wayland clients in User-Mode Linux, latency" scripts/wayland --latency --machine uml \
+            --rounds 5
         step "$name, frames in dma-bufs" wayland_dma_bufs
     fi
     if command -v weston >/dev/null; then

@@ -112,6 +112,21 @@ void blob_close(int fd, const struct blob *blob)
 	drmIoctl(fd, DRM_IOCTL_GEM_CLOSE, &close);
 }
 
+int blob_make_unmapped(int fd, size_t size, struct blob *out)
+{
+	struct uapi_blob blob = {
+		.blob_mem = UAPI_BLOB_MEM_HOST3D,
+		.blob_flags = UAPI_BLOB_SHAREABLE,
+		.size = size,
+	};
+
+	if (drmIoctl(fd, UAPI_IOCTL_BLOB, &blob) < 0) {
+		return -errno;
+	}
+	*out = (struct blob){ blob.res_handle, blob.bo_handle, size };
+	return 0;
+}
+
 void *blob_make(int fd, bool host_memory, size_t size, struct blob *out)
 {
 	struct uapi_blob blob = {

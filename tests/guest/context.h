@@ -67,6 +67,10 @@ struct blob {
 void *blob_make(int fd, bool host_memory, size_t size, struct blob *blob);
 void blob_close(int fd, const struct blob *blob);
 
+/* One of the host's memory that the guest does not map, for which it needs no window. Returns 0 or
+ * a negative errno value. */
+int blob_make_unmapped(int fd, size_t size, struct blob *blob);
+
 /* What a context's command streams are for. */
 enum {
 	CAPSET_VIRGL2 = 2,

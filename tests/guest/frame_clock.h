@@ -4,8 +4,10 @@
 #define FRAME_CLOCK_H
 
 /*
- * What a client in the guest and a compositor on the host tell each other in memory that both have:
- * a buffer of this width. So the time of one is known to the other.
+ * How a client in the guest learns when its frame was there, by the compositor on the host.
+ *
+ * With a window into memory of the host the two tell each other in memory that both have: a buffer
+ * of this width. So the time of one is known to the other.
  */
 
 #include <stdint.h>
@@ -20,5 +22,18 @@ struct frame_clock {
 	uint64_t frame_ns; /* when the last frame was there */
 	uint64_t num_frames;
 };
+
+/*
+ * In User-Mode Linux, which has no such window, both read the same counter of the processor. The
+ * compositor's is what a frame's callback says.
+ */
+static inline uint32_t frame_clock_ticks(void)
+{
+#ifdef __x86_64__
+	return (uint32_t)(__builtin_ia32_rdtsc() >> 6);
+#else
+	return 0; /* there is no such guest */
+#endif
+}
 
 #endif

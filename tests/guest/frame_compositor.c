@@ -44,6 +44,35 @@ bool is_wrong(const uint32_t *pixels, size_t count, uint32_t number)
 	return wrong > 0;
 }
 
+static void forget_callback(struct wl_resource *resource)
+{
+	struct surface *surface = wl_resource_get_user_data(resource);
+
+	if (surface != NULL) {
+		surface->callback = NULL;
+	}
+}
+
+static void ask_for_answer(struct wl_client *client, struct wl_resource *resource, uint32_t id)
+{
+	struct surface *surface = wl_resource_get_user_data(resource);
+	struct wl_resource *callback = wl_resource_create(client, &wl_callback_interface, 1, id);
+
+	if (callback == NULL || surface->callback != NULL) {
+		errx(1, "a second callback");
+	}
+	surface->callback = callback;
+	wl_resource_set_implementation(callback, NULL, surface, forget_callback);
+}
+
+static void answer(struct surface *surface, uint32_t ticks)
+{
+	if (surface->callback != NULL) {
+		wl_callback_send_done(surface->callback, ticks);
+		wl_resource_destroy(surface->callback);
+	}
+}
+
 static void look(struct viewer *viewer, struct wl_shm_buffer *buffer)
 {
 	size_t count = (size_t)wl_shm_buffer_get_stride(buffer) / sizeof(uint32_t) *
@@ -85,6 +114,7 @@ static void commit(struct wl_client *client, struct wl_resource *resource)
 	struct surface *surface = wl_resource_get_user_data(resource);
 	struct wl_resource *buffer_resource = surface->buffer;
 	struct wl_shm_buffer *buffer;
+	uint32_t ticks = frame_clock_ticks();
 
 	(void)client;
 	surface->buffer = NULL;
@@ -105,6 +135,7 @@ static void commit(struct wl_client *client, struct wl_resource *resource)
 		look(surface->viewer, buffer);
 	}
 	wl_buffer_send_release(buffer_resource);
+	answer(surface, ticks);
 }
 
 static void attach(struct wl_client *client, struct wl_resource *resource,
@@ -137,7 +168,7 @@ static const struct wl_surface_interface surface_functions = {
 	.destroy = destroy,
 	.attach = attach,
 	.damage = IGNORE,
-	.frame = IGNORE,
+	.frame = ask_for_answer,
 	.set_opaque_region = IGNORE,
 	.set_input_region = IGNORE,
 	.commit = commit,
@@ -148,6 +179,9 @@ static void free_surface(struct wl_resource *resource)
 	struct surface *surface = wl_resource_get_user_data(resource);
 
 	end_fences(surface);
+	if (surface->callback != NULL) {
+		wl_resource_set_user_data(surface->callback, NULL);
+	}
 	free(surface);
 }
 

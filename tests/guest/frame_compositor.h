@@ -31,8 +31,8 @@ struct viewer {
 
 struct surface {
 	struct viewer *viewer;
-	struct wl_resource *buffer; /* that is pending, or NULL */
-	int acquire_fd;             /* the same, or -1 */
+	struct wl_resource *buffer, *callback; /* that are pending, or NULL */
+	int acquire_fd;                        /* the same, or -1 */
 	struct wl_resource *release, *fences;
 };
 

@@ -97,7 +97,7 @@ static void show_frames(const struct options *options)
 {
 	struct window window;
 
-	window_open(&window, NULL);
+	window_open(&window, NULL, false);
 	for (uint32_t i = 1; i <= options->frames; i++) {
 		show_frame(&window, options, i);
 	}
@@ -114,8 +114,10 @@ static void show_frames(const struct options *options)
 struct measured {
 	struct window window;
 	struct window_buffer clock_buffer;
-	volatile struct frame_clock *clock;
-	int64_t offset_ns; /* of the host's clock to the guest's */
+	volatile struct frame_clock *clock; /* or NULL: by ticks */
+	int64_t offset_ns;                  /* of the host's clock to the guest's */
+	uint32_t frame_ticks;               /* of the last frame */
+	bool is_answered;
 	uint32_t number;
 	double us[MAX_ROUNDS];
 };
@@ -145,12 +147,11 @@ static void ask_time(struct measured *measured)
 	clock->ping = FRAME_CLOCK_DONE;
 }
 
-static void measured_open(struct measured *measured, const char *socket)
+static void open_clock(struct measured *measured)
 {
 	struct window *window = &measured->window;
 	struct wl_surface *surface;
 
-	window_open(window, socket);
 	window_create_buffer(window, FRAME_CLOCK_WIDTH, &measured->clock_buffer);
 	measured->clock = (volatile struct frame_clock *)measured->clock_buffer.pixels;
 	surface = wl_compositor_create_surface(window->compositor);
@@ -161,22 +162,77 @@ static void measured_open(struct measured *measured, const char *socket)
 	wl_display_roundtrip(window->display);
 }
 
+static void measured_open(struct measured *measured, const char *socket)
+{
+	window_open(&measured->window, socket, true);
+	if (has_host_memory()) {
+		open_clock(measured);
+	}
+}
+
+static double us_per_tick(void)
+{
+	static double us;
+	uint64_t begin_ns = now_ns();
+	uint32_t begin = frame_clock_ticks();
+
+	if (us == 0) {
+		while (now_ns() - begin_ns < 50000000) {
+		}
+		us = (double)(now_ns() - begin_ns) / 1000 / (frame_clock_ticks() - begin);
+	}
+	return us;
+}
+
+static void note_ticks(void *data, struct wl_callback *callback, uint32_t ticks)
+{
+	struct measured *measured = data;
+
+	wl_callback_destroy(callback);
+	measured->frame_ticks = ticks;
+	measured->is_answered = true;
+}
+
+static double show_by_ticks(struct measured *measured, struct window_buffer *buffer)
+{
+	static const struct wl_callback_listener listener = { note_ticks };
+	struct window *window = &measured->window;
+	uint32_t begin;
+
+	measured->is_answered = false;
+	wl_callback_add_listener(wl_surface_frame(window->surface), &listener, measured);
+	begin = frame_clock_ticks();
+	window_show(window, buffer);
+	while (!measured->is_answered) {
+		wl_display_dispatch(window->display);
+	}
+	return (measured->frame_ticks - begin) * us_per_tick();
+}
+
+static double show_by_clock(struct measured *measured, struct window_buffer *buffer)
+{
+	struct window *window = &measured->window;
+	uint64_t begin = now_ns();
+
+	window_show(window, buffer);
+	while (measured->clock->num_frames != measured->number) {
+		wl_display_dispatch(window->display);
+	}
+	return (double)((int64_t)(measured->clock->frame_ns - begin) - measured->offset_ns) / 1000;
+}
+
 /* From the commit until the compositor has it. Returns microseconds. */
 static double measure_frame(struct measured *measured, uint32_t busy_us)
 {
 	struct window *window = &measured->window;
 	struct window_buffer *buffer = window_take_buffer(window);
-	uint32_t number = ++measured->number;
-	uint64_t begin;
+	double us;
 
-	window_draw(window, buffer, number, busy_us);
-	begin = now_ns();
-	window_show(window, buffer);
-	while (measured->clock->num_frames != number) {
-		wl_display_dispatch(window->display);
-	}
+	window_draw(window, buffer, ++measured->number, busy_us);
+	us = measured->clock != NULL ? show_by_clock(measured, buffer) :
+				       show_by_ticks(measured, buffer);
 	window_settle(window);
-	return (double)((int64_t)(measured->clock->frame_ns - begin) - measured->offset_ns) / 1000;
+	return us;
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -228,6 +284,9 @@ static void compare(const struct options *options)
 		report(&measured[1], options->rounds);
 		printf("\n");
 		fflush(stdout);
+	}
+	if (measured[0].clock == NULL) {
+		return; /* User-Mode Linux has no trace */
 	}
 	printf("sent before the work is done: %s %s\n",
 		is_sent_at_once(&measured[0]) ? "yes" : "no",

@@ -164,16 +164,28 @@ static struct wl_buffer *make_wl_buffer(struct window *window, uint32_t width, i
 	return buffer;
 }
 
+static void make_memory(struct window *window, struct window_buffer *buffer)
+{
+	bool has_window = has_host_memory();
+
+	if (window->has_host_buffers && !has_window) {
+		if (blob_make_unmapped(window->context.fd, WINDOW_SIZE, &buffer->blob) < 0) {
+			err(1, "making a buffer of the host's memory");
+		}
+		return;
+	}
+	buffer->pixels = blob_make(window->context.fd, has_window, WINDOW_SIZE, &buffer->blob);
+	if (buffer->pixels == NULL) {
+		err(1, "making a buffer");
+	}
+}
+
 void window_create_buffer(struct window *window, uint32_t width, struct window_buffer *buffer)
 {
 	int fd;
 
 	*buffer = (struct window_buffer){ 0 };
-	buffer->pixels = blob_make(
-		window->context.fd, has_host_memory(), WINDOW_SIZE, &buffer->blob);
-	if (buffer->pixels == NULL) {
-		err(1, "making a buffer");
-	}
+	make_memory(window, buffer);
 	if (drmPrimeHandleToFD(window->context.fd, buffer->blob.handle, DRM_CLOEXEC, &fd) < 0) {
 		err(1, "exporting a buffer");
 	}
@@ -189,7 +201,9 @@ void window_end_buffer(struct window *window, struct window_buffer *buffer)
 {
 	bind_buffer(window, SOFT_GPU_UNMAP, 0, buffer->blob.resource * WINDOW_SIZE);
 	wl_buffer_destroy(buffer->buffer);
-	munmap(buffer->pixels, WINDOW_SIZE);
+	if (buffer->pixels != NULL) {
+		munmap(buffer->pixels, WINDOW_SIZE);
+	}
 	blob_close(window->context.fd, &buffer->blob);
 }
 
@@ -253,9 +267,9 @@ void window_show(struct window *window, struct window_buffer *buffer)
 	}
 }
 
-void window_open(struct window *window, const char *socket)
+void window_open(struct window *window, const char *socket, bool has_host_buffers)
 {
-	*window = (struct window){ 0 };
+	*window = (struct window){ .has_host_buffers = has_host_buffers };
 	connect_to(window, socket);
 	context_open(&window->context, NUM_RINGS, has_fence_passing());
 	make_surface(window);

@@ -34,7 +34,7 @@ struct zwp_linux_dmabuf_v1;
 
 struct window_buffer {
 	struct blob blob;
-	uint32_t *pixels;
+	uint32_t *pixels; /* or NULL */
 	struct wl_buffer *buffer;
 	bool is_held; /* by the compositor */
 };
@@ -49,12 +49,14 @@ struct window {
 	struct xdg_surface *xdg_surface;
 	struct xdg_toplevel *toplevel;
 	bool is_configured;
+	bool has_host_buffers;
 	struct context context;
 	struct window_buffer buffers[WINDOW_NUM_BUFFERS];
 };
 
-/* socket: as WAYLAND_DISPLAY has it. */
-void window_open(struct window *window, const char *socket);
+/* socket: as WAYLAND_DISPLAY has it. Buffers are of the host's memory where the guest has a window
+ * into that; or without being mapped, if they are to be. */
+void window_open(struct window *window, const char *socket, bool has_host_buffers);
 void window_close(struct window *window);
 
 /* A buffer of this width, and WINDOW_SIZE bytes. */
