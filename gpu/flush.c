@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/sync_file.h>
 
 #include "gpu_private.h"
@@ -306,6 +307,37 @@ static void offer(struct gpu *gpu, struct pending_request *flush)
 	if (fd >= 0) {
 		scanouts_offer(flush, fd);
 		close(fd);
+	}
+}
+
+/* ---- Timelines ------------------------------------------------------------------------------ */
+
+/* Only fences are there: of flushes, and of what is done when it has been handled. */
+static int run_nothing(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	(void)data;
+	(void)job;
+	*out_fence_fd = VGF_FENCE_DONE;
+	return 0;
+}
+
+void flush_rings_open(struct gpu *gpu)
+{
+	static const struct vgf_driver driver = {
+		.size = sizeof(driver),
+		.independent_rings = true,
+		.submit = run_nothing,
+	};
+	int ret;
+
+	if (!gpu->fence_passing || gpu->has_flush_rings) {
+		return;
+	}
+	ret = vgf_context_create(gpu->renderer->ops->get_device(gpu->renderer), 0, &driver, NULL);
+	gpu->has_flush_rings = ret == 0;
+	if (ret < 0) {
+		log_error(gpu, "no fence can wait for a flush on a ring of no context: %s",
+			strerror(-ret));
 	}
 }
 

@@ -17,7 +17,8 @@
  * for, if there is one: drawing that is held back has none, nor has that of some drivers.
  *
  * Then it is given to the displays. If it has a fence, it is answered once they have shown it:
- * shown.h.
+ * shown.h. So flushes of several monitors have timelines of their own: rings of no context, which
+ * nobody has to make.
  */
 
 #include <stdint.h>
@@ -47,6 +48,10 @@ void flushes_continue(struct gpu *gpu, struct pending_request *pending);
 /* The fence of a request has retired: flushes that waited for it go on. The request itself may have
  * been completed before. */
 void flushes_go_on(struct gpu *gpu, struct pending_request *pending);
+
+/* If the guest passes fences, rings of no context are timelines of flushes. That what is there can
+ * be an in-fence vgfence has a context 0, from here to the next reset. */
+void flush_rings_open(struct gpu *gpu);
 
 /* All scanouts that a flush is shown on have shown it: shown.h. */
 void flush_is_shown(struct pending_request *pending);

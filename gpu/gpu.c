@@ -204,6 +204,8 @@ void gpu_reset(struct gpu *gpu)
 	exports_reset(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
+	gpu->has_flush_rings = false;
+	flush_rings_open(gpu);
 	gpu->monitors.told = false;
 	gpu->events_read = 0;
 	gpu->stats.resets++;
@@ -252,6 +254,7 @@ void gpu_set_features(struct gpu *gpu, uint64_t features)
 	tell_refused(gpu, features);
 	gpu->features = features;
 	gpu->fence_passing = gpu->features & fence_passing_feature(gpu);
+	flush_rings_open(gpu);
 }
 
 int gpu_read_config(struct gpu *gpu, uint32_t offset, void *data, uint32_t size)

@@ -63,6 +63,7 @@ struct gpu {
 	struct cursor cursors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct gpu_stats stats;
 	bool told_of_copies;            /* that what is shown is copied, and why */
+	bool has_flush_rings;           /* flush_rings_open */
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
 
 	uint32_t num_callbacks; /* of a display's that it is in */

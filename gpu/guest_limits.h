@@ -66,7 +66,7 @@
 #define MAX_CROSS_DOMAIN_FILE (UINT64_C(1) << 20)
 
 static const struct vgf_limits guest_limits = {
-	.max_contexts = MAX_CONTEXTS,
+	.max_contexts = MAX_CONTEXTS + 1, /* flush_rings_open has one */
 	.max_in_fences = MAX_IN_FENCES,
 	.max_command_size = MAX_COMMAND_SIZE,
 };

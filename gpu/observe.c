@@ -30,7 +30,7 @@ static bool is_shown(const struct gpu *gpu, const struct gpu_timeline *timeline)
 		return true;
 	}
 	return timeline->stats.num_done > 0 &&
-		(timeline->ring == VGF_RING_GLOBAL ||
+		(timeline->ring == VGF_RING_GLOBAL || timeline->ctx_id == 0 ||
 			context_exists(&gpu->contexts, timeline->ctx_id));
 }
 

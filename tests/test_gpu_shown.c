@@ -182,27 +182,6 @@ TEST_SHOWN(what_is_behind_its_fence_waits_with_it)
 	assert_true(is_done(first) && is_done(second));
 }
 
-/* Two rings of context 0, which nothing was made for. */
-TEST_SHOWN(rings_without_a_context_wait_too)
-{
-	struct flush_request request = {
-		.width = SIDE, .height = SIDE, .fence_id = 1, .has_ring = true
-	};
-	uint32_t tokens[2];
-
-	for (uint32_t i = 0; i < 2; i++) {
-		request.resource_id = i + 1;
-		request.ring = (uint8_t)i;
-		tokens[i] = send_flush_behind(&guest, &request);
-		assert_false(is_done(tokens[i]));
-	}
-	gpu_tell_shown(guest.gpu, 1, 1);
-	assert_true(is_done(tokens[1]));
-	assert_false(is_done(tokens[0]));
-	gpu_tell_shown(guest.gpu, 0, 1);
-	assert_int_equal(wait_for(tokens[0]), OK);
-}
-
 TEST_SHOWN(a_resource_on_two_monitors_waits_for_both)
 {
 	uint32_t flushed;
@@ -260,6 +239,137 @@ TEST_SHOWN(a_flip_in_the_middle_keeps_the_frame_waiting)
 	assert_false(is_done(second));
 	gpu_tell_shown(guest.gpu, 0, 2);
 	assert_true(is_done(second));
+}
+
+/* ---- Rings of no context -------------------------------------------------------------------- */
+
+/* As a driver gives its monitors timelines of their own. */
+static uint32_t flush_of_no_context(
+	uint32_t resource_id, uint8_t ring, uint64_t fence_id, bool shareable)
+{
+	const struct flush_request request = {
+		.resource_id = resource_id,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = fence_id,
+		.has_ring = true,
+		.ring = ring,
+		.shareable = shareable,
+	};
+
+	return send_flush_behind(&guest, &request);
+}
+
+TEST_SHOWN(each_ring_of_no_context_is_a_timeline)
+{
+	uint32_t slow = flush_of_no_context(1, 0, 1, false), other;
+
+	for (uint8_t ring = 1; ring < VIRTIO_GPU_MAX_SCANOUTS; ring++) {
+		other = flush_of_no_context(2, ring, 1 + ring, false);
+		gpu_tell_shown(guest.gpu, 1, ring);
+		assert_int_equal(wait_for(other), OK);
+		assert_int_equal(guest_header(&guest.responses[0][other]).ring_idx, ring);
+	}
+	assert_false(is_done(slow));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(slow), OK);
+}
+
+TEST_SHOWN(a_ring_of_no_context_keeps_its_order)
+{
+	uint32_t first = flush_of_no_context(1, 3, 1, false);
+	uint32_t second = flush_of_no_context(2, 3, 2, false);
+
+	gpu_tell_shown(guest.gpu, 1, 1);
+	assert_false(is_done(first) || is_done(second));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_true(is_done(first) && is_done(second));
+}
+
+/* A fence like any other: work of a context, and a flush, can be behind it. */
+static void check_is_an_in_fence(uint64_t first_id)
+{
+	const struct job job = { .ctx_id = 1,
+		.fence_id = first_id + 1,
+		.busy_us = 1,
+		.num_in_fences = 1,
+		.in_fences = { first_id } };
+	const struct flush_request behind = { .resource_id = 2,
+		.width = SIDE,
+		.height = SIDE,
+		.num_in_fences = 1,
+		.in_fences = { first_id } };
+	uint32_t flushed = flush_of_no_context(1, 0, first_id, true);
+	uint32_t submitted = submit(&guest, &job);
+	uint32_t held = send_flush_behind(&guest, &behind);
+
+	assert_false(is_done(flushed) || is_done(submitted) || is_done(held));
+	gpu_tell_shown(guest.gpu, 0, UINT64_MAX);
+	assert_int_equal(wait_for(flushed), OK);
+	assert_int_equal(wait_for(submitted), OK);
+	assert_int_equal(wait_for(held), OK);
+}
+
+TEST_SHOWN(a_fence_on_a_ring_of_no_context_can_be_an_in_fence)
+{
+	check_is_an_in_fence(1);
+}
+
+TEST_SHOWN(a_fence_on_a_ring_of_no_context_can_be_an_in_fence_after_a_reset)
+{
+	guest_reset(&guest);
+	assert_int_equal(create_context(&guest, 1), OK);
+	for (uint32_t id = 1; id <= 2; id++) {
+		assert_int_equal(create_blob(&guest, id, id * 4096, PICTURE), OK);
+		assert_int_equal(show(id - 1, id), OK);
+	}
+	check_is_an_in_fence(1);
+}
+
+/* Negotiating the same again makes nothing twice. */
+TEST_SHOWN(a_fence_on_a_ring_of_no_context_outlives_a_start_of_the_queues)
+{
+	uint64_t features = guest_features(&guest);
+	uint32_t flushed = flush_of_no_context(1, 0, 1, true);
+
+	gpu_set_features(guest.gpu, features);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	check_is_an_in_fence(2);
+	assert_int_equal(guest.num_errors, 0);
+}
+
+TEST_SHOWN(a_private_fence_on_a_ring_of_no_context_is_no_in_fence)
+{
+	const struct job job = {
+		.ctx_id = 1, .fence_id = 2, .num_in_fences = 1, .in_fences = { 1 }
+	};
+	uint32_t flushed = flush_of_no_context(1, 0, 1, false);
+
+	assert_int_equal(wait_for(submit(&guest, &job)), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+	assert_false(is_done(flushed));
+}
+
+/* A guest that passes no fences: nothing is made for it, and its order is the same. */
+TEST_SHOWN(rings_of_no_context_are_timelines_without_fence_passing)
+{
+	uint64_t features = guest_features(&guest);
+	uint32_t tokens[2];
+
+	gpu_set_features(guest.gpu, features & ~(UINT64_C(1) << FENCE_PASSING_BIT));
+	guest_reset(&guest);
+	for (uint32_t id = 1; id <= 2; id++) {
+		assert_int_equal(create_blob(&guest, id, id * 4096, PICTURE), OK);
+		assert_int_equal(show(id - 1, id), OK);
+		tokens[id - 1] = flush_of_no_context(id, (uint8_t)id, id, false);
+	}
+	assert_int_equal(stats_now().fences.contexts, 0);
+	gpu_tell_shown(guest.gpu, 1, 1);
+	assert_true(is_done(tokens[1]));
+	assert_false(is_done(tokens[0]));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(tokens[0]), OK);
 }
 
 /* ---- What a display tells ------------------------------------------------------------------- */
