@@ -253,7 +253,6 @@ static int virgl_create_2d(struct renderer *renderer, uint32_t resource_id, uint
 		.height = height,
 		.depth = 1,
 		.array_size = 1,
-		.flags = VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP,
 	};
 
 	return virgl_create_3d(renderer, resource_id, &resource);

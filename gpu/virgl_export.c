@@ -14,12 +14,13 @@
 
 /* ---- Textures ------------------------------------------------------------------------------- */
 
+/* The flag turns it over: OpenGL's first row is the lowest of what it draws to the screen. */
 static bool first_row_is_top(uint32_t resource_id)
 {
 	struct virgl_renderer_resource_info info;
 
 	return virgl_renderer_resource_get_info((int)resource_id, &info) == 0 &&
-		(info.flags & VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP) && info.depth <= 1;
+		!(info.flags & VIRTIO_GPU_RESOURCE_FLAG_Y_0_TOP) && info.depth <= 1;
 }
 
 static void close_all(const struct virgl_renderer_export_query *query)

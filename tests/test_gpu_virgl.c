@@ -414,7 +414,7 @@ TEST_EXPORTS(a_texture_is_read_in_place_as_its_driver_lays_it_out)
 {
 	struct gpu_buffer buffer;
 
-	show_texture(1, Y_0_TOP);
+	show_texture(1, 0);
 	assert_int_equal(get_buffer(&buffer), 0);
 	assert_int_equal(buffer.width, SIDE);
 	assert_int_equal(buffer.height, SIDE);
@@ -429,13 +429,89 @@ TEST_EXPORTS(a_texture_is_read_in_place_as_its_driver_lays_it_out)
 	assert_int_equal(get_buffer(&buffer), 0);
 }
 
+#define FRAMEBUFFER 0x8d40u
+#define COLOR_ATTACHMENT0 0x8ce0u
+#define GL_TEXTURE_2D 0x0de1u
+#define RGBA 0x1908u
+#define UNSIGNED_BYTE 0x1401u
+
+static void *gl_function(const char *name)
+{
+	void *library = dlopen("libEGL.so.1", RTLD_LAZY | RTLD_NOLOAD);
+	void *(*get_address)(const char *name) = NULL;
+	void *function;
+
+	assert_non_null(library); /* virglrenderer has it */
+	*(void **)&get_address = dlsym(library, "eglGetProcAddress");
+	dlclose(library);
+	function = get_address(name);
+	assert_non_null(function);
+	return function;
+}
+
+/* The red of the first pixel that the texture has in its driver's memory. */
+static uint8_t first_red(uint32_t resource_id)
+{
+	void (*gen_framebuffers)(int count, uint32_t *ids) = gl_function("glGenFramebuffers");
+	void (*delete_framebuffers)(int count, const uint32_t *ids) = gl_function(
+		"glDeleteFramebuffers");
+	void (*bind_framebuffer)(uint32_t target, uint32_t id) = gl_function("glBindFramebuffer");
+	void (*attach)(uint32_t target, uint32_t point, uint32_t kind, uint32_t id,
+		int level) = gl_function("glFramebufferTexture2D");
+	void (*read_pixels)(int x, int y, int width, int height, uint32_t format, uint32_t type,
+		void *out) = gl_function("glReadPixels");
+	struct virgl_renderer_resource_info info;
+	uint8_t pixel[4] = { 0 };
+	uint32_t id;
+
+	assert_int_equal(virgl_renderer_resource_get_info((int)resource_id, &info), 0);
+	virgl_renderer_force_ctx_0();
+	gen_framebuffers(1, &id);
+	bind_framebuffer(FRAMEBUFFER, id);
+	attach(FRAMEBUFFER, COLOR_ATTACHMENT0, GL_TEXTURE_2D, info.tex_id, 0);
+	read_pixels(0, 0, 1, 1, RGBA, UNSIGNED_BYTE, pixel);
+	bind_framebuffer(FRAMEBUFFER, 0);
+	delete_framebuffers(1, &id);
+	return pixel[0];
+}
+
+/* Whether the texture begins with the guest's first row, by what OpenGL has. */
+static bool begins_at_the_top(uint32_t resource_id)
+{
+	const struct virtio_gpu_rect all = { 0, 0, SIDE, SIDE };
+
+	for (uint32_t i = 0; i < SIDE * SIDE; i++) {
+		guest_words(0)[i] = htole32(i < SIDE ? 0xffffff : 0x404040);
+	}
+	assert_int_equal(attach_backing(&guest, resource_id, 0, SIZE), OK);
+	assert_int_equal(to_host_2d(resource_id, all, 0), OK);
+	return first_red(resource_id) == 0xff;
+}
+
+TEST_EXPORTS(what_is_read_in_place_begins_at_the_top)
+{
+	struct gpu_buffer buffer;
+
+	assert_int_equal(create_2d(&guest, 1, SIDE, SIDE), OK);
+	assert_int_equal(show(1, SIDE, SIDE), OK);
+	assert_true(begins_at_the_top(1));
+	guest_wait(&guest, GPU_QUEUE_CONTROL, send_flush(&guest, 1, SIDE, SIDE, 1));
+	assert_int_equal(get_buffer(&buffer), 0);
+	show_texture(2, 0);
+	assert_true(begins_at_the_top(2));
+	assert_int_equal(get_buffer(&buffer), 0);
+	show_texture(3, Y_0_TOP);
+	assert_false(begins_at_the_top(3));
+	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
+}
+
 TEST_EXPORTS(a_texture_that_no_display_could_read_is_copied)
 {
 	struct gpu_buffer buffer;
 
-	show_texture(1, 0); /* upside down */
+	show_texture(1, Y_0_TOP); /* upside down */
 	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
-	show_texture(2, Y_0_TOP);
+	show_texture(2, 0);
 	exports.num_planes = 2;
 	assert_int_equal(get_buffer(&buffer), -EOPNOTSUPP);
 	exports.num_planes = 0;
