@@ -170,7 +170,8 @@ windows_sid() {
         return
     fi
     step "$name" show_windows "${sid[@]}"
-    sed -nE -e '/^(GL renderer|dmabuf support|explicit sync|a Wayland window|labwc)/s/^/    /p' \
+    sed -nE -e '/^(GL renderer|dmabuf support|explicit sync|a Wayland window)/s/^/    /p' \
+        -e '/^labwc [0-9]/s/^/    /p' \
         -e '/none is shown undrawn|its fence is passed|^beside a monitor/s/^/    /p' \
         "$results/$part.step"
 }

@@ -318,6 +318,11 @@ bool screen_capture_is_done(const struct screen_capture *capture)
 	return capture->is_done;
 }
 
+uint32_t screen_capture_get_pixel(const struct screen_capture *capture, uint32_t x, uint32_t y)
+{
+	return capture->pixels[(size_t)y * capture->width + x] & 0xffffff;
+}
+
 bool screen_capture_is_all(const struct screen_capture *capture, uint32_t color)
 {
 	for (size_t i = 0; i < capture->size / sizeof(*capture->pixels); i++) {

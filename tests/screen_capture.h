@@ -33,9 +33,10 @@ void screen_capture_begin(struct screen_capture *capture);
 int screen_capture_get_fd(const struct screen_capture *capture);
 void screen_capture_dispatch(struct screen_capture *capture);
 
-/* Whether the picture is there, and whether each pixel of it is this color, 0xrrggbb. It stays
- * until the next one is asked for. */
+/* Whether the picture is there; a pixel of it, 0xrrggbb; whether each is this color. It stays until
+ * the next one is asked for. */
 bool screen_capture_is_done(const struct screen_capture *capture);
+uint32_t screen_capture_get_pixel(const struct screen_capture *capture, uint32_t x, uint32_t y);
 bool screen_capture_is_all(const struct screen_capture *capture, uint32_t color);
 
 #endif

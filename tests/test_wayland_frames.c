@@ -43,6 +43,7 @@ static uint32_t width, height; /* of the screen, and of the guest's pictures */
 static int timeline;           /* of the fences: a step for each frame */
 static uint32_t num_fences;
 static bool without_fence; /* the control */
+static bool has_copies;    /* the compositor is not given the memory itself */
 static uint64_t num_shown; /* frames of the scanout that the compositor says it has shown */
 
 /* ---- The display ----------------------------------------------------------------------------- */
@@ -57,7 +58,7 @@ static int read_scanout(
 static int get_buffer(void *cookie, uint32_t scanout, struct gpu_buffer *out)
 {
 	(void)cookie;
-	return gpu_get_scanout_buffer(guest.gpu, scanout, out);
+	return has_copies ? -EOPNOTSUPP : gpu_get_scanout_buffer(guest.gpu, scanout, out);
 }
 
 static void release(void *cookie, uint64_t key)
@@ -160,9 +161,14 @@ static bool turn(uint64_t end_ns)
 	return count > 0 || now_ns() < end_ns;
 }
 
+static uint32_t *pixels_of(uint32_t resource_id)
+{
+	return (uint32_t *)(guest.memory + (size_t)(resource_id - 1) * MAX_BLOB);
+}
+
 static void fill(uint32_t resource_id, uint32_t color, uint32_t first_row, uint32_t num_rows)
 {
-	uint32_t *pixels = (uint32_t *)(guest.memory + (size_t)(resource_id - 1) * MAX_BLOB);
+	uint32_t *pixels = pixels_of(resource_id);
 
 	for (size_t i = (size_t)first_row * width; i < (size_t)(first_row + num_rows) * width;
 		i++) {
@@ -246,7 +252,7 @@ static void start(void)
 	screen_capture_get_size(capture, &width, &height);
 	assert_true(width * height * sizeof(uint32_t) <= MAX_BLOB);
 	timeline = sw_sync_timeline();
-	without_fence = false;
+	without_fence = has_copies = false;
 	num_fences = 0;
 	num_shown = 0;
 	start_guest();
@@ -398,4 +404,37 @@ TEST_BETWEEN(a_frame_is_never_shown_before_it_is_drawn_and_without_its_fence_alw
 	print_message("%u frames, held back for %.1f ms each: none is shown undrawn. Without their "
 		      "fence %u of %u.\n",
 		count, (double)held_ns / count / (double)NS_PER_MS, num_controls, num_controls);
+}
+
+/* ---- Pixels ---------------------------------------------------------------------------------- */
+
+/* No two pixels are alike, but by chance. */
+static void show_noise(uint32_t resource_id, uint64_t fence_id)
+{
+	uint32_t *pixels = pixels_of(resource_id), word = resource_id;
+
+	for (size_t i = 0; i < (size_t)width * height; i++) {
+		word = word * 1664525u + 1013904223u;
+		pixels[i] = htole32(word >> 8);
+	}
+	show_picture(resource_id);
+	wait_for(send_flush(&guest, resource_id, width, height, fence_id));
+	screen_capture_begin(capture);
+	wait_for_picture();
+	for (uint32_t i = 0; i < width * height; i++) {
+		assert_int_equal(screen_capture_get_pixel(capture, i % width, i / width),
+			le32toh(pixels[i]) & 0xffffff);
+	}
+}
+
+TEST_BETWEEN(each_pixel_on_the_screen_is_the_guests_in_place_and_copied, start(), end())
+{
+	struct display_wayland_stats stats;
+
+	show_noise(1, 3);
+	has_copies = true;
+	show_noise(2, 4);
+	display_wayland_get_stats(display, &stats);
+	assert_int_equal(stats.frames_in_place, 3); /* with those of the start */
+	assert_int_equal(stats.frames_copied, 1);
 }
