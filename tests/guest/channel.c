@@ -381,11 +381,32 @@ static int copy_to_memfd(const void *data, size_t size)
 	return fd;
 }
 
+/* The host has it until it becomes a resource. */
+static int drop_file(struct channel *channel, const struct channel_identifier *identifier)
+{
+	struct uapi_blob blob = {
+		.blob_mem = UAPI_BLOB_MEM_HOST3D,
+		.size = identifier->size,
+		.blob_id = identifier->id,
+	};
+	int ret = ioctl_errno(channel->fd, UAPI_IOCTL_BLOB, &blob);
+
+	if (ret < 0) {
+		return ret;
+	}
+	close_handle(channel->fd, blob.bo_handle);
+	return copy_to_memfd(NULL, 0);
+}
+
 int channel_copy_file(struct channel *channel, const struct channel_identifier *identifier)
 {
 	struct channel_memory memory = { .size = identifier->size };
-	int ret = make_blob(channel, UAPI_BLOB_MEM_HOST3D, identifier->id, &memory);
+	int ret;
 
+	if (!channel->has_host_memory) {
+		return drop_file(channel, identifier);
+	}
+	ret = make_blob(channel, UAPI_BLOB_MEM_HOST3D, identifier->id, &memory);
 	if (ret < 0) {
 		return ret;
 	}

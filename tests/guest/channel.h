@@ -89,7 +89,8 @@ int channel_import(struct channel *channel, int dma_buf_fd, struct channel_memor
 void channel_close_handle(struct channel *channel, struct channel_memory *memory);
 void channel_unmap(struct channel_memory *memory);
 
-/* A file that has come, as one of the guest's own. A descriptor. */
+/* A file that has come, as one of the guest's own. A descriptor. Without a window into memory of
+ * the host it is an empty one. */
 int channel_copy_file(struct channel *channel, const struct channel_identifier *identifier);
 
 #endif

@@ -11,6 +11,7 @@
 #include "proxy_session.h"
 
 #define DISPLAY_DELETE_ID 1u
+#define KEYBOARD_KEYMAP 0u
 
 static int translate_new_id(
 	struct session *session, const struct object *maker, const struct wire_argument *argument)
@@ -89,6 +90,15 @@ static int delete_id(struct session *session, struct wire_message *message)
 	return wire_output_add(&session->output, message);
 }
 
+/* A guest that cannot read it has none. */
+static void take_keymap_away(struct wire_message *message)
+{
+	if (message->size == 4 * sizeof(uint32_t)) {
+		message->words[2] = WL_KEYBOARD_KEYMAP_FORMAT_NO_KEYMAP;
+		message->words[3] = 0;
+	}
+}
+
 int session_handle_event(struct session *session, struct wire_message *message)
 {
 	struct object *object = objects_of_host(&session->objects, message->object);
@@ -103,6 +113,10 @@ int session_handle_event(struct session *session, struct wire_message *message)
 	}
 	if (object->interface == &wl_registry_interface) {
 		ret = globals_announced(session, object, message, &drop);
+	}
+	if (object->interface == &wl_keyboard_interface && message->opcode == KEYBOARD_KEYMAP &&
+		!session->channel.has_host_memory) {
+		take_keymap_away(message);
 	}
 	if (object->interface == &wl_buffer_interface) {
 		drop = buffer_has_fences(object->state);
