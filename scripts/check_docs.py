@@ -45,9 +45,9 @@ OURS = re.compile(
 # What ./run starts for these commands, which can say whether their arguments are right; and those
 # that take a command.
 SCRIPTS = ("compare", "console", "demo", "flips", "frames", "gain", "guest", "guest-module",
-           "in-place", "mutate", "rust-bindings", "vm", "wayland")
+           "in-place", "mutate", "rust-bindings", "soak", "vm", "wayland")
 ONLY_TRY = ("compare", "console", "demo", "flips", "frames", "gain", "guest", "guest-module",
-            "in-place", "vm", "wayland")
+            "in-place", "soak", "vm", "wayland")
 RUN_COMMANDS = ("guest", "qemu", "vm")
 ALIASES = {"qemu": "guest"}  # commands of ./run that another one's script does
 ELLIPSIS = "…"

@@ -447,6 +447,28 @@ clang_build() {
     fi
 }
 
+# Not for what it finds in a second each, but for what it says. Its inputs are not the cache's.
+check_soak() {
+    local name
+    rm -rf build/soak-test
+    (build_soak) && scripts/soak --cache build/soak-test --turn 1 0.0001 || return
+    for name in fuzz_{submit_3d,snapshot,vhost_user,control_queue} \
+        test_{model,cross_domain_random,wayland_random}; do
+        [ "$(grep -c "\"$name\": [1-9]" build/soak-test/totals.json)" = 1 ] || {
+            echo "$name did not run"
+            return 1
+        }
+    done
+}
+
+soak_shape() {
+    if command -v clang >/dev/null; then
+        step "soak, for a moment" check_soak
+    else
+        skip "soak, for a moment" "clang is not installed"
+    fi
+}
+
 # The crates, with the libraries of the plain build.
 rust() {
     if command -v cargo >/dev/null; then
@@ -554,8 +576,8 @@ host_qemu() {
 }
 
 # Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents counting consumers minimal_build clang_build tests_musl
-    rust tests_plain tests_address tests_threads
+lane_here=(formatting lint documents counting consumers minimal_build clang_build soak_shape
+    tests_musl rust tests_plain tests_address tests_threads
     virgl_plain virgl_address virgl_threads)
 lane_uml=(host_uml guest_tests dead_hosts model_check)
 lane_qemu=(virgl_sid windows_sid console_tests flips_tests front_end_dma_bufs in_place_stock

@@ -1267,6 +1267,9 @@ int main(int argc, char **argv)
 	int status = fuzz_main(&program, argc, argv);
 	struct gpu_stats stats;
 
+	if (gpu == NULL) { /* inputs were written, and none was run */
+		return status;
+	}
 	printf("%" PRIu64 " requests, %" PRIu64 " answered well, %" PRIu64 " with an error\n",
 		num_sent, num_by_type[0], num_by_type[1]);
 	gpu_get_stats(gpu, &stats);

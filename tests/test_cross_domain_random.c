@@ -463,11 +463,14 @@ static uint64_t count_handed_over(void)
 	return stats.run_driver;
 }
 
+/* VGF_TEST_SEED: other numbers than those of every day. */
 static void run(uint64_t begin, bool resets)
 {
+	const char *text = getenv("VGF_TEST_SEED");
+
 	uint64_t num_handed_over;
 
-	seed = begin;
+	seed = begin + (text != NULL ? strtoull(text, NULL, 0) : 0);
 	cross_start(&cross);
 	assert_int_equal(create_blob(guest, QUERY_RING, QUERY_OFFSET, 4096), OK);
 	assert_int_equal(create_blob(guest, CHANNEL_RING, CHANNEL_OFFSET, 4096), OK);
@@ -488,7 +491,8 @@ static void run(uint64_t begin, bool resets)
 	}
 	num_handed_over = count_handed_over();
 	end_all();
-	assert_true(num_waits > 0 && num_handed_over > 0);
+	/* Not every row of numbers has all of it. */
+	assert_true(text != NULL || (num_waits > 0 && num_handed_over > 0));
 	assert_true(num_messages > 0 && num_answered > 0 && num_answered < num_polls);
 	print_message("%u messages were read, %u of %u POLLs were answered at once, %u "
 		      "WAIT_FENCEs were not, %" PRIu64 " messages went with a fence\n",
