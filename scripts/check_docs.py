@@ -14,6 +14,8 @@
   of it, and as many lines as they say.
 - Each MUST of docs/specification.md has a name, each name a row in its table of tests, and each
   test of a row is in tests/.
+- Each cell of the table of who is killed in docs/testing.md has tests that exist, or a reason that
+  stands below it.
 - The system calls in the table of docs/sandbox.md are those of gpu/sandbox.c.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
@@ -61,6 +63,7 @@ SPECIFICATION = "docs/specification.md"
 RULE = r"[DG]-[A-Z]+"  # of the device, of the guest's driver
 
 
+KILLS = ("docs/testing.md", "Who is killed, and when")
 SANDBOX = ("docs/sandbox.md", "gpu/sandbox.c")
 
 
@@ -439,16 +442,15 @@ def rows_of_rules(text):
 
 def has_test(program, test):
     """A TEST of a C program, a method of a Python one, or a function of the guest's program."""
-    path = TOP / "tests" / program
+    patterns = {".c": rf"^TEST\w*\(\s*{test}\b", ".py": rf"^    def {test}\("}
+    paths = [TOP / "tests" / f"test_{program}{suffix}" for suffix in patterns]
     if program.startswith("guest/"):
-        return path.is_file() and re.search(
-            rf"^\w[\w *]*\b{test}\([^;]*?\)\n\{{", path.read_text(), re.MULTILINE
-        )
-    for suffix, pattern in ((".c", rf"^TEST\w*\({test}\b"), (".py", rf"^    def {test}\(")):
-        path = TOP / "tests" / f"test_{program}{suffix}"
-        if path.is_file() and re.search(pattern, path.read_text(), re.MULTILINE):
-            return True
-    return False
+        patterns[".c"] = rf"^\w[\w *]*\b{test}\([^;]*?\)\n\{{"
+        paths = [TOP / "tests" / program]
+    return any(
+        path.is_file() and re.search(patterns[path.suffix], path.read_text(), re.MULTILINE)
+        for path in paths
+    )
 
 
 def check_row(tests):
@@ -460,6 +462,24 @@ def check_row(tests):
         for test in re.findall(r"\w+", match.group(2)):
             if not has_test(match.group(1), test):
                 raise Wrong(f"{match.group(1)} has no test {test}")
+
+
+def check_kills(text):
+    """| who | how | cell | cell |, each cell as a row of rules, or `none (x)`."""
+    reasons = set(re.findall(r"^- \((\w)\) ", text, re.MULTILINE))
+    rows = [line for line in text.split("\n") if re.match(r"\| [a-z]", line)]
+    for row in rows[1:]:
+        cells = row.strip("| ").split(" | ")
+        if len(cells) != len(rows[0].strip("| ").split(" | ")):
+            raise Wrong(f"not as many cells as there are states: {cells[:2]}")
+        for cell in cells[2:]:
+            none = re.fullmatch(r"none \((\w)\)", cell)
+            if not none:
+                check_row(cell)
+            elif none.group(1) not in reasons:
+                raise Wrong(f"no reason {cell}")
+    if len(rows) < 2:
+        raise Wrong("no rows")
 
 
 def check_sandbox(text, source):
@@ -554,6 +574,13 @@ class Checker:
         document, source = (TOP / name for name in SANDBOX)
         text = document.read_text(encoding="utf-8")
         self.attempt(document, 1, "calls", check_sandbox, text, source.read_text(encoding="utf-8"))
+
+    def check_kills(self):
+        document = TOP / KILLS[0]
+        text = document.read_text(encoding="utf-8")
+        section = text.partition(f"\n## {KILLS[1]}\n")[2].partition("\n## ")[0]
+        number = text.count("\n", 0, text.find(section))
+        self.attempt(document, number, "kills", check_kills, section)
 
     def complain(self, document, number, message):
         self.complaints.append(f"{document.name}:{number}: {message}")
@@ -710,6 +737,22 @@ def failures_of_integrations():
             yield f"of an integration: {source!r}"
 
 
+def failures_of_kills():
+    text = "| who | how | idle |\n| --- | --- | --- |\n| it | so | CELL |\n\n- (a) Why.\n"
+    for cell, fits in (("`order`: `zero_is_an_id`", True), ("none (a)", True), ("none (b)", False),
+                       ("`order`: `one_is_an_id`", False), ("", False),
+                       ("`order`: `zero_is_an_id` | none (a)", False),
+                       ("`guest/test_guest.py`: `test_nothing`", False),
+                       ("`guest/test_guest.py`: `test_a_killed_guest_leaves_nothing_in_the_device`",
+                        True)):
+        try:
+            check_kills(text.replace("CELL", cell))
+        except Wrong:
+            fits = not fits
+        if not fits:
+            yield f"of the table of kills: {cell!r}"
+
+
 def failures_of_sandboxes():
     text = "| group | calls | why |\n| --- | --- | --- |\n| a | `read`, `write` | `open` |\n"
     for source, fits in (("SCMP_SYS(read) SCMP_SYS(write) SCMP_SYS(clone3)", True),
@@ -744,7 +787,7 @@ def self_test(programs):
         if len(checker.complaints) != count:
             failures.append(f"{text!r}: {checker.complaints}")
     failures += [*failures_of_rules(), *failures_of_integrations(),
-                 *failures_of_sandboxes()]
+                 *failures_of_sandboxes(), *failures_of_kills()]
     print("\n".join(failures) or f"self-test: {len(BAD) + len(BAD_RULES)} mistakes noticed")
     return 1 if failures else 0
 
@@ -765,6 +808,7 @@ def main(arguments):
     specification = TOP / SPECIFICATION
     checker.check_rules(specification, specification.read_text(encoding="utf-8"))
     checker.check_calls()
+    checker.check_kills()
     for complaint in checker.complaints:
         print(complaint)
     print(

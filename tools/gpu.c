@@ -916,6 +916,7 @@ int gpu_main(int argc, char **argv)
 	raise_descriptor_limit();
 	gpu_log_start();
 	signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more is no reason to end */
+	signal(SIGXFSZ, SIG_IGN); /* nor is a recording for which there is no more room */
 	if (options.server.vnc != NULL && strncmp(options.server.vnc, "localhost:", 10) == 0) {
 		gpu_log_line("VNC at %s has no password: every user of this machine can see the "
 			     "guest",
