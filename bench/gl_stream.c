@@ -14,12 +14,16 @@ enum {
 	CLEAR = 7,
 	BLIT = 16,
 	RESOURCE_COPY_REGION = 17,
+	BEGIN_QUERY = 19,
+	END_QUERY = 20,
+	GET_QUERY_RESULT = 21,
 	SET_SUB_CTX = 28,
 	CREATE_SUB_CTX = 29,
 	NONSENSE = 0xff,
 
 	OBJECT_NONE = 0,
 	OBJECT_SURFACE = 8,
+	OBJECT_QUERY = 9,
 
 	CLEAR_COLOR0 = 1 << 2,
 	BLIT_COLOR = 0xf,
@@ -148,6 +152,26 @@ void gl_stream_draw(struct gl_stream *stream, uint32_t to, const struct gl_strea
 	put(stream, 0);
 	put_place(stream, to, rect);
 	put_place(stream, from, &all);
+}
+
+void gl_stream_begin_query(struct gl_stream *stream, uint32_t handle, uint32_t buffer)
+{
+	put_head(stream, CREATE_OBJECT, OBJECT_QUERY, 4);
+	put(stream, handle);
+	put(stream, 0); /* occlusion counter */
+	put(stream, 0); /* offset */
+	put(stream, buffer);
+	put_head(stream, BEGIN_QUERY, OBJECT_NONE, 1);
+	put(stream, handle);
+}
+
+void gl_stream_end_query(struct gl_stream *stream, uint32_t handle)
+{
+	put_head(stream, END_QUERY, OBJECT_NONE, 1);
+	put(stream, handle);
+	put_head(stream, GET_QUERY_RESULT, OBJECT_NONE, 2);
+	put(stream, handle);
+	put(stream, 0); /* do not wait */
 }
 
 void gl_stream_nonsense(struct gl_stream *stream)

@@ -5,7 +5,8 @@
 
 /*
  * Command streams of GL contexts, as a guest's driver sends them: the few commands of the virgl
- * protocol that it takes to clear a texture, to copy one, and to draw one onto another.
+ * protocol that it takes to clear a texture, to copy one, to draw one onto another, and to ask how
+ * much was drawn.
  */
 
 #include <stddef.h>
@@ -47,6 +48,10 @@ struct gl_stream_rect {
 };
 void gl_stream_draw(struct gl_stream *stream, uint32_t to, const struct gl_stream_rect *rect,
 	uint32_t from, uint32_t from_width, uint32_t from_height);
+
+/* A query for the samples that are drawn in between. Its result goes to the memory of a buffer. */
+void gl_stream_begin_query(struct gl_stream *stream, uint32_t handle, uint32_t buffer);
+void gl_stream_end_query(struct gl_stream *stream, uint32_t handle);
 
 /* A command that no version of virglrenderer takes. */
 void gl_stream_nonsense(struct gl_stream *stream);

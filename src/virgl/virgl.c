@@ -86,6 +86,13 @@ static int init_renderer(struct vgf_virgl *virgl)
 	return ret;
 }
 
+/* Whether virglrenderer calls back from a thread of its own. Then it wants to be polled for queries
+ * alone, and its thread waits for that. */
+static bool calls_back(const struct vgf_virgl *virgl)
+{
+	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !must_ask(virgl);
+}
+
 static int start_renderer(struct vgf_virgl *virgl)
 {
 	int ret = init_renderer(virgl);
@@ -106,6 +113,10 @@ static int start_renderer(struct vgf_virgl *virgl)
 		!retires_at_once(virgl)) {
 		virgl_renderer_force_ctx_0();
 		virgl->egl = egl_sync_create(virgl->wait == VGF_VIRGL_WAIT_GL);
+	}
+	if (!IN_PLACE && calls_back(virgl) && !(virgl->flags & VIRGL_RENDERER_NO_VIRGL)) {
+		virgl_renderer_force_ctx_0();
+		virgl->asks_gl = gl_done_can_ask();
 	}
 	return 0;
 }
@@ -297,13 +308,6 @@ VGF_EXPORT struct vgf_device *vgf_virgl_get_device(struct vgf_virgl *virgl)
 VGF_EXPORT int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl)
 {
 	return virgl->poll_fd;
-}
-
-/* Whether virglrenderer calls back from a thread of its own. Then it wants to be polled for queries
- * alone, and its thread waits for that. */
-static bool calls_back(const struct vgf_virgl *virgl)
-{
-	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !must_ask(virgl);
 }
 
 VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)

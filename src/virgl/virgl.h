@@ -22,6 +22,7 @@
  *   real.c, stubs.py   the functions of the library in whose place that is
  *   egl_display.c      an EGL display if the VMM has none
  *   egl_sync.c         waiting in the GL server
+ *   gl_done.c          what of OpenGL is done already
  *   gl_commands.c      which commands change the GL context that is current
  */
 
@@ -40,6 +41,7 @@
 
 #include "egl_display.h"
 #include "egl_sync.h"
+#include "gl_done.h"
 #include "hash.h"
 #include "log_limit.h"
 #include "queue.h"
@@ -140,6 +142,7 @@ struct vgf_virgl {
 	atomic_bool ended;   /* being reset or cleaned up: virglrenderer has no contexts any more */
 	struct egl_sync *egl;        /* NULL if the GL server cannot wait */
 	struct egl_display *display; /* the plugin's own, or NULL */
+	bool asks_gl;                /* whether work is done already when it was submitted */
 
 	int poll_fd;     /* an epoll set of the device's, virglrenderer's, and the timer */
 	int renderer_fd; /* virglrenderer's own; -1: it has none */

@@ -113,7 +113,33 @@ static bool wants_descriptor(const struct virgl_context *context, const struct v
 		context->virgl->wait != VGF_VIRGL_WAIT_HOST;
 }
 
-/* The work's out-fence: a descriptor if others may wait for it on the GPU, else
+/* Whether all that it did was in the GL context that is current now. */
+static bool keeps_context(const struct vgf_job *job)
+{
+	size_t size = gl_commands_prologue(job->command, job->size);
+
+	return job->size > 0 &&
+		!gl_commands_change_context((const char *)job->command + size, job->size - size);
+}
+
+/*
+ * To find that work is done, virglrenderer's thread has to wake up, and to wake up this one. Where
+ * nothing else is on its way, a little work is done by now. Results of queries are written before
+ * the fence signals: for these virglrenderer is polled.
+ */
+static bool is_done(const struct virgl_context *context, const struct vgf_job *job)
+{
+	const struct vgf_virgl *virgl = context->virgl;
+
+	if (!virgl->asks_gl || !context_is_gl(context) || atomic_load(&virgl->sent) > 0 ||
+		!keeps_context(job) || !gl_done_ask()) {
+		return false;
+	}
+	virgl_renderer_poll();
+	return true;
+}
+
+/* The work's out-fence: a descriptor if others may wait for it on the GPU, none if it is done, else
  * virglrenderer's callback. */
 static int make_fence(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
 {
@@ -126,6 +152,10 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 			*out_fence_fd = ret;
 			return 0;
 		}
+	}
+	if (is_done(context, job)) {
+		*out_fence_fd = VGF_FENCE_DONE;
+		return 0;
 	}
 	*out_fence_fd = VGF_FENCE_BY_CALL;
 	if (job->fence.ring == VGF_RING_GLOBAL) {
