@@ -134,6 +134,26 @@ class Device:
         wait_until(is_idle, "the device is idle")
 
 
+class SlowCompositor:
+    """A Wayland compositor that is slow with a frame of one window until the other window has had
+    `count` more."""
+
+    def __init__(self, build, count):
+        command = [*LEASH, f"{build}/tests/vgfence-slow-compositor", str(count)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        self.socket = self.process.stdout.readline().strip()
+
+    def end(self):
+        """What it says that it did."""
+        self.process.terminate()
+        lines = self.process.stdout.read().splitlines()
+        self.process.stdout.close()
+        self.process.wait(timeout=LIMIT_S)
+        return lines
+
+
 class Guest:
     """A guest with that device, in which a program runs; it can write to the test's directory. The
     options are those of scripts/vm."""

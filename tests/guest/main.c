@@ -43,7 +43,7 @@ static void usage(FILE *stream)
 {
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|sparse\n"
 	      "       vgfence-guest [OPTION...] driver|all\n"
-	      "       vgfence-guest [OPTION...] hostmem|pending|screen|virgl\n"
+	      "       vgfence-guest [OPTION...] hostmem|monitors|pending|screen|virgl\n"
 	      "\n"
 	      "  --passing      only with fence passing (default: both ways)\n"
 	      "  --no-passing   only without it: the guest's kernel waits\n"
@@ -290,6 +290,10 @@ static bool run_named(const struct options *options, const char *name)
 	}
 	if (strcmp(name, "virgl") == 0) {
 		report_checks(options, "virgl", check_virgl());
+		found = true;
+	}
+	if (strcmp(name, "monitors") == 0) {
+		flip_monitors(options->passing[1], options->units ? options->units : 20);
 		found = true;
 	}
 	if (strcmp(name, "pending") == 0) {

@@ -7,24 +7,14 @@
  */
 
 #include <err.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <drm_fourcc.h>
-#include <xf86drm.h>
-#include <xf86drmMode.h>
-
 #include "kernel_trace.h"
+#include "monitor.h"
 #include "workloads.h"
 
-#define WIDTH 256u
-#define HEIGHT (CONTEXT_NUM_SLOTS / WIDTH)
-#define NUM_BUFFERS 2
 #define NUM_FLIPS 4
 
 /* How long a frame takes to draw. On a busy machine it may be ready before the kernel has come to
@@ -33,11 +23,7 @@
 #define LAST_DRAW_US (16 * FIRST_DRAW_US)
 
 struct screen {
-	int fd;
-	struct context contexts[NUM_BUFFERS]; /* each draws to its own buffer */
-	uint32_t fbs[NUM_BUFFERS];
-	uint32_t crtc, connector, plane;
-	uint32_t fb_property, in_fence_property;
+	struct monitor monitor;
 	uint32_t num_checks;
 };
 
@@ -49,168 +35,23 @@ static void check(struct screen *screen, bool right, const char *what)
 	}
 }
 
-/* ---- The screen ----------------------------------------------------------------------------- */
-
-/* Or -1: there is none. */
-static int open_card(void)
-{
-	for (int i = 0; i < 16; i++) {
-		drmModeRes *resources = NULL;
-		char path[32];
-		bool found;
-		int fd;
-
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0) {
-			continue;
-		}
-		found = is_virtio_gpu(fd) && (resources = drmModeGetResources(fd)) &&
-			resources->count_crtcs > 0;
-		drmModeFreeResources(resources);
-		if (found) {
-			return fd;
-		}
-		close(fd);
-	}
-	return -1;
-}
-
-bool has_screen(void)
-{
-	int fd = open_card();
-
-	if (fd >= 0) {
-		close(fd);
-	}
-	return fd >= 0;
-}
-
-static uint32_t find_property(int fd, uint32_t object, uint32_t type, const char *name)
-{
-	drmModeObjectProperties *properties = drmModeObjectGetProperties(fd, object, type);
-	uint32_t found = 0;
-
-	for (uint32_t i = 0; properties && i < properties->count_props; i++) {
-		drmModePropertyRes *property = drmModeGetProperty(fd, properties->props[i]);
-
-		if (property && strcmp(property->name, name) == 0) {
-			found = property->prop_id;
-		}
-		drmModeFreeProperty(property);
-	}
-	drmModeFreeObjectProperties(properties);
-	if (!found) {
-		errx(1, "the screen has no property %s", name);
-	}
-	return found;
-}
-
-/* The first one, with its primary plane. */
-static void find_screen(struct screen *screen)
-{
-	drmModeRes *resources = drmModeGetResources(screen->fd);
-	drmModePlaneRes *planes;
-
-	if (!resources || resources->count_crtcs == 0 || resources->count_connectors == 0) {
-		errx(1, "no screen");
-	}
-	screen->crtc = resources->crtcs[0];
-	screen->connector = resources->connectors[0];
-	drmModeFreeResources(resources);
-	planes = drmModeGetPlaneResources(screen->fd);
-	for (uint32_t i = 0; planes && i < planes->count_planes && !screen->plane; i++) {
-		drmModePlane *plane = drmModeGetPlane(screen->fd, planes->planes[i]);
-
-		if (plane && (plane->possible_crtcs & 1)) {
-			screen->plane = plane->plane_id;
-		}
-		drmModeFreePlane(plane);
-	}
-	drmModeFreePlaneResources(planes);
-	if (!screen->plane) {
-		errx(1, "no plane");
-	}
-}
-
-static uint32_t make_fb(int fd, const struct context *context)
-{
-	uint32_t handles[4] = { 0 }, pitches[4] = { WIDTH * 4 }, offsets[4] = { 0 }, fb;
-	int dma_buf, ret;
-
-	if (drmPrimeHandleToFD(context->fd, context->handle, DRM_CLOEXEC, &dma_buf) < 0) {
-		err(1, "exporting a buffer");
-	}
-	if (drmPrimeFDToHandle(fd, dma_buf, &handles[0]) < 0) {
-		err(1, "importing a buffer");
-	}
-	close(dma_buf);
-	ret = drmModeAddFB2(
-		fd, WIDTH, HEIGHT, DRM_FORMAT_XRGB8888, handles, pitches, offsets, &fb, 0);
-	if (ret < 0) {
-		errx(1, "ADDFB2: %s", strerror(-ret));
-	}
-	return fb;
-}
-
-/* The buffer's own size: no other would fit. */
-static drmModeModeInfo screen_mode(void)
-{
-	return (drmModeModeInfo){
-		.clock = WIDTH * HEIGHT * 60 / 1000,
-		.hdisplay = WIDTH,
-		.hsync_start = WIDTH + 1,
-		.hsync_end = WIDTH + 2,
-		.htotal = WIDTH + 3,
-		.vdisplay = HEIGHT,
-		.vsync_start = HEIGHT + 1,
-		.vsync_end = HEIGHT + 2,
-		.vtotal = HEIGHT + 3,
-		.vrefresh = 60,
-		.type = DRM_MODE_TYPE_USERDEF,
-		.name = "flips",
-	};
-}
-
-static void screen_open(struct screen *screen, bool passing)
-{
-	drmModeModeInfo mode = screen_mode();
-	int ret;
-
-	screen->fd = open_card();
-	if (screen->fd < 0) {
-		errx(1, "this virtio-gpu has no screen");
-	}
-	if (drmSetClientCap(screen->fd, DRM_CLIENT_CAP_ATOMIC, 1) < 0) {
-		err(1, "no atomic commits");
-	}
-	find_screen(screen);
-	screen->fb_property = find_property(
-		screen->fd, screen->plane, DRM_MODE_OBJECT_PLANE, "FB_ID");
-	screen->in_fence_property = find_property(
-		screen->fd, screen->plane, DRM_MODE_OBJECT_PLANE, "IN_FENCE_FD");
-	for (uint32_t i = 0; i < NUM_BUFFERS; i++) {
-		context_open(&screen->contexts[i], 1, passing);
-		screen->fbs[i] = make_fb(screen->fd, &screen->contexts[i]);
-	}
-	ret = drmModeSetCrtc(
-		screen->fd, screen->crtc, screen->fbs[0], 0, 0, &screen->connector, 1, &mode);
-	if (ret < 0) {
-		errx(1, "SETCRTC: %s", strerror(-ret));
-	}
-}
-
-static void screen_close(struct screen *screen)
-{
-	for (uint32_t i = 0; i < NUM_BUFFERS; i++) {
-		drmModeRmFB(screen->fd, screen->fbs[i]);
-		context_close(&screen->contexts[i]);
-		context_unmap(&screen->contexts[i]);
-	}
-	close(screen->fd);
-}
-
 /* ---- The trace ------------------------------------------------------------------------------ */
+
+#define FLAG_RING_IDX 2
+
+static bool has_ring(const char *line)
+{
+	return kernel_trace_number(line, " flags=") & FLAG_RING_IDX;
+}
+
+/* Nothing but flushes is on rings of no context. */
+static void check_ring(struct screen *screen, const char *line)
+{
+	if (strstr(line, "virtio_gpu_cmd_queue:") && kernel_trace_number(line, " ctx_id=") == 0 &&
+		kernel_trace_number(line, " type=") != TRACE_COMMAND_FLUSH) {
+		check(screen, !has_ring(line), "not a flush, on a ring of no context");
+	}
+}
 
 /*
  * Looks at what one flip has left in the trace, and prints it. Returns whether the flush was sent
@@ -227,6 +68,7 @@ static bool trace_end(struct screen *screen, bool print)
 	while (fgets(line, sizeof(line), trace)) {
 		unsigned long seqno = kernel_trace_number(line, " seqno=");
 
+		check_ring(screen, line);
 		if (strstr(line, "virtio_gpu_cmd_response:")) {
 			drawn |= submission != 0 && seqno == submission;
 		} else if (!submission &&
@@ -236,6 +78,8 @@ static bool trace_end(struct screen *screen, bool print)
 			kernel_trace_number(line, " type=") == TRACE_COMMAND_FLUSH) {
 			flush = seqno;
 			before = !drawn;
+			check(screen, has_ring(line) == has_fence_passing(),
+				"whether the flush is on its screen's timeline");
 		}
 		if (print && seqno != 0 && (seqno == submission || seqno == flush)) {
 			fputs(line, stderr);
@@ -248,31 +92,29 @@ static bool trace_end(struct screen *screen, bool print)
 
 /* ---- Flips ---------------------------------------------------------------------------------- */
 
-static void commit(struct screen *screen, uint32_t buffer, int in_fence_fd)
+bool has_screen(void)
 {
-	drmModeAtomicReq *request = drmModeAtomicAlloc();
-	int ret;
+	int fd = card_find();
 
-	drmModeAtomicAddProperty(request, screen->plane, screen->fb_property, screen->fbs[buffer]);
-	drmModeAtomicAddProperty(
-		request, screen->plane, screen->in_fence_property, (uint64_t)in_fence_fd);
-	ret = drmModeAtomicCommit(
-		screen->fd, request, DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, NULL);
-	if (ret < 0) {
-		errx(1, "a commit: %s", strerror(-ret));
+	if (fd >= 0) {
+		close(fd);
 	}
-	drmModeAtomicFree(request);
+	return fd >= 0;
 }
 
-static void wait_for_event(struct screen *screen)
+static void commit(const struct monitor *monitor, uint32_t buffer, int in_fence_fd)
 {
-	struct pollfd pollfd = { .fd = screen->fd, .events = POLLIN };
+	drmModeAtomicReq *request = drmModeAtomicAlloc();
+
+	monitor_add(monitor, request, buffer, in_fence_fd);
+	card_commit(monitor->fd, request, NULL);
+}
+
+static void wait_for_event(const struct monitor *monitor)
+{
 	drmEventContext context = { .version = 2 };
 
-	if (poll(&pollfd, 1, RUN_TIMEOUT_MS) != 1) {
-		errx(1, "a flip's event is lost");
-	}
-	drmHandleEvent(screen->fd, &context);
+	card_wait(monitor->fd, &context);
 }
 
 /* A frame that only its own context may wait for, or one for anybody. Returns whether the flush
@@ -280,10 +122,11 @@ static void wait_for_event(struct screen *screen)
 static bool flip(
 	struct screen *screen, uint32_t number, uint32_t draw_us, bool private_fence, bool print)
 {
-	struct context *context = &screen->contexts[number % NUM_BUFFERS];
+	struct monitor *monitor = &screen->monitor;
+	struct context *context = &monitor->contexts[number % MONITOR_NUM_BUFFERS];
 	const struct context_job job = {
 		.busy_us = draw_us,
-		.slot = WIDTH * HEIGHT / 2,
+		.slot = MONITOR_WIDTH * MONITOR_HEIGHT / 2,
 		.value = number + 1,
 		.in_fence_fd = -1,
 		.private_fence = private_fence,
@@ -292,8 +135,8 @@ static bool flip(
 
 	kernel_trace_begin();
 	context_submit(context, &job, &fence_fd);
-	commit(screen, number % NUM_BUFFERS, fence_fd);
-	wait_for_event(screen);
+	commit(monitor, number % MONITOR_NUM_BUFFERS, fence_fd);
+	wait_for_event(monitor);
 	check(screen, wait_fence(fence_fd, 0) && context->slots[job.slot] == job.value,
 		"a flip is over before its frame is there");
 	close(fence_fd);
@@ -306,7 +149,7 @@ uint32_t check_screen(bool passing)
 	struct screen screen = { 0 };
 	uint32_t number = 0;
 
-	screen_open(&screen, passing);
+	monitor_open(&screen.monitor, card_open(), 0, passing);
 	fprintf(stderr, "a page flip in the kernel's trace, %s fence passing:\n",
 		passing ? "with" : "without");
 	for (uint32_t draw_us = FIRST_DRAW_US; number < NUM_FLIPS; number++) {
@@ -325,6 +168,7 @@ uint32_t check_screen(bool passing)
 		check(&screen, !flip(&screen, number, FIRST_DRAW_US, true, false),
 			"the flush names a fence that is not shareable");
 	}
-	screen_close(&screen);
+	monitor_close(&screen.monitor);
+	close(screen.monitor.fd);
 	return screen.num_checks;
 }

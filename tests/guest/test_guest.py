@@ -12,6 +12,7 @@ VGF_TEST_ALL=1: as many rounds as it takes to find what is rare.
 import functools
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import tempfile
 import time
 import unittest
 
-from machines import LIMIT_S, TOP, Device, Guest, add_device, processes_with, shell, wait_until
+from machines import LIMIT_S, TOP, Device, Guest, SlowCompositor
+from machines import add_device, processes_with, shell, wait_until
 
 sys.path.insert(0, str(TOP / "tests"))
 import check_events  # noqa: E402
@@ -260,6 +262,63 @@ class KilledDevice(GuestTest):
         device = self.restart(device)
         guest.finish()
         self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
+
+
+class SlowMonitor(GuestTest):
+    """Two monitors, and a display that shows a frame of one when it has shown some of the other."""
+
+    patches = ("0002-drm", "0003-um-virtio", "0005-drm", "0006-drm")
+    beside = 20
+
+    def start(self, count, ceiling_ms):
+        if not (BUILDS / "plain/tests/vgfence-slow-compositor").exists():
+            self.skipTest("libwayland-dev or wayland-protocols is not installed")
+        compositor = SlowCompositor(BUILDS / "plain", count)
+        self.addCleanup(compositor.end)
+        return self.device(
+            *("--scanouts", "2", "--stats", f"--display=wayland={compositor.socket}"),
+            *("--display-ceiling", str(ceiling_ms)),
+        )
+
+    def flip(self, count, ceiling_ms, *arguments):
+        """What the guest says, and how many flushes were given up on."""
+        device = self.start(count, ceiling_ms)
+        options = [word for argument in arguments for word in ("--append", argument)]
+        output = self.run_guest(device, "vgfence-guest", "monitors", options=options)
+        device.end()
+        given_up = re.findall(r"shown, (\d+) were given up on; \d+ buffers", device.messages())
+        return output.decode().splitlines(), int(given_up[-1])
+
+    def said(self, beside):
+        end = f"{beside} flips of the other monitor were over before the slow one's"
+        cursor = "a cursor is set before the slow flip"
+        return [f"one by one: {end}", f"both at once: {end}", cursor]
+
+    def test_holds_up_no_other(self):
+        # One more, as the last of them and the slow one are over at once.
+        self.assertEqual(self.flip(self.beside + 1, 300_000), (self.said(self.beside), 0))
+
+    def test_holds_up_the_other_on_a_common_timeline(self):
+        """The control. The slow frame waits for the other's, which waits for the slow one's fence,
+        so nothing goes on before the device gives up."""
+        output, given_up = self.flip(self.beside + 1, 1000, "virtio_gpu.one_timeline=1")
+        self.assertEqual(output, self.said(0))
+        self.assertGreaterEqual(given_up, 2)
+
+    def test_the_flip_of_a_device_that_is_gone_is_over(self):
+        device = self.start(10**9, 3_600_000)
+        guest = self.guest(
+            device,
+            *shell(
+                "vgfence-guest monitors 2>&1 || echo over",
+                "dmesg | grep 'timed out' || echo 'nothing has timed out'",
+            ),
+        )
+        guest.expect_line(self.said(self.beside)[0])
+        device.kill()
+        status, output = guest.finish()
+        self.assertEqual(status, 0, guest.complaints())
+        self.assertEqual(output.decode().splitlines()[-2:], ["over", "nothing has timed out"])
 
 
 class Idle(GuestTest):

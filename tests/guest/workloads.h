@@ -31,6 +31,10 @@ uint32_t check_driver(void);
 uint32_t check_screen(bool passing);
 bool has_screen(void);
 
+/* Flips on a second monitor while vgfence-slow-compositor is slow with the first: says how many of
+ * them, at most `count`, were over before the slow one. */
+void flip_monitors(bool passing, uint32_t count);
+
 /* Likewise: memory of the host, which the guest maps. */
 uint32_t check_hostmem(void);
 
