@@ -720,6 +720,8 @@ void wayland_window_leave(struct wayland_window *window, uint64_t key)
 	leave_key(window, key);
 	if (is_shown && (window->current == NULL || window->current->key == key)) {
 		end_window(window); /* there is no copy: another way to have it released */
+		/* Nobody answers for what it had: the next one shows the last of that. */
+		window->has_frame = window->told < window->frame;
 		begin_window(window);
 	}
 }

@@ -628,6 +628,34 @@ TEST_WAYLAND(same_memory_shows_another_part, COMPOSITOR_NO_EXPLICIT)
 }
 
 /* What the compositor makes of a dma-buf then has its place among the connection's objects. */
+/* Its window ends for that, and nobody answers for the frame any more. */
+TEST_WAYLAND(a_frame_whose_buffer_leaves_unread_is_shown_by_the_next_window, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	struct compositor_buffer *first;
+
+	guest.key = 1;
+	show(0, 1);
+	first = window->current.buffer;
+	guest.cannot_read = true;
+	display_wayland_buffer_leaving(display, 1);
+	guest.key = 0;
+	guest.cannot_read = false;
+	step();
+	window = compositor_window(&compositor, 0);
+	assert_int_equal(window->num_commits, 0);
+	assert_int_equal(guest.shown[0], 0);
+	compositor_configure(window, 0, 0);
+	step();
+	assert_int_equal(window->num_commits, 1);
+	check_pixels(window, 0);
+	compositor_answer(window);
+	compositor_release(first);
+	step();
+	assert_int_equal(guest.shown[0], 1);
+	assert_int_equal(guest.pinned[1], 0);
+}
+
 TEST_WAYLAND(window_goes_while_compositor_is_asked, COMPOSITOR_ASKS)
 {
 	struct compositor_surface *window = open_window(0);
