@@ -36,6 +36,7 @@ struct run {
 	unsigned int depth;          /* callbacks on the stack */
 	unsigned long events;        /* callbacks so far */
 	unsigned long returned;      /* fences retired, as the calls say */
+	unsigned long counted_twice; /* at most so many of these, by drains inside callbacks */
 	unsigned int unannounced;    /* retired since the last retire_end */
 	unsigned long notifications; /* outstanding */
 	bool destroy_in_callback, destroying;
