@@ -32,8 +32,8 @@
 #define BAR2_SIZE (8 * PAGE)
 #define DEVICE_SIZE (16 * PAGE)
 
-/* Where the guest has BAR 2. */
-#define DEVICE_AT (4u << 20)
+/* Where the guest has BAR 2: behind its memory. */
+#define DEVICE_AT GUEST_SIZE
 
 /* ---- The device ----------------------------------------------------------------------------- */
 
