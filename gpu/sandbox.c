@@ -127,8 +127,11 @@ static const int facts[] = {
 	SCMP_SYS(getegid),
 };
 
-/* Fails without a word: it is asked for at each end, and by each of Mesa's threads. */
+/* Fails without a word: it is asked for at each end, and by each of Mesa's threads; and who makes a
+ * process by the C library has blocked all signals, so that the one that tells would end this one. */
 static const int quiet[] = {
+	SCMP_SYS(fork),
+	SCMP_SYS(vfork),
 	SCMP_SYS(unlink),
 	SCMP_SYS(unlinkat),
 	SCMP_SYS(setpriority),
@@ -228,6 +231,10 @@ static int add_clone(scmp_filter_ctx filter)
 	int ret = ALLOW(filter, SCMP_SYS(clone), 1,
 		SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 
+	if (ret == 0) { /* as what is quiet */
+		ret = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+			SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+	}
 	return ret == 0 ? seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) :
 			  ret;
 }
