@@ -127,8 +127,10 @@ static const int facts[] = {
 	SCMP_SYS(getegid),
 };
 
-/* Fails without a word: it is asked for at each end, and by each of Mesa's threads; and who makes a
- * process by the C library has blocked all signals, so that the one that tells would end this one. */
+/*
+ * Fails without a word: it is asked for at each end, and by each of Mesa's threads; and who makes a
+ * process by the C library has blocked all signals, so that the one that tells would end this one.
+ */
 static const int quiet[] = {
 	SCMP_SYS(fork),
 	SCMP_SYS(vfork),
@@ -208,7 +210,7 @@ static int add_commands(scmp_filter_ctx filter)
 
 	for (size_t i = 0; i < COUNT(fcntl_commands) && ret == 0; i++) {
 		ret = ALLOW(filter, SCMP_SYS(fcntl), 1,
-			SCMP_A1(SCMP_CMP_EQ, (unsigned int)fcntl_commands[i]));
+			SCMP_A1(SCMP_CMP_EQ, (unsigned int)fcntl_commands[i], 0));
 	}
 	for (size_t i = 0; i < COUNT(ioctl_types) && ret == 0; i++) {
 		ret = ALLOW(filter, SCMP_SYS(ioctl), 1,
@@ -216,10 +218,10 @@ static int add_commands(scmp_filter_ctx filter)
 				(scmp_datum_t)(unsigned char)ioctl_types[i] << 8));
 	}
 	for (size_t i = 0; i < COUNT(ioctl_requests) && ret == 0; i++) {
-		ret = ALLOW(filter, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, ioctl_requests[i]));
+		ret = ALLOW(filter, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, ioctl_requests[i], 0));
 	}
 	for (size_t i = 0; i < COUNT(prctl_options) && ret == 0; i++) {
-		ret = ALLOW(filter, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, prctl_options[i]));
+		ret = ALLOW(filter, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, prctl_options[i], 0));
 	}
 	return ret;
 }
@@ -242,17 +244,18 @@ static int add_clone(scmp_filter_ctx filter)
 /* What is about this process alone. */
 static int add_own(scmp_filter_ctx filter)
 {
-	int ret = ALLOW(filter, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+	int ret = ALLOW(
+		filter, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 
 	if (ret == 0) {
-		ret = ALLOW(filter, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0),
-			SCMP_A2(SCMP_CMP_EQ, 0));
+		ret = ALLOW(filter, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0, 0),
+			SCMP_A2(SCMP_CMP_EQ, 0, 0));
 	}
 	if (ret == 0) {
-		ret = ALLOW(filter, SCMP_SYS(sched_setaffinity), 1, SCMP_A0(SCMP_CMP_EQ, 0));
+		ret = ALLOW(filter, SCMP_SYS(sched_setaffinity), 1, SCMP_A0(SCMP_CMP_EQ, 0, 0));
 	}
 	/* To whom a socket is connected: there is no address. */
-	return ret == 0 ? ALLOW(filter, SCMP_SYS(sendto), 1, SCMP_A4(SCMP_CMP_EQ, 0)) : ret;
+	return ret == 0 ? ALLOW(filter, SCMP_SYS(sendto), 1, SCMP_A4(SCMP_CMP_EQ, 0, 0)) : ret;
 }
 
 static int fill_in(scmp_filter_ctx filter, const struct sandbox_options *options)
