@@ -63,7 +63,7 @@ class Guest(FrontEnd):
         self.start()
 
     def done(self):
-        while struct.unpack_from("<H", self.memory, 2048 + 2)[0] != self.seen & 0xFFFF:
+        while self.halves[(2048 + 2) // 2] != self.seen & 0xFFFF:
             at = 2048 + 4 + self.seen % QUEUE_SIZE * 8
             self.free.append(struct.unpack_from("<I", self.memory, at)[0] // 2)
             self.seen += 1
@@ -86,9 +86,9 @@ class Guest(FrontEnd):
         addr = GUEST_ADDR + at
         struct.pack_into("<QIHHQIHH", self.memory, head * 16, addr, len(request), 1, head + 1,
                          addr + 1024, 24, 2, 0)
-        struct.pack_into("<H", self.memory, 1024 + 4 + self.asked % QUEUE_SIZE * 2, head)
+        self.halves[(1024 + 4) // 2 + self.asked % QUEUE_SIZE] = head
         self.asked += 1
-        struct.pack_into("<H", self.memory, 1024 + 2, self.asked & 0xFFFF)
+        self.halves[(1024 + 2) // 2] = self.asked & 0xFFFF
         self.kick(0)
         return at + 1024
 
