@@ -39,6 +39,7 @@ FOR_EVER_US = 3_600_000_000
 MAX_GROWTH_KIB = 16 << 10
 OK, OUT_OF_MEMORY = 0x1100, 0x1201
 SLOTS = QUEUE_SIZE // 2
+FOR_REQUESTS = 16 << 20  # less than one resource of those that there is no memory for
 BACKING = GUEST_ADDR + PAGE * 200
 
 
@@ -377,7 +378,8 @@ class Kill(unittest.TestCase):
     # --- What the device has too little of
 
     def device_lacks(self, what, state):
-        """It has no more than it has now, and then again all."""
+        """It has no more than it has now, and then again all. Of memory there is some for requests
+        themselves: without that the queue stops."""
         if what == resource.RLIMIT_AS and has_address_sanitizer():
             self.skipTest("the address sanitizer ends a process that has no more addresses")
         with self.device() as device:
@@ -386,7 +388,7 @@ class Kill(unittest.TestCase):
             before = resource.prlimit(device.process.pid, what)
             least = {
                 resource.RLIMIT_NOFILE: device.descriptors(),
-                resource.RLIMIT_AS: device.memory_kib("VmSize") << 10,
+                resource.RLIMIT_AS: (device.memory_kib("VmSize") << 10) + FOR_REQUESTS,
             }[what]
             resource.prlimit(device.process.pid, what, (least, before[1]))
             entries = struct.pack("<QII", BACKING, PAGE, 0)
