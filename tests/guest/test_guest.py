@@ -300,9 +300,11 @@ class SlowMonitor(GuestTest):
 
     def test_holds_up_the_other_on_a_common_timeline(self):
         """The control. The slow frame waits for the other's, which waits for the slow one's fence,
-        so nothing goes on before the device gives up."""
+        so nothing goes on before the device gives up. In a commit of both the other's flush may be
+        the first."""
         output, given_up = self.flip(self.beside + 1, 1000, "virtio_gpu.one_timeline=1")
-        self.assertEqual(output, self.said(0))
+        none, one = self.said(0), self.said(1)
+        self.assertIn(output, (none, [none[0], one[1], none[2]]))
         self.assertGreaterEqual(given_up, 2)
 
     def test_the_flip_of_a_device_that_is_gone_is_over(self):
