@@ -104,24 +104,6 @@ static off_t size_of(const char *path)
 	return stat(path, &file) < 0 ? -1 : file.st_size;
 }
 
-static void end_program(void)
-{
-	char command[sizeof(directory) + 16];
-	int status;
-
-	kill(program, SIGTERM);
-	assert_int_equal(waitpid(program, &status, 0), program);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-	/* It was opened before, and written now. */
-	assert_true(size_of(record_path) > 16);
-	assert_true(size_of(trace_path) > 0);
-	/* It is not taken away, as the next one replaces it. */
-	assert_int_equal(size_of(socket_path), 0);
-	snprintf(command, sizeof(command), "rm -r %s", directory);
-	assert_int_equal(system(command), 0);
-}
-
 /* ---- The guest ------------------------------------------------------------------------------ */
 
 static struct virtio_gpu_ctrl_hdr header(uint32_t type, uint32_t ctx_id)
@@ -224,6 +206,28 @@ static void submit(const uint32_t *words, size_t count)
 	memcpy(submit.words, words, count * sizeof(words[0]));
 	assert_int_equal(
 		call(&submit, (uint32_t)(sizeof(submit.request) + count * sizeof(words[0]))), OK);
+}
+
+static void end_program(void)
+{
+	char command[sizeof(directory) + 16];
+	int status;
+
+	/* It may take long to be ready for another one, and would be ended in the middle of that. */
+	connect_guest();
+	show(1);
+	kill(program, SIGTERM);
+	assert_int_equal(waitpid(program, &status, 0), program);
+	front_end_finish(&front_end);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	/* It was opened before, and written now. */
+	assert_true(size_of(record_path) > 16);
+	assert_true(size_of(trace_path) > 0);
+	/* It is not taken away, as the next one replaces it. */
+	assert_int_equal(size_of(socket_path), 0);
+	snprintf(command, sizeof(command), "rm -r %s", directory);
+	assert_int_equal(system(command), 0);
 }
 
 /* ---- The tests ------------------------------------------------------------------------------ */
