@@ -213,7 +213,7 @@ static void end_program(void)
 	char command[sizeof(directory) + 16];
 	int status;
 
-	/* It may take long to be ready for another one, and would be ended in the middle of that. */
+	/* It may take long to be ready for another guest, and is then ended in the middle. */
 	connect_guest();
 	show(1);
 	kill(program, SIGTERM);
