@@ -627,7 +627,6 @@ TEST_WAYLAND(same_memory_shows_another_part, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(window->source[1], 30);
 }
 
-/* What the compositor makes of a dma-buf then has its place among the connection's objects. */
 /* Its window ends for that, and nobody answers for the frame any more. */
 TEST_WAYLAND(a_frame_whose_buffer_leaves_unread_is_shown_by_the_next_window, COMPOSITOR_NO_EXPLICIT)
 {
@@ -656,6 +655,7 @@ TEST_WAYLAND(a_frame_whose_buffer_leaves_unread_is_shown_by_the_next_window, COM
 	assert_int_equal(guest.pinned[1], 0);
 }
 
+/* What the compositor makes of a dma-buf then has its place among the connection's objects. */
 TEST_WAYLAND(window_goes_while_compositor_is_asked, COMPOSITOR_ASKS)
 {
 	struct compositor_surface *window = open_window(0);

@@ -78,8 +78,8 @@ static uint32_t flush(uint32_t resource_id, uint64_t fence_id)
 	return send_flush(&guest, resource_id, SIDE, SIDE, fence_id);
 }
 
-/* With a fence on a ring of context 1. */
-static uint32_t flush_on_ring(uint32_t resource_id, uint8_t ring, uint64_t fence_id)
+static uint32_t flush_on(
+	uint32_t ctx_id, uint32_t resource_id, uint8_t ring, uint64_t fence_id, bool shareable)
 {
 	const struct flush_request request = {
 		.resource_id = resource_id,
@@ -87,11 +87,18 @@ static uint32_t flush_on_ring(uint32_t resource_id, uint8_t ring, uint64_t fence
 		.height = SIDE,
 		.fence_id = fence_id,
 		.has_ring = true,
-		.ctx_id = 1,
+		.ctx_id = ctx_id,
 		.ring = ring,
+		.shareable = shareable,
 	};
 
 	return send_flush_behind(&guest, &request);
+}
+
+/* With a fence on a ring of context 1. */
+static uint32_t flush_on_ring(uint32_t resource_id, uint8_t ring, uint64_t fence_id)
+{
+	return flush_on(1, resource_id, ring, fence_id, false);
 }
 
 static struct gpu_stats stats_now(void)
@@ -247,17 +254,7 @@ TEST_SHOWN(a_flip_in_the_middle_keeps_the_frame_waiting)
 static uint32_t flush_of_no_context(
 	uint32_t resource_id, uint8_t ring, uint64_t fence_id, bool shareable)
 {
-	const struct flush_request request = {
-		.resource_id = resource_id,
-		.width = SIDE,
-		.height = SIDE,
-		.fence_id = fence_id,
-		.has_ring = true,
-		.ring = ring,
-		.shareable = shareable,
-	};
-
-	return send_flush_behind(&guest, &request);
+	return flush_on(0, resource_id, ring, fence_id, shareable);
 }
 
 TEST_SHOWN(each_ring_of_no_context_is_a_timeline)
