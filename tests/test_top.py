@@ -148,10 +148,10 @@ class Requests(Case):
         ring = timeline(answer, 1, 0)
         self.assertEqual((ring["pending"], ring["held"], ring["failed"]), (0, 0, 0))
         self.assertEqual(sum(ring["latencies"]), 2)
-        # Both took more than 16 ms, as the second was behind the first: bucket 15 or above.
-        self.assertEqual(sum(ring["latencies"][:15]), 0)
+        # The first took 20 ms: bucket 15 or above. The second is behind it, if it came in time.
+        self.assertGreaterEqual(sum(ring["latencies"][15:]), 1)
         self.assertGreaterEqual(ring["max_ns"], 20_000_000)
-        self.assertGreaterEqual(ring["total_ns"], 40_000_000)
+        self.assertGreaterEqual(ring["total_ns"], 21_000_000)
         self.assertGreaterEqual(answer["statistics"]["submissions"], 2)
 
     def test_the_oldest_fence_of_a_timeline_is_named(self):
