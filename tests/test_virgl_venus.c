@@ -87,16 +87,20 @@ static pid_t find_server(void)
 	return servers[0];
 }
 
-/* All of the server's workers. */
+/* All of the server's workers. The one that the plugin asked for at the start may end just now. */
 static void signal_workers(int number)
 {
 	pid_t workers[MAX_PROCESSES];
-	unsigned int count = list_children(find_server(), workers);
+	unsigned int count = list_children(find_server(), workers), signalled = 0;
 
-	assert_true(count > 0);
 	for (unsigned int i = 0; i < count; i++) {
-		assert_int_equal(kill(workers[i], number), 0);
+		if (kill(workers[i], number) == 0) {
+			signalled++;
+		} else {
+			assert_int_equal(errno, ESRCH);
+		}
 	}
+	assert_true(signalled > 0);
 }
 
 /* ---- The VMM ------------------------------------------------------------------------------ */
