@@ -547,11 +547,30 @@ TEST(takes_callbacks_of_every_version)
 	}
 }
 
+static bool is_in_gl;
+static unsigned int num_entered;
+
+static void note_enter(void *cookie)
+{
+	(void)cookie;
+	assert_false(is_in_gl);
+	is_in_gl = true;
+	num_entered++;
+}
+
+static void note_leave(void *cookie)
+{
+	(void)cookie;
+	assert_true(is_in_gl);
+	is_in_gl = false;
+}
+
 TEST(refuses_bad_callbacks)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1 };
 	const struct vgf_options device = { .size = sizeof(device), .own_thread = true };
 	const struct vgf_virgl_options threaded = { .size = sizeof(threaded), .device = &device };
+	const struct vgf_virgl_options half = { .size = sizeof(half), .enter_gl = note_enter };
 	struct vgf_virgl *virgl;
 
 	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, NULL, NULL, &virgl), -EINVAL);
@@ -565,6 +584,46 @@ TEST(refuses_bad_callbacks)
 	callbacks.version = 1;
 	assert_int_equal(
 		vgf_virgl_init(&callbacks, flags_now, &callbacks, &threaded, &virgl), -EINVAL);
+	assert_int_equal(vgf_virgl_init(&callbacks, flags_now, &callbacks, &half, &virgl), -EINVAL);
+}
+
+static void count_outside(void *cookie, uint32_t fence)
+{
+	assert_false(is_in_gl);
+	count_fence(cookie, fence);
+}
+
+/* Around commands, a fence and a transfer, and nothing else: who is called back may call. */
+TEST(tells_when_it_is_in_gl)
+{
+	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = count_outside };
+	const struct vgf_virgl_options options = {
+		.size = sizeof(options),
+		.enter_gl = note_enter,
+		.leave_gl = note_leave,
+		.own_display = true,
+	};
+	struct calls calls = { 0 };
+	struct virgl_vmm vmm = { 0 };
+
+	num_entered = 0;
+	assert_int_equal(vgf_virgl_init(&calls, flags_now, &callbacks, &options, &vmm.virgl), 0);
+	create_gl_context(&vmm, PRODUCER);
+	create_texture(&vmm, SHARED, PRODUCER, 0);
+	assert_int_equal(num_entered, 0);
+	fill_now(&vmm, PRODUCER, SHARED, GREEN);
+	assert_int_not_equal(num_entered, 0);
+	num_entered = 0;
+	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 7, PRODUCER, 0), 0);
+	while (calls.global < 1) {
+		virgl_vmm_run(&vmm, 1);
+	}
+	assert_int_not_equal(num_entered, 0);
+	num_entered = 0;
+	assert_int_equal(read_pixel(&vmm, PRODUCER, SHARED), GREEN);
+	assert_int_not_equal(num_entered, 0);
+	assert_false(is_in_gl);
+	vgf_virgl_cleanup(vmm.virgl);
 }
 
 TEST_PAIR(one_plugin_at_a_time)

@@ -85,6 +85,16 @@ struct vgf_virgl_options {
 	 * any case. EGL has one surfaceless display in a process, which ends with the plugin.
 	 */
 	bool own_display;
+
+	/*
+	 * Called before and after what virglrenderer may take long for: commands, transfers, new
+	 * fences. A VMM can let go of a lock of its own meanwhile, so that its other threads go on.
+	 * They come in pairs, in the thread of vgf_virgl_init, and not one inside another. In
+	 * between no thread may call virglrenderer or a function of this header, and virglrenderer
+	 * may call back (its log). The cookie is the VMM's. Both or none; NULL: none.
+	 */
+	void (*enter_gl)(void *cookie);
+	void (*leave_gl)(void *cookie);
 };
 
 /*
@@ -99,11 +109,11 @@ struct vgf_virgl_options {
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
  * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or without
- * write_fence, or for own_thread; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENOENT with
- * VIRGL_RENDERER_VENUS if there is no render server (virgl_render_server, or what
- * RENDER_SERVER_EXEC_PATH in the environment or get_server_fd names); -ENODEV if own_display finds
- * no display, -EOPNOTSUPP if the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what
- * virglrenderer failed with; the errors of vgf_device_create.
+ * write_fence, for own_thread, or for one of enter_gl and leave_gl without the other; -EINVAL,
+ * -E2BIG for a size, as vgf_device_create; -ENOENT with VIRGL_RENDERER_VENUS if there is no render
+ * server (virgl_render_server, or what RENDER_SERVER_EXEC_PATH in the environment or get_server_fd
+ * names); -ENODEV if own_display finds no display, -EOPNOTSUPP if the plugin was built without
+ * (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the errors of vgf_device_create.
  */
 int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out);

@@ -151,6 +151,8 @@ static struct vgf_virgl *plugin_create(
 	virgl->flags = flags;
 	virgl->independent_rings = options->independent_rings;
 	virgl->wait = options->wait;
+	virgl->enter_gl = options->enter_gl;
+	virgl->leave_gl = options->leave_gl;
 	virgl->renderer_fd = -1;
 	virgl->timer_fd = -1;
 	virgl->worker_set = -1;
@@ -217,6 +219,9 @@ VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_cal
 	}
 	if (ret == 0 && known.device &&
 		(known.device->size < LEAST_OF_DEVICE || known.device->own_thread)) {
+		ret = -EINVAL;
+	}
+	if (ret == 0 && (known.enter_gl == NULL) != (known.leave_gl == NULL)) {
 		ret = -EINVAL;
 	}
 	if (ret < 0) {

@@ -138,6 +138,8 @@ struct vgf_virgl {
 	struct vgf_callbacks more;
 	bool independent_rings;
 	enum vgf_virgl_wait wait;
+	void (*enter_gl)(void *cookie); /* both or none: around what may take long */
+	void (*leave_gl)(void *cookie);
 	unsigned int inside; /* functions of the plugin that the device is in */
 	atomic_bool ended;   /* being reset or cleaned up: virglrenderer has no contexts any more */
 	struct egl_sync *egl;        /* NULL if the GL server cannot wait */
@@ -171,6 +173,20 @@ struct vgf_virgl {
 	/* Names of pending fences that virglrenderer knows by their IDs: a tree (search.h). */
 	void *native_fences;
 };
+
+static inline void enter_gl(const struct vgf_virgl *virgl)
+{
+	if (virgl->enter_gl) {
+		virgl->enter_gl(virgl->cookie);
+	}
+}
+
+static inline void leave_gl(const struct vgf_virgl *virgl)
+{
+	if (virgl->leave_gl) {
+		virgl->leave_gl(virgl->cookie);
+	}
+}
 
 static inline void assert_thread(const struct vgf_virgl *virgl)
 {
@@ -257,6 +273,9 @@ struct attachment *resource_attachments(struct vgf_virgl *virgl, uint32_t res_ha
 void remove_resource_everywhere(struct vgf_virgl *virgl, uint32_t res_handle);
 
 /* ---- virgl_context.c ---- */
+
+/* `size` bytes of commands, a multiple of 4. */
+int submit_words(const struct virgl_context *context, const char *command, size_t size);
 
 /* vgf_context_defer, behind the work of every ring. size: what is kept for it. */
 int defer_in_context(

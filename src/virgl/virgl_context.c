@@ -28,6 +28,17 @@ int defer_in_context(
 	return vgf_context_defer(context->virgl->device, &call);
 }
 
+int submit_words(const struct virgl_context *context, const char *command, size_t size)
+{
+	int ret;
+
+	enter_gl(context->virgl);
+	ret = virgl_renderer_submit_cmd(
+		(void *)command, (int)context->ctx_id, (int)(size / sizeof(uint32_t)));
+	leave_gl(context->virgl);
+	return to_errno(ret);
+}
+
 /* ---- Waiting for in-fences ---------------------------------------------------------------- */
 
 /*
@@ -43,8 +54,7 @@ static int make_current(struct virgl_context *context, const struct vgf_job *job
 		return -EOPNOTSUPP; /* the host waits instead */
 	}
 	*done = size;
-	return to_errno(virgl_renderer_submit_cmd(
-		(void *)job->command, (int)context->ctx_id, (int)(size / 4)));
+	return submit_words(context, job->command, size);
 }
 
 static int wait_gl(struct virgl_context *context, const struct vgf_job *job, size_t *done)
@@ -72,8 +82,7 @@ static int submit_rest(struct virgl_context *context, const struct vgf_job *job,
 	if (job->size == done) {
 		return 0;
 	}
-	return to_errno(virgl_renderer_submit_cmd(
-		(char *)job->command + done, (int)context->ctx_id, (int)((job->size - done) / 4)));
+	return submit_words(context, (const char *)job->command + done, job->size - done);
 }
 
 static int submit_gl(struct virgl_context *context, const struct vgf_job *job)

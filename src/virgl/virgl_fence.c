@@ -34,11 +34,15 @@ static int was_sent(struct vgf_virgl *virgl, int ret)
 
 int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 {
+	int ret;
+
 	atomic_fetch_add(&virgl->sent, 1);
 	/* Each is called back for: merging is the device's, which knows what has retired. */
-	return was_sent(virgl,
-		to_errno(virgl_renderer_context_create_fence(
-			name->ctx_id, 0, (uint32_t)name->ring, name->fence_id)));
+	enter_gl(virgl);
+	ret = virgl_renderer_context_create_fence(
+		name->ctx_id, 0, (uint32_t)name->ring, name->fence_id);
+	leave_gl(virgl);
+	return was_sent(virgl, to_errno(ret));
 }
 
 static void unlist_global_fence(struct vgf_virgl *virgl, struct global_fence *fence)
@@ -62,7 +66,9 @@ int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name
 	TAILQ_INSERT_TAIL(&virgl->global, fence, link);
 	pthread_mutex_unlock(&virgl->mutex);
 	atomic_fetch_add(&virgl->sent, 1);
+	enter_gl(virgl);
 	ret = to_errno(virgl_renderer_create_fence((int)name->fence_id, name->ctx_id));
+	leave_gl(virgl);
 	if (ret < 0) {
 		unlist_global_fence(virgl, fence);
 	}

@@ -123,12 +123,16 @@ int native_wait(
 int native_submit(const struct virgl_context *context, const struct vgf_job *job,
 	const struct native_ids *ids)
 {
+	int ret;
+
 	if (ids->count == 0) {
-		return to_errno(virgl_renderer_submit_cmd(
-			(void *)job->command, (int)context->ctx_id, (int)(job->size / 4)));
+		return submit_words(context, job->command, job->size);
 	}
-	return to_errno(virgl_renderer_submit_cmd2((void *)job->command, (int)context->ctx_id,
-		(int)(job->size / 4), ids->ids, ids->count));
+	enter_gl(context->virgl);
+	ret = virgl_renderer_submit_cmd2((void *)job->command, (int)context->ctx_id,
+		(int)(job->size / 4), ids->ids, ids->count);
+	leave_gl(context->virgl);
+	return to_errno(ret);
 }
 
 /* The table has the ID of another fence: one of another timeline, or from before a reset. */

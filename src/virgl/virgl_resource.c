@@ -270,15 +270,21 @@ struct transfer {
 
 static int transfer(struct transfer *t)
 {
+	int ret;
+
 	if (t->virgl->ended) {
 		return -ECANCELED;
 	}
+	enter_gl(t->virgl);
 	if (t->read) {
-		return to_errno(virgl_renderer_transfer_read_iov(t->handle, t->ctx_id, t->level,
-			t->stride, t->layer_stride, &t->box, t->offset, t->iov, (int)t->iovec_cnt));
+		ret = virgl_renderer_transfer_read_iov(t->handle, t->ctx_id, t->level, t->stride,
+			t->layer_stride, &t->box, t->offset, t->iov, (int)t->iovec_cnt);
+	} else {
+		ret = virgl_renderer_transfer_write_iov(t->handle, t->ctx_id, (int)t->level,
+			t->stride, t->layer_stride, &t->box, t->offset, t->iov, t->iovec_cnt);
 	}
-	return to_errno(virgl_renderer_transfer_write_iov(t->handle, t->ctx_id, (int)t->level,
-		t->stride, t->layer_stride, &t->box, t->offset, t->iov, t->iovec_cnt));
+	leave_gl(t->virgl);
+	return to_errno(ret);
 }
 
 static void transfer_now(void *arg, int status)

@@ -33,6 +33,8 @@ pub struct vgf_virgl_options {
     pub independent_rings: bool,
     pub wait: vgf_virgl_wait,
     pub own_display: bool,
+    pub enter_gl: ::std::option::Option<unsafe extern "C" fn(cookie: *mut ::std::os::raw::c_void)>,
+    pub leave_gl: ::std::option::Option<unsafe extern "C" fn(cookie: *mut ::std::os::raw::c_void)>,
 }
 impl Default for vgf_virgl_options {
     fn default() -> Self {
