@@ -8,10 +8,11 @@
 #define UUID (UINT64_C(1) << VIRTIO_GPU_F_RESOURCE_UUID)
 #define BLOB (UINT64_C(1) << VIRTIO_GPU_F_RESOURCE_BLOB)
 
-#define CONTROL(command, needs, function)                                                          \
-	VIRTIO_GPU_CMD_##command, GPU_QUEUE_CONTROL, needs, function, #command
+#define ASIDE(command, needs, function, may_run_aside)                                             \
+	VIRTIO_GPU_CMD_##command, GPU_QUEUE_CONTROL, needs, function, #command, may_run_aside
+#define CONTROL(command, needs, function) ASIDE(command, needs, function, NULL)
 #define CURSOR(command, needs, function)                                                           \
-	VIRTIO_GPU_CMD_##command, GPU_QUEUE_CURSOR, needs, function, #command
+	VIRTIO_GPU_CMD_##command, GPU_QUEUE_CURSOR, needs, function, #command, cursor_is_free
 
 /* The most frequent first. */
 static const struct command commands[] = {
@@ -35,10 +36,10 @@ static const struct command commands[] = {
 	{ CONTROL(CTX_DESTROY, VIRGL, context_destroy) },
 	{ CONTROL(CTX_ATTACH_RESOURCE, VIRGL, context_attach_resource) },
 	{ CONTROL(CTX_DETACH_RESOURCE, VIRGL, context_detach_resource) },
-	{ CONTROL(GET_DISPLAY_INFO, 0, get_display_info) },
-	{ CONTROL(GET_EDID, EDID, get_edid) },
-	{ CONTROL(GET_CAPSET_INFO, VIRGL, get_capset_info) },
-	{ CONTROL(GET_CAPSET, VIRGL, get_capset) },
+	{ ASIDE(GET_DISPLAY_INFO, 0, get_display_info, display_is_free) },
+	{ ASIDE(GET_EDID, EDID, get_edid, display_is_free) },
+	{ ASIDE(GET_CAPSET_INFO, VIRGL, get_capset_info, capsets_are_free) },
+	{ ASIDE(GET_CAPSET, VIRGL, get_capset, capsets_are_free) },
 	{ CURSOR(MOVE_CURSOR, 0, move_cursor) },
 	{ CURSOR(UPDATE_CURSOR, 0, update_cursor) },
 };

@@ -13,6 +13,9 @@ struct command {
 	uint64_t features; /* without which there is no such command */
 	command_fn *run;
 	const char *name;
+	/* Whether it is handled while the renderer is in the middle of something: gpu_handle_aside.
+	 * NULL: never. */
+	command_aside_fn *may_run_aside;
 };
 
 /* Returns NULL for a command that the queue does not have. */

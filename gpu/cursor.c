@@ -107,6 +107,24 @@ void cursors_reset(struct gpu *gpu)
 
 /* ---- Commands ------------------------------------------------------------------------------- */
 
+bool cursor_is_free(struct gpu *gpu, const struct request *request)
+{
+	struct reader body = request->body;
+	const struct resource *resource;
+	struct cursor_body cursor;
+
+	if (!display_is_free(gpu, request)) {
+		return false;
+	}
+	if (request->header.type == htole32(VIRTIO_GPU_CMD_MOVE_CURSOR) ||
+		!reader_read(&body, &cursor, sizeof(cursor))) {
+		return true;
+	}
+	/* The renderer has the pixels of all that is no blob. */
+	resource = find_resource(gpu, le32toh(cursor.resource_id));
+	return resource == NULL || resource->kind == RESOURCE_BLOB;
+}
+
 uint32_t update_cursor(struct gpu *gpu, struct request *request)
 {
 	const struct resource *resource = NULL;

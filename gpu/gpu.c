@@ -436,6 +436,7 @@ void gpu_destroy(struct gpu *gpu)
 	recorder_destroy(gpu->recorder);
 	guest_memory_unref(gpu->memory);
 	request_buffer_finish(&gpu->buffer);
+	request_buffer_finish(&gpu->aside_buffer);
 	free(gpu);
 }
 

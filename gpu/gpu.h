@@ -175,6 +175,17 @@ void gpu_set_memory(struct gpu *gpu, struct guest_memory *memory);
  * once is completed later if its fence retires in gpu_dispatch. */
 void gpu_handle(struct gpu *gpu, const struct gpu_request *request);
 
+/*
+ * The same from another thread, while this one is in a call of the renderer's that takes long, and
+ * has let go of a lock around all of the device (renderer_options.aside): for a request that needs
+ * nothing of the renderer, and may overtake those before it. Returns whether the request is
+ * handled, as by gpu_handle; if not, nothing has happened, and what was read of it is forgotten.
+ */
+bool gpu_handle_aside(struct gpu *gpu, const struct gpu_request *request);
+
+/* Whether this thread is in a display's function just now, or in one that a display called. */
+bool gpu_uses_display(const struct gpu *gpu);
+
 /* Readable if gpu_dispatch has something to do. Nothing makes it readable while the device is
  * idle. */
 int gpu_get_fd(struct gpu *gpu);

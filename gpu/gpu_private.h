@@ -51,7 +51,7 @@ struct gpu {
 	struct monitors monitors;
 	struct hostmem hostmem;
 	struct sharing sharing;
-	struct request_buffer buffer;
+	struct request_buffer buffer, aside_buffer;
 	struct pending pending;
 	struct timelines timelines;
 	struct resource_table resources;
@@ -67,6 +67,7 @@ struct gpu {
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
 
 	uint32_t num_callbacks; /* of a display's that it is in */
+	uint32_t num_reads;     /* of a display, of what is shown, that it is in */
 	bool has_told;          /* something, in one of them: shown_settle */
 	bool is_draining;       /* displays can tell nothing */
 	bool must_wake;         /* the guest is to be notified, so the loop must not sleep */
@@ -126,13 +127,22 @@ void fence_retired(void *cookie, const struct vgf_retired *retired);
 /* A resource that the guest may use, or NULL. */
 struct resource *find_resource(struct gpu *gpu, uint32_t id);
 
+/*
+ * Whether a command that is ahead of others, and handled while the renderer is in the middle of
+ * something, needs nothing of the renderer's, nor what the renderer may be called for just now.
+ * Without changing anything; the header is in the guest's byte order still.
+ */
+typedef bool command_aside_fn(struct gpu *gpu, const struct request *request);
+
 /* ---- Commands ------------------------------------------------------------------------------- */
 
 command_fn get_display_info, get_edid; /* monitors.c */
+command_aside_fn display_is_free;
 
 command_fn set_scanout, set_scanout_blob, resource_flush; /* control_display.c */
 
 command_fn update_cursor, move_cursor; /* cursor.c */
+command_aside_fn cursor_is_free;
 
 command_fn resource_create_2d, resource_create_3d, resource_create_blob; /* control_resource.c */
 command_fn resource_unref, resource_attach_backing, resource_detach_backing;
@@ -143,6 +153,7 @@ command_fn resource_map_blob, resource_unmap_blob; /* hostmem.c */
 command_fn transfer_to_host_2d, transfer_to_host_3d, transfer_from_host_3d; /* control_transfer.c */
 
 command_fn get_capset_info, get_capset; /* control_context.c */
+command_aside_fn capsets_are_free;
 command_fn context_create, context_destroy, context_attach_resource, context_detach_resource;
 command_fn submit_3d;
 

@@ -362,6 +362,68 @@ void gpu_handle(struct gpu *gpu, const struct gpu_request *request)
 	shown_settle(gpu);
 }
 
+bool gpu_uses_display(const struct gpu *gpu)
+{
+	return gpu->num_callbacks > 0 || gpu->num_reads > 0;
+}
+
+/* With a fence it would have to come back behind others of its timeline. */
+static bool may_run_aside(struct gpu *gpu, const struct request *request, enum gpu_queue queue)
+{
+	const struct command *command = command_find(le32toh(request->header.type), queue);
+
+	return command != NULL && command->may_run_aside != NULL &&
+		(le32toh(request->header.flags) & VIRTIO_GPU_FLAG_FENCE) == 0 &&
+		command->may_run_aside(gpu, request);
+}
+
+static void run_aside(struct gpu *gpu, const struct gpu_request *from, struct request *request)
+{
+	struct pending_request *pending = request->pending;
+
+	gpu->stats.requests[from->queue]++;
+	pending->gpu = gpu;
+	pending->handling = true;
+	if (gpu->recorder != NULL) {
+		pending->seq = recorder_request(
+			gpu->recorder, from->queue, request->bytes, request->size);
+	}
+	handle(gpu, request);
+	pending->handling = false;
+	complete_if_done(pending);
+}
+
+/* More than the longest request that can be handled aside, UPDATE_CURSOR. */
+#define ASIDE_MAX_SIZE 256
+
+/* What is looked at is copied before, so it does not change any more. */
+bool gpu_handle_aside(struct gpu *gpu, const struct gpu_request *from)
+{
+	struct request request = { 0 };
+	ptrdiff_t size;
+
+	if (gpu->is_draining || iov_has_room(from->readable, from->num_readable, ASIDE_MAX_SIZE)) {
+		return false;
+	}
+	size = request_copy(&gpu->aside_buffer, from->readable, from->num_readable);
+	if (size < (ptrdiff_t)sizeof(request.header)) {
+		return false;
+	}
+	request.bytes = gpu->aside_buffer.bytes;
+	request.size = (size_t)size;
+	request.body = (struct reader){ request.bytes, request.size };
+	reader_read(&request.body, &request.header, sizeof(request.header));
+	if (!may_run_aside(gpu, &request, from->queue)) {
+		return false;
+	}
+	request.pending = pending_take(&gpu->pending, from);
+	if (request.pending == NULL) {
+		return false;
+	}
+	run_aside(gpu, from, &request);
+	return true;
+}
+
 struct resource *find_resource(struct gpu *gpu, uint32_t id)
 {
 	struct resource *resource = resource_find(&gpu->resources, id);

@@ -163,6 +163,13 @@ static uint32_t await_display(struct gpu *gpu, struct request *request, uint32_t
 	return RESPONSE_LATER;
 }
 
+/* Otherwise a display may be asked, which reads what is shown just now. */
+bool display_is_free(struct gpu *gpu, const struct request *request)
+{
+	(void)request;
+	return !gpu_uses_display(gpu);
+}
+
 uint32_t get_display_info(struct gpu *gpu, struct request *request)
 {
 	return await_display(gpu, request, ALL_MONITORS);

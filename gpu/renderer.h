@@ -21,6 +21,7 @@
 #include <linux/virtio_gpu.h>
 #include <vgfence/vgfence.h>
 
+struct aside;
 struct renderer;
 
 typedef void (*renderer_done)(void *arg, int status);
@@ -173,6 +174,8 @@ struct renderer_options {
 	/* The software GPU has a CPU of its own, if there are several, and realtime priority on it:
 	 * its jobs end at the microsecond, and nothing else runs there. */
 	bool realtime;
+	/* Who has its turn while virglrenderer draws, or NULL. Not of the software GPU. */
+	struct aside *aside;
 };
 
 typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *cookie,

@@ -4,6 +4,7 @@
 /* Draws with virglrenderer, by way of the plugin: what has to keep its place behind held work goes
  * to the plugin, the rest to virglrenderer itself. */
 
+#include "aside.h"
 #include "guest_limits.h"
 #include "render_server.h"
 #include "renderer.h"
@@ -44,10 +45,17 @@
 
 /* Capability sets of which there can be contexts; of the last one only with Vulkan. virglrenderer
  * tells of Venus even if it was not asked for. */
-static const uint32_t capsets[] = {
+static const uint32_t capset_ids[] = {
 	VIRTIO_GPU_CAPSET_VIRGL,
 	VIRTIO_GPU_CAPSET_VIRGL2,
 	CAPSET_VENUS,
+};
+
+#define NUM_CAPSETS (sizeof(capset_ids) / sizeof(capset_ids[0]))
+
+struct capset {
+	uint32_t version, size; /* 0: there is none */
+	void *data;
 };
 
 struct virgl_box { /* virglrenderer declares it and leaves it to its callers */
@@ -59,10 +67,12 @@ struct renderer_virgl {
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message); /* or NULL */
 	void *log_cookie;
 	const char *render_node; /* or NULL */
+	struct aside *aside;     /* or NULL */
 	bool vulkan;
 	struct render_server server;
 	int server_error;           /* why it did not start */
 	struct context_table venus; /* contexts of that kind */
+	struct capset capsets[NUM_CAPSETS];
 	struct vgf_virgl *virgl;
 	struct virgl_renderer_callbacks callbacks;
 };
@@ -88,34 +98,53 @@ static struct vgf_device *virgl_get_device(struct renderer *renderer)
 	return vgf_virgl_get_device(to_virgl(renderer));
 }
 
+/* virglrenderer has one state for a process. */
+static struct renderer_virgl *current;
+
+/* The plugin calls these with the cookie of the fences' callbacks. */
+static void enter_gl(void *cookie)
+{
+	(void)cookie;
+	if (current->aside) {
+		aside_enter(current->aside);
+	}
+}
+
+static void leave_gl(void *cookie)
+{
+	(void)cookie;
+	if (current->aside) {
+		aside_leave(current->aside);
+	}
+}
+
 /* ---- Capability sets ---------------------------------------------------------------------- */
 
 static size_t num_capsets(const struct renderer_virgl *renderer)
 {
-	return sizeof(capsets) / sizeof(capsets[0]) - !renderer->vulkan;
+	return NUM_CAPSETS - !renderer->vulkan;
 }
 
-static bool has_capset(const struct renderer_virgl *renderer, uint32_t id)
+static const struct capset *find_capset(const struct renderer_virgl *renderer, uint32_t id)
 {
 	for (size_t i = 0; i < num_capsets(renderer); i++) {
-		if (capsets[i] == id) {
-			return true;
+		if (capset_ids[i] == id) {
+			return &renderer->capsets[i];
 		}
 	}
-	return false;
+	return NULL;
 }
 
 static int virgl_capset_info(
 	struct renderer *renderer, uint32_t index, struct virtio_gpu_resp_capset_info *info)
 {
-	uint32_t version, size;
-
 	for (size_t i = 0; i < num_capsets(to_own(renderer)); i++) {
-		virgl_renderer_get_cap_set(capsets[i], &version, &size);
-		if (size > 0 && index-- == 0) {
-			info->capset_id = capsets[i];
-			info->capset_max_version = version;
-			info->capset_max_size = size;
+		const struct capset *capset = &to_own(renderer)->capsets[i];
+
+		if (capset->size > 0 && index-- == 0) {
+			info->capset_id = capset_ids[i];
+			info->capset_max_version = capset->version;
+			info->capset_max_size = capset->size;
 			return 0;
 		}
 	}
@@ -125,15 +154,41 @@ static int virgl_capset_info(
 static int virgl_capset(
 	struct renderer *renderer, uint32_t id, uint32_t version, void *data, uint32_t size)
 {
-	uint32_t max_version, max_size;
+	const struct capset *capset = find_capset(to_own(renderer), id);
 
-	virgl_renderer_get_cap_set(id, &max_version, &max_size);
-	if (!has_capset(to_own(renderer), id) || max_size == 0 || size != max_size ||
-		version > max_version) {
+	if (capset == NULL || capset->size == 0 || size != capset->size ||
+		version > capset->version) {
 		return -EINVAL;
 	}
-	virgl_renderer_fill_caps(id, version, data);
+	memcpy(data, capset->data, size);
 	return 0;
+}
+
+/* virglrenderer looks only at the ID when it fills them in, and they stay. Asked for while it
+ * draws, they could only be answered after that. */
+static int read_capsets(struct renderer_virgl *renderer)
+{
+	for (size_t i = 0; i < num_capsets(renderer); i++) {
+		struct capset *capset = &renderer->capsets[i];
+
+		virgl_renderer_get_cap_set(capset_ids[i], &capset->version, &capset->size);
+		if (capset->size == 0) {
+			continue;
+		}
+		capset->data = calloc(1, capset->size);
+		if (capset->data == NULL) {
+			return -ENOMEM;
+		}
+		virgl_renderer_fill_caps(capset_ids[i], capset->version, capset->data);
+	}
+	return 0;
+}
+
+static void free_capsets(struct renderer_virgl *renderer)
+{
+	for (size_t i = 0; i < NUM_CAPSETS; i++) {
+		free(renderer->capsets[i].data);
+	}
 }
 
 /* ---- Contexts ----------------------------------------------------------------------------- */
@@ -168,7 +223,7 @@ static int virgl_context_create(
 	uint32_t capset = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
 
 	capset = capset ? capset : VIRTIO_GPU_CAPSET_VIRGL2;
-	if (!has_capset(to_own(renderer), capset)) {
+	if (find_capset(to_own(renderer), capset) == NULL) {
 		return -EINVAL;
 	}
 	return capset == CAPSET_VENUS ? create_venus(renderer, ctx_id, name) :
@@ -414,8 +469,11 @@ static int virgl_read_pixels(struct renderer *renderer, uint32_t resource_id,
 		return ret;
 	}
 	*format = info.virgl_format;
-	return to_errno(virgl_renderer_transfer_read_iov(
-		resource_id, 0, 0, rect->width * (uint32_t)sizeof(*pixels), 0, &box, 0, &iov, 1));
+	enter_gl(NULL);
+	ret = virgl_renderer_transfer_read_iov(
+		resource_id, 0, 0, rect->width * (uint32_t)sizeof(*pixels), 0, &box, 0, &iov, 1);
+	leave_gl(NULL);
+	return to_errno(ret);
 }
 
 /* Guest memory is the device's, and has no mark; virglrenderer has no description of it either. */
@@ -483,9 +541,6 @@ static int virgl_create_fence(
 
 /* ---- Its log ------------------------------------------------------------------------------ */
 
-/* virglrenderer has one state for a process. */
-static struct renderer_virgl *current;
-
 static void log_text(struct renderer_virgl *renderer, enum vgf_log_level level, char *message)
 {
 	size_t end = 0;
@@ -508,9 +563,14 @@ __attribute__((format(printf, 1, 0))) static void log_virglrenderer(
 	const char *format, va_list arguments)
 {
 	char message[256];
+	bool paused;
 
 	vsnprintf(message, sizeof(message), format, arguments);
+	paused = current->aside && aside_pause(current->aside);
 	log_text(current, VGF_LOG_WARNING, message);
+	if (paused) {
+		aside_resume(current->aside);
+	}
 }
 
 /* So does the render server. */
@@ -590,6 +650,7 @@ static void free_renderer(struct renderer_virgl *renderer)
 {
 	render_server_stop(&renderer->server);
 	context_remove_all(&renderer->venus);
+	free_capsets(renderer);
 	end_log();
 	free(renderer);
 }
@@ -682,24 +743,18 @@ static int check_server(struct renderer_virgl *renderer)
  * virglrenderer 0.10 has 0. */
 static int check_venus(struct renderer_virgl *renderer)
 {
-	uint32_t version, size, *capset;
-	int ret = -EOPNOTSUPP;
+	const struct capset *capset = find_capset(renderer, CAPSET_VENUS);
+	uint32_t wire_format = 0;
+	char message[] = "Vulkan needs virglrenderer 1.0 or newer";
 
-	virgl_renderer_get_cap_set(CAPSET_VENUS, &version, &size);
-	capset = calloc(1, size + sizeof(*capset));
-	if (capset == NULL) {
-		return -ENOMEM;
+	if (capset->size >= sizeof(wire_format)) {
+		memcpy(&wire_format, capset->data, sizeof(wire_format));
 	}
-	virgl_renderer_fill_caps(CAPSET_VENUS, version, capset);
-	if (capset[0] != 0) {
-		ret = 0;
-	} else {
-		char message[] = "Vulkan needs virglrenderer 1.0 or newer";
-
+	if (wire_format == 0) {
 		log_text(renderer, VGF_LOG_ERROR, message);
+		return -EOPNOTSUPP;
 	}
-	free(capset);
-	return ret;
+	return 0;
 }
 
 static int start(
@@ -729,6 +784,9 @@ static int start(
 	if (ret == -ENOENT) {
 		log_no_server(renderer);
 	}
+	if (ret == 0) {
+		ret = read_capsets(renderer);
+	}
 	if (ret == 0 && renderer->vulkan) {
 		ret = check_venus(renderer);
 	}
@@ -748,6 +806,8 @@ int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
 		.device = &device,
 		.callbacks = callbacks,
 		.independent_rings = true,
+		.enter_gl = enter_gl,
+		.leave_gl = leave_gl,
 	};
 	struct renderer_virgl *renderer = calloc(1, sizeof(*renderer));
 	int ret;
@@ -760,6 +820,7 @@ int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
 	renderer->base.ops = &virgl_ops;
 	renderer->render_node = renderer_options->render_node;
 	renderer->vulkan = renderer_options->vulkan;
+	renderer->aside = renderer_options->aside;
 	current = renderer;
 	start_log(renderer, callbacks, cookie);
 	ret = start(renderer, cookie, &options);

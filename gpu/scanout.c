@@ -207,8 +207,10 @@ int gpu_read_scanout(
 	if (resource->kind == RESOURCE_BLOB) {
 		ret = read_blob(gpu, scanout, resource, &source, pixels);
 	} else {
+		gpu->num_reads++;
 		ret = gpu->renderer->ops->read_pixels(
 			gpu->renderer, resource->id, &source, pixels, &format);
+		gpu->num_reads--;
 	}
 	return ret < 0 ? ret : pixels_to_argb(pixels, (size_t)rect->width * rect->height, format);
 }

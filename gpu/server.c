@@ -13,6 +13,7 @@
 
 #include <linux/virtio_gpu.h>
 
+#include "aside.h"
 #include "control_socket.h"
 #include "display_socket.h"
 #include "display_vnc.h"
@@ -51,6 +52,8 @@ struct gpu_server {
 	bool input_ready;               /* it has something to do */
 	struct control_socket *control; /* or NULL */
 	struct vhost_user_watch control_watch;
+	struct aside *aside; /* or NULL */
+	int kick_set;        /* an epoll set, of its thread's; -1: there is none */
 };
 
 static void dispatch_display(void *arg);
@@ -724,10 +727,9 @@ static void set_memory(void *cookie, struct guest_memory *memory)
 	gpu_set_memory(server->gpu, memory);
 }
 
-static void handle(void *cookie, uint32_t queue, const struct virtqueue_request *request)
+static struct gpu_request to_gpu(uint32_t queue, const struct virtqueue_request *request)
 {
-	struct gpu_server *server = cookie;
-	const struct gpu_request gpu_request = {
+	return (struct gpu_request){
 		.queue = (enum gpu_queue)queue,
 		.token = request->token,
 		.readable = request->readable,
@@ -735,8 +737,55 @@ static void handle(void *cookie, uint32_t queue, const struct virtqueue_request 
 		.writable = request->writable,
 		.num_writable = request->num_writable,
 	};
+}
+
+static void handle(void *cookie, uint32_t queue, const struct virtqueue_request *request)
+{
+	const struct gpu_request gpu_request = to_gpu(queue, request);
+	struct gpu_server *server = cookie;
 
 	gpu_handle(server->gpu, &gpu_request);
+}
+
+/* What the control queue has aside depends on nothing before it. The cursor is where it was
+ * last. */
+static bool handle_aside(
+	void *cookie, uint32_t queue, const struct virtqueue_request *request, bool is_behind)
+{
+	const struct gpu_request gpu_request = to_gpu(queue, request);
+	struct gpu_server *server = cookie;
+
+	if (is_behind && queue == GPU_QUEUE_CURSOR) {
+		return false;
+	}
+	if (!gpu_handle_aside(server->gpu, &gpu_request)) {
+		return false;
+	}
+	aside_served(server->aside);
+	return true;
+}
+
+/* What a display was sent in the middle of something goes with that. */
+static void flush_displays(struct gpu_server *server)
+{
+	if (server->display_changed) {
+		server->display_changed = false;
+		dispatch_display(server);
+	}
+	if (server->wayland) {
+		display_wayland_flush(server->wayland);
+	}
+}
+
+static bool serve_aside(void *arg)
+{
+	struct gpu_server *server = arg;
+	bool more = server->vhost_user && vhost_user_process_aside(server->vhost_user);
+
+	if (!gpu_uses_display(server->gpu)) {
+		flush_displays(server);
+	}
+	return more;
 }
 
 static void drain(void *cookie)
@@ -870,6 +919,7 @@ static int listen_at_socket(struct gpu_server *server)
 		.write_config = write_config,
 		.set_memory = set_memory,
 		.handle = handle,
+		.handle_aside = handle_aside,
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,
@@ -897,6 +947,9 @@ static int listen_at_socket(struct gpu_server *server)
 		log_message(server, VGF_LOG_ERROR, message);
 		return ret;
 	}
+	if (server->aside) {
+		vhost_user_set_kick_set(server->vhost_user, server->kick_set);
+	}
 	server->gpu_watch = (struct vhost_user_watch){
 		.fd = gpu_get_fd(server->gpu),
 		.readable = dispatch_gpu,
@@ -916,6 +969,22 @@ static int create_timer(struct gpu_server *server)
 	return server->timer_watch.fd < 0 ? -errno : 0;
 }
 
+static int create_aside(struct gpu_server *server)
+{
+	int ret;
+
+	if (!server->options.has_gl) {
+		return 0;
+	}
+	server->kick_set = epoll_create1(EPOLL_CLOEXEC);
+	if (server->kick_set < 0) {
+		return -errno;
+	}
+	ret = aside_create(server->kick_set, serve_aside, server, &server->aside);
+	server->options.gpu.renderer.aside = server->aside;
+	return ret;
+}
+
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out)
 {
@@ -926,7 +995,11 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 		return -ENOMEM;
 	}
 	server->options = *options;
+	server->kick_set = -1;
 	ret = create_timer(server);
+	if (ret == 0) {
+		ret = create_aside(server);
+	}
 	if (ret == 0) {
 		ret = create_gpu(server, create_renderer);
 	}
@@ -964,8 +1037,13 @@ void gpu_server_destroy(struct gpu_server *server)
 	close_input(server);
 	close_control(server);
 	vhost_user_destroy(server->vhost_user); /* resets the GPU if somebody uses it */
+	server->vhost_user = NULL;
 	if (server->gpu) {
 		gpu_destroy(server->gpu);
+	}
+	aside_destroy(server->aside);
+	if (server->kick_set >= 0) {
+		close(server->kick_set);
 	}
 	if (server->timer_watch.fd >= 0) {
 		close(server->timer_watch.fd);
@@ -978,13 +1056,7 @@ int gpu_server_dispatch(struct gpu_server *server, int timeout_ms)
 	int ret = vhost_user_dispatch(server->vhost_user, timeout_of_both(server, timeout_ms));
 
 	/* What has changed in this round is shown once. */
-	if (server->display_changed) {
-		server->display_changed = false;
-		dispatch_display(server);
-	}
-	if (server->wayland) {
-		display_wayland_flush(server->wayland);
-	}
+	flush_displays(server);
 	return ret < 0 ? ret : dispatch_input(server);
 }
 

@@ -6,7 +6,7 @@
 /*
  * The GPU behind a vhost-user socket: what gpu.h needs from vhost_user.h, and the other way round.
  *
- * One thread. Errors are negative errno values.
+ * One thread for who calls. Errors are negative errno values.
  */
 
 #include "gpu.h"
@@ -26,6 +26,9 @@ struct gpu_server_options {
 	/* The front end's display gets dma-bufs of what can be had so, if it takes them. It cannot
 	 * say that it fails to show one. */
 	bool front_end_dma_bufs;
+	/* The renderer calls OpenGL, which can take long: a second thread serves what needs none
+	 * meanwhile (aside.h). */
+	bool has_gl;
 	/* For work in flight when a queue is stopped, in milliseconds; what is not done by then is
 	 * cancelled. QEMU waits for the answer as long as it takes, and so does the guest. */
 	int drain_ms;

@@ -852,7 +852,11 @@ static int watch_and_run(struct program *program)
 static int serve(struct program *program)
 {
 	const struct options *options = program->options;
-	int ret = gpu_server_create(&options->server, options->create_renderer, &program->server);
+	struct gpu_server_options server = options->server;
+	int ret;
+
+	server.has_gl = options->create_renderer != renderer_soft_create;
+	ret = gpu_server_create(&server, options->create_renderer, &program->server);
 
 	if (ret < 0) {
 		return ret; /* after a message */

@@ -271,6 +271,21 @@ void vhost_user_unwatch(struct vhost_user *server, struct vhost_user_watch *watc
 
 /* ---- For the device ----------------------------------------------------------------------- */
 
+bool vhost_user_process_aside(struct vhost_user *server)
+{
+	bool more = false;
+
+	for (uint32_t i = 0; i < server->num_queues && !server->is_paused; i++) {
+		more = vhost_user_queue_process_aside(&server->queues[i]) || more;
+	}
+	return more;
+}
+
+void vhost_user_set_kick_set(struct vhost_user *server, int kick_set)
+{
+	server->kick_set = kick_set;
+}
+
 void vhost_user_complete(
 	struct vhost_user *server, uint32_t queue, uint32_t token, uint32_t written)
 {
@@ -295,7 +310,7 @@ static struct vhost_user *allocate(
 	}
 	server->ops = *ops;
 	server->cookie = cookie;
-	server->epoll_fd = server->listener.fd = server->socket_fd = -1;
+	server->epoll_fd = server->kick_set = server->listener.fd = server->socket_fd = -1;
 	vhost_user_channel_init(&server->channel);
 	log_limit_init(&server->log_limit);
 	server->num_queues = num_queues;

@@ -26,7 +26,8 @@
  * writes there is no fault of the front end's. A queue whose rings are wrong stops; the front end
  * is told by its error descriptor. All of these are logged, a few a second.
  *
- * One thread. Errors are negative errno values.
+ * One thread, or several with a lock around all of it. Errors are negative errno
+ * values.
  */
 
 #include <stdbool.h>
@@ -54,6 +55,15 @@ struct vhost_user_device_ops {
 
 	/* A request has come. It ends with vhost_user_complete, before this returns or later. */
 	void (*handle)(void *cookie, uint32_t queue, const struct virtqueue_request *request);
+
+	/*
+	 * The same while the device's thread is in something that takes long, and another thread
+	 * has its turn: vhost_user_process_aside. Returns whether the request is taken, as by
+	 * `handle`. Otherwise it comes by `handle`, later and in its place.
+	 * is_behind: another one of its queue does so already. NULL: there is no such thread.
+	 */
+	bool (*handle_aside)(void *cookie, uint32_t queue, const struct virtqueue_request *request,
+		bool is_behind);
 
 	/* A queue is about to be stopped: every request must be completed when this returns. */
 	void (*drain)(void *cookie);
@@ -136,6 +146,19 @@ int vhost_user_dispatch(struct vhost_user *server, int timeout_ms);
  */
 int vhost_user_get_fd(const struct vhost_user *server);
 int vhost_user_timeout(struct vhost_user *server, int timeout_ms);
+
+/*
+ * From inside `handle`, or a watch's `readable`, that takes long: offers what the guest asks for
+ * meanwhile to `handle_aside`, and shows the guest at once what is completed. Returns whether there
+ * is more: a guest that always asks for something gets as much at a time as its queue has places.
+ * Otherwise there is something in the set of vhost_user_set_kick_set as soon as there is more.
+ */
+bool vhost_user_process_aside(struct vhost_user *server);
+
+/* An epoll set for the thread that calls vhost_user_process_aside: kicks are put into it as well,
+ * edge-triggered. It stays the caller's, and open as long as the back end. Before the first
+ * vhost_user_dispatch, and with `handle_aside`. */
+void vhost_user_set_kick_set(struct vhost_user *server, int kick_set);
 
 /* Completes a request, from inside vhost_user_dispatch or vhost_user_destroy. token: the
  * request's; written: how many bytes of its writable buffers were written. */

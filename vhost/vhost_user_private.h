@@ -32,6 +32,10 @@ struct vhost_user_queue {
 	int kick_fd;   /* below 0: there is none */
 	struct notifier call, err;
 	struct virtqueue *ring; /* NULL: stopped */
+	/* Requests that were taken, and left to `handle`: a ring with a place for each of the
+	 * queue. NULL without another thread. */
+	struct virtqueue_request *deferred;
+	uint32_t first_deferred, num_deferred;
 };
 
 /* The channel on which the back end asks, and the front end replies. */
@@ -53,6 +57,8 @@ struct vhost_user {
 	struct vhost_user_device_ops ops;
 	void *cookie;
 	int epoll_fd;
+	int kick_set;                          /* of another thread's; -1: there is none */
+	bool is_paused;                        /* nothing is offered to `handle_aside` */
 	struct epoll_event events[MAX_EVENTS]; /* of this round */
 	int num_events;
 	struct unix_listener listener;
@@ -154,6 +160,12 @@ void vhost_user_queue_set_memory(struct vhost_user_queue *queue);
 
 /* Hands the requests that are available to the device. */
 void vhost_user_queue_process(struct vhost_user_queue *queue);
+
+/* Hands what was left to `handle` to the device, and nothing more. */
+void vhost_user_queue_process_deferred(struct vhost_user_queue *queue);
+
+/* vhost_user_process_aside, of one queue. */
+bool vhost_user_queue_process_aside(struct vhost_user_queue *queue);
 
 /* Shows the guest what was completed, and notifies it if it wants to be. */
 void vhost_user_queue_publish(struct vhost_user_queue *queue);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,6 +41,15 @@ static int file_type(int fd)
 	return file.stx_mode & S_IFMT;
 }
 
+/* Closing is not enough as long as the front end has it too. */
+static void unwatch_kick(struct vhost_user_queue *queue, int fd)
+{
+	epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	if (queue->server->kick_set >= 0) {
+		epoll_ctl(queue->server->kick_set, EPOLL_CTL_DEL, fd, NULL);
+	}
+}
+
 /* Never read, so it cannot be a pipe or a socket, which would run full; nor does it matter whether
  * reading it would block. */
 static int watch_kick(struct vhost_user_queue *queue, int fd)
@@ -50,7 +60,17 @@ static int watch_kick(struct vhost_user_queue *queue, int fd)
 	if (type != 0) { /* 0 is also a few things that are no eventfds: these do no harm */
 		return type < 0 ? type : -EINVAL;
 	}
-	return epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+	if (epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+		return -errno;
+	}
+	if (queue->server->kick_set >= 0 &&
+		epoll_ctl(queue->server->kick_set, EPOLL_CTL_ADD, fd, &event) < 0) {
+		int error = errno;
+
+		unwatch_kick(queue, fd);
+		return -error;
+	}
+	return 0;
 }
 
 int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
@@ -58,8 +78,7 @@ int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
 	int ret;
 
 	if (queue->kick_fd >= 0) {
-		/* Closing is not enough as long as the front end has it too. */
-		epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_DEL, queue->kick_fd, NULL);
+		unwatch_kick(queue, queue->kick_fd);
 		close_fd(&queue->kick_fd);
 	}
 	if (fd < 0) {
@@ -169,6 +188,24 @@ static bool is_complete(const struct vhost_user_queue *queue)
 		server->memory;
 }
 
+static void free_deferred(struct vhost_user_queue *queue)
+{
+	free(queue->deferred);
+	queue->deferred = NULL;
+	queue->first_deferred = 0;
+}
+
+static bool take_deferred(struct vhost_user_queue *queue, struct virtqueue_request *request)
+{
+	if (queue->num_deferred == 0) {
+		return false;
+	}
+	*request = queue->deferred[queue->first_deferred];
+	queue->first_deferred = (queue->first_deferred + 1) % queue->layout.size;
+	queue->num_deferred--;
+	return true;
+}
+
 int vhost_user_queue_start(struct vhost_user_queue *queue)
 {
 	struct vhost_user *server = queue->server;
@@ -178,8 +215,15 @@ int vhost_user_queue_start(struct vhost_user_queue *queue)
 		return 0;
 	}
 	queue->layout.features = server->features;
+	if (server->kick_set >= 0) {
+		queue->deferred = calloc(queue->layout.size, sizeof(*queue->deferred));
+		if (!queue->deferred) {
+			return -ENOMEM;
+		}
+	}
 	ret = virtqueue_create(&queue->layout, queue->base, server->memory, &queue->ring);
 	if (ret < 0) {
+		free_deferred(queue);
 		vhost_user_log(server, VGF_LOG_WARNING, "queue %u cannot start: %s", queue->index,
 			ret == -EFAULT ? "rings outside of memory" : error_name(ret));
 		return ret;
@@ -197,9 +241,16 @@ int vhost_user_queue_start(struct vhost_user_queue *queue)
 
 void vhost_user_queue_stop(struct vhost_user_queue *queue)
 {
+	struct virtqueue_request request;
+
 	if (!queue->ring) {
 		return;
 	}
+	/* There are some only if the device was reset in the middle of a round. */
+	while (take_deferred(queue, &request)) {
+		virtqueue_push(queue->ring, request.token, 0);
+	}
+	free_deferred(queue);
 	vhost_user_queue_publish(queue);
 	queue->base = virtqueue_base(queue->ring);
 	virtqueue_leave_mark(queue->ring);
@@ -238,6 +289,12 @@ static int64_t now_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* As virtqueue_pop, but first what was left over. */
+static int take_next(struct vhost_user_queue *queue, struct virtqueue_request *request)
+{
+	return take_deferred(queue, request) ? 1 : virtqueue_pop(queue->ring, request);
+}
+
 /* At most `budget` requests, and none any more when the time is over. Returns as virtqueue_pop
  * does. */
 static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ns)
@@ -246,7 +303,7 @@ static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_
 	struct virtqueue_request request;
 	int ret = 1;
 
-	while (*budget > 0 && (ret = virtqueue_pop(queue->ring, &request)) > 0) {
+	while (*budget > 0 && (ret = take_next(queue, &request)) > 0) {
 		(*budget)--;
 		server->ops.handle(server->cookie, queue->index, &request);
 		if (now_ns() >= end_ns) {
@@ -263,7 +320,7 @@ void vhost_user_queue_process(struct vhost_user_queue *queue)
 	int ret;
 
 	queue->has_more = false;
-	if (!queue->ring || virtqueue_error(queue->ring)) {
+	if (!queue->ring || (virtqueue_error(queue->ring) && queue->num_deferred == 0)) {
 		return;
 	}
 	virtqueue_disable_kicks(queue->ring);
@@ -275,6 +332,61 @@ void vhost_user_queue_process(struct vhost_user_queue *queue)
 	}
 	/* Else a guest that is fast enough, or asks for enough, would keep all others waiting. */
 	queue->has_more = ret > 0;
+}
+
+void vhost_user_queue_process_deferred(struct vhost_user_queue *queue)
+{
+	struct vhost_user *server = queue->server;
+	struct virtqueue_request request;
+
+	while (queue->ring && take_deferred(queue, &request)) {
+		server->ops.handle(server->cookie, queue->index, &request);
+	}
+}
+
+static void defer(struct vhost_user_queue *queue, const struct virtqueue_request *request)
+{
+	uint32_t place = (queue->first_deferred + queue->num_deferred) % queue->layout.size;
+
+	queue->deferred[place] = *request;
+	queue->num_deferred++;
+	queue->has_more = true;
+}
+
+/* Returns as virtqueue_pop does. */
+static int offer_some(struct vhost_user_queue *queue, uint32_t *budget)
+{
+	struct vhost_user *server = queue->server;
+	struct virtqueue_request request;
+	int ret = 1;
+
+	while (*budget > 0 && (ret = virtqueue_pop(queue->ring, &request)) > 0) {
+		(*budget)--;
+		if (!server->ops.handle_aside(
+			    server->cookie, queue->index, &request, queue->num_deferred > 0)) {
+			defer(queue, &request);
+		}
+	}
+	return ret;
+}
+
+bool vhost_user_queue_process_aside(struct vhost_user_queue *queue)
+{
+	uint32_t budget = queue->layout.size;
+	int ret;
+
+	if (!queue->ring || virtqueue_error(queue->ring)) {
+		return false;
+	}
+	do {
+		ret = offer_some(queue, &budget);
+	} while (ret == 0 && virtqueue_enable_kicks(queue->ring));
+	if (ret < 0) {
+		tell_failure(queue);
+		queue->has_more = queue->num_deferred > 0;
+	}
+	vhost_user_queue_publish(queue);
+	return ret > 0;
 }
 
 void vhost_user_queue_publish(struct vhost_user_queue *queue)

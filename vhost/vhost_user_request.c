@@ -127,6 +127,17 @@ static int ignore(struct vhost_user *server)
 	return 0;
 }
 
+/* Nothing is taken aside meanwhile, which would have to be done before the end. */
+static void drain(struct vhost_user *server)
+{
+	server->is_paused = true;
+	for (uint32_t i = 0; i < server->num_queues; i++) {
+		vhost_user_queue_process_deferred(&server->queues[i]);
+	}
+	server->ops.drain(server->cookie);
+	server->is_paused = false;
+}
+
 static void stop_queues(struct vhost_user *server)
 {
 	for (uint32_t i = 0; i < server->num_queues; i++) {
@@ -152,7 +163,7 @@ void vhost_user_begin_anew(struct vhost_user_queue *queue)
 /* Discards no state, as the protocol recommends: it only disables the queues. */
 static int reset_owner(struct vhost_user *server)
 {
-	server->ops.drain(server->cookie);
+	drain(server);
 	stop_queues(server);
 	for (uint32_t i = 0; i < server->num_queues; i++) {
 		server->queues[i].enabled = false;
@@ -384,7 +395,7 @@ static int get_vring_base(struct vhost_user *server)
 		return -EINVAL;
 	}
 	if (queue->ring) {
-		server->ops.drain(server->cookie);
+		drain(server);
 		vhost_user_queue_stop(queue);
 	}
 	vhost_user_queue_set_kick_take(queue, -1); /* the next one starts it again */
@@ -456,7 +467,7 @@ static int set_vring_enable(struct vhost_user *server)
 		return vhost_user_queue_start(queue);
 	}
 	if (queue->ring) {
-		server->ops.drain(server->cookie);
+		drain(server);
 		vhost_user_queue_stop(queue);
 	}
 	return 0;

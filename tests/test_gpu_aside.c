@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/* What the device answers while its renderer is in OpenGL: here the guest asks from inside the
+ * renderer. */
+
+#include "support.h"
+
+#include <endian.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "aside.h"
+#include "renderer.h"
+#include "server_session.h"
+
+#define OK VIRTIO_GPU_RESP_OK_NODATA
+#define CONTROL 0
+#define CURSOR 1
+#define SLOW 7 /* the context that takes long to make */
+
+static char directory[] = "/tmp/vgfence-aside-XXXXXX";
+static char path[sizeof(directory) + 8];
+
+/* ---- A renderer that takes long ----------------------------------------------------------- */
+
+static struct aside *aside;
+static const struct renderer_ops *soft;
+static struct renderer_ops slow_ops;
+static void (*meanwhile)(void);
+static unsigned int num_made; /* contexts, in the order of their IDs */
+
+static int make_context(
+	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+{
+	if (ctx_id == SLOW && meanwhile) {
+		if (aside) {
+			aside_enter(aside);
+		}
+		meanwhile();
+		if (aside) {
+			aside_leave(aside);
+		}
+	}
+	num_made++;
+	return soft->context_create(renderer, ctx_id, context_init, name);
+}
+
+static int create_slow(const struct vgf_callbacks *callbacks, void *cookie,
+	const struct renderer_options *options, struct renderer **out)
+{
+	int ret = renderer_soft_create(callbacks, cookie, options, out);
+
+	if (ret == 0) {
+		aside = options->aside;
+		soft = (*out)->ops;
+		slow_ops = *soft;
+		slow_ops.context_create = make_context;
+		(*out)->ops = &slow_ops;
+	}
+	return ret;
+}
+
+/* ---- The server and its guest ------------------------------------------------------------- */
+
+static void begin_with(bool has_gl)
+{
+	const struct gpu_server_options options = {
+		.socket_path = path,
+		.drain_ms = 20000,
+		.end_fd = -1,
+		.has_gl = has_gl,
+		.gpu = { .num_scanouts = 1, .width = 640, .height = 480, .fence_passing_bit = -1 },
+		.log = log_to_test,
+	};
+
+	num_made = 0;
+	meanwhile = NULL;
+	assert_int_equal(gpu_server_create(&options, create_slow, &server), 0);
+	front_end_init(&front_end, path, run, NULL);
+	front_end_start(&front_end);
+}
+
+static void end(void)
+{
+	front_end_finish(&front_end);
+	gpu_server_destroy(server);
+}
+
+#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true), end())
+#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false), end())
+
+static const struct virtio_gpu_ctrl_hdr *responses[16]; /* by descriptor, of either queue */
+
+/* Shown and kicked. Each takes two descriptors, from `head` on. */
+static void ask(uint32_t queue, uint16_t head, const void *request, uint32_t size)
+{
+	responses[head] = front_end_request(&front_end, queue, head, request, size, 2048);
+	front_end_kick(&front_end.queues[queue]);
+}
+
+static void ask_for(uint16_t head, uint32_t type, uint32_t flags)
+{
+	const struct {
+		struct virtio_gpu_ctrl_hdr header;
+		uint32_t index, padding;
+	} request = { .header = { .type = htole32(type), .flags = htole32(flags) } };
+
+	ask(CONTROL, head, &request, sizeof(request));
+}
+
+static void ask_context(uint16_t head, uint32_t type, uint32_t ctx_id)
+{
+	const struct virtio_gpu_ctx_create request = {
+		.hdr = { .type = htole32(type), .ctx_id = htole32(ctx_id) },
+	};
+
+	ask(CONTROL, head, &request,
+		type == VIRTIO_GPU_CMD_CTX_CREATE ? sizeof(request) : sizeof(request.hdr));
+}
+
+static void ask_cursor(uint16_t head, uint32_t type, uint32_t resource_id)
+{
+	const struct virtio_gpu_update_cursor request = {
+		.hdr = header(type),
+		.resource_id = htole32(resource_id),
+	};
+
+	ask(CURSOR, head, &request, sizeof(request));
+}
+
+/* The next answer is that one, of this type; the server does nothing for it. */
+static void assert_answered(uint32_t queue, uint16_t head, uint32_t type)
+{
+	uint32_t which, written;
+
+	for (int i = 0; !front_end_used(&front_end.queues[queue], &which, &written); i++) {
+		assert_true(i < LOST_ROUNDS);
+		usleep(1000);
+	}
+	assert_int_equal(which, head);
+	assert_int_equal(le32toh(responses[head]->type), type);
+}
+
+static bool is_answered(uint32_t queue)
+{
+	uint32_t which, written;
+
+	return front_end_used(&front_end.queues[queue], &which, &written);
+}
+
+/* Makes the slow context, and does that meanwhile. */
+static void take_long(void (*what)(void))
+{
+	meanwhile = what;
+	ask_context(14, VIRTIO_GPU_CMD_CTX_CREATE, SLOW);
+	run(NULL);
+	meanwhile = NULL;
+}
+
+/* ---- What needs no OpenGL ----------------------------------------------------------------- */
+
+static void all_that_needs_none(void)
+{
+	ask_for(0, VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	ask_for(2, VIRTIO_GPU_CMD_GET_EDID, 0);
+	assert_answered(CONTROL, 2, VIRTIO_GPU_RESP_OK_EDID);
+	ask_for(4, VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0);
+	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+	ask_cursor(0, VIRTIO_GPU_CMD_UPDATE_CURSOR, 0);
+	assert_answered(CURSOR, 0, OK);
+	ask_cursor(2, VIRTIO_GPU_CMD_MOVE_CURSOR, 0);
+	assert_answered(CURSOR, 2, OK);
+}
+
+/* The first of a queue is always notified of. */
+static void a_notification(void)
+{
+	ask_cursor(0, VIRTIO_GPU_CMD_MOVE_CURSOR, 0);
+	for (int i = 0; front_end_notifications(&front_end.queues[CURSOR]) == 0; i++) {
+		assert_true(i < LOST_ROUNDS);
+		usleep(1000);
+	}
+	assert_answered(CURSOR, 0, OK);
+}
+
+TEST_ASIDE(the_guest_is_notified_meanwhile)
+{
+	take_long(a_notification);
+	assert_answered(CONTROL, 14, OK);
+}
+
+TEST_ASIDE(what_needs_no_gl_is_answered_meanwhile)
+{
+	for (int i = 0; i < 3; i++) {
+		take_long(all_that_needs_none);
+		assert_answered(CONTROL, 14, OK);
+		ask_context(0, VIRTIO_GPU_CMD_CTX_DESTROY, SLOW);
+		run(NULL);
+		assert_answered(CONTROL, 0, OK);
+	}
+}
+
+static void ask_and_wait(void)
+{
+	ask_for(0, VIRTIO_GPU_CMD_GET_EDID, 0);
+	usleep(50000);
+	assert_false(is_answered(CONTROL));
+}
+
+TEST_ALONE(without_the_second_thread_it_is_answered_later)
+{
+	take_long(ask_and_wait);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_EDID);
+}
+
+/* Of the same round, whose end is far. */
+static void the_first_is_answered(void)
+{
+	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_EDID);
+}
+
+TEST_ASIDE(what_was_completed_before_is_shown_meanwhile)
+{
+	ask_for(0, VIRTIO_GPU_CMD_GET_EDID, 0);
+	take_long(the_first_is_answered);
+	assert_answered(CONTROL, 14, OK);
+}
+
+/* ---- What does ---------------------------------------------------------------------------- */
+
+static void make_and_destroy(void)
+{
+	ask_context(0, VIRTIO_GPU_CMD_CTX_CREATE, 1);
+	ask_context(2, VIRTIO_GPU_CMD_CTX_DESTROY, 1);
+	ask_for(4, VIRTIO_GPU_CMD_GET_DISPLAY_INFO, VIRTIO_GPU_FLAG_FENCE);
+	ask_for(6, VIRTIO_GPU_CMD_GET_EDID, 0);
+	assert_answered(CONTROL, 6, VIRTIO_GPU_RESP_OK_EDID);
+	assert_int_equal(num_made, 0);
+}
+
+TEST_ASIDE(what_needs_gl_or_has_a_fence_comes_later_in_its_order)
+{
+	take_long(make_and_destroy);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, OK);
+	assert_answered(CONTROL, 2, OK);
+	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	assert_int_equal(num_made, 2);
+}
+
+/* Its picture is the renderer's, so it has to wait; and what comes after it must not be undone. */
+static void a_picture_and_a_move(void)
+{
+	ask_cursor(0, VIRTIO_GPU_CMD_UPDATE_CURSOR, 1);
+	ask_cursor(2, VIRTIO_GPU_CMD_MOVE_CURSOR, 1);
+	ask_for(4, VIRTIO_GPU_CMD_GET_EDID, 0);
+	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_EDID);
+	assert_false(is_answered(CURSOR));
+}
+
+TEST_ASIDE(a_cursor_with_a_picture_of_the_renderers_waits_and_so_does_what_follows)
+{
+	const struct virtio_gpu_resource_create_2d picture = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D),
+		.resource_id = htole32(1),
+		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM),
+		.width = htole32(64),
+		.height = htole32(64),
+	};
+
+	ask(CONTROL, 0, &picture, sizeof(picture));
+	run(NULL);
+	assert_answered(CONTROL, 0, OK);
+	take_long(a_picture_and_a_move);
+	assert_answered(CURSOR, 0, OK);
+	assert_answered(CURSOR, 2, OK);
+}
+
+/* ---- A hostile guest ---------------------------------------------------------------------- */
+
+static atomic_bool floods;
+
+/* As fast as it is answered. */
+static void *flood(void *arg)
+{
+	(void)arg;
+	while (atomic_load(&floods)) {
+		const uint64_t free_before = front_end.next_free;
+
+		ask_cursor(0, VIRTIO_GPU_CMD_MOVE_CURSOR, 0);
+		while (!is_answered(CURSOR)) {
+			if (!atomic_load(&floods)) {
+				return NULL;
+			}
+		}
+		front_end.next_free = free_before;
+	}
+	return NULL;
+}
+
+static pthread_t flooder;
+
+static void start_flood(void)
+{
+	assert_int_equal(pthread_create(&flooder, NULL, flood, NULL), 0);
+	usleep(20000);
+}
+
+TEST_ASIDE(a_guest_that_asks_without_end_does_not_keep_the_loop)
+{
+	atomic_store(&floods, true);
+	take_long(start_flood);
+	assert_int_equal(num_made, 1);
+	atomic_store(&floods, false);
+	pthread_join(flooder, NULL);
+}
+
+static void break_the_ring(void)
+{
+	ask_context(0, VIRTIO_GPU_CMD_CTX_CREATE, 1);
+	front_end_offer(&front_end.queues[CONTROL], 999);
+	front_end_show(&front_end.queues[CONTROL]);
+	front_end_kick(&front_end.queues[CONTROL]);
+	for (int i = 0; i < 100; i++) { /* until that is seen, or some time later */
+		usleep(1000);
+	}
+}
+
+TEST_ASIDE(a_ring_that_breaks_meanwhile_stops_behind_what_came_before)
+{
+	take_long(break_the_ring);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, OK);
+	ask_for(2, VIRTIO_GPU_CMD_GET_EDID, 0);
+	run(NULL);
+	assert_false(is_answered(CONTROL));
+}
+
+static void leave_some(void)
+{
+	make_and_destroy();
+	front_end_send(&front_end, VHOST_USER_GET_VRING_BASE, 0,
+		&(const struct vhost_user_vring_state){ .index = CONTROL },
+		sizeof(struct vhost_user_vring_state), NULL, 0);
+}
+
+TEST_ASIDE(a_queue_that_stops_has_answered_all)
+{
+	struct vhost_user_vring_state state;
+	uint32_t request;
+
+	take_long(leave_some);
+	assert_int_equal(
+		front_end_receive(&front_end, &request, &state, sizeof(state)), sizeof(state));
+	assert_int_equal(state.num, 5);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, OK);
+	assert_answered(CONTROL, 2, OK);
+	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+}
+
+static void leave(void)
+{
+	make_and_destroy();
+	shutdown(front_end.socket_fd, SHUT_RDWR);
+}
+
+TEST_ASIDE(a_front_end_that_leaves_meanwhile_leaves_nothing)
+{
+	take_long(leave);
+	assert_true(front_end_is_disconnected(&front_end));
+}
+
+int main(int argc, char *argv[])
+{
+	int failed;
+
+	(void)argc;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/socket", directory);
+	failed = run_registered_tests(argv);
+	assert_int_equal(rmdir(directory), 0);
+	return failed;
+}
