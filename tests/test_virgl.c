@@ -593,7 +593,7 @@ static void count_outside(void *cookie, uint32_t fence)
 	count_fence(cookie, fence);
 }
 
-/* Around commands, a fence and a transfer, and nothing else: who is called back may call. */
+/* Around a context, commands, a fence and a transfer, and not where something is called back. */
 TEST(tells_when_it_is_in_gl)
 {
 	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = count_outside };
@@ -610,9 +610,9 @@ TEST(tells_when_it_is_in_gl)
 	assert_int_equal(vgf_virgl_init(&calls, flags_now, &callbacks, &options, &vmm.virgl), 0);
 	create_gl_context(&vmm, PRODUCER);
 	create_texture(&vmm, SHARED, PRODUCER, 0);
-	assert_int_equal(num_entered, 0);
+	assert_int_equal(num_entered, 1);
 	fill_now(&vmm, PRODUCER, SHARED, GREEN);
-	assert_int_not_equal(num_entered, 0);
+	assert_true(num_entered > 1);
 	num_entered = 0;
 	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 7, PRODUCER, 0), 0);
 	while (calls.global < 1) {

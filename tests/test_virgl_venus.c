@@ -14,6 +14,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,9 @@ enum { VENUS = 1, OTHER = 2, GL = 3, TEXTURE = 10, FIRST_BLOB = 20, RING = 1, OT
 
 #define MEMORY_SIZE 8192
 #define WORD 0x12345678
+
+#define STORM 100
+#define STOPPED_MS 2000
 
 static struct virgl_vmm *vmm;
 
@@ -531,6 +535,24 @@ TEST_VENUS(fences_of_a_killed_worker_retire_with_an_error)
 	assert_context_has_ended(VENUS);
 }
 
+TEST_VENUS(a_stopped_worker_holds_up_no_other)
+{
+	create_gl_context(vmm, GL);
+	create_texture(vmm, TEXTURE, GL, 0);
+	signal_workers(SIGSTOP);
+	assert_int_equal(submit_fence(VENUS, 0, 0), 0);
+	for (unsigned int i = 1; i <= STORM; i++) {
+		submit_fill(vmm, GL, TEXTURE, GREEN, 0);
+		virgl_vmm_wait(vmm, i);
+	}
+	assert_int_equal(read_pixel(vmm, GL, TEXTURE), GREEN);
+	virgl_vmm_run(vmm, STOPPED_MS);
+	assert_int_equal(vmm->num_retired, STORM); /* not the worker's own */
+	signal_workers(SIGCONT);
+	virgl_vmm_wait(vmm, STORM + 1);
+	assert_virgl_retired(vmm, VENUS, 0, 1, 0);
+}
+
 TEST_VENUS(a_context_that_is_destroyed_ends_with_its_worker)
 {
 	signal_workers(SIGSTOP);
@@ -569,6 +591,31 @@ TEST_VENUS(a_killed_server_is_started_anew_by_a_reset)
 	assert_int_equal(submit_fence(VENUS, 0, 0), 0);
 	virgl_vmm_wait(vmm, 1);
 	assert_virgl_retired(vmm, VENUS, 0, vmm->last_id, 0);
+}
+
+static void *continue_server(void *arg)
+{
+	usleep(STOPPED_MS * 1000);
+	assert_int_equal(kill(*(const pid_t *)arg, SIGCONT), 0);
+	return NULL;
+}
+
+/* What needs it waits for it, and is right then. */
+TEST_VENUS(a_server_that_stops_and_goes_on_has_lost_nothing)
+{
+	pid_t server = find_server();
+	pthread_t thread;
+
+	assert_int_equal(submit_fence(VENUS, 0, 0), 0);
+	assert_int_equal(kill(server, SIGSTOP), 0);
+	assert_int_equal(pthread_create(&thread, NULL, continue_server, &server), 0);
+	virgl_vmm_wait(vmm, 1); /* contexts that are there have processes of their own */
+	create_venus(OTHER);
+	pthread_join(thread, NULL);
+	assert_int_equal(submit_fence(OTHER, 0, 0), 0);
+	virgl_vmm_wait(vmm, 2);
+	assert_virgl_retired(vmm, VENUS, 0, 1, 0);
+	assert_virgl_retired(vmm, OTHER, 0, 2, 0);
 }
 
 TEST_VENUS(contexts_end_with_a_reset)

@@ -290,8 +290,13 @@ static int create_in_renderer(const struct creation *creation)
 {
 	const struct virgl_context *context = creation->context;
 
-	return to_errno(virgl_renderer_context_create_with_flags(
-		context->ctx_id, context->flags, creation->nlen, creation->name));
+	int ret;
+
+	enter_gl(context->virgl); /* the render server has to start a process */
+	ret = virgl_renderer_context_create_with_flags(
+		context->ctx_id, context->flags, creation->nlen, creation->name);
+	leave_gl(context->virgl);
+	return to_errno(ret);
 }
 
 /* Venus: with a worker, which is watched. */
