@@ -448,7 +448,9 @@ class Hostile(unittest.TestCase):
             denied = [line for line in program.lines if "was denied" in line]
             self.assertEqual([line for line in denied if not EXPECTED.search(line)], [])
             # Of each kind five a second, and how many more there were; with a second at both ends.
-            self.assertLess(len(program.lines), 5 * 6 * (lived + 2))
+            # gcov, in ./run coverage, says of each file that it cannot be written in the sandbox.
+            said = [line for line in program.lines if not line.startswith("profiling:")]
+            self.assertLess(len(said), 5 * 6 * (lived + 2))
 
     def wait_for(self, condition):
         limit = time.monotonic() + LIMIT_S
