@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -335,12 +336,16 @@ static void break_the_ring(void)
 
 TEST_ASIDE(a_ring_that_breaks_meanwhile_stops_behind_what_came_before)
 {
+	eventfd_t told = 0;
+
 	take_long(break_the_ring);
 	assert_answered(CONTROL, 14, OK);
 	assert_answered(CONTROL, 0, OK);
 	ask_for(2, VIRTIO_GPU_CMD_GET_EDID, 0);
 	run(NULL);
 	assert_false(is_answered(CONTROL));
+	assert_int_equal(eventfd_read(front_end.queues[CONTROL].err_fd, &told), 0);
+	assert_int_equal(told, 1);
 }
 
 static void leave_some(void)

@@ -32,6 +32,7 @@ struct vhost_user_queue {
 	int kick_fd;   /* below 0: there is none */
 	struct notifier call, err;
 	struct virtqueue *ring; /* NULL: stopped */
+	bool told_failure;      /* that the ring is wrong */
 	/* Requests that were taken, and left to `handle`: a ring with a place for each of the
 	 * queue. NULL without another thread. */
 	struct virtqueue_request *deferred;

@@ -228,6 +228,7 @@ int vhost_user_queue_start(struct vhost_user_queue *queue)
 			ret == -EFAULT ? "rings outside of memory" : error_name(ret));
 		return ret;
 	}
+	queue->told_failure = false;
 	/* The base of a guest that has reset its device is 0. After 65536 requests, or a multiple,
 	 * that of one which was only paused is too. */
 	if (queue->has_run && queue->base == 0 && !virtqueue_has_mark(queue->ring)) {
@@ -261,7 +262,11 @@ void vhost_user_queue_stop(struct vhost_user_queue *queue)
 
 static void tell_failure(struct vhost_user_queue *queue)
 {
-	queue->has_more = false;
+	queue->has_more = queue->num_deferred > 0;
+	if (queue->told_failure) {
+		return;
+	}
+	queue->told_failure = true;
 	vhost_user_log(queue->server, VGF_LOG_WARNING, "queue %u stops: %s", queue->index,
 		virtqueue_error(queue->ring));
 	notify(&queue->err);
@@ -383,7 +388,6 @@ bool vhost_user_queue_process_aside(struct vhost_user_queue *queue)
 	} while (ret == 0 && virtqueue_enable_kicks(queue->ring));
 	if (ret < 0) {
 		tell_failure(queue);
-		queue->has_more = queue->num_deferred > 0;
 	}
 	vhost_user_queue_publish(queue);
 	return ret > 0;
