@@ -282,17 +282,20 @@ enum answer model_has_room(const struct model *model, const struct vgf_fence_nam
 	return both(device_has_room(model, name, more), share_has_room(model, name, serial));
 }
 
-/* Whether work may be handed to a driver, which may come back with a descriptor for its fence.
- * Others may wait for that already. */
+/* In the middle of a round the next descriptor may be promised to work that waits for one. */
+static enum answer comes_first(const struct model *model)
+{
+	return !model->fuzzy || model->limits.max_fds == UINT32_MAX ? YES : EITHER;
+}
+
+/* Whether work may be handed to a driver, which may come back with a descriptor for its fence. */
 static enum answer may_have_fd(const struct model *model, const struct vgf_fence_name *out_fence,
 	const struct model_context *context, unsigned int more)
 {
-	bool alone = !model->fuzzy || model->limits.max_fds == UINT32_MAX;
-
 	if (!out_fence) {
 		return YES;
 	}
-	return both(model_has_room(model, out_fence, context->serial, more), alone ? YES : EITHER);
+	return both(model_has_room(model, out_fence, context->serial, more), comes_first(model));
 }
 
 bool model_must_run(const struct model *model, const struct model_item *item)
@@ -632,8 +635,10 @@ struct expectation expect_fence(
 	expect_place(model, name, true, &expectation);
 	if (with_fd) {
 		const struct model_context *context = model_context(model, name->ctx_id);
+		uint64_t serial = context ? context->serial : 0;
+
 		add_error(&expectation, -EMFILE,
-			opposite(model_has_room(model, name, context ? context->serial : 0, 0)));
+			opposite(both(model_has_room(model, name, serial, 0), comes_first(model))));
 	}
 	return expectation;
 }
