@@ -21,8 +21,11 @@
 #include "clock.h"
 #include "load.h"
 
+#define MAX_EVENTS 64
+
 struct bare_load {
 	int epoll_fd;
+	uint32_t timelines;
 	int *fds; /* of the fence with ID n at n modulo num_fds */
 	uint32_t num_fds;
 	uint64_t oldest, next; /* fence IDs: the pending ones are oldest to next - 1 */
@@ -51,7 +54,7 @@ static int add(struct bare_load *load)
 	}
 	uint64_t id = load->next++;
 	*fence_fd(load, id) = fd;
-	return id - load->oldest < LOAD_TIMELINES ? watch(load, id) : 0;
+	return id - load->oldest < load->timelines ? watch(load, id) : 0;
 }
 
 static int retire(struct bare_load *load, uint64_t id)
@@ -64,16 +67,16 @@ static int retire(struct bare_load *load, uint64_t id)
 	}
 	close(*fd);
 	*fd = -1;
-	uint64_t successor = id + LOAD_TIMELINES;
+	uint64_t successor = id + load->timelines;
 	return successor < load->next ? watch(load, successor) : 0;
 }
 
 static int retire_batch(struct bare_load *load, uint32_t batch)
 {
-	struct epoll_event events[LOAD_TIMELINES];
+	struct epoll_event events[MAX_EVENTS];
 
 	while (batch) {
-		int count = epoll_wait(load->epoll_fd, events, LOAD_TIMELINES, 0);
+		int count = epoll_wait(load->epoll_fd, events, MAX_EVENTS, 0);
 		if (count <= 0 || (uint32_t)count > batch) {
 			return -EIO;
 		}
@@ -143,7 +146,20 @@ static int fill(struct bare_load *load, uint32_t pending)
 	return 0;
 }
 
-int bare_load_create(uint32_t pending, struct bare_load **load)
+int bare_load_trim(struct bare_load *load, uint32_t pending)
+{
+	uint32_t excess = (uint32_t)(load->next - load->oldest) - pending;
+
+	for (uint32_t i = 0; i < excess; i++) {
+		if (eventfd_write(*fence_fd(load, load->oldest + i), 1) < 0) {
+			return bench_error(-errno, "signalling a fence");
+		}
+	}
+	int error = retire_batch(load, excess);
+	return error < 0 ? bench_error(error, "bare system calls") : 0;
+}
+
+int bare_load_create(const struct load_options *options, struct bare_load **load)
 {
 	*load = NULL;
 	struct bare_load *new = calloc(1, sizeof(*new));
@@ -151,7 +167,8 @@ int bare_load_create(uint32_t pending, struct bare_load **load)
 		return bench_error(-ENOMEM, "bare system calls");
 	}
 	new->epoll_fd = -1;
-	new->num_fds = pending + LOAD_MAX_BATCH;
+	new->timelines = options->contexts * options->rings;
+	new->num_fds = options->pending + LOAD_MAX_BATCH;
 	new->fds = malloc(new->num_fds * sizeof(new->fds[0]));
 	if (!new->fds) {
 		bare_load_destroy(new);
@@ -159,7 +176,8 @@ int bare_load_create(uint32_t pending, struct bare_load **load)
 	}
 	memset(new->fds, -1, new->num_fds * sizeof(new->fds[0]));
 	new->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	int error = new->epoll_fd < 0 ? bench_error(-errno, "epoll_create1") : fill(new, pending);
+	int error = new->epoll_fd < 0 ? bench_error(-errno, "epoll_create1") :
+					fill(new, options->pending);
 	if (error < 0) {
 		bare_load_destroy(new);
 		return error;

@@ -11,11 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
 
 #include "bench.h"
+
+#define SPARE_FDS 64 /* epoll, standard streams, the library's own */
 
 static const struct {
 	const char *name;
@@ -28,6 +31,7 @@ static const struct {
 	{ "latency", bench_latency },
 	{ "monitors", bench_monitors },
 	{ "implicit", bench_implicit },
+	{ "growth", bench_growth },
 };
 
 #define NUM_BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -64,6 +68,29 @@ void bench_progress(const char *what, unsigned int done, unsigned int total)
 	fflush(stderr);
 }
 
+uint32_t bench_raise_fd_limit(uint32_t wanted)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
+		return 0;
+	}
+	if (limit.rlim_cur < (rlim_t)wanted + SPARE_FDS) {
+		rlim_t before = limit.rlim_cur;
+		limit.rlim_cur = (rlim_t)wanted + SPARE_FDS;
+		if (limit.rlim_cur > limit.rlim_max) {
+			limit.rlim_cur = limit.rlim_max;
+		}
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+			limit.rlim_cur = before;
+		}
+	}
+	if (limit.rlim_cur >= (rlim_t)wanted + SPARE_FDS) {
+		return wanted;
+	}
+	return limit.rlim_cur > SPARE_FDS ? (uint32_t)(limit.rlim_cur - SPARE_FDS) : 0;
+}
+
 unsigned int bench_rounds(unsigned int wanted, unsigned int usual)
 {
 	return wanted > 0 && wanted < usual ? wanted : usual;
@@ -91,11 +118,13 @@ struct options {
 	const char *name;    /* of one benchmark; NULL: all */
 	unsigned int rounds; /* 0: as many as each has usually */
 	bool json;
+	const char *svg; /* where to draw a picture; NULL: nowhere */
 };
 
 static int usage(FILE *out)
 {
 	fputs("usage: vgfence bench [BENCHMARK] [--rounds=N] [--json]\n"
+	      "       vgfence bench growth [--rounds=N] [--json] [--svg=FILE]\n"
 	      "\n"
 	      "  core        time and memory of a fence, with few and with many pending\n"
 	      "  wakeup      from a signal in another thread to the callback\n"
@@ -104,11 +133,13 @@ static int usage(FILE *out)
 	      "  latency     of a frame to the screen: with passing, without, beside a slow one\n"
 	      "  monitors    four at 144 Hz: frames shown, latency, memory; a round is a second\n"
 	      "  implicit    a submission whose buffers others have as dma-bufs\n"
+	      "  growth      a fence with 1 to 1024 contexts of 1 to 64 rings, 1 to 64 deep\n"
 	      "\n"
 	      "Without a name: all of them.\n"
 	      "\n"
 	      "  --rounds=N  at most so many, for a quick look; their medians are less certain\n"
-	      "  --json      arrays of objects instead of tables\n",
+	      "  --json      arrays of objects instead of tables\n"
+	      "  --svg=FILE  a picture of it, too\n",
 		out);
 	return out == stdout ? EXIT_SUCCESS : 2;
 }
@@ -116,6 +147,14 @@ static int usage(FILE *out)
 static bool is_chosen(const struct options *options, size_t benchmark)
 {
 	return options->name == NULL || strcmp(options->name, benchmarks[benchmark].name) == 0;
+}
+
+static int run(const struct options *options, size_t benchmark, struct json_object *rows)
+{
+	if (options->svg) {
+		return bench_growth_draw(options->rounds, rows, options->svg);
+	}
+	return benchmarks[benchmark].run(options->rounds, rows);
 }
 
 static int run_tables(const struct options *options)
@@ -130,7 +169,7 @@ static int run_tables(const struct options *options)
 			putchar('\n');
 		}
 		first = false;
-		if (benchmarks[i].run(options->rounds, NULL) < 0) {
+		if (run(options, i, NULL) < 0) {
 			return EXIT_FAILURE;
 		}
 	}
@@ -150,7 +189,7 @@ static int run_json(const struct options *options)
 		}
 		struct json_object *rows = json_object_new_array();
 		json_object_object_add(all, benchmarks[i].name, rows);
-		if (benchmarks[i].run(options->rounds, rows) < 0) {
+		if (run(options, i, rows) < 0) {
 			result = EXIT_FAILURE;
 			break;
 		}
@@ -193,7 +232,7 @@ static bool parse_rounds(const char *text, unsigned int *rounds)
 
 int bench_main(int argc, char **argv)
 {
-	static const char rounds[] = "--rounds=";
+	static const char rounds[] = "--rounds=", svg[] = "--svg=";
 	struct options options = { 0 };
 
 	for (int i = 1; i < argc; i++) {
@@ -205,11 +244,16 @@ int bench_main(int argc, char **argv)
 			if (!parse_rounds(argv[i] + strlen(rounds), &options.rounds)) {
 				return usage(stderr);
 			}
+		} else if (strncmp(argv[i], svg, strlen(svg)) == 0) {
+			options.svg = argv[i] + strlen(svg);
 		} else if (!options.name && is_benchmark(argv[i])) {
 			options.name = argv[i];
 		} else {
 			return usage(stderr);
 		}
+	}
+	if (options.svg && (!options.name || strcmp(options.name, "growth") != 0)) {
+		return usage(stderr);
 	}
 	return options.json ? run_json(&options) : run_tables(&options);
 }

@@ -11,6 +11,7 @@
  */
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct json_object;
 
@@ -29,6 +30,10 @@ int bench_error(int error, const char *what);
 /* Of six digits; null for what is negative or NaN, that is not known. */
 struct json_object *bench_number(double value);
 
+/* Raises the limit of descriptors to `wanted` and some to spare, or as far as that goes; VMMs do it
+ * too. Returns how many there can be without those to spare. */
+uint32_t bench_raise_fd_limit(uint32_t wanted);
+
 /* How many rounds to run of `usual`: all of them if wanted is 0, never more. */
 unsigned int bench_rounds(unsigned int wanted, unsigned int usual);
 
@@ -41,5 +46,9 @@ int bench_display(unsigned int rounds, struct json_object *array);
 int bench_latency(unsigned int rounds, struct json_object *array);
 int bench_monitors(unsigned int rounds, struct json_object *array);
 int bench_implicit(unsigned int rounds, struct json_object *array);
+int bench_growth(unsigned int rounds, struct json_object *array);
+
+/* The same, and a picture. */
+int bench_growth_draw(unsigned int rounds, struct json_object *array, const char *path);
 
 #endif

@@ -11,7 +11,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include <json-c/json.h>
 
@@ -21,8 +20,8 @@
 #define MAX_ROUNDS 15        /* the median of them counts; odd */
 #define FENCES_A_ROUND 16384 /* without descriptors */
 #define RUNS_A_ROUND 8       /* with descriptors, of LOAD_MAX_FDS_RUN fences each */
-#define SPARE_FDS 64         /* epoll, standard streams, the library's own */
 #define BASELINE 256         /* pending; the cost with more is compared with the cost there */
+#define TIMELINES 64         /* each of a context of its own */
 
 static const uint32_t pending_counts[] = { 16, 256, 4096, 65536 };
 static const uint32_t batches[] = { 1, LOAD_MAX_BATCH };
@@ -144,7 +143,7 @@ static int measure_fds(struct row *row)
 	int error = create_load(row);
 
 	if (error == 0) {
-		error = bare_load_create(row->options.pending, &bare);
+		error = bare_load_create(&row->options, &bare);
 	}
 	for (unsigned int round = 0; round < row->rounds && error == 0; round++) {
 		bench_progress("with eventfds", round, row->rounds);
@@ -156,34 +155,15 @@ static int measure_fds(struct row *row)
 	return error;
 }
 
-/* Raises the limit of descriptors to what is wanted, or as far as that goes; VMMs do it too. */
-static rlim_t raise_fd_limit(rlim_t wanted)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
-		return 0;
-	}
-	if (limit.rlim_cur < wanted) {
-		rlim_t before = limit.rlim_cur;
-		limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-		if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
-			return before;
-		}
-	}
-	return limit.rlim_cur;
-}
-
 /* How many fences with descriptors there can be: the library and the bare system calls have so many
  * each at the same time. */
 static uint32_t max_pending_fds(void)
 {
 	uint32_t most = pending_counts[NUM_PENDING - 1];
-	rlim_t besides = LOAD_MAX_FDS_RUN + SPARE_FDS;
-	rlim_t limit = raise_fd_limit((rlim_t)2 * most + besides);
-	rlim_t fit = limit > besides ? (limit - besides) / 2 : 0;
+	uint32_t fit = bench_raise_fd_limit(2 * most + LOAD_MAX_FDS_RUN);
 
-	return fit < most ? (uint32_t)fit : most;
+	fit = fit > LOAD_MAX_FDS_RUN ? (fit - LOAD_MAX_FDS_RUN) / 2 : 0;
+	return fit < most ? fit : most;
 }
 
 /* The usual numbers as far as they fit, and the largest power of two that does. */
@@ -196,10 +176,11 @@ static size_t plan_fds(struct row *rows)
 		largest *= 2;
 	}
 	for (size_t i = 0; i < NUM_PENDING && pending_counts[i] < largest; i++) {
-		rows[count++].options = (struct load_options){ pending_counts[i], .fds = true };
+		rows[count++].options = (struct load_options){ TIMELINES, 1, pending_counts[i],
+			.fds = true };
 	}
 	if (largest >= pending_counts[0]) {
-		rows[count++].options = (struct load_options){ largest, .fds = true };
+		rows[count++].options = (struct load_options){ TIMELINES, 1, largest, .fds = true };
 	}
 	return count;
 }
@@ -207,7 +188,8 @@ static size_t plan_fds(struct row *rows)
 static size_t plan_by_call(struct row *rows, bool name_any)
 {
 	for (size_t i = 0; i < NUM_PENDING; i++) {
-		rows[i].options = (struct load_options){ pending_counts[i], .name_any = name_any };
+		rows[i].options = (struct load_options){ TIMELINES, 1, pending_counts[i],
+			.name_any = name_any };
 	}
 	return NUM_PENDING;
 }
@@ -267,7 +249,7 @@ static void print_header(unsigned int rounds)
 	       "added, %d looked up), and its retiring. A row: with so many fences pending, on %d\n"
 	       "timelines; medians of %u rounds, in nanoseconds a fence, where each fence is\n"
 	       "dispatched alone and where %d are dispatched together.\n",
-		LOAD_IN_FENCES, LOAD_IN_FENCES, LOAD_TIMELINES, rounds, LOAD_MAX_BATCH);
+		LOAD_IN_FENCES, LOAD_IN_FENCES, TIMELINES, rounds, LOAD_MAX_BATCH);
 }
 
 static void print_by_call(const char *title, const struct row *rows, size_t count)
@@ -323,8 +305,8 @@ static void print_tables(
 		any, NUM_PENDING);
 	print_fds(fds, num_fds);
 	if (oldest[0].empty_bytes >= 0) {
-		printf("a device with %d contexts and nothing pending: %.0f bytes\n",
-			LOAD_TIMELINES, oldest[0].empty_bytes);
+		printf("a device with %d contexts and nothing pending: %.0f bytes\n", TIMELINES,
+			oldest[0].empty_bytes);
 	}
 }
 

@@ -11,12 +11,14 @@
  *   was the last in-fence is run.
  * So the number of fences pending, and of work held back, stays as it is.
  *
- * In-fences are always LOAD_MAX_BATCH or more older than the work that names them. Those of a fence
- * have then retired in an earlier batch, its work has run, and it can be signalled.
+ * Without descriptors in-fences are always LOAD_MAX_BATCH or more older than the work that names
+ * them. Those of a fence have then retired in an earlier batch, its work has run, and it can be
+ * signalled.
  */
 
 #include <errno.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -55,10 +57,14 @@ static double heap_in_use(void)
 #endif
 }
 
-static struct vgf_fence_name fence_name(uint64_t id)
+static struct vgf_fence_name fence_name(const struct library_load *load, uint64_t id)
 {
+	const struct load_options *options = &load->options;
+
 	return (struct vgf_fence_name){
-		.fence_id = id, .ctx_id = 1 + id % LOAD_TIMELINES, .ring = 0
+		.fence_id = id,
+		.ctx_id = 1 + (uint32_t)(id % options->contexts),
+		.ring = (int32_t)(id / options->contexts % options->rings),
 	};
 }
 
@@ -110,7 +116,7 @@ static int submit(struct library_load *load, uint32_t num_in_fences, uint32_t pl
 			(load->options.name_any ? random_below(load, choice) : place + i);
 	}
 	struct vgf_submission submission = {
-		.fence = fence_name(load->next),
+		.fence = fence_name(load, load->next),
 		.flags = VGF_FENCED | VGF_SHAREABLE,
 		.num_in_fences = num_in_fences,
 		.in_fences = in_fences,
@@ -125,13 +131,13 @@ static int submit(struct library_load *load, uint32_t num_in_fences, uint32_t pl
 	return 0;
 }
 
-static int signal_fence(struct library_load *load, uint64_t id)
+static int signal_fence(const struct library_load *load, uint64_t id)
 {
 	if (load->options.fds) {
 		/* The device's descriptor is safe to use: it stays open until it has signalled. */
 		return eventfd_write(load->fds[id % load->num_fds], 1) < 0 ? -errno : 0;
 	}
-	struct vgf_fence_name fence = fence_name(id);
+	struct vgf_fence_name fence = fence_name(load, id);
 	return vgf_fence_signal(load->device, &fence, 0);
 }
 
@@ -149,26 +155,50 @@ static int dispatch_batch(struct library_load *load, uint32_t batch)
 	return 0;
 }
 
-static int run_batch(
-	struct library_load *load, uint32_t batch, uint64_t *fence_ns, uint64_t *write_ns)
+static uint32_t num_in_fences(const struct library_load *load)
 {
-	uint64_t start = now_ns();
+	uint32_t pending = load->options.pending;
 
-	for (uint32_t i = 0; i < batch; i++) {
-		int error = submit(load, LOAD_IN_FENCES, i);
-		if (error < 0) {
-			return error;
-		}
+	return pending < LOAD_IN_FENCES ? pending : LOAD_IN_FENCES;
+}
+
+static int submit_batch(struct library_load *load, uint32_t batch)
+{
+	int error = 0;
+
+	for (uint32_t i = 0; i < batch && error == 0; i++) {
+		error = submit(load, num_in_fences(load), i);
 	}
-	uint64_t submitted = load->options.fds ? now_ns() : 0;
+	return error;
+}
+
+static int signal_batch(const struct library_load *load, uint32_t batch)
+{
 	for (uint32_t i = 0; i < batch; i++) {
 		int error = signal_fence(load, load->oldest + i);
 		if (error < 0) {
 			return bench_error(error, "signalling a fence");
 		}
 	}
+	return 0;
+}
+
+static int run_batch(
+	struct library_load *load, uint32_t batch, uint64_t *fence_ns, uint64_t *write_ns)
+{
+	uint64_t start = now_ns();
+	int error = submit_batch(load, batch);
+
+	if (error < 0) {
+		return error;
+	}
+	uint64_t submitted = load->options.fds ? now_ns() : 0;
+	error = signal_batch(load, batch);
+	if (error < 0) {
+		return error;
+	}
 	uint64_t signalled = load->options.fds ? now_ns() : 0;
-	int error = dispatch_batch(load, batch);
+	error = dispatch_batch(load, batch);
 	*fence_ns += now_ns() - start - (signalled - submitted);
 	*write_ns += signalled - submitted;
 	return error;
@@ -194,12 +224,70 @@ int library_load_run(
 	}
 	/* Whether what was measured is what the comment above says. */
 	handed_over = load->handed_over - handed_over;
-	if (handed_over != (load->options.fds ? (uint64_t)count * LOAD_IN_FENCES : 0)) {
+	if (handed_over != (load->options.fds ? (uint64_t)count * num_in_fences(load) : 0)) {
 		return bench_error(-EIO, "in-fences were not pending, or not handed to the driver");
 	}
 	times->fence_ns = (double)fence_ns / count;
 	times->write_ns = (double)write_ns / count;
 	return 0;
+}
+
+/* Dispatches as often as the device asks for it. */
+static int dispatch_when_woken(struct library_load *load, uint64_t *wakeups)
+{
+	struct pollfd ready = { .fd = vgf_device_get_fd(load->device), .events = POLLIN };
+
+	while (poll(&ready, 1, 0) > 0) {
+		int retired = vgf_device_dispatch(load->device, 0);
+		if (retired < 0) {
+			return bench_error(retired, "vgf_device_dispatch");
+		}
+		++*wakeups;
+	}
+	return 0;
+}
+
+static int count_batch(struct library_load *load, uint32_t batch, uint64_t *wakeups)
+{
+	uint64_t goal = load->retired + batch;
+	int error = submit_batch(load, batch);
+
+	if (error == 0) {
+		error = dispatch_when_woken(load, wakeups);
+	}
+	if (error == 0) {
+		error = signal_batch(load, batch);
+	}
+	if (error == 0) {
+		error = dispatch_when_woken(load, wakeups);
+	}
+	if (error == 0 && load->retired != goal) {
+		error = bench_error(-EIO, "fences signalled, but the device told nobody");
+	}
+	load->oldest += batch;
+	return error;
+}
+
+int library_load_count_wakeups(
+	struct library_load *load, uint32_t count, uint32_t batch, uint64_t *wakeups)
+{
+	double unused;
+	int error = load->options.fds ? fd_pool_fill(&load->pool, count, &unused) : 0;
+
+	*wakeups = 0;
+	for (uint32_t i = 0; i < count && error == 0; i += batch) {
+		error = count_batch(load, batch, wakeups);
+	}
+	return error;
+}
+
+int library_load_trim(struct library_load *load, uint32_t pending)
+{
+	uint32_t excess = load->options.pending - pending;
+	int error = signal_batch(load, excess);
+
+	load->options.pending = pending;
+	return error < 0 ? error : dispatch_batch(load, excess);
 }
 
 void library_load_heap(const struct library_load *load, double *empty, double *filled)
@@ -238,7 +326,7 @@ static int make_device(struct library_load *load)
 	if (error < 0) {
 		return bench_error(error, "vgf_device_create");
 	}
-	for (uint32_t i = 1; i <= LOAD_TIMELINES; i++) {
+	for (uint32_t i = 1; i <= load->options.contexts; i++) {
 		error = vgf_context_create(load->device, i, &driver, load);
 		if (error < 0) {
 			return bench_error(error, "vgf_context_create");

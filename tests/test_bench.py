@@ -9,6 +9,7 @@ other things means nothing. The command lines of the document, docs/performance.
 
 import contextlib
 import glob
+import itertools
 import json
 import os
 import pathlib
@@ -21,13 +22,14 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 import unittest_sum
 
 PROGRAM = ""
 DOCUMENT = pathlib.Path()
 LIMIT_S = 280  # only so that a program that hangs ends the test
-NAMES = ["core", "wakeup", "virgl", "display", "latency", "monitors", "implicit"]
+NAMES = ["core", "wakeup", "virgl", "display", "latency", "monitors", "implicit", "growth"]
 WAYS = ["async", "descriptor"]
 
 
@@ -193,6 +195,41 @@ class Json(unittest.TestCase):
         for row in self.all["implicit"]:
             self.check_numbers(row, "p50_us", "p99_us", "of_none")
 
+    def test_growth_has_what_there_are_descriptors_for(self):
+        skipped = re.search("bench: growth: skipped .* for ([0-9]+) fences", self.messages)
+        limit = int(skipped.group(1)) if skipped else 1024 * 64 * 64
+        if skipped:
+            print(f"skipped: growth above {limit} fences; a higher RLIMIT_NOFILE enables it")
+        powers = [4 ** power for power in range(6)]
+        rows = [(contexts, rings, deep)
+                for contexts in powers for rings in powers[:4] for deep in powers[:4]
+                if contexts * rings * deep <= limit]
+        self.assertEqual(
+            [(row["contexts"], row["rings"], row["deep"]) for row in self.all["growth"]], rows)
+        for row in self.all["growth"]:
+            self.check_numbers(row, "ns", "together_ns")
+            self.assertEqual(row["pending"], row["contexts"] * row["rings"] * row["deep"])
+            if row["pending"] <= limit // 2:
+                self.check_numbers(row, "bare_ns", "of_bare", "together_bare_ns")
+                self.check_numbers(row, "together_of_bare")
+            else:
+                self.assertIsNone(row["of_bare"])
+                self.assertIsNone(row["together_of_bare"])
+
+    def test_growth_wakes_up_once_for_what_has_signalled(self):
+        for row in self.all["growth"]:
+            self.assertEqual(row["wakeups"], 1, row)
+            together = min(8, row["pending"])
+            self.assertAlmostEqual(row["together_wakeups"], 1 / together, 5, row)
+
+    def test_growth_takes_memory_for_what_there_is(self):
+        for row in self.all["growth"]:
+            if row["bytes"] is not None:  # a sanitizer's malloc tells nothing
+                rings = row["contexts"] * row["rings"]
+                self.assertLess(
+                    row["bytes"],
+                    20480 + 1280 * row["contexts"] + 224 * rings + 160 * row["pending"], row)
+
     def test_monitors_has_four_and_what_the_process_has(self):
         *monitors, process = self.all["monitors"]
         self.assertEqual([row["monitor"] for row in monitors], [0, 1, 2, 3])
@@ -204,14 +241,14 @@ class Json(unittest.TestCase):
 
 
 @unittest.skipUnless(os.environ.get("VGF_TEST_LONG_BENCH"),
-                     "three minutes, and numbers that other work on the machine spoils; "
+                     "five minutes, and numbers that other work on the machine spoils; "
                      "VGF_TEST_LONG_BENCH=1 enables it")
 class Long(unittest.TestCase):
     """What the numbers have to be. Each is a ratio, or a count; with doubles for monitors."""
 
-    def rows(self, name):
+    def rows(self, name, *arguments):
         environment = {key: value for key, value in os.environ.items() if key != "WAYLAND_DISPLAY"}
-        result = vgfence("bench", name, "--json", environment=environment)
+        result = vgfence("bench", name, "--json", *arguments, environment=environment)
         self.assertEqual(result.returncode, 0, result.stderr)
         return json.loads(result.stdout)
 
@@ -225,6 +262,16 @@ class Long(unittest.TestCase):
         self.assertLessEqual(statistics.median(ratios["beside"]), 1.1)
         # The control: fences of both on one timeline.
         self.assertGreater(statistics.median(ratios["behind"]), 1.5)
+
+    def test_a_fence_costs_no_jump_more_with_four_times_as_many(self):
+        rows = self.rows("growth", "--rounds=2")
+        for key in ("of_bare", "together_of_bare"):
+            medians = [
+                statistics.median(row[key] for row in rows if row["pending"] == pending)
+                for pending in sorted({row["pending"] for row in rows if row[key] is not None})]
+            print(f"{key}, with 1, 4, 16 and so on pending: {medians}")
+            for before, after in itertools.pairwise(medians):
+                self.assertLess(after, 1.25 * before)
 
     def test_four_monitors_have_a_minute_of_frames(self):
         *monitors, process = self.rows("monitors")
@@ -253,7 +300,33 @@ class Document(unittest.TestCase):
         self.assertEqual(sorted(benchmarks), sorted(NAMES))
 
 
+class Picture(unittest.TestCase):
+    def test_growth_draws_a_point_for_each_number(self):
+        with tempfile.TemporaryDirectory(prefix="vgfence-bench.") as directory:
+            path = os.path.join(directory, "growth.svg")
+            result = vgfence("bench", "growth", "--json", "--rounds=1", f"--svg={path}")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            shapes = [element.tag.rpartition("}")[2]
+                      for element in xml.etree.ElementTree.parse(path).iter()]
+        rows = json.loads(result.stdout)
+        known = sum(row[key] is not None for row in rows for key in (
+            "ns", "of_bare", "together_ns", "together_of_bare", "together_wakeups", "bytes"))
+        self.assertEqual(shapes.count("polyline"), 6)
+        self.assertEqual(shapes.count("circle"), known + 6)  # and the legend's
+
+    def test_a_picture_that_cannot_be_written_is_an_error(self):
+        result = vgfence("bench", "growth", "--rounds=1", "--svg=/no/such/folder/growth.svg")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("/no/such/folder/growth.svg: No such file", result.stderr)
+
+
 class Usage(unittest.TestCase):
+    def test_only_growth_has_a_picture(self):
+        for names in ([], ["core"]):
+            result = vgfence("bench", *names, "--svg=picture.svg")
+            self.assertEqual(result.returncode, 2, names)
+            self.assertIn("usage:", result.stderr)
+
     def test_rounds_are_a_number_above_zero(self):
         for rounds in ("", "0", "-1", "+1", " 1", "1x", "x", "4294967296"):
             result = vgfence("bench", "wakeup", f"--rounds={rounds}")
