@@ -10,6 +10,7 @@
  * is what the row says: so many less are while fences are submitted.
  */
 
+#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -272,18 +273,27 @@ static void show(const struct growth *growth, struct json_object *array)
 int bench_growth_draw(unsigned int rounds, struct json_object *array, const char *path)
 {
 	static struct growth growth;
+	FILE *file = path ? fopen(path, "we") : NULL;
 	int error;
 
+	if (path && !file) {
+		return bench_error(-errno, path); /* before it takes long */
+	}
 	growth.count = 0;
 	growth.rounds = bench_rounds(rounds, MAX_ROUNDS);
 	plan(&growth);
 	error = measure(&growth);
-	if (error < 0) {
-		return error;
+	if (error == 0) {
+		show(&growth, array);
 	}
-	show(&growth, array);
-	error = path ? growth_write_svg(growth.rows, growth.count, growth.limit, path) : 0;
-	return error < 0 ? bench_error(error, path) : 0;
+	if (error == 0 && file) {
+		error = growth_write_svg_take(growth.rows, growth.count, growth.limit, file);
+		return error < 0 ? bench_error(error, path) : 0;
+	}
+	if (file) {
+		fclose(file);
+	}
+	return error;
 }
 
 int bench_growth(unsigned int rounds, struct json_object *array)

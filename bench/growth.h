@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define GROWTH_BATCHES 2 /* alone, and LOAD_MAX_BATCH together, or as many as are pending */
 
@@ -27,7 +28,8 @@ static inline double growth_of_bare(const struct growth_row *row, size_t way)
 	return row->ns[way] / row->bare_ns[way];
 }
 
-/* limit: how many fences there were descriptors for. 0 or a negative errno value of the file. */
-int growth_write_svg(const struct growth_row *rows, size_t count, uint32_t limit, const char *path);
+/* limit: how many fences there were descriptors for. Closes the file. 0, or a negative errno value of
+ * it. */
+int growth_write_svg_take(const struct growth_row *rows, size_t count, uint32_t limit, FILE *file);
 
 #endif

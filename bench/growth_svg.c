@@ -272,14 +272,10 @@ static void draw(FILE *file, const struct growth_row *rows, size_t count, uint32
 	fputs("</svg>\n", file);
 }
 
-int growth_write_svg(const struct growth_row *rows, size_t count, uint32_t limit, const char *path)
+int growth_write_svg_take(const struct growth_row *rows, size_t count, uint32_t limit, FILE *file)
 {
-	FILE *file = fopen(path, "we");
 	int ret = 0;
 
-	if (!file) {
-		return -errno;
-	}
 	draw(file, rows, count, limit);
 	if (ferror(file)) {
 		ret = -EIO;
