@@ -577,13 +577,20 @@ host_qemu() {
     notes build/asan/meson-logs/testlog-qemu.txt
 }
 
-# Each lane has something to wait for at times that another can fill.
-lane_here=(formatting lint documents counting consumers minimal_build clang_build soak_shape
-    tests_musl rust tests_plain tests_address tests_threads
-    virgl_plain virgl_address virgl_threads)
-lane_uml=(host_uml guest_tests dead_hosts model_check)
-lane_qemu=(virgl_sid windows_sid console_tests flips_tests front_end_dma_bufs in_place_stock
-    compare_stock guest_newest guest_stock guest_wayland guest_vulkan host_qemu)
+# Those that take longest come first, after the shortest: what is left at the end is short. In one
+# line are those that share a build, or the log of its tests.
+groups=(
+    "formatting documents"
+    "virgl_sid windows_sid guest_vulkan in_place_stock compare_stock"
+    guest_wayland
+    "tests_plain virgl_plain"
+    guest_tests
+    "tests_threads virgl_threads"
+    "tests_address virgl_address"
+    model_check host_qemu dead_hosts console_tests guest_stock host_uml lint clang_build
+    flips_tests rust soak_shape counting minimal_build tests_musl guest_newest
+    front_end_dma_bufs consumers
+)
 
 run_tests() {
     check_parts "$@"
@@ -596,9 +603,8 @@ run_tests() {
     if [ $# -gt 0 ]; then
         lane "$@"
     else
-        lane "${lane_here[@]}"
-        lane "${lane_uml[@]}"
-        lane "${lane_qemu[@]}"
+        # One more than there are processors, because each waits at times.
+        shared_lanes $(($(nproc) + 1)) "${groups[@]}"
     fi
     show_parts
     summary
@@ -607,9 +613,8 @@ run_tests() {
 check_parts() {
     local part
     for part; do
-        if [[ " ${lane_here[*]} ${lane_uml[*]} ${lane_qemu[*]} " = *" $part "* ]]; then continue; fi
-        printf '%s\n' "no such part: $part. There are:" "  ${lane_here[*]}" \
-            "  ${lane_uml[*]}" "  ${lane_qemu[*]}" >&2
+        if [[ " ${groups[*]} " = *" $part "* ]]; then continue; fi
+        printf '%s\n' "no such part: $part. There are:" "${groups[@]/#/  }" >&2
         exit 2
     done
 }

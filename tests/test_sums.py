@@ -160,6 +160,23 @@ class Lanes(LanesTest):
         self.assertEqual(shown, [["first", "ok"], ["second", "ok"], ["third", "ok"]])
         self.assertEqual(lines[-1], "3 passed, 0 failed, 0 skipped")
 
+    def test_lanes_share_groups_and_a_group_has_one_lane(self):
+        # Each of the first two ends only when the other runs; what is in a group has an order.
+        meets = "touch $1; until [ -e $2 ]; do sleep 0.01; done; step $1 true"
+        status, lines = self.run_lanes(
+            f"meets() {{ {meets}; }}",
+            "one() { meets one two; }",
+            "two() { meets two one; rm two; }",
+            "after_two() { step after_two test ! -e two; }",
+            "last() { step last true; }",
+            "open_lanes",
+            "shared_lanes 2 one 'two after_two' last",
+        )
+        self.assertEqual(status, 0, lines)
+        shown = [line.split()[0] for line in lines[:4]]
+        self.assertEqual(shown, ["one", "two", "after_two", "last"])
+        self.assertEqual(lines[-1], "4 passed, 0 failed, 0 skipped")
+
     def test_what_failed_and_what_was_skipped_is_named(self):
         status, lines = self.run_lanes(
             "fails() { step fails ls /nonexistent; }",

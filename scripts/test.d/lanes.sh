@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Parts of the suite beside each other. A lane runs its parts one after the other; what a part
-# prints and counts is kept in build/test/, and shown in the order of the list, whichever ends
-# first.
+# Parts of the suite beside each other. A lane runs its parts one after the other, and several lanes
+# may share theirs; what a part prints and counts is kept in build/test/, and shown in the order of
+# the list, whichever ends first.
 
 passed=0
 failed=0
@@ -18,10 +18,39 @@ results=build/test
 # lane PART...: starts a lane with these functions.
 lane() {
     parts+=("$@")
+    start_lane run_parts "$@"
+}
+
+# shared_lanes COUNT GROUP...: so many lanes. Each takes the first group that none has taken, until
+# none is left. A group is parts that may not run beside each other, in one word.
+shared_lanes() {
+    local count=$1 group i
+    shift
+    for group; do
+        # shellcheck disable=SC2206  # one word a part
+        parts+=($group)
+    done
+    for ((i = 0; i < count; i++)); do
+        start_lane take_groups "$@"
+    done
+}
+
+start_lane() {
     set -m # for the process group, with which all ends that a lane has started
-    run_parts "$@" </dev/null 3>&- 4>&- &
+    "$@" </dev/null 3>&- 4>&- &
     set +m
     lanes+=($!)
+}
+
+take_groups() {
+    local group
+    for group; do
+        # Of several lanes only one makes the directory.
+        if mkdir "$results/${group%% *}.taken" 2>/dev/null; then
+            # shellcheck disable=SC2086  # one word a part
+            run_parts $group
+        fi
+    done
 }
 
 run_parts() {
