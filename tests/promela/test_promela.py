@@ -2,8 +2,15 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
 """Checks the model in device.pml with spin: nothing is wrong in any order of its threads, and each
-mistake that can be put into it is found. VGF_TEST_ALL=1 adds the models that take minutes."""
+mistake that can be put into it is found. VGF_TEST_ALL=1 adds the models that take minutes.
 
+What a search says depends on the model, its flags, spin and the compiler alone. So it is kept in
+the cache, as scripts/lint keeps what passed, and a search is made anew when one of these has
+changed, or with VGF_TEST_ALL=1."""
+
+import functools
+import hashlib
+import json
 import os
 import pathlib
 import re
@@ -11,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -22,9 +30,13 @@ import unittest_sum
 MODEL = HERE / "device.pml"
 LIMIT_S = 3600  # only so that what hangs ends the test
 MEMORY_MIB = 4000
+SEARCH = ["./pan", "-m100000", "-w22"]
 FULL = os.environ.get("VGF_TEST_ALL") == "1"
 # To optimise takes longer than most searches do.
 SMALL, FAST = ["-O0"], ["-O2", "-DCOLLAPSE"]
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+SEARCHED = CACHE / "vgfence/promela"
+KEPT_DAYS = 60
 
 # What each thread may do. The first two are about wake-ups: nobody gives up on anything.
 QUIET = ("QUIET", "ITEMS=2", "DISPATCHES")
@@ -57,21 +69,67 @@ MISTAKES = {
 }
 
 
+def commands(flags):
+    """Which make the program that searches, from the model."""
+    return (
+        ["spin", *(f"-D{flag}" for flag in flags), "-a", MODEL.name],
+        ["cc", *(FAST if FULL else SMALL), "-w", "-DSAFETY", "-DVECTORSZ=4096"]
+        + [f"-DMEMLIM={MEMORY_MIB}", "-o", "pan", "pan.c"],
+    )
+
+
+def search(flags):
+    """Returns what pan says."""
+    with tempfile.TemporaryDirectory(prefix="vgfence-promela.") as directory:
+        shutil.copy(MODEL, directory)
+        for command in commands(flags):
+            subprocess.run(command, cwd=directory, check=True, timeout=LIMIT_S)
+        ran = subprocess.run(SEARCH, cwd=directory, check=True, timeout=LIMIT_S,
+                             stdout=subprocess.PIPE, text=True)
+    return ran.stdout
+
+
+@functools.cache
+def versions():
+    """Of the programs that make the search."""
+    return [subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            for command in (["spin", "-V"], ["cc", "--version"])]
+
+
+def searched(flags):
+    """The file that has what pan says."""
+    what = [MODEL.read_text(), *versions(), SEARCH, *commands(flags)]
+    return SEARCHED / hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def keep(path, said):
+    """It appears when it is whole. Without room, or rights, it is searched again the next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="new.", delete=False) as file:
+            file.write(said)
+        os.replace(file.name, path)
+        for old in path.parent.iterdir():
+            if time.time() - old.stat().st_mtime > KEPT_DAYS * 24 * 3600:
+                old.unlink()
+    except OSError as error:
+        print(f"not kept: {error}")
+
+
 def check(flags):
     """Returns what pan says, and how many states it saw."""
-    with tempfile.TemporaryDirectory(prefix="vgfence-promela.") as directory:
-        for command in (
-            ["spin", *(f"-D{flag}" for flag in flags), "-a", str(MODEL)],
-            ["cc", *(FAST if FULL else SMALL), "-w", "-DSAFETY", "-DVECTORSZ=4096"]
-            + [f"-DMEMLIM={MEMORY_MIB}", "-o", "pan", "pan.c"],
-        ):
-            subprocess.run(command, cwd=directory, check=True, timeout=LIMIT_S)
-        ran = subprocess.run(["./pan", "-m100000", "-w22"], cwd=directory, check=True,
-                             timeout=LIMIT_S, stdout=subprocess.PIPE, text=True)
-    said = ran.stdout
+    path = searched(flags)
+    try:
+        said = "" if FULL else path.read_text()
+    except OSError:
+        said = ""
+    known = bool(said)
+    said = said or search(flags)
     # It may give up: at that depth, or without memory.
     if "errors: 0" in said and re.search("max search depth too small|reached -DMEMLIM", said):
         raise RuntimeError(f"the search was not complete:\n{said}")
+    if not known:
+        keep(path, said)
     return said, int(re.search(r"(\d+) states, stored", said).group(1))
 
 
