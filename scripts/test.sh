@@ -295,7 +295,7 @@ guest_workloads() {
 
 # A front end that knows nothing of us: a stock QEMU, with Debian's own kernel.
 console_tests() {
-    local renderer
+    local renderer name displays=()
     prepared "console under stock QEMU" --kind client || return 0
     for renderer in soft virgl; do
         if [ $renderer = virgl ] && [ ! -f build/plain/src/virgl/libvgfence-virgl.so ]; then
@@ -304,9 +304,10 @@ console_tests() {
             step "console under stock QEMU, $renderer" scripts/console --renderer $renderer
         fi
     done
-    step "console under QEMU's generic device" scripts/console --generic
+    name="console under QEMU's generic device"
     if pkg-config --exists libvncserver; then
-        step "console by VNC" scripts/console --generic --vnc
+        name+=", by VNC"
+        displays+=(--vnc)
     else
         skip "console by VNC" "libvncserver-dev is not installed"
     fi
@@ -315,8 +316,10 @@ console_tests() {
     elif ! command -v weston >/dev/null; then
         skip "console in a Wayland window" "weston is not installed"
     else
-        step "console in a Wayland window" scripts/console --generic --wayland
+        name+=", in a Wayland window"
+        displays+=(--wayland)
     fi
+    step "$name" scripts/console --generic "${displays[@]}"
 }
 
 # The same with a window, as docs/gpu.md has it.
