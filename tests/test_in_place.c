@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -24,6 +25,7 @@ int virgl_renderer_submit_cmd2(
 #define CAPSET_VENUS 4
 #define CAPSET_DRM 6
 #define POLLED (VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC)
+#define GL VIRGL_RENDERER_THREAD_SYNC
 #define ASYNC (POLLED | VIRGL_RENDERER_ASYNC_FENCE_CB)
 #define MAX_WRITTEN 64
 
@@ -326,6 +328,33 @@ static void read_resource(void)
 	assert_int_equal(the_double.num_transfers, 1);
 }
 
+static void write_resource(void)
+{
+	uint32_t box[6] = { 0 };
+
+	assert_int_equal(virgl_renderer_transfer_write_iov(
+				 9, CONSUMER, 0, 0, 0, (struct virgl_box *)box, 0, NULL, 0),
+		0);
+	assert_int_equal(the_double.num_transfers, 1);
+}
+
+static void take_memory(void)
+{
+	virgl_renderer_resource_detach_iov(9, NULL, NULL);
+	assert_int_equal(the_double.num_detached_iovs, 1);
+}
+
+static void create_blob(void)
+{
+	const struct virgl_renderer_resource_create_blob_args args = {
+		.res_handle = 10,
+		.ctx_id = CONSUMER,
+	};
+
+	assert_int_equal(virgl_renderer_resource_create_blob(&args), 0);
+	assert_int_equal(the_double.num_blobs, 1);
+}
+
 static void unref_resource(void)
 {
 	virgl_renderer_resource_unref(9);
@@ -335,6 +364,61 @@ static void unref_resource(void)
 TEST_VMM_OF(a_transfer_is_done_behind_held_work_when_it_returns, POLLED, CAPSET_VIRGL2)
 {
 	check_it_waits(read_resource);
+}
+
+TEST_VMM_OF(an_upload_is_done_behind_held_work_when_it_returns, POLLED, CAPSET_VIRGL2)
+{
+	check_it_waits(write_resource);
+}
+
+TEST_VMM_OF(memory_is_taken_from_a_resource_behind_held_work, POLLED, CAPSET_VIRGL2)
+{
+	check_it_waits(take_memory);
+}
+
+/* The work may make what the blob names. */
+TEST_VMM_OF(a_blob_is_made_behind_its_contexts_held_work, POLLED, CAPSET_VENUS)
+{
+	check_it_waits(create_blob);
+}
+
+TEST_VMM_OF(a_blob_of_no_context_waits_for_nothing, POLLED, CAPSET_VENUS)
+{
+	const struct virgl_renderer_resource_create_blob_args args = { .res_handle = 10 };
+
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	assert_int_equal(virgl_renderer_resource_create_blob(&args), 0);
+	assert_int_equal(the_double.num_blobs, 1);
+	assert_int_equal(the_double.num_submissions, 0);
+}
+
+TEST_VMM_OF(a_resource_is_detached_behind_held_work, POLLED, CAPSET_VIRGL2)
+{
+	virgl_renderer_ctx_attach_resource(CONSUMER, 9);
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	virgl_renderer_ctx_detach_resource(CONSUMER, 9);
+	assert_int_equal(the_double.num_attached, 1);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_int_equal(the_double.num_attached, 0);
+	assert_int_equal(the_double.submissions_before, 1);
+}
+
+/* The VMM may have made another one current. */
+TEST_VMM_OF(held_work_runs_in_virglrenderers_gl_context, GL, CAPSET_VIRGL2)
+{
+	unsigned int before = the_double.num_made_current;
+
+	fence_on(PRODUCER, 1);
+	virgl_renderer_poll();
+	assert_int_equal(the_double.num_made_current, before); /* there is none */
+	submit(CONSUMER, 20, 1);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_true(the_double.num_made_current > before);
 }
 
 TEST_VMM_OF(a_resource_goes_behind_held_work, ASYNC, CAPSET_VIRGL2)
@@ -355,6 +439,47 @@ TEST_VMM_OF(an_error_keeps_its_place, POLLED, CAPSET_VIRGL2)
 	virgl_renderer_poll();
 	assert_written(0, PRODUCER, 1);
 	assert_written(1, PRODUCER, 2);
+}
+
+TEST_VMM_OF(what_names_no_context_or_ring_is_refused, POLLED, CAPSET_VIRGL2)
+{
+	uint32_t word = 30;
+
+	assert_true(virgl_renderer_context_create_fence(99, 0, 1, 1) < 0);
+	assert_int_equal(virgl_renderer_context_create_fence(PRODUCER, 0, 64, 1), -EINVAL);
+	assert_true(virgl_renderer_submit_cmd(&word, 99, 1) != 0);
+	virgl_renderer_ctx_attach_resource(99, 9);
+	virgl_renderer_ctx_detach_resource(99, 9);
+	virgl_renderer_context_destroy(99);
+	assert_int_equal(the_double.num_attached, 0);
+	assert_int_equal(the_double.num_submissions, 0);
+	assert_int_equal(double_pending(), 0);
+	assert_int_equal(the_double.num_contexts, 2);
+}
+
+/* A guest may name each of all contexts and rings that there are not. */
+TEST_VMM_OF(fences_of_contexts_that_are_not_there_take_no_memory, POLLED, CAPSET_VIRGL2)
+{
+	unsigned long before;
+
+	assert_true(virgl_renderer_context_create_fence(99, 0, 1, 1) < 0);
+	before = mallinfo2().uordblks;
+	for (uint32_t i = 0; i < 64 * 100; i++) {
+		assert_true(virgl_renderer_context_create_fence(100 + i / 64, 0, i % 64, 1) < 0);
+	}
+	assert_in_range(mallinfo2().uordblks, 0, before + 4096);
+}
+
+TEST_VMM_OF(a_refused_fence_leaves_its_number_to_the_next, POLLED, CAPSET_VIRGL2)
+{
+	/* An ID that the device does not have: its number is 1. */
+	assert_true(virgl_renderer_context_create_fence(3, 0, 1, UINT64_MAX) < 0);
+	assert_int_equal(virgl_renderer_context_create(3, 1, "n"), 0);
+	fence_on(3, 1);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_int_equal(num_written, 1);
+	assert_written(0, 3, 1);
 }
 
 TEST_VMM_OF(a_reset_calls_back_for_nothing_and_counts_anew, ASYNC, CAPSET_VIRGL2)
@@ -390,10 +515,72 @@ TEST(a_failed_start_can_be_tried_again)
 	finish();
 }
 
+TEST(a_vmm_without_callbacks_does_not_start)
+{
+	const struct virgl_renderer_callbacks none = { .version = 3 };
+
+	assert_int_equal(virgl_renderer_init(NULL, POLLED, NULL), -EINVAL);
+	assert_int_equal(virgl_renderer_init(NULL, POLLED, (void *)&none), -EINVAL);
+	assert_int_equal(the_double.num_starts, 0);
+}
+
+/* QEMU's before 7.2. */
+TEST(a_vmm_of_the_first_version_gets_global_fences_alone)
+{
+	struct virgl_renderer_callbacks first = { .version = 1, .write_fence = write_fence };
+
+	num_written = 0;
+	assert_int_equal(virgl_renderer_init(&num_written, POLLED, &first), 0);
+	assert_int_equal(virgl_renderer_context_create(PRODUCER, 1, "p"), 0);
+	fence_on(PRODUCER, 1);
+	assert_int_equal(virgl_renderer_create_fence(5, 0x207), 0);
+	assert_true(double_signal(1));
+	assert_true(double_signal(5));
+	virgl_renderer_poll();
+	assert_int_equal(num_written, 1);
+	assert_written(0, 0, 5);
+	finish();
+}
+
 TEST(before_the_start_functions_go_straight)
 {
-	assert_true(virgl_renderer_context_create_fence(PRODUCER, 0, 1, 1) != 0);
+	const uint32_t ring = 1;
+	uint32_t word = 30;
+
+	assert_true(virgl_renderer_context_create_fence(PRODUCER, 0, ring, 1) != 0);
 	assert_int_equal(virgl_renderer_get_poll_fd(), -1);
+	assert_int_equal(virgl_renderer_context_create(PRODUCER, 1, "p"), -ENOSYS);
+	assert_int_equal(
+		virgl_renderer_context_create_with_flags(PRODUCER, CAPSET_VIRGL2, 1, "p"), 0);
+	assert_int_equal(the_double.num_contexts, 1);
+	virgl_renderer_ctx_attach_resource(PRODUCER, 9);
+	assert_int_equal(the_double.num_attached, 1);
+	assert_int_equal(virgl_renderer_submit_cmd(&word, PRODUCER, 1), 0);
+	assert_int_equal(virgl_renderer_submit_cmd2(&word, PRODUCER, 1, NULL, 0),
+		DOUBLE_SUBMIT_CMD2 ? 0 : -ENOSYS);
+	assert_int_equal(the_double.num_submissions, 1 + DOUBLE_SUBMIT_CMD2);
+	virgl_renderer_poll();
+	virgl_renderer_context_poll(PRODUCER);
+	read_resource();
+	the_double.num_transfers = 0;
+	write_resource();
+	take_memory();
+	create_blob();
+	virgl_renderer_ctx_detach_resource(PRODUCER, 9);
+	assert_int_equal(the_double.num_attached, 0);
+	unref_resource();
+	assert_int_equal(virgl_renderer_create_fence(5, 0x207), 0);
+	fence_on(PRODUCER, 1);
+	assert_int_equal(double_pending(), 2);
+	virgl_renderer_context_destroy(PRODUCER);
+	assert_int_equal(the_double.num_contexts, 0);
+	assert_int_equal(double_pending(), 1);
+	assert_int_equal(
+		virgl_renderer_context_create_with_flags(CONSUMER, CAPSET_VIRGL2, 1, "c"), 0);
+	virgl_renderer_reset();
+	assert_int_equal(the_double.num_contexts, 0);
+	virgl_renderer_cleanup(NULL);
+	double_forget();
 }
 
 /* One that the double does not have. */

@@ -289,6 +289,7 @@ int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
 
 void virgl_renderer_force_ctx_0(void)
 {
+	the_double.num_made_current++;
 }
 
 int virgl_renderer_context_create_with_flags(
@@ -427,12 +428,32 @@ void virgl_renderer_ctx_attach_resource(int ctx_id, int res_handle)
 {
 	(void)ctx_id;
 	(void)res_handle;
+	the_double.num_attached++;
 }
 
 void virgl_renderer_ctx_detach_resource(int ctx_id, int res_handle)
 {
 	(void)ctx_id;
 	(void)res_handle;
+	the_double.num_attached--;
+	the_double.submissions_before = the_double.num_submissions;
+}
+
+int virgl_renderer_resource_create_blob(const struct virgl_renderer_resource_create_blob_args *args)
+{
+	(void)args;
+	the_double.num_blobs++;
+	the_double.submissions_before = the_double.num_submissions;
+	return 0;
+}
+
+void virgl_renderer_resource_detach_iov(int res_handle, struct iovec **iov, int *num_iovs)
+{
+	(void)res_handle;
+	(void)iov;
+	(void)num_iovs;
+	the_double.num_detached_iovs++;
+	the_double.submissions_before = the_double.num_submissions;
 }
 
 void virgl_renderer_resource_unref(uint32_t res_handle)
@@ -473,5 +494,7 @@ int virgl_renderer_transfer_write_iov(uint32_t handle, uint32_t ctx_id, int leve
 	(void)offset;
 	(void)iovec;
 	(void)iovec_cnt;
+	the_double.num_transfers++;
+	the_double.submissions_before = the_double.num_submissions;
 	return 0;
 }

@@ -42,7 +42,8 @@ extern struct virgl_double {
 	unsigned int num_submissions;
 	unsigned int num_contexts;
 	unsigned int num_starts;
-	unsigned int num_transfers, num_unrefs;
+	unsigned int num_transfers, num_unrefs, num_attached, num_blobs, num_detached_iovs;
+	unsigned int num_made_current;   /* context 0 of GL */
 	unsigned int submissions_before; /* the last of these */
 	/* Set by a test: what the next call of each answers, once. An errno value. */
 	int init_error, context_error, submit_error, attach_error, fence_error;

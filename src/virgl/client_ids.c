@@ -158,6 +158,10 @@ void client_id_drop(const struct vgf_fence_name *client, uint64_t number)
 			free(renumbered);
 		}
 		timeline->last = timeline->before;
+		/* A guest may name all contexts and rings that there are not. */
+		if (timeline->last == 0) {
+			timeline_free(timeline);
+		}
 	}
 	pthread_mutex_unlock(&mutex);
 }
