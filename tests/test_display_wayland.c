@@ -26,6 +26,8 @@
 
 #define FORMAT_XRGB8888 0x34325258u
 #define NUM_KEYS 1100
+#define NUM_BUTTONS 7
+#define WHEEL_UP_BIT 3 /* then down, left, right */
 
 #define WIDTH 640
 #define HEIGHT 480
@@ -46,6 +48,7 @@ static struct {
 	uint64_t presented, presented_ns; /* the last frame with a time */
 	uint32_t num_resized, width, height, num_closed, num_left, num_lacks;
 	uint32_t key_code, buttons, x, y;
+	uint32_t num_pressed[NUM_BUTTONS];
 	bool key_down;
 } guest;
 
@@ -149,6 +152,9 @@ static void note_key(void *cookie, uint32_t code, bool down)
 static void note_pointer(void *cookie, uint32_t buttons, uint32_t x, uint32_t y)
 {
 	(void)cookie;
+	for (unsigned int i = 0; i < NUM_BUTTONS; i++) {
+		guest.num_pressed[i] += buttons >> i & ~guest.buttons >> i & 1;
+	}
 	guest.buttons = buttons;
 	guest.x = x;
 	guest.y = y;
@@ -775,4 +781,124 @@ TEST_WAYLAND(wheel_turns_without_end, COPIES)
 	wl_pointer_send_frame(compositor.pointer);
 	step();
 	assert_int_equal(guest.buttons, 0);
+}
+
+/* The guest has a layout of its own, and repeats keys by itself. */
+TEST_WAYLAND(layouts_and_modifiers_of_the_host_are_not_the_guests, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+	int layout = memfd_create("keymap", MFD_CLOEXEC), before;
+	struct wl_array keys;
+
+	wl_array_init(&keys);
+	wl_keyboard_send_enter(compositor.keyboard, 1, window->resource, &keys);
+	step();
+	before = count_fds();
+	for (int i = 0; i < 100; i++) {
+		wl_keyboard_send_keymap(
+			compositor.keyboard, WL_KEYBOARD_KEYMAP_FORMAT_XKB_V1, layout, 4096);
+		step();
+	}
+	wl_keyboard_send_modifiers(compositor.keyboard, 1, 1, 0, 0, 0);
+	wl_keyboard_send_repeat_info(compositor.keyboard, 25, 600);
+	wl_seat_send_name(compositor.seat, "seat0");
+	step();
+	assert_int_equal(count_fds(), before);
+	assert_int_equal(guest.key_code, 0);
+	assert_false(guest.key_down);
+	close(layout);
+}
+
+TEST_WAYLAND(keys_go_up_with_the_keyboard_of_the_seat, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+	struct wl_array keys;
+
+	wl_array_init(&keys);
+	wl_keyboard_send_enter(compositor.keyboard, 1, window->resource, &keys);
+	wl_keyboard_send_key(compositor.keyboard, 1, 0, KEY_A, 1);
+	wl_seat_send_capabilities(compositor.seat, WL_SEAT_CAPABILITY_POINTER);
+	step();
+	assert_int_equal(guest.num_left, 1);
+	assert_null(compositor.keyboard);
+	wl_seat_send_capabilities(
+		compositor.seat, WL_SEAT_CAPABILITY_POINTER | WL_SEAT_CAPABILITY_KEYBOARD);
+	step();
+	assert_non_null(compositor.keyboard);
+}
+
+/* What is down when the pointer leaves goes up; where it is then is no matter of the guest's. */
+TEST_WAYLAND(a_pointer_that_has_left_moves_and_holds_nothing, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+	uint32_t x;
+
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, wl_fixed_from_int(10), 0);
+	wl_pointer_send_button(compositor.pointer, 1, 0, BTN_MIDDLE, 1);
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.buttons, 2);
+	x = guest.x;
+	wl_pointer_send_leave(compositor.pointer, 1, window->resource);
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.buttons, 0);
+	wl_pointer_send_motion(compositor.pointer, 0, wl_fixed_from_int(WIDTH - 1), 0);
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.x, x);
+}
+
+TEST_WAYLAND(a_pointer_outside_of_the_window_is_at_its_edge, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, wl_fixed_from_int(-10),
+		wl_fixed_from_int(4 * HEIGHT));
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.x, 0);
+	assert_int_equal(guest.y, DISPLAY_WAYLAND_POINTER_MAX);
+}
+
+/* The length that comes with the clicks of a wheel is the same turn. */
+TEST_WAYLAND(wheel_turns_by_its_clicks, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
+	wl_pointer_send_axis_source(compositor.pointer, WL_POINTER_AXIS_SOURCE_WHEEL);
+	wl_pointer_send_axis_discrete(compositor.pointer, 0, 2);
+	wl_pointer_send_axis(compositor.pointer, 0, 0, wl_fixed_from_int(999));
+	wl_pointer_send_axis_discrete(compositor.pointer, 1, -1);
+	wl_pointer_send_axis_discrete(compositor.pointer, UINT32_MAX, 1);
+	wl_pointer_send_axis(compositor.pointer, 0, UINT32_MAX, wl_fixed_from_int(999));
+	wl_pointer_send_frame(compositor.pointer);
+	step();
+	assert_int_equal(guest.num_pressed[WHEEL_UP_BIT], 0);
+	assert_int_equal(guest.num_pressed[WHEEL_UP_BIT + 1], 2); /* down */
+	assert_int_equal(guest.num_pressed[WHEEL_UP_BIT + 2], 1); /* left */
+	assert_int_equal(guest.num_pressed[WHEEL_UP_BIT + 3], 0);
+}
+
+TEST_WAYLAND(what_a_finger_has_not_finished_ends_with_it, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	wl_pointer_send_enter(compositor.pointer, 1, window->resource, 0, 0);
+	for (int i = 0; i < 10; i++) {
+		wl_pointer_send_axis(compositor.pointer, 0, 0, wl_fixed_from_int(6));
+		wl_pointer_send_frame(compositor.pointer);
+		wl_pointer_send_axis_stop(compositor.pointer, 0, 0);
+		wl_pointer_send_frame(compositor.pointer);
+	}
+	wl_pointer_send_axis_stop(compositor.pointer, 0, UINT32_MAX);
+	step();
+	assert_int_equal(guest.num_pressed[WHEEL_UP_BIT + 1], 0);
+	for (int i = 0; i < 2; i++) {
+		wl_pointer_send_axis(compositor.pointer, 0, 0, wl_fixed_from_int(6));
+		wl_pointer_send_frame(compositor.pointer);
+	}
+	step();
+	assert_int_equal(guest.num_pressed[WHEEL_UP_BIT + 1], 1);
 }
