@@ -1028,6 +1028,76 @@ TEST_CHANNEL(bad_blobs_are_refused)
 	assert_int_equal(cross_create_blob(guest, CONTEXT, 10, 2, PAGE), OK);
 }
 
+static uint32_t transfer(uint32_t type, uint32_t ctx_id, uint32_t resource_id)
+{
+	const struct virtio_gpu_transfer_host_3d request = {
+		.hdr = header(type, ctx_id),
+		.box = { .w = htole32(4), .h = htole32(1), .d = htole32(1) },
+		.resource_id = htole32(resource_id),
+	};
+
+	return guest_call(guest, &request, sizeof(request));
+}
+
+TEST_CHANNEL(a_context_or_image_of_ours_has_no_transfers)
+{
+	const uint32_t types[] = { VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
+		VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D };
+
+	assert_int_equal(create_other(7), OK);
+	assert_int_equal(cross_create_blob(guest, CONTEXT, 10, 2, PAGE), OK);
+	assert_int_equal(create_2d(guest, 11, 4, 4), OK);
+	assert_int_equal(attach_backing(guest, 11, 16 * PAGE, PAGE), OK);
+	assert_int_equal(attach_context(guest, CONTEXT, 10), OK);
+	assert_int_equal(attach_context(guest, CONTEXT, 11), OK);
+	assert_int_equal(attach_context(guest, 7, 11), OK);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(transfer(types[i], CONTEXT, 10), UNSPECIFIED);
+		assert_int_equal(transfer(types[i], CONTEXT, 11), BAD_PARAMETER);
+		assert_int_equal(transfer(types[i], 7, 10), UNSPECIFIED);
+	}
+}
+
+/* What the renderer draws is as it would be without the contexts of this kind. */
+TEST_CONTEXT(pictures_of_the_renderer_are_shown_beside)
+{
+	const struct virtio_gpu_set_scanout show = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT, 0),
+		.r = { .width = htole32(16), .height = htole32(16) },
+		.resource_id = htole32(11),
+	};
+	const struct virtio_gpu_transfer_to_host_2d upload = {
+		.hdr = header(VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, 0),
+		.r = { .width = htole32(16), .height = htole32(16) },
+		.resource_id = htole32(11),
+	};
+
+	assert_int_equal(cross_create_context(guest, CONTEXT), OK);
+	assert_int_equal(create_2d(guest, 11, 16, 16), OK);
+	assert_int_equal(attach_backing(guest, 11, 16 * PAGE, PAGE), OK);
+	*(uint32_t *)(guest->memory + 16 * PAGE) = 0x345678;
+	assert_int_equal(guest_call(guest, &upload, sizeof(upload)), OK);
+	assert_int_equal(guest_call(guest, &show, sizeof(show)), OK);
+	assert_int_equal(cross_type(guest, send_flush(guest, 11, 16, 16, 500)), OK);
+	assert_int_equal(guest->flushed_pixel & 0xffffff, 0x345678);
+	assert_int_equal(detach_backing(guest, 11), OK);
+}
+
+TEST_CONTEXT(capability_sets_of_the_renderer_are_its_own)
+{
+	struct virtio_gpu_get_capset request = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
+		.capset_id = htole32(6),
+	};
+	uint32_t drm[6];
+
+	assert_int_equal(guest_ask(guest, &request, sizeof(request), drm, sizeof(drm)),
+		VIRTIO_GPU_RESP_OK_CAPSET);
+	request.capset_id = htole32(CAPSET_CROSS_DOMAIN);
+	request.capset_version = htole32(1); /* there is none */
+	assert_true(guest_call(guest, &request, sizeof(request)) >= UNSPECIFIED);
+}
+
 /* The renderer knows nothing of it. */
 TEST_CHANNEL(an_image_is_shown_but_not_drawn_to)
 {
