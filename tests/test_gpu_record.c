@@ -174,3 +174,98 @@ TEST(a_file_that_cannot_be_opened_is_an_error)
 	assert_int_equal(
 		gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu), -ENOTDIR);
 }
+
+/* ---- Damaged files --------------------------------------------------------------------------- */
+
+#define HEADER_SIZE 16
+#define RECORD_SIZE 24 /* without its bytes */
+
+struct file {
+	uint8_t bytes[512];
+	size_t size;
+};
+
+static void put_u32(struct file *file, size_t at, uint32_t value)
+{
+	value = htole32(value);
+	memcpy(file->bytes + at, &value, sizeof(value));
+}
+
+static struct file make_file(void)
+{
+	struct file file = { .size = HEADER_SIZE };
+
+	memcpy(file.bytes, "VGTRACE1", 8);
+	put_u32(&file, 8, 1);
+	return file;
+}
+
+static void add_record(
+	struct file *file, uint32_t t_ns, enum trace_kind kind, uint32_t seq, uint32_t size)
+{
+	put_u32(file, file->size, t_ns);
+	put_u32(file, file->size + 8, kind);
+	put_u32(file, file->size + 16, seq);
+	put_u32(file, file->size + 20, size);
+	file->size += RECORD_SIZE + size;
+}
+
+/* NULL: it is good. */
+static void expect_message(const struct file *file, size_t offset, const char *message)
+{
+	struct trace_error error = { 0 };
+	void *bytes = malloc(file->size);
+	struct trace trace;
+	int ret;
+
+	assert_non_null(bytes);
+	memcpy(bytes, file->bytes, file->size);
+	ret = trace_parse_take(&trace, bytes, file->size, &error);
+	if (message == NULL) {
+		assert_int_equal(ret, 0);
+		trace_finish(&trace);
+		return;
+	}
+	assert_int_equal(ret, -EBADMSG);
+	assert_int_equal(error.offset, offset);
+	assert_string_equal(error.message, message);
+}
+
+TEST(a_header_that_is_not_known_is_told)
+{
+	struct file file = make_file();
+
+	expect_message(&file, 0, NULL);
+	file.size--;
+	expect_message(&file, 0, "too short for a trace");
+	file.size++;
+	put_u32(&file, 12, 1);
+	expect_message(&file, 0, "flags that are not known");
+}
+
+TEST(a_record_that_cannot_be_is_told_by_its_place)
+{
+	struct file good = make_file(), file;
+	size_t end;
+
+	add_record(&good, 100, TRACE_REQUEST, 5, 24);
+	expect_message(&good, 0, NULL);
+	end = good.size;
+	file = good;
+	add_record(&file, 100, TRACE_REQUEST, 6, 23);
+	expect_message(&file, end, "a request without a whole header");
+	file = good;
+	add_record(&file, 100, TRACE_REQUEST, 5, 24);
+	expect_message(&file, end, "a request's sequence number is not above the last one's");
+	file = good;
+	add_record(&file, 99, TRACE_REQUEST, 6, 24);
+	expect_message(&file, end, "a record is earlier than the one before it");
+	file = good;
+	add_record(&file, 100, TRACE_COMPLETION, 4, 0);
+	expect_message(&file, end, "a completion without a request before it");
+	add_record(&good, 100, TRACE_COMPLETION, 5, 0);
+	expect_message(&good, 0, NULL);
+	end = good.size;
+	add_record(&good, 100, TRACE_COMPLETION, 5, 0);
+	expect_message(&good, end, "a second completion of a request");
+}
