@@ -519,3 +519,49 @@ TEST(another_bus_error_still_ends_the_process)
 	munmap((void *)other, PAGE);
 	close(fd);
 }
+
+static char *others_page;
+static int num_others;
+
+static void handle_signal(int signal_number)
+{
+	assert_int_equal(signal_number, SIGBUS);
+	num_others++;
+	mmap(others_page, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+static void handle_fault(int signal_number, siginfo_t *info, void *context)
+{
+	assert_ptr_equal(info->si_addr, others_page);
+	assert_non_null(context);
+	handle_signal(signal_number);
+}
+
+static void check_others_handler(const struct sigaction *action)
+{
+	struct guest_memory *memory;
+	struct sigaction before;
+	int fd = make_file(PAGE);
+
+	num_others = 0;
+	others_page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	assert_true(others_page != MAP_FAILED);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(sigaction(SIGBUS, action, &before), 0);
+	memory = make_three();
+	assert_int_equal(*(volatile char *)others_page, 0);
+	assert_int_equal(num_others, 1);
+	guest_memory_unref(memory);
+	assert_int_equal(sigaction(SIGBUS, &before, NULL), 0);
+	munmap(others_page, PAGE);
+	close(fd);
+}
+
+TEST(another_bus_error_is_for_the_handler_that_was_there)
+{
+	const struct sigaction simple = { .sa_handler = handle_signal };
+	const struct sigaction full = { .sa_sigaction = handle_fault, .sa_flags = SA_SIGINFO };
+
+	check_others_handler(&simple);
+	check_others_handler(&full);
+}
