@@ -28,8 +28,8 @@ static inline double growth_of_bare(const struct growth_row *row, size_t way)
 	return row->ns[way] / row->bare_ns[way];
 }
 
-/* limit: how many fences there were descriptors for. Closes the file. 0, or a negative errno value of
- * it. */
+/* limit: how many fences there were descriptors for. Closes the file. 0, or a negative errno value
+ * of it. */
 int growth_write_svg_take(const struct growth_row *rows, size_t count, uint32_t limit, FILE *file);
 
 #endif

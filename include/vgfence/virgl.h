@@ -88,10 +88,10 @@ struct vgf_virgl_options {
 
 	/*
 	 * Called before and after what virglrenderer may take long for: new contexts, commands,
-	 * transfers, new fences. A VMM can let go of a lock of its own meanwhile, so that its other threads go on.
-	 * They come in pairs, in the thread of vgf_virgl_init, and not one inside another. In
-	 * between no thread may call virglrenderer or a function of this header, and virglrenderer
-	 * may call back (its log). The cookie is the VMM's. Both or none; NULL: none.
+	 * transfers, new fences. A VMM can let go of a lock of its own meanwhile, so that its other
+	 * threads go on. They come in pairs, in the thread of vgf_virgl_init, and not one inside
+	 * another. In between no thread may call virglrenderer or a function of this header, and
+	 * virglrenderer may call back (its log). The cookie is the VMM's. Both or none; NULL: none.
 	 */
 	void (*enter_gl)(void *cookie);
 	void (*leave_gl)(void *cookie);

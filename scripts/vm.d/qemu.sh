@@ -155,7 +155,8 @@ start_machine() {
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/vmlinuz" -initrd "$kernel_directory/initrd" \
-        -append "console=ttyS0 panic=-1 quiet ${kernel_arguments[*]}" -serial "file:/dev/fd/3" \
+        -append "console=ttyS0 panic=-1 quiet no_timer_check ${kernel_arguments[*]}" \
+        -serial "file:/dev/fd/3" \
         -device virtio-serial-pci \
         -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \
         -chardev file,id=err,path=/dev/fd/5 -device virtserialport,chardev=err,name=stderr \
