@@ -721,6 +721,54 @@ TEST_BUFFERS(a_buffer_that_there_is_no_memory_for)
 	assert_int_equal(guest.num_leaving, 0);
 }
 
+static int export_error;
+
+static int refuse_to_export(
+	struct renderer *renderer, uint32_t resource_id, struct renderer_dma_buf *dma_buf)
+{
+	(void)renderer;
+	(void)resource_id;
+	(void)dma_buf;
+	return export_error;
+}
+
+/* Once, with the reason; what may do another time is not told. */
+TEST(why_the_guests_pictures_are_copied_is_told)
+{
+	static const struct {
+		int error;
+		const char *reason;
+	} reasons[] = {
+		{ -ENODEV, "/dev/udmabuf" },
+		{ -EMEDIUMTYPE, "memfd" },
+		{ -EPERM, "F_SEAL_SHRINK" },
+		{ -EINVAL, "whole pages" },
+		{ -E2BIG, "list_limit" },
+		{ -EFBIG, "size_limit_mb" },
+		{ -EXDEV, "BAR" },
+		{ -ENOTTY, "VFIO" },
+		{ -EIO, "Input/output error" },
+	};
+	struct gpu_buffer buffer;
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+		start_buffers(HOUR_MS);
+		buffer_ops.export_dma_buf = refuse_to_export;
+		guest.watched = "what the guest shows is copied";
+		export_error = -EMFILE;
+		assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EMFILE);
+		assert_int_equal(guest.num_errors, 0);
+		export_error = reasons[i].error;
+		for (int j = 0; j < 2; j++) {
+			assert_int_equal(
+				gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EOPNOTSUPP);
+			assert_int_equal(guest.num_errors, 1);
+		}
+		assert_non_null(strstr(guest.watched_warning, reasons[i].reason));
+		guest_stop(&guest);
+	}
+}
+
 /* ---- Pins ----------------------------------------------------------------------------------- */
 
 TEST_BUFFERS(fenced_detach)
@@ -864,6 +912,55 @@ TEST_BUFFERS(a_display_may_release_from_inside_the_callback)
 	detach(1, 3);
 	assert_true(is_done(detached));
 	assert_int_equal(stats_now().buffers_released, 2);
+}
+
+/* ---- Without memory in the renderer ---------------------------------------------------------- */
+
+static unsigned int num_refused;
+
+static int refuse_release(
+	struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg)
+{
+	(void)renderer;
+	(void)resource_id;
+	(void)done;
+	(void)arg;
+	num_refused++;
+	return -ENOMEM;
+}
+
+/* The renderer takes nothing back, and then does. */
+static void check_refused_release(uint32_t type)
+{
+	const struct renderer_ops usual = buffer_ops;
+	uint64_t key = pin(0);
+	uint32_t taken;
+
+	buffer_ops.unref = buffer_ops.detach_backing = refuse_release;
+	num_refused = 0;
+	assert_int_equal(wait_for(take(type, 1, 0)), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(num_refused, 1);
+	/* It is as it was: the display has the same memory, if it is shown. */
+	assert_int_equal(show(0, 1), OK);
+	assert_int_equal(pin(0), key);
+	assert_int_equal(wait_for(flush(1, 0)), OK);
+	buffer_ops = usual;
+	taken = take(type, 1, 0);
+	assert_false(is_done(taken));
+	gpu_tell_released(guest.gpu, key);
+	assert_int_equal(wait_for(taken), OK);
+}
+
+TEST_BUFFERS(a_detach_that_the_renderer_refuses_changes_nothing)
+{
+	check_refused_release(VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING);
+	assert_int_equal(attach_backing(&guest, 1, 4096, PICTURE), OK);
+}
+
+TEST_BUFFERS(an_unref_that_the_renderer_refuses_changes_nothing)
+{
+	check_refused_release(VIRTIO_GPU_CMD_RESOURCE_UNREF);
+	assert_int_equal(create_blob(&guest, 1, 4096, PICTURE), OK);
 }
 
 /* ---- Behind what draws ---------------------------------------------------------------------- */
