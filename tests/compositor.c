@@ -420,10 +420,16 @@ static void get_xdg_surface(
 		client, &xdg_surface_interface, 1, id, &xdg_surface_functions, surface);
 }
 
+static void note_pong(struct wl_client *client, struct wl_resource *resource, uint32_t serial)
+{
+	(void)client;
+	((struct compositor *)wl_resource_get_user_data(resource))->pong = serial;
+}
+
 static const struct xdg_wm_base_interface wm_base_functions = {
 	.destroy = destroy,
 	.get_xdg_surface = get_xdg_surface,
-	.pong = IGNORE,
+	.pong = note_pong,
 };
 
 struct compositor_surface *compositor_window(struct compositor *compositor, unsigned int index)
@@ -687,10 +693,15 @@ static void bind_seat(struct wl_client *client, void *data, uint32_t version, ui
 	}
 
 BIND(compositor, wl_compositor_interface)
-BIND(wm_base, xdg_wm_base_interface)
 BIND(decorations, zxdg_decoration_manager_v1_interface)
 BIND(viewporter, wp_viewporter_interface)
 BIND(explicit, zwp_linux_explicit_synchronization_v1_interface)
+
+static void bind_wm_base(struct wl_client *client, void *data, uint32_t version, uint32_t id)
+{
+	((struct compositor *)data)->wm_base = make(
+		client, &xdg_wm_base_interface, version, id, &wm_base_functions, data);
+}
 
 static void bind_presentation(struct wl_client *client, void *data, uint32_t version, uint32_t id)
 {

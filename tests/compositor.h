@@ -81,6 +81,8 @@ struct compositor {
 	uint64_t asked_modifier;
 	struct wl_resource *cursor; /* the pointer's surface, or NULL */
 	unsigned int num_cursors;   /* how often it was set */
+	struct wl_resource *wm_base;
+	uint32_t pong; /* the last serial */
 };
 
 void compositor_begin(struct compositor *compositor, unsigned int lacks);

@@ -18,6 +18,7 @@
 #include <linux/input-event-codes.h>
 
 #include <vgfence/dma_buf.h>
+#include <xdg-shell-server-protocol.h>
 
 #include "clock.h"
 #include "compositor.h"
@@ -715,6 +716,14 @@ TEST_WAYLAND(frame_that_cannot_be_read_counts_as_shown, COPIES)
 	compositor_answer(window);
 	step();
 	assert_int_equal(guest.shown[0], 2);
+}
+
+/* Otherwise compositors take it for one that hangs. */
+TEST_WAYLAND(a_compositor_that_asks_is_answered, COPIES)
+{
+	xdg_wm_base_send_ping(compositor.wm_base, 1234);
+	step();
+	assert_int_equal(compositor.pong, 1234);
 }
 
 /* ---- Keyboard and pointer -------------------------------------------------------------------- */
