@@ -19,7 +19,7 @@ static int tell_renderer(struct pending_request *pending, struct resource *resou
 	return renderer->ops->detach_backing(renderer, resource->id, request_done, pending);
 }
 
-/* The renderer could not: all is as before. */
+/* The renderer could not: all is as before, but that no scanout shows it. */
 static void undo(struct pending_request *pending, struct resource *resource)
 {
 	pending->awaits_renderer = false;

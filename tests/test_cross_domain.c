@@ -1085,13 +1085,18 @@ TEST_CONTEXT(pictures_of_the_renderer_are_shown_beside)
 
 TEST_CONTEXT(capability_sets_of_the_renderer_are_its_own)
 {
-	struct virtio_gpu_get_capset request = {
-		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0),
-		.capset_id = htole32(6),
+	const struct virtio_gpu_get_capset_info first = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
 	};
-	uint32_t drm[6];
+	struct virtio_gpu_get_capset request = { .hdr = header(VIRTIO_GPU_CMD_GET_CAPSET, 0) };
+	uint32_t info[4], capset[1024]; /* of the first: its ID, its version, its size */
 
-	assert_int_equal(guest_ask(guest, &request, sizeof(request), drm, sizeof(drm)),
+	assert_int_equal(guest_ask(guest, &first, sizeof(first), info, sizeof(info)),
+		VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+	assert_int_not_equal(le32toh(info[0]), CAPSET_CROSS_DOMAIN);
+	assert_true(le32toh(info[2]) <= sizeof(capset));
+	request.capset_id = info[0];
+	assert_int_equal(guest_ask(guest, &request, sizeof(request), capset, le32toh(info[2])),
 		VIRTIO_GPU_RESP_OK_CAPSET);
 	request.capset_id = htole32(CAPSET_CROSS_DOMAIN);
 	request.capset_version = htole32(1); /* there is none */
