@@ -598,6 +598,7 @@ groups=(
 )
 
 run_tests() {
+    local lanes
     check_parts "$@"
     mkdir -p build
     sanitizer_options
@@ -608,8 +609,10 @@ run_tests() {
     if [ $# -gt 0 ]; then
         lane "$@"
     else
-        # One more than there are processors, because each waits at times.
-        shared_lanes $(($(nproc) + 1)) "${groups[@]}"
+        # One more than there are processors, because each waits at times; but a guest and a virtual
+        # host take a GiB or two each.
+        lanes=$(($(nproc) < 4 ? $(nproc) + 1 : 5))
+        shared_lanes "$lanes" "${groups[@]}"
     fi
     show_parts
     summary
