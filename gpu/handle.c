@@ -328,37 +328,62 @@ static void handle(struct gpu *gpu, struct request *request)
 	}
 }
 
+/* Returns whether there is a whole header in what was copied; size: or an error. */
+static bool read_header(
+	struct request *request, const struct request_buffer *buffer, ptrdiff_t size)
+{
+	if (size < (ptrdiff_t)sizeof(request->header)) {
+		return false;
+	}
+	request->bytes = buffer->bytes;
+	request->size = (size_t)size;
+	request->body = (struct reader){ request->bytes, request->size };
+	return reader_read(&request->body, &request->header, sizeof(request->header));
+}
+
+static void begin(struct gpu *gpu, struct pending_request *pending)
+{
+	gpu->stats.requests[pending->request.queue]++;
+	pending->gpu = gpu;
+	pending->handling = true;
+}
+
+static void record_and_handle(struct gpu *gpu, struct request *request)
+{
+	struct pending_request *pending = request->pending;
+
+	if (gpu->recorder != NULL) {
+		pending->seq = recorder_request(
+			gpu->recorder, pending->request.queue, request->bytes, request->size);
+	}
+	handle(gpu, request);
+}
+
+static void end(struct pending_request *pending)
+{
+	pending->handling = false;
+	complete_if_done(pending);
+}
+
 void gpu_handle(struct gpu *gpu, const struct gpu_request *request)
 {
 	struct request handled = { .pending = pending_take(&gpu->pending, request) };
-	struct pending_request *pending = handled.pending;
 	ptrdiff_t size;
 
-	if (pending == NULL) {
+	if (handled.pending == NULL) {
 		log_error(gpu, "a request with a token that is out of range, or in use");
 		return;
 	}
-	gpu->stats.requests[request->queue]++;
-	pending->gpu = gpu;
-	pending->handling = true;
+	begin(gpu, handled.pending);
 	size = request_copy(&gpu->buffer, request->readable, request->num_readable);
-	if (size >= (ptrdiff_t)sizeof(handled.header)) {
-		handled.bytes = gpu->buffer.bytes;
-		handled.size = (size_t)size;
-		handled.body = (struct reader){ handled.bytes, handled.size };
-		reader_read(&handled.body, &handled.header, sizeof(handled.header));
-		if (gpu->recorder != NULL) {
-			pending->seq = recorder_request(
-				gpu->recorder, request->queue, handled.bytes, handled.size);
-		}
-		handle(gpu, &handled);
+	if (read_header(&handled, &gpu->buffer, size)) {
+		record_and_handle(gpu, &handled);
 	} else if (size >= 0) {
 		log_guest(gpu, "a request without a whole header");
 	} else {
 		log_error(gpu, "no memory for a request");
 	}
-	pending->handling = false;
-	complete_if_done(pending);
+	end(handled.pending);
 	shown_settle(gpu);
 }
 
@@ -377,50 +402,31 @@ static bool may_run_aside(struct gpu *gpu, const struct request *request, enum g
 		command->may_run_aside(gpu, request);
 }
 
-static void run_aside(struct gpu *gpu, const struct gpu_request *from, struct request *request)
-{
-	struct pending_request *pending = request->pending;
-
-	gpu->stats.requests[from->queue]++;
-	pending->gpu = gpu;
-	pending->handling = true;
-	if (gpu->recorder != NULL) {
-		pending->seq = recorder_request(
-			gpu->recorder, from->queue, request->bytes, request->size);
-	}
-	handle(gpu, request);
-	pending->handling = false;
-	complete_if_done(pending);
-}
-
 /* More than the longest request that can be handled aside, UPDATE_CURSOR. */
 #define ASIDE_MAX_SIZE 256
 
 /* What is looked at is copied before, so it does not change any more. */
-bool gpu_handle_aside(struct gpu *gpu, const struct gpu_request *from)
+bool gpu_handle_aside(struct gpu *gpu, const struct gpu_request *request)
 {
-	struct request request = { 0 };
+	struct request handled = { 0 };
 	ptrdiff_t size;
 
-	if (gpu->is_draining || iov_has_room(from->readable, from->num_readable, ASIDE_MAX_SIZE)) {
+	if (gpu->is_draining ||
+		iov_has_room(request->readable, request->num_readable, ASIDE_MAX_SIZE)) {
 		return false;
 	}
-	size = request_copy(&gpu->aside_buffer, from->readable, from->num_readable);
-	if (size < (ptrdiff_t)sizeof(request.header)) {
+	size = request_copy(&gpu->aside_buffer, request->readable, request->num_readable);
+	if (!read_header(&handled, &gpu->aside_buffer, size) ||
+		!may_run_aside(gpu, &handled, request->queue)) {
 		return false;
 	}
-	request.bytes = gpu->aside_buffer.bytes;
-	request.size = (size_t)size;
-	request.body = (struct reader){ request.bytes, request.size };
-	reader_read(&request.body, &request.header, sizeof(request.header));
-	if (!may_run_aside(gpu, &request, from->queue)) {
+	handled.pending = pending_take(&gpu->pending, request);
+	if (handled.pending == NULL) {
 		return false;
 	}
-	request.pending = pending_take(&gpu->pending, from);
-	if (request.pending == NULL) {
-		return false;
-	}
-	run_aside(gpu, from, &request);
+	begin(gpu, handled.pending);
+	record_and_handle(gpu, &handled);
+	end(handled.pending);
 	return true;
 }
 

@@ -26,8 +26,7 @@
  * writes there is no fault of the front end's. A queue whose rings are wrong stops; the front end
  * is told by its error descriptor. All of these are logged, a few a second.
  *
- * One thread, or several with a lock around all of it. Errors are negative errno
- * values.
+ * One thread, or several with a lock around all of it. Errors are negative errno values.
  */
 
 #include <stdbool.h>

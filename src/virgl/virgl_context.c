@@ -289,7 +289,6 @@ static void watch_context(struct virgl_context *context)
 static int create_in_renderer(const struct creation *creation)
 {
 	const struct virgl_context *context = creation->context;
-
 	int ret;
 
 	enter_gl(context->virgl); /* the render server has to start a process */
