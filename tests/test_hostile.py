@@ -192,14 +192,17 @@ class FrontEnd:
 
     def offer(self, queue, request=None):
         """One request of two buffers. Places that are still in use are used once more."""
-        number = self.available[queue]
-        head = number * 2 % QUEUE_SIZE
-        at = PAGE * (QUEUES + 1) + (queue * QUEUE_SIZE + head) * 1024
-        request = request or self.request()
-        self.memory[at : at + len(request)] = request
         room = self.numbers.choice([24, 24, 23, 32, 48, 408, 1056])
         if self.numbers.random() < 0.002:
             room = 0  # that stops the queue
+        head = self.available[queue] * 2 % QUEUE_SIZE
+        self.put(queue, head, request or self.request(), room)
+
+    def put(self, queue, head, request, room):
+        """A request in the two descriptors from head on, with so many bytes for its response."""
+        number = self.available[queue]
+        at = PAGE * (QUEUES + 1) + (queue * QUEUE_SIZE + head) * 1024
+        self.memory[at : at + len(request)] = request
         rings = queue * PAGE
         struct.pack_into(
             "<QIHHQIHH",
@@ -211,6 +214,13 @@ class FrontEnd:
         self.halves[(rings + 1024 + 4) // 2 + number % QUEUE_SIZE] = head
         self.available[queue] = (number + 1) & 0xFFFF
         self.halves[(rings + 1024 + 2) // 2] = self.available[queue]
+
+    def used(self, queue, count):
+        """The heads that the device has given back since there were so many."""
+        ring = (queue * PAGE + 2048) // 2
+        while count != self.halves[ring + 1]:
+            yield self.halves[ring + 2 + count % QUEUE_SIZE * 4]
+            count = (count + 1) & 0xFFFF
 
     def kick(self, queue):
         try:
