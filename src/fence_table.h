@@ -116,6 +116,7 @@ struct timeline {
 	uint64_t next_id; /* one above the highest ever put on it */
 	struct fence_list fences;
 	enum timeline_state state;
+	uint8_t vain_asks, unasked; /* loop.c's: whether to ask a fence that comes forward */
 	TAILQ_ENTRY(timeline) state_link;
 	TAILQ_ENTRY(timeline) busy_link; /* while it has fences */
 	uint64_t since_ns;               /* when the oldest fence became the oldest */

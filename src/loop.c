@@ -81,6 +81,31 @@ static bool budget_is_left(struct round *round, const struct budget *budget)
 
 /* ---- Retiring ----------------------------------------------------------------------------- */
 
+/* So many that come forward are not asked, at most. */
+#define MAX_UNASKED 6
+
+/*
+ * Asks the fence that has come forward whether it has signalled already. If it has, that spares
+ * another round through epoll; if not, it was a system call in vain. The fences of a timeline are
+ * alike: where they signal one by one, fewer are asked, in the end the sixth and the seventh in
+ * turns. With one of these numbers alone it might always be the last of some that signal together.
+ */
+static void ask_if_worth_it(struct vgf_device *device, struct timeline *timeline)
+{
+	if (timeline->unasked > 0) {
+		timeline->unasked--;
+		return;
+	}
+	watch_ask(device, STAILQ_FIRST(&timeline->fences));
+	if (timeline->state != TIMELINE_UNWATCHED) {
+		timeline->vain_asks = 0;
+		return;
+	}
+	/* The first is free: it may be the one behind some that have signalled together. */
+	timeline->unasked = timeline->vain_asks;
+	timeline->vain_asks += timeline->vain_asks < MAX_UNASKED ? 1 : -1;
+}
+
 static uint32_t advance_timelines(struct vgf_device *device, uint64_t now_ns)
 {
 	struct timeline_list *ready = &device->fences.ready;
@@ -91,11 +116,9 @@ static uint32_t advance_timelines(struct vgf_device *device, uint64_t now_ns)
 		bool alone = !TAILQ_NEXT(timeline, state_link);
 		cost += timeline_advance(
 			&device->fences, timeline, now_ns, alone ? BATCH_COST : TURN_COST);
-		/* It may have signalled long before it came forward, and to ask is cheaper than
-		 * another round through epoll. */
 		if (timeline->state == TIMELINE_UNWATCHED) {
 			uint64_t told = device->fences.told;
-			watch_ask(device, STAILQ_FIRST(&timeline->fences));
+			ask_if_worth_it(device, timeline);
 			cost += (uint32_t)((device->fences.told - told) / WAITERS_PER_COST);
 		}
 	}

@@ -384,3 +384,74 @@ TEST_VMM(each_descriptor_is_asked_once_when_it_comes_forward)
 	assert_int_equal(vmm_dispatch(vmm), RINGS);
 	assert_int_equal(num_polls, RINGS + DONE);
 }
+
+#define PENDING 130
+
+static void create_pending(struct fake_vmm *vmm, uint32_t ctx_id, int *fds)
+{
+	for (int i = 0; i < PENDING; i++) {
+		fds[i] = create_fence_fd(vmm, ctx_id, 0, 1000 * ctx_id + (uint64_t)i);
+	}
+}
+
+static void close_all(const int *fds)
+{
+	for (int i = 0; i < PENDING; i++) {
+		close(fds[i]);
+	}
+}
+
+/* Signals so many, and dispatches until they have retired. Returns how many calls that took. */
+static unsigned int pass_together(struct fake_vmm *vmm, const int *fds, unsigned int count)
+{
+	unsigned int retired = 0, calls = 0;
+
+	for (unsigned int i = 0; i < count; i++) {
+		signal_fence(fds[i]);
+	}
+	while (retired < count) {
+		unsigned int more = (unsigned int)vgf_device_dispatch(vmm->device, 0);
+		assert_in_range(more, 1, count - retired);
+		retired += more;
+		calls++;
+	}
+	return calls;
+}
+
+TEST_VMM(few_are_asked_where_they_signal_one_by_one)
+{
+	int fds[PENDING];
+
+	driver_open(driver, vmm, HOSTILE);
+	create_pending(vmm, HOSTILE, fds);
+	num_polls = 0;
+	for (int i = 0; i < PENDING; i++) {
+		pass_together(vmm, fds + i, 1);
+	}
+	/* After the first 21, where it learns, one of 6 and one of 7 in turns. */
+	assert_in_range(num_polls, PENDING / 8, 7 + PENDING / 6);
+	close_all(fds);
+}
+
+/* However many signal together, soon they need one call again. */
+TEST_VMM(all_are_asked_again_where_they_signal_together)
+{
+	for (unsigned int together = 2; together <= 10; together++) {
+		unsigned int calls = 0, passed = 50;
+		int fds[PENDING];
+
+		driver_open(driver, vmm, together);
+		create_pending(vmm, together, fds);
+		for (unsigned int i = 0; i < passed; i++) {
+			pass_together(vmm, fds + i, 1);
+		}
+		for (; passed + together <= PENDING; passed += together) {
+			calls = pass_together(vmm, fds + passed, together);
+		}
+		assert_int_equal(calls, 1);
+		while (passed < PENDING) {
+			pass_together(vmm, fds + passed++, 1);
+		}
+		close_all(fds);
+	}
+}
