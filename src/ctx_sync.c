@@ -243,7 +243,10 @@ static void notify(struct waiter *waiter, enum waiter_event event)
 		submission->pending--;
 		break;
 	}
-	submission_wake(submission);
+	/* Until then it cannot be ready, and its queue need not be looked for. */
+	if (submission->bare == 0) {
+		submission_wake(submission);
+	}
 }
 
 /* Whether it was waiting there. */

@@ -80,11 +80,15 @@ struct notification {
 SLIST_HEAD(notification_list, notification);
 
 struct fence {
+	/* What an in-fence needs, in one cache line: */
 	uint64_t id;
 	struct fence *hash_next;
-	STAILQ_ENTRY(fence) link; /* on its timeline; then retired; then garbage */
-	struct timeline *timeline;
 	struct waiter_list waiters;
+	struct timeline *timeline;
+	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
+	uint32_t references;
+
+	STAILQ_ENTRY(fence) link; /* on its timeline; then retired; then garbage */
 	struct attachment_list attachments;
 	struct notification_list notifications; /* the newest first */
 	void *cookie;                           /* the VMM's */
@@ -93,8 +97,6 @@ struct fence {
 	struct fence_owner *owner; /* NULL: of no context */
 	uint64_t created_ns;
 	uint32_t ctx_id;
-	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
-	uint32_t references;
 	int fd; /* owned; -1: none */
 	int status;
 };
