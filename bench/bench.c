@@ -32,6 +32,7 @@ static const struct {
 	{ "monitors", bench_monitors },
 	{ "implicit", bench_implicit },
 	{ "growth", bench_growth },
+	{ "threads", bench_threads },
 };
 
 #define NUM_BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -134,6 +135,7 @@ static int usage(FILE *out)
 	      "  monitors    four at 144 Hz: frames shown, latency, memory; a round is a second\n"
 	      "  implicit    a submission whose buffers others have as dma-bufs\n"
 	      "  growth      a fence with 1 to 1024 contexts of 1 to 64 rings, 1 to 64 deep\n"
+	      "  threads     a fence if one thread submits, and if up to ten do\n"
 	      "\n"
 	      "Without a name: all of them.\n"
 	      "\n"

@@ -47,6 +47,7 @@ int bench_latency(unsigned int rounds, struct json_object *array);
 int bench_monitors(unsigned int rounds, struct json_object *array);
 int bench_implicit(unsigned int rounds, struct json_object *array);
 int bench_growth(unsigned int rounds, struct json_object *array);
+int bench_threads(unsigned int rounds, struct json_object *array);
 
 /* The same, and a picture. */
 int bench_growth_draw(unsigned int rounds, struct json_object *array, const char *path);

@@ -29,7 +29,8 @@ import unittest_sum
 PROGRAM = ""
 DOCUMENT = pathlib.Path()
 LIMIT_S = 280  # only so that a program that hangs ends the test
-NAMES = ["core", "wakeup", "virgl", "display", "latency", "monitors", "implicit", "growth"]
+NAMES = ["core", "wakeup", "virgl", "display", "latency", "monitors", "implicit", "growth",
+         "threads"]
 WAYS = ["async", "descriptor"]
 
 
@@ -216,6 +217,12 @@ class Json(unittest.TestCase):
                 self.assertIsNone(row["of_bare"])
                 self.assertIsNone(row["together_of_bare"])
 
+    def test_threads_has_one_and_more(self):
+        rows = self.all["threads"]
+        self.assertEqual([row["threads"] for row in rows], [1, 2, 4, 10])
+        for row in rows:
+            self.check_numbers(row, "ns", "of_one")
+
     def test_growth_wakes_up_once_for_what_has_signalled(self):
         for row in self.all["growth"]:
             self.assertEqual(row["wakeups"], 1, row)
@@ -272,6 +279,12 @@ class Long(unittest.TestCase):
             print(f"{key}, with 1, 4, 16 and so on pending: {medians}")
             for before, after in itertools.pairwise(medians):
                 self.assertLess(after, 1.25 * before)
+
+    def test_many_threads_are_no_worse_than_one(self):
+        rows = self.rows("threads")
+        print(rows)
+        for row in rows:
+            self.assertLess(row["of_one"], 1.1)
 
     def test_four_monitors_have_a_minute_of_frames(self):
         *monitors, process = self.rows("monitors")
