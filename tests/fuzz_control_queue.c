@@ -348,6 +348,12 @@ static int listen_fd = -1, peers[MAX_PEERS];
 static size_t num_peers;
 static uint64_t num_connections, num_messages;
 
+static void remove_directory(void)
+{
+	unlink(socket_path);
+	rmdir(socket_directory);
+}
+
 static void listen_for_guests(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -355,6 +361,7 @@ static void listen_for_guests(void)
 	signal(SIGPIPE, SIG_IGN);
 	CHECK(mkdtemp(socket_directory) != NULL);
 	snprintf(socket_path, sizeof(socket_path), "%s/wayland", socket_directory);
+	atexit(remove_directory);
 	memcpy(address.sun_path, socket_path, strlen(socket_path));
 	listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	CHECK(bind(listen_fd, (const struct sockaddr *)&address, sizeof(address)) == 0);
@@ -1247,8 +1254,6 @@ static void end_test(void)
 	gpu_destroy(gpu);
 	guest_memory_unref(memory);
 	close(listen_fd);
-	unlink(socket_path);
-	rmdir(socket_directory);
 	for (size_t i = 0; i < num_traces; i++) {
 		trace_finish(&traces[i]);
 	}

@@ -279,13 +279,11 @@ static enum answer share_has_room(
 enum answer model_has_room(const struct model *model, const struct vgf_fence_name *name,
 	uint64_t serial, unsigned int more)
 {
-	return both(device_has_room(model, name, more), share_has_room(model, name, serial));
-}
+	/* In the middle of a round the next one may be promised to work that waits for it. */
+	bool may_be_promised = model->fuzzy && model->limits.max_fds != UINT32_MAX;
 
-/* In the middle of a round the next descriptor may be promised to work that waits for one. */
-static enum answer comes_first(const struct model *model)
-{
-	return !model->fuzzy || model->limits.max_fds == UINT32_MAX ? YES : EITHER;
+	return both(both(device_has_room(model, name, more), share_has_room(model, name, serial)),
+		may_be_promised ? EITHER : YES);
 }
 
 /* Whether work may be handed to a driver, which may come back with a descriptor for its fence. */
@@ -295,7 +293,7 @@ static enum answer may_have_fd(const struct model *model, const struct vgf_fence
 	if (!out_fence) {
 		return YES;
 	}
-	return both(model_has_room(model, out_fence, context->serial, more), comes_first(model));
+	return model_has_room(model, out_fence, context->serial, more);
 }
 
 bool model_must_run(const struct model *model, const struct model_item *item)
@@ -635,10 +633,8 @@ struct expectation expect_fence(
 	expect_place(model, name, true, &expectation);
 	if (with_fd) {
 		const struct model_context *context = model_context(model, name->ctx_id);
-		uint64_t serial = context ? context->serial : 0;
-
 		add_error(&expectation, -EMFILE,
-			opposite(both(model_has_room(model, name, serial, 0), comes_first(model))));
+			opposite(model_has_room(model, name, context ? context->serial : 0, 0)));
 	}
 	return expectation;
 }
