@@ -647,7 +647,7 @@ static void write_stats(
 		" KiB are, at most %" PRIu64 " KiB were\n",
 		SINCE(gpu.maps), to->gpu.mapped_bytes / 1024, to->gpu.max_mapped_bytes / 1024);
 	if (submissions > 0) {
-		fprintf(file, "  CPU time     %.1f us a submission, without the GPU's own\n",
+		fprintf(file, "  CPU time     %.1f us a submission, in its main thread\n",
 			(double)SINCE(cpu_ns) / NS_PER_US / (double)submissions);
 	}
 #undef SINCE
