@@ -66,6 +66,18 @@ struct model_fence *any_fence(struct run *run)
 	return model->num_fences > 0 ? model->fences[below(run, model->num_fences)] : NULL;
 }
 
+/* Whether write_fence, which has 32 bits of it, could not tell it from one that is pending. */
+static bool is_ambiguous(const struct model *model, uint64_t id)
+{
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		const struct vgf_fence_name *name = &model->fences[i]->name;
+		if (name->ring == VGF_RING_GLOBAL && (uint32_t)name->fence_id == (uint32_t)id) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Mostly one more than the last; sometimes one that another timeline has had, or has; or a
  * wrong one. */
 uint64_t any_new_id(struct run *run, const struct vgf_fence_name *timeline)
@@ -92,7 +104,11 @@ uint64_t any_new_id(struct run *run, const struct vgf_fence_name *timeline)
 	if (dice < 8) {
 		return next;
 	}
-	return model->next_id + (dice < 16 ? below(run, 5) : 0);
+	next = model->next_id + (dice < 16 ? below(run, 5) : 0);
+	while (timeline->ring == VGF_RING_GLOBAL && is_ambiguous(model, next)) {
+		next++;
+	}
+	return next;
 }
 
 uint64_t any_in_fence(struct run *run, const uint64_t *earlier, unsigned int num_earlier)
