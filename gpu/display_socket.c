@@ -916,18 +916,25 @@ static int send_some(struct display_socket *display)
 	return 0;
 }
 
-int display_socket_dispatch(struct display_socket *display)
+int display_socket_send(struct display_socket *display)
 {
-	int more = receive_some(display);
-	int ret = more < 0 ? more : 0;
+	int ret = 0;
 
 	for (int i = 0; i < MAX_SENDS && ret == 0; i++) {
 		if (!display_socket_wants_write(display) && !make_message(display)) {
-			return more;
+			return 0;
 		}
 		ret = send_some(display);
 	}
-	return ret == -EAGAIN ? more : ret < 0 ? ret : 1;
+	return ret == -EAGAIN ? 0 : ret < 0 ? ret : 1;
+}
+
+int display_socket_dispatch(struct display_socket *display)
+{
+	int more = receive_some(display);
+	int ret = more < 0 ? more : display_socket_send(display);
+
+	return ret == 0 ? more : ret;
 }
 
 /* ---- Questions ---------------------------------------------------------------------------- */

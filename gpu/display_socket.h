@@ -96,8 +96,12 @@ void display_socket_give_up(struct display_socket *display);
 int display_socket_get_fd(const struct display_socket *display);
 bool display_socket_wants_write(const struct display_socket *display);
 
-/* Sends what can be sent without blocking. Returns 0; 1 if there is more that can be sent, after
- * others have had their turn; -EPIPE once the other side has gone: then it is to be destroyed. */
+/* Takes what the display says, and sends what can be sent without blocking. Returns 0; 1 if there
+ * is more to do, after others have had their turn; -EPIPE once the other side has gone: then it is
+ * to be destroyed. */
 int display_socket_dispatch(struct display_socket *display);
+
+/* The second half of that alone: calls none of the operations. */
+int display_socket_send(struct display_socket *display);
 
 #endif

@@ -765,7 +765,6 @@ static bool handle_aside(
 	return true;
 }
 
-/* What a display was sent in the middle of something goes with that. */
 static void flush_displays(struct gpu_server *server)
 {
 	if (server->display_changed) {
@@ -777,13 +776,27 @@ static void flush_displays(struct gpu_server *server)
 	}
 }
 
+/* What a display says may let something go on that needs OpenGL, and so may its end: that is left
+ * to the loop's thread. */
+static void send_to_displays(struct gpu_server *server)
+{
+	if (server->display_changed) {
+		server->display_changed = server->display &&
+			display_socket_send(server->display) != 0;
+	}
+	if (server->wayland) {
+		display_wayland_flush(server->wayland);
+	}
+}
+
 static bool serve_aside(void *arg)
 {
 	struct gpu_server *server = arg;
 	bool more = server->vhost_user && vhost_user_process_aside(server->vhost_user);
 
+	/* What a display was sent in the middle of something goes with that. */
 	if (!gpu_uses_display(server->gpu)) {
-		flush_displays(server);
+		send_to_displays(server);
 	}
 	return more;
 }

@@ -7,6 +7,7 @@
 #include "support.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +24,15 @@
 #define CONTROL 0
 #define CURSOR 1
 #define SLOW 7 /* the context that takes long to make */
+#define NO_CONTEXT 99
+#define SIDE 64 /* of pictures */
+#define PICTURE_SIZE (SIDE * SIDE * 4)
+
+/* Of the front end's display. */
+enum {
+	GET_PROTOCOL_FEATURES = 1,
+	GET_DISPLAY_INFO = 3,
+};
 
 static char directory[] = "/tmp/vgfence-aside-XXXXXX";
 static char path[sizeof(directory) + 8];
@@ -34,21 +44,56 @@ static const struct renderer_ops *soft;
 static struct renderer_ops slow_ops;
 static void (*meanwhile)(void);
 static unsigned int num_made; /* contexts, in the order of their IDs */
+static unsigned int num_read; /* pictures */
+static pthread_t loop;
+static atomic_bool was_elsewhere; /* called in another thread */
+
+static void do_meanwhile(void)
+{
+	if (aside) {
+		aside_enter(aside);
+	}
+	meanwhile();
+	if (aside) {
+		aside_leave(aside);
+	}
+}
 
 static int make_context(
 	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
 {
 	if (ctx_id == SLOW && meanwhile) {
-		if (aside) {
-			aside_enter(aside);
-		}
-		meanwhile();
-		if (aside) {
-			aside_leave(aside);
-		}
+		do_meanwhile();
 	}
 	num_made++;
 	return soft->context_create(renderer, ctx_id, context_init, name);
+}
+
+static int read_picture(struct renderer *renderer, uint32_t resource_id,
+	const struct virtio_gpu_rect *rect, uint32_t *pixels, uint32_t *format)
+{
+	if (!pthread_equal(pthread_self(), loop)) {
+		atomic_store(&was_elsewhere, true);
+		return -EINVAL;
+	}
+	num_read++;
+	return soft->read_pixels(renderer, resource_id, rect, pixels, format);
+}
+
+static renderer_done held_done;
+static void *held_arg;
+
+/* Held back until the test says that it is done. */
+static int hold_transfer(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id,
+	const struct renderer_transfer *what, renderer_done done, void *arg)
+{
+	(void)renderer;
+	(void)ctx_id;
+	(void)resource_id;
+	(void)what;
+	held_done = done;
+	held_arg = arg;
+	return 0;
 }
 
 static int create_slow(const struct vgf_callbacks *callbacks, void *cookie,
@@ -61,6 +106,8 @@ static int create_slow(const struct vgf_callbacks *callbacks, void *cookie,
 		soft = (*out)->ops;
 		slow_ops = *soft;
 		slow_ops.context_create = make_context;
+		slow_ops.read_pixels = read_picture;
+		slow_ops.transfer_to_host = hold_transfer;
 		(*out)->ops = &slow_ops;
 	}
 	return ret;
@@ -79,8 +126,10 @@ static void begin_with(bool has_gl)
 		.log = log_to_test,
 	};
 
-	num_made = 0;
+	loop = pthread_self();
+	num_made = num_read = 0;
 	meanwhile = NULL;
+	atomic_store(&was_elsewhere, false);
 	assert_int_equal(gpu_server_create(&options, create_slow, &server), 0);
 	front_end_init(&front_end, path, run, NULL);
 	front_end_start(&front_end);
@@ -266,22 +315,155 @@ static void a_picture_and_a_move(void)
 	assert_false(is_answered(CURSOR));
 }
 
-TEST_ASIDE(a_cursor_with_a_picture_of_the_renderers_waits_and_so_does_what_follows)
+static void make_picture(void)
 {
 	const struct virtio_gpu_resource_create_2d picture = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D),
 		.resource_id = htole32(1),
 		.format = htole32(VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM),
-		.width = htole32(64),
-		.height = htole32(64),
+		.width = htole32(SIDE),
+		.height = htole32(SIDE),
 	};
 
 	ask(CONTROL, 0, &picture, sizeof(picture));
 	run(NULL);
 	assert_answered(CONTROL, 0, OK);
+}
+
+TEST_ASIDE(a_cursor_with_a_picture_of_the_renderers_waits_and_so_does_what_follows)
+{
+	make_picture();
 	take_long(a_picture_and_a_move);
 	assert_answered(CURSOR, 0, OK);
 	assert_answered(CURSOR, 2, OK);
+}
+
+/* ---- The front end's display -------------------------------------------------------------- */
+
+/* Gives the device one end. Returns the other one, which does not block. */
+static int set_display(void)
+{
+	int sockets[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), 0);
+	assert_int_equal(
+		front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &sockets[1], 1), 0);
+	close(sockets[1]);
+	return sockets[0];
+}
+
+static void answer(int fd, uint32_t request, const void *payload, uint32_t size)
+{
+	const uint32_t header[] = { request, 4, size };
+
+	assert_int_equal(send(fd, header, sizeof(header), 0), sizeof(header));
+	assert_int_equal(send(fd, payload, size, 0), size);
+}
+
+static void answer_monitors(int fd)
+{
+	const struct virtio_gpu_resp_display_info info = { 0 };
+
+	answer(fd, GET_DISPLAY_INFO, &info, sizeof(info));
+}
+
+/* It has told its features and its monitors. */
+static int set_greeted_display(void)
+{
+	const uint64_t features = 0;
+	int fd = set_display();
+
+	answer(fd, GET_PROTOCOL_FEATURES, &features, sizeof(features));
+	run(NULL);
+	answer_monitors(fd);
+	run(NULL);
+	return fd;
+}
+
+/* A question, a transfer that is behind it on a timeline of no context, and a flush of what that
+ * draws to. */
+static void make_a_chain(void)
+{
+	struct virtio_gpu_ctrl_hdr question = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO);
+	struct virtio_gpu_transfer_to_host_2d transfer = {
+		.hdr = header(VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.resource_id = htole32(1),
+	};
+	const struct virtio_gpu_resource_flush flush = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_FLUSH),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.resource_id = htole32(1),
+	};
+
+	question.flags = transfer.hdr.flags = htole32(
+		VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	question.ctx_id = transfer.hdr.ctx_id = htole32(NO_CONTEXT);
+	question.fence_id = htole64(1);
+	transfer.hdr.fence_id = htole64(2);
+	ask(CONTROL, 0, &question, sizeof(question));
+	ask(CONTROL, 2, &transfer, sizeof(transfer));
+	ask(CONTROL, 4, &flush, sizeof(flush));
+	run(NULL);
+	held_done(held_arg, 0);
+}
+
+static void show_picture(void)
+{
+	const struct {
+		struct virtio_gpu_resource_attach_backing request;
+		struct virtio_gpu_mem_entry entry;
+	} attach = {
+		.request = { .hdr = header(VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING),
+			.resource_id = htole32(1),
+			.nr_entries = htole32(1) },
+		.entry = { .addr = htole64(front_end_alloc(&front_end, PICTURE_SIZE)),
+			.length = htole32(PICTURE_SIZE) },
+	};
+	const struct virtio_gpu_set_scanout scanout = {
+		.hdr = header(VIRTIO_GPU_CMD_SET_SCANOUT),
+		.r = { .width = htole32(SIDE), .height = htole32(SIDE) },
+		.resource_id = htole32(1),
+	};
+
+	make_picture();
+	ask(CONTROL, 0, &attach, sizeof(attach));
+	run(NULL);
+	assert_answered(CONTROL, 0, OK);
+	ask(CONTROL, 0, &scanout, sizeof(scanout));
+	run(NULL);
+	assert_answered(CONTROL, 0, OK);
+}
+
+static int display_fd;
+
+/* The second move comes after all that was done with the first. */
+static void a_display_answers(void)
+{
+	answer_monitors(display_fd);
+	for (uint16_t head = 6; head < 10; head += 2) {
+		ask_cursor(head, VIRTIO_GPU_CMD_MOVE_CURSOR, 0);
+		assert_answered(CURSOR, head, OK);
+	}
+}
+
+/* What it answers lets a flush go on, which is read with OpenGL. */
+TEST_ASIDE(what_a_display_says_is_heard_in_the_loops_thread)
+{
+	display_fd = set_greeted_display();
+	show_picture();
+	make_a_chain();
+	assert_false(is_answered(CONTROL));
+	num_read = 0;
+	take_long(a_display_answers);
+	assert_false(atomic_load(&was_elsewhere));
+	assert_int_equal(num_read, 1);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	assert_answered(CONTROL, 4, OK);
+	assert_answered(CONTROL, 2, OK);
+	close(display_fd);
 }
 
 /* ---- A hostile guest ---------------------------------------------------------------------- */
