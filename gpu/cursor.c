@@ -54,8 +54,10 @@ static int read_picture(struct gpu *gpu, const struct resource *resource, struct
 			-EOPNOTSUPP :
 			backing_read(&resource->backing->base, 0, pixels, sizeof(pixels));
 	} else {
+		gpu->reads_cursor = true;
 		ret = gpu->renderer->ops->read_pixels(
 			gpu->renderer, resource->id, &rect, pixels, &format);
+		gpu->reads_cursor = false;
 	}
 	if (ret == 0) {
 		ret = pixels_to_argb(pixels, NUM_PIXELS, format);
@@ -107,13 +109,14 @@ void cursors_reset(struct gpu *gpu)
 
 /* ---- Commands ------------------------------------------------------------------------------- */
 
+/* One whose picture is read just now must not undo what comes after it. */
 bool cursor_is_free(struct gpu *gpu, const struct request *request)
 {
 	struct reader body = request->body;
 	const struct resource *resource;
 	struct cursor_body cursor;
 
-	if (!display_is_free(gpu, request)) {
+	if (!display_is_free(gpu, request) || gpu->reads_cursor) {
 		return false;
 	}
 	if (request->header.type == htole32(VIRTIO_GPU_CMD_MOVE_CURSOR) ||

@@ -68,6 +68,7 @@ struct gpu {
 
 	uint32_t num_callbacks; /* of a display's that it is in */
 	uint32_t num_reads;     /* of a display, of what is shown, that it is in */
+	bool reads_cursor;      /* the renderer reads the picture of one */
 	bool has_told;          /* something, in one of them: shown_settle */
 	bool is_draining;       /* displays can tell nothing */
 	bool must_wake;         /* the guest is to be notified, so the loop must not sleep */

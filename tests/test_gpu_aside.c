@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,6 +33,7 @@
 enum {
 	GET_PROTOCOL_FEATURES = 1,
 	GET_DISPLAY_INFO = 3,
+	CURSOR_UPDATE = 6,
 };
 
 static char directory[] = "/tmp/vgfence-aside-XXXXXX";
@@ -43,6 +45,7 @@ static struct aside *aside;
 static const struct renderer_ops *soft;
 static struct renderer_ops slow_ops;
 static void (*meanwhile)(void);
+static bool reading_is_slow;
 static unsigned int num_made; /* contexts, in the order of their IDs */
 static unsigned int num_read; /* pictures */
 static pthread_t loop;
@@ -75,6 +78,10 @@ static int read_picture(struct renderer *renderer, uint32_t resource_id,
 	if (!pthread_equal(pthread_self(), loop)) {
 		atomic_store(&was_elsewhere, true);
 		return -EINVAL;
+	}
+	if (reading_is_slow) {
+		reading_is_slow = false;
+		do_meanwhile();
 	}
 	num_read++;
 	return soft->read_pixels(renderer, resource_id, rect, pixels, format);
@@ -129,6 +136,7 @@ static void begin_with(bool has_gl)
 	loop = pthread_self();
 	num_made = num_read = 0;
 	meanwhile = NULL;
+	reading_is_slow = false;
 	atomic_store(&was_elsewhere, false);
 	assert_int_equal(gpu_server_create(&options, create_slow, &server), 0);
 	front_end_init(&front_end, path, run, NULL);
@@ -381,6 +389,24 @@ static int set_greeted_display(void)
 	return fd;
 }
 
+/* The first pixel of the cursor that it was told of last. */
+static uint32_t last_cursor(int fd)
+{
+	static uint32_t payload[SIDE * SIDE + 16];
+	uint32_t message[3], pixel = 0;
+
+	while (recv(fd, message, sizeof(message), 0) == sizeof(message)) {
+		assert_true(message[2] <= sizeof(payload));
+		if (message[2] > 0) {
+			assert_int_equal(recv(fd, payload, message[2], 0), message[2]);
+		}
+		if (message[0] == CURSOR_UPDATE) {
+			pixel = payload[5];
+		}
+	}
+	return pixel;
+}
+
 /* A question, a transfer that is behind it on a timeline of no context, and a flush of what that
  * draws to. */
 static void make_a_chain(void)
@@ -463,6 +489,51 @@ TEST_ASIDE(what_a_display_says_is_heard_in_the_loops_thread)
 	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
 	assert_answered(CONTROL, 4, OK);
 	assert_answered(CONTROL, 2, OK);
+	close(display_fd);
+}
+
+static void another_picture(void)
+{
+	ask_cursor(2, VIRTIO_GPU_CMD_UPDATE_CURSOR, 2);
+	ask_for(4, VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0);
+	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_CAPSET_INFO);
+}
+
+static void make_blob(uint32_t color)
+{
+	const uint64_t address = front_end_alloc(&front_end, PICTURE_SIZE);
+	const struct {
+		struct virtio_gpu_resource_create_blob request;
+		struct virtio_gpu_mem_entry entry;
+	} blob = {
+		.request = { .hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
+			.resource_id = htole32(2),
+			.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+			.nr_entries = htole32(1),
+			.size = htole64(PICTURE_SIZE) },
+		.entry = { .addr = htole64(address), .length = htole32(PICTURE_SIZE) },
+	};
+
+	memcpy(front_end_at(&front_end, address), &color, sizeof(color));
+	ask(CONTROL, 0, &blob, sizeof(blob));
+	run(NULL);
+	assert_answered(CONTROL, 0, OK);
+}
+
+/* The guest has changed it in the meantime, with one that needs no OpenGL. */
+TEST_ASIDE(a_cursor_that_is_being_read_does_not_undo_the_next_one)
+{
+	display_fd = set_greeted_display();
+	make_picture();
+	make_blob(htole32(0xff123456));
+	meanwhile = another_picture;
+	reading_is_slow = true;
+	ask_cursor(0, VIRTIO_GPU_CMD_UPDATE_CURSOR, 1);
+	run(NULL);
+	assert_int_equal(num_read, 1);
+	assert_answered(CURSOR, 0, OK);
+	assert_answered(CURSOR, 2, OK);
+	assert_int_equal(last_cursor(display_fd), 0xff123456);
 	close(display_fd);
 }
 
