@@ -116,16 +116,19 @@ static void block_signals(sigset_t *before)
 	pthread_sigmask(SIG_SETMASK, &all, before);
 }
 
-static void start(struct aside *aside)
+static int start(struct aside *aside)
 {
 	sigset_t before;
+	int error;
 
 	pthread_mutex_lock(&aside->lock);
 	aside->loop = pthread_self();
 	block_signals(&before);
-	aside->has_failed = pthread_create(&aside->thread, NULL, run, aside) != 0;
+	error = pthread_create(&aside->thread, NULL, run, aside);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	aside->has_failed = error != 0;
 	aside->has_started = true;
+	return -error;
 }
 
 static long time_of_call(struct aside *aside)
@@ -143,19 +146,19 @@ static void set_timer(struct aside *aside, long after_ns)
 	timerfd_settime(aside->timer_fd, 0, &time, NULL);
 }
 
-void aside_enter(struct aside *aside)
+int aside_enter(struct aside *aside)
 {
-	if (!aside->has_started) {
-		start(aside);
-	}
+	int ret = aside->has_started ? 0 : start(aside);
+
 	if (aside->has_failed) {
-		return;
+		return ret;
 	}
 	atomic_store(&aside->is_inside, true);
 	pthread_mutex_unlock(&aside->lock);
 	if (!atomic_exchange(&aside->is_armed, true)) {
 		set_timer(aside, time_of_call(aside));
 	}
+	return 0;
 }
 
 static void wake(struct aside *aside)
@@ -179,8 +182,8 @@ void aside_leave(struct aside *aside)
 
 bool aside_pause(struct aside *aside)
 {
-	if (!aside->has_started || aside->has_failed || !atomic_load(&aside->is_inside) ||
-		!pthread_equal(aside->loop, pthread_self())) {
+	/* Any thread may ask. While the loop's thread is inside, `loop` does not change. */
+	if (!atomic_load(&aside->is_inside) || !pthread_equal(aside->loop, pthread_self())) {
 		return false;
 	}
 	aside_leave(aside);

@@ -39,8 +39,9 @@ int aside_create(int wake_set, bool (*serve)(void *arg), void *arg, struct aside
 void aside_destroy(struct aside *aside);
 
 /* Around what takes long, in the loop's thread. Nothing that `serve` uses is touched in between. If
- * there can be no second thread, they do nothing. */
-void aside_enter(struct aside *aside);
+ * there can be no second thread, they do nothing; the first aside_enter returns why, what
+ * pthread_create failed with. Else it returns 0. */
+int aside_enter(struct aside *aside);
 void aside_leave(struct aside *aside);
 
 /* There was something to do; from inside `serve`. */

@@ -5,6 +5,7 @@
  * to the plugin, the rest to virglrenderer itself. */
 
 #include "aside.h"
+#include "error_name.h"
 #include "guest_limits.h"
 #include "render_server.h"
 #include "renderer.h"
@@ -104,9 +105,15 @@ static struct renderer_virgl *current;
 /* The plugin calls these with the cookie of the fences' callbacks. */
 static void enter_gl(void *cookie)
 {
+	int ret = current->aside ? aside_enter(current->aside) : 0;
+	char message[128];
+
 	(void)cookie;
-	if (current->aside) {
-		aside_enter(current->aside);
+	if (ret < 0 && current->log) {
+		snprintf(message, sizeof(message),
+			"no second thread (%s): what needs no OpenGL waits for it, too",
+			error_name(ret));
+		current->log(current->log_cookie, VGF_LOG_WARNING, message);
 	}
 }
 

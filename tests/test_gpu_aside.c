@@ -45,16 +45,30 @@ static struct aside *aside;
 static const struct renderer_ops *soft;
 static struct renderer_ops slow_ops;
 static void (*meanwhile)(void);
-static bool reading_is_slow;
+static bool reading_is_slow, has_no_threads;
+static int first_error;       /* of aside_enter */
 static unsigned int num_made; /* contexts, in the order of their IDs */
 static unsigned int num_read; /* pictures */
 static pthread_t loop;
 static atomic_bool was_elsewhere; /* called in another thread */
 
+/* The names are the linker's. */
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+	void *(*function)(void *arg), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+	void *(*function)(void *arg), void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+	void *(*function)(void *arg), void *arg)
+{
+	return has_no_threads ? EAGAIN : __real_pthread_create(thread, attributes, function, arg);
+}
+
 static void do_meanwhile(void)
 {
 	if (aside) {
-		aside_enter(aside);
+		int ret = aside_enter(aside);
+		first_error = first_error ? first_error : ret;
 	}
 	meanwhile();
 	if (aside) {
@@ -136,7 +150,8 @@ static void begin_with(bool has_gl)
 	loop = pthread_self();
 	num_made = num_read = 0;
 	meanwhile = NULL;
-	reading_is_slow = false;
+	reading_is_slow = has_no_threads = false;
+	first_error = 0;
 	atomic_store(&was_elsewhere, false);
 	assert_int_equal(gpu_server_create(&options, create_slow, &server), 0);
 	front_end_init(&front_end, path, run, NULL);
@@ -274,6 +289,25 @@ static void ask_and_wait(void)
 TEST_ALONE(without_the_second_thread_it_is_answered_later)
 {
 	take_long(ask_and_wait);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_EDID);
+}
+
+TEST_ASIDE(where_there_can_be_no_second_thread_it_is_too_and_once_it_is_said_why)
+{
+	has_no_threads = true;
+	take_long(ask_and_wait);
+	assert_int_equal(first_error, -EAGAIN);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_EDID);
+
+	has_no_threads = false;
+	first_error = 0;
+	ask_context(0, VIRTIO_GPU_CMD_CTX_DESTROY, SLOW);
+	run(NULL);
+	assert_answered(CONTROL, 0, OK);
+	take_long(ask_and_wait);
+	assert_int_equal(first_error, 0);
 	assert_answered(CONTROL, 14, OK);
 	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_EDID);
 }
