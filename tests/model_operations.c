@@ -490,14 +490,13 @@ static void publish(struct run *run)
 static bool may_cancel_return(struct run *run, const struct model_fence *fence, int ret)
 {
 	bool may_be_seen = run->model.fuzzy && fence->signalled;
+	bool runs = fence->item && fence->item->state == RUNNING;
 
-	if (fence->known || (may_be_seen && ret < 0)) {
-		return ret == -EALREADY || (ret == -ENOENT && may_be_seen);
+	if (!fence->known && ret == (runs ? -EBUSY : 0)) {
+		return true;
 	}
-	if (fence->item && fence->item->state == RUNNING) {
-		return ret == -EBUSY;
-	}
-	return ret == 0;
+	return (fence->known || may_be_seen) &&
+		(ret == -EALREADY || (ret == -ENOENT && may_be_seen));
 }
 
 static void cancel_fence(struct run *run)
