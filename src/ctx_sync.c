@@ -243,7 +243,7 @@ static void notify(struct waiter *waiter, enum waiter_event event)
 		submission->pending--;
 		break;
 	}
-	/* Until then it cannot be ready, and its queue need not be looked for. */
+	/* With one that has no descriptor it cannot be ready: its queue is not looked for. */
 	if (submission->bare == 0) {
 		submission_wake(submission);
 	}

@@ -4,6 +4,8 @@
 
 #include <endian.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "support.h"
 
@@ -48,4 +50,16 @@ const void *send_and_wait(
 	}
 	front_end.next_free = free_before;
 	return response;
+}
+
+int set_display(void)
+{
+	int sockets[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), 0);
+	assert_int_equal(
+		front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &sockets[1], 1), 0);
+	close(sockets[1]);
+	return sockets[0];
 }

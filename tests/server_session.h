@@ -29,4 +29,7 @@ struct virtio_gpu_ctrl_hdr header(uint32_t type);
 const void *send_and_wait(
 	uint32_t queue, const void *request, uint32_t size, uint32_t room, uint32_t *written);
 
+/* Gives the device one end of a display's socket. Returns the other one, which does not block. */
+int set_display(void);
+
 #endif

@@ -382,19 +382,6 @@ TEST_ASIDE(a_cursor_with_a_picture_of_the_renderers_waits_and_so_does_what_follo
 
 /* ---- The front end's display -------------------------------------------------------------- */
 
-/* Gives the device one end. Returns the other one, which does not block. */
-static int set_display(void)
-{
-	int sockets[2];
-
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), 0);
-	assert_int_equal(
-		front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &sockets[1], 1), 0);
-	close(sockets[1]);
-	return sockets[0];
-}
-
 static void answer(int fd, uint32_t request, const void *payload, uint32_t size)
 {
 	const uint32_t header[] = { request, 4, size };

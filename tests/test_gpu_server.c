@@ -210,19 +210,6 @@ static void restart_queues(uint16_t control_base, uint16_t cursor_base)
 
 /* ---- A display ---------------------------------------------------------------------------- */
 
-/* Gives the device one end. Returns the other one, which does not block. */
-static int set_display(void)
-{
-	int sockets[2];
-
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), 0);
-	assert_int_equal(
-		front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &sockets[1], 1), 0);
-	close(sockets[1]);
-	return sockets[0];
-}
-
 struct shown {
 	uint32_t width, height; /* of the first scanout */
 	unsigned int num_scanouts, num_updates, num_cursors, num_hidden;
