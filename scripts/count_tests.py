@@ -53,4 +53,5 @@ def main():
     print(*(sum(column) for column in zip((0, 0, 0), *counts)))
 
 
-main()
+if __name__ == "__main__":
+    main()

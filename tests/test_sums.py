@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""How ./run test counts: the sums of unittest_sum.py, of scripts/count_tests.py and of
-scripts/test.d/lanes.sh."""
+"""How ./run test counts: the sums of unittest_sum.py, of scripts/count_tests.py, of
+scripts/run_tests.py and of scripts/test.d/lanes.sh."""
 
 import json
 import os
@@ -114,6 +114,105 @@ class CountTests(unittest.TestCase):
 
     def test_no_tests_are_none(self):
         self.assertEqual(self.count(), [0, 0, 0])
+
+
+class RunTests(unittest.TestCase):
+    """Tests of builds that are shell commands."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = pathlib.Path(temporary.name)
+
+    def build(self, name, *tests):
+        build = self.directory / name
+        for directory in ("meson-info", "meson-logs"):
+            (build / directory).mkdir(parents=True)
+        listed = [
+            {
+                "name": test,
+                "cmd": ["sh", "-c", command],
+                "env": {"VALUE": "of the test"},
+                "workdir": None,
+                "timeout": 6,
+                "suite": [f"vgfence:{suite}" for suite in suites.split()] or ["vgfence"],
+                "is_parallel": test != "alone",
+            }
+            for test, suites, command in tests
+        ]
+        (build / "meson-info" / "intro-tests.json").write_text(json.dumps(listed))
+        return build
+
+    def run_tests(self, *arguments):
+        result = subprocess.run(
+            [sys.executable, SCRIPTS / "run_tests.py", "--log", "log", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+        self.assertEqual(result.stderr, "")
+        return result.returncode, result.stdout.splitlines()
+
+    def test_each_way_to_end_is_counted_and_failures_are_shown(self):
+        build = self.build(
+            "build",
+            ("good", "", 'echo "7 passed, 0 failed"'),
+            ("skipped", "", "echo why; exit 77"),
+            ("bad", "", "echo what was wrong; exit 3"),
+            ("crash", "", "kill -SEGV $$"),
+        )
+        status, lines = self.run_tests(build)
+        self.assertEqual((status, lines[-1]), (1, "7 passed, 2 failed, 1 skipped"))
+        self.assertIn("what was wrong", lines)
+        self.assertNotIn("why", lines)
+        self.assertIn("why", (build / "meson-logs" / "log.txt").read_text().splitlines())
+
+    def test_one_that_hangs_ends_with_all_that_it_started(self):
+        build = self.build("build", ("hangs", "", "sleep 1000 & echo $!; wait"))
+        listed = build / "meson-info" / "intro-tests.json"
+        listed.write_text(listed.read_text().replace('"timeout": 6', '"timeout": 0.1'))
+        status, lines = self.run_tests(build)
+        self.assertEqual((status, lines[-1]), (1, "0 passed, 1 failed, 0 skipped"))
+        self.assertRegex(lines[0], "^hangs +TIMEOUT")
+        (child,) = (line for line in lines if line.isdigit())
+        self.assertFalse(os.path.exists(f"/proc/{child}/exe"))
+
+    def test_suites_and_names_choose(self):
+        tests = [("one", "slow kernel", ":"), ("two", "kernel", ":"), ("three", "", ":")]
+        build = self.build("build", *tests)
+        for arguments, expected in (
+            ([], 3),
+            (["--suite", "kernel"], 2),
+            (["--suite", "kernel", "--no-suite", "slow"], 1),
+            (["one", "three"], 2),
+            (["--no-suite", "slow", "two", "one"], 1),
+        ):
+            with self.subTest(arguments):
+                status, lines = self.run_tests(build, *arguments)
+                self.assertEqual(status, 0)
+                self.assertEqual(lines[-1], f"{expected} passed, 0 failed, 0 skipped")
+
+    def test_none_is_a_failure(self):
+        self.assertEqual(self.run_tests(self.build("build"))[0], 1)
+
+    def test_a_suite_comes_from_another_build(self):
+        own = self.build("own", ("a", "drm", "echo own"), ("b", "", "echo own"))
+        other = self.build("other", ("a", "drm", "echo other"), ("b", "", "echo other"))
+        status, lines = self.run_tests("--from", f"drm={other}", own)
+        self.assertEqual((status, lines[-1]), (0, "2 passed, 0 failed, 0 skipped"))
+        said = (own / "meson-logs" / "log.txt").read_text().split()
+        self.assertEqual((said.count("own"), said.count("other")), (1, 1))
+
+    def test_it_runs_in_its_build_with_its_environment(self):
+        command = '[ -d meson-info ] && [ "$VALUE" = "of the test" ]'
+        self.assertEqual(self.run_tests(self.build("build", ("here", "", command)))[0], 0)
+
+    def test_one_that_wants_to_be_alone_is(self):
+        running = self.directory / "running"
+        beside = f"touch {running}; sleep 0.3; rm {running}"
+        build = self.build("build", ("alone", "", f"! [ -e {running} ]"), ("beside", "", beside))
+        self.assertEqual(self.run_tests(build)[0], 0)
 
 
 class LanesTest(unittest.TestCase):

@@ -8,8 +8,8 @@
 rootfs_tools=(mmdebstrap:mmdebstrap)
 if [ "$(id -u)" -ne 0 ]; then rootfs_tools+=(newuidmap:uidmap); fi
 readonly sid_packages=(libvirglrenderer-dev libegl-mesa0 libgl1-mesa-dri libgbm-dev libegl-dev
-    libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev libpng-dev gcc libc6-dev meson ninja-build
-    pkgconf virgl-server mesa-vulkan-drivers libvulkan-dev vulkan-tools glslang-tools
+    libepoxy-dev libdrm-dev libcmocka-dev libjson-c-dev libpng-dev gcc libc6-dev ccache meson
+    ninja-build pkgconf virgl-server mesa-vulkan-drivers libvulkan-dev vulkan-tools glslang-tools
     weston labwc libwayland-dev libwayland-bin wayland-protocols)
 
 check_rootfs_host() {
