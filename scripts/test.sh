@@ -611,25 +611,41 @@ groups=(
     front_end_dma_bufs consumers
 )
 
+# Two more than there are processors, because each waits at times; but a guest and a virtual host
+# take a GiB or two each.
+count_lanes() {
+    local most=5 gib
+    gib=$(awk '$1 == "MemAvailable:" { print int($2 / 1024 / 1024) }' /proc/meminfo)
+    if [ $((gib / 3)) -lt $most ]; then most=$((gib < 6 ? 2 : gib / 3)); fi
+    echo $(($(nproc) + 2 < most ? $(nproc) + 2 : most))
+}
+
 run_tests() {
-    local lanes
     check_parts "$@"
     mkdir -p build
     sanitizer_options
-    build plain
-    build asan -Db_sanitize=address,undefined -Db_lundef=false
-    build tsan -Db_sanitize=thread -Db_lundef=false
     open_lanes
+    build_all
     if [ $# -gt 0 ]; then
         lane "$@"
     else
-        # One more than there are processors, because each waits at times; but a guest and a virtual
-        # host take a GiB or two each.
-        lanes=$(($(nproc) < 4 ? $(nproc) + 1 : 5))
-        shared_lanes "$lanes" "${groups[@]}"
+        shared_lanes "$(count_lanes)" "${groups[@]}"
     fi
     show_parts
     summary
+}
+
+# Beside each other: meson and each link of a large program have one processor.
+build_all() {
+    local process built=0
+    start_lane build plain
+    start_lane build asan -Db_sanitize=address,undefined -Db_lundef=false
+    start_lane build tsan -Db_sanitize=thread -Db_lundef=false
+    for process in "${lanes[@]}"; do
+        wait "$process" || built=1
+    done
+    lanes=()
+    [ $built = 0 ] || exit 1
 }
 
 check_parts() {
