@@ -134,6 +134,11 @@ static void cancel_pending(struct gpu *gpu)
 /* Far more than cancelled work takes to retire. */
 #define CANCEL_MS 1000
 
+void gpu_begin_drain(struct gpu *gpu, int timeout_ms)
+{
+	gpu->refuse_ns = now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+}
+
 void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 {
 	/* The front end waits for this, so it answers nothing meanwhile. Nor does a display, which
@@ -158,6 +163,7 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 		gpu_reset(gpu);
 	}
 	gpu->is_draining = false;
+	gpu->refuse_ns = 0;
 }
 
 /* All have been completed by the renderer's reset, if it keeps its word. */

@@ -204,6 +204,11 @@ int gpu_timeout(struct gpu *gpu, int timeout_ms);
  */
 void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd);
 
+/* Before gpu_drain, if there are requests that must come first: those that come later than in
+ * timeout_ms milliseconds are refused, until gpu_drain has returned. One that is being handled then
+ * takes as long as the renderer does for it. */
+void gpu_begin_drain(struct gpu *gpu, int timeout_ms);
+
 /* The guest reset the device, or went away: contexts, resources and pending requests are gone. Each
  * of these requests is completed first. Features and guest memory stay until they are set anew. */
 void gpu_reset(struct gpu *gpu);

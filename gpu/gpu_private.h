@@ -65,6 +65,7 @@ struct gpu {
 	bool told_of_copies;            /* that what is shown is copied, and why */
 	bool has_flush_rings;           /* flush_rings_open */
 	uint64_t num_retired_in_fences; /* which vgfence did not get to see */
+	uint64_t refuse_ns;             /* requests after this are; 0: none. gpu_begin_drain. */
 
 	uint32_t num_callbacks; /* of a display's that it is in */
 	uint32_t num_reads;     /* of a display, of what is shown, that it is in */

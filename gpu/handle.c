@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "command_table.h"
 #include "gpu_private.h"
 #include "record.h"
@@ -277,6 +278,11 @@ static bool decode_header(struct gpu *gpu, struct request *request)
 	return !has_ring || header->ring_idx < VGF_MAX_RINGS;
 }
 
+static bool is_too_late(const struct gpu *gpu)
+{
+	return gpu->refuse_ns != 0 && now_ns() >= gpu->refuse_ns;
+}
+
 static uint32_t run_command(struct gpu *gpu, struct request *request)
 {
 	const struct command *command = command_find(
@@ -288,6 +294,11 @@ static uint32_t run_command(struct gpu *gpu, struct request *request)
 	}
 	if (command->features & ~gpu->features) {
 		log_guest(gpu, "%s without its feature", command->name);
+		return VIRTIO_GPU_RESP_ERR_UNSPEC;
+	}
+	if (is_too_late(gpu)) {
+		log_guest(gpu, "%s is refused: the queue stops, and what came before took too long",
+			command->name);
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
 	return command->run(gpu, request);

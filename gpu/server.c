@@ -805,6 +805,8 @@ static void drain(void *cookie)
 {
 	struct gpu_server *server = cookie;
 
+	gpu_begin_drain(server->gpu, server->options.drain_ms);
+	vhost_user_process_deferred(server->vhost_user);
 	gpu_drain(server->gpu, server->options.drain_ms, server->options.end_fd);
 }
 

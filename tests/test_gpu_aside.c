@@ -45,7 +45,7 @@ static struct aside *aside;
 static const struct renderer_ops *soft;
 static struct renderer_ops slow_ops;
 static void (*meanwhile)(void);
-static bool reading_is_slow, has_no_threads;
+static bool reading_is_slow, each_takes_a_round, has_no_threads;
 static int first_error;       /* of aside_enter */
 static unsigned int num_made; /* contexts, in the order of their IDs */
 static unsigned int num_read; /* pictures */
@@ -81,6 +81,9 @@ static int make_context(
 {
 	if (ctx_id == SLOW && meanwhile) {
 		do_meanwhile();
+	}
+	if (each_takes_a_round) {
+		usleep(6000); /* more than a queue has in a round */
 	}
 	num_made++;
 	return soft->context_create(renderer, ctx_id, context_init, name);
@@ -136,11 +139,11 @@ static int create_slow(const struct vgf_callbacks *callbacks, void *cookie,
 
 /* ---- The server and its guest ------------------------------------------------------------- */
 
-static void begin_with(bool has_gl)
+static void begin_with(bool has_gl, int drain_ms)
 {
 	const struct gpu_server_options options = {
 		.socket_path = path,
-		.drain_ms = 20000,
+		.drain_ms = drain_ms,
 		.end_fd = -1,
 		.has_gl = has_gl,
 		.gpu = { .num_scanouts = 1, .width = 640, .height = 480, .fence_passing_bit = -1 },
@@ -150,7 +153,7 @@ static void begin_with(bool has_gl)
 	loop = pthread_self();
 	num_made = num_read = 0;
 	meanwhile = NULL;
-	reading_is_slow = has_no_threads = false;
+	reading_is_slow = each_takes_a_round = has_no_threads = false;
 	first_error = 0;
 	atomic_store(&was_elsewhere, false);
 	assert_int_equal(gpu_server_create(&options, create_slow, &server), 0);
@@ -164,8 +167,9 @@ static void end(void)
 	gpu_server_destroy(server);
 }
 
-#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true), end())
-#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false), end())
+#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true, 20000), end())
+#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false, 20000), end())
+#define TEST_IMPATIENT(name) TEST_BETWEEN(name, begin_with(true, 0), end())
 
 static const struct virtio_gpu_ctrl_hdr *responses[16]; /* by descriptor, of either queue */
 
@@ -622,27 +626,79 @@ TEST_ASIDE(a_ring_that_breaks_meanwhile_stops_behind_what_came_before)
 	assert_int_equal(told, 1);
 }
 
-static void leave_some(void)
+static void ask_to_stop(void)
 {
-	make_and_destroy();
 	front_end_send(&front_end, VHOST_USER_GET_VRING_BASE, 0,
 		&(const struct vhost_user_vring_state){ .index = CONTROL },
 		sizeof(struct vhost_user_vring_state), NULL, 0);
 }
 
-TEST_ASIDE(a_queue_that_stops_has_answered_all)
+/* At this request of its queue. */
+static void assert_stopped(uint32_t base)
 {
 	struct vhost_user_vring_state state;
 	uint32_t request;
 
-	take_long(leave_some);
 	assert_int_equal(
 		front_end_receive(&front_end, &request, &state, sizeof(state)), sizeof(state));
-	assert_int_equal(state.num, 5);
+	assert_int_equal(state.num, base);
+}
+
+static void leave_some(void)
+{
+	make_and_destroy();
+	ask_to_stop();
+}
+
+TEST_ASIDE(a_queue_that_stops_has_answered_all)
+{
+	take_long(leave_some);
+	assert_stopped(5);
 	assert_answered(CONTROL, 14, OK);
 	assert_answered(CONTROL, 0, OK);
 	assert_answered(CONTROL, 2, OK);
 	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+}
+
+static void leave_slow_ones(void)
+{
+	ask_context(0, VIRTIO_GPU_CMD_CTX_CREATE, 1);
+	ask_context(2, VIRTIO_GPU_CMD_CTX_CREATE, 3);
+	ask_context(4, VIRTIO_GPU_CMD_CTX_CREATE, 4);
+	ask_for(6, VIRTIO_GPU_CMD_GET_DISPLAY_INFO, VIRTIO_GPU_FLAG_FENCE);
+	ask_for(8, VIRTIO_GPU_CMD_GET_EDID, 0);
+	assert_answered(CONTROL, 8, VIRTIO_GPU_RESP_OK_EDID);
+	ask_to_stop();
+}
+
+static void assert_slow_ones(uint32_t third, uint32_t last)
+{
+	assert_stopped(6);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, OK);
+	assert_true(is_answered(CONTROL));
+	assert_answered(CONTROL, 4, third);
+	assert_answered(CONTROL, 6, last);
+	assert_int_equal(le32toh(responses[6]->flags), VIRTIO_GPU_FLAG_FENCE);
+}
+
+/* Otherwise as many as it has places keep the front end for as many times as long as one takes. The
+ * first has its turn before the front end's message does, and the second may: in the round, and by
+ * the kick. */
+TEST_IMPATIENT(a_queue_that_stops_refuses_what_comes_too_late)
+{
+	each_takes_a_round = true;
+	take_long(leave_slow_ones);
+	assert_slow_ones(VIRTIO_GPU_RESP_ERR_UNSPEC, VIRTIO_GPU_RESP_ERR_UNSPEC);
+	assert_in_range(num_made, 2, 3);
+}
+
+TEST_ASIDE(a_queue_that_stops_handles_what_comes_in_time)
+{
+	each_takes_a_round = true;
+	take_long(leave_slow_ones);
+	assert_slow_ones(OK, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	assert_int_equal(num_made, 4);
 }
 
 static void leave(void)

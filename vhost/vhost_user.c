@@ -281,6 +281,13 @@ bool vhost_user_process_aside(struct vhost_user *server)
 	return more;
 }
 
+void vhost_user_process_deferred(struct vhost_user *server)
+{
+	for (uint32_t i = 0; i < server->num_queues; i++) {
+		vhost_user_queue_process_deferred(&server->queues[i]);
+	}
+}
+
 void vhost_user_set_kick_set(struct vhost_user *server, int kick_set)
 {
 	server->kick_set = kick_set;

@@ -64,7 +64,8 @@ struct vhost_user_device_ops {
 	bool (*handle_aside)(void *cookie, uint32_t queue, const struct virtqueue_request *request,
 		bool is_behind);
 
-	/* A queue is about to be stopped: every request must be completed when this returns. */
+	/* A queue is about to be stopped: every request must be completed when this returns. Those
+	 * that `handle_aside` left come with vhost_user_process_deferred, and none comes aside. */
 	void (*drain)(void *cookie);
 
 	/* The guest reset the device, or went away: the same, and what the guest made is gone. */
@@ -153,6 +154,9 @@ int vhost_user_timeout(struct vhost_user *server, int timeout_ms);
  * Otherwise there is something in the set of vhost_user_set_kick_set as soon as there is more.
  */
 bool vhost_user_process_aside(struct vhost_user *server);
+
+/* From inside `drain`: hands on what `handle_aside` left, in its order. */
+void vhost_user_process_deferred(struct vhost_user *server);
 
 /* An epoll set for the thread that calls vhost_user_process_aside: kicks are put into it as well,
  * edge-triggered. It stays the caller's, and open as long as the back end. Before the first

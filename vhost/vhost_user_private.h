@@ -162,7 +162,7 @@ void vhost_user_queue_set_memory(struct vhost_user_queue *queue);
 /* Hands the requests that are available to the device. */
 void vhost_user_queue_process(struct vhost_user_queue *queue);
 
-/* Hands what was left to `handle` to the device, and nothing more. */
+/* vhost_user_process_deferred, of one queue. */
 void vhost_user_queue_process_deferred(struct vhost_user_queue *queue);
 
 /* vhost_user_process_aside, of one queue. */

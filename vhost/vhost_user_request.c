@@ -131,9 +131,6 @@ static int ignore(struct vhost_user *server)
 static void drain(struct vhost_user *server)
 {
 	server->is_paused = true;
-	for (uint32_t i = 0; i < server->num_queues; i++) {
-		vhost_user_queue_process_deferred(&server->queues[i]);
-	}
 	server->ops.drain(server->cookie);
 	server->is_paused = false;
 }
