@@ -22,8 +22,8 @@
 #include "growth.h"
 #include "load.h"
 
-#define MAX_ROUNDS 5
-#define RUNS_A_ROUND 8
+#define MAX_ROUNDS 40
+#define ROUNDS_A_DEVICE 8
 
 static const uint32_t contexts[] = { 1, 4, 16, 64, 256, 1024 };
 static const uint32_t rings[] = { 1, 4, 16, 64 };
@@ -44,6 +44,7 @@ struct loads {
 	struct library_load *library;
 	struct bare_load *bare; /* NULL: there are no descriptors for both */
 	uint32_t batch;
+	unsigned int rounds; /* that they are for */
 };
 
 static void plan(struct growth *growth)
@@ -107,7 +108,7 @@ static int measure_times(const struct loads *loads, double *ns, double *bare_ns)
 	uint32_t count = LOAD_MAX_FDS_RUN / loads->batch * loads->batch;
 	struct load_times times;
 
-	for (int i = 0; i < RUNS_A_ROUND; i++) {
+	for (unsigned int i = 0; i < loads->rounds; i++) {
 		int error = library_load_run(loads->library, count, loads->batch, &times);
 		*ns = fmin(*ns, times.fence_ns); /* of a number and NaN the number */
 		if (error == 0 && loads->bare) {
@@ -158,17 +159,19 @@ static int measure_loads(struct loads *loads, struct growth_row *row)
 	return error;
 }
 
-/* Each round makes all of it anew: what else the machine does for a second hits no row in all of
- * its rounds. */
-static int measure_round(struct growth *growth, unsigned int round)
+/* All of it is made anew: what else the machine does for a second hits no row in all of its
+ * rounds. */
+static int measure_rounds(struct growth *growth, unsigned int first)
 {
+	unsigned int left = growth->rounds - first;
 	int error = 0;
 
 	for (size_t i = 0; i < growth->count && error == 0; i++) {
 		struct growth_row *row = &growth->rows[i];
-		struct loads loads = { 0 };
+		struct loads loads = { .rounds = left < ROUNDS_A_DEVICE ? left : ROUNDS_A_DEVICE };
 
-		bench_progress("growth", round * (unsigned int)growth->count + (unsigned int)i,
+		bench_progress("growth",
+			first * (unsigned int)growth->count + (unsigned int)i * loads.rounds,
 			growth->rounds * (unsigned int)growth->count);
 		error = create_loads(growth, row, &loads);
 		if (error == 0) {
@@ -183,8 +186,8 @@ static int measure(struct growth *growth)
 {
 	int error = 0;
 
-	for (unsigned int i = 0; i < growth->rounds && error == 0; i++) {
-		error = measure_round(growth, i);
+	for (unsigned int i = 0; i < growth->rounds && error == 0; i += ROUNDS_A_DEVICE) {
+		error = measure_rounds(growth, i);
 	}
 	bench_progress("growth", 1, 1);
 	return error;
@@ -229,8 +232,8 @@ static void print_header(unsigned int rounds)
 	       "alone, and up to %d together; wake-ups a fence of a thread that sleeps on the\n"
 	       "device's descriptor; KiB of heap, all of it.\n"
 	       "\n%8s %5s %4s %8s %8s %6s %8s %6s %8s %8s %8s\n",
-		LOAD_IN_FENCES, rounds * RUNS_A_ROUND, LOAD_MAX_BATCH, "contexts", "rings", "deep",
-		"pending", "alone", "ratio", "together", "ratio", "wake-ups", "together", "KiB");
+		LOAD_IN_FENCES, rounds, LOAD_MAX_BATCH, "contexts", "rings", "deep", "pending",
+		"alone", "ratio", "together", "ratio", "wake-ups", "together", "KiB");
 }
 
 static void print_known(const char *format, int width, double value)
