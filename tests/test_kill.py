@@ -4,16 +4,15 @@
 """Who is killed, stopped or runs out of something, and when: test_kill.py VGFENCE
 
 The cells of the table in docs/testing.md that no other test has. The front end is a process of its
-own, which is this program: test_kill.py VGFENCE --front-end SOCKET STATE. It brings its guest into
-the state, says so, and goes on when it is told to.
+own. It brings its guest into the state, says so, and goes on when it is told to.
 """
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import resource
-import select
 import signal
 import socket
 import struct
@@ -34,6 +33,7 @@ STOP_S = 2
 # What may pass until a peer is noticed to be gone, and until the next guest has an answer: nothing
 # of this is waited for by the device, so it is how slow the machine may be.
 SOON_S = 10
+FORK = multiprocessing.get_context("fork")
 FENCED = 7  # FENCE, INFO_RING_IDX, FENCE_SHAREABLE
 FOR_EVER_US = 3_600_000_000
 MAX_GROWTH_KIB = 16 << 10
@@ -138,13 +138,13 @@ class Guest(FrontEnd):
         assert self.create_context(3) == OK
 
 
-def front_end(path, state):
+def front_end(pipe, path, state):
     """The process that is killed or stopped."""
     guest = Guest(path)
     pending = guest.enter(state)
     fence_id = 1
-    print("ready", flush=True)
-    while not is_readable():
+    pipe.send("ready")
+    while not pipe.poll():
         if state == "storm":
             guest.put(job(1, fence_id, 50))
             fence_id += 1
@@ -153,11 +153,39 @@ def front_end(path, state):
     if state == "storm":
         guest.wait(guest.asked)
     guest.go_on("idle", pending)
-    print("went on", flush=True)
+    pipe.send("went on")
 
 
-def is_readable():
-    return bool(select.select([0], [], [], 0)[0])
+def control_client(pipe, path):
+    """It asks without end and reads nothing."""
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+        client.connect(path)
+        pipe.send("ready")
+        while True:
+            client.sendall(b'{"request":"list"}\n')
+
+
+@contextlib.contextmanager
+def peer(function, *arguments):
+    """A process, when it is ready, and a pipe to it. It is forked: to start Python anew takes many
+    times as long as all that it does."""
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=function, args=(theirs, *arguments))
+    process.start()
+    theirs.close()
+    try:
+        assert receive(ours) == "ready"
+        yield process, ours
+    finally:
+        process.kill()
+        process.join(LIMIT_S)
+        ours.close()
+
+
+def receive(pipe):
+    if not pipe.poll(LIMIT_S):
+        raise TimeoutError("a peer says nothing")
+    return pipe.recv()
 
 
 def has_address_sanitizer():
@@ -254,46 +282,31 @@ class Kill(unittest.TestCase):
             guest.close()
         self.assertLess(time.monotonic() - begin, SOON_S)
 
-    @contextlib.contextmanager
-    def front_end(self, device, state):
-        with subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), PROGRAM, "--front-end", device.path, state],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        ) as process:
-            try:
-                self.assertEqual(process.stdout.readline(), "ready\n")
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.kill()
-
-    def assert_goes_on(self, process):
-        process.stdin.write("x")
-        process.stdin.flush()
-        self.assertEqual(process.stdout.readline(), "went on\n")
-        self.assertEqual(process.wait(LIMIT_S), 0)
-
     # --- The front end
 
     def front_end_is_killed(self, state):
         with self.device() as device:
             for _ in range(3):
-                with self.front_end(device, state) as process:
+                with peer(front_end, device.path, state) as (process, _):
                     process.kill()
-                    process.wait(LIMIT_S)
+                    process.join(LIMIT_S)
+                    self.assertEqual(process.exitcode, -signal.SIGKILL)
                     self.next_guest_works(device)
 
     def front_end_is_stopped(self, state):
-        with self.device() as device, self.front_end(device, state) as process:
-            process.send_signal(signal.SIGSTOP)
+        with self.device() as device, peer(front_end, device.path, state) as (process, pipe):
+            os.kill(process.pid, signal.SIGSTOP)
             end = time.monotonic() + STOP_S
             while time.monotonic() < end:
                 begin = time.monotonic()
                 self.assertIn("timelines", device.ask({"request": "list"}))
                 self.assertLess(time.monotonic() - begin, SOON_S)
                 time.sleep(0.1)
-            process.send_signal(signal.SIGCONT)
-            self.assert_goes_on(process)
+            os.kill(process.pid, signal.SIGCONT)
+            pipe.send("go on")
+            self.assertEqual(receive(pipe), "went on")
+            process.join(LIMIT_S)
+            self.assertEqual(process.exitcode, 0)
 
     def test_a_front_end_is_killed_idle(self):
         self.front_end_is_killed("idle")
@@ -463,26 +476,19 @@ class Kill(unittest.TestCase):
     # --- A client of the control socket
 
     def client_is(self, how, state):
-        """It asks without end and reads nothing, until it is killed or stopped."""
-        asks = ("import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n"
-                "print('ready',flush=True)\n"
-                "while True: s.sendall(b'{\"request\":\"list\"}\\n')\n")
         with self.device() as device:
             guest = Guest(device.path)
             pending = guest.enter(state)
-            with subprocess.Popen([sys.executable, "-c", asks, device.control],
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
-                client.stdout.readline()
+            with peer(control_client, device.control) as (client, _):
                 time.sleep(0.1)
-                client.send_signal(how)
+                os.kill(client.pid, how)
                 begin = time.monotonic()
                 guest.go_on(state, pending)
                 self.assertIn("timelines", device.ask({"request": "list"}))
                 self.assertLess(time.monotonic() - begin, SOON_S)
                 if how == signal.SIGSTOP:
                     time.sleep(STOP_S)
-                    client.send_signal(signal.SIGCONT)
-                client.kill()
+                    os.kill(client.pid, signal.SIGCONT)
             guest.close()
 
     def test_a_control_client_is_killed_idle(self):
@@ -513,9 +519,6 @@ class Kill(unittest.TestCase):
 def main():
     global PROGRAM
     PROGRAM = os.path.abspath(sys.argv.pop(1))
-    if sys.argv[1:2] == ["--front-end"]:
-        front_end(*sys.argv[2:4])
-        return 0
     return unittest_sum.main()
 
 
