@@ -87,8 +87,10 @@ struct load {
 	uint64_t last_retired[CONTEXTS][RINGS + 1];
 	unsigned int callback_random;
 
+	/* Of those that wait one at a time is woken: all of them at once, for each fence, would
+	 * keep the processors from the library. */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t runs, has_retired;
 	struct running *pool;
 	size_t pool_size, pool_room;
 	long in_flight; /* promised and not retired */
@@ -145,7 +147,7 @@ static void pool_add(struct load *load, const struct vgf_fence_name *name, int f
 		check(load->pool);
 	}
 	load->pool[load->pool_size++] = (struct running){ *name, fd };
-	pthread_cond_broadcast(&load->changed);
+	pthread_cond_signal(&load->runs);
 	pthread_mutex_unlock(&load->lock);
 }
 
@@ -155,7 +157,7 @@ static bool pool_take(struct load *load, unsigned int *random, struct running *r
 
 	pthread_mutex_lock(&load->lock);
 	while (load->pool_size == 0 && !load->no_more) {
-		pthread_cond_wait(&load->changed, &load->lock);
+		pthread_cond_wait(&load->runs, &load->lock);
 	}
 	if (load->pool_size > 0) {
 		size_t i = below(random, (unsigned int)load->pool_size);
@@ -171,7 +173,9 @@ static void in_flight(struct load *load, long change)
 {
 	pthread_mutex_lock(&load->lock);
 	load->in_flight += change;
-	pthread_cond_broadcast(&load->changed);
+	if (change < 0) {
+		pthread_cond_signal(&load->has_retired);
+	}
 	pthread_mutex_unlock(&load->lock);
 }
 
@@ -183,7 +187,7 @@ static void wait_in_flight(struct load *load, long most)
 	deadline.tv_sec += WAIT_S;
 	pthread_mutex_lock(&load->lock);
 	while (load->in_flight > most) {
-		check(pthread_cond_timedwait(&load->changed, &load->lock, &deadline) == 0);
+		check(pthread_cond_timedwait(&load->has_retired, &load->lock, &deadline) == 0);
 	}
 	pthread_mutex_unlock(&load->lock);
 }
@@ -681,7 +685,8 @@ static void load_init(struct load *load, const struct vgf_options *options)
 	assert_non_null(load->records);
 	pthread_mutex_init(&load->lock, NULL);
 	pthread_mutex_init(&load->global_lock, NULL);
-	pthread_cond_init(&load->changed, NULL);
+	pthread_cond_init(&load->runs, NULL);
+	pthread_cond_init(&load->has_retired, NULL);
 	assert_int_equal(vgf_device_create(&callbacks, load, options, &load->device), 0);
 }
 
@@ -711,7 +716,8 @@ static void load_finish(struct load *load)
 	free(load->records);
 	pthread_mutex_destroy(&load->lock);
 	pthread_mutex_destroy(&load->global_lock);
-	pthread_cond_destroy(&load->changed);
+	pthread_cond_destroy(&load->runs);
+	pthread_cond_destroy(&load->has_retired);
 }
 
 static void start(
@@ -800,7 +806,7 @@ static void run_load(
 	check_nothing_is_left(&load);
 	pthread_mutex_lock(&load.lock);
 	load.no_more = true;
-	pthread_cond_broadcast(&load.changed);
+	pthread_cond_broadcast(&load.runs);
 	pthread_mutex_unlock(&load.lock);
 	join_all(threads.signallers, SIGNALLERS);
 	if (dispatcher) {
