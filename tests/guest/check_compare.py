@@ -42,6 +42,8 @@ def check_json(results):
             check(numbers["value"] > 0 and numbers["ratio"] > 0 and numbers["rounds"] and
                   all(number > 0 for number in numbers["rounds"]),
                   f"{row['name']}, {way}: {numbers}")
+            first, third = numbers["quartiles"]
+            check(first <= numbers["ratio"] <= third, f"{row['name']}, {way}: {numbers}")
         check(row["ways"]["egl"]["ratio"] == 1, f"{row['name']}: QEMU is not itself")
 
 
