@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -21,9 +23,11 @@ struct aside {
 	bool (*serve)(void *arg);
 	void *arg;
 	int wake_set;
-	int timer_fd;                 /* what the second thread sleeps on */
-	int wake_fd;                  /* in wake_set: what it waits for is over */
-	bool has_started, has_failed; /* of the loop's thread alone, as is: */
+	int timer_fd;     /* what the second thread sleeps on */
+	int wake_fd;      /* in wake_set: what it waits for is over */
+	bool is_realtime; /* the second thread; as long as there is one */
+	/* Of the loop's thread alone. It has the lock from the first aside_enter on. */
+	bool has_begun, has_thread;
 	pthread_t loop, thread;
 	pthread_mutex_t lock;
 	/* The loop's thread is between enter and leave. It says so before it lets go of the lock,
@@ -33,6 +37,8 @@ struct aside {
 	atomic_bool is_serving; /* the second thread waits for wake_set */
 	atomic_bool ends;
 	atomic_uint_fast64_t served_ns; /* when there was something to do, or 0 */
+	/* Of the second thread alone: when this period has begun, and the CPU time till then. */
+	uint64_t period_ns, used_before_ns;
 };
 
 /* ---- The second thread -------------------------------------------------------------------- */
@@ -69,6 +75,32 @@ void aside_served(struct aside *aside)
 	atomic_store(&aside->served_ns, now_ns());
 }
 
+static uint64_t cpu_time_ns(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
+/* With realtime priority it would take a processor from all others as long as a guest asks for
+ * something again and again. */
+static void rest(struct aside *aside)
+{
+	uint64_t time_ns = now_ns(), used_ns = cpu_time_ns(), until_ns;
+	struct timespec until;
+
+	if (time_ns - aside->period_ns >= ASIDE_PERIOD_NS) {
+		aside->period_ns = time_ns;
+		aside->used_before_ns = used_ns;
+	} else if (used_ns - aside->used_before_ns >= ASIDE_SHARE_NS) {
+		until_ns = aside->period_ns + ASIDE_PERIOD_NS;
+		until = (struct timespec){ (time_t)(until_ns / NS_PER_S),
+			(long)(until_ns % NS_PER_S) };
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+	}
+}
+
 static void serve_until_left(struct aside *aside)
 {
 	while (!atomic_load(&aside->ends)) {
@@ -81,6 +113,9 @@ static void serve_until_left(struct aside *aside)
 		}
 		more = aside->serve(aside->arg);
 		pthread_mutex_unlock(&aside->lock);
+		if (aside->is_realtime) {
+			rest(aside);
+		}
 		wait_for_more(aside, more ? 0 : -1);
 	}
 	atomic_store(&aside->is_serving, false);
@@ -116,19 +151,39 @@ static void block_signals(sigset_t *before)
 	pthread_sigmask(SIG_SETMASK, &all, before);
 }
 
-static int start(struct aside *aside)
+static int start_thread(struct aside *aside, const pthread_attr_t *attributes)
 {
 	sigset_t before;
 	int error;
 
+	block_signals(&before);
+	error = pthread_create(&aside->thread, attributes, run, aside);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	aside->has_thread = error == 0;
+	return -error;
+}
+
+/* If that is not allowed, the first aside_enter starts one without. */
+static void start_realtime(struct aside *aside)
+{
+	const struct sched_param lowest = { .sched_priority = sched_get_priority_min(SCHED_RR) };
+	pthread_attr_t attributes;
+
+	aside->is_realtime = true; /* before there is who reads it */
+	pthread_attr_init(&attributes);
+	pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
+	pthread_attr_setschedpolicy(&attributes, SCHED_RR);
+	pthread_attr_setschedparam(&attributes, &lowest);
+	aside->is_realtime = start_thread(aside, &attributes) == 0;
+	pthread_attr_destroy(&attributes);
+}
+
+static int begin(struct aside *aside)
+{
 	pthread_mutex_lock(&aside->lock);
 	aside->loop = pthread_self();
-	block_signals(&before);
-	error = pthread_create(&aside->thread, NULL, run, aside);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	aside->has_failed = error != 0;
-	aside->has_started = true;
-	return -error;
+	aside->has_begun = true;
+	return aside->has_thread ? 0 : start_thread(aside, NULL);
 }
 
 static long time_of_call(struct aside *aside)
@@ -148,9 +203,9 @@ static void set_timer(struct aside *aside, long after_ns)
 
 int aside_enter(struct aside *aside)
 {
-	int ret = aside->has_started ? 0 : start(aside);
+	int ret = aside->has_begun ? 0 : begin(aside);
 
-	if (aside->has_failed) {
+	if (!aside->has_thread) {
 		return ret;
 	}
 	atomic_store(&aside->is_inside, true);
@@ -170,7 +225,7 @@ static void wake(struct aside *aside)
 
 void aside_leave(struct aside *aside)
 {
-	if (aside->has_failed) {
+	if (!aside->has_thread) {
 		return;
 	}
 	atomic_store(&aside->is_inside, false);
@@ -225,7 +280,8 @@ static int open_descriptors(struct aside *aside)
 	return 0;
 }
 
-int aside_create(int wake_set, bool (*serve)(void *arg), void *arg, struct aside **out)
+int aside_create(
+	int wake_set, bool realtime, bool (*serve)(void *arg), void *arg, struct aside **out)
 {
 	struct aside *aside = calloc(1, sizeof(*aside));
 	int ret;
@@ -243,6 +299,9 @@ int aside_create(int wake_set, bool (*serve)(void *arg), void *arg, struct aside
 		free_aside(aside);
 		return ret;
 	}
+	if (realtime) {
+		start_realtime(aside);
+	}
 	*out = aside;
 	return 0;
 }
@@ -252,10 +311,10 @@ void aside_destroy(struct aside *aside)
 	if (aside == NULL) {
 		return;
 	}
-	if (aside->has_started) {
+	if (aside->has_begun) {
 		pthread_mutex_unlock(&aside->lock);
 	}
-	if (aside->has_started && !aside->has_failed) {
+	if (aside->has_thread) {
 		atomic_store(&aside->ends, true);
 		set_timer(aside, 1);
 		wake(aside);

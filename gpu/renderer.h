@@ -172,7 +172,8 @@ struct renderer_options {
 	 * or not: for a compositor that waits for them. Only of the software GPU. */
 	bool sync_files;
 	/* The software GPU has a CPU of its own, if there are several, and realtime priority on it:
-	 * its jobs end at the microsecond, and nothing else runs there. */
+	 * its jobs end at the microsecond, and nothing else runs there. With virglrenderer, it is
+	 * who has its turn while that draws that has realtime priority. */
 	bool realtime;
 	/* Who has its turn while virglrenderer draws, or NULL. Not of the software GPU. */
 	struct aside *aside;

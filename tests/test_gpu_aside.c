@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "aside.h"
+#include "clock.h"
 #include "renderer.h"
 #include "server_session.h"
 
@@ -51,6 +52,9 @@ static unsigned int num_made; /* contexts, in the order of their IDs */
 static unsigned int num_read; /* pictures */
 static pthread_t loop;
 static atomic_bool was_elsewhere; /* called in another thread */
+static bool may_not_be_realtime;
+static unsigned int num_realtime; /* threads */
+static pthread_t realtime_thread;
 
 /* The names are the linker's. */
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
@@ -61,7 +65,17 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 	void *(*function)(void *arg), void *arg)
 {
-	return has_no_threads ? EAGAIN : __real_pthread_create(thread, attributes, function, arg);
+	int error;
+
+	if (has_no_threads || (attributes && may_not_be_realtime)) {
+		return has_no_threads ? EAGAIN : EPERM;
+	}
+	error = __real_pthread_create(thread, attributes, function, arg);
+	if (attributes && error == 0) {
+		realtime_thread = *thread;
+		num_realtime++;
+	}
+	return error;
 }
 
 static void do_meanwhile(void)
@@ -139,14 +153,18 @@ static int create_slow(const struct vgf_callbacks *callbacks, void *cookie,
 
 /* ---- The server and its guest ------------------------------------------------------------- */
 
-static void begin_with(bool has_gl, int drain_ms)
+static void begin_with(bool has_gl, int drain_ms, bool realtime)
 {
 	const struct gpu_server_options options = {
 		.socket_path = path,
 		.drain_ms = drain_ms,
 		.end_fd = -1,
 		.has_gl = has_gl,
-		.gpu = { .num_scanouts = 1, .width = 640, .height = 480, .fence_passing_bit = -1 },
+		.gpu = { .num_scanouts = 1,
+			.width = 640,
+			.height = 480,
+			.fence_passing_bit = -1,
+			.renderer.realtime = realtime },
 		.log = log_to_test,
 	};
 
@@ -155,6 +173,7 @@ static void begin_with(bool has_gl, int drain_ms)
 	meanwhile = NULL;
 	reading_is_slow = each_takes_a_round = has_no_threads = false;
 	first_error = 0;
+	num_realtime = 0;
 	atomic_store(&was_elsewhere, false);
 	assert_int_equal(gpu_server_create(&options, create_slow, &server), 0);
 	front_end_init(&front_end, path, run, NULL);
@@ -167,9 +186,10 @@ static void end(void)
 	gpu_server_destroy(server);
 }
 
-#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true, 20000), end())
-#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false, 20000), end())
-#define TEST_IMPATIENT(name) TEST_BETWEEN(name, begin_with(true, 0), end())
+#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true, 20000, false), end())
+#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false, 20000, false), end())
+#define TEST_IMPATIENT(name) TEST_BETWEEN(name, begin_with(true, 0, false), end())
+#define TEST_REALTIME(name) TEST_BETWEEN(name, begin_with(true, 20000, true), end())
 
 static const struct virtio_gpu_ctrl_hdr *responses[16]; /* by descriptor, of either queue */
 
@@ -597,6 +617,83 @@ TEST_ASIDE(a_guest_that_asks_without_end_does_not_keep_the_loop)
 	atomic_store(&floods, true);
 	take_long(start_flood);
 	assert_int_equal(num_made, 1);
+	atomic_store(&floods, false);
+	pthread_join(flooder, NULL);
+}
+
+/* ---- With realtime priority --------------------------------------------------------------- */
+
+static bool realtime_is_allowed(void)
+{
+	const struct sched_param lowest = { .sched_priority = 1 }, none = { 0 };
+	bool allowed = pthread_setschedparam(pthread_self(), SCHED_RR, &lowest) == 0;
+
+	pthread_setschedparam(pthread_self(), SCHED_OTHER, &none);
+	return allowed;
+}
+
+TEST_REALTIME(the_second_thread_has_realtime_priority_if_that_is_allowed)
+{
+	struct sched_param param;
+	int policy;
+
+	take_long(all_that_needs_none);
+	assert_answered(CONTROL, 14, OK);
+	assert_int_equal(num_realtime, realtime_is_allowed() ? 1 : 0);
+	if (num_realtime > 0) {
+		assert_int_equal(pthread_getschedparam(realtime_thread, &policy, &param), 0);
+		assert_int_equal(policy, SCHED_RR);
+		assert_int_equal(param.sched_priority, 1);
+	}
+}
+
+static void begin_without_permission(void)
+{
+	may_not_be_realtime = true;
+	begin_with(true, 20000, true);
+	may_not_be_realtime = false;
+}
+
+TEST_BETWEEN(without_permission_there_is_one_all_the_same, begin_without_permission(), end())
+{
+	take_long(all_that_needs_none);
+	assert_answered(CONTROL, 14, OK);
+	assert_int_equal(num_realtime, 0);
+}
+
+static uint64_t cpu_time_ns(pthread_t thread)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	assert_int_equal(pthread_getcpuclockid(thread, &clock), 0);
+	assert_int_equal(clock_gettime(clock, &used), 0);
+	return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
+/* It is measured while the guest asks; twice the share is for the turns that end a period. */
+static void flood_for_a_while(void)
+{
+	uint64_t start_ns = now_ns(), cpu_ns = cpu_time_ns(realtime_thread), periods;
+
+	assert_int_equal(pthread_create(&flooder, NULL, flood, NULL), 0);
+	usleep(300000);
+	cpu_ns = cpu_time_ns(realtime_thread) - cpu_ns;
+	periods = (now_ns() - start_ns) / ASIDE_PERIOD_NS + 2;
+	print_message("%u us of CPU time in %u periods\n", (unsigned int)(cpu_ns / 1000),
+		(unsigned int)periods);
+	assert_true(cpu_ns > 0);
+	assert_true(cpu_ns <= periods * 2 * ASIDE_SHARE_NS);
+}
+
+TEST_REALTIME(a_guest_that_asks_without_end_does_not_keep_a_processor)
+{
+	if (num_realtime == 0) {
+		print_message("skipped: realtime priority is not allowed here (RLIMIT_RTPRIO)\n");
+		skip();
+	}
+	atomic_store(&floods, true);
+	take_long(flood_for_a_while);
 	atomic_store(&floods, false);
 	pthread_join(flooder, NULL);
 }

@@ -6,7 +6,8 @@
  * renderer, and the device in a thread of its own, as it would be in a process.
  *
  * VGF_TEST_ROUNDS: how many heavy jobs (default 3); the median and the 99th percentile are for the
- * reader, and what is checked is the order.
+ * reader, and what is checked is the order. VGF_TEST_REALTIME: with realtime priority, if that is
+ * allowed.
  */
 
 #include "support.h"
@@ -52,7 +53,13 @@ static void *run_device(void *arg)
 		.drain_ms = 20000,
 		.end_fd = -1,
 		.has_gl = has_gl,
-		.gpu = { .num_scanouts = 1, .width = 640, .height = 480, .fence_passing_bit = -1 },
+		.gpu = {
+			.num_scanouts = 1,
+			.width = 640,
+			.height = 480,
+			.fence_passing_bit = -1,
+			.renderer.realtime = getenv("VGF_TEST_REALTIME") != NULL,
+		},
 		.log = log_to_test,
 	};
 
