@@ -335,19 +335,27 @@ static int get_fd(struct renderer *renderer)
 	return to_own(renderer)->epoll_fd;
 }
 
-/* One at a time: what an event is of may be gone after the one before. */
+/*
+ * One at a time: what an event is of may be gone after the one before. The inner renderer's stays
+ * until that is dispatched, and comes again when all others have had their turn.
+ */
 static void handle_events(struct cross_domain *domain)
 {
+	struct cross_watch *watch;
 	struct epoll_event event;
+	bool inner_is_ready = false;
 
 	for (int i = 0; i < EVENTS_A_ROUND; i++) {
 		if (epoll_wait(domain->epoll_fd, &event, 1, 0) != 1) {
 			return;
 		}
-		if (event.data.ptr != NULL) {
-			struct cross_watch *watch = event.data.ptr;
-
+		watch = event.data.ptr;
+		if (watch != NULL) {
 			watch->ready(watch->arg);
+		} else if (inner_is_ready) {
+			return;
+		} else {
+			inner_is_ready = true;
 		}
 	}
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,6 +45,17 @@ int __wrap_udmabuf_create(const struct file_piece *pieces, uint32_t count)
 	assert_int_equal(count, 1);
 	num_udmabufs++;
 	return udmabuf_error < 0 ? udmabuf_error : fcntl(pieces[0].fd, F_DUPFD_CLOEXEC, 0);
+}
+
+/* How often the device asks. The library's own loop is in another place. */
+static unsigned int num_asked;
+
+int __real_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms);
+int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms);
+int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms)
+{
+	num_asked++;
+	return __real_epoll_wait(epoll_fd, events, max, timeout_ms);
 }
 
 static void expect_bytes(const char *text)
@@ -292,6 +304,16 @@ TEST_CONTEXT(without_a_compositor_init_fails_and_may_be_tried_again)
 }
 
 /* ---- Streams -------------------------------------------------------------------------------- */
+
+TEST_CHANNEL(what_is_the_renderers_is_seen_once_in_a_round)
+{
+	uint32_t token = cross_poll(&cross);
+
+	peer_send(cross.peer, "hello", 5, NULL, 0);
+	num_asked = 0;
+	assert_int_equal(cross_type(guest, token), OK);
+	assert_in_range(num_asked, 1, 8);
+}
 
 TEST_CHANNEL(a_submission_may_have_several_commands)
 {
