@@ -5,7 +5,7 @@
  * What a guest waits for an answer that needs no OpenGL, while a context draws. With a real
  * renderer, and the device in a thread of its own, as it would be in a process.
  *
- * VGF_TEST_ROUNDS: how many heavy jobs (default 3); the median and the 99th percentile are for the
+ * VGF_TEST_ROUNDS: how many heavy jobs (default 1); the median and the 99th percentile are for the
  * reader, and what is checked is the order. VGF_TEST_REALTIME: with realtime priority, if that is
  * allowed.
  */
@@ -115,13 +115,18 @@ static void look(void)
 	}
 }
 
-/* Returns the type of the answer. It does not sleep: that would be measured. */
+/* Returns the type of the answer. At first it does not sleep: that would be measured. */
 static uint32_t wait_for(uint16_t head)
 {
-	const uint64_t end_ns = now_ns() + UINT64_C(60) * 1000000000;
+	const uint64_t start_ns = now_ns();
 
 	while (look(), !answered[head]) {
-		assert_true(now_ns() < end_ns);
+		uint64_t waited_ns = now_ns() - start_ns;
+
+		assert_true(waited_ns < UINT64_C(60) * 1000000000);
+		if (waited_ns > 2 * NS_PER_MS) {
+			usleep(100);
+		}
 	}
 	return le32toh(responses[head]->type);
 }
@@ -227,7 +232,7 @@ static unsigned int num_rounds(void)
 {
 	const char *text = getenv("VGF_TEST_ROUNDS");
 
-	return text ? (unsigned int)strtoul(text, NULL, 10) : 3;
+	return text ? (unsigned int)strtoul(text, NULL, 10) : 1;
 }
 
 /* Returns how many questions were answered before the drawing was done. */
