@@ -21,6 +21,7 @@
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
 
+import functools
 import glob
 import itertools
 import json
@@ -379,6 +380,7 @@ def check_path(name):
         raise Wrong(f"there is no {name}")
 
 
+@functools.cache
 def public_names():
     headers = "".join(path.read_text() for path in TOP.glob("include/vgfence/*.h"))
     programs = [*TOP.glob("tests/*.*"), *TOP.glob("tests/guest/*.*")]
