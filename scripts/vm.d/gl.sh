@@ -25,8 +25,7 @@ start_gl() {
     machine_display=${QEMU_WINDOW:-gtk},gl=on
     # shellcheck disable=SC2016  # for the other shell
     start_machine "$qemu_kernel" bash -c 'exec "$@" 2>>"$0"' "${QEMU_LOG:-$run/console}" \
-        "${qemu[@]}" -accel tcg,thread=multi -machine q35 -cpu max,la57=off \
-        -device virtio-gpu-gl-pci
+        "${qemu[@]}" "${emulation[@]}" -machine q35 -device virtio-gpu-gl-pci
 }
 
 # By a library path, as QEMU is not to be changed: that of the QEMU in the cache, if it is that one.

@@ -9,7 +9,10 @@
 
 readonly qemu_tools=(qemu-system-x86_64:qemu-system-x86 xz:xz-utils)
 readonly qemu_modules=(virtio-gpu virtio_input vgem 9pnet_virtio 9p)
-readonly qemu_scripts=("$parts/qemu-init" "$parts/show-console")
+readonly qemu_scripts=("$parts"/{qemu-init,show-console,fstab})
+readonly init_tools=(cat cp env mkdir mkfifo mount setsid sleep sync) # guest-init's
+# A processor whose `rep movsb` is said to be fast is emulated slower: that goes byte by byte.
+readonly emulation=(-accel tcg,thread=multi -cpu "max,la57=off,erms=off,fsrm=off")
 readonly drm_tools=(make:make gcc:gcc) # for the module
 readonly drm_sources=("$top"/tests/drm/{Kbuild,*.[ch]})
 
@@ -21,7 +24,7 @@ qemu_ready() {
 }
 
 qemu_key() {
-    key 1 "${qemu_modules[@]}" -- "${qemu_scripts[@]}" "${drm_sources[@]}"
+    key 2 "${qemu_modules[@]}" "${init_tools[@]}" -- "${qemu_scripts[@]}" "${drm_sources[@]}"
 }
 
 prepare_qemu() {
@@ -59,7 +62,7 @@ make_qemu_kernel() {
     dpkg --fsys-tarfile "$image" | tar -x -C "$tree" --wildcards './boot/vmlinuz-*' '*.ko.xz'
     dpkg --fsys-tarfile "$busybox" | tar -x -C "$tree" --wildcards '*/busybox'
     make_initrd "$tree" "$scratch/made/initrd" "$scratch/vgfence-gpu.ko"
-    cp "$tree"/boot/vmlinuz-* "$scratch/made/vmlinuz"
+    unpack_kernel "$tree"/boot/vmlinuz-* "$scratch/made/kernel"
     keep "$scratch/made" "$cache/qemu/$package-$(qemu_key)"
     qemu_ready
 }
@@ -76,19 +79,39 @@ build_drm_module() {
     strip --strip-debug "$scratch/vgfence-gpu.ko"
 }
 
+# unpack_kernel VMLINUZ FILE: what is packed in it, an ELF file that QEMU starts by its PVH entry.
+# An emulated processor takes seconds to unpack it. One that is packed otherwise stays as it is.
+# Linux's boot protocol says where in it that begins and how long it is; its last four bytes are the
+# size of what is unpacked.
+unpack_kernel() {
+    local sectors offset length
+    if can_install; then need zstd:zstd; fi
+    read -r sectors < <(od -An -t u1 -j 497 -N 1 "$1")
+    read -r offset length < <(od -An -t u4 -j 584 -N 8 "$1")
+    tail -c "+$(((sectors + 1) * 512 + offset + 1))" "$1" 2>/dev/null |
+        head -c "$((length - 4))" | zstd -dcq >"$2" 2>/dev/null || true
+    if ! LC_ALL=C readelf -n "$2" 2>/dev/null | grep -q '(0x00000012)'; then # the entry's note
+        cp "$1" "$2"
+    fi
+}
+
 # make_initrd TREE FILE MODULE: with this module in place of the kernel's own of its name, or as the
 # last one.
 make_initrd() {
-    local tree=$1 initrd=$scratch/initrd busybox modules module order=0 file own=$3
+    local tree=$1 initrd=$scratch/initrd busybox modules module order=0 file own=$3 tool
     busybox=$(find "$tree" -path '*/bin/busybox')
     modules=$(for module in "${qemu_modules[@]}"; do module_order "$tree" "$module"; done)
-    mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root}
-    cp "$busybox" "$initrd/bin/busybox"
+    mkdir -p "$initrd"/{bin,modules,proc,sys,dev,root,vgfence-tools}
+    cp "$busybox" "$initrd/vgfence-tools/busybox"
+    for tool in "${init_tools[@]}"; do ln -s busybox "$initrd/vgfence-tools/$tool"; done
+    for tool in $("$busybox" --list); do ln -sf ../vgfence-tools/busybox "$initrd/bin/$tool"; done
     install -m 755 "$parts/qemu-init" "$initrd/init"
-    install -m 644 "$parts/show-console" "$initrd/show-console"
+    install -m 644 "$parts"/{show-console,fstab} "$initrd"
     while read -r module; do
         order=$((order + 1))
-        file=$initrd/modules/$(printf %02d $order)-$(basename "$module" .xz)
+        file=${module##*/}
+        file=${file//-/_} # as the kernel calls it
+        file=$initrd/modules/$(printf %02d $order)-${file%.xz}
         if [ "${module##*/}" = "${3##*/}.xz" ]; then
             cp "$own" "$file"
             own=
@@ -96,7 +119,10 @@ make_initrd() {
             xz -dc "$module" >"$file"
         fi
     done < <(awk '!seen[$0]++' <<<"$modules")
-    if [ -n "$own" ]; then cp "$own" "$initrd/modules/99-${own##*/}"; fi
+    if [ -n "$own" ]; then
+        file=${own##*/}
+        cp "$own" "$initrd/modules/99-${file//-/_}"
+    fi
     (cd "$initrd" && find . | "$busybox" cpio -o -H newc 2>/dev/null) >"$2"
 }
 
@@ -136,13 +162,15 @@ qemu_export() {
 }
 
 start_qemu() {
-    start_machine "$qemu_kernel" qemu-system-x86_64 -accel tcg,thread=multi -machine q35 \
-        -cpu max,la57=off -device virtio-gpu-pci
+    start_machine "$qemu_kernel" qemu-system-x86_64 "${emulation[@]}" -machine q35 \
+        -device virtio-gpu-pci
 }
 
 # start_machine KERNEL QEMU ARGUMENT...: KERNEL is a directory with a kernel and its initramfs.
 start_machine() {
     local i exports=() kernel_directory=$1
+    # The last: the kernel's tests of its ciphers take long there, and are Debian's business.
+    local start="console=ttyS0 panic=-1 quiet no_timer_check cryptomgr.notests"
     shift
     mapfile -t exports < <(
         qemu_export root ro "$root"
@@ -154,8 +182,8 @@ start_machine() {
     "${leash[@]}" "$@" -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot \
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
-        -kernel "$kernel_directory/vmlinuz" -initrd "$kernel_directory/initrd" \
-        -append "console=ttyS0 panic=-1 quiet no_timer_check ${kernel_arguments[*]}" \
+        -kernel "$kernel_directory/kernel" -initrd "$kernel_directory/initrd" \
+        -append "$start ${kernel_arguments[*]}" \
         -serial "file:/dev/fd/3" \
         -device virtio-serial-pci \
         -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \

@@ -20,7 +20,8 @@ stock_ready() {
 }
 
 stock_key() {
-    key 1 "${qemu_modules[@]}" -- "$top"/guest/{prepare,patches/*} "${qemu_scripts[@]}"
+    key 2 "${qemu_modules[@]}" "${init_tools[@]}" -- \
+        "$top"/guest/{prepare,patches/*} "${qemu_scripts[@]}"
 }
 
 prepare_stock() {
@@ -49,7 +50,7 @@ check_stock() {
 }
 
 make_stock() {
-    local release log=$cache/log/module-$kernel.log
+    local release image log=$cache/log/module-$kernel.log
     need_room 3000
     update_lists
     release=$(stock_release)
@@ -58,8 +59,9 @@ make_stock() {
     in_log "$log" "building virtio-gpu for Linux $release" '^ ' build_module "$release"
     mkdir "$scratch/made"
     cp "$scratch/virtio-gpu.ko" "$scratch/made/virtio-gpu.ko"
-    find "$scratch/tree" -name 'vmlinuz*' -type f -exec cp {} "$scratch/made/vmlinuz" \;
-    [ -s "$scratch/made/vmlinuz" ] || die "the packages of Linux $release have no kernel"
+    image=$(find "$scratch/tree" -name 'vmlinuz*' -type f -print -quit)
+    [ -n "$image" ] || die "the packages of Linux $release have no kernel"
+    unpack_kernel "$image" "$scratch/made/kernel"
     note "making the initramfs"
     make_initrd "$scratch/tree" "$scratch/made/initrd" "$scratch/made/virtio-gpu.ko"
     keep "$scratch/made" "$cache/stock/$release-$(stock_key)"
@@ -198,7 +200,7 @@ start_stock() {
     if has_kvm; then
         arguments=(-accel kvm -cpu host)
     else
-        arguments=(-accel tcg,thread=multi -cpu "max,la57=off")
+        arguments=("${emulation[@]}")
     fi
     arguments+=(-machine q35,memory-backend=memory
         -object "memory-backend-memfd,id=memory,size=${memory}M,share=on")
