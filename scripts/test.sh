@@ -278,6 +278,7 @@ wayland_dma_bufs() {
 # Vulkan by Venus: its programs in the guest, and the device, are of Debian sid.
 guest_vulkan() {
     local name="guest under stock QEMU, Vulkan"
+    mkdir -p build/sid
     prepared "$name" --kind stock || return 0
     prepared "$name" --rootfs sid || return 0
     if ! scripts/vm --rootfs sid --build build/sid --enter true; then
