@@ -171,6 +171,8 @@ start_machine() {
     local i exports=() kernel_directory=$1
     # The last: the kernel's tests of its ciphers take long there, and are Debian's business.
     local start="console=ttyS0 panic=-1 quiet no_timer_check cryptomgr.notests"
+    # Two, but in User-Mode Linux, which has one processor: there each would wait for the other.
+    local processors=$(($(nproc) > 1 ? 2 : 1))
     shift
     mapfile -t exports < <(
         qemu_export root ro "$root"
@@ -179,7 +181,7 @@ start_machine() {
             qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
         done
     )
-    "${leash[@]}" "$@" -m "$memory" -smp 2 -nodefaults -no-user-config -no-reboot \
+    "${leash[@]}" "$@" -m "$memory" -smp "$processors" -nodefaults -no-user-config -no-reboot \
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/kernel" -initrd "$kernel_directory/initrd" \
