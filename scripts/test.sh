@@ -637,8 +637,8 @@ run_tests() {
     summary
 }
 
-# Beside each other: meson and each link of a large program have one processor. Man pages are the same
-# in each build, and take half as long as all the rest of it.
+# Beside each other: meson and each link of a large program have one processor. Man pages are the
+# same in each build, and take half as long as all the rest of it.
 build_all() {
     local process built=0
     start_lane build plain
