@@ -87,17 +87,15 @@ static uint64_t cpu_time_ns(void)
  * something again and again. */
 static void rest(struct aside *aside)
 {
-	uint64_t time_ns = now_ns(), used_ns = cpu_time_ns(), until_ns;
-	struct timespec until;
+	uint64_t time_ns = now_ns(), used_ns = cpu_time_ns();
+	struct timespec left;
 
 	if (time_ns - aside->period_ns >= ASIDE_PERIOD_NS) {
 		aside->period_ns = time_ns;
 		aside->used_before_ns = used_ns;
 	} else if (used_ns - aside->used_before_ns >= ASIDE_SHARE_NS) {
-		until_ns = aside->period_ns + ASIDE_PERIOD_NS;
-		until = (struct timespec){ (time_t)(until_ns / NS_PER_S),
-			(long)(until_ns % NS_PER_S) };
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+		left = time_until(aside->period_ns + ASIDE_PERIOD_NS);
+		nanosleep(&left, NULL);
 	}
 }
 
