@@ -37,27 +37,13 @@ enum submission_kind {
 struct submission {
 	STAILQ_ENTRY(submission) link; /* in its queue, or the backlog */
 	enum submission_kind kind;
-	struct context *context;
-	struct context_driver *driver;
-	int status;  /* negative: dropped, and this is why */
+	uint32_t flags;
 	int *result; /* of the vgf_submit that is running it, or NULL */
 
 	struct fence *fence; /* the out-fence, or NULL; referenced */
-	struct vgf_fence_name name;
-	uint32_t flags;
 	const void *command; /* the caller's, or `copy` */
 	void *copy;
 	size_t size;
-
-	bool held;    /* counted as held back */
-	bool copying; /* held, and its thread still copies the command stream, without the lock */
-	bool waited;  /* some in-fence was pending when it was submitted */
-	bool on_host; /* the driver cannot take its in-fences after all */
-	uint32_t pending; /* waiters whose fence has not retired */
-	uint32_t bare;    /* of these: without a descriptor */
-	uint32_t num_waiters;
-	uint32_t room; /* for so many waiters memory was allocated */
-	struct waiter *waiters;
 	int unused_fd; /* a driver's, which no fence has taken; -1: none */
 	uint32_t num_imported;
 	struct fence_list imported;     /* of in_fence_fds, until it is resolved */
@@ -65,6 +51,21 @@ struct submission {
 
 	void (*fn)(void *arg, int status);
 	void *arg;
+
+	/* What is looked at if one of its in-fences retires comes last, beside the waiters. */
+	struct context *context;
+	struct context_driver *driver;
+	struct vgf_fence_name name;
+	int status;   /* negative: dropped, and this is why */
+	bool held;    /* counted as held back */
+	bool copying; /* held, and its thread still copies the command stream, without the lock */
+	bool waited;  /* some in-fence was pending when it was submitted */
+	bool on_host; /* the driver cannot take its in-fences after all */
+	struct waiter *waiters;
+	uint32_t room; /* for so many waiters memory was allocated */
+	uint32_t num_waiters;
+	uint32_t pending; /* waiters whose fence has not retired; no other has a fence */
+	uint32_t bare;    /* of these: without a descriptor */
 };
 
 STAILQ_HEAD(submission_list, submission);

@@ -80,25 +80,25 @@ struct notification {
 SLIST_HEAD(notification_list, notification);
 
 struct fence {
-	/* What an in-fence needs, in one cache line: */
+	/* What an in-fence needs, what is looked at most first: any fence of thousands may be one,
+	 * and each cache line of it is waited for. */
 	uint64_t id;
 	struct fence *hash_next;
-	struct waiter_list waiters;
-	struct timeline *timeline;
 	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
-	uint32_t references;
+	int fd;         /* owned; -1: none */
+	struct timeline *timeline;
+	struct waiter_list waiters;
 
-	STAILQ_ENTRY(fence) link; /* on its timeline; then retired; then garbage */
+	STAILQ_ENTRY(fence) link;      /* on its timeline; then retired; then garbage */
+	struct submission *submission; /* its work, while that is held or its driver runs it */
+	uint32_t references;
+	int status;
 	struct attachment_list attachments;
 	struct notification_list notifications; /* the newest first */
 	void *cookie;                           /* the VMM's */
-	struct submission
-		*submission;       /* its work, while that is held or its driver's submit runs */
-	struct fence_owner *owner; /* NULL: of no context */
+	struct fence_owner *owner;              /* NULL: of no context */
 	uint64_t created_ns;
 	uint32_t ctx_id;
-	int fd; /* owned; -1: none */
-	int status;
 };
 
 STAILQ_HEAD(fence_list, fence);

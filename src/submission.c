@@ -120,15 +120,15 @@ static void end_import(struct submission *submission, struct fence *fence)
 
 void submission_stop_waiting(struct submission *submission)
 {
-	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+	for (uint32_t i = 0; submission->pending > 0; i++) {
 		struct waiter *waiter = &submission->waiters[i];
 		if (waiter->fence) {
 			TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
 			end_import(submission, waiter->fence);
 			waiter->fence = NULL;
+			submission->pending--;
 		}
 	}
-	submission->pending = 0;
 	submission->bare = 0;
 }
 
@@ -163,6 +163,13 @@ int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *aske
 	return look_up(sync, asker, fence_id, fence);
 }
 
+static bool is_last_waiter(const struct fence *fence, const struct submission *submission)
+{
+	const struct waiter *last = TAILQ_LAST(&fence->waiters, waiter_list);
+
+	return last && last->submission == submission;
+}
+
 static void wait_for(struct submission *submission, struct waiter *waiter, struct fence *fence)
 {
 	waiter->fence = fence;
@@ -184,14 +191,13 @@ void submission_link(
 
 	for (uint32_t i = 0; i < found; i++) {
 		struct timeline *timeline;
-		struct waiter *last;
 		bool met;
 
 		fence = submission->waiters[i].fence;
 		timeline = fence->timeline;
-		last = TAILQ_LAST(&fence->waiters, waiter_list);
 		met = timeline->resolve_serial == serial;
-		if (last && last->submission == submission) {
+		/* Only then: the last waiter of a fence is in no cache, either. */
+		if (met && is_last_waiter(fence, submission)) {
 			continue;
 		}
 		if (met && !takes_files(submission)) {
@@ -247,7 +253,7 @@ uint32_t submission_lend(struct submission *submission)
 {
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+	for (uint32_t i = 0; count < submission->pending; i++) {
 		struct waiter *waiter = &submission->waiters[i];
 		if (!waiter->fence) {
 			continue;
@@ -262,16 +268,19 @@ uint32_t submission_lend(struct submission *submission)
 
 void submission_return(struct ctx_sync *sync, struct submission *submission, bool again)
 {
+	uint32_t lent = submission->pending;
+
 	submission->on_host |= again;
 	submission->pending = 0;
 	submission->bare = 0;
-	for (uint32_t i = 0; i < submission->num_waiters; i++) {
+	for (uint32_t i = 0; lent > 0; i++) {
 		struct waiter *waiter = &submission->waiters[i];
 		struct fence *fence = waiter->fence;
 
 		if (!fence) {
 			continue;
 		}
+		lent--;
 		waiter->fence = NULL;
 		if (again && !(fence->flags & FENCE_RETIRED)) {
 			wait_for(submission, waiter, fence);
