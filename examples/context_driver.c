@@ -19,8 +19,19 @@ static int start_job(int *out_fence_fd)
 {
 	const struct itimerspec end = { .it_value.tv_nsec = 1000000 };
 
-	*out_fence_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-	return *out_fence_fd < 0 ? -errno : timerfd_settime(*out_fence_fd, 0, &end, NULL);
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0) {
+		return -errno;
+	}
+	if (timerfd_settime(fd, 0, &end, NULL) < 0) {
+		ret = -errno;
+		close(fd); /* vgfence takes it only from a job that runs */
+		fd = VGF_FENCE_BY_CALL;
+	}
+	*out_fence_fd = fd;
+	return ret;
 }
 
 /*

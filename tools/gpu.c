@@ -83,7 +83,7 @@ static const char help[] =
 	"  --control=PATH    listen there for 'vgfence top' and 'vgfence control', of the same\n"
 	"                    user: what the device does, what hangs (docs/observing.md)\n"
 	"  --input=PATH      listen there for a second device, a virtio-input keyboard and\n"
-	"                    pointer, which are the windows' and the VNC clients'\n"
+	"                    pointer, of the windows or VNC clients that --display has\n"
 	"  --front-end-dma-bufs\n"
 	"                    give the front end's display dma-bufs instead of copies; for one\n"
 	"                    that draws with a GPU, as none says that it cannot show them\n"

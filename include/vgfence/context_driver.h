@@ -74,9 +74,10 @@ struct vgf_driver {
 
 	/*
 	 * Runs a job. Writes its out-fence to *out_fence_fd: a descriptor that polls readable once
-	 * the job is done, or one of the two constants above; if it writes nothing, that is
-	 * VGF_FENCE_BY_CALL. vgfence owns the descriptor from then on. If the job has no
-	 * VGF_FENCED, vgfence closes it unused.
+	 * the job is done, or VGF_FENCE_DONE or VGF_FENCE_BY_CALL of <vgfence/fence.h>; if it
+	 * writes nothing, that is VGF_FENCE_BY_CALL. If this returns 0, vgfence owns the
+	 * descriptor, and closes it unused if the job has no VGF_FENCED. After an error what was
+	 * written is not looked at: the driver closes a descriptor that it has made.
 	 *
 	 * Returns 0 or a negative errno value. An out-fence that is neither a descriptor nor a
 	 * constant counts as -EINVAL. After an error nothing must have run; the out-fence retires

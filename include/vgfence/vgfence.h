@@ -12,6 +12,7 @@
  * - <vgfence/context_driver.h>: for the code that runs command streams;
  * - <vgfence/submit_3d.h>: decodes a guest's request;
  * - <vgfence/inspect.h>: statistics, what is pending;
+ * - <vgfence/virgl.h>: the virglrenderer plugin, of the library libvgfence-virgl;
  * - <vgfence/sync_file.h>, <vgfence/dma_buf.h>, <vgfence/syncobj.h>: the kernel's objects.
  *
  * Errors are negative errno values; 0 and above is success. A parameter whose name ends in `fd` is
@@ -142,8 +143,8 @@ struct vgf_options {
 	 * next round, which takes note of new signals first; contexts take turns. A call that lasts
 	 * longer than budget_ns ends its round. UINT32_MAX or UINT64_MAX: no bound.
 	 */
-	uint32_t budget_items; /* 1024 */
-	uint64_t budget_ns;    /* 1 ms */
+	uint32_t budget_items; /* 0 means 1024 */
+	uint64_t budget_ns;    /* 0 means 1 ms */
 	/* Drivers and deferred functions are called by the thread that dispatches alone, as GL
 	 * wants it: vgf_submit and vgf_context_defer leave what is ready to it unless they are
 	 * called in one of its callbacks. Drain, reset and destroy dispatch, too. */

@@ -139,7 +139,9 @@ void vgf_virgl_cleanup(struct vgf_virgl *virgl);
 int vgf_virgl_reset(struct vgf_virgl *virgl);
 
 /* The device, for its statistics, dumps, vgf_fence_refuse and vgf_fence_attach_dma_buf. To
- * dispatch, use vgf_virgl_poll; contexts and submissions go by way of the plugin. */
+ * dispatch, use vgf_virgl_poll; contexts and submissions go by way of the plugin.
+ * vgf_device_drain needs VIRGL_RENDERER_ASYNC_FENCE_CB, as it does not poll virglrenderer. Without
+ * that, call vgf_virgl_poll until vgf_device_list_pending returns 0. */
 struct vgf_device *vgf_virgl_get_device(struct vgf_virgl *virgl);
 
 /* What the virglrenderer that is linked has, beyond what the plugin needs. */
@@ -199,8 +201,9 @@ int vgf_virgl_context_create(
 
 /*
  * In place of virgl_renderer_context_destroy. What was submitted before still runs and retires;
- * only then virglrenderer's context ends, since it would forget its fences. Does not wait. One of
- * Venus may end before that, if another context needs the process: its fences are cancelled.
+ * only then virglrenderer's context ends, since it would forget its fences. Does not wait. If
+ * there are 128 processes of Venus, a new context ends one that was destroyed: its fences retire
+ * with -ECANCELED.
  *
  * Returns 0; 1 if it ends later; -ENOENT (virglrenderer says nothing then); -ENOMEM: the context
  * is still there.

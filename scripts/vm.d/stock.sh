@@ -183,7 +183,7 @@ stock_device() {
             return
         fi
     done
-    die "this QEMU has no generic vhost-user device: it takes 9.0 or later"
+    die "this QEMU has no generic vhost-user device: it takes 10.2 or later"
 }
 
 # A machine without the processor's help may have the device all the same: with a KVM that does not
