@@ -39,7 +39,7 @@ static void set_type(struct pending_request *pending, int status)
 static bool waits(const struct pending_request *pending)
 {
 	return pending->awaits_renderer || pending->awaits_drawing != NULL ||
-		pending->awaited != NULL;
+		pending->awaited != NULL || pending->goes_on;
 }
 
 /* Goes on after its request has been handled: shows it, and answers once it is shown. status: 0, or
@@ -197,13 +197,32 @@ static void await_in_fence(struct gpu *gpu, struct pending_request *pending)
 	}
 }
 
-void flushes_go_on(struct gpu *gpu, struct pending_request *pending)
+void flushes_come_forward(struct gpu *gpu, struct pending_request *pending)
 {
 	struct pending_request *flush;
 
 	while ((flush = TAILQ_FIRST(&pending->waiting)) != NULL) {
 		TAILQ_REMOVE(&pending->waiting, flush, waiting_link);
 		await_in_fence(gpu, flush);
+		if (flush->awaited == NULL) {
+			flush->goes_on = true;
+			TAILQ_INSERT_TAIL(&gpu->pending.going_on, flush, waiting_link);
+		}
+	}
+}
+
+static void take_from_going_on(struct pending_request *flush)
+{
+	flush->goes_on = false;
+	TAILQ_REMOVE(&flush->gpu->pending.going_on, flush, waiting_link);
+}
+
+void flushes_go_on(struct gpu *gpu)
+{
+	struct pending_request *flush;
+
+	while ((flush = TAILQ_FIRST(&gpu->pending.going_on)) != NULL) {
+		take_from_going_on(flush);
 		finish_later(flush, 0);
 	}
 }
@@ -358,6 +377,9 @@ void flush_give_up(struct pending_request *pending)
 	if (pending->awaited != NULL) {
 		TAILQ_REMOVE(&pending->awaited->waiting, pending, waiting_link);
 		pending->awaited = NULL;
+	}
+	if (pending->goes_on) {
+		take_from_going_on(pending);
 	}
 }
 

@@ -45,9 +45,12 @@ void flushes_await(struct gpu *gpu, struct pending_request *pending);
 /* A request is completed: flushes that waited for it go on. */
 void flushes_continue(struct gpu *gpu, struct pending_request *pending);
 
-/* The fence of a request has retired: flushes that waited for it go on. The request itself may have
- * been completed before. */
-void flushes_go_on(struct gpu *gpu, struct pending_request *pending);
+/* The fence of a request has retired: flushes that waited for it wait for another one, or for
+ * flushes_go_on. Before the request is completed. */
+void flushes_come_forward(struct gpu *gpu, struct pending_request *pending);
+
+/* Those that have come forward are shown. */
+void flushes_go_on(struct gpu *gpu);
 
 /* If the guest passes fences, rings of no context are timelines of flushes. That what is there can
  * be an in-fence vgfence has a context 0, from here to the next reset. */

@@ -117,7 +117,7 @@ static void complete(struct pending_request *pending)
 static bool is_done(const struct pending_request *pending)
 {
 	return !pending->handling && !pending->awaits_fence && !pending->awaits_renderer &&
-		pending->awaits_drawing == NULL && pending->awaited == NULL &&
+		pending->awaits_drawing == NULL && pending->awaited == NULL && !pending->goes_on &&
 		pending->awaits_shown == 0 && pending->pin == NULL && !pending->awaits_display &&
 		pending->awaits_hostmem == NULL;
 }
@@ -207,8 +207,11 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 	flush_give_up(pending);
 	monitors_drop(gpu, pending);
 	hostmem_drop(gpu, pending);
+	/* A frame may be read by OpenGL, and while that takes long the guest may learn of this
+	 * request, and put another one in its place. */
+	flushes_come_forward(gpu, pending);
 	complete_if_done(pending);
-	flushes_go_on(gpu, pending);
+	flushes_go_on(gpu);
 }
 
 /*

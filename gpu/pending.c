@@ -9,6 +9,7 @@
 void pending_init(struct pending *pending)
 {
 	TAILQ_INIT(&pending->drawing);
+	TAILQ_INIT(&pending->going_on);
 	key_table_init(&pending->by_timeline);
 	key_table_init(&pending->by_id);
 	key_table_init(&pending->by_number);

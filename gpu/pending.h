@@ -91,6 +91,7 @@ struct pending_request {
 	struct pending_request *awaits_drawing;
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
+	bool goes_on; /* a flush: all its in-fences have retired, and it is in pending.going_on */
 
 	struct hostmem_op *awaits_hostmem; /* which the front end is asked for; or NULL */
 	TAILQ_ENTRY(pending_request) question_link;
@@ -108,8 +109,8 @@ struct pending_request {
 	TAILQ_ENTRY(pending_request) drawing_link;
 	TAILQ_HEAD(, pending_request) followers; /* which wait for this one */
 	TAILQ_ENTRY(pending_request) follower_link;
-	TAILQ_HEAD(, pending_request) waiting; /* flushes that wait for this one's fence */
-	TAILQ_ENTRY(pending_request) waiting_link;
+	TAILQ_HEAD(, pending_request) waiting;     /* flushes that wait for this one's fence */
+	TAILQ_ENTRY(pending_request) waiting_link; /* or in going_on */
 	struct flush flush;
 
 	/* Memory that is given back to the guest: release.h. */
@@ -127,7 +128,8 @@ struct pending {
 	uint32_t count;
 	uint64_t last_number;
 	uint64_t next_id; /* one above the highest ID that the guest has used */
-	TAILQ_HEAD(, pending_request) drawing; /* in the order in which they came */
+	TAILQ_HEAD(, pending_request) drawing;  /* in the order in which they came */
+	TAILQ_HEAD(, pending_request) going_on; /* flushes that will be shown next */
 	uint64_t num_arrivals;
 	/* Numbers of the in-fences of each flush, by token: 2 MiB, and touched by flushes that have
 	 * any. */

@@ -147,6 +147,48 @@ TEST_FLUSH(a_flush_is_shown_and_answered_after_its_in_fence_is_answered)
 	assert_true(guest.flushed_at < order_of(flushed));
 }
 
+static uint32_t place;
+
+/* As a second thread does while OpenGL reads a frame: the guest knows of the request already. */
+static void take_place(uint32_t scanout, uint64_t frame)
+{
+	struct virtio_gpu_get_capset_info question = {
+		.hdr = header(VIRTIO_GPU_CMD_GET_CAPSET_INFO, 0),
+	};
+	struct virtio_gpu_resp_capset_info answer;
+	struct iovec readable = { &question, sizeof(question) };
+	struct iovec writable = { &answer, sizeof(answer) };
+	const struct gpu_request request = {
+		.queue = GPU_QUEUE_CONTROL,
+		.token = place,
+		.readable = &readable,
+		.num_readable = 1,
+		.writable = &writable,
+		.num_writable = 1,
+	};
+
+	(void)scanout;
+	(void)frame;
+	assert_true(is_done(place));
+	guest.responses[GPU_QUEUE_CONTROL][place].done = false;
+	assert_true(gpu_handle_aside(guest.gpu, &request));
+	assert_true(is_done(place));
+}
+
+TEST_FLUSH(all_go_on_even_if_another_request_takes_the_place_of_their_in_fences)
+{
+	uint32_t first, second;
+
+	place = guest_hold(&guest, 1, 0, 1);
+	first = flush_behind(1, 1);
+	second = flush_behind(2, 1);
+	guest.on_flush = take_place;
+	release(place);
+	assert_int_equal(wait_for(first), OK);
+	assert_int_equal(wait_for(second), OK);
+	assert_int_equal(guest.num_flushes, 2);
+}
+
 /* The device waits for the fence to retire: what is before it on its timeline, too. */
 TEST_FLUSH(an_in_fence_is_behind_its_timeline)
 {
