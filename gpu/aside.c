@@ -83,24 +83,33 @@ static uint64_t cpu_time_ns(void)
 	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
 }
 
+static void begin_period_after(struct aside *aside, uint64_t end_ns)
+{
+	if (now_ns() >= end_ns) {
+		aside->period_ns = now_ns();
+		aside->used_before_ns = cpu_time_ns();
+	}
+}
+
 /* With realtime priority it would take a processor from all others as long as a guest asks for
- * something again and again. */
+ * something again and again. A period with more than its share lasts longer accordingly. */
 static void rest(struct aside *aside)
 {
-	uint64_t time_ns = now_ns(), used_ns = cpu_time_ns();
+	uint64_t used_ns = cpu_time_ns() - aside->used_before_ns;
+	uint64_t end_ns = aside->period_ns + ASIDE_PERIOD_NS;
 	struct timespec left;
 
-	if (time_ns - aside->period_ns >= ASIDE_PERIOD_NS) {
-		aside->period_ns = time_ns;
-		aside->used_before_ns = used_ns;
-	} else if (used_ns - aside->used_before_ns >= ASIDE_SHARE_NS) {
-		left = time_until(aside->period_ns + ASIDE_PERIOD_NS);
+	if (used_ns >= ASIDE_SHARE_NS) {
+		end_ns = aside->period_ns + used_ns * (ASIDE_PERIOD_NS / ASIDE_SHARE_NS);
+		left = time_until(end_ns);
 		nanosleep(&left, NULL);
 	}
+	begin_period_after(aside, end_ns);
 }
 
 static void serve_until_left(struct aside *aside)
 {
+	begin_period_after(aside, aside->period_ns + ASIDE_PERIOD_NS);
 	while (!atomic_load(&aside->ends)) {
 		bool more;
 

@@ -24,7 +24,8 @@ struct aside;
 #define ASIDE_AGAIN_NS 100000
 #define ASIDE_LATELY_NS 1000000000
 
-/* With realtime priority the second thread uses at most that of each such time, and one turn. */
+/* With realtime priority the second thread uses at most that of each such time. A turn that takes
+ * longer ends first, and then as much more time has to pass. */
 #define ASIDE_PERIOD_NS 10000000
 #define ASIDE_SHARE_NS 2000000
 

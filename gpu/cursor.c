@@ -120,12 +120,13 @@ bool cursor_is_free(struct gpu *gpu, const struct request *request)
 		return false;
 	}
 	if (request->header.type == htole32(VIRTIO_GPU_CMD_MOVE_CURSOR) ||
-		!reader_read(&body, &cursor, sizeof(cursor))) {
+		!reader_read(&body, &cursor, sizeof(cursor)) || cursor.resource_id == 0) {
 		return true;
 	}
-	/* The renderer has the pixels of all that is no blob. */
+	/* The renderer has the pixels of all that is no blob. What is not there, or has no memory,
+	 * may have it from a request that waits. */
 	resource = find_resource(gpu, le32toh(cursor.resource_id));
-	return resource == NULL || resource->kind == RESOURCE_BLOB;
+	return resource != NULL && resource->kind == RESOURCE_BLOB && resource->backing != NULL;
 }
 
 uint32_t update_cursor(struct gpu *gpu, struct request *request)

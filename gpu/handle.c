@@ -281,9 +281,18 @@ static bool decode_header(struct gpu *gpu, struct request *request)
 	return !has_ring || header->ring_idx < VGF_MAX_RINGS;
 }
 
-static bool is_too_late(const struct gpu *gpu)
+/* Whatever the answer is, a guest uses the memory and the ID anew. And none of them takes long. */
+static bool gives_back(uint32_t type)
 {
-	return gpu->refuse_ns != 0 && now_ns() >= gpu->refuse_ns;
+	return type == VIRTIO_GPU_CMD_RESOURCE_UNREF || type == VIRTIO_GPU_CMD_CTX_DESTROY ||
+		type == VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING ||
+		type == VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB ||
+		type == VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE;
+}
+
+static bool is_too_late(const struct gpu *gpu, uint32_t type)
+{
+	return gpu->refuse_ns != 0 && now_ns() >= gpu->refuse_ns && !gives_back(type);
 }
 
 static uint32_t run_command(struct gpu *gpu, struct request *request)
@@ -299,7 +308,7 @@ static uint32_t run_command(struct gpu *gpu, struct request *request)
 		log_guest(gpu, "%s without its feature", command->name);
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
 	}
-	if (is_too_late(gpu)) {
+	if (is_too_late(gpu, command->type)) {
 		log_guest(gpu, "%s is refused: the queue stops, and what came before took too long",
 			command->name);
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;

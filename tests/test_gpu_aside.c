@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -381,7 +382,7 @@ static void a_picture_and_a_move(void)
 	assert_false(is_answered(CURSOR));
 }
 
-static void make_picture(void)
+static void ask_for_picture(void)
 {
 	const struct virtio_gpu_resource_create_2d picture = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_2D),
@@ -392,6 +393,11 @@ static void make_picture(void)
 	};
 
 	ask(CONTROL, 0, &picture, sizeof(picture));
+}
+
+static void make_picture(void)
+{
+	ask_for_picture();
 	run(NULL);
 	assert_answered(CONTROL, 0, OK);
 }
@@ -402,6 +408,24 @@ TEST_ASIDE(a_cursor_with_a_picture_of_the_renderers_waits_and_so_does_what_follo
 	take_long(a_picture_and_a_move);
 	assert_answered(CURSOR, 0, OK);
 	assert_answered(CURSOR, 2, OK);
+}
+
+/* What makes its picture waits, too. */
+static void a_new_picture(void)
+{
+	ask_for_picture();
+	ask_cursor(0, VIRTIO_GPU_CMD_UPDATE_CURSOR, 1);
+	ask_for(4, VIRTIO_GPU_CMD_GET_EDID, 0);
+	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_EDID);
+	assert_false(is_answered(CURSOR));
+}
+
+TEST_ASIDE(a_cursor_waits_for_its_picture_to_be_made)
+{
+	take_long(a_new_picture);
+	assert_answered(CONTROL, 14, OK);
+	assert_answered(CONTROL, 0, OK);
+	assert_answered(CURSOR, 0, OK);
 }
 
 /* ---- The front end's display -------------------------------------------------------------- */
@@ -776,7 +800,6 @@ static void assert_slow_ones(uint32_t third, uint32_t last)
 	assert_true(is_answered(CONTROL));
 	assert_answered(CONTROL, 4, third);
 	assert_answered(CONTROL, 6, last);
-	assert_int_equal(le32toh(responses[6]->flags), VIRTIO_GPU_FLAG_FENCE);
 }
 
 /* Otherwise as many as it has places keep the front end for as many times as long as one takes. The
@@ -787,6 +810,27 @@ TEST_IMPATIENT(a_queue_that_stops_refuses_what_comes_too_late)
 	each_takes_a_round = true;
 	take_long(leave_slow_ones);
 	assert_slow_ones(VIRTIO_GPU_RESP_ERR_UNSPEC, VIRTIO_GPU_RESP_ERR_UNSPEC);
+	assert_int_equal(le32toh(responses[6]->flags), VIRTIO_GPU_FLAG_FENCE);
+	assert_in_range(num_made, 2, 3);
+}
+
+static void leave_what_gives_back(void)
+{
+	ask_context(0, VIRTIO_GPU_CMD_CTX_CREATE, 1);
+	ask_context(2, VIRTIO_GPU_CMD_CTX_CREATE, 3);
+	ask_context(4, VIRTIO_GPU_CMD_CTX_CREATE, 4);
+	ask_context(6, VIRTIO_GPU_CMD_CTX_DESTROY, SLOW);
+	ask_for(8, VIRTIO_GPU_CMD_GET_EDID, 0);
+	assert_answered(CONTROL, 8, VIRTIO_GPU_RESP_OK_EDID);
+	ask_to_stop();
+}
+
+/* A guest takes back what it had given even if the device refuses that. */
+TEST_IMPATIENT(a_queue_that_stops_refuses_nothing_that_gives_something_back)
+{
+	each_takes_a_round = true;
+	take_long(leave_what_gives_back);
+	assert_slow_ones(VIRTIO_GPU_RESP_ERR_UNSPEC, OK);
 	assert_in_range(num_made, 2, 3);
 }
 
@@ -795,6 +839,7 @@ TEST_ASIDE(a_queue_that_stops_handles_what_comes_in_time)
 	each_takes_a_round = true;
 	take_long(leave_slow_ones);
 	assert_slow_ones(OK, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	assert_int_equal(le32toh(responses[6]->flags), VIRTIO_GPU_FLAG_FENCE);
 	assert_int_equal(num_made, 4);
 }
 
@@ -808,6 +853,60 @@ TEST_ASIDE(a_front_end_that_leaves_meanwhile_leaves_nothing)
 {
 	take_long(leave);
 	assert_true(front_end_is_disconnected(&front_end));
+}
+
+/* ---- Long turns ---------------------------------------------------------------------------- */
+
+#define LONG_TURN_NS (6 * (uint64_t)ASIDE_SHARE_NS)
+
+static uint64_t burn_until_ns; /* of the thread's CPU time */
+
+static bool burn(void *arg)
+{
+	struct timespec used;
+
+	(void)arg;
+	burn_until_ns += LONG_TURN_NS;
+	do {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	} while ((uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec < burn_until_ns);
+	return true;
+}
+
+/* One turn may be on when it is measured. */
+static void check_share(struct aside *burning)
+{
+	uint64_t start_ns = now_ns(), cpu_ns, time_ns;
+
+	assert_int_equal(aside_enter(burning), 0);
+	usleep(300000);
+	cpu_ns = cpu_time_ns(realtime_thread);
+	time_ns = now_ns() - start_ns;
+	aside_leave(burning);
+	print_message(
+		"%u of %u us\n", (unsigned int)(cpu_ns / 1000), (unsigned int)(time_ns / 1000));
+	assert_true(cpu_ns >= LONG_TURN_NS / 2);
+	assert_true(cpu_ns <= time_ns * ASIDE_SHARE_NS / ASIDE_PERIOD_NS + 2 * LONG_TURN_NS);
+}
+
+TEST(turns_that_take_longer_than_a_period_do_not_keep_a_processor_either)
+{
+	int wake_set = epoll_create1(EPOLL_CLOEXEC);
+	struct aside *burning;
+
+	num_realtime = 0;
+	burn_until_ns = 0;
+	assert_int_equal(aside_create(wake_set, true, burn, NULL, &burning), 0);
+	if (num_realtime > 0) {
+		check_share(burning);
+	} else {
+		print_message("skipped: realtime priority is not allowed here (RLIMIT_RTPRIO)\n");
+	}
+	aside_destroy(burning);
+	close(wake_set);
+	if (num_realtime == 0) {
+		skip();
+	}
 }
 
 int main(int argc, char *argv[])

@@ -19,6 +19,9 @@
  * long, and all that was completed is told at the end of the round. */
 #define ROUND_NS 5000000
 
+/* The same of the second thread, for which the loop may have to wait. */
+#define TURN_NS 500000
+
 /* ---- Descriptors -------------------------------------------------------------------------- */
 
 void close_fd(int *fd)
@@ -358,8 +361,8 @@ static void defer(struct vhost_user_queue *queue, const struct virtqueue_request
 	queue->has_more = true;
 }
 
-/* Returns as virtqueue_pop does. */
-static int offer_some(struct vhost_user_queue *queue, uint32_t *budget)
+/* As process_some. */
+static int offer_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ns)
 {
 	struct vhost_user *server = queue->server;
 	struct virtqueue_request request;
@@ -371,6 +374,9 @@ static int offer_some(struct vhost_user_queue *queue, uint32_t *budget)
 			    server->cookie, queue->index, &request, queue->num_deferred > 0)) {
 			defer(queue, &request);
 		}
+		if (now_ns() >= end_ns) {
+			*budget = 0;
+		}
 	}
 	return ret;
 }
@@ -378,13 +384,14 @@ static int offer_some(struct vhost_user_queue *queue, uint32_t *budget)
 bool vhost_user_queue_process_aside(struct vhost_user_queue *queue)
 {
 	uint32_t budget = queue->layout.size;
+	int64_t end_ns = now_ns() + TURN_NS;
 	int ret;
 
 	if (!queue->ring || virtqueue_error(queue->ring)) {
 		return false;
 	}
 	do {
-		ret = offer_some(queue, &budget);
+		ret = offer_some(queue, &budget, end_ns);
 	} while (ret == 0 && virtqueue_enable_kicks(queue->ring));
 	if (ret < 0) {
 		tell_failure(queue);
