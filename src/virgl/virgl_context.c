@@ -138,14 +138,20 @@ static bool keeps_context(const struct vgf_job *job)
  */
 static bool is_done(const struct virgl_context *context, const struct vgf_job *job)
 {
-	const struct vgf_virgl *virgl = context->virgl;
+	struct vgf_virgl *virgl = context->virgl;
+	bool done;
 
 	if (!virgl->asks_gl || !context_is_gl(context) || atomic_load(&virgl->sent) > 0 ||
-		!keeps_context(job) || !gl_done_ask()) {
+		!keeps_context(job)) {
 		return false;
 	}
-	virgl_renderer_poll();
-	return true;
+	enter_gl(virgl);
+	done = gl_done_ask();
+	if (done) {
+		virgl_renderer_poll();
+	}
+	leave_gl(virgl);
+	return done;
 }
 
 /* The work's out-fence: a descriptor if others may wait for it on the GPU, none if it is done, else
