@@ -29,7 +29,7 @@
 
 #define SLOTS DATA
 #define SLOTS_SIZE (2 * PAGE)
-#define WINDOW(w) (NOWHERE + (w)*PAGE)
+#define WINDOW(w) (NOWHERE + PAGE * (w))
 
 /* What has to be waited for: only the newest of a ring, as rings are in order. */
 struct window {
