@@ -446,6 +446,11 @@ void gpu_destroy(struct gpu *gpu)
 	free(gpu);
 }
 
+uint64_t gpu_num_resets(const struct gpu *gpu)
+{
+	return gpu->stats.resets;
+}
+
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats)
 {
 	*stats = gpu->stats;

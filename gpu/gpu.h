@@ -241,6 +241,9 @@ struct gpu_stats {
 	struct vgf_stats fences; /* of the fences' device, since it was made */
 };
 
+/* How often the device was reset, which is in the statistics too. */
+uint64_t gpu_num_resets(const struct gpu *gpu);
+
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
 

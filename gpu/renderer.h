@@ -23,6 +23,7 @@
 
 struct aside;
 struct renderer;
+struct renderer_clock;
 
 typedef void (*renderer_done)(void *arg, int status);
 
@@ -177,6 +178,8 @@ struct renderer_options {
 	bool realtime;
 	/* Who has its turn while virglrenderer draws, or NULL. Not of the software GPU. */
 	struct aside *aside;
+	/* Where the renderer's part of the CPU time is counted, or NULL. It has to stay. */
+	struct renderer_clock *clock;
 };
 
 typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *cookie,

@@ -22,6 +22,7 @@
 #include "pixel_format.h"
 #include "placement.h"
 #include "renderer.h"
+#include "renderer_clock.h"
 #include "soft_gpu.h"
 #include "soft_memory.h"
 #include "soft_storage.h"
@@ -821,6 +822,17 @@ static uint32_t max_memories(void)
 	return fds == 0 ? UINT16_MAX : fds / 2;
 }
 
+/* All submissions are made in the device's thread. */
+static void enter_gpu(void *data)
+{
+	renderer_clock_enter(data);
+}
+
+static void leave_gpu(void *data)
+{
+	renderer_clock_leave(data);
+}
+
 static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *options)
 {
@@ -847,6 +859,11 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	}
 	if (options->realtime) {
 		placement_find(&soft->placement);
+	}
+	if (options->clock != NULL) {
+		gpu_options.observer = (struct soft_gpu_observer){
+			.enter = enter_gpu, .leave = leave_gpu, .data = options->clock
+		};
 	}
 	gpu_options.own_cpus = soft->placement.split ? &soft->placement.gpu : NULL;
 	ret = soft_gpu_create(soft->device, &gpu_options, &soft->gpu);

@@ -9,6 +9,7 @@
 #include "guest_limits.h"
 #include "render_server.h"
 #include "renderer.h"
+#include "renderer_clock.h"
 #include "resource.h"
 #include "transfer_reach.h"
 #include "virgl_export.h"
@@ -67,8 +68,9 @@ struct renderer_virgl {
 	struct renderer base;
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message); /* or NULL */
 	void *log_cookie;
-	const char *render_node; /* or NULL */
-	struct aside *aside;     /* or NULL */
+	const char *render_node;      /* or NULL */
+	struct aside *aside;          /* or NULL */
+	struct renderer_clock *clock; /* or NULL */
 	bool vulkan;
 	struct render_server server;
 	int server_error;           /* why it did not start */
@@ -115,11 +117,13 @@ static void enter_gl(void *cookie)
 			error_name(ret));
 		current->log(current->log_cookie, VGF_LOG_WARNING, message);
 	}
+	renderer_clock_enter(current->clock);
 }
 
 static void leave_gl(void *cookie)
 {
 	(void)cookie;
+	renderer_clock_leave(current->clock);
 	if (current->aside) {
 		aside_leave(current->aside);
 	}
@@ -828,6 +832,7 @@ int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,
 	renderer->render_node = renderer_options->render_node;
 	renderer->vulkan = renderer_options->vulkan;
 	renderer->aside = renderer_options->aside;
+	renderer->clock = renderer_options->clock;
 	current = renderer;
 	start_log(renderer, callbacks, cookie);
 	ret = start(renderer, cookie, &options);

@@ -474,9 +474,8 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 	return ret;
 }
 
-static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
+static int submit_job(struct soft_gpu_user *user, const struct vgf_job *from, int *out_fence_fd)
 {
-	struct soft_gpu_user *user = data;
 	struct command_stream stream;
 	struct gpu_job *job = NULL;
 	int fence_fd = -1;
@@ -505,6 +504,22 @@ static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
 	}
 	*out_fence_fd = fence_fd;
 	return 0;
+}
+
+static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
+{
+	struct soft_gpu_user *user = data;
+	const struct soft_gpu_observer *observer = &user->gpu->options.observer;
+	int ret;
+
+	if (observer->enter != NULL) {
+		observer->enter(observer->data);
+	}
+	ret = submit_job(user, from, out_fence_fd);
+	if (observer->leave != NULL) {
+		observer->leave(observer->data);
+	}
+	return ret;
 }
 
 static void drop_jobs(struct soft_gpu *gpu, const struct gpu_context *context)

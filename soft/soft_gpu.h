@@ -56,6 +56,9 @@ struct soft_gpu_observer {
 	/* A job was done at t_ns, and its fence signals next. From the GPU's thread. */
 	void (*signal)(void *data, const struct vgf_fence_name *fence, uint64_t t_ns);
 	void *data;
+	/* Around all that a submission is to the thread that makes it. */
+	void (*enter)(void *data);
+	void (*leave)(void *data);
 };
 
 struct soft_gpu_options {

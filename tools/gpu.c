@@ -20,6 +20,7 @@
 #include "display_wayland.h"
 #include "gpu_end.h"
 #include "gpu_log.h"
+#include "renderer_clock.h"
 #include "sandbox.h"
 #include "server.h"
 #include "udmabuf.h"
@@ -118,6 +119,7 @@ struct options {
 	const char *screenshot;
 	bool hostmem_named;
 	bool stats;
+	struct renderer_clock clock; /* with stats */
 	bool sandbox;
 };
 
@@ -459,6 +461,8 @@ static void parse_option(struct options *options, int id)
 		break;
 	case OPTION_STATS:
 		options->stats = true;
+		renderer_clock_init(&options->clock);
+		options->server.gpu.renderer.clock = &options->clock;
 		break;
 	case OPTION_SANDBOX:
 		options->sandbox = parse_sandbox(optarg);
@@ -583,7 +587,16 @@ static bool wants_capabilities(int argc, char **argv)
 struct sample {
 	struct gpu_stats gpu;
 	struct display_wayland_stats windows;
-	uint64_t t_ns, cpu_ns;
+	struct renderer_clock clock;
+	uint64_t t_ns, cpu_ns, num_sleeps;
+};
+
+struct program {
+	const struct options *options;
+	struct gpu_server *server;
+	struct vhost_user_watch signals, ending, denied;
+	bool end;
+	struct sample start, connected; /* with --stats: when it began, and the last guest left */
 };
 
 static uint64_t to_ns(const struct timeval *time)
@@ -592,15 +605,35 @@ static uint64_t to_ns(const struct timeval *time)
 }
 
 /* The CPU time is of this thread, which is all but the GPU itself. */
-static void take_sample(struct gpu_server *server, struct sample *sample)
+static void take_sample(const struct program *program, struct sample *sample)
 {
 	struct rusage used;
 
-	gpu_get_stats(gpu_server_get_gpu(server), &sample->gpu);
-	gpu_server_get_wayland_stats(server, &sample->windows);
+	gpu_get_stats(gpu_server_get_gpu(program->server), &sample->gpu);
+	gpu_server_get_wayland_stats(program->server, &sample->windows);
+	sample->clock = program->options->clock;
 	getrusage(RUSAGE_THREAD, &used);
 	sample->cpu_ns = to_ns(&used.ru_utime) + to_ns(&used.ru_stime);
+	sample->num_sleeps = (uint64_t)used.ru_nvcsw;
 	sample->t_ns = now_ns();
+}
+
+/* What is done to contexts and resources is the device's in this: only OpenGL, and submissions to
+ * the software GPU, are the renderer's. */
+static void write_cpu_time(FILE *file, const struct sample *from, const struct sample *to)
+{
+	double submissions = (double)(to->gpu.submissions - from->gpu.submissions);
+	double ns = (double)(to->cpu_ns - from->cpu_ns);
+	double renderer_ns = (double)renderer_clock_ns(&from->clock, &to->clock);
+
+	if (submissions > 0) {
+		fprintf(file,
+			"  CPU time     %.1f us a submission, in its main thread: %.1f and the "
+			"renderer's %.1f; %.2f sleeps\n",
+			ns / NS_PER_US / submissions, (ns - renderer_ns) / NS_PER_US / submissions,
+			renderer_ns / NS_PER_US / submissions,
+			(double)(to->num_sleeps - from->num_sleeps) / submissions);
+	}
 }
 
 static void write_stats(
@@ -646,10 +679,7 @@ static void write_stats(
 		"  host memory  %" PRIu64 " blobs were mapped; %" PRIu64
 		" KiB are, at most %" PRIu64 " KiB were\n",
 		SINCE(gpu.maps), to->gpu.mapped_bytes / 1024, to->gpu.max_mapped_bytes / 1024);
-	if (submissions > 0) {
-		fprintf(file, "  CPU time     %.1f us a submission, in its main thread\n",
-			(double)SINCE(cpu_ns) / NS_PER_US / (double)submissions);
-	}
+	write_cpu_time(file, from, to);
 #undef SINCE
 }
 
@@ -669,14 +699,6 @@ static void print_stats(const char *title, const struct sample *from, const stru
 }
 
 /* ---- Running -------------------------------------------------------------------------------- */
-
-struct program {
-	const struct options *options;
-	struct gpu_server *server;
-	struct vhost_user_watch signals, ending, denied;
-	bool end;
-	struct sample start, connected; /* with --stats: when it began, and the last guest left */
-};
 
 static void screenshot(struct program *program, bool asked)
 {
@@ -747,11 +769,10 @@ static void watch_stats(struct program *program)
 	if (!program->options->stats) {
 		return;
 	}
-	gpu_get_stats(gpu_server_get_gpu(program->server), &now.gpu);
-	if (now.gpu.resets == program->connected.gpu.resets) {
+	if (gpu_num_resets(gpu_server_get_gpu(program->server)) == program->connected.gpu.resets) {
 		return;
 	}
-	take_sample(program->server, &now);
+	take_sample(program, &now);
 	if (now.gpu.requests[GPU_QUEUE_CONTROL] !=
 		program->connected.gpu.requests[GPU_QUEUE_CONTROL]) {
 		print_stats("a guest has left", &program->connected, &now);
@@ -763,7 +784,7 @@ static int run(struct program *program)
 {
 	int ret = 0;
 
-	take_sample(program->server, &program->start);
+	take_sample(program, &program->start);
 	program->connected = program->start;
 	while (ret == 0 && !program->end && !gpu_server_is_over(program->server)) {
 		ret = gpu_server_dispatch(program->server, -1);
@@ -780,7 +801,7 @@ static void finish(struct program *program)
 		screenshot(program, false);
 	}
 	if (program->options->stats) {
-		take_sample(program->server, &now);
+		take_sample(program, &now);
 		print_stats("in all", &program->start, &now);
 	}
 }

@@ -408,6 +408,17 @@ class Sparse(GuestTest):
         self.assertRegex(device.messages(), "submissions +3604: .* 0 refused")
         self.assertRegex(device.messages(), "fences +3604 retired: 0 with an error, 0 cancelled")
 
+    def test_the_cpu_time_of_the_device_and_of_the_renderer_is_told(self):
+        device = self.device("--stats")
+        self.run_guest(device, "vgfence-guest", "--passing", "--rounds", "1", "sparse")
+        self.assertEqual(device.end(), 0)
+        told = re.search("CPU time +([0-9.]+) us a submission, in its main thread: ([0-9.]+) and "
+                         "the renderer's ([0-9.]+); ([0-9.]+) sleeps", device.messages())
+        self.assertIsNotNone(told, device.messages())
+        whole, device_part, renderer_part, sleeps = map(float, told.groups())
+        self.assertAlmostEqual(whole, device_part + renderer_part, delta=0.11)
+        self.assertGreater(min(device_part, renderer_part, sleeps), 0)
+
     def test_control_without_the_waits_a_page_that_is_not_bound_is_a_fault(self):
         device = self.device("--stats")
         guest = self.guest(device, "vgfence-guest", "--passing", "--no-wait", "sparse")
