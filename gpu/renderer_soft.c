@@ -681,6 +681,11 @@ static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t res
 	return is_mapped || soft_attachment_find(&soft->tables, ctx_id, resource_id) != NULL;
 }
 
+static void set_fence_passing(struct renderer *renderer, bool passes)
+{
+	soft_gpu_set_by_call(soft_from(renderer)->gpu, !passes);
+}
+
 static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)
 {
 	(void)ctx_id;
@@ -784,6 +789,7 @@ static const struct renderer_ops ops = {
 	.context_has = context_has,
 	.context_uses = context_has,
 	.has_sync_files = has_sync_files,
+	.set_fence_passing = set_fence_passing,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.reset = reset,

@@ -39,6 +39,7 @@ struct soft_gpu {
 	struct vgf_device *device;
 	struct soft_gpu_options options;
 	struct vgem_pool *vgem_pool; /* NULL if fences are not of vgem */
+	bool by_call;                /* fences are, that would be eventfds */
 	struct address_spaces spaces;
 	int epoll_fd; /* of the thread: wake_fd, and the in-fences from elsewhere */
 	int wake_fd;  /* edge-triggered, so that nobody has to read it */
@@ -405,11 +406,11 @@ static int make_out_fence(struct soft_gpu *gpu, struct gpu_job *job, int *out_fe
 		return 0;
 	}
 	*out_fence_fd = VGF_FENCE_BY_CALL;
-	if (gpu->options.fences == SOFT_GPU_FENCES_CALL) {
-		return 0;
-	}
 	if (gpu->options.fences == SOFT_GPU_FENCES_VGEM) {
 		return vgem_pool_take(gpu->vgem_pool, &job->out_slot, out_fence_fd);
+	}
+	if (gpu->options.fences == SOFT_GPU_FENCES_CALL || gpu->by_call) {
+		return 0;
 	}
 	job->out_fence_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (job->out_fence_fd < 0) {
@@ -702,6 +703,11 @@ void soft_gpu_reset(struct soft_gpu *gpu)
 	pthread_mutex_lock(&gpu->lock);
 	drop_jobs(gpu, NULL);
 	pthread_mutex_unlock(&gpu->lock);
+}
+
+void soft_gpu_set_by_call(struct soft_gpu *gpu, bool by_call)
+{
+	gpu->by_call = by_call;
 }
 
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu)

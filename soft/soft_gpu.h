@@ -27,6 +27,7 @@
  */
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -115,6 +116,12 @@ void soft_gpu_reset(struct soft_gpu *gpu);
 /* Stops the thread and frees everything. All contexts must be gone: vgf_device_destroy comes first,
  * and soft_gpu_reset before that. NULL is fine. */
 void soft_gpu_destroy(struct soft_gpu *gpu);
+
+/*
+ * Whether out-fences that would be eventfds are signalled by call from now on, which costs less:
+ * for a VMM whose jobs name no in-fences. Only from the thread that submits, or while none does.
+ */
+void soft_gpu_set_by_call(struct soft_gpu *gpu, bool by_call);
 
 /* How many fences of vgem the kernel has ended before their job was done. */
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu);

@@ -141,6 +141,53 @@ TEST_CONTEXT(in_fences_are_padding_without_the_feature)
 	wait_for(submit(&guest, &job));
 }
 
+/* What of a job that does not end is left open. */
+static int fds_of_job(uint64_t fence_id)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = fence_id, .busy_us = NEVER_US };
+	int before = count_fds();
+
+	submit(&guest, &job);
+	return count_fds() - before;
+}
+
+TEST_CONTEXT(a_fence_has_no_descriptor_if_the_guest_passes_none)
+{
+	uint64_t features = guest_features(&guest);
+
+	assert_int_equal(fds_of_job(1), 2); /* the GPU's, and the library's copy */
+	gpu_set_features(guest.gpu, features & ~(UINT64_C(1) << FENCE_PASSING_BIT));
+	assert_int_equal(fds_of_job(2), 0);
+	gpu_set_features(guest.gpu, features);
+	assert_int_equal(fds_of_job(3), 2);
+}
+
+TEST_CONTEXT(a_fence_without_a_descriptor_is_waited_for_all_the_same)
+{
+	const struct job producer = {
+		.ctx_id = 1, .fence_id = 1, .busy_us = 20000, .resource_id = 7, .value = 21
+	};
+	const struct job consumer = { .ctx_id = 1,
+		.ring = 1,
+		.fence_id = 2,
+		.resource_id = 7,
+		.value = 22,
+		.num_in_fences = 1,
+		.in_fences = { 1 } };
+	uint64_t features = guest_features(&guest);
+	struct gpu_stats stats;
+
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	gpu_set_features(guest.gpu, features & ~(UINT64_C(1) << FENCE_PASSING_BIT));
+	submit(&guest, &producer);
+	gpu_set_features(guest.gpu, features);
+	assert_int_equal(guest_header(wait_for(submit(&guest, &consumer))).type, OK);
+	assert_int_equal(read_memory(&guest, 0), 22);
+	gpu_get_stats(guest.gpu, &stats);
+	assert_int_equal(stats.fences.run_host, 1);
+}
+
 TEST_CONTEXT(an_unfenced_job_is_answered_at_once)
 {
 	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
