@@ -90,6 +90,7 @@ struct wakeup {
 	uint64_t fence_id;
 	bool measured[NUM_PLACES];
 	double samples[NUM_PLACES][NUM_KINDS][MAX_SAMPLES];
+	double cpu_samples[NUM_PLACES][NUM_KINDS][MAX_SAMPLES]; /* of the woken thread */
 };
 
 static void *bare_thread(void *arg)
@@ -215,29 +216,49 @@ static int signal_sample(struct wakeup *bench, uint64_t *start_ns)
 	return eventfd_write(fd, 1) < 0 ? -errno : 0;
 }
 
+static void let_fall_asleep(void)
+{
+	static const struct timespec fall_asleep = { .tv_nsec = FALL_ASLEEP_NS };
+
+	nanosleep(&fall_asleep, NULL);
+}
+
+/* Looks again and again: to wake this thread would cost the other one CPU time. */
 static int wait_done(struct wakeup *bench)
 {
-	struct timespec until;
+	uint64_t end_ns = now_ns() + GIVE_UP_S * NS_PER_S;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += GIVE_UP_S;
-	while (sem_timedwait(&bench->done, &until) < 0) {
-		if (errno != EINTR) {
-			return bench_error(-errno, kinds[bench->kind].text);
+	let_fall_asleep();
+	while (sem_trywait(&bench->done) < 0) {
+		if (now_ns() >= end_ns) {
+			return bench_error(-ETIMEDOUT, kinds[bench->kind].text);
 		}
+		let_fall_asleep();
 	}
 	return 0;
 }
 
-static int take_sample(struct wakeup *bench, enum kind kind, double *sample)
+/* The CPU time of the thread that is woken, once it has fallen asleep. */
+static double cpu_us_asleep(const struct wakeup *bench)
 {
-	static const struct timespec fall_asleep = { .tv_nsec = FALL_ASLEEP_NS };
+	struct timespec used = { 0 };
+	clockid_t clock;
+
+	let_fall_asleep();
+	if (pthread_getcpuclockid(bench->threads[bench->kind == BARE ? 0 : 1], &clock) == 0) {
+		clock_gettime(clock, &used);
+	}
+	return (double)used.tv_sec * 1e6 + (double)used.tv_nsec / 1000;
+}
+
+static int take_sample(struct wakeup *bench, enum kind kind, double *sample, double *cpu_sample)
+{
 	int error = prepare(bench, kind);
 
 	if (error < 0) {
 		return error;
 	}
-	nanosleep(&fall_asleep, NULL);
+	double cpu_us = cpu_us_asleep(bench);
 	uint64_t start_ns;
 	error = signal_sample(bench, &start_ns);
 	if (error < 0) {
@@ -245,6 +266,7 @@ static int take_sample(struct wakeup *bench, enum kind kind, double *sample)
 	}
 	error = wait_done(bench);
 	*sample = (double)(bench->woken_ns - start_ns) / 1000;
+	*cpu_sample = cpu_us_asleep(bench) - cpu_us;
 	if (bench->signal_fd >= 0) {
 		close(bench->signal_fd);
 		bench->signal_fd = -1;
@@ -261,8 +283,8 @@ static int take_samples(struct wakeup *bench, enum place place)
 			bench_progress(places[place].text, i, bench->num_samples);
 		}
 		for (int kind = 0; kind < NUM_KINDS && error == 0; kind++) {
-			error = take_sample(
-				bench, (enum kind)kind, &bench->samples[place][kind][i]);
+			error = take_sample(bench, (enum kind)kind, &bench->samples[place][kind][i],
+				&bench->cpu_samples[place][kind][i]);
 		}
 	}
 	bench_progress(places[place].text, bench->num_samples, bench->num_samples);
@@ -383,12 +405,19 @@ static int run_threads(struct wakeup *bench)
 	return error < 0 ? error : stop_error;
 }
 
+/* From one sleep to the next. */
+static double cpu_us(struct wakeup *bench, int place, int kind)
+{
+	return bench_percentile(bench->cpu_samples[place][kind], bench->num_samples, 50);
+}
+
 static void print_table(struct wakeup *bench)
 {
 	printf("bench wakeup: microseconds from a signal in one thread to what follows in another\n"
 	       "that sleeps; %u samples a row, taken in turns (goals for the median: a callback "
 	       "at\n"
-	       "most 1.30 bare wake-ups, held work at most 2.50 with its GPU thread's own one)\n",
+	       "most 1.30 bare wake-ups, held work at most 2.50 with its GPU thread's own one); "
+	       "CPU\ntime of the woken thread until it sleeps again, the median\n",
 		bench->num_samples);
 	for (int place = 0; place < NUM_PLACES; place++) {
 		double(*samples)[MAX_SAMPLES] = bench->samples[place];
@@ -396,13 +425,13 @@ static void print_table(struct wakeup *bench)
 			continue;
 		}
 		double bare = bench_percentile(samples[BARE], bench->num_samples, 50);
-		printf("\n%-50s %8s %8s %9s %9s\n", places[place].text, "p50", "p99", "p50-bare",
-			"of bare");
+		printf("\n%-50s %8s %8s %9s %8s %9s\n", places[place].text, "p50", "p99",
+			"p50-bare", "CPU", "of bare");
 		for (int kind = 0; kind < NUM_KINDS; kind++) {
 			double p50 = bench_percentile(samples[kind], bench->num_samples, 50);
 			double p99 = bench_percentile(samples[kind], bench->num_samples, 99);
-			printf("%-50s %8.1f %8.1f %9.1f %8.2fx\n", kinds[kind].text, p50, p99,
-				p50 - bare, p50 / bare);
+			printf("%-50s %8.1f %8.1f %9.1f %8.1f %8.2fx\n", kinds[kind].text, p50, p99,
+				p50 - bare, cpu_us(bench, place, kind), p50 / bare);
 		}
 	}
 }
@@ -421,6 +450,7 @@ static void add_json(struct wakeup *bench, enum place place, struct json_object 
 		json_object_object_add(object, "p50_us", bench_number(p50));
 		json_object_object_add(object, "p99_us", bench_number(p99));
 		json_object_object_add(object, "of_bare", bench_number(p50 / bare));
+		json_object_object_add(object, "cpu_us", bench_number(cpu_us(bench, place, kind)));
 		json_object_array_add(array, object);
 	}
 }
