@@ -37,10 +37,19 @@ bool log_limit_pass(struct log_limit *limit)
 	return pass;
 }
 
+/* Hardly ever: neither the lock nor the time is needed to find out. */
+static bool has_dropped(const struct log_limit *limit)
+{
+	return atomic_load_explicit(&limit->dropped, memory_order_relaxed) > 0;
+}
+
 uint32_t log_limit_take_dropped(struct log_limit *limit, bool last_chance)
 {
 	uint32_t dropped = 0;
 
+	if (!has_dropped(limit)) {
+		return 0;
+	}
 	pthread_mutex_lock(&limit->lock);
 	begin_second(limit);
 	if (limit->dropped > 0 && (limit->count < LOG_LIMIT_A_SECOND || last_chance)) {
@@ -50,16 +59,6 @@ uint32_t log_limit_take_dropped(struct log_limit *limit, bool last_chance)
 	}
 	pthread_mutex_unlock(&limit->lock);
 	return dropped;
-}
-
-static bool has_dropped(struct log_limit *limit)
-{
-	bool any;
-
-	pthread_mutex_lock(&limit->lock);
-	any = limit->dropped > 0;
-	pthread_mutex_unlock(&limit->lock);
-	return any;
 }
 
 int log_limit_timeout(struct log_limit *limit, int timeout_ms)

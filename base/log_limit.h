@@ -6,6 +6,7 @@
 /* A few log messages a second of one kind, and how many more there were. Any thread. */
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,7 +15,8 @@
 struct log_limit {
 	pthread_mutex_t lock;
 	int64_t second;
-	uint32_t count, dropped;
+	uint32_t count;
+	atomic_uint dropped; /* written with the lock alone */
 };
 
 void log_limit_init(struct log_limit *limit);
