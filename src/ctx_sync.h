@@ -226,7 +226,8 @@ struct in_fence_search {
 int submission_look_up(struct ctx_sync *sync, struct submission *submission,
 	const struct vgf_submission *head, bool ignore, struct in_fence_search *search);
 
-/* Has the submission wait for what was found, and for its imported fences. */
+/* Has the submission wait for what was found, and for its imported fences, which begin at
+ * now_ns. */
 void submission_link(
 	struct ctx_sync *sync, struct submission *submission, uint32_t found, uint64_t now_ns);
 

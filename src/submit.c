@@ -63,7 +63,9 @@ static int resolve(struct vgf_device *device, struct context *context,
 		log_refused(device, &head->fence, "copies of its in-fences", ret);
 	}
 	if (ret == 0) {
-		submission_link(contexts, submission, search.found, clock_ns());
+		uint64_t now_ns = submission->num_imported > 0 ? clock_ns() : 0;
+
+		submission_link(contexts, submission, search.found, now_ns);
 	}
 	return ret;
 }
