@@ -277,21 +277,22 @@ static int add_file(struct cross_item *item, int fd, const struct stat *file)
 	return 0;
 }
 
+/* Whether a file is ours takes longest to find out: the kernel writes down all mounts for that. */
 static int add_fd(struct cross_item *item, int fd, const char **reason)
 {
 	struct stat file;
 
-	if (memory_file_is_ours(fd) && fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) {
-		*reason = "a file of it, up to 1 MiB, cannot be copied";
-		return add_file(item, fd, &file);
-	}
-	if (is_pipe_to_write(fd)) {
-		return add_pipe(item, fd);
-	}
 	if (cross_fd_is_sync_file(fd)) {
 		item->type = CROSS_ITEM_SYNC;
 		item->fd = fd;
 		return 0;
+	}
+	if (is_pipe_to_write(fd)) {
+		return add_pipe(item, fd);
+	}
+	if (memory_file_is_ours(fd) && fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) {
+		*reason = "a file of it, up to 1 MiB, cannot be copied";
+		return add_file(item, fd, &file);
 	}
 	*reason = "it sent a descriptor that is no memory, no pipe to write to, and no sync file";
 	item->size = dma_buf_size(fd);
