@@ -390,14 +390,20 @@ static void give_up(struct renderer *renderer)
 /* ---- Start and end -------------------------------------------------------------------------- */
 
 /* The drivers of contexts free these. */
+static void destroy_blobs(struct cross_domain *domain)
+{
+	while (domain->blobs != NULL) {
+		cross_blob_destroy(domain, *(struct cross_blob **)domain->blobs);
+	}
+}
+
+/* The contexts are the inner renderer's device's, and end with what that has. */
 static int reset(struct renderer *renderer)
 {
 	struct cross_domain *domain = to_own(renderer);
 	int ret = domain->inner->ops->reset(domain->inner);
 
-	while (domain->blobs != NULL) {
-		cross_blob_destroy(domain, *(struct cross_blob **)domain->blobs);
-	}
+	destroy_blobs(domain);
 	return ret;
 }
 
@@ -405,8 +411,8 @@ static void destroy(struct renderer *renderer)
 {
 	struct cross_domain *domain = to_own(renderer);
 
-	reset(renderer);
 	domain->inner->ops->destroy(domain->inner);
+	destroy_blobs(domain);
 	close(domain->epoll_fd);
 	if (domain->signalled_fd >= 0) {
 		close(domain->signalled_fd);

@@ -47,16 +47,12 @@ static void tell_trace_error(struct gpu *gpu)
 	}
 }
 
-int gpu_trace_stop(struct gpu *gpu)
+/* When nothing is told of any more. */
+static int close_trace(struct gpu *gpu)
 {
 	uint64_t lost;
-	int ret;
+	int ret = event_file_close(gpu->events, &lost);
 
-	if (gpu->events == NULL) {
-		return -ENOENT;
-	}
-	vgf_device_trace(gpu->renderer->ops->get_device(gpu->renderer), NULL, NULL);
-	ret = event_file_close(gpu->events, &lost);
 	gpu->events = NULL;
 	if (ret < 0 && !gpu->told_of_events) {
 		log_error(gpu, "the end of the trace is lost: %s", strerror(-ret));
@@ -66,6 +62,15 @@ int gpu_trace_stop(struct gpu *gpu)
 			lost);
 	}
 	return ret;
+}
+
+int gpu_trace_stop(struct gpu *gpu)
+{
+	if (gpu->events == NULL) {
+		return -ENOENT;
+	}
+	vgf_device_trace(gpu->renderer->ops->get_device(gpu->renderer), NULL, NULL);
+	return close_trace(gpu);
 }
 
 /* ---- Loop ----------------------------------------------------------------------------------- */
@@ -166,7 +171,7 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 	gpu->refuse_ns = 0;
 }
 
-/* All have been completed by the renderer's reset, if it keeps its word. */
+/* The renderer has completed what it had, if it keeps its word. */
 static void complete_rest(struct gpu *gpu)
 {
 	for (size_t queue = 0; queue < GPU_NUM_QUEUES && gpu->pending.count > 0; queue++) {
@@ -188,21 +193,20 @@ static void complete_rest(struct gpu *gpu)
 	}
 }
 
-void gpu_reset(struct gpu *gpu)
+/* Before the renderer completes what it has, which must not be shown any more. */
+static void show_nothing(struct gpu *gpu)
 {
-	int ret;
-
-	/* Before: what the renderer completes now must not be shown any more. */
 	scanouts_reset(gpu);
 	cursors_reset(gpu);
-	ret = gpu->renderer->ops->reset(gpu->renderer);
-	if (ret < 0) {
-		log_error(gpu, "resetting the renderer failed: %s", strerror(-ret));
-	}
+}
+
+/* After that. The renderer may be gone. */
+static void forget_guest(struct gpu *gpu, bool renderer_ended)
+{
 	complete_rest(gpu);
 	hostmem_reset(gpu);
 	sharing_reset(gpu);
-	if (ret == 0) {
+	if (renderer_ended) {
 		pending_reset(&gpu->pending);
 	}
 	timelines_reset(&gpu->timelines);
@@ -210,6 +214,18 @@ void gpu_reset(struct gpu *gpu)
 	exports_reset(gpu);
 	resource_destroy_all(&gpu->resources);
 	context_remove_all(&gpu->contexts);
+}
+
+void gpu_reset(struct gpu *gpu)
+{
+	int ret;
+
+	show_nothing(gpu);
+	ret = gpu->renderer->ops->reset(gpu->renderer);
+	if (ret < 0) {
+		log_error(gpu, "resetting the renderer failed: %s", strerror(-ret));
+	}
+	forget_guest(gpu, ret == 0);
 	gpu->has_flush_rings = false;
 	flush_rings_open(gpu);
 	gpu->monitors.told = false;
@@ -438,9 +454,13 @@ void gpu_destroy(struct gpu *gpu)
 	gpu->callbacks.complete = complete_nothing;
 	gpu->callbacks.share = gpu->callbacks.unshare = NULL;
 	hostmem_destroy(gpu);
-	gpu_reset(gpu);
-	gpu_trace_stop(gpu);
+	show_nothing(gpu);
 	gpu->renderer->ops->destroy(gpu->renderer);
+	gpu->renderer = NULL;
+	forget_guest(gpu, true);
+	if (gpu->events != NULL) {
+		close_trace(gpu);
+	}
 	log_tell_dropped(gpu, true);
 	recorder_destroy(gpu->recorder);
 	guest_memory_unref(gpu->memory);

@@ -28,7 +28,7 @@ struct renderer_clock;
 typedef void (*renderer_done)(void *arg, int status);
 
 /* Guest memory behind a resource; the device keeps it until `done` of detach_backing or unref, or
- * until reset has returned. */
+ * until reset or destroy has returned. */
 struct renderer_backing {
 	struct iovec *iov;
 	uint64_t *starts; /* of each in the whole: the sum of the lengths before it */
@@ -159,7 +159,7 @@ struct renderer_ops {
 	/* Contexts and resources are gone; each fence has retired, and each `done` was called,
 	 * before this returns. */
 	int (*reset)(struct renderer *renderer);
-	void (*destroy)(struct renderer *renderer);
+	void (*destroy)(struct renderer *renderer); /* likewise, whatever is in flight */
 };
 
 struct renderer {

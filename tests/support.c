@@ -3,9 +3,11 @@
 #include "support.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +41,27 @@ static int count_entries(const char *path)
 	}
 	closedir(dir);
 	return count;
+}
+
+static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
+{
+	(void)size;
+	(void)data;
+	if (info->dlpi_name[0] == '/') {
+		/* Its reference is what keeps it. */
+		(void)dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+	}
+	return 0;
+}
+
+void keep_libraries(void)
+{
+	static bool kept;
+
+	if (!kept) {
+		dl_iterate_phdr(keep_library, NULL);
+		kept = true;
+	}
 }
 
 int count_fds(void)

@@ -72,6 +72,10 @@ void register_test(struct test *test);
  * failed. It is what main does: a program that has nothing else to do needs no main of its own. */
 int run_registered_tests(char *argv[]);
 
+/* No library that is loaded now is unloaded. A leak of one that was has no name for virgl.supp, and
+ * GL's take long to be loaded again for each device. */
+void keep_libraries(void);
+
 /* Open descriptors and threads of this process. */
 int count_fds(void);
 int count_threads(void);

@@ -8,7 +8,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -749,6 +748,31 @@ TEST_TEXTURE(a_trace_has_the_life_of_what_is_held)
 	free(records);
 }
 
+/* What is in flight when the device ends, too. */
+TEST(a_trace_has_the_end_of_what_is_in_flight)
+{
+	char path[] = "/tmp/vgfence-events-XXXXXX";
+	struct event_record *records;
+	size_t count, num_cancelled = 0;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	close(fd);
+	start_with_texture();
+	assert_int_equal(gpu_trace_start(guest.gpu, path), 0);
+	create_test_fence(&guest, 1);
+	submit_fill(1, 1, PIXEL(1, 2, 3, 255), 2, 1);
+	guest_stop(&guest);
+	records = event_records(path, &count);
+	for (size_t i = 0; i < count; i++) {
+		num_cancelled += le16toh(records[i].kind) == VGF_EVENT_RETIRE &&
+			le64toh(records[i].fence_id) == 2 &&
+			(int32_t)le32toh(records[i].status) < 0;
+	}
+	assert_int_equal(num_cancelled, 1);
+	free(records);
+}
+
 /* A transfer waits for the work of whoever has the resource, and keeps the requests behind it on
  * its own timeline waiting. */
 TEST_TEXTURE(nothing_overtakes_a_transfer_that_is_held)
@@ -839,6 +863,43 @@ TEST(a_reset_completes_what_is_held)
 		assert_int_equal(wait_for(submit_fill(1, 1, PIXEL(1, 2, 3, 255), 1, 0)).type, OK);
 		guest_stop(&guest);
 	}
+}
+
+/* ---- How often virglrenderer starts ------------------------------------------------------- */
+
+static unsigned int num_starts;
+
+/* The plugin calls these two in place of virglrenderer's own. */
+
+int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks *callbacks)
+{
+	int (*init)(void *, int, struct virgl_renderer_callbacks *) = dlsym(
+		RTLD_NEXT, "virgl_renderer_init");
+
+	num_starts++;
+	return init(cookie, flags, callbacks);
+}
+
+void virgl_renderer_reset(void)
+{
+	void (*reset)(void) = dlsym(RTLD_NEXT, "virgl_renderer_reset");
+
+	num_starts++;
+	reset();
+}
+
+/* It takes as long as much that a guest does. */
+TEST(virglrenderer_starts_for_each_guest_and_not_at_the_end)
+{
+	num_starts = 0;
+	start_with_texture();
+	assert_int_equal(num_starts, 1);
+	gpu_reset(guest.gpu);
+	assert_int_equal(num_starts, 2);
+	assert_int_equal(create_gl_context(1), OK);
+	assert_int_equal(create_texture(1), OK);
+	guest_stop(&guest);
+	assert_int_equal(num_starts, 2);
 }
 
 TEST_TEXTURE(a_drain_cancels_what_is_held)
@@ -966,23 +1027,12 @@ TEST_TEXTURE(is_destroyed_with_much_in_flight)
 	}
 }
 
-/* A leak of a library that was unloaded has no name for virgl.supp. */
-static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
-{
-	(void)size;
-	(void)data;
-	if (info->dlpi_name[0] == '/') {
-		(void)dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
-	}
-	return 0;
-}
-
 /* GL's libraries keep descriptors and threads of their own once they are loaded. */
 static void load_gl(void)
 {
 	start();
 	assert_int_equal(create_gl_context(1), OK);
-	dl_iterate_phdr(keep_library, NULL);
+	keep_libraries();
 	guest_stop(&guest);
 }
 
@@ -1022,7 +1072,7 @@ static bool has_gl(void)
 	if (renderer_virgl_create(&callbacks, NULL, &options, &renderer) < 0) {
 		return false;
 	}
-	dl_iterate_phdr(keep_library, NULL);
+	keep_libraries();
 	renderer->ops->destroy(renderer);
 	return true;
 }

@@ -6,7 +6,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
-#include <link.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,32 +19,6 @@
 struct box {
 	uint32_t x, y, z, w, h, d;
 };
-
-/* ---- Sanitizers --------------------------------------------------------------------------- */
-
-/* The leaks of GL's libraries are named in virgl.supp. */
-
-static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
-{
-	(void)size;
-	(void)data;
-	if (info->dlpi_name[0] == '/') {
-		/* Its reference is what keeps it. */
-		(void)dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
-	}
-	return 0;
-}
-
-/* A leak of a library that was unloaded has no name. */
-static void keep_libraries(void)
-{
-	static bool kept;
-
-	if (!kept) {
-		dl_iterate_phdr(keep_library, NULL);
-		kept = true;
-	}
-}
 
 /* ---- The loop ----------------------------------------------------------------------------- */
 
