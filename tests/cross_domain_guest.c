@@ -58,6 +58,9 @@ static void start(struct cross_guest *cross, const char *path, bool in_kernel)
 	listen_at_path(cross);
 	options.wayland_socket = path != NULL ? path : cross->path;
 	guest_start_with(&cross->guest, &options, CREATE_RENDERER);
+#ifdef VIRGL
+	keep_libraries();
+#endif
 	cross->guest.watched = "cross-domain context ";
 }
 
