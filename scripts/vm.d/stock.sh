@@ -20,7 +20,7 @@ stock_ready() {
 }
 
 stock_key() {
-    key 2 "${qemu_modules[@]}" "${init_tools[@]}" -- \
+    key 3 "${qemu_modules[@]}" "${init_tools[@]}" -- \
         "$top"/guest/{prepare,patches/*} "${qemu_scripts[@]}"
 }
 
