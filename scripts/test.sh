@@ -235,7 +235,7 @@ guest_stock() {
     name="guest under stock QEMU, Linux 7.3"
     if prepared "$name" --kind stock --kernel 7.3; then
         step "$name, every context" scripts/guest --machine stock --kernel 7.3 --all --scanouts 1 \
-            --hostmem 256M vgfence-guest --jobs 100 --rounds 1 --host-memory all
+            --timeout 600 --hostmem 256M vgfence-guest --jobs 100 --rounds 1 --host-memory all
     fi
 }
 

@@ -121,7 +121,7 @@ static struct machine *machine_create(
 	const struct soft_gpu_options options = {
 		.fences = fences,
 		.wait = wait,
-		.observer = { observe_run, observe_signal, machine },
+		.observer = { .run = observe_run, .signal = observe_signal, .data = machine },
 		.max_jobs = max_jobs,
 		.store = take_store,
 		.store_data = machine,
