@@ -4,10 +4,11 @@
 # shellcheck disable=SC2034,SC2154  # the other parts set cache, scratch and qemu_kernel
 #
 # Kind client: a QEMU that is a client of 'vgfence gpu', with Debian's own kernel; only prepared
-# here, and started by scripts/console. Before 8.2 QEMU's vhost-user devices need KVM: where this
-# machine's is older, Debian sid's is unpacked into the cache and runs with the libraries that come
-# with it. Those of its window are among them, so that it can show one without a GPU. The X server
-# for that is this machine's.
+# here, and started by scripts/console. Before 8.2 QEMU's vhost-user devices need KVM, and before
+# 10.2 nobody can create its generic one, which kind stock has: where this machine's is older,
+# Debian sid's is unpacked into the cache and runs with the libraries that come with it. Those of
+# its window are among them, so that it can show one without a GPU. The X server for that is this
+# machine's.
 
 readonly client_packages=(qemu-system-x86 qemu-system-gui qemu-system-modules-opengl
     libgl1-mesa-dri libegl-mesa0 libglx-mesa0 libgbm1 xkb-data)
@@ -23,7 +24,7 @@ system_qemu_is_new() {
     local version
     version=$(qemu-system-x86_64 --version 2>/dev/null |
         sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p')
-    [ -n "$version" ] && printf '8.2\n%s\n' "$version" | sort -CV
+    [ -n "$version" ] && printf '10.2\n%s\n' "$version" | sort -CV
 }
 
 client_ready() {
@@ -63,7 +64,7 @@ check_client() {
     fi
     packages=$(missing "${client_tools[@]}")
     if [ -n "$packages" ] && ! can_install; then
-        echo "client: needs QEMU 8.2 or later, or to unpack it these Debian packages: $packages"
+        echo "client: needs QEMU 10.2 or later, or to unpack it these Debian packages: $packages"
         return 1
     fi
     echo "client: can be prepared (some minutes)"
