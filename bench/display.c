@@ -242,14 +242,6 @@ static int open_socket(struct bench *bench)
 
 /* ---- Measuring ------------------------------------------------------------------------------- */
 
-static uint64_t cpu_ns(void)
-{
-	struct timespec used;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
-}
-
 static uint64_t copied_bytes(const struct bench *bench)
 {
 	struct display_wayland_stats stats;
@@ -273,9 +265,9 @@ static int measure(struct bench *bench, enum way way)
 
 	bench->way = way;
 	copied = copied_bytes(bench);
-	start = cpu_ns();
+	start = thread_cpu_ns();
 	ret = flush(bench);
-	bench->cpu_ns[way] += cpu_ns() - start;
+	bench->cpu_ns[way] += thread_cpu_ns() - start;
 	bench->copied[way] = copied_bytes(bench) - copied;
 	bench->measured[way] = ret == 0 && (way != IN_PLACE || bench->copied[way] == 0);
 	return ret;

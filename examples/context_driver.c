@@ -18,20 +18,18 @@
 static int start_job(int *out_fence_fd)
 {
 	const struct itimerspec end = { .it_value.tv_nsec = 1000000 };
-
 	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-	int ret = 0;
 
 	if (fd < 0) {
 		return -errno;
 	}
 	if (timerfd_settime(fd, 0, &end, NULL) < 0) {
-		ret = -errno;
+		int error = -errno;
 		close(fd); /* vgfence takes it only from a job that runs */
-		fd = VGF_FENCE_BY_CALL;
+		return error;
 	}
 	*out_fence_fd = fd;
-	return ret;
+	return 0;
 }
 
 /*

@@ -75,19 +75,11 @@ void aside_served(struct aside *aside)
 	atomic_store(&aside->served_ns, now_ns());
 }
 
-static uint64_t cpu_time_ns(void)
-{
-	struct timespec used;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
-}
-
 static void begin_period_after(struct aside *aside, uint64_t end_ns)
 {
 	if (now_ns() >= end_ns) {
 		aside->period_ns = now_ns();
-		aside->used_before_ns = cpu_time_ns();
+		aside->used_before_ns = thread_cpu_ns();
 	}
 }
 
@@ -95,7 +87,7 @@ static void begin_period_after(struct aside *aside, uint64_t end_ns)
  * something again and again. A period with more than its share lasts longer accordingly. */
 static void rest(struct aside *aside)
 {
-	uint64_t used_ns = cpu_time_ns() - aside->used_before_ns;
+	uint64_t used_ns = thread_cpu_ns() - aside->used_before_ns;
 	uint64_t end_ns = aside->period_ns + ASIDE_PERIOD_NS;
 	struct timespec left;
 

@@ -9,21 +9,13 @@
 
 #define NUM_TRIES 64
 
-static uint64_t thread_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 /* The least of many: an interrupt is none of it. */
 void renderer_clock_init(struct renderer_clock *clock)
 {
 	*clock = (struct renderer_clock){ .read_ns = UINT64_MAX };
 	for (int i = 0; i < NUM_TRIES; i++) {
-		uint64_t start_ns = thread_ns();
-		uint64_t ns = thread_ns() - start_ns;
+		uint64_t start_ns = thread_cpu_ns();
+		uint64_t ns = thread_cpu_ns() - start_ns;
 
 		clock->read_ns = ns < clock->read_ns ? ns : clock->read_ns;
 	}
@@ -36,7 +28,7 @@ void renderer_clock_enter(struct renderer_clock *clock)
 	}
 	clock->measuring = clock->calls++ % RENDERER_CLOCK_EVERY == 0;
 	if (clock->measuring) {
-		clock->start_ns = thread_ns();
+		clock->start_ns = thread_cpu_ns();
 	}
 }
 
@@ -45,7 +37,7 @@ void renderer_clock_leave(struct renderer_clock *clock)
 	if (clock == NULL || !clock->measuring) {
 		return;
 	}
-	clock->measured_ns += thread_ns() - clock->start_ns;
+	clock->measured_ns += thread_cpu_ns() - clock->start_ns;
 	clock->measured++;
 	clock->measuring = false;
 }

@@ -25,6 +25,15 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+/* What this thread has used of a processor. A system call, where now_ns is none. */
+static inline uint64_t thread_cpu_ns(void)
+{
+	struct timespec used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
 /* For a timeout: the time until deadline_ns, zero if that is past. */
 static inline struct timespec time_until(uint64_t deadline_ns)
 {

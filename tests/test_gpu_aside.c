@@ -781,15 +781,26 @@ TEST_ASIDE(a_queue_that_stops_has_answered_all)
 	assert_answered(CONTROL, 4, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
 }
 
-static void leave_slow_ones(void)
+static void ask_slow_ones(void)
 {
 	ask_context(0, VIRTIO_GPU_CMD_CTX_CREATE, 1);
 	ask_context(2, VIRTIO_GPU_CMD_CTX_CREATE, 3);
 	ask_context(4, VIRTIO_GPU_CMD_CTX_CREATE, 4);
-	ask_for(6, VIRTIO_GPU_CMD_GET_DISPLAY_INFO, VIRTIO_GPU_FLAG_FENCE);
+}
+
+/* Once the second thread has had all that was asked for. */
+static void leave_them(void)
+{
 	ask_for(8, VIRTIO_GPU_CMD_GET_EDID, 0);
 	assert_answered(CONTROL, 8, VIRTIO_GPU_RESP_OK_EDID);
 	ask_to_stop();
+}
+
+static void leave_slow_ones(void)
+{
+	ask_slow_ones();
+	ask_for(6, VIRTIO_GPU_CMD_GET_DISPLAY_INFO, VIRTIO_GPU_FLAG_FENCE);
+	leave_them();
 }
 
 static void assert_slow_ones(uint32_t third, uint32_t last)
@@ -816,13 +827,9 @@ TEST_IMPATIENT(a_queue_that_stops_refuses_what_comes_too_late)
 
 static void leave_what_gives_back(void)
 {
-	ask_context(0, VIRTIO_GPU_CMD_CTX_CREATE, 1);
-	ask_context(2, VIRTIO_GPU_CMD_CTX_CREATE, 3);
-	ask_context(4, VIRTIO_GPU_CMD_CTX_CREATE, 4);
+	ask_slow_ones();
 	ask_context(6, VIRTIO_GPU_CMD_CTX_DESTROY, SLOW);
-	ask_for(8, VIRTIO_GPU_CMD_GET_EDID, 0);
-	assert_answered(CONTROL, 8, VIRTIO_GPU_RESP_OK_EDID);
-	ask_to_stop();
+	leave_them();
 }
 
 /* A guest takes back what it had given even if the device refuses that. */
@@ -863,13 +870,10 @@ static uint64_t burn_until_ns; /* of the thread's CPU time */
 
 static bool burn(void *arg)
 {
-	struct timespec used;
-
 	(void)arg;
 	burn_until_ns += LONG_TURN_NS;
-	do {
-		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	} while ((uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec < burn_until_ns);
+	while (thread_cpu_ns() < burn_until_ns) {
+	}
 	return true;
 }
 

@@ -13,19 +13,11 @@
 #define NUM_CALLS (20 * RENDERER_CLOCK_EVERY)
 #define CALL_NS (20 * NS_PER_US)
 
-static uint64_t thread_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 static void work(uint64_t ns)
 {
-	uint64_t end_ns = thread_ns() + ns;
+	uint64_t end_ns = thread_cpu_ns() + ns;
 
-	while (thread_ns() < end_ns) {
+	while (thread_cpu_ns() < end_ns) {
 	}
 }
 

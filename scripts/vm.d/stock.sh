@@ -9,7 +9,7 @@
 
 readonly stock_tools=(make:make gcc:gcc xz:xz-utils patch:patch)
 readonly stock_compiler_packages=(gcc-14 make libelf1t64)
-readonly stock_devices=(vhost-user-test-device-pci vhost-user-device-pci)
+readonly stock_device=vhost-user-test-device-pci # of QEMU 10.2 and later
 readonly gpu_device='virtio-id=16,num_vqs=2,config_size=24' # virtio-gpu's
 
 stock_ready() {
@@ -173,19 +173,6 @@ unshare_mount() {
 
 # --- a run
 
-# The name of QEMU's generic vhost-user device has changed.
-stock_device() {
-    local name help
-    help=$("$@" -device help 2>&1) || true
-    for name in "${stock_devices[@]}"; do
-        if [[ $help = *"\"$name\""* ]]; then
-            echo "$name"
-            return
-        fi
-    done
-    die "this QEMU has no generic vhost-user device: it takes 10.2 or later"
-}
-
 # A machine without the processor's help may have the device all the same: with a KVM that does not
 # know all instructions, and ends the guest.
 has_kvm() {
@@ -193,10 +180,9 @@ has_kvm() {
 }
 
 start_stock() {
-    local qemu=() located arguments=() device i
+    local qemu=() located arguments=() i
     mapfile -t located < <(locate_client)
     qemu=("${located[@]:1}")
-    device=$(stock_device "${qemu[@]}")
     if has_kvm; then
         arguments=(-accel kvm -cpu host)
     else
@@ -206,7 +192,7 @@ start_stock() {
         -object "memory-backend-memfd,id=memory,size=${memory}M,share=on")
     for i in "${!gpus[@]}"; do
         arguments+=(-chardev "socket,id=gpu$i,path=${gpus[i]//,/,,}"
-            -device "$device,chardev=gpu$i,$gpu_device")
+            -device "$stock_device,chardev=gpu$i,$gpu_device")
     done
     start_machine "$stock_kernel" "${qemu[@]}" "${arguments[@]}"
 }
