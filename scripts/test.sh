@@ -358,7 +358,7 @@ front_end_dma_bufs() {
         skip "$name" "tigervnc-standalone-server is not installed"
         return
     fi
-    mapfile -t qemu < <(scripts/vm --locate --kind client | sed 1d)
+    mapfile -t qemu < <(scripts/vm --locate --kind client | sed 1,2d)
     # shellcheck disable=SC2016  # for the other shell
     counted "$name" build/front-end-dma-bufs.log \
         scripts/vm --timeout 300 sh -c 'exec python3 tests/test_front_end_qemu.py "$@" 2>&1' \

@@ -20,12 +20,13 @@ start_gl() {
     local located qemu
     [ -n "${DISPLAY-}" ] || die "--kind gl takes an X server, at DISPLAY"
     mapfile -t located < <(locate_client)
-    qemu=("${located[@]:1}")
+    qemu=("${located[@]:2}")
     if [ -n "${IN_PLACE-}" ]; then put_in_place; fi
     machine_display=${QEMU_WINDOW:-gtk},gl=on
     # shellcheck disable=SC2016  # for the other shell
-    start_machine "$qemu_kernel" bash -c 'exec "$@" 2>>"$0"' "${QEMU_LOG:-$run/console}" \
-        "${qemu[@]}" "${emulation[@]}" -machine q35 -device virtio-gpu-gl-pci
+    start_machine "$qemu_kernel" "${located[1]}" \
+        bash -c 'exec "$@" 2>>"$0"' "${QEMU_LOG:-$run/console}" "${qemu[@]}" \
+        "${emulation[@]}" -machine q35 -device virtio-gpu-gl-pci
 }
 
 # By a library path, as QEMU is not to be changed: that of the QEMU in the cache, if it is that one.

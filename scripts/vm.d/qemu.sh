@@ -11,8 +11,6 @@ readonly qemu_tools=(qemu-system-x86_64:qemu-system-x86 xz:xz-utils)
 readonly qemu_modules=(virtio-gpu virtio_input vgem 9pnet_virtio 9p)
 readonly qemu_scripts=("$parts"/{qemu-init,show-console,fstab})
 readonly init_tools=(cat cp env mkdir mkfifo mount setsid sleep sync) # guest-init's
-# A processor whose `rep movsb` is said to be fast is emulated slower: that goes byte by byte.
-readonly emulation=(-accel tcg,thread=multi -cpu "max,la57=off,erms=off,fsrm=off")
 readonly drm_tools=(make:make gcc:gcc) # for the module
 readonly drm_sources=("$top"/tests/drm/{Kbuild,*.[ch]})
 
@@ -24,7 +22,8 @@ qemu_ready() {
 }
 
 qemu_key() {
-    key 3 "${qemu_modules[@]}" "${init_tools[@]}" -- "${qemu_scripts[@]}" "${drm_sources[@]}"
+    key 4 "${qemu_modules[@]}" "${init_tools[@]}" -- \
+        "${qemu_scripts[@]}" "${drm_sources[@]}" "$tsc_rate_source"
 }
 
 prepare_qemu() {
@@ -63,6 +62,7 @@ make_qemu_kernel() {
     dpkg --fsys-tarfile "$busybox" | tar -x -C "$tree" --wildcards '*/busybox'
     make_initrd "$tree" "$scratch/made/initrd" "$scratch/vgfence-gpu.ko"
     unpack_kernel "$tree"/boot/vmlinuz-* "$scratch/made/kernel"
+    prepare_emulation "${package#linux-image-}" "$scratch/made"
     keep "$scratch/made" "$cache/qemu/$package-$(qemu_key)"
     qemu_ready
 }
@@ -171,18 +171,19 @@ qemu_export() {
 }
 
 start_qemu() {
-    start_machine "$qemu_kernel" qemu-system-x86_64 "${emulation[@]}" -machine q35 \
+    local arguments
+    arguments=$(emulated_kernel_arguments "$qemu_kernel")
+    start_machine "$qemu_kernel" "$arguments" qemu-system-x86_64 "${emulation[@]}" -machine q35 \
         -device virtio-gpu-pci
 }
 
-# start_machine KERNEL QEMU ARGUMENT...: KERNEL is a directory with a kernel and its initramfs.
+# start_machine KERNEL ARGUMENTS QEMU ARGUMENT...: KERNEL is a directory with a kernel and its
+# initramfs, ARGUMENTS are its command line.
 start_machine() {
-    local i exports=() kernel_directory=$1
-    # The last: the kernel's tests of its ciphers take long there, and are Debian's business.
-    local start="console=ttyS0 panic=-1 quiet no_timer_check cryptomgr.notests"
+    local i exports=() kernel_directory=$1 command_line=$2
     # Two, but in User-Mode Linux, which has one processor: there each would wait for the other.
     local processors=$(($(nproc) > 1 ? 2 : 1))
-    shift
+    shift 2
     mapfile -t exports < <(
         qemu_export root ro "$root"
         qemu_export run rw "$run"
@@ -194,7 +195,7 @@ start_machine() {
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/kernel" -initrd "$kernel_directory/initrd" \
-        -append "$start ${kernel_arguments[*]}" \
+        -append "$command_line ${kernel_arguments[*]}" \
         -serial "file:/dev/fd/3" \
         -device virtio-serial-pci \
         -chardev file,id=out,path=/dev/fd/4 -device virtserialport,chardev=out,name=stdout \

@@ -20,8 +20,8 @@ stock_ready() {
 }
 
 stock_key() {
-    key 3 "${qemu_modules[@]}" "${init_tools[@]}" -- \
-        "$top"/guest/{prepare,patches/*} "${qemu_scripts[@]}"
+    key 4 "${qemu_modules[@]}" "${init_tools[@]}" -- \
+        "$top"/guest/{prepare,patches/*} "${qemu_scripts[@]}" "$tsc_rate_source"
 }
 
 prepare_stock() {
@@ -62,6 +62,7 @@ make_stock() {
     image=$(find "$scratch/tree" -name 'vmlinuz*' -type f -print -quit)
     [ -n "$image" ] || die "the packages of Linux $release have no kernel"
     unpack_kernel "$image" "$scratch/made/kernel"
+    prepare_emulation "$release" "$scratch/made"
     note "making the initramfs"
     make_initrd "$scratch/tree" "$scratch/made/initrd" "$scratch/made/virtio-gpu.ko"
     keep "$scratch/made" "$cache/stock/$release-$(stock_key)"
@@ -180,12 +181,14 @@ has_kvm() {
 }
 
 start_stock() {
-    local qemu=() located arguments=() i
+    local qemu=() located command_line arguments=() i
     mapfile -t located < <(locate_client)
-    qemu=("${located[@]:1}")
+    qemu=("${located[@]:2}")
     if has_kvm; then
+        command_line="${boot_arguments[*]}"
         arguments=(-accel kvm -cpu host)
     else
+        command_line=$(emulated_kernel_arguments "$stock_kernel")
         arguments=("${emulation[@]}")
     fi
     arguments+=(-machine q35,memory-backend=memory
@@ -194,7 +197,7 @@ start_stock() {
         arguments+=(-chardev "socket,id=gpu$i,path=${gpus[i]//,/,,}"
             -device "$stock_device,chardev=gpu$i,$gpu_device")
     done
-    start_machine "$stock_kernel" "${qemu[@]}" "${arguments[@]}"
+    start_machine "$stock_kernel" "$command_line" "${qemu[@]}" "${arguments[@]}"
 }
 
 # Prints the directory of the kernel and the module.

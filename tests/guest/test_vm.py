@@ -161,16 +161,19 @@ class DeadKernel:
 class DeadHost(DeadKernel):
     """One that has a command to run."""
 
+    first_words = "runs"  # of the command, which are expected
+    say_first_words = "echo runs"
+
     def test_a_kernel_that_panics_while_the_command_runs(self):
         # Not at once: a panic takes what is on its way to the terminal with it.
         go = os.path.join(self.directory, "go")
         run = self.start(
-            "echo runs",
+            self.say_first_words,
             f"until rm {go} 2>/dev/null; do sleep 0.1; done",
             "echo c >/proc/sysrq-trigger",
             "sleep 1000",
         )
-        self.assertEqual(run.read_line(), "runs", run.complaints())
+        self.assertEqual(run.read_line(), self.first_words, run.complaints())
         pathlib.Path(go).touch()
         self.expect_failure(run, ANSWER_S, "Kernel panic")
 
@@ -199,8 +202,14 @@ NO_FIRST_PROCESS = "rdinit=/none"
 
 
 class Qemu(DeadHost, unittest.TestCase):
+    """A command has all its processors, and a clock that takes no call of QEMU's."""
+
     kind = "qemu"
     panic_argument = NO_FIRST_PROCESS
+    first_words = f"{min(os.cpu_count(), 2)} tsc"
+    say_first_words = (
+        "echo $(nproc) $(</sys/devices/system/clocksource/clocksource0/current_clocksource)"
+    )
 
 
 class Client(DeadKernel, unittest.TestCase):
