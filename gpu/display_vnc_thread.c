@@ -220,7 +220,7 @@ static void copy_rows(
 	for (uint32_t y = rect->y; y < rect->y + rect->height; y++) {
 		size_t at = (size_t)y * frame->width + rect->x;
 
-		memcpy((uint32_t *)(void *)screen->frameBuffer + at, frame->pixels + at,
+		memcpy(screen->frameBuffer + at * sizeof(uint32_t), frame->pixels + at,
 			rect->width * sizeof(uint32_t));
 	}
 }

@@ -351,6 +351,9 @@ static int check_connected(int fd)
 	socklen_t size = sizeof(address), type_size = sizeof(int);
 	int type = 0;
 
+	if (fd < 0) {
+		return -EBADF;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 ||
 		getpeername(fd, (struct sockaddr *)&address, &size) < 0) {
 		return -errno;
