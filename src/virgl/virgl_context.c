@@ -185,6 +185,14 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	return send_context_fence(virgl, &job->fence);
 }
 
+/* If a context's worker has ended, what virglrenderer returns depends on its version. */
+static int error_of(const struct virgl_context *context, int ret)
+{
+	int status = ret < 0 ? worker_status(context->virgl, context->ctx_id) : 0;
+
+	return status < 0 ? status : ret;
+}
+
 static int run_job(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
 {
 	int ret = context->error;
@@ -193,7 +201,7 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 		ret = -EFAULT;
 	}
 	if (ret == 0) {
-		ret = submit_commands(context, job);
+		ret = error_of(context, submit_commands(context, job));
 	}
 	if (vgf_job_runs_again(job, ret)) {
 		return ret;
@@ -208,7 +216,10 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 		ret = context->failed;
 	}
 	context->failed = 0;
-	return ret < 0 ? ret : final_error(job, make_fence(context, job, out_fence_fd));
+	if (ret == 0) {
+		ret = final_error(job, error_of(context, make_fence(context, job, out_fence_fd)));
+	}
+	return ret;
 }
 
 static int driver_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
