@@ -80,7 +80,8 @@ struct vgf_retired {
  * gives all three, only `retire` is used.
  *
  * When a fence retires, the VMM answers the guest's request with that fence ID. For the guest this
- * completes all earlier fences of the timeline, too.
+ * completes all earlier fences of the timeline, too. Timelines have no order among each other: if a
+ * driver waited for in-fences, the out-fence may retire before them, though their work is done.
  */
 struct vgf_callbacks {
 	size_t size; /* sizeof(struct vgf_callbacks), as the caller knows it */

@@ -181,8 +181,6 @@ start_qemu() {
 # initramfs, ARGUMENTS are its command line.
 start_machine() {
     local i exports=() kernel_directory=$1 command_line=$2
-    # Two, but in User-Mode Linux, which has one processor: there each would wait for the other.
-    local processors=$(($(nproc) > 1 ? 2 : 1))
     shift 2
     mapfile -t exports < <(
         qemu_export root ro "$root"
@@ -191,7 +189,7 @@ start_machine() {
             qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
         done
     )
-    "${leash[@]}" "$@" -m "$memory" -smp "$processors" -nodefaults -no-user-config -no-reboot \
+    "${leash[@]}" "$@" -m "$memory" -smp "$num_processors" -nodefaults -no-user-config -no-reboot \
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/kernel" -initrd "$kernel_directory/initrd" \

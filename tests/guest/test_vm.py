@@ -206,7 +206,7 @@ class Qemu(DeadHost, unittest.TestCase):
 
     kind = "qemu"
     panic_argument = NO_FIRST_PROCESS
-    first_words = f"{min(os.cpu_count(), 2)} tsc"
+    first_words = f"{os.environ.get('VGFENCE_VM_PROCESSORS', min(os.cpu_count(), 2))} tsc"
     say_first_words = (
         "echo $(nproc) $(</sys/devices/system/clocksource/clocksource0/current_clocksource)"
     )
