@@ -142,24 +142,24 @@ virtual_host() {
 # The newest virglrenderer, from Debian sid; and with the kernel's sync files EGL native fences. If
 # the first cannot be had at this machine's speed, all of it is in the virtual host.
 virgl_sid() {
-    local name="virglrenderer plugin, sid" sid=(scripts/vm --rootfs sid --build build/sid)
-    local test=(scripts/test-virgl-in-vm build/sid)
+    local name="virglrenderer plugin, sid" sid=(scripts/vm --rootfs sid --build build/virgl-sid)
+    local test=(scripts/test-virgl-in-vm build/virgl-sid)
     choose_kernel
-    mkdir -p build/sid
+    mkdir -p build/virgl-sid
     prepared "$name" --rootfs sid || return 0
     # What differs from this machine's is virglrenderer and Mesa, not how often.
     export VGF_TEST_SUBMISSIONS=${VGF_TEST_SUBMISSIONS:-1000}
     if ! "${sid[@]}" --enter true; then
         counted "$name" build/vm-sid.log "${sid[@]}" --timeout 3600 "${test[@]}"
-        notes build/sid/meson-logs/testlog-uml.txt
+        notes build/virgl-sid/meson-logs/testlog-uml.txt
         return
     fi
-    counted "$name" build/sid.log "${sid[@]}" --enter "${test[@]}"
-    notes build/sid/meson-logs/testlog-here.txt
+    counted "$name" build/virgl-sid.log "${sid[@]}" --enter "${test[@]}"
+    notes build/virgl-sid/meson-logs/testlog-here.txt
     export VGF_TEST_WAYS="GL wait"
     counted "$name, sync files" build/vm-sid.log \
         "${sid[@]}" --timeout 3600 "${test[@]}" virgl virgl_wait
-    notes build/sid/meson-logs/testlog-uml.txt
+    notes build/virgl-sid/meson-logs/testlog-uml.txt
 }
 
 # What a guest shows in a window of a compositor that takes dma-bufs and sync files, which Debian
@@ -601,18 +601,16 @@ host_qemu() {
 }
 
 # Those that take longest come first, after the shortest: what is left at the end is short. In one
-# line are those that share a build, or the log of its tests.
+# string are those that share the log of a build's tests.
 groups=(
     "formatting documents"
-    "virgl_sid windows_sid guest_vulkan in_place_stock compare_stock"
-    guest_wayland
-    "tests_plain virgl_plain"
-    guest_tests
-    "tests_threads virgl_threads"
+    virgl_sid guest_wayland guest_tests
     "tests_address virgl_address"
-    model_check host_qemu dead_hosts console_tests guest_stock host_uml lint clang_build
-    flips_tests rust soak_shape counting minimal_build tests_musl guest_newest
-    front_end_dma_bufs consumers
+    "tests_plain virgl_plain"
+    "tests_threads virgl_threads"
+    windows_sid guest_vulkan host_qemu in_place_stock model_check dead_hosts guest_stock host_uml
+    compare_stock lint rust clang_build console_tests flips_tests soak_shape counting minimal_build
+    tests_musl guest_newest front_end_dma_bufs consumers
 )
 
 # Two more than there are processors, because each waits at times; but a guest and a virtual host
