@@ -143,6 +143,7 @@ virtual_host() {
 # the first cannot be had at this machine's speed, all of it is in the virtual host.
 virgl_sid() {
     local name="virglrenderer plugin, sid" sid=(scripts/vm --rootfs sid --build build/virgl-sid)
+    # Its own build: meson builds what its tests need, and does not wait for others' ninja.
     local test=(scripts/test-virgl-in-vm build/virgl-sid)
     choose_kernel
     mkdir -p build/virgl-sid
@@ -624,8 +625,8 @@ count_lanes() {
 
 run_tests() {
     check_parts "$@"
-    # Of two emulated processors each waits for the other, the more so if those here have other
-    # work: a third of the CPU time.
+    # Two emulated processors wait for each other, the more so if those here have other work: they
+    # take a third more CPU time than one.
     export VGFENCE_VM_PROCESSORS=${VGFENCE_VM_PROCESSORS:-1}
     mkdir -p build
     sanitizer_options

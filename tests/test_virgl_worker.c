@@ -165,6 +165,23 @@ TEST_WORKER(work_that_is_held_back_fails_in_its_turn)
 	assert_int_equal(the_double.num_submissions, 1);
 }
 
+/* Before anybody has found out; virglrenderer 1.1 does that. */
+TEST_WORKER(what_virglrenderer_refuses_since_its_worker_has_ended_fails_for_that)
+{
+	double_end_worker(VENUS, true);
+	the_double.submit_error = EINVAL;
+	submit(VENUS, 0, 1, 0);
+	the_double.fence_error = EINVAL;
+	submit(VENUS, RING, 2, 0);
+	assert_int_equal(the_double.num_submissions, 2);
+	the_double.submit_error = EINVAL;
+	submit(OTHER, 0, 3, 0);
+	dispatch();
+	assert_retired(1, -EIO);
+	assert_retired(2, -EIO);
+	assert_retired(3, -EINVAL);
+}
+
 /* virglrenderer has a thread that spins until it is gone. */
 TEST_WORKER(the_context_of_an_ended_worker_ends)
 {

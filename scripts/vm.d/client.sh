@@ -70,12 +70,13 @@ check_client() {
     echo "client: can be prepared (some minutes)"
 }
 
-# Prints the kernel's directory, its command line, and QEMU with its first arguments, one a line.
+# Prints the kernel's directory, its command line on one processor, and QEMU with its first
+# arguments, one a line.
 locate_client() {
     local libraries
     if ! qemu_ready || ! client_ready; then die "not prepared yet: --prepare --kind client"; fi
     echo "$qemu_kernel"
-    emulated_kernel_arguments "$qemu_kernel"
+    emulated_kernel_arguments "$qemu_kernel" 1
     if system_qemu_is_new; then
         command -v qemu-system-x86_64
     else

@@ -7,7 +7,7 @@
 
 # A processor whose `rep movsb` is said to be fast is emulated slower: that goes byte by byte.
 readonly emulation=(-accel tcg,thread=multi -cpu "max,la57=off,erms=off,fsrm=off")
-# If this machine has one, as User-Mode Linux has, each of two would wait for the other.
+# Of an emulated machine. If this one has a single processor, each of two would wait for the other.
 readonly num_processors=${VGFENCE_VM_PROCESSORS:-$(($(nproc) > 1 ? 2 : 1))}
 readonly boot_arguments=(console=ttyS0 panic=-1 quiet)
 # What an emulated processor takes long for, and is Debian's business: the tests of ciphers, random
@@ -24,18 +24,24 @@ prepare_emulation() {
     gcc -O2 -o "$2/tsc-rate" "$tsc_rate_source" || die "cannot compile $tsc_rate_source"
 }
 
-# emulated_kernel_arguments DIRECTORY: for the kernel there, on one line.
+# A processor that says nothing of it is taken at its word.
+has_good_tsc() {
+    local file=/sys/devices/system/clocksource/clocksource0/available_clocksource
+    [ ! -r "$file" ] || grep -qw tsc "$file"
+}
+
+# emulated_kernel_arguments DIRECTORY PROCESSORS: for the kernel there, on one line.
 # It boots on one processor, and qemu-init starts the others: two that boot wait for each other a
-# lot, and trip over code that one of them changes.
+# lot, and trip over code that one of them changes. Nor does it boot with code for one, which it
+# would change when the second starts.
 # Their time stamp counter is the real one. A kernel that measures it on a busy machine is wrong by
 # far: its clock runs up to 28 times too fast, until it sees that and takes the HPET, each look at
 # which is a call of QEMU's. And it would measure for half a second with each processor.
 emulated_kernel_arguments() {
     local arguments=("${boot_arguments[@]}" no_timer_check "${left_out_at_boot[@]}") rate hz
-    # With code for more from the start.
-    if [ "$num_processors" -gt 1 ]; then arguments+=(maxcpus=1 noreplace-smp); fi
+    if [ "$2" -gt 1 ]; then arguments+=(maxcpus=1 noreplace-smp); fi
     read -r hz <"$1/hz"
-    if rate=$("$1/tsc-rate"); then
+    if has_good_tsc && rate=$("$1/tsc-rate"); then
         arguments+=(tsc=reliable "tsc_early_khz=$rate" "lpj=$((rate * 1000 / hz))")
     fi
     echo "${arguments[*]}"

@@ -17,16 +17,17 @@ check_gl() {
 }
 
 start_gl() {
-    local located qemu
+    local located command_line qemu
     [ -n "${DISPLAY-}" ] || die "--kind gl takes an X server, at DISPLAY"
     mapfile -t located < <(locate_client)
+    command_line=$(emulated_kernel_arguments "$qemu_kernel" "$num_processors")
     qemu=("${located[@]:2}")
     if [ -n "${IN_PLACE-}" ]; then put_in_place; fi
     machine_display=${QEMU_WINDOW:-gtk},gl=on
     # shellcheck disable=SC2016  # for the other shell
-    start_machine "$qemu_kernel" "${located[1]}" \
+    start_machine "$qemu_kernel" "$command_line" \
         bash -c 'exec "$@" 2>>"$0"' "${QEMU_LOG:-$run/console}" "${qemu[@]}" \
-        "${emulation[@]}" -machine q35 -device virtio-gpu-gl-pci
+        "${emulation[@]}" -smp "$num_processors" -machine q35 -device virtio-gpu-gl-pci
 }
 
 # By a library path, as QEMU is not to be changed: that of the QEMU in the cache, if it is that one.

@@ -172,9 +172,9 @@ qemu_export() {
 
 start_qemu() {
     local arguments
-    arguments=$(emulated_kernel_arguments "$qemu_kernel")
-    start_machine "$qemu_kernel" "$arguments" qemu-system-x86_64 "${emulation[@]}" -machine q35 \
-        -device virtio-gpu-pci
+    arguments=$(emulated_kernel_arguments "$qemu_kernel" "$num_processors")
+    start_machine "$qemu_kernel" "$arguments" qemu-system-x86_64 "${emulation[@]}" \
+        -smp "$num_processors" -machine q35 -device virtio-gpu-pci
 }
 
 # start_machine KERNEL ARGUMENTS QEMU ARGUMENT...: KERNEL is a directory with a kernel and its
@@ -189,7 +189,7 @@ start_machine() {
             qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
         done
     )
-    "${leash[@]}" "$@" -m "$memory" -smp "$num_processors" -nodefaults -no-user-config -no-reboot \
+    "${leash[@]}" "$@" -m "$memory" -nodefaults -no-user-config -no-reboot \
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/kernel" -initrd "$kernel_directory/initrd" \

@@ -186,10 +186,10 @@ start_stock() {
     qemu=("${located[@]:2}")
     if has_kvm; then
         command_line="${boot_arguments[*]}"
-        arguments=(-accel kvm -cpu host)
+        arguments=(-accel kvm -cpu host -smp "$(($(nproc) > 1 ? 2 : 1))")
     else
-        command_line=$(emulated_kernel_arguments "$stock_kernel")
-        arguments=("${emulation[@]}")
+        command_line=$(emulated_kernel_arguments "$stock_kernel" "$num_processors")
+        arguments=("${emulation[@]}" -smp "$num_processors")
     fi
     arguments+=(-machine q35,memory-backend=memory
         -object "memory-backend-memfd,id=memory,size=${memory}M,share=on")

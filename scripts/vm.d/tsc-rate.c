@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* Prints how fast this processor's time stamp counter is, in kHz. Fails if it has none. */
+/* Prints how fast this processor's time stamp counter is, in kHz. Fails if this is no x86. */
 
 #include <stdio.h>
 

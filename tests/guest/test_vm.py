@@ -59,7 +59,7 @@ def is_kernel(found, script):
 class Run:
     """scripts/vm or scripts/console, with a time limit that it must not wait for."""
 
-    def __init__(self, kind, directory, *lines, append=None):
+    def __init__(self, kind, directory, *lines, append=None, environment=None):
         arguments = [SCRIPTS[kind]]
         if kind != "client":
             arguments += ["--kind", kind, "--timeout", "600", "--build", directory]
@@ -72,7 +72,7 @@ class Run:
         self.process = subprocess.Popen(
             arguments,
             cwd=TOP,
-            env=dict(os.environ, TMPDIR=directory),
+            env=dict(os.environ, TMPDIR=directory, **(environment or {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -114,6 +114,7 @@ class DeadKernel:
     panic_argument = ""  # of the kernel's command line
     panic_s = LIMIT_S  # until a kernel with that has booted, died, and been reported
     may_start_again = True  # a kernel that dies while it boots
+    environment = {}
 
     def setUp(self):
         check = subprocess.run(
@@ -130,7 +131,7 @@ class DeadKernel:
         self.directory = temporary.name
 
     def start(self, *lines, **options):
-        run = Run(self.kind, self.directory, *lines, **options)
+        run = Run(self.kind, self.directory, *lines, environment=self.environment, **options)
         self.addCleanup(run.end)
         return run
 
@@ -206,7 +207,8 @@ class Qemu(DeadHost, unittest.TestCase):
 
     kind = "qemu"
     panic_argument = NO_FIRST_PROCESS
-    first_words = f"{os.environ.get('VGFENCE_VM_PROCESSORS', min(os.cpu_count(), 2))} tsc"
+    environment = {"VGFENCE_VM_PROCESSORS": "2"}
+    first_words = "2 tsc"
     say_first_words = (
         "echo $(nproc) $(</sys/devices/system/clocksource/clocksource0/current_clocksource)"
     )

@@ -44,21 +44,31 @@ static int submit(int fd, int in_fence_fd)
 	return exec.fence_fd;
 }
 
-/* The newest that has signalled is looked for first, so that all before it must have. */
+/* Of each context. The newest that has signalled is looked for first, so that all before it must
+ * have. */
 static uint32_t check_order(const int *fences, uint32_t count)
 {
-	uint32_t num_signalled = count;
+	uint32_t num_checks = 0;
 
-	while (num_signalled > 0 && !wait_fence(fences[num_signalled - 1], 0)) {
-		num_signalled--;
-	}
-	for (uint32_t i = 0; i < num_signalled; i++) {
-		if (!wait_fence(fences[i], 0)) {
-			errx(1, "job %u of virgl is done, and job %u before it is not",
-				num_signalled - 1, i);
+	for (uint32_t context = 0; context < NUM_CONTEXTS; context++) {
+		bool must = false;
+
+		for (uint32_t i = count; i-- > 0;) {
+			if (i % NUM_CONTEXTS != context) {
+				continue;
+			}
+			if (wait_fence(fences[i], 0)) {
+				must = true;
+				num_checks++;
+			} else if (must) {
+				errx(1,
+					"job %u of virgl is not done, and a later one of its "
+					"context is",
+					i);
+			}
 		}
 	}
-	return num_signalled;
+	return num_checks;
 }
 
 /* Each job waits for the one before it, which is of another context. */
