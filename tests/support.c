@@ -54,13 +54,23 @@ static int keep_library(struct dl_phdr_info *info, size_t size, void *data)
 	return 0;
 }
 
+/* How many were ever loaded, which each knows. */
+static int note_loaded(struct dl_phdr_info *info, size_t size, void *loaded)
+{
+	(void)size;
+	*(unsigned long long *)loaded = info->dlpi_adds;
+	return 1;
+}
+
 void keep_libraries(void)
 {
-	static bool kept;
+	static unsigned long long kept;
+	unsigned long long loaded = 0;
 
-	if (!kept) {
+	dl_iterate_phdr(note_loaded, &loaded);
+	if (loaded != kept) {
 		dl_iterate_phdr(keep_library, NULL);
-		kept = true;
+		kept = loaded;
 	}
 }
 

@@ -112,6 +112,7 @@ unsigned int virgl_vmm_destroy(struct virgl_vmm *vmm)
 	unsigned int num_retired;
 
 	left_over = NULL;
+	keep_libraries(); /* a guest's first context may have loaded some */
 	vgf_virgl_cleanup(vmm->virgl);
 	num_retired = vmm->num_retired;
 	free(vmm);
