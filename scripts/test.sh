@@ -231,8 +231,7 @@ guest_newest() {
 guest_stock() {
     local name="guest under stock QEMU, Linux 6.12"
     if prepared "$name" --kind stock; then
-        VGFENCE_VM_PROCESSORS=$(($(nproc) > 1 ? 2 : 1)) \
-            step "$name, workloads" guest_workloads 6.12 --machine stock
+        VGFENCE_VM_PROCESSORS='' step "$name, workloads" guest_workloads 6.12 --machine stock
         sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
     fi
     name="guest under stock QEMU, Linux 7.3"

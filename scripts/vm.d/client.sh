@@ -70,13 +70,17 @@ check_client() {
     echo "client: can be prepared (some minutes)"
 }
 
-# Prints the kernel's directory, its command line on one processor, and QEMU with its first
-# arguments, one a line.
+# Prints the kernel's directory, its command line on one processor, and QEMU as client_qemu does.
 locate_client() {
-    local libraries
     if ! qemu_ready || ! client_ready; then die "not prepared yet: --prepare --kind client"; fi
     echo "$qemu_kernel"
     emulated_kernel_arguments "$qemu_kernel" 1
+    client_qemu
+}
+
+# Prints QEMU with its first arguments, one a line.
+client_qemu() {
+    local libraries
     if system_qemu_is_new; then
         command -v qemu-system-x86_64
     else

@@ -7,8 +7,9 @@
 
 # A processor whose `rep movsb` is said to be fast is emulated slower: that goes byte by byte.
 readonly emulation=(-accel tcg,thread=multi -cpu "max,la57=off,erms=off,fsrm=off")
-# Of an emulated machine. If this one has a single processor, each of two would wait for the other.
-readonly num_processors=${VGFENCE_VM_PROCESSORS:-$(($(nproc) > 1 ? 2 : 1))}
+# If this machine has a single processor, each of two would wait for the other.
+readonly usual_processors=$(($(nproc) > 1 ? 2 : 1))
+readonly num_processors=${VGFENCE_VM_PROCESSORS:-$usual_processors} # emulated
 readonly boot_arguments=(console=ttyS0 panic=-1 quiet)
 # What an emulated processor takes long for, and is Debian's business: the tests of ciphers, random
 # numbers from jitter, the names of constants in the formats of trace events.
@@ -24,7 +25,8 @@ prepare_emulation() {
     gcc -O2 -o "$2/tsc-rate" "$tsc_rate_source" || die "cannot compile $tsc_rate_source"
 }
 
-# A processor that says nothing of it is taken at its word.
+# Whether this machine's kernel trusts the counter; one that says nothing, as in User-Mode Linux,
+# does.
 has_good_tsc() {
     local file=/sys/devices/system/clocksource/clocksource0/available_clocksource
     [ ! -r "$file" ] || grep -qw tsc "$file"

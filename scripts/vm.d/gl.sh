@@ -17,11 +17,10 @@ check_gl() {
 }
 
 start_gl() {
-    local located command_line qemu
+    local command_line qemu
     [ -n "${DISPLAY-}" ] || die "--kind gl takes an X server, at DISPLAY"
-    mapfile -t located < <(locate_client)
+    mapfile -t qemu < <(client_qemu)
     command_line=$(emulated_kernel_arguments "$qemu_kernel" "$num_processors")
-    qemu=("${located[@]:2}")
     if [ -n "${IN_PLACE-}" ]; then put_in_place; fi
     machine_display=${QEMU_WINDOW:-gtk},gl=on
     # shellcheck disable=SC2016  # for the other shell

@@ -181,12 +181,11 @@ has_kvm() {
 }
 
 start_stock() {
-    local qemu=() located command_line arguments=() i
-    mapfile -t located < <(locate_client)
-    qemu=("${located[@]:2}")
+    local qemu=() command_line arguments=() i
+    mapfile -t qemu < <(client_qemu)
     if has_kvm; then
         command_line="${boot_arguments[*]}"
-        arguments=(-accel kvm -cpu host -smp "$(($(nproc) > 1 ? 2 : 1))")
+        arguments=(-accel kvm -cpu host -smp "$usual_processors")
     else
         command_line=$(emulated_kernel_arguments "$stock_kernel" "$num_processors")
         arguments=("${emulation[@]}" -smp "$num_processors")

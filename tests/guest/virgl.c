@@ -44,28 +44,21 @@ static int submit(int fd, int in_fence_fd)
 	return exec.fence_fd;
 }
 
-/* Of each context. The newest that has signalled is looked for first, so that all before it must
- * have. */
+/* Of each context, from the newest on: all before one that has signalled must have. */
 static uint32_t check_order(const int *fences, uint32_t count)
 {
+	bool must[NUM_CONTEXTS] = { false };
 	uint32_t num_checks = 0;
 
-	for (uint32_t context = 0; context < NUM_CONTEXTS; context++) {
-		bool must = false;
+	for (uint32_t i = count; i-- > 0;) {
+		uint32_t context = i % NUM_CONTEXTS;
 
-		for (uint32_t i = count; i-- > 0;) {
-			if (i % NUM_CONTEXTS != context) {
-				continue;
-			}
-			if (wait_fence(fences[i], 0)) {
-				must = true;
-				num_checks++;
-			} else if (must) {
-				errx(1,
-					"job %u of virgl is not done, and a later one of its "
-					"context is",
-					i);
-			}
+		if (wait_fence(fences[i], 0)) {
+			must[context] = true;
+			num_checks++;
+		} else if (must[context]) {
+			errx(1, "job %u of virgl is not done, and a later one of its context is",
+				i);
 		}
 	}
 	return num_checks;
