@@ -230,13 +230,18 @@ void context_driver_destroyed(struct context_driver *driver)
 static void notify(struct waiter *waiter, enum waiter_event event)
 {
 	struct submission *submission = waiter->submission;
+	const struct fence *fence = waiter->fence;
 
 	switch (event) {
 	case WAITER_FILE:
-		submission->bare--;
+		submission->bare -= !(
+			(fence->flags & FENCE_HANDED) && submission_knows(submission, fence));
 		break;
-	case WAITER_NO_FILE:
-		submission->bare++;
+	case WAITER_HANDED:
+		submission->bare -= submission_knows(submission, fence);
+		break;
+	case WAITER_SIGNALLED:
+		submission->bare += fence->fd >= 0 || submission_knows(submission, fence);
 		return;
 	case WAITER_RETIRED:
 		submission->bare--;

@@ -34,6 +34,12 @@ enum submission_kind {
 	SUBMISSION_DESTROY, /* a barrier; part of its context_driver */
 };
 
+/* An in-fence as a driver gets it. */
+union in_fence_slot {
+	struct vgf_in_fence file;
+	struct vgf_fence_name name; /* of its family's */
+};
+
 struct submission {
 	STAILQ_ENTRY(submission) link; /* in its queue, or the backlog */
 	enum submission_kind kind;
@@ -46,8 +52,8 @@ struct submission {
 	size_t size;
 	int unused_fd; /* a driver's, which no fence has taken; -1: none */
 	uint32_t num_imported;
-	struct fence_list imported;     /* of in_fence_fds, until it is resolved */
-	struct vgf_in_fence *in_fences; /* room for as many, for the driver */
+	struct fence_list imported; /* of in_fence_fds, until it is resolved */
+	union in_fence_slot *slots; /* for its driver, as many */
 
 	void (*fn)(void *arg, int status);
 	void *arg;
@@ -65,7 +71,7 @@ struct submission {
 	uint32_t room; /* for so many waiters memory was allocated */
 	uint32_t num_waiters;
 	uint32_t pending; /* waiters whose fence has not retired; no other has a fence */
-	uint32_t bare;    /* of these: without a descriptor */
+	uint32_t bare;    /* of these: a driver cannot wait for them (yet) */
 };
 
 STAILQ_HEAD(submission_list, submission);
@@ -247,9 +253,12 @@ void submission_copied(struct ctx_sync *sync, struct submission *submission);
 /* Ends its being held back, if it was. */
 void submission_hold_end(struct ctx_sync *sync, struct submission *submission);
 
-/* Writes the in-fences that are still pending to in_fences, and takes the submission off their
- * lists of waiters. Each is referenced until submission_return. Returns how many there are. */
-uint32_t submission_lend(struct submission *submission);
+/* Whether its driver knows the fence by its name: it is of the driver's family. */
+bool submission_knows(const struct submission *submission, const struct fence *fence);
+
+/* Gives the job the in-fences that are still pending, and takes the submission off their lists of
+ * waiters. Each is referenced until submission_return. */
+void submission_lend(struct submission *submission, struct vgf_job *job);
 
 /* Gives them back after the driver's submit. With `again` the driver has refused them: the
  * submission waits for those that are still pending. */

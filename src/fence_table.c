@@ -273,6 +273,11 @@ bool fence_has_file(const struct fence *fence)
 	return fence->fd >= 0 && !(fence->flags & FENCE_SIGNALLED);
 }
 
+bool fence_is_handed(const struct fence *fence)
+{
+	return (fence->flags & (FENCE_HANDED | FENCE_SIGNALLED)) == FENCE_HANDED && fence->fd < 0;
+}
+
 static void notify_all(struct fence_table *table, struct fence *fence, enum waiter_event event)
 {
 	struct waiter *waiter;
@@ -295,8 +300,8 @@ static void tell_signal(const struct fence_table *table, const struct fence *fen
 void fence_signal(struct fence_table *table, struct fence *fence, int status)
 {
 	assert(!(fence->flags & FENCE_SIGNALLED) && status <= 0);
-	if (fence_has_file(fence)) {
-		notify_all(table, fence, WAITER_NO_FILE);
+	if (fence_has_file(fence) || fence_is_handed(fence)) {
+		notify_all(table, fence, WAITER_SIGNALLED);
 	}
 	fence->flags |= FENCE_SIGNALLED;
 	fence->status = status;
@@ -325,12 +330,20 @@ static void uncount_fd(struct fence_table *table, const struct fence *fence)
 	}
 }
 
+void fence_hand(struct fence_table *table, struct fence *fence)
+{
+	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
+	fence->flags |= FENCE_HANDED;
+	notify_all(table, fence, WAITER_HANDED);
+}
+
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 {
 	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
 	fence->fd = fence_fd;
 	count_fd(table, fence);
 	notify_all(table, fence, WAITER_FILE);
+	fence->flags &= ~(uint32_t)FENCE_HANDED;
 	if (fence_is_oldest(fence)) {
 		timeline_update(table, fence->timeline);
 	}
@@ -356,7 +369,7 @@ struct attachment *fence_detach(struct fence_table *table, struct fence *fence)
 
 void fence_forget_file(struct fence_table *table, struct fence *fence)
 {
-	notify_all(table, fence, WAITER_NO_FILE);
+	notify_all(table, fence, WAITER_SIGNALLED);
 	fence->fd = -1;
 	uncount_fd(table, fence);
 }

@@ -38,8 +38,10 @@ struct waiter {
 TAILQ_HEAD(waiter_list, waiter);
 
 enum waiter_event {
-	WAITER_FILE,    /* the fence has a descriptor now that can be waited for */
-	WAITER_NO_FILE, /* not any more: it has signalled, perhaps by force; retiring counts */
+	WAITER_FILE,   /* the fence has a descriptor now that can be waited for */
+	WAITER_HANDED, /* it has none, and its driver has its work now and will call */
+	/* Not any more: it has signalled, perhaps by force; retiring counts. */
+	WAITER_SIGNALLED,
 	WAITER_RETIRED,
 };
 
@@ -59,6 +61,7 @@ enum fence_state {
 	FENCE_REPORTED = 1u << 11, /* as stalled */
 	FENCE_IMPORTED = 1u << 12, /* a descriptor of the VMM's, waited for by one submission */
 	FENCE_MERGED = 1u << 13,   /* the callback of the next one of the timeline is for it, too */
+	FENCE_HANDED = 1u << 14,   /* a driver that has a family has its work, and will call */
 };
 
 /* A dma-buf that takes the fence once that has a descriptor. */
@@ -192,6 +195,10 @@ struct fence *fence_table_find(const struct fence_table *table, const struct vgf
 /* Signals a fence that has not signalled; status is 0 or a negative errno value. */
 void fence_signal(struct fence_table *table, struct fence *fence, int status);
 
+/* The driver of a fence that has not signalled has its work, and will call: its family can wait for
+ * it by its name. */
+void fence_hand(struct fence_table *table, struct fence *fence);
+
 /* Gives a pending fence without a descriptor one, which it owns from then on. */
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd);
 
@@ -233,6 +240,9 @@ bool fence_is_oldest(const struct fence *fence);
 
 /* Whether waiting for its descriptor is waiting for the fence. */
 bool fence_has_file(const struct fence *fence);
+
+/* Whether its driver's family can wait for it by its name, as it has no descriptor. */
+bool fence_is_handed(const struct fence *fence);
 
 struct vgf_fence_name fence_name(const struct fence *fence);
 

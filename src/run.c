@@ -44,6 +44,8 @@ static void settle_fence(
 			fence_publish(&device->fences, fence, out_fence_fd);
 			attach_all(device, fence);
 			return;
+		} else if (submission->driver->driver.family && fence->fd < 0) {
+			fence_hand(&device->fences, fence);
 		}
 	}
 	submission->unused_fd = out_fence_fd;
@@ -66,15 +68,14 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		.flags = submission->flags,
 		.command = submission->command,
 		.size = submission->size,
-		.in_fences = submission->in_fences,
-		.num_in_fences = submission_lend(submission),
 	};
 	int out_fence_fd = VGF_FENCE_BY_CALL;
 	bool again;
 	int ret;
 
+	submission_lend(submission, &job);
 	job.wait = submission->waited ? VGF_WAIT_HOST : VGF_WAIT_NONE;
-	if (job.num_in_fences > 0) {
+	if (job.num_in_fences > 0 || job.num_family_fences > 0) {
 		job.wait = driver->driver.wait;
 	}
 	trace_run(&device->fences.tracer, &job.fence, job.flags, job.wait);

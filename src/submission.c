@@ -22,6 +22,20 @@ static bool takes_files(const struct submission *submission)
 	return wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL;
 }
 
+bool submission_knows(const struct submission *submission, const struct fence *fence)
+{
+	const void *family = submission->driver->driver.family;
+
+	return family && fence->owner && owner_driver(fence->owner)->driver.family == family;
+}
+
+/* Whether a driver that takes in-fences cannot wait for this one. Inline, as look_up. */
+static inline bool is_bare(const struct submission *submission, const struct fence *fence)
+{
+	return !fence_has_file(fence) &&
+		!(fence_is_handed(fence) && submission_knows(submission, fence));
+}
+
 bool submission_ready(const struct submission *submission)
 {
 	if (submission->copying) {
@@ -80,7 +94,7 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 	struct submission *submission;
 	uint32_t room = head->num_in_fences + head->num_in_fence_fds; /* checked against limits */
 	size_t size = sizeof(*submission) +
-		room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+		room * (sizeof(struct waiter) + sizeof(union in_fence_slot));
 	int ret = 0;
 
 	submission = malloc(size);
@@ -97,7 +111,7 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 		.waiters = (struct waiter *)(submission + 1),
 		.unused_fd = -1,
 	};
-	submission->in_fences = (struct vgf_in_fence *)(submission->waiters + room);
+	submission->slots = (union in_fence_slot *)(submission->waiters + room);
 	STAILQ_INIT(&submission->imported);
 	for (uint32_t i = 0; i < head->num_in_fence_fds && ret == 0; i++) {
 		ret = import_file(submission, head->in_fence_fds[i]);
@@ -222,7 +236,7 @@ void submission_link(
 	submission->pending = count;
 	submission->waited = count > 0;
 	for (uint32_t i = 0; i < count; i++) {
-		submission->bare += !fence_has_file(submission->waiters[i].fence);
+		submission->bare += is_bare(submission, submission->waiters[i].fence);
 	}
 }
 
@@ -249,21 +263,31 @@ int submission_look_up(struct ctx_sync *sync, struct submission *submission,
 	return 0;
 }
 
-uint32_t submission_lend(struct submission *submission)
+/* Files from the start of the slots, names from their end: so each are an array. */
+void submission_lend(struct submission *submission, struct vgf_job *job)
 {
-	uint32_t count = 0;
+	struct vgf_in_fence *files = &submission->slots->file;
+	struct vgf_fence_name *names_end = (struct vgf_fence_name *)(submission->slots +
+		submission->room);
+	uint32_t num_files = 0, num_names = 0;
 
-	for (uint32_t i = 0; count < submission->pending; i++) {
-		struct waiter *waiter = &submission->waiters[i];
-		if (!waiter->fence) {
+	for (uint32_t i = 0; num_files + num_names < submission->pending; i++) {
+		struct fence *fence = submission->waiters[i].fence;
+		if (!fence) {
 			continue;
 		}
-		TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
-		fence_ref(waiter->fence);
-		submission->in_fences[count++] = (struct vgf_in_fence){ waiter->fence->id,
-			waiter->fence->fd };
+		TAILQ_REMOVE(&fence->waiters, &submission->waiters[i], link);
+		fence_ref(fence);
+		if (fence_is_handed(fence)) {
+			names_end[-(ptrdiff_t)++num_names] = fence_name(fence);
+		} else {
+			files[num_files++] = (struct vgf_in_fence){ fence->id, fence->fd };
+		}
 	}
-	return count;
+	job->in_fences = files;
+	job->num_in_fences = num_files;
+	job->family_fences = names_end - num_names;
+	job->num_family_fences = num_names;
 }
 
 void submission_return(struct ctx_sync *sync, struct submission *submission, bool again)
@@ -285,7 +309,7 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 		if (again && !(fence->flags & FENCE_RETIRED)) {
 			wait_for(submission, waiter, fence);
 			submission->pending++;
-			submission->bare += !fence_has_file(fence);
+			submission->bare += is_bare(submission, fence);
 		} else {
 			end_import(submission, fence);
 		}
@@ -296,7 +320,7 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 static size_t submission_weight(const struct submission *submission)
 {
 	return submission->size + sizeof(*submission) +
-		submission->room * (sizeof(struct waiter) + sizeof(struct vgf_in_fence));
+		submission->room * (sizeof(struct waiter) + sizeof(union in_fence_slot));
 }
 
 static bool has_room_to_hold(

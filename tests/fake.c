@@ -234,12 +234,16 @@ static void note_job(struct fake_job *noted, const struct vgf_job *job)
 		.wait = job->wait,
 		.flags = job->flags,
 		.num_in_fences = job->num_in_fences,
+		.num_family_fences = job->num_family_fences,
 		.size = job->size,
 		.fence_fd = -1,
 	};
 	for (uint32_t i = 0; i < job->num_in_fences && i < 16; i++) {
 		noted->in_fences[i] = job->in_fences[i].fence_id;
 		assert_true(fcntl(job->in_fences[i].fd, F_GETFD) >= 0);
+	}
+	for (uint32_t i = 0; i < job->num_family_fences && i < 16; i++) {
+		noted->family_fences[i] = job->family_fences[i];
 	}
 	if (job->size > 0) {
 		memcpy(noted->command, job->command, job->size < 16 ? job->size : 16);
@@ -252,7 +256,8 @@ static int fake_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	struct fake_job *noted = &driver->jobs[driver->num_jobs];
 
 	assert_true(driver->num_jobs < FAKE_MAX);
-	if (driver->answer == FAKE_ERROR && (driver->error_always || job->num_in_fences > 0)) {
+	if (driver->answer == FAKE_ERROR &&
+		(driver->error_always || job->num_in_fences + job->num_family_fences > 0)) {
 		driver->num_errors++;
 		if (driver->on_submit) {
 			driver->on_submit(driver, job);

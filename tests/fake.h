@@ -96,7 +96,7 @@ enum fake_answer {
 	FAKE_CALL,
 	FAKE_FD, /* an eventfd */
 	FAKE_DONE,
-	FAKE_ERROR, /* `error`, if the job has in-fences or `error_always`; else as FAKE_CALL */
+	FAKE_ERROR, /* `error`, if it gets in-fences or `error_always`; else as FAKE_CALL */
 	FAKE_GIVEN, /* `given_fd` as it is */
 };
 
@@ -106,6 +106,8 @@ struct fake_job {
 	uint32_t flags;
 	uint32_t num_in_fences;
 	uint64_t in_fences[16]; /* IDs handed over */
+	uint32_t num_family_fences;
+	struct vgf_fence_name family_fences[16];
 	size_t size;
 	char command[16];
 	int fence_fd; /* the test's copy, with which it signals; -1 */

@@ -174,9 +174,11 @@ static bool takes_files(const struct model_item *item)
 }
 
 /* If it was signalled by a call its descriptor may never signal. */
-static bool is_lent(const struct model_fence *fence)
+static bool is_lent(const struct model_item *item, const struct model_fence *fence)
 {
-	return fence->has_fd && !fence->known;
+	const void *family = item->context->driver.family;
+
+	return !fence->known && (fence->has_fd || (family && fence->family == family));
 }
 
 static bool is_ready(const struct model_item *item)
@@ -186,7 +188,7 @@ static bool is_ready(const struct model_item *item)
 
 	for (unsigned int i = 0; i < item->num_deps; i++) {
 		all_retired = all_retired && item->deps[i]->retired;
-		all_lent = all_lent && (item->deps[i]->retired || is_lent(item->deps[i]));
+		all_lent = all_lent && (item->deps[i]->retired || is_lent(item, item->deps[i]));
 	}
 	return all_retired || all_lent;
 }
@@ -527,7 +529,7 @@ static enum answer expect_ready(
 		const struct model_fence *dep = item->deps[i];
 		bool is_doubtful = expectation->doubtful ||
 			(!dep->imported && is_done(model, dep) != NO);
-		bool may_be_lent = takes_files(item) && is_lent(dep);
+		bool may_be_lent = takes_files(item) && is_lent(item, dep);
 
 		pending += !is_doubtful;
 		for_certain = for_certain && may_be_lent;

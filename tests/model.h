@@ -45,8 +45,9 @@ struct model_fence {
 	uint32_t flags;
 	uint64_t context_serial; /* which context it is of; 0: of none */
 	bool has_fd;
-	bool signalled; /* its work is done, or it was given up */
-	bool known;     /* and the library was told so by a call */
+	const void *family; /* of the driver that has its work and will call; NULL: none */
+	bool signalled;     /* its work is done, or it was given up */
+	bool known;         /* and the library was told so by a call */
 	int status;
 	bool retired;
 	struct model_item *item;  /* its work; NULL: it has none, or that was refused */

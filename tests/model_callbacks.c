@@ -201,6 +201,23 @@ static const struct vgf_in_fence *find_lent(
 	return NULL;
 }
 
+static bool is_lent_by_name(const struct vgf_job *job, const struct model_fence *dep)
+{
+	for (uint32_t i = 0; i < job->num_family_fences; i++) {
+		const struct vgf_fence_name *name = &job->family_fences[i];
+		if (name->fence_id == dep->name.fence_id && name->ctx_id == dep->name.ctx_id &&
+			name->ring == dep->name.ring) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static uint32_t num_lent(const struct vgf_job *job)
+{
+	return job->num_in_fences + job->num_family_fences;
+}
+
 /* Descriptors that were given with the submission have no ID: every pending one must be there.
  * Returns how many there are. */
 static uint32_t check_imports(const struct model_item *item, const struct vgf_job *job)
@@ -238,11 +255,15 @@ static void check_in_fences(
 			check(!dep->known);
 			check_descriptor(dep, in_fence->fd);
 			lent++;
+		} else if (is_lent_by_name(job, dep)) {
+			check(!dep->known && !dep->has_fd);
+			check(dep->family && dep->family == item->context->driver.family);
+			lent++;
 		} else if (!dep->imported) {
 			check(model_may_retire(&run->model, dep));
 		}
 	}
-	check(lent == job->num_in_fences);
+	check(lent == num_lent(job));
 	if (lent > 0) {
 		check(!item->on_host && job->wait == wait);
 		check(wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL);
@@ -336,6 +357,9 @@ static void hold_on_host(struct run *run, struct model_item *item)
 
 static void end_job(struct run *run, struct model_item *item, int ret, enum vgf_wait wait)
 {
+	if (item->fence && !item->fence->signalled && !item->fence->has_fd) {
+		item->fence->family = item->context->driver.family;
+	}
 	if (item->fence && ret < 0 && !item->fence->signalled) {
 		model_signal(item->fence, ret, true);
 	}
@@ -353,9 +377,10 @@ int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	struct model_context *context = data;
 	struct run *run = (struct run *)context->model;
 	struct model_item *item = find_item(run, job);
-	int ret = chance(run, job->num_in_fences > 0 ? 25 : 6) ? any_error(run) : 0;
+	int ret = chance(run, num_lent(job) > 0 ? 25 : 6) ? any_error(run) : 0;
 
-	trace("run %" PRIu64 " with %u in-fences", item->serial, job->num_in_fences);
+	trace("run %" PRIu64 " with %u in-fences and %u by name", item->serial, job->num_in_fences,
+		job->num_family_fences);
 	check(item->context == context && !context->gone);
 	check(item->state == WAITING && !item->dropped);
 	check(!model_is_blocked(&run->model, item, true));
@@ -377,7 +402,7 @@ int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	if (item->fence && (item->fence->signalled || item->fence->has_fd)) {
 		ret = 0; /* a driver that has called for its fence does not fail any more */
 	}
-	if (job->num_in_fences == 0 || !is_missing_resource(ret)) {
+	if (num_lent(job) == 0 || !is_missing_resource(ret)) {
 		*out_fence_fd = ret == 0 ? answer(run, item->fence) : VGF_FENCE_BY_CALL;
 		end_job(run, item, ret, job->wait);
 	} else if (item->doomed) {

@@ -22,6 +22,7 @@ static struct vgf_driver any_driver(struct run *run)
 {
 	static const enum vgf_wait waits[] = { VGF_WAIT_HOST, VGF_WAIT_HOST, VGF_WAIT_DRIVER,
 		VGF_WAIT_DRIVER, VGF_WAIT_DRIVER, VGF_WAIT_GL, VGF_WAIT_NONE };
+	static const char families[2];
 
 	return (struct vgf_driver){
 		.size = sizeof(struct vgf_driver),
@@ -29,6 +30,7 @@ static struct vgf_driver any_driver(struct run *run)
 		.independent_rings = chance(run, 50),
 		.submit = on_submit,
 		.destroy = on_destroy,
+		.family = chance(run, 50) ? &families[below(run, 2)] : NULL,
 	};
 }
 

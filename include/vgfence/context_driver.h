@@ -19,8 +19,8 @@ extern "C" {
 /* The way in which a submission waited, or can wait, for its in-fences. */
 enum vgf_wait {
 	VGF_WAIT_NONE,   /* every in-fence was done */
-	VGF_WAIT_DRIVER, /* the driver gets them as descriptors; the GPU driver waits */
-	VGF_WAIT_GL,     /* the driver gets them as descriptors; the GL server waits */
+	VGF_WAIT_DRIVER, /* the driver gets them, and the GPU driver waits */
+	VGF_WAIT_GL,     /* the driver gets them, and the GL server waits */
 	VGF_WAIT_HOST,   /* vgfence holds the work back until the last of them has retired */
 };
 
@@ -40,16 +40,21 @@ struct vgf_job {
 	size_t size;                 /* of the command stream, in bytes */
 	const struct vgf_in_fence *in_fences; /* those that the driver has to wait for */
 	uint32_t num_in_fences;
+
+	/* More that it has to wait for: fences of its family, which have no descriptor. One that it
+	 * does not know any more has signalled, or was given up on, since the call began. */
+	const struct vgf_fence_name *family_fences;
+	uint32_t num_family_fences;
 };
 
 /*
  * Whether vgfence submits the job again after this error of the driver's submit: the job has
- * in-fences, and the error says that the driver cannot take them as descriptors. A driver that may
- * have run a part of the job has to return another error.
+ * in-fences, and the error says that the driver cannot take them. A driver that may have run a part
+ * of the job has to return another error.
  */
 static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
 {
-	return job->num_in_fences > 0 &&
+	return (job->num_in_fences > 0 || job->num_family_fences > 0) &&
 		(error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EOPNOTSUPP);
 }
 
@@ -64,8 +69,8 @@ static inline bool vgf_job_runs_again(const struct vgf_job *job, int error)
 struct vgf_driver {
 	size_t size; /* sizeof(struct vgf_driver), as the caller knows it */
 
-	/* VGF_WAIT_DRIVER or VGF_WAIT_GL: submit takes in-fences as descriptors.
-	 * VGF_WAIT_HOST (or NONE): it takes none, vgfence holds the work back. */
+	/* VGF_WAIT_DRIVER or VGF_WAIT_GL: submit takes in-fences as descriptors, and those of its
+	 * family. VGF_WAIT_HOST (or NONE): it takes none, vgfence holds the work back. */
 	enum vgf_wait wait;
 
 	/* Work on one ring does not keep its place among that of other rings. True for native
@@ -93,6 +98,15 @@ struct vgf_driver {
 	 * be NULL.
 	 */
 	void (*destroy)(void *data, bool cancelled);
+
+	/*
+	 * NULL, or any address that contexts have in common whose drivers know each other's fences
+	 * by name, because one GPU scheduler or one GL server has the work of all of them. Such a
+	 * driver answers VGF_FENCE_BY_CALL, and no fence needs a descriptor for the sake of the
+	 * family: once submit has returned 0, and until the fence is signalled, it is among the
+	 * family_fences of jobs that name it. In-fences that have a descriptor come as descriptors.
+	 */
+	const void *family;
 };
 
 #ifdef __cplusplus

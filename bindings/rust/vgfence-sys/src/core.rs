@@ -91,6 +91,8 @@ pub struct vgf_job {
     pub size: usize,
     pub in_fences: *const vgf_in_fence,
     pub num_in_fences: u32,
+    pub family_fences: *const vgf_fence_name,
+    pub num_family_fences: u32,
 }
 impl Default for vgf_job {
     fn default() -> Self {
@@ -117,6 +119,7 @@ pub struct vgf_driver {
     pub destroy: ::std::option::Option<
         unsafe extern "C" fn(data: *mut ::std::os::raw::c_void, cancelled: bool),
     >,
+    pub family: *const ::std::os::raw::c_void,
 }
 impl Default for vgf_driver {
     fn default() -> Self {

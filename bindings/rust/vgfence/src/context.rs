@@ -24,9 +24,9 @@ use crate::unwind::{callback, Inside};
 pub enum Wait {
     /// Every in-fence was done.
     None,
-    /// The driver gets them as descriptors; the GPU driver waits.
+    /// The driver gets them, and the GPU driver waits.
     Driver,
-    /// The driver gets them as descriptors; the GL server waits.
+    /// The driver gets them, and the GL server waits.
     Gl,
     /// vgfence holds the work back until the last of them has retired.
     Host,
@@ -51,8 +51,9 @@ pub enum Wait {
 ///
 /// A call must not block: it would delay the guest's next request, or other fences.
 pub trait Driver: Send + Sync + 'static {
-    /// [`Wait::Driver`] or [`Wait::Gl`]: submit takes in-fences as descriptors. Else it takes none,
-    /// and vgfence holds the work back. Asked once, when the context is made.
+    /// [`Wait::Driver`] or [`Wait::Gl`]: submit takes in-fences as descriptors, and those of its
+    /// family. Else it takes none, and vgfence holds the work back. Asked once, when the context is
+    /// made.
     fn wait(&self) -> Wait {
         Wait::Host
     }
@@ -60,6 +61,12 @@ pub trait Driver: Send + Sync + 'static {
     /// Whether work on one ring does not keep its place among that of other rings. Asked once.
     fn independent_rings(&self) -> bool {
         false
+    }
+
+    /// Contexts with the same number, which is not 0, know each other's fences by name, because one
+    /// scheduler has the work of all of them: see [`Job::family_fences`]. Asked once.
+    fn family(&self) -> usize {
+        0
     }
 
     /// Runs a job. After an error nothing must have run, and the job's fence retires with it in its
@@ -149,6 +156,15 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// More of these: fences of its family that have no descriptor, as they are signalled by call.
+    /// One that the driver does not know (any more) is done.
+    pub fn family_fences(&self) -> impl Iterator<Item = FenceName> + 'a {
+        let count = self.raw.num_family_fences as usize;
+        // SAFETY: as above.
+        let raw = unsafe { slice_of(self.raw.family_fences, count) };
+        raw.iter().map(|&name| FenceName::from_raw(name))
+    }
+
     /// The job's fence, for a driver that answers [`OutFence::ByCall`]. If submit returns anything
     /// else, it signals nothing.
     pub fn fence_by_call(&self) -> FenceByCall {
@@ -192,6 +208,7 @@ impl Context {
             independent_rings: driver.independent_rings(),
             submit: Some(submit),
             destroy: Some(destroy),
+            family: driver.family() as *const c_void,
         };
         let context = Context { driver, gate, device, panicked: AtomicBool::new(false) };
         (raw, Box::into_raw(Box::new(context)).cast())

@@ -238,6 +238,29 @@ fn a_job_that_runs_again_has_a_new_promise() {
 }
 
 #[test]
+fn fences_of_a_family_come_by_name() {
+    let vmm = Vmm::default();
+    let device = vmm.device();
+    let first = Fake::by_call().waits(Wait::Driver).of_family(7);
+    let named = Arc::new(Mutex::new(Vec::new()));
+    let names = named.clone();
+    let second = Fake::new(move |job| {
+        assert_eq!(job.in_fences().count(), 0);
+        names.lock().unwrap().extend(job.family_fences());
+        Ok(OutFence::Done)
+    });
+    device.create_context(1, first.clone()).unwrap();
+    device.create_context(2, second.waits(Wait::Driver).of_family(7)).unwrap();
+    device.create_context(3, Fake::done().waits(Wait::Driver).of_family(8)).unwrap();
+    assert_eq!(submit(&device, 1, 1, &[]).result, Ok(Progress::Done));
+    assert_eq!(submit(&device, 2, 2, &[1]).result, Ok(Progress::Done));
+    assert_eq!(submit(&device, 3, 3, &[1]).result, Ok(Progress::Later));
+    assert_eq!(*named.lock().unwrap(), [name(1, 1)]);
+    first.next().signal(Ok(())).unwrap();
+    assert_eq!(device.dispatch(NOW), Ok(3));
+}
+
+#[test]
 fn a_fence_by_call_can_be_published_and_exported() {
     let vmm = Vmm::default();
     let device = vmm.device();

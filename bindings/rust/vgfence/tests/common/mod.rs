@@ -87,12 +87,14 @@ pub struct Fake {
     answer: Arc<Answer>,
     wait: Wait,
     independent_rings: bool,
+    family: usize,
 }
 
 impl Fake {
     pub fn new(answer: impl Fn(&Job<'_>) -> Result<OutFence> + Send + Sync + 'static) -> Fake {
         let answer = Arc::new(answer);
-        Fake { jobs: Arc::default(), answer, wait: Wait::Host, independent_rings: false }
+        let jobs = Arc::default();
+        Fake { jobs, answer, wait: Wait::Host, independent_rings: false, family: 0 }
     }
 
     pub fn done() -> Fake {
@@ -112,6 +114,10 @@ impl Fake {
 
     pub fn waits(self, wait: Wait) -> Fake {
         Fake { wait, ..self }
+    }
+
+    pub fn of_family(self, family: usize) -> Fake {
+        Fake { family, ..self }
     }
 
     pub fn independent(self) -> Fake {
@@ -135,6 +141,10 @@ impl Driver for Fake {
 
     fn independent_rings(&self) -> bool {
         self.independent_rings
+    }
+
+    fn family(&self) -> usize {
+        self.family
     }
 
     fn submit(&self, job: &Job<'_>) -> Result<OutFence> {
