@@ -92,7 +92,8 @@ TEST_VMM(drivers_have_a_size)
 	assert_int_equal(vgf_context_create(vmm->device, 1, &later.known, driver), -EINVAL);
 	later.known.size = offsetof(struct vgf_driver, family) - 1;
 	assert_int_equal(vgf_context_create(vmm->device, 1, &later.known, driver), -EINVAL);
-	later.known.size = offsetof(struct vgf_driver, family); /* from before there were families */
+	/* From before there were families. */
+	later.known.size = offsetof(struct vgf_driver, family);
 	assert_int_equal(vgf_context_create(vmm->device, 3, &later.known, driver), 0);
 	later.known.size = sizeof(later);
 	later.more[5] = 1;

@@ -100,6 +100,17 @@ uint64_t submit_fill(struct virgl_vmm *vmm, uint32_t ctx_id, uint32_t res_handle
 uint64_t submit_copy(
 	struct virgl_vmm *vmm, uint32_t ctx_id, uint32_t to, uint32_t from, uint64_t in_fence);
 
+/* Work that takes a software renderer long: the textures, which belong to one context; its
+ * commands; doing it once, which returns how many milliseconds that took. */
+enum { WORK_SOURCE = 100, WORK_TARGET = 101 };
+#define WORK_COLOR PIXEL(10, 20, 30, 255)
+void create_work(struct virgl_vmm *vmm, uint32_t ctx_id);
+void put_work(struct gl_stream *stream);
+int virgl_vmm_do_work(struct virgl_vmm *vmm, uint32_t ctx_id);
+
+/* Whether it takes longer than anybody waits who must not wait. If not, says so. */
+bool work_is_long(struct virgl_vmm *vmm, uint32_t ctx_id);
+
 /* What a context does without waiting for fences: done when this returns. */
 void fill_now(struct virgl_vmm *vmm, uint32_t ctx_id, uint32_t res_handle, uint32_t pixel);
 

@@ -47,8 +47,10 @@ struct virgl_renderer_callbacks;
 
 /* Where work waits for in-fences that have not signalled. */
 enum vgf_virgl_wait {
-	/* In the GPU driver for native contexts; in the GL server for GL contexts, unless that is a
-	 * software renderer, which would block the VMM's thread; otherwise on the host. */
+	/* In the GPU driver for native contexts, in the GL server for GL contexts: for sync files
+	 * with EGL's native fences, else for other GL contexts by sync objects. A software renderer
+	 * would block the VMM's thread: for sync files it never does, for other GL contexts 0.5 ms
+	 * at most. Otherwise on the host. */
 	VGF_VIRGL_WAIT_AUTO,
 	VGF_VIRGL_WAIT_HOST, /* always on the host */
 	VGF_VIRGL_WAIT_GL,   /* as AUTO, but also in a software renderer: for tests */
@@ -154,6 +156,8 @@ enum vgf_virgl_features {
 	VGF_VIRGL_NATIVE_WAIT = 1u
 		<< 4, /* of these: enough for native contexts to wait on the GPU */
 	VGF_VIRGL_OWN_DISPLAY = 1u << 5, /* the plugin was built with EGL and gbm: own_display */
+	VGF_VIRGL_GL_SYNCS = 1u << 6, /* without VGF_VIRGL_EGL_FENCES: the GL server waits for other
+				       * GL contexts, by sync objects; known of a plugin, too */
 };
 
 /* virgl: may be NULL, for what can be told without starting it. Any thread. */

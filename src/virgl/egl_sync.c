@@ -2,11 +2,11 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include "egl_sync.h"
+#include "gl_sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <epoxy/egl.h>
@@ -18,19 +18,6 @@ struct egl_sync {
 	EGLDisplay display;
 };
 
-static bool is_software(void)
-{
-	static const char *const names[] = { "llvmpipe", "softpipe", "SWR" };
-	const char *renderer = (const char *)glGetString(GL_RENDERER);
-
-	for (size_t i = 0; renderer && i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strncmp(renderer, names[i], strlen(names[i])) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 struct egl_sync *egl_sync_create(bool software)
 {
 	EGLDisplay display = eglGetCurrentDisplay();
@@ -39,7 +26,7 @@ struct egl_sync *egl_sync_create(bool software)
 	if (display == EGL_NO_DISPLAY ||
 		!epoxy_has_egl_extension(display, "EGL_ANDROID_native_fence_sync") ||
 		!epoxy_has_egl_extension(display, "EGL_KHR_wait_sync") ||
-		(!software && is_software())) {
+		(!software && gl_is_software())) {
 		return NULL;
 	}
 	egl = calloc(1, sizeof(*egl));

@@ -93,6 +93,22 @@ static bool calls_back(const struct vgf_virgl *virgl)
 	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !must_ask(virgl);
 }
 
+/* How GL contexts wait, and what else of OpenGL is of use. */
+static void look_at_gl(struct vgf_virgl *virgl)
+{
+	bool has_syncs = gl_sync_available();
+	bool waits = virgl->wait != VGF_VIRGL_WAIT_HOST;
+	bool by_force = virgl->wait == VGF_VIRGL_WAIT_GL;
+
+	/* A descriptor of the GL server's would have to be polled for. */
+	if (waits && !retires_at_once(virgl)) {
+		virgl->egl = egl_sync_create(by_force);
+	}
+	virgl->has_syncs = waits && has_syncs && !virgl->egl;
+	virgl->waits_itself = virgl->has_syncs && gl_is_software() && !by_force;
+	virgl->asks_gl = !IN_PLACE && has_syncs && calls_back(virgl);
+}
+
 static int start_renderer(struct vgf_virgl *virgl)
 {
 	int ret = init_renderer(virgl);
@@ -108,15 +124,9 @@ static int start_renderer(struct vgf_virgl *virgl)
 		virgl_renderer_cleanup(virgl);
 		return ret;
 	}
-	/* A descriptor of the GL server's would have to be polled for. */
-	if (virgl->wait != VGF_VIRGL_WAIT_HOST && !(virgl->flags & VIRGL_RENDERER_NO_VIRGL) &&
-		!retires_at_once(virgl)) {
+	if (!(virgl->flags & VIRGL_RENDERER_NO_VIRGL)) {
 		virgl_renderer_force_ctx_0();
-		virgl->egl = egl_sync_create(virgl->wait == VGF_VIRGL_WAIT_GL);
-	}
-	if (!IN_PLACE && calls_back(virgl) && !(virgl->flags & VIRGL_RENDERER_NO_VIRGL)) {
-		virgl_renderer_force_ctx_0();
-		virgl->asks_gl = gl_done_can_ask();
+		look_at_gl(virgl);
 	}
 	return 0;
 }
@@ -159,6 +169,8 @@ static struct vgf_virgl *plugin_create(
 	log_limit_init(&virgl->log_limit);
 	pthread_mutex_init(&virgl->mutex, NULL);
 	TAILQ_INIT(&virgl->global);
+	SLIST_INIT(&virgl->over);
+	LIST_INIT(&virgl->kept);
 	virgl->poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (virgl->poll_fd < 0 || contexts_init(virgl, options->device) < 0) {
 		int error = errno;
@@ -243,6 +255,7 @@ VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_cal
 static void end_renderer(struct vgf_virgl *virgl)
 {
 	disconnect_workers(virgl);
+	drop_syncs(virgl);
 	egl_sync_destroy(virgl->egl);
 	virgl->egl = NULL;
 	virgl_renderer_cleanup(virgl);
@@ -257,6 +270,7 @@ static bool reset_renderer(struct vgf_virgl *virgl)
 		return true;
 	}
 	disconnect_workers(virgl);
+	drop_syncs(virgl);
 	virgl_renderer_reset();
 	unwatch_workers(virgl);
 	/* It starts no other server while it runs. */
@@ -277,6 +291,7 @@ VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 	end_renderer(virgl);
 	vgf_device_destroy(virgl->device);
 	forget_fences(virgl);
+	free_syncs(virgl);
 	plugin_free(virgl);
 }
 

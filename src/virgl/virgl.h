@@ -15,14 +15,15 @@
  *   virgl_worker.c     the processes that Venus runs in
  *   virgl_attachment.c contexts by ID, and which has which resource
  *   virgl_resource.c   what is done to resources, behind held work
+ *   virgl_sync.c       what GL contexts wait for in OpenGL, without a descriptor
  *   virgl_version.c    what the virglrenderer that is linked has
  *   virgl_log.c        messages
  *   in_place.c         virglrenderer's own functions, as libvgfence-virglrenderer
  *   client_ids.c       fence IDs that a VMM may use in any order
  *   real.c, stubs.py   the functions of the library in whose place that is
  *   egl_display.c      an EGL display if the VMM has none
- *   egl_sync.c         waiting in the GL server
- *   gl_done.c          what of OpenGL is done already
+ *   egl_sync.c         sync files that the GL server waits for
+ *   gl_sync.c          sync objects: what of OpenGL is done, and waiting for it
  *   gl_commands.c      which commands change the GL context that is current
  */
 
@@ -41,7 +42,7 @@
 
 #include "egl_display.h"
 #include "egl_sync.h"
-#include "gl_done.h"
+#include "gl_sync.h"
 #include "hash.h"
 #include "log_limit.h"
 #include "queue.h"
@@ -142,9 +143,11 @@ struct vgf_virgl {
 	void (*leave_gl)(void *cookie);
 	unsigned int inside; /* functions of the plugin that the device is in */
 	atomic_bool ended;   /* being reset or cleaned up: virglrenderer has no contexts any more */
-	struct egl_sync *egl;        /* NULL if the GL server cannot wait */
+	struct egl_sync *egl;        /* NULL if the GL server cannot wait for sync files */
 	struct egl_display *display; /* the plugin's own, or NULL */
 	bool asks_gl;                /* whether work is done already when it was submitted */
+	bool has_syncs;              /* GL contexts wait for each other's fences by sync objects */
+	bool waits_itself;           /* and that keeps this thread waiting, as a processor draws */
 
 	int poll_fd;     /* an epoll set of the device's, virglrenderer's, and the timer */
 	int renderer_fd; /* virglrenderer's own; -1: it has none */
@@ -156,8 +159,8 @@ struct vgf_virgl {
 	atomic_uint num_watched; /* contexts in it */
 	atomic_bool has_native;  /* there was a fence of a native context */
 
-	/* Protects `global`, `watched` and `native_fences`, as virglrenderer may call back from a
-	 * thread of its own. Not held while anything of others is called. */
+	/* Protects `global`, `watched`, `native_fences`, `syncs` and `over`, as virglrenderer may
+	 * call back from a thread of its own. Not held while anything of others is called. */
 	pthread_mutex_t mutex;
 	TAILQ_HEAD(global_fences, global_fence) global;
 	void *watched; /* contexts in worker_set: a tree by ID (search.h) */
@@ -172,6 +175,20 @@ struct vgf_virgl {
 
 	/* Names of pending fences that virglrenderer knows by their IDs: a tree (search.h). */
 	void *native_fences;
+
+	/* Sync objects: those of pending fences, a tree by name (search.h), and those that only
+	 * this thread can let go of. */
+	void *syncs;
+	SLIST_HEAD(kept_syncs, kept_sync) over;
+	LIST_HEAD(, kept_sync) kept; /* all: of this thread alone */
+};
+
+/* The sync object behind the work of a fence. */
+struct kept_sync {
+	struct vgf_fence_name name; /* first: the key of a tree */
+	void *sync;                 /* NULL: it went with virglrenderer's GL contexts */
+	SLIST_ENTRY(kept_sync) over_link;
+	LIST_ENTRY(kept_sync) kept_link;
 };
 
 static inline void enter_gl(const struct vgf_virgl *virgl)
@@ -372,6 +389,26 @@ void plugin_log(struct vgf_virgl *virgl, const char *format, ...)
 
 /* A context has come to what waits for it: it ends. Frees what it has. */
 void context_release_resources(struct virgl_context *context);
+
+/* ---- virgl_sync.c ---- */
+
+/* Keeps a sync object until the fence has retired. It is the plugin's from then on. */
+void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void *sync);
+
+/*
+ * Makes what follows in the GL context that is current wait for a job's family_fences. 0, or
+ * -EOPNOTSUPP: of one there is no sync object, or a processor draws and is not done soon.
+ */
+int wait_for_syncs(struct vgf_virgl *virgl, const struct vgf_job *job);
+
+/* Any fence of the device retires. */
+void sync_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
+
+/* Before virglrenderer's GL contexts end. */
+void drop_syncs(struct vgf_virgl *virgl);
+
+/* At the end, when all fences have retired. */
+void free_syncs(struct vgf_virgl *virgl);
 
 /* ---- virgl_version.c ---- */
 

@@ -75,6 +75,7 @@ static void retire(void *cookie, const struct vgf_retired *retired)
 	struct vgf_virgl *virgl = cookie;
 
 	native_fence_retired(virgl, fence);
+	sync_retired(virgl, fence);
 	if (IN_PLACE && virgl->ended) {
 		return; /* as virglrenderer, which forgets them */
 	}

@@ -59,12 +59,19 @@ static int make_current(struct virgl_context *context, const struct vgf_job *job
 
 static int wait_gl(struct virgl_context *context, const struct vgf_job *job, size_t *done)
 {
-	int ret = make_current(context, job, done);
+	int ret;
 
+	if (job->num_in_fences > 0 && !context->virgl->egl) {
+		return -EOPNOTSUPP;
+	}
+	ret = make_current(context, job, done);
 	for (uint32_t i = 0; ret == 0 && i < job->num_in_fences; i++) {
 		ret = egl_sync_wait(context->virgl->egl, job->in_fences[i].fd);
 		/* Nothing of it has run that may not run again. */
 		ret = ret == -EIO ? -EOPNOTSUPP : ret;
+	}
+	if (ret == 0 && job->num_family_fences > 0) {
+		ret = wait_for_syncs(context->virgl, job);
 	}
 	return ret;
 }
@@ -107,7 +114,7 @@ static int submit_native(struct virgl_context *context, const struct vgf_job *jo
 
 static int submit_commands(struct virgl_context *context, const struct vgf_job *job)
 {
-	if (job->num_in_fences == 0) {
+	if (job->num_in_fences == 0 && job->num_family_fences == 0) {
 		return submit_rest(context, job, 0);
 	}
 	if (job->size == 0) {
@@ -122,13 +129,15 @@ static bool wants_descriptor(const struct virgl_context *context, const struct v
 		context->virgl->wait != VGF_VIRGL_WAIT_HOST;
 }
 
-/* Whether all that it did was in the GL context that is current now. */
-static bool keeps_context(const struct vgf_job *job)
+/* Makes the GL context that a job's work was in current. Returns false if there may be several. */
+static bool keep_context(const struct virgl_context *context, const struct vgf_job *job)
 {
 	size_t size = gl_commands_prologue(job->command, job->size);
 
-	return job->size > 0 &&
-		!gl_commands_change_context((const char *)job->command + size, job->size - size);
+	if (job->size == 0) {
+		return submit_words(context, "", 0) == 0;
+	}
+	return !gl_commands_change_context((const char *)job->command + size, job->size - size);
 }
 
 /*
@@ -136,19 +145,42 @@ static bool keeps_context(const struct vgf_job *job)
  * nothing else is on its way, a little work is done by now. Results of queries are written before
  * the fence signals: for these virglrenderer is polled.
  */
-static bool is_done(const struct virgl_context *context, const struct vgf_job *job)
+static bool asks_if_done(const struct virgl_context *context, const struct vgf_job *job)
+{
+	const struct vgf_virgl *virgl = context->virgl;
+
+	return virgl->asks_gl && job->size > 0 && atomic_load(&virgl->sent) == 0;
+}
+
+/* Whether other contexts of OpenGL may wait for it in OpenGL. That a mergeable one has retired is
+ * not told. */
+static bool wants_sync(const struct virgl_context *context, const struct vgf_job *job)
+{
+	return context->virgl->has_syncs && (job->flags & VGF_SHAREABLE) &&
+		!(job->flags & VGF_MERGEABLE);
+}
+
+/* Returns whether its work is done. Else others can wait for it from now on. */
+static bool make_sync(struct virgl_context *context, const struct vgf_job *job)
 {
 	struct vgf_virgl *virgl = context->virgl;
+	bool asks = asks_if_done(context, job), keeps = wants_sync(context, job);
 	bool done;
+	void *sync;
 
-	if (!virgl->asks_gl || !context_is_gl(context) || atomic_load(&virgl->sent) > 0 ||
-		!keeps_context(job)) {
+	if (!context_is_gl(context) || !(asks || keeps) || !keep_context(context, job)) {
 		return false;
 	}
 	enter_gl(virgl);
-	done = gl_done_ask();
+	sync = gl_sync_create();
+	done = sync && asks && gl_sync_is_done(sync, 0);
 	if (done) {
 		virgl_renderer_poll();
+	}
+	if (sync && keeps && !done) {
+		keep_sync(virgl, &job->fence, sync);
+	} else if (sync) {
+		gl_sync_destroy(sync);
 	}
 	leave_gl(virgl);
 	return done;
@@ -168,7 +200,7 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 			return 0;
 		}
 	}
-	if (is_done(context, job)) {
+	if (make_sync(context, job)) {
 		*out_fence_fd = VGF_FENCE_DONE;
 		return 0;
 	}
@@ -274,8 +306,9 @@ static struct vgf_driver choose_driver(const struct virgl_context *context)
 	if (virgl->wait == VGF_VIRGL_WAIT_HOST) {
 		return driver;
 	}
-	if (context_is_gl(context) && virgl->egl) {
+	if (context_is_gl(context) && (virgl->egl || virgl->has_syncs)) {
 		driver.wait = VGF_WAIT_GL;
+		driver.family = virgl->has_syncs ? virgl : NULL;
 	} else if (context_capset(context) == CAPSET_DRM && has_native_wait()) {
 		driver.wait = VGF_WAIT_DRIVER;
 	}

@@ -29,5 +29,6 @@ VGF_EXPORT uint32_t vgf_virgl_get_features(const struct vgf_virgl *virgl)
 	features |= has_native_wait() ? VGF_VIRGL_NATIVE_WAIT : 0;
 	features |= egl_display_available() ? VGF_VIRGL_OWN_DISPLAY : 0;
 	features |= virgl && virgl->egl ? VGF_VIRGL_EGL_FENCES : 0;
+	features |= virgl && virgl->has_syncs ? VGF_VIRGL_GL_SYNCS : 0;
 	return features;
 }

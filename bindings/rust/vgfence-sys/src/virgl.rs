@@ -69,6 +69,7 @@ pub const VGF_VIRGL_GET_FENCE_FD: vgf_virgl_features = 4;
 pub const VGF_VIRGL_EGL_FENCES: vgf_virgl_features = 8;
 pub const VGF_VIRGL_NATIVE_WAIT: vgf_virgl_features = 16;
 pub const VGF_VIRGL_OWN_DISPLAY: vgf_virgl_features = 32;
+pub const VGF_VIRGL_GL_SYNCS: vgf_virgl_features = 64;
 pub type vgf_virgl_features = ::std::os::raw::c_uint;
 extern "C" {
     pub fn vgf_virgl_get_features(virgl: *const vgf_virgl) -> u32;
