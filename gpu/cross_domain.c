@@ -296,13 +296,6 @@ static bool context_uses(struct renderer *renderer, uint32_t ctx_id, uint32_t re
 		inner_of(renderer)->ops->context_uses(inner_of(renderer), ctx_id, resource_id);
 }
 
-static void set_fence_passing(struct renderer *renderer, bool passes)
-{
-	if (inner_of(renderer)->ops->set_fence_passing != NULL) {
-		inner_of(renderer)->ops->set_fence_passing(inner_of(renderer), passes);
-	}
-}
-
 static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)
 {
 	return cross_context_find(to_own(renderer), ctx_id) == NULL &&
@@ -446,7 +439,6 @@ static const struct renderer_ops own_ops = {
 	.context_has = context_has,
 	.context_uses = context_uses,
 	.has_sync_files = has_sync_files,
-	.set_fence_passing = set_fence_passing,
 	.takes_bytes = takes_bytes,
 	.give_up = give_up,
 	.get_fd = get_fd,

@@ -276,9 +276,6 @@ void gpu_set_features(struct gpu *gpu, uint64_t features)
 	tell_refused(gpu, features);
 	gpu->features = features;
 	gpu->fence_passing = gpu->features & fence_passing_feature(gpu);
-	if (gpu->renderer->ops->set_fence_passing != NULL) {
-		gpu->renderer->ops->set_fence_passing(gpu->renderer, gpu->fence_passing);
-	}
 	flush_rings_open(gpu);
 }
 

@@ -143,10 +143,6 @@ struct renderer_ops {
 	bool (*context_uses)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
 	bool (*has_sync_files)(struct renderer *renderer, uint32_t ctx_id);
 
-	/* Whether the guest passes fences from now on. If not, nothing names a fence of its work,
-	 * and such a fence needs no descriptor. NULL: that makes no difference. */
-	void (*set_fence_passing)(struct renderer *renderer, bool passes);
-
 	/* Whether a context's command streams may be any number of bytes; NULL: they are words. */
 	bool (*takes_bytes)(struct renderer *renderer, uint32_t ctx_id);
 

@@ -681,11 +681,6 @@ static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t res
 	return is_mapped || soft_attachment_find(&soft->tables, ctx_id, resource_id) != NULL;
 }
 
-static void set_fence_passing(struct renderer *renderer, bool passes)
-{
-	soft_gpu_set_by_call(soft_from(renderer)->gpu, !passes);
-}
-
 static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)
 {
 	(void)ctx_id;
@@ -789,7 +784,6 @@ static const struct renderer_ops ops = {
 	.context_has = context_has,
 	.context_uses = context_has,
 	.has_sync_files = has_sync_files,
-	.set_fence_passing = set_fence_passing,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.reset = reset,
@@ -846,7 +840,7 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 		.limits = guest_limits };
 	struct soft_gpu_options gpu_options = {
 		.max_jobs = MAX_JOBS,
-		.fences = options->sync_files ? SOFT_GPU_FENCES_VGEM : SOFT_GPU_FENCES_EVENTFD,
+		.fences = options->sync_files ? SOFT_GPU_FENCES_VGEM : SOFT_GPU_FENCES_CALL,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,
 		.store_data = soft,

@@ -39,7 +39,6 @@ struct soft_gpu {
 	struct vgf_device *device;
 	struct soft_gpu_options options;
 	struct vgem_pool *vgem_pool; /* NULL if fences are not of vgem */
-	bool by_call;                /* fences are, that would be eventfds */
 	struct address_spaces spaces;
 	int epoll_fd; /* of the thread: wake_fd, and the in-fences from elsewhere */
 	int wake_fd;  /* edge-triggered, so that nobody has to read it */
@@ -409,7 +408,7 @@ static int make_out_fence(struct soft_gpu *gpu, struct gpu_job *job, int *out_fe
 	if (gpu->options.fences == SOFT_GPU_FENCES_VGEM) {
 		return vgem_pool_take(gpu->vgem_pool, &job->out_slot, out_fence_fd);
 	}
-	if (gpu->options.fences == SOFT_GPU_FENCES_CALL || gpu->by_call) {
+	if (gpu->options.fences == SOFT_GPU_FENCES_CALL) {
 		return 0;
 	}
 	job->out_fence_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -582,6 +581,7 @@ int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
 		.independent_rings = true,
 		.submit = submit,
 		.destroy = destroy_context,
+		.family = gpu,
 	};
 	struct soft_gpu_user *user = create_user(gpu, ctx_id);
 	int ret;
@@ -703,11 +703,6 @@ void soft_gpu_reset(struct soft_gpu *gpu)
 	pthread_mutex_lock(&gpu->lock);
 	drop_jobs(gpu, NULL);
 	pthread_mutex_unlock(&gpu->lock);
-}
-
-void soft_gpu_set_by_call(struct soft_gpu *gpu, bool by_call)
-{
-	gpu->by_call = by_call;
 }
 
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu)

@@ -41,7 +41,7 @@
 /* How the out-fence of a job is signalled. */
 enum soft_gpu_fences {
 	SOFT_GPU_FENCES_EVENTFD, /* a descriptor */
-	SOFT_GPU_FENCES_CALL,    /* vgf_fence_signal, from the GPU's thread */
+	SOFT_GPU_FENCES_CALL,    /* vgf_fence_signal, from the GPU's thread, which costs least */
 	/*
 	 * A sync file, of vgem. With VGF_WAIT_DRIVER the sync files that a job waits for become one
 	 * in the kernel, and the job waits for that, even if all are fences of this GPU. The kernel
@@ -64,7 +64,8 @@ struct soft_gpu_observer {
 
 struct soft_gpu_options {
 	enum soft_gpu_fences fences;
-	/* VGF_WAIT_DRIVER: takes in-fences as descriptors, and waits. VGF_WAIT_HOST: takes none. */
+	/* VGF_WAIT_DRIVER: takes in-fences as descriptors, or of its own jobs by name, and waits.
+	 * VGF_WAIT_HOST: takes none. */
 	enum vgf_wait wait;
 	struct soft_gpu_observer observer;
 	/* At once, or submit returns -ENOSPC. 0 means SOFT_GPU_DEFAULT_MAX_JOBS. */
@@ -116,12 +117,6 @@ void soft_gpu_reset(struct soft_gpu *gpu);
 /* Stops the thread and frees everything. All contexts must be gone: vgf_device_destroy comes first,
  * and soft_gpu_reset before that. NULL is fine. */
 void soft_gpu_destroy(struct soft_gpu *gpu);
-
-/*
- * Whether out-fences that would be eventfds are signalled by call from now on, which costs less:
- * for a VMM whose jobs name no in-fences. Only from the thread that submits, or while none does.
- */
-void soft_gpu_set_by_call(struct soft_gpu *gpu, bool by_call);
 
 /* How many fences of vgem the kernel has ended before their job was done. */
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu);

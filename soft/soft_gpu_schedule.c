@@ -286,7 +286,7 @@ static struct gpu_job_bucket *job_bucket(struct schedule *schedule, uint64_t fen
 
 /* The job here whose out-fence this is. NULL if there is none, if that would take long to find out,
  * or if the ID alone does not say which: the descriptor does. */
-static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
+static struct gpu_job *find_job_by_id(struct schedule *schedule, uint64_t fence_id)
 {
 	struct gpu_job *job, *found = NULL;
 	unsigned int steps = 0;
@@ -302,6 +302,33 @@ static struct gpu_job *find_job(struct schedule *schedule, uint64_t fence_id)
 		}
 	}
 	return found;
+}
+
+static bool is_of_fence(const struct gpu_job *job, const struct vgf_fence_name *name)
+{
+	return job->fence.fence_id == name->fence_id && job->fence.ring == name->ring &&
+		(name->ring == VGF_RING_GLOBAL || job->fence.ctx_id == name->ctx_id);
+}
+
+/* *found is NULL if there is none: it is done. 0, or -EOPNOTSUPP if that would take long to find
+ * out. */
+static int find_job(
+	struct schedule *schedule, const struct vgf_fence_name *name, struct gpu_job **found)
+{
+	unsigned int steps = 0;
+	struct gpu_job *job;
+
+	*found = NULL;
+	LIST_FOREACH(job, job_bucket(schedule, name->fence_id), by_id) {
+		if (is_of_fence(job, name)) {
+			*found = job;
+			return 0;
+		}
+		if (steps++ == MAX_STEPS_IN_BUCKET) {
+			return -EOPNOTSUPP;
+		}
+	}
+	return 0;
 }
 
 static struct gpu_wait *prepare_wait(struct gpu_job *job)
@@ -320,27 +347,51 @@ static void add_wait(struct gpu_job *job)
 
 /*
  * A GPU's own semaphores need no detour over descriptors and threads: a job that waits for another
- * one here starts in the moment that one is done. Returns whether it is such a job.
+ * one here starts in the moment that one is done.
  */
-static bool add_producer(
-	struct schedule *schedule, struct gpu_job *job, const struct vgf_in_fence *in_fence)
+static void add_producer(struct gpu_job *job, struct gpu_job *producer)
 {
-	struct gpu_job *producer = find_job(schedule, in_fence->fence_id);
-
-	if (producer != NULL && !producer->finished) {
+	if (!producer->finished) {
 		struct gpu_wait *wait = prepare_wait(job);
 
 		LIST_INSERT_HEAD(&producer->waiters, wait, link);
 		add_wait(job);
 	}
+}
+
+/* Returns whether the fence is of a job here. */
+static bool add_producer_by_id(struct schedule *schedule, struct gpu_job *job, uint64_t fence_id)
+{
+	struct gpu_job *producer = find_job_by_id(schedule, fence_id);
+
+	if (producer != NULL) {
+		add_producer(job, producer);
+	}
 	return producer != NULL;
+}
+
+/* What has no descriptor, as the GPU signals it by call. 0 or -EOPNOTSUPP. */
+static int add_family(struct schedule *schedule, struct gpu_job *job, const struct vgf_job *from)
+{
+	for (uint32_t i = 0; i < from->num_family_fences; i++) {
+		struct gpu_job *producer;
+		int ret = find_job(schedule, &from->family_fences[i], &producer);
+
+		if (ret < 0) {
+			return ret;
+		}
+		if (producer != NULL) {
+			add_producer(job, producer);
+		}
+	}
+	return 0;
 }
 
 /* Each for itself. */
 static int add_in_fences(struct schedule *schedule, struct gpu_job *job, const struct vgf_job *from)
 {
 	for (uint32_t i = 0; i < from->num_in_fences; i++) {
-		if (!add_producer(schedule, job, &from->in_fences[i])) {
+		if (!add_producer_by_id(schedule, job, from->in_fences[i].fence_id)) {
 			int ret = watch(schedule, prepare_wait(job), from->in_fences[i].fd);
 
 			if (ret < 0) {
@@ -366,7 +417,7 @@ static int add_merged_in_fences(
 	int fence_fd = job->in_fence_fd, ret;
 
 	for (uint32_t i = 0; i < from->num_in_fences; i++) {
-		timed = add_producer(schedule, job, &from->in_fences[i]) && timed;
+		timed = add_producer_by_id(schedule, job, from->in_fences[i].fence_id) && timed;
 	}
 	if (has_signalled(fence_fd)) {
 		return 0;
@@ -424,8 +475,8 @@ static void release_waiters(struct schedule *schedule, struct gpu_job *job, uint
 
 struct gpu_job *gpu_job_create(const struct vgf_job *from)
 {
-	/* One for each in-fence, and one for all of them. */
-	size_t max_waits = (size_t)from->num_in_fences + 1;
+	/* One for each in-fence, and one for all that have descriptors. */
+	size_t max_waits = (size_t)from->num_in_fences + from->num_family_fences + 1;
 	struct gpu_job *job = calloc(1, sizeof(*job) + max_waits * sizeof(job->waits[0]));
 
 	if (job != NULL) {
@@ -465,6 +516,9 @@ int schedule_submit(struct schedule *schedule, struct gpu_context *context, stru
 	}
 	ret = job->in_fence_fd >= 0 ? add_merged_in_fences(schedule, job, from) :
 				      add_in_fences(schedule, job, from);
+	if (ret == 0) {
+		ret = add_family(schedule, job, from);
+	}
 	if (ret < 0) {
 		remove_in_fences(schedule, job);
 		return ret;

@@ -2,9 +2,10 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Frames that a display takes before they are drawn, with a sync file of what they wait for. The
- * fences of the software GPU stand for sync files: which a descriptor is, a test says. The display
- * is a double. What a real compositor does with a real sync file is not seen here.
+ * Frames that a display takes before they are drawn, with a sync file of what they wait for; and
+ * how many descriptors fences may have. Eventfds stand for sync files: which a descriptor is, a
+ * test says. The display is a double. What a real compositor does with a real sync file is not seen
+ * here.
  */
 
 #include <endian.h>
@@ -12,22 +13,40 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <vgfence/sync_file.h>
 
 #include "gpu_guest.h"
 #include "gpu_private.h"
+#include "soft_gpu.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 #define SIDE 4u
 #define PICTURE (SIDE * SIDE * 4)
 #define RED 0xff0000u
 #define HOUR_MS 3600000
+#define NEVER_US 1000000000u /* longer than any test */
 
 static struct guest guest;
 
 /* ---- Doubles -------------------------------------------------------------------------------- */
+
+int __real_soft_gpu_create(
+	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu);
+int __wrap_soft_gpu_create(
+	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu);
+
+/* Its fences have descriptors. */
+int __wrap_soft_gpu_create(
+	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu)
+{
+	struct soft_gpu_options with = *options;
+
+	with.fences = SOFT_GPU_FENCES_EVENTFD;
+	return __real_soft_gpu_create(device, &with, gpu);
+}
 
 static bool are_sync_files;
 
@@ -309,4 +328,32 @@ TEST_ACQUIRE(a_reset_answers_what_was_taken)
 	assert_int_equal(guest.leaving, taken.key);
 	read_taken(false);
 	open_gate();
+}
+
+/* ---- Descriptors ---------------------------------------------------------------------------- */
+
+TEST(jobs_leave_half_of_the_descriptors)
+{
+	struct rlimit before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 400, before.rlim_max }), 0);
+	start();
+	for (uint32_t i = 1; i <= 200; i++) {
+		submit(&guest, &(struct job){ .ctx_id = 1, .fence_id = i, .busy_us = NEVER_US });
+	}
+	/* One context has a quarter of that half. */
+	assert_in_range(count_fds(), 40, 70);
+	for (uint32_t ctx_id = 2; ctx_id <= 4; ctx_id++) {
+		assert_int_equal(create_context(&guest, ctx_id), OK);
+		for (uint32_t i = 1; i <= 200; i++) {
+			submit(&guest,
+				&(struct job){ .ctx_id = ctx_id,
+					.fence_id = ctx_id * 1000 + i,
+					.busy_us = NEVER_US });
+		}
+	}
+	assert_in_range(count_fds(), 150, 250);
+	guest_stop(&guest);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }

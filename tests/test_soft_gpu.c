@@ -388,6 +388,11 @@ TEST(starts_a_job_when_its_in_fence_of_the_gpu_is_done)
 	start_after_own_fence(SOFT_GPU_FENCES_EVENTFD);
 }
 
+TEST(starts_a_job_when_its_in_fence_of_the_gpu_is_done_by_call)
+{
+	start_after_own_fence(SOFT_GPU_FENCES_CALL);
+}
+
 TEST(starts_a_job_when_its_in_fence_of_the_gpu_is_done_with_sync_files)
 {
 	need_vgem();
@@ -417,6 +422,11 @@ TEST(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled)
 	start_after_foreign_fence(SOFT_GPU_FENCES_EVENTFD);
 }
 
+TEST(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_by_call)
+{
+	start_after_foreign_fence(SOFT_GPU_FENCES_CALL);
+}
+
 TEST(starts_a_job_when_its_in_fence_from_elsewhere_has_signalled_with_sync_files)
 {
 	need_vgem();
@@ -436,6 +446,23 @@ static int submit_after_two(struct machine *machine, uint64_t fence_id, const ui
 	};
 
 	return vgf_submit(machine->device, &submission, NULL);
+}
+
+/* By its name one, the other by its descriptor. */
+TEST_MACHINE(waits_for_its_own_fences_and_for_others, SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0)
+{
+	const uint64_t in_fences[] = { 1, 2 };
+	int fence_fd = create_foreign_fence(machine, 1);
+	uint64_t signalled_ns;
+
+	assert_int_equal(submit(machine, 1, 0, 2, 30000, 0), 0);
+	assert_int_equal(submit_after_two(machine, 3, in_fences), 0);
+	signalled_ns = now_ns();
+	signal_fence(fence_fd);
+	wait_for_retired(machine, 3);
+	assert_true(machine->signal_ns[3] >= signalled_ns + 100 * NS_PER_US);
+	assert_true(machine->signal_ns[3] >= machine->signal_ns[2] + 100 * NS_PER_US);
+	close(fence_fd);
 }
 
 /* An eventfd cannot be merged with a sync file. */
@@ -540,6 +567,11 @@ static void drop_what_waits(enum soft_gpu_fences fences)
 TEST(drops_what_waits_when_the_device_is_reset)
 {
 	drop_what_waits(SOFT_GPU_FENCES_EVENTFD);
+}
+
+TEST(drops_what_waits_when_the_device_is_reset_by_call)
+{
+	drop_what_waits(SOFT_GPU_FENCES_CALL);
 }
 
 TEST(drops_what_waits_when_the_device_is_reset_with_sync_files)
