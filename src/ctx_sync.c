@@ -234,14 +234,19 @@ static void notify(struct waiter *waiter, enum waiter_event event)
 
 	switch (event) {
 	case WAITER_FILE:
-		submission->bare -= !(
-			(fence->flags & FENCE_HANDED) && submission_knows(submission, fence));
+		submission->bare -= fence_stands_alone(fence) &&
+			!((fence->flags & FENCE_HANDED) && submission_knows(submission, fence));
 		break;
 	case WAITER_HANDED:
-		submission->bare -= submission_knows(submission, fence);
+		submission->bare -= fence_stands_alone(fence) &&
+			submission_knows(submission, fence);
+		break;
+	case WAITER_ALONE:
+		submission->bare -= fence->fd >= 0 || submission_knows(submission, fence);
 		break;
 	case WAITER_SIGNALLED:
-		submission->bare += fence->fd >= 0 || submission_knows(submission, fence);
+		submission->bare += fence_stands_alone(fence) &&
+			(fence->fd >= 0 || submission_knows(submission, fence));
 		return;
 	case WAITER_RETIRED:
 		submission->bare--;

@@ -278,14 +278,23 @@ bool fence_is_handed(const struct fence *fence)
 	return (fence->flags & (FENCE_HANDED | FENCE_SIGNALLED)) == FENCE_HANDED && fence->fd < 0;
 }
 
-static void notify_all(struct fence_table *table, struct fence *fence, enum waiter_event event)
+bool fence_stands_alone(const struct fence *fence)
+{
+	return fence->timeline->ring != VGF_RING_GLOBAL || fence_is_oldest(fence);
+}
+
+/* Returns how many there are. */
+static uint32_t notify_all(struct fence_table *table, struct fence *fence, enum waiter_event event)
 {
 	struct waiter *waiter;
+	uint32_t told = 0;
 
 	TAILQ_FOREACH(waiter, &fence->waiters, link) {
 		table->notify(waiter, event);
-		table->told++;
+		told++;
 	}
+	table->told += told;
+	return told;
 }
 
 static void tell_signal(const struct fence_table *table, const struct fence *fence)
@@ -376,7 +385,7 @@ void fence_forget_file(struct fence_table *table, struct fence *fence)
 
 static uint32_t retire(struct fence_table *table, struct fence *fence)
 {
-	const struct fence *next = STAILQ_NEXT(fence, link);
+	struct fence *next = STAILQ_NEXT(fence, link);
 	struct waiter *waiter;
 	uint32_t told = 0;
 
@@ -396,6 +405,10 @@ static uint32_t retire(struct fence_table *table, struct fence *fence)
 		table->notify(waiter, WAITER_RETIRED);
 		waiter->fence = NULL;
 		told++;
+	}
+	if (next && fence->timeline->ring == VGF_RING_GLOBAL &&
+		(fence_has_file(next) || fence_is_handed(next))) {
+		told += notify_all(table, next, WAITER_ALONE);
 	}
 	STAILQ_INSERT_TAIL(&table->retired, fence, link);
 	return 1 + told / WAITERS_PER_COST;

@@ -40,6 +40,7 @@ TAILQ_HEAD(waiter_list, waiter);
 enum waiter_event {
 	WAITER_FILE,   /* the fence has a descriptor now that can be waited for */
 	WAITER_HANDED, /* it has none, and its driver has its work now and will call */
+	WAITER_ALONE,  /* it has become the oldest: see fence_stands_alone */
 	/* Not any more: it has signalled, perhaps by force; retiring counts. */
 	WAITER_SIGNALLED,
 	WAITER_RETIRED,
@@ -243,6 +244,10 @@ bool fence_has_file(const struct fence *fence);
 
 /* Whether its driver's family can wait for it by its name, as it has no descriptor. */
 bool fence_is_handed(const struct fence *fence);
+
+/* Whether its own work is all that its ID stands for. Work on a ring is done in its order, so that
+ * those before it need not be waited for; on the global timeline there is none before the oldest. */
+bool fence_stands_alone(const struct fence *fence);
 
 struct vgf_fence_name fence_name(const struct fence *fence);
 

@@ -32,8 +32,9 @@ bool submission_knows(const struct submission *submission, const struct fence *f
 /* Whether a driver that takes in-fences cannot wait for this one. Inline, as look_up. */
 static inline bool is_bare(const struct submission *submission, const struct fence *fence)
 {
-	return !fence_has_file(fence) &&
-		!(fence_is_handed(fence) && submission_knows(submission, fence));
+	return !(fence_has_file(fence) ||
+		       (fence_is_handed(fence) && submission_knows(submission, fence))) ||
+		!fence_stands_alone(fence);
 }
 
 bool submission_ready(const struct submission *submission)

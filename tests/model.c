@@ -173,22 +173,50 @@ static bool takes_files(const struct model_item *item)
 	return (wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL) && !item->on_host;
 }
 
-/* If it was signalled by a call its descriptor may never signal. */
-static bool is_lent(const struct model_item *item, const struct model_fence *fence)
+/* The library calls back for what retires when it has done the rest. */
+static bool may_be_gone(const struct model *model, const struct model_fence *fence)
+{
+	return model->dispatching > 0 && model_may_retire(model, fence);
+}
+
+enum answer model_is_oldest(const struct model *model, const struct vgf_fence_name *name)
+{
+	enum answer oldest = YES;
+
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		const struct model_fence *fence = model->fences[i];
+
+		if (is_on_timeline(fence, name) && fence->name.fence_id < name->fence_id) {
+			oldest = both(oldest, may_be_gone(model, fence) ? EITHER : NO);
+		}
+	}
+	return oldest;
+}
+
+/* Whether a driver can be given it. If it was signalled by a call its descriptor may never signal; and
+ * on the global timeline an ID stands for work of others, too. */
+static enum answer is_lent(
+	const struct model *model, const struct model_item *item, const struct model_fence *fence)
 {
 	const void *family = item->context->driver.family;
 
-	return !fence->known && (fence->has_fd || (family && fence->family == family));
+	if (fence->known || !(fence->has_fd || (family && fence->family == family))) {
+		return NO;
+	}
+	return fence->imported || fence->name.ring != VGF_RING_GLOBAL ?
+		YES :
+		model_is_oldest(model, &fence->name);
 }
 
-static bool is_ready(const struct model_item *item)
+static bool is_ready(const struct model *model, const struct model_item *item)
 {
 	bool all_retired = true;
 	bool all_lent = takes_files(item) && !item->doubtful;
 
 	for (unsigned int i = 0; i < item->num_deps; i++) {
 		all_retired = all_retired && item->deps[i]->retired;
-		all_lent = all_lent && (item->deps[i]->retired || is_lent(item, item->deps[i]));
+		all_lent = all_lent &&
+			(item->deps[i]->retired || is_lent(model, item, item->deps[i]) == YES);
 	}
 	return all_retired || all_lent;
 }
@@ -216,27 +244,6 @@ unsigned int model_fds_max(const struct model *model)
 	return count + (model->dispatching > 0 ? model->retired_fds_now : 0);
 }
 
-/* The library calls back for what retires when it has done the rest. */
-static bool may_be_gone(const struct model *model, const struct model_fence *fence)
-{
-	return model->dispatching > 0 && model_may_retire(model, fence);
-}
-
-/* Whether a fence is the oldest of its timeline, or would be. */
-static enum answer is_oldest(const struct model *model, const struct vgf_fence_name *name)
-{
-	enum answer oldest = YES;
-
-	for (unsigned int i = 0; i < model->num_fences; i++) {
-		const struct model_fence *fence = model->fences[i];
-
-		if (is_on_timeline(fence, name) && fence->name.fence_id < name->fence_id) {
-			oldest = both(oldest, may_be_gone(model, fence) ? EITHER : NO);
-		}
-	}
-	return oldest;
-}
-
 static bool fits(uint32_t limit, unsigned int used, bool oldest)
 {
 	return used < limit && limit - used > (oldest ? 0 : 1);
@@ -245,7 +252,7 @@ static bool fits(uint32_t limit, unsigned int used, bool oldest)
 static enum answer device_has_room(
 	const struct model *model, const struct vgf_fence_name *name, unsigned int more)
 {
-	enum answer oldest = is_oldest(model, name);
+	enum answer oldest = model_is_oldest(model, name);
 
 	more += model->running;
 	if (fits(model->limits.max_fds, model_fds_max(model) + more, oldest == YES)) {
@@ -258,7 +265,7 @@ static enum answer device_has_room(
 static enum answer share_has_room(
 	const struct model *model, const struct vgf_fence_name *name, uint64_t serial)
 {
-	enum answer oldest = is_oldest(model, name);
+	enum answer oldest = model_is_oldest(model, name);
 	unsigned int used = 0;
 
 	if (serial == 0) {
@@ -304,7 +311,7 @@ bool model_must_run(const struct model *model, const struct model_item *item)
 		return false;
 	}
 	return item->kind != WORK || item->dropped ||
-		(is_ready(item) &&
+		(is_ready(model, item) &&
 			may_have_fd(model, item->fence ? &item->name : NULL, item->context, 0) ==
 				YES);
 }
@@ -529,11 +536,11 @@ static enum answer expect_ready(
 		const struct model_fence *dep = item->deps[i];
 		bool is_doubtful = expectation->doubtful ||
 			(!dep->imported && is_done(model, dep) != NO);
-		bool may_be_lent = takes_files(item) && is_lent(item, dep);
+		enum answer lent = takes_files(item) ? is_lent(model, item, dep) : NO;
 
 		pending += !is_doubtful;
-		for_certain = for_certain && may_be_lent;
-		perhaps = perhaps && (is_doubtful || may_be_lent);
+		for_certain = for_certain && lent == YES;
+		perhaps = perhaps && (is_doubtful || lent != NO);
 	}
 	expectation->waited = pending > 0 ? YES : item->num_deps > 0 ? EITHER : NO;
 	return for_certain ? YES : perhaps ? EITHER : NO;

@@ -152,6 +152,9 @@ struct model_fence *model_find(const struct model *model, const struct vgf_fence
 struct model_fence *model_oldest(const struct model *model, const struct vgf_fence_name *timeline);
 struct model_item *model_item(const struct model *model, uint64_t serial);
 
+/* Whether a fence is the oldest of its timeline, or would be. */
+enum answer model_is_oldest(const struct model *model, const struct vgf_fence_name *name);
+
 bool is_on_timeline(const struct model_fence *fence, const struct vgf_fence_name *timeline);
 
 /* Whether neither the fence itself nor anything before it on its timeline keeps it from

@@ -251,6 +251,7 @@ static void check_in_fences(
 	for (unsigned int i = 0; i < item->num_deps; i++) {
 		const struct model_fence *dep = item->deps[i];
 		const struct vgf_in_fence *in_fence = dep->imported ? NULL : find_lent(job, dep);
+		uint32_t before = lent;
 		if (in_fence && !dep->retired) {
 			check(!dep->known);
 			check_descriptor(dep, in_fence->fd);
@@ -262,6 +263,8 @@ static void check_in_fences(
 		} else if (!dep->imported) {
 			check(model_may_retire(&run->model, dep));
 		}
+		check(lent == before || dep->name.ring != VGF_RING_GLOBAL ||
+			model_is_oldest(&run->model, &dep->name) != NO);
 	}
 	check(lent == num_lent(job));
 	if (lent > 0) {

@@ -324,3 +324,70 @@ TEST_VMM(a_descriptor_that_is_lost_is_no_name_again, .wait = VGF_WAIT_DRIVER)
 	vmm_dispatch(vmm);
 	assert_waited(driver, 4);
 }
+
+/* ---- The global timeline ------------------------------------------------------------------ */
+
+/* Work of several contexts is there, and an ID stands for all that is before it: the last one may be
+ * done while what is before it is not even its driver's. */
+TEST_VMM(of_the_global_timeline_the_oldest_alone_is_named, .wait = VGF_WAIT_DRIVER)
+{
+	open_contexts(driver, vmm, 3);
+	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 3, 0, 4, ID(3), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 2));
+	assert_false(driver_has(driver, 4));
+	assert_int_equal(signal_call(vmm, 1, VGF_RING_GLOBAL, 2, 0), 0);
+	vmm_dispatch(vmm);
+	assert_named(driver, 4, 2, VGF_RING_GLOBAL, 3);
+}
+
+/* The same with descriptors. */
+TEST_VMM(of_the_global_timeline_the_oldest_descriptor_alone_is_handed_over, .wait = VGF_WAIT_DRIVER,
+	.answer = FAKE_FD)
+{
+	int fence_fd;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(submit(vmm, 1, VGF_RING_GLOBAL, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 3)->wait, VGF_WAIT_DRIVER);
+	assert_int_equal(driver_job(driver, 3)->in_fences[0], 2);
+	close(fence_fd);
+}
+
+/* One that gets its descriptor, or signals, while it is not the oldest. */
+TEST_VMM(what_happens_behind_others_of_the_global_timeline_counts_when_it_is_the_oldest,
+	.wait = VGF_WAIT_DRIVER)
+{
+	struct vgf_fence_name second = make_name(0, VGF_RING_GLOBAL, 2);
+	struct vgf_fence_name third = make_name(0, VGF_RING_GLOBAL, 3);
+	int fence_fd = make_fence(false);
+
+	driver_open(driver, vmm, 1);
+	for (uint32_t i = 1; i <= 3; i++) {
+		assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, i, VGF_FENCE_BY_CALL), 0);
+	}
+	assert_int_equal(submit(vmm, 1, 0, 4, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 1, 1, 5, ID(3), NO_IN_FENCES), 1);
+	assert_int_equal(publish_take(vmm->device, &second, dup(fence_fd)), 0);
+	assert_int_equal(publish_take(vmm->device, &third, make_fence(false)), 0);
+	assert_int_equal(cancel_fence(vmm, 0, VGF_RING_GLOBAL, 3, -ETIME), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 4)->num_in_fences, 1);
+	assert_false(driver_has(driver, 5));
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_waited(driver, 5);
+	close(fence_fd);
+}

@@ -404,7 +404,7 @@ TEST_VMM(a_driver_gets_all_of_a_timeline, .wait = VGF_WAIT_DRIVER)
 
 	driver_open(driver, vmm, 1);
 	for (int i = 0; i < 3; i++) {
-		fds[i] = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, ID(i + 1));
+		fds[i] = create_fence_fd(vmm, 1, 5, ID(i + 1));
 	}
 	assert_int_equal(submit(vmm, 1, 0, 4, ID(3), ID(1), ID(2), NO_IN_FENCES), 0);
 	job = driver_job(driver, 4);

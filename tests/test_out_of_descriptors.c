@@ -225,11 +225,12 @@ TEST(work_whose_driver_cannot_copy_its_in_fences_waits_on_the_host)
 	/* Two copies of in-fences, an out-fence, and the copy of that. */
 	for (unsigned int more = 0; more <= 4; more++) {
 		struct fake_vmm *vmm = vmm_create(NULL);
-		int ours[] = { create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1),
-			create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 2) };
 		struct hungry hungry;
+		int ours[2];
 
 		hungry_init(&hungry, vmm, 1);
+		ours[0] = create_fence_fd(vmm, 1, 5, 1);
+		ours[1] = create_fence_fd(vmm, 1, 5, 2);
 		limit_fds(more);
 		assert_int_equal(submit(vmm, 1, 0, 3, ID(1), ID(2), NO_IN_FENCES), more < 4);
 		assert_int_equal(hungry.num_refused, more < 4);
