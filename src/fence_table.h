@@ -245,8 +245,8 @@ bool fence_has_file(const struct fence *fence);
 /* Whether its driver's family can wait for it by its name, as it has no descriptor. */
 bool fence_is_handed(const struct fence *fence);
 
-/* Whether its own work is all that its ID stands for. Work on a ring is done in its order, so that
- * those before it need not be waited for; on the global timeline there is none before the oldest. */
+/* Whether its own work is all that its ID stands for. Work on a ring is done in its order, so those
+ * before it need not be waited for; on the global timeline there is none before the oldest. */
 bool fence_stands_alone(const struct fence *fence);
 
 struct vgf_fence_name fence_name(const struct fence *fence);

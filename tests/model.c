@@ -193,8 +193,8 @@ enum answer model_is_oldest(const struct model *model, const struct vgf_fence_na
 	return oldest;
 }
 
-/* Whether a driver can be given it. If it was signalled by a call its descriptor may never signal; and
- * on the global timeline an ID stands for work of others, too. */
+/* Whether a driver can be given it. If it was signalled by a call its descriptor may never signal.
+ * On the global timeline an ID stands for work of others, too. */
 static enum answer is_lent(
 	const struct model *model, const struct model_item *item, const struct model_fence *fence)
 {

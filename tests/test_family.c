@@ -327,8 +327,8 @@ TEST_VMM(a_descriptor_that_is_lost_is_no_name_again, .wait = VGF_WAIT_DRIVER)
 
 /* ---- The global timeline ------------------------------------------------------------------ */
 
-/* Work of several contexts is there, and an ID stands for all that is before it: the last one may be
- * done while what is before it is not even its driver's. */
+/* Work of several contexts is there, and an ID stands for all that is before it: the last one may
+ * be done while what is before it is not even its driver's. */
 TEST_VMM(of_the_global_timeline_the_oldest_alone_is_named, .wait = VGF_WAIT_DRIVER)
 {
 	open_contexts(driver, vmm, 3);

@@ -1,317 +1,592 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* GL contexts of the plugin that wait for each other in OpenGL, where it has no native fences. */
+/*
+ * GL contexts that wait for each other by sync objects: which they wait for, where and for how
+ * long, what is waited for on the host instead, and that no sync object is left. Doubles are in the
+ * place of virglrenderer (virgl_double.h) and of OpenGL's sync objects, which are done when a test
+ * says so. test_virgl_sync_gl.c has the real ones.
+ */
 
-#include "virgl_vmm.h"
-
-#include <stdio.h>
+#include <errno.h>
+#include <search.h>
 #include <string.h>
-
-#include <epoxy/gl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <vgfence/inspect.h>
+#include <vgfence/virgl.h>
 
-#define RED PIXEL(255, 0, 0, 255)
-#define GREEN PIXEL(0, 255, 0, 255)
-#define BLUE PIXEL(0, 0, 255, 255)
+#define VIRGL_RENDERER_UNSTABLE_APIS
+#include <virglrenderer.h>
 
-enum {
-	PRODUCER = 1,
-	CONSUMER = 2,
-	SHARED = 10,
-	COPY = 11,
-};
+#include "calls.h"
+#include "gl_stream.h"
+#include "gl_sync.h"
+#include "support.h"
+#include "virgl_double.h"
 
-static struct vgf_stats get_stats(struct virgl_vmm *vmm)
+#define CAPSET_VIRGL2 2
+#define FLAGS (VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB)
+#define DESTROY_SUB_CTX 30 /* of the virgl protocol */
+#define MAX_SYNCS 512
+#define MAX_WAIT_NS 500000u
+
+enum { A = 1, B = 2, C = 3 };
+
+/* The GL context of a virgl context's subcontext, as the double has it. */
+#define GL_OF(ctx_id, sub) ((ctx_id)*16u + (sub))
+
+/* ---- OpenGL --------------------------------------------------------------------------------- */
+
+static struct double_sync {
+	uint32_t gl; /* that it is of */
+	bool done, destroyed;
+	unsigned int num_waits; /* of the server */
+	uint32_t waiting_gl;    /* the last of these */
+	uint64_t timeout_ns;    /* of the last wait of the thread's */
+	bool done_when_waited;  /* a test's: it is done soon */
+} syncs[MAX_SYNCS];
+static unsigned int num_syncs;
+static bool is_software;
+
+bool gl_sync_available(void)
 {
-	struct vgf_stats stats = { .size = sizeof(stats) };
-
-	vgf_device_get_stats(vmm->device, &stats);
-	return stats;
+	return true;
 }
 
-/* The producer's textures are ready for long work. */
-static struct virgl_vmm *create_pair(enum vgf_virgl_wait wait)
+bool gl_is_software(void)
 {
-	struct virgl_vmm *vmm = virgl_vmm_create(FLAGS_ASYNC, wait);
-
-	create_gl_context(vmm, PRODUCER);
-	create_gl_context(vmm, CONSUMER);
-	create_work(vmm, PRODUCER);
-	create_texture(vmm, SHARED, PRODUCER, CONSUMER, 0);
-	create_texture(vmm, COPY, CONSUMER, 0);
-	fill_now(vmm, PRODUCER, SHARED, RED);
-	fill_now(vmm, CONSUMER, COPY, BLUE);
-	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), RED);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), BLUE);
-	return vmm;
+	return is_software;
 }
 
-#define TEST_PAIR(name, wait)                                                                      \
-	TEST_WITH(name, struct virgl_vmm *, vmm, create_pair(wait), virgl_vmm_destroy(vmm))
-
-/* What takes long, and then GREEN. Returns its fence's ID. */
-static uint64_t submit_long(struct virgl_vmm *vmm, uint32_t flags)
+const void *gl_sync_context(void)
 {
-	struct gl_stream stream;
-	struct vgf_submission submission = {
-		.fence = { .fence_id = ++vmm->last_id, .ctx_id = PRODUCER },
-		.flags = VGF_FENCED | flags,
-		.command = stream.words,
+	return &the_double.submissions[0].word + the_double.gl_context; /* nobody reads there */
+}
+
+void *gl_sync_create(void)
+{
+	assert_true(num_syncs < MAX_SYNCS);
+	syncs[num_syncs] = (struct double_sync){ .gl = the_double.gl_context };
+	return &syncs[num_syncs++];
+}
+
+void gl_sync_destroy(void *sync)
+{
+	struct double_sync *its = sync;
+
+	assert_false(its->destroyed);
+	assert_true(the_double.is_running); /* or there is no GL context */
+	its->destroyed = true;
+}
+
+bool gl_sync_is_done(void *sync, uint64_t timeout_ns)
+{
+	struct double_sync *its = sync;
+
+	assert_false(its->destroyed);
+	its->timeout_ns = timeout_ns;
+	its->done |= its->done_when_waited && timeout_ns > 0;
+	return its->done;
+}
+
+void gl_sync_wait(void *sync)
+{
+	struct double_sync *its = sync;
+
+	assert_false(its->destroyed);
+	its->num_waits++;
+	its->waiting_gl = the_double.gl_context;
+}
+
+static unsigned int num_alive(void)
+{
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < num_syncs; i++) {
+		count += !syncs[i].destroyed;
+	}
+	return count;
+}
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+void *__real_tsearch(
+	const void *key, void **root, int (*compare)(const void *left, const void *right));
+void *__wrap_tsearch(
+	const void *key, void **root, int (*compare)(const void *left, const void *right));
+
+static bool is_full;
+
+void *__wrap_tsearch(
+	const void *key, void **root, int (*compare)(const void *left, const void *right))
+{
+	return is_full ? NULL : __real_tsearch(key, root, compare);
+}
+
+/* ---- The VMM -------------------------------------------------------------------------------- */
+
+static struct vgf_virgl *virgl;
+static unsigned int num_retired;
+
+static void note_retired(void *cookie, const struct vgf_retired *fence)
+{
+	(void)cookie;
+	(void)fence;
+	num_retired++;
+}
+
+static void begin(enum vgf_virgl_wait wait, bool software)
+{
+	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = note_retired };
+	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
+	/* One round is enough, however slow the machine. */
+	static const struct vgf_options device = { .size = sizeof(device),
+		.budget_ns = UINT64_MAX };
+	const struct vgf_virgl_options options = {
+		.size = sizeof(options), .device = &device, .callbacks = &callbacks, .wait = wait
 	};
 
-	gl_stream_begin(&stream);
-	put_work(&stream);
-	gl_stream_fill(&stream, SHARED, GREEN);
-	submission.size = stream.count * sizeof(stream.words[0]);
-	assert_int_equal(vgf_virgl_submit(vmm->virgl, &submission, NULL), 0);
-	return submission.fence.fence_id;
+	num_syncs = num_retired = 0;
+	is_full = false;
+	is_software = software;
+	assert_int_equal(vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl), 0);
+	for (uint32_t ctx_id = A; ctx_id <= C; ctx_id++) {
+		assert_int_equal(
+			vgf_virgl_context_create_with_flags(virgl, ctx_id, CAPSET_VIRGL2, 0, NULL),
+			0);
+	}
+}
+
+/* Nothing of OpenGL's is left. */
+static void finish(void)
+{
+	vgf_virgl_cleanup(virgl);
+	virgl = NULL;
+	double_forget();
+	assert_int_equal(num_alive(), 0);
+}
+
+#define TEST_GPU(name) TEST_BETWEEN(name, begin(VGF_VIRGL_WAIT_AUTO, false), finish())
+#define TEST_SOFTWARE(name) TEST_BETWEEN(name, begin(VGF_VIRGL_WAIT_AUTO, true), finish())
+
+static void dispatch(void)
+{
+	while (vgf_virgl_poll(virgl) > 0) {
+	}
 }
 
 /* Returns what vgf_virgl_submit does. */
-static int copy_behind(struct virgl_vmm *vmm, uint64_t in_fence)
+static int submit_stream(const struct vgf_fence_name *name, uint32_t flags,
+	const struct gl_stream *stream, const uint64_t *in_fences)
 {
+	uint32_t count = 0;
+	struct vgf_submission submission = {
+		.fence = *name,
+		.flags = VGF_FENCED | flags,
+		.in_fences = in_fences,
+		.command = stream->words,
+		.size = stream->count * sizeof(stream->words[0]),
+	};
+
+	while (in_fences[count] != 0) {
+		count++;
+	}
+	submission.num_in_fences = count;
+	return vgf_virgl_submit(virgl, &submission, NULL);
+}
+
+static int submit_flags(uint32_t ctx_id, uint64_t id, uint32_t flags, uint64_t in_fence)
+{
+	const struct vgf_fence_name name = { .fence_id = id, .ctx_id = ctx_id };
+	const uint64_t in_fences[] = { in_fence, 0 };
 	struct gl_stream stream;
 
 	gl_stream_begin(&stream);
-	gl_stream_copy(&stream, COPY, SHARED, SIDE, SIDE);
-	return submit_stream(vmm, CONSUMER, &stream, in_fence);
+	gl_stream_nop(&stream);
+	return submit_stream(&name, flags, &stream, in_fences);
 }
 
-static void skip_unless_long(struct virgl_vmm *vmm)
+static int submit(uint32_t ctx_id, uint64_t id, uint64_t in_fence)
 {
-	static bool is_long; /* it takes its time to find out */
-
-	is_long = is_long || work_is_long(vmm, PRODUCER);
-	if (!is_long) {
-		virgl_vmm_destroy(vmm);
-		skip();
-	}
+	return submit_flags(ctx_id, id, VGF_SHAREABLE, in_fence);
 }
 
-/* ---- Where it waits ----------------------------------------------------------------------- */
-
-/* Behind what the producer was told: its GL context is current. */
-static GLsync make_sync(void)
+/* As a guest's driver: in a subcontext, which each stream chooses. */
+static int submit_sub(uint32_t ctx_id, uint32_t sub, uint64_t id, uint64_t in_fence)
 {
-	GLsync sync = glFenceSync(GL_SYNC_GPU_COMMANDS_COMPLETE, 0);
+	const struct vgf_fence_name name = { .fence_id = id, .ctx_id = ctx_id };
+	const uint64_t in_fences[] = { in_fence, 0 };
+	struct gl_stream stream;
 
-	assert_non_null(sync);
-	glFlush();
-	return sync;
+	gl_stream_begin(&stream);
+	gl_stream_set_sub_ctx(&stream, sub);
+	gl_stream_nop(&stream);
+	return submit_stream(&name, VGF_SHAREABLE, &stream, in_fences);
 }
 
-static bool take_is_done(GLsync sync)
+static struct vgf_stats get_stats(void)
 {
-	GLenum status = glClientWaitSync(sync, 0, 0);
+	struct vgf_stats stats = { .size = sizeof(stats) };
 
-	glDeleteSync(sync);
-	return status == GL_ALREADY_SIGNALED;
+	vgf_device_get_stats(vgf_virgl_get_device(virgl), &stats);
+	return stats;
 }
 
-static bool is_software(void)
+/* ---- In OpenGL ------------------------------------------------------------------------------ */
+
+TEST_GPU(the_server_waits_in_the_context_that_the_work_is_in)
 {
-	const char *renderer = (const char *)glGetString(GL_RENDERER);
-
-	return renderer && strncmp(renderer, "llvmpipe", 8) == 0;
-}
-
-/* llvmpipe has the thread wait that has it wait: when that goes on, the work is done. */
-TEST_PAIR(the_consumer_waits_in_opengl, VGF_VIRGL_WAIT_GL)
-{
-	uint64_t produced;
-	unsigned int before;
-	GLsync sync;
-	bool done;
-
-	skip_unless_long(vmm);
-	before = vmm->num_retired;
-	produced = submit_long(vmm, VGF_SHAREABLE);
-	sync = make_sync();
-	submit_fill(vmm, CONSUMER, COPY, BLUE, produced);
-	done = take_is_done(sync);
-	assert_true(done || !is_software());
-	assert_int_equal(get_stats(vmm).run_gl, 1);
-	assert_int_equal(copy_behind(vmm, produced), 0);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	virgl_vmm_wait(vmm, before + 3);
-	assert_int_equal(get_stats(vmm).run_host, 0);
-	assert_int_equal(get_stats(vmm).peak_fds, 0);
+	assert_int_equal(submit_sub(A, 1, 1, 0), 0);
+	assert_int_equal(submit_sub(B, 2, 2, 1), 0);
+	assert_int_equal(num_syncs, 2);
+	assert_int_equal(syncs[0].gl, GL_OF(A, 1));
+	assert_int_equal(syncs[0].num_waits, 1);
+	assert_int_equal(syncs[0].waiting_gl, GL_OF(B, 2));
+	assert_int_equal(get_stats().run_gl, 1);
+	assert_int_equal(get_stats().peak_fds, 0);
+	/* The prologue, and the rest behind the wait. */
+	assert_int_equal(the_double.num_submissions, 3);
 }
 
 /* The control. */
-TEST_PAIR(a_consumer_without_an_in_fence_does_not_wait, VGF_VIRGL_WAIT_GL)
+TEST_GPU(what_names_nothing_waits_for_nothing)
 {
-	GLsync sync;
-
-	skip_unless_long(vmm);
-	submit_long(vmm, VGF_SHAREABLE);
-	sync = make_sync();
-	submit_fill(vmm, CONSUMER, COPY, BLUE, 0);
-	assert_false(take_is_done(sync));
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 0), 0);
+	assert_int_equal(syncs[0].num_waits, 0);
 }
 
-/* A software renderer would keep this thread waiting. */
-TEST_PAIR(long_work_of_a_processor_is_waited_for_on_the_host, VGF_VIRGL_WAIT_AUTO)
+TEST_GPU(all_of_a_chain_is_handed_over_at_once)
 {
-	uint64_t produced;
-	unsigned int before;
-
-	skip_unless_long(vmm);
-	before = vmm->num_retired;
-	produced = submit_long(vmm, VGF_SHAREABLE);
-	assert_int_equal(copy_behind(vmm, produced), 1);
-	assert_int_equal(vmm->num_retired, before);
-	virgl_vmm_wait(vmm, before + 2);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	assert_int_equal(get_stats(vmm).run_host, 1);
-	assert_int_equal(get_stats(vmm).failed, 0);
-}
-
-/* Where it waits depends on the machine; what it sees does not. */
-TEST_PAIR(short_work_is_waited_for, VGF_VIRGL_WAIT_AUTO)
-{
-	const unsigned int rounds = 50;
-	unsigned int before = vmm->num_retired;
-	struct vgf_stats stats;
-
-	for (unsigned int i = 0; i < rounds; i++) {
-		uint32_t pixel = PIXEL(i, 255 - i, 7, 255);
-		uint64_t produced = submit_fill(vmm, PRODUCER, SHARED, pixel, vmm->last_id);
-		assert_in_range(copy_behind(vmm, produced), 0, 1);
-		assert_int_equal(read_pixel(vmm, CONSUMER, COPY), pixel);
+	for (uint64_t id = 1; id <= 60; id++) {
+		assert_int_equal(submit(A + id % 3, id, id - 1), 0);
 	}
-	virgl_vmm_wait(vmm, before + 2 * rounds);
-	stats = get_stats(vmm);
-	printf("ran: %u in OpenGL, %u on the host, %u done before\n", (unsigned int)stats.run_gl,
-		(unsigned int)stats.run_host, (unsigned int)stats.run_ready);
+	for (uint64_t id = 1; id < 60; id++) {
+		assert_int_equal(syncs[id - 1].num_waits, 1);
+	}
+	for (uint64_t id = 1; id <= 60; id++) {
+		assert_true(double_signal(id));
+	}
+	dispatch();
+	assert_int_equal(num_retired, 60);
 }
 
-/* ---- What has no sync object, or no more -------------------------------------------------- */
+TEST_GPU(what_is_done_is_not_waited_for)
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_true(double_signal(1));
+	dispatch();
+	assert_int_equal(submit(B, 2, 1), 0);
+	assert_int_equal(syncs[0].num_waits, 0);
+	assert_int_equal(get_stats().run_ready, 2);
+}
 
-TEST_PAIR(a_fence_made_in_a_second_step_is_waited_for_in_opengl, VGF_VIRGL_WAIT_GL)
+/* By a VMM that makes fences in a step of their own, with other contexts' work in between. */
+TEST_GPU(a_fence_made_in_a_second_step_is_of_its_own_context)
 {
 	struct gl_stream stream;
-	uint64_t produced;
 
-	skip_unless_long(vmm);
-	produced = ++vmm->last_id;
 	gl_stream_begin(&stream);
-	put_work(&stream);
-	gl_stream_fill(&stream, SHARED, GREEN);
+	gl_stream_set_sub_ctx(&stream, 4);
+	gl_stream_nop(&stream);
+	assert_int_equal(vgf_virgl_submit_cmd(virgl, stream.words, A, (int)stream.count), 0);
+	assert_int_equal(submit(C, 1, 0), 0);
 	assert_int_equal(
-		vgf_virgl_submit_cmd(vmm->virgl, stream.words, PRODUCER, (int)stream.count), 0);
-	assert_int_equal(vgf_virgl_context_create_fence(
-				 vmm->virgl, PRODUCER, VGF_VIRGL_FENCE_SHAREABLE, 0, produced),
-		0);
-	assert_int_equal(copy_behind(vmm, produced), 0);
-	assert_int_equal(get_stats(vmm).run_gl, 1);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+		vgf_virgl_context_create_fence(virgl, A, VGF_VIRGL_FENCE_SHAREABLE, 0, 2), 0);
+	assert_int_equal(syncs[1].gl, GL_OF(A, 4));
+	assert_int_equal(submit(B, 3, 2), 0);
+	assert_int_equal(syncs[1].num_waits, 1);
 }
 
-/* Nobody is told when it retires, so that nothing is kept for it. */
-TEST_PAIR(a_mergeable_fence_is_waited_for_on_the_host, VGF_VIRGL_WAIT_GL)
-{
-	uint64_t produced;
-	unsigned int before;
+/* ---- A processor draws ---------------------------------------------------------------------- */
 
-	skip_unless_long(vmm);
-	before = vmm->num_retired;
-	produced = submit_long(vmm, VGF_SHAREABLE | VGF_MERGEABLE);
-	assert_int_equal(copy_behind(vmm, produced), 1);
-	virgl_vmm_wait(vmm, before + 2);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	assert_int_equal(get_stats(vmm).run_host, 1);
+TEST_SOFTWARE(work_that_is_done_soon_is_waited_for_here)
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	syncs[0].done_when_waited = true;
+	assert_int_equal(submit(B, 2, 1), 0);
+	assert_in_range(syncs[0].timeout_ns, 1, MAX_WAIT_NS);
+	assert_int_equal(syncs[0].num_waits, 0);
+	assert_int_equal(get_stats().run_gl, 1);
 }
 
-/* Its work is in several GL contexts, of which each has an order of its own. */
-TEST_PAIR(a_stream_that_changes_its_context_is_waited_for_on_the_host, VGF_VIRGL_WAIT_GL)
+TEST_SOFTWARE(other_work_is_waited_for_on_the_host)
 {
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_in_range(syncs[0].timeout_ns, 1, MAX_WAIT_NS);
+	dispatch();
+	assert_int_equal(get_stats().held, 1);
+	assert_true(double_signal(1));
+	dispatch();
+	assert_int_equal(get_stats().run_host, 1);
+	assert_int_equal(get_stats().failed, 0);
+	assert_int_equal(syncs[0].num_waits, 0);
+}
+
+/* However much is behind it. */
+TEST_SOFTWARE(nothing_is_waited_for_in_vain_twice_before_something_retires)
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(C, 2, 0), 0);
+	assert_int_equal(submit(B, 3, 1), 1);
+	assert_in_range(syncs[0].timeout_ns, 1, MAX_WAIT_NS);
+	for (uint64_t id = 4; id <= 20; id++) {
+		assert_int_equal(vgf_virgl_context_create_with_flags(
+					 virgl, (uint32_t)id, CAPSET_VIRGL2, 0, NULL),
+			0);
+		assert_int_equal(submit((uint32_t)id, id, 1 + id % 2), 1);
+		assert_int_equal(syncs[id % 2].timeout_ns, 0);
+	}
+	/* 2 has not been waited for yet, 1 has. */
+	assert_int_equal(submit(A, 21, 0), 0);
+	assert_true(double_signal(21));
+	assert_true(double_signal(1));
+	dispatch();
+	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 30, CAPSET_VIRGL2, 0, NULL), 0);
+	assert_int_equal(submit(30, 30, 2), 1);
+	assert_int_equal(syncs[1].timeout_ns, 0);
+}
+
+TEST_SOFTWARE(once_something_has_retired_other_fences_are_waited_for_again)
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_true(double_signal(1));
+	dispatch();
+	assert_int_equal(submit(C, 3, 2), 1);
+	assert_in_range(syncs[1].timeout_ns, 1, MAX_WAIT_NS);
+}
+
+/* In whichever order. */
+TEST_SOFTWARE(all_in_fences_of_a_job_share_the_time)
+{
+	const struct vgf_fence_name name = { .fence_id = 3, .ctx_id = C };
+	const uint64_t in_fences[] = { 1, 2, 0 };
 	struct gl_stream stream;
-	unsigned int before;
 
-	skip_unless_long(vmm);
-	before = vmm->num_retired;
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 0), 0);
+	syncs[0].done_when_waited = syncs[1].done_when_waited = true;
 	gl_stream_begin(&stream);
+	gl_stream_nop(&stream);
+	assert_in_range(submit_stream(&name, VGF_SHAREABLE, &stream, in_fences), 0, 1);
+	assert_true(syncs[0].timeout_ns != syncs[1].timeout_ns);
+	assert_in_range(syncs[0].timeout_ns, 0, MAX_WAIT_NS);
+	assert_in_range(syncs[1].timeout_ns, 0, MAX_WAIT_NS);
+}
+
+TEST_BETWEEN(an_option_has_the_server_of_a_processor_wait, begin(VGF_VIRGL_WAIT_GL, true), finish())
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 1), 0);
+	assert_int_equal(syncs[0].num_waits, 1);
+}
+
+/* ---- On the host ---------------------------------------------------------------------------- */
+
+TEST_BETWEEN(an_option_has_the_host_wait, begin(VGF_VIRGL_WAIT_HOST, false), finish())
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_int_equal(num_syncs, 0);
+}
+
+/* A fence stands for all that is before it, and GL contexts have no order. */
+TEST_GPU(a_context_whose_work_is_in_several_is_waited_for_on_the_host)
+{
+	assert_int_equal(submit_sub(A, 1, 1, 0), 0);
+	assert_int_equal(submit_sub(A, 2, 2, 0), 0);
+	assert_int_equal(submit_sub(A, 1, 3, 0), 0);
+	assert_int_equal(submit(B, 4, 2), 1);
+	assert_int_equal(submit(C, 5, 3), 1);
+	assert_int_equal(num_syncs, 1);
+	/* What was before that is good. */
+	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_VIRGL2, 0, NULL), 0);
+	assert_int_equal(submit(9, 6, 1), 0);
+	assert_int_equal(syncs[0].num_waits, 1);
+}
+
+TEST_GPU(work_that_changes_its_context_is_waited_for_on_the_host)
+{
+	const struct vgf_fence_name name = { .fence_id = 1, .ctx_id = A };
+	const uint64_t none = 0;
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_nop(&stream);
+	gl_stream_set_sub_ctx(&stream, 1);
+	assert_int_equal(submit_stream(&name, VGF_SHAREABLE, &stream, &none), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_int_equal(num_syncs, 0);
+}
+
+/* What is made in the place of one that ended may look the same. */
+TEST_GPU(work_that_ends_a_context_is_waited_for_on_the_host)
+{
+	const struct vgf_fence_name name = { .fence_id = 2, .ctx_id = A };
+	const uint64_t none = 0;
+	struct gl_stream stream;
+
+	assert_int_equal(submit_sub(A, 1, 1, 0), 0);
+	gl_stream_begin(&stream);
+	stream.words[stream.count++] = DESTROY_SUB_CTX | 1 << 16;
+	stream.words[stream.count++] = 1;
 	gl_stream_create_sub_ctx(&stream, 1);
-	put_work(&stream);
-	gl_stream_fill(&stream, SHARED, GREEN);
 	gl_stream_set_sub_ctx(&stream, 1);
 	gl_stream_nop(&stream);
-	assert_int_equal(submit_stream(vmm, PRODUCER, &stream, 0), 0);
-	assert_int_equal(copy_behind(vmm, vmm->last_id), 1);
-	virgl_vmm_wait(vmm, before + 2);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	assert_int_equal(get_stats(vmm).run_host, 1);
+	assert_int_equal(submit_stream(&name, VGF_SHAREABLE, &stream, &none), 0);
+	assert_int_equal(submit(B, 3, 2), 1);
+	assert_int_equal(num_syncs, 1);
 }
 
-/* The consumer's: what it waits for has to be in the context that its commands run in. */
-TEST_PAIR(a_consumer_that_changes_its_context_waits_on_the_host, VGF_VIRGL_WAIT_GL)
+/* The same without a fence, which comes in a second step. */
+TEST_GPU(so_is_a_fence_in_a_second_step_behind_such_work)
 {
 	struct gl_stream stream;
-	uint64_t produced;
-	unsigned int before;
 
-	skip_unless_long(vmm);
-	before = vmm->num_retired;
-	produced = submit_long(vmm, VGF_SHAREABLE);
 	gl_stream_begin(&stream);
 	gl_stream_nop(&stream);
-	gl_stream_create_sub_ctx(&stream, 1);
-	assert_int_equal(submit_stream(vmm, CONSUMER, &stream, produced), 1);
-	virgl_vmm_wait(vmm, before + 2);
-	assert_int_equal(get_stats(vmm).run_host, 1);
-	assert_int_equal(get_stats(vmm).failed, 0);
+	gl_stream_set_sub_ctx(&stream, 1);
+	assert_int_equal(vgf_virgl_submit_cmd(virgl, stream.words, A, (int)stream.count), 0);
+	assert_int_equal(
+		vgf_virgl_context_create_fence(virgl, A, VGF_VIRGL_FENCE_SHAREABLE, 0, 1), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_int_equal(num_syncs, 0);
 }
 
-TEST_PAIR(an_option_has_the_host_wait, VGF_VIRGL_WAIT_HOST)
+TEST_GPU(a_fence_behind_no_work_of_opengl_is_waited_for_on_the_host)
 {
-	skip_unless_long(vmm);
-	assert_int_equal(copy_behind(vmm, submit_long(vmm, VGF_SHAREABLE)), 1);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	assert_int_equal(get_stats(vmm).run_gl, 0);
+	assert_int_equal(
+		vgf_virgl_context_create_fence(virgl, A, VGF_VIRGL_FENCE_SHAREABLE, 0, 1), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_int_equal(num_syncs, 0);
+}
+
+/* The consumer's: the wait has to be in the context that its commands run in. */
+TEST_GPU(a_consumer_that_changes_its_context_waits_on_the_host)
+{
+	const struct vgf_fence_name name = { .fence_id = 2, .ctx_id = B };
+	const uint64_t in_fences[] = { 1, 0 };
+	struct gl_stream stream;
+
+	assert_int_equal(submit(A, 1, 0), 0);
+	gl_stream_begin(&stream);
+	gl_stream_nop(&stream);
+	gl_stream_set_sub_ctx(&stream, 1);
+	assert_int_equal(submit_stream(&name, VGF_SHAREABLE, &stream, in_fences), 1);
+	assert_int_equal(syncs[0].num_waits, 0);
+}
+
+/* That it has retired is not told, so nothing is kept for it. */
+TEST_GPU(a_mergeable_fence_is_waited_for_on_the_host)
+{
+	assert_int_equal(submit_flags(A, 1, VGF_SHAREABLE | VGF_MERGEABLE, 0), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_int_equal(num_syncs, 0);
+}
+
+/* Its order is not OpenGL's. */
+TEST_GPU(the_global_timeline_is_waited_for_on_the_host)
+{
+	const struct vgf_fence_name name = { 1, A, VGF_RING_GLOBAL };
+	const uint64_t none = 0;
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_nop(&stream);
+	assert_int_equal(submit_stream(&name, VGF_SHAREABLE, &stream, &none), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+	assert_int_equal(num_syncs, 0);
+}
+
+/* Nothing of it runs before, not even what chooses its subcontext. */
+TEST_GPU(a_descriptor_beside_a_name_is_waited_for_on_the_host)
+{
+	const struct vgf_fence_name gate = { .fence_id = 2, .ctx_id = C, .ring = 5 };
+	const struct vgf_fence_name name = { .fence_id = 3, .ctx_id = B };
+	const uint64_t in_fences[] = { 1, 2, 0 };
+	struct gl_stream stream;
+	int fence_fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_int_equal(submit(A, 1, 0), 0);
+	assert_int_equal(
+		create_take(vgf_virgl_get_device(virgl), &gate, VGF_SHAREABLE, dup(fence_fd)), 0);
+	gl_stream_begin(&stream);
+	gl_stream_set_sub_ctx(&stream, 1);
+	gl_stream_nop(&stream);
+	assert_int_equal(submit_stream(&name, VGF_SHAREABLE, &stream, in_fences), 1);
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_int_equal(syncs[0].num_waits, 0);
+	assert_int_equal(eventfd_write(fence_fd, 1), 0);
+	assert_true(double_signal(1));
+	dispatch();
+	assert_int_equal(get_stats().run_host, 1);
+	close(fence_fd);
+}
+
+/* Its own, which others may not name, so that it has no sync object. */
+TEST_GPU(a_fence_of_its_own_without_a_sync_object_is_waited_for_on_the_host)
+{
+	assert_int_equal(submit_flags(A, 1, 0, 0), 0);
+	assert_int_equal(submit(A, 2, 1), 1);
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_int_equal(num_syncs, 0);
+}
+
+TEST_GPU(without_memory_the_host_waits)
+{
+	is_full = true;
+	assert_int_equal(submit(A, 1, 0), 0);
+	is_full = false;
+	assert_int_equal(num_syncs, 1);
+	assert_int_equal(num_alive(), 0);
+	assert_int_equal(submit(B, 2, 1), 1);
+}
+
+/* ---- What is left --------------------------------------------------------------------------- */
+
+/* Two with each new one. */
+TEST_GPU(what_has_retired_is_let_go_of_bit_by_bit)
+{
+	for (uint64_t id = 1; id <= 20; id++) {
+		assert_int_equal(submit(A, id, 0), 0);
+	}
+	for (uint64_t id = 1; id <= 20; id++) {
+		assert_true(double_signal(id));
+	}
+	dispatch();
+	assert_int_equal(num_alive(), 20);
+	for (uint64_t id = 21; id <= 60; id++) {
+		assert_int_equal(submit(A, id, 0), 0);
+		assert_true(double_signal(id));
+		dispatch();
+	}
+	assert_in_range(num_alive(), 1, 2);
 }
 
 /* IDs start again, and those of before mean nothing. */
-TEST_PAIR(a_reset_forgets_what_was_waited_for, VGF_VIRGL_WAIT_GL)
+TEST_GPU(a_reset_forgets_all)
 {
-	unsigned int before;
-
-	skip_unless_long(vmm);
-	for (unsigned int i = 0; i < 3; i++) {
-		submit_long(vmm, VGF_SHAREABLE);
+	for (uint64_t id = 1; id <= 5; id++) {
+		assert_int_equal(submit(A, id, 0), 0);
 	}
-	assert_int_equal(vgf_virgl_reset(vmm->virgl), 0);
-	vmm->last_id = 0;
-	create_gl_context(vmm, PRODUCER);
-	create_gl_context(vmm, CONSUMER);
-	create_texture(vmm, SHARED, PRODUCER, CONSUMER, 0);
-	create_texture(vmm, COPY, CONSUMER, 0);
-	before = vmm->num_retired;
-	for (unsigned int i = 0; i < 20; i++) {
-		uint64_t produced = submit_fill(vmm, PRODUCER, SHARED, GREEN, vmm->last_id);
-		assert_in_range(copy_behind(vmm, produced), 0, 1);
-	}
-	virgl_vmm_wait(vmm, before + 40);
-	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_int_equal(num_alive(), 0);
+	assert_int_equal(num_retired, 5);
+	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, A, CAPSET_VIRGL2, 0, NULL), 0);
+	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, B, CAPSET_VIRGL2, 0, NULL), 0);
+	assert_int_equal(submit_sub(A, 3, 1, 0), 0);
+	assert_int_equal(submit(B, 2, 1), 0);
+	assert_int_equal(syncs[5].num_waits, 1);
+	assert_int_equal(syncs[0].num_waits, 0);
 }
 
-int main(int argc, char *argv[])
+TEST_GPU(features_tell_that_it_is_so)
 {
-	struct virgl_vmm *vmm;
-	uint32_t features;
-
-	print_renderer();
-	vmm = virgl_vmm_create(FLAGS_ASYNC, VGF_VIRGL_WAIT_GL);
-	features = vgf_virgl_get_features(vmm->virgl);
-	virgl_vmm_destroy(vmm);
-	if (!(features & VGF_VIRGL_GL_SYNCS)) {
-		printf("skipped: %s\n",
-			features & VGF_VIRGL_EGL_FENCES ?
-				"here the GL server waits for sync files" :
-				"this OpenGL has no sync objects");
-		return 77;
-	}
-	return run_registered_tests(argv);
+	assert_true(vgf_virgl_get_features(virgl) & VGF_VIRGL_GL_SYNCS);
+	assert_false(vgf_virgl_get_features(NULL) & VGF_VIRGL_GL_SYNCS);
 }

@@ -34,6 +34,7 @@ static struct {
 		uint32_t id, capset;
 		int attached_fds[DOUBLE_MAX_IN_FENCES];
 		unsigned int num_attached;
+		uint32_t sub;      /* its subcontext of GL */
 		int connection[2]; /* of Venus: ours and the worker's; -1 if it has ended */
 	} contexts[MAX_CONTEXTS];
 	struct double_fence fences[MAX_FENCES];
@@ -249,6 +250,7 @@ int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks
 		return take_error(&the_double.init_error);
 	}
 	the_double.num_starts++;
+	the_double.is_running = true;
 	state.cookie = cookie;
 	state.callbacks = cb;
 	for (unsigned int i = 0; i < MAX_FENCES; i++) {
@@ -265,6 +267,7 @@ void virgl_renderer_cleanup(void *cookie)
 		drop_fence(&state.fences[i]);
 	}
 	state.callbacks = NULL;
+	the_double.is_running = false;
 }
 
 void virgl_renderer_reset(void)
@@ -290,6 +293,7 @@ int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
 void virgl_renderer_force_ctx_0(void)
 {
 	the_double.num_made_current++;
+	the_double.gl_context = 0;
 }
 
 int virgl_renderer_context_create_with_flags(
@@ -323,6 +327,23 @@ void virgl_renderer_context_destroy(uint32_t ctx_id)
 
 /* ---- Work --------------------------------------------------------------------------------- */
 
+/* Commands that choose the subcontext: of the virgl protocol. */
+#define SET_SUB_CTX 28
+#define CREATE_SUB_CTX 29
+#define MAX_SUB 16
+
+static void follow_sub(struct double_context *context, const uint32_t *words, int count)
+{
+	for (int i = 0; i + 1 < count; i += 1 + (int)(words[i] >> 16)) {
+		uint8_t type = (uint8_t)words[i];
+		if (type == SET_SUB_CTX || type == CREATE_SUB_CTX) {
+			assert(words[i + 1] < MAX_SUB);
+			context->sub = words[i + 1];
+		}
+	}
+	the_double.gl_context = context->id * MAX_SUB + context->sub;
+}
+
 static int submit(void *buffer, int ctx_id, int ndw, const uint64_t *ids, uint32_t num_ids)
 {
 	struct double_context *context = find_context((uint32_t)ctx_id);
@@ -331,6 +352,8 @@ static int submit(void *buffer, int ctx_id, int ndw, const uint64_t *ids, uint32
 	if (!context) {
 		return EINVAL;
 	}
+	assert(((uintptr_t)buffer & 3) == 0); /* virglrenderer asks for it since 1.1 */
+	follow_sub(context, buffer, ndw);
 	assert(the_double.num_submissions < DOUBLE_MAX_SUBMISSIONS);
 	the_double.num_submissions++;
 	submission->ctx_id = (uint32_t)ctx_id;

@@ -45,6 +45,8 @@ extern struct virgl_double {
 	unsigned int num_transfers, num_unrefs, num_attached, num_blobs, num_detached_iovs;
 	unsigned int num_made_current;   /* context 0 of GL */
 	unsigned int submissions_before; /* the last of these */
+	bool is_running;
+	uint32_t gl_context; /* that is current: another one for each subcontext; 0: context 0 */
 	/* Set by a test: what the next call of each answers, once. An errno value. */
 	int init_error, context_error, submit_error, attach_error, fence_error;
 	/* Fences signal while they are made, as those of ring 0 do. */

@@ -64,7 +64,7 @@ static const struct {
 	[INFO_DESCRIPTORS] = { "descriptors", "descriptors", "enough for a full queue of fences",
 		"work waits for descriptors to be closed: raise the limit" },
 	[INFO_EGL_FENCE] = { "egl_native_fence", "EGL native fences", "the GL server can wait",
-		"OpenGL contexts wait on the host" },
+		"OpenGL contexts wait for each other by sync objects, for all else on the host" },
 	[INFO_VIRGLRENDERER] = { "virglrenderer", "virglrenderer", "it can run contexts",
 		"only drivers of the VMM's own" },
 	[INFO_VIRGL_NATIVE] = { "virgl_native", "  native contexts",

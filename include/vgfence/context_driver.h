@@ -25,9 +25,9 @@ enum vgf_wait {
 };
 
 /* One in-fence that a driver gets. The descriptor polls readable when the fence signals. It is
- * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE). It stands
- * for the work of its own fence: what is before that on a ring is done before it. Of the global
- * timeline, where contexts have no order, a driver gets the oldest fence at most. */
+ * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE). It
+ * stands for the work of its own fence: what is before that on a ring is done before it. Of the
+ * global timeline, where contexts have no order, a driver gets the oldest fence at most. */
 struct vgf_in_fence {
 	uint64_t fence_id;
 	int fd;

@@ -40,7 +40,8 @@ size_t gl_commands_prologue(const void *commands, size_t size)
 
 	while (size - offset >= 4) {
 		struct command command = read_command((const char *)commands + offset);
-		if (!changes_context(command.type) || command.size > size - offset) {
+		if (!changes_context(command.type) || command.type == DESTROY_SUB_CTX ||
+			command.size > size - offset) {
 			break;
 		}
 		offset += command.size;

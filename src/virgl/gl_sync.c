@@ -30,6 +30,11 @@ bool gl_is_software(void)
 	return false;
 }
 
+const void *gl_sync_context(void)
+{
+	return eglGetCurrentContext();
+}
+
 void *gl_sync_create(void)
 {
 	GLsync sync = glFenceSync(GL_SYNC_GPU_COMMANDS_COMPLETE, 0);

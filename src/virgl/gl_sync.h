@@ -17,6 +17,9 @@ bool gl_sync_available(void);
 /* Whether a processor draws, so that who has the GL server wait waits himself. */
 bool gl_is_software(void);
 
+/* What tells the context apart from others. */
+const void *gl_sync_context(void);
+
 /* One that is done when all is that the context was told so far, which is flushed. NULL: out of
  * memory. */
 void *gl_sync_create(void);

@@ -17,6 +17,11 @@ bool gl_is_software(void)
 	return false;
 }
 
+const void *gl_sync_context(void)
+{
+	return NULL;
+}
+
 void *gl_sync_create(void)
 {
 	return NULL;

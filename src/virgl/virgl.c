@@ -104,7 +104,8 @@ static void look_at_gl(struct vgf_virgl *virgl)
 	if (waits && !retires_at_once(virgl)) {
 		virgl->egl = egl_sync_create(by_force);
 	}
-	virgl->has_syncs = waits && has_syncs && !virgl->egl;
+	/* In its place, VMMs make a fence for all that they do, and pass none. */
+	virgl->has_syncs = !IN_PLACE && waits && has_syncs && !virgl->egl;
 	virgl->waits_itself = virgl->has_syncs && gl_is_software() && !by_force;
 	virgl->asks_gl = !IN_PLACE && has_syncs && calls_back(virgl);
 }

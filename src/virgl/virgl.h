@@ -97,11 +97,13 @@ struct virgl_context {
 	struct vgf_virgl *virgl;
 	uint32_t ctx_id;
 	uint32_t flags;
-	int error;     /* why virglrenderer's context was not made */
-	int failed;    /* how the last submission without a fence ended; the next fence tells */
-	bool closed;   /* destroyed by the VMM; its ID may be another's */
-	int worker_fd; /* its connection to its worker; -1: none, or none is watched */
-	bool has_sent; /* whether virglrenderer got fences of its rings, and the last one */
+	int error;      /* why virglrenderer's context was not made */
+	int failed;     /* how the last submission without a fence ended; the next fence tells */
+	bool closed;    /* destroyed by the VMM; its ID may be another's */
+	int worker_fd;  /* its connection to its worker; -1: none, or none is watched */
+	const void *gl; /* the GL context that its work was in so far: of one of its subcontexts */
+	bool has_gls;   /* it was in several, which have no order */
+	bool has_sent;  /* whether virglrenderer got fences of its rings, and the last one */
 	struct vgf_fence_name last_sent;
 	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
 	uint32_t num_attachments;
@@ -179,14 +181,16 @@ struct vgf_virgl {
 	/* Sync objects: those of pending fences, a tree by name (search.h), and those that only
 	 * this thread can let go of. */
 	void *syncs;
-	SLIST_HEAD(kept_syncs, kept_sync) over;
+	SLIST_HEAD(, kept_sync) over;
 	LIST_HEAD(, kept_sync) kept; /* all: of this thread alone */
+	atomic_bool in_vain;         /* it has waited, and nothing has retired since */
 };
 
 /* The sync object behind the work of a fence. */
 struct kept_sync {
 	struct vgf_fence_name name; /* first: the key of a tree */
 	void *sync;                 /* NULL: it went with virglrenderer's GL contexts */
+	bool in_vain;               /* this thread has waited for it already */
 	SLIST_ENTRY(kept_sync) over_link;
 	LIST_ENTRY(kept_sync) kept_link;
 };
@@ -292,7 +296,7 @@ void remove_resource_everywhere(struct vgf_virgl *virgl, uint32_t res_handle);
 /* ---- virgl_context.c ---- */
 
 /* `size` bytes of commands, a multiple of 4. */
-int submit_words(const struct virgl_context *context, const char *command, size_t size);
+int submit_words(const struct virgl_context *context, const void *command, size_t size);
 
 /* vgf_context_defer, behind the work of every ring. size: what is kept for it. */
 int defer_in_context(
@@ -395,10 +399,11 @@ void context_release_resources(struct virgl_context *context);
 /* Keeps a sync object until the fence has retired. It is the plugin's from then on. */
 void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void *sync);
 
-/*
- * Makes what follows in the GL context that is current wait for a job's family_fences. 0, or
- * -EOPNOTSUPP: of one there is no sync object, or a processor draws and is not done soon.
- */
+/* Whether each of a job's family_fences has one. */
+bool have_syncs(struct vgf_virgl *virgl, const struct vgf_job *job);
+
+/* Makes what follows in the GL context that is current wait for them. 0, or -EOPNOTSUPP: a
+ * processor draws, and is not done soon. */
 int wait_for_syncs(struct vgf_virgl *virgl, const struct vgf_job *job);
 
 /* Any fence of the device retires. */

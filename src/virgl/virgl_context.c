@@ -28,7 +28,7 @@ int defer_in_context(
 	return vgf_context_defer(context->virgl->device, &call);
 }
 
-int submit_words(const struct virgl_context *context, const char *command, size_t size)
+int submit_words(const struct virgl_context *context, const void *command, size_t size)
 {
 	int ret;
 
@@ -61,8 +61,8 @@ static int wait_gl(struct virgl_context *context, const struct vgf_job *job, siz
 {
 	int ret;
 
-	if (job->num_in_fences > 0 && !context->virgl->egl) {
-		return -EOPNOTSUPP;
+	if ((job->num_in_fences > 0 && !context->virgl->egl) || !have_syncs(context->virgl, job)) {
+		return -EOPNOTSUPP; /* before anything of it has run */
 	}
 	ret = make_current(context, job, done);
 	for (uint32_t i = 0; ret == 0 && i < job->num_in_fences; i++) {
@@ -129,15 +129,35 @@ static bool wants_descriptor(const struct virgl_context *context, const struct v
 		context->virgl->wait != VGF_VIRGL_WAIT_HOST;
 }
 
-/* Makes the GL context that a job's work was in current. Returns false if there may be several. */
-static bool keep_context(const struct virgl_context *context, const struct vgf_job *job)
+static bool changes_context(const struct vgf_job *job)
 {
 	size_t size = gl_commands_prologue(job->command, job->size);
 
-	if (job->size == 0) {
-		return submit_words(context, "", 0) == 0;
+	return gl_commands_change_context((const char *)job->command + size, job->size - size);
+}
+
+/* In which GL context a job's work was. */
+static void note_gl(struct virgl_context *context, const struct vgf_job *job)
+{
+	const void *gl;
+
+	if (!context->virgl->has_syncs || !context_is_gl(context) || job->size == 0) {
+		return;
 	}
-	return !gl_commands_change_context((const char *)job->command + size, job->size - size);
+	gl = gl_sync_context();
+	context->has_gls |= changes_context(job) || (context->gl && context->gl != gl);
+	context->gl = gl;
+}
+
+/* Makes the GL context current that all of its work was in. Returns false if there is none. */
+static bool return_to_gl(const struct virgl_context *context, const struct vgf_job *job)
+{
+	static const uint32_t nothing; /* aligned, as virglrenderer asks for */
+
+	if (context->has_gls || (job->size == 0 && submit_words(context, &nothing, 0) < 0)) {
+		return false;
+	}
+	return context->gl && gl_sync_context() == context->gl;
 }
 
 /*
@@ -149,26 +169,29 @@ static bool asks_if_done(const struct virgl_context *context, const struct vgf_j
 {
 	const struct vgf_virgl *virgl = context->virgl;
 
-	return virgl->asks_gl && job->size > 0 && atomic_load(&virgl->sent) == 0;
+	return virgl->asks_gl && job->size > 0 && atomic_load(&virgl->sent) == 0 &&
+		!changes_context(job);
 }
 
 /* Whether other contexts of OpenGL may wait for it in OpenGL. That a mergeable one has retired is
- * not told. */
+ * not told, and the order of the global timeline is not OpenGL's. */
 static bool wants_sync(const struct virgl_context *context, const struct vgf_job *job)
 {
 	return context->virgl->has_syncs && (job->flags & VGF_SHAREABLE) &&
-		!(job->flags & VGF_MERGEABLE);
+		!(job->flags & VGF_MERGEABLE) && job->fence.ring != VGF_RING_GLOBAL &&
+		return_to_gl(context, job);
 }
 
 /* Returns whether its work is done. Else others can wait for it from now on. */
 static bool make_sync(struct virgl_context *context, const struct vgf_job *job)
 {
 	struct vgf_virgl *virgl = context->virgl;
-	bool asks = asks_if_done(context, job), keeps = wants_sync(context, job);
+	bool asks = context_is_gl(context) && asks_if_done(context, job);
+	bool keeps = context_is_gl(context) && wants_sync(context, job);
 	bool done;
 	void *sync;
 
-	if (!context_is_gl(context) || !(asks || keeps) || !keep_context(context, job)) {
+	if (!asks && !keeps) {
 		return false;
 	}
 	enter_gl(virgl);
@@ -238,6 +261,7 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 	if (vgf_job_runs_again(job, ret)) {
 		return ret;
 	}
+	note_gl(context, job);
 	if (!(job->flags & VGF_FENCED)) {
 		context->failed = ret < 0 ? ret : context->failed;
 		*out_fence_fd = VGF_FENCE_DONE;

@@ -6,8 +6,13 @@
  * fence has a sync object of the GL server's, by which what names it waits. So it has no
  * descriptor, and no thread has to wake up before work that depends on it is handed over.
  *
+ * A fence stands for all that is before it on its ring. So there are sync objects as long as a
+ * virgl context's work is in one GL context, which does it in order.
+ *
  * If a processor draws, the server's waiting is this thread's. Then it waits for a short while
- * alone, as work of that length is done sooner than a thread wakes up; else the host waits.
+ * alone, as work of that length is done sooner than a thread wakes up; else the host waits. It
+ * waits once for each fence, and having waited in vain not before something has retired: so what a
+ * guest can have of this thread's time is bounded, however much is behind work that takes long.
  */
 
 #include "virgl.h"
@@ -16,8 +21,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* For all in-fences of a job. docs/performance.md has what was measured. */
+/* For all in-fences of a job. */
 #define MAX_WAIT_NS 500000
+
+/* That have retired are let go of with each new one, so that they become fewer. */
+#define MAX_LET_GO 2
 
 static uint64_t now_ns(void)
 {
@@ -48,6 +56,7 @@ void sync_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 	struct kept_sync *kept;
 	void *node;
 
+	atomic_store(&virgl->in_vain, false);
 	pthread_mutex_lock(&virgl->mutex);
 	node = tfind(name, &virgl->syncs, compare_names);
 	if (node) {
@@ -58,24 +67,27 @@ void sync_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 	pthread_mutex_unlock(&virgl->mutex);
 }
 
-/* In the thread that has a GL context, unless the sync objects are gone. */
-static void free_over(struct vgf_virgl *virgl)
+static struct kept_sync *take_over(struct vgf_virgl *virgl)
 {
-	struct kept_syncs over;
 	struct kept_sync *kept;
 
 	pthread_mutex_lock(&virgl->mutex);
-	over = virgl->over;
-	SLIST_INIT(&virgl->over);
-	pthread_mutex_unlock(&virgl->mutex);
-	while ((kept = SLIST_FIRST(&over))) {
-		SLIST_REMOVE_HEAD(&over, over_link);
-		LIST_REMOVE(kept, kept_link);
-		if (kept->sync) {
-			gl_sync_destroy(kept->sync);
-		}
-		free(kept);
+	kept = SLIST_FIRST(&virgl->over);
+	if (kept) {
+		SLIST_REMOVE_HEAD(&virgl->over, over_link);
 	}
+	pthread_mutex_unlock(&virgl->mutex);
+	return kept;
+}
+
+/* In the thread that has a GL context, unless the sync objects are gone. */
+static void let_go(struct kept_sync *kept)
+{
+	LIST_REMOVE(kept, kept_link);
+	if (kept->sync) {
+		gl_sync_destroy(kept->sync);
+	}
+	free(kept);
 }
 
 void drop_syncs(struct vgf_virgl *virgl)
@@ -96,24 +108,39 @@ void drop_syncs(struct vgf_virgl *virgl)
 
 void free_syncs(struct vgf_virgl *virgl)
 {
-	free_over(virgl);
+	struct kept_sync *kept;
+
+	while ((kept = take_over(virgl))) {
+		let_go(kept);
+	}
 }
 
 /* ---- Keeping ------------------------------------------------------------------------------ */
 
+static bool add(struct vgf_virgl *virgl, struct kept_sync *kept)
+{
+	struct kept_sync **node;
+	bool added;
+
+	pthread_mutex_lock(&virgl->mutex);
+	node = tsearch(kept, &virgl->syncs, compare_names);
+	added = node && *node == kept;
+	pthread_mutex_unlock(&virgl->mutex);
+	return added;
+}
+
 void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void *sync)
 {
-	struct kept_sync *kept = malloc(sizeof(*kept));
-	bool added = false;
+	struct kept_sync *kept;
 
-	free_over(virgl);
+	for (int i = 0; i < MAX_LET_GO && (kept = take_over(virgl)); i++) {
+		let_go(kept);
+	}
+	kept = malloc(sizeof(*kept));
 	if (kept) {
 		*kept = (struct kept_sync){ .name = *name, .sync = sync };
-		pthread_mutex_lock(&virgl->mutex);
-		added = tsearch(kept, &virgl->syncs, compare_names) != NULL;
-		pthread_mutex_unlock(&virgl->mutex);
 	}
-	if (added) {
+	if (kept && add(virgl, kept)) {
 		LIST_INSERT_HEAD(&virgl->kept, kept, kept_link);
 	} else {
 		/* The host waits for it. */
@@ -125,27 +152,53 @@ void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void 
 /* ---- Waiting ------------------------------------------------------------------------------ */
 
 /* NULL if there is none (any more). It is not freed meanwhile, whoever retires its fence. */
-static void *find_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+static struct kept_sync *find(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 {
-	void *node, *sync;
+	struct kept_sync *kept;
+	void *node;
 
 	pthread_mutex_lock(&virgl->mutex);
 	node = tfind(name, &virgl->syncs, compare_names);
-	sync = node ? (*(struct kept_sync **)node)->sync : NULL;
+	kept = node ? *(struct kept_sync **)node : NULL;
 	pthread_mutex_unlock(&virgl->mutex);
-	return sync;
+	return kept && kept->sync ? kept : NULL;
 }
 
-static bool wait_for_sync(const struct vgf_virgl *virgl, void *sync, uint64_t end_ns)
+bool have_syncs(struct vgf_virgl *virgl, const struct vgf_job *job)
 {
-	uint64_t now;
+	bool have = true;
+
+	for (uint32_t i = 0; i < job->num_family_fences && have; i++) {
+		have = find(virgl, &job->family_fences[i]) != NULL;
+	}
+	return have;
+}
+
+static uint64_t time_left(
+	const struct vgf_virgl *virgl, const struct kept_sync *kept, uint64_t end_ns)
+{
+	uint64_t now = now_ns();
+
+	if (kept->in_vain || atomic_load(&virgl->in_vain)) {
+		return 0;
+	}
+	return now < end_ns ? end_ns - now : 0;
+}
+
+static bool wait_for_sync(struct vgf_virgl *virgl, struct kept_sync *kept, uint64_t end_ns)
+{
+	bool done;
 
 	if (!virgl->waits_itself) {
-		gl_sync_wait(sync);
+		gl_sync_wait(kept->sync);
 		return true;
 	}
-	now = now_ns();
-	return gl_sync_is_done(sync, now < end_ns ? end_ns - now : 0);
+	done = gl_sync_is_done(kept->sync, time_left(virgl, kept, end_ns));
+	if (!done) {
+		kept->in_vain = true;
+		atomic_store(&virgl->in_vain, true);
+	}
+	return done;
 }
 
 int wait_for_syncs(struct vgf_virgl *virgl, const struct vgf_job *job)
@@ -155,8 +208,8 @@ int wait_for_syncs(struct vgf_virgl *virgl, const struct vgf_job *job)
 
 	enter_gl(virgl);
 	for (uint32_t i = 0; i < job->num_family_fences && ready; i++) {
-		void *sync = find_sync(virgl, &job->family_fences[i]);
-		ready = sync && wait_for_sync(virgl, sync, end_ns);
+		struct kept_sync *kept = find(virgl, &job->family_fences[i]);
+		ready = kept && wait_for_sync(virgl, kept, end_ns);
 	}
 	leave_gl(virgl);
 	return ready ? 0 : -EOPNOTSUPP;
