@@ -9,8 +9,8 @@
  * header, musl has not.
  *
  *   SLIST   singly linked: insert at the head, take from the head. A stack.
- *   STAILQ  singly linked with an end: insert at the tail, take from the head. A queue; two can be
- *           joined.
+ *   STAILQ  singly linked with an end: insert at the tail, take from the head, ask for the last. A
+ *           queue; two can be joined.
  *   LIST    doubly linked: insert at the head, remove from anywhere, without the list at hand.
  *   TAILQ   doubly linked with an end: insert at the tail, remove from anywhere, ask for the last.
  *
@@ -56,6 +56,10 @@
 	} while (0)
 #define STAILQ_EMPTY(list) ((list)->first == NULL)
 #define STAILQ_FIRST(list) ((list)->first)
+#define STAILQ_LAST(list, type, field)                                                             \
+	((list)->first == NULL ? NULL :                                                            \
+				 (struct type *)(void *)((char *)(list)->end -                     \
+					 offsetof(struct type, field)))
 #define STAILQ_NEXT(element, field) ((element)->field.next)
 #define STAILQ_FOREACH(element, list, field)                                                       \
 	for ((element) = (list)->first; (element); (element) = (element)->field.next)

@@ -802,8 +802,8 @@ static void init_lock(pthread_mutex_t *lock)
 	pthread_mutexattr_destroy(&attributes);
 }
 
-/* Each fence takes two descriptors, and the GPU's are not counted. So half of what the process may
- * have is left for the rest. 0, the default, if there are more than enough. */
+/* With sync files each fence takes two descriptors, and the GPU's are not counted. So half of what
+ * the process may have is left for the rest. 0, the default, if there are more than enough. */
 static uint32_t max_fence_fds(void)
 {
 	struct rlimit limit;

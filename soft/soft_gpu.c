@@ -684,7 +684,7 @@ int soft_gpu_create(
 	if (ret == 0 && options->fences == SOFT_GPU_FENCES_VGEM) {
 		ret = vgem_pool_create(&new->vgem_pool);
 	}
-	schedule_init(&new->schedule, new->epoll_fd);
+	schedule_init(&new->schedule, new->epoll_fd, options->fences == SOFT_GPU_FENCES_CALL);
 	if (ret == 0) {
 		ret = start_thread(new);
 	}

@@ -96,9 +96,9 @@ static void heap_remove(struct schedule *schedule, const struct gpu_context *con
 
 /* ---- Contexts and rings --------------------------------------------------------------------- */
 
-void schedule_init(struct schedule *schedule, int epoll_fd)
+void schedule_init(struct schedule *schedule, int epoll_fd, bool by_call)
 {
-	*schedule = (struct schedule){ .epoll_fd = epoll_fd };
+	*schedule = (struct schedule){ .epoll_fd = epoll_fd, .by_call = by_call };
 	hash_key_init(&schedule->key);
 }
 
@@ -362,7 +362,7 @@ static void add_producer(struct gpu_job *job, struct gpu_job *producer)
 /* Returns whether the fence is of a job here. */
 static bool add_producer_by_id(struct schedule *schedule, struct gpu_job *job, uint64_t fence_id)
 {
-	struct gpu_job *producer = find_job_by_id(schedule, fence_id);
+	struct gpu_job *producer = schedule->by_call ? NULL : find_job_by_id(schedule, fence_id);
 
 	if (producer != NULL) {
 		add_producer(job, producer);

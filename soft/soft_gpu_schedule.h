@@ -85,12 +85,13 @@ struct schedule {
 	struct gpu_ring **running; /* a heap: the ring whose job is done first is on top */
 	size_t num_running, num_rings, max_running;
 	uint32_t num_jobs;
+	bool by_call;         /* no fence of a job has a descriptor */
 	int epoll_fd;         /* borrowed; the descriptors that jobs wait for are put into it */
 	uint32_t num_watched; /* descriptors in it */
 	uint64_t num_drops;   /* of watched ones; each makes what epoll reported stale */
 };
 
-void schedule_init(struct schedule *schedule, int epoll_fd);
+void schedule_init(struct schedule *schedule, int epoll_fd, bool by_call);
 void schedule_finish(struct schedule *schedule);
 
 /* Finds or makes a context and adds a user to it. Returns NULL if there is no memory. */

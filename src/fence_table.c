@@ -161,6 +161,29 @@ void fence_table_add_imported(struct fence_table *table, struct fence *fence, ui
 	fence_publish(table, fence, fence_fd);
 }
 
+/* Whether the second of two neighbours may be done before the first. A descriptor that a VMM puts
+ * on a ring is taken for work of that. */
+static bool is_unordered(const struct fence *first, const struct fence *second)
+{
+	bool is_work = first->fd >= 0 || (first->flags & (FENCE_WORK | FENCE_SIGNALLED));
+
+	return first->timeline->ring == VGF_RING_GLOBAL || !is_work ||
+		first->owner != second->owner;
+}
+
+static void note_order(struct timeline *timeline, struct fence *fence)
+{
+	const struct fence *oldest = STAILQ_FIRST(&timeline->fences);
+	const struct fence *last = STAILQ_LAST(&timeline->fences, fence, link);
+
+	if (last && is_unordered(last, fence)) {
+		timeline->unordered_end = last->id + 1;
+	}
+	if (oldest && oldest->id < timeline->unordered_end) {
+		fence->flags |= FENCE_BEHIND;
+	}
+}
+
 void fence_table_add(
 	struct fence_table *table, struct timeline *timeline, struct fence *fence, uint64_t now_ns)
 {
@@ -184,6 +207,7 @@ void fence_table_add(
 
 	fence->timeline = timeline;
 	timeline->next_id = fence->id + 1;
+	note_order(timeline, fence);
 	append(table, fence, now_ns);
 }
 
@@ -280,7 +304,7 @@ bool fence_is_handed(const struct fence *fence)
 
 bool fence_stands_alone(const struct fence *fence)
 {
-	return fence->timeline->ring != VGF_RING_GLOBAL || fence_is_oldest(fence);
+	return !(fence->flags & FENCE_BEHIND) || fence_is_oldest(fence);
 }
 
 /* Returns how many there are. */
@@ -406,7 +430,7 @@ static uint32_t retire(struct fence_table *table, struct fence *fence)
 		waiter->fence = NULL;
 		told++;
 	}
-	if (next && fence->timeline->ring == VGF_RING_GLOBAL &&
+	if (next && (next->flags & FENCE_BEHIND) &&
 		(fence_has_file(next) || fence_is_handed(next))) {
 		told += notify_all(table, next, WAITER_ALONE);
 	}

@@ -63,6 +63,8 @@ enum fence_state {
 	FENCE_IMPORTED = 1u << 12, /* a descriptor of the VMM's, waited for by one submission */
 	FENCE_MERGED = 1u << 13,   /* the callback of the next one of the timeline is for it, too */
 	FENCE_HANDED = 1u << 14,   /* a driver that has a family has its work, and will call */
+	FENCE_WORK = 1u << 15,     /* of a submission: a driver does it in the order of its ring */
+	FENCE_BEHIND = 1u << 16,   /* what had no such order was before it when it was added */
 };
 
 /* A dma-buf that takes the fence once that has a descriptor. */
@@ -119,7 +121,8 @@ enum timeline_state {
 struct timeline {
 	uint32_t ctx_id;
 	int32_t ring;
-	uint64_t next_id; /* one above the highest ever put on it */
+	uint64_t next_id;       /* one above the highest ever put on it */
+	uint64_t unordered_end; /* one above the last that has no order with what follows */
 	struct fence_list fences;
 	enum timeline_state state;
 	uint8_t vain_asks, unasked; /* loop.c's: whether to ask a fence that comes forward */
@@ -245,8 +248,9 @@ bool fence_has_file(const struct fence *fence);
 /* Whether its driver's family can wait for it by its name, as it has no descriptor. */
 bool fence_is_handed(const struct fence *fence);
 
-/* Whether its own work is all that its ID stands for. Work on a ring is done in its order, so those
- * before it need not be waited for; on the global timeline there is none before the oldest. */
+/* Whether its own work is all that has to be waited for. What is before it on a ring is done before
+ * it, unless that is another context's, or the VMM's own affair; on the global timeline nothing
+ * has an order. Then it is so once the fence is the oldest. */
 bool fence_stands_alone(const struct fence *fence);
 
 struct vgf_fence_name fence_name(const struct fence *fence);

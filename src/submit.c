@@ -175,6 +175,9 @@ VGF_EXPORT int vgf_submit(
 	if (submission->flags & VGF_FENCED) {
 		fence = fence_create(&submission->fence, submission->flags, submission->cookie);
 	}
+	if (fence) {
+		fence->flags |= FENCE_WORK;
+	}
 	if (ret == 0) {
 		ret = submission_create(submission, &created);
 	}

@@ -193,8 +193,17 @@ enum answer model_is_oldest(const struct model *model, const struct vgf_fence_na
 	return oldest;
 }
 
-/* Whether a driver can be given it. If it was signalled by a call its descriptor may never signal.
- * On the global timeline an ID stands for work of others, too. */
+enum answer model_stands_alone(const struct model *model, const struct model_fence *fence)
+{
+	if (fence->behind == NO) {
+		return YES;
+	}
+	return model_is_oldest(model, &fence->name) == NO ? opposite(fence->behind) :
+							    model_is_oldest(model, &fence->name);
+}
+
+/* Whether a driver can be given it. If it was signalled by a call its descriptor may never
+ * signal. */
 static enum answer is_lent(
 	const struct model *model, const struct model_item *item, const struct model_fence *fence)
 {
@@ -203,9 +212,7 @@ static enum answer is_lent(
 	if (fence->known || !(fence->has_fd || (family && fence->family == family))) {
 		return NO;
 	}
-	return fence->imported || fence->name.ring != VGF_RING_GLOBAL ?
-		YES :
-		model_is_oldest(model, &fence->name);
+	return model_stands_alone(model, fence);
 }
 
 static bool is_ready(const struct model *model, const struct model_item *item)
@@ -746,8 +753,38 @@ void model_uncreate(struct model *model, struct model_context *context)
 	remove_context(model, context);
 }
 
+/* Whether the second of two neighbours on a timeline may be done before the first. */
+static bool is_unordered(const struct model_fence *first, const struct model_fence *second)
+{
+	bool is_work = first->is_work || first->has_fd || first->signalled;
+
+	return first->name.ring == VGF_RING_GLOBAL || !is_work ||
+		first->context_serial != second->context_serial;
+}
+
+static void put_behind(struct model *model, struct model_fence *fence, bool is_work)
+{
+	struct model_fence *last = NULL;
+
+	fence->is_work = is_work;
+	for (unsigned int i = 0; i < model->num_fences; i++) {
+		if (is_on_timeline(model->fences[i], &fence->name)) {
+			last = model->fences[i];
+		}
+	}
+	if (last) {
+		last->is_barrier |= is_unordered(last, fence);
+	}
+	for (unsigned int i = 0; i < model->num_fences && fence->behind != YES; i++) {
+		const struct model_fence *before = model->fences[i];
+		if (is_on_timeline(before, &fence->name) && before->is_barrier) {
+			fence->behind = may_be_gone(model, before) ? EITHER : YES;
+		}
+	}
+}
+
 struct model_fence *model_put(
-	struct model *model, const struct vgf_fence_name *name, uint32_t flags)
+	struct model *model, const struct vgf_fence_name *name, uint32_t flags, bool is_work)
 {
 	struct model_fence *fence = make(model, sizeof(*fence));
 	const struct model_context *context = model_context(model, name->ctx_id);
@@ -766,6 +803,7 @@ struct model_fence *model_put(
 		.next_id_before = model->next_id,
 		.handle = -1,
 	};
+	put_behind(model, fence, is_work);
 	next->id = name->fence_id + 1;
 	next->doubtful = false;
 	if (name->fence_id >= model->next_id) {

@@ -45,6 +45,9 @@ struct model_fence {
 	uint32_t flags;
 	uint64_t context_serial; /* which context it is of; 0: of none */
 	bool has_fd;
+	bool is_work;       /* of vgf_submit */
+	bool is_barrier;    /* it has no order with what is behind it on its timeline */
+	enum answer behind; /* such a one was before it when it was made */
 	const void *family; /* of the driver that has its work and will call; NULL: none */
 	bool signalled;     /* its work is done, or it was given up */
 	bool known;         /* and the library was told so by a call */
@@ -155,6 +158,9 @@ struct model_item *model_item(const struct model *model, uint64_t serial);
 /* Whether a fence is the oldest of its timeline, or would be. */
 enum answer model_is_oldest(const struct model *model, const struct vgf_fence_name *name);
 
+/* Whether what is before it on its timeline need not be waited for. */
+enum answer model_stands_alone(const struct model *model, const struct model_fence *fence);
+
 bool is_on_timeline(const struct model_fence *fence, const struct vgf_fence_name *timeline);
 
 /* Whether neither the fence itself nor anything before it on its timeline keeps it from
@@ -221,7 +227,7 @@ struct model_context *model_create(
 	struct model *model, uint32_t id, const struct vgf_driver *driver);
 void model_uncreate(struct model *model, struct model_context *context);
 struct model_fence *model_put(
-	struct model *model, const struct vgf_fence_name *name, uint32_t flags);
+	struct model *model, const struct vgf_fence_name *name, uint32_t flags, bool is_work);
 struct model_fence *model_import(struct model *model, int handle, bool is_pipe);
 void model_imported(struct model *model, struct model_fence *fence);
 void model_unimport(struct model *model, const struct model_item *item);

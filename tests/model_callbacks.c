@@ -263,8 +263,7 @@ static void check_in_fences(
 		} else if (!dep->imported) {
 			check(model_may_retire(&run->model, dep));
 		}
-		check(lent == before || dep->name.ring != VGF_RING_GLOBAL ||
-			model_is_oldest(&run->model, &dep->name) != NO);
+		check(lent == before || model_stands_alone(&run->model, dep) != NO);
 	}
 	check(lent == num_lent(job));
 	if (lent > 0) {

@@ -267,7 +267,7 @@ static void submit_head(
 	int ret;
 
 	if (expected.placed != NO) {
-		fence = model_put(&run->model, &head->fence, head->flags);
+		fence = model_put(&run->model, &head->fence, head->flags, true);
 	}
 	item = offer(run, head, &expected, fence);
 	offer_imports(run, item, head, imports);
@@ -382,7 +382,7 @@ static void create_fence(struct run *run)
 		return;
 	}
 	run->model.stats.created++;
-	fence = model_put(&run->model, &name, flags);
+	fence = model_put(&run->model, &name, flags, false);
 	fence->has_fd = fd >= 0;
 	fence->handle = handle;
 	fence->is_pipe = is_pipe;
@@ -406,7 +406,7 @@ static void refuse_fence(struct run *run)
 	if (ret == 0) {
 		run->model.stats.refused++;
 		run->model.stats.created++;
-		model_signal(model_put(&run->model, &name, flags), -ENODEV, true);
+		model_signal(model_put(&run->model, &name, flags, false), -ENODEV, true);
 	}
 }
 

@@ -391,3 +391,55 @@ TEST_VMM(what_happens_behind_others_of_the_global_timeline_counts_when_it_is_the
 	assert_waited(driver, 5);
 	close(fence_fd);
 }
+
+/* ---- What has no order on a ring ---------------------------------------------------------- */
+
+/* The VMM's own affair, a flush say, that no driver knows of. */
+TEST_VMM(what_is_behind_a_call_of_the_vmms_on_a_ring_is_waited_for, .wait = VGF_WAIT_DRIVER)
+{
+	open_contexts(driver, vmm, 3);
+	assert_int_equal(create_fence(vmm, 1, 0, 1, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 3, 0, 5, ID(3), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_named(driver, 4, 1, 0, 2);
+	assert_false(driver_has(driver, 5));
+	/* What came after that has its order again. */
+	assert_int_equal(submit(vmm, 1, 0, 6, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 7, ID(6), NO_IN_FENCES), 0);
+	assert_named(driver, 7, 1, 0, 6);
+	assert_int_equal(signal_call(vmm, 1, 0, 2, 0), 0);
+	vmm_dispatch(vmm);
+	assert_named(driver, 5, 1, 0, 3);
+}
+
+/* One that is refused has nothing to be waited for. */
+TEST_VMM(a_refused_fence_on_a_ring_keeps_the_order, .wait = VGF_WAIT_DRIVER)
+{
+	const struct vgf_fence_name refused = make_name(1, 0, 2);
+
+	open_contexts(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_fence_refuse(vmm->device, &refused, VGF_SHAREABLE, NULL, -EIO), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(3), NO_IN_FENCES), 0);
+	assert_named(driver, 4, 1, 0, 3);
+}
+
+/* Its work may run on elsewhere. */
+TEST_VMM(
+	what_is_behind_work_of_an_earlier_context_of_that_id_is_waited_for, .wait = VGF_WAIT_DRIVER)
+{
+	open_contexts(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_named(driver, 3, 1, 0, 2);
+}

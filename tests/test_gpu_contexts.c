@@ -155,14 +155,18 @@ TEST_CONTEXT(a_fence_without_a_descriptor_is_waited_for_by_the_gpu)
 	const struct job consumer = {
 		.ctx_id = 1, .ring = 1, .fence_id = 2, .num_in_fences = 1, .in_fences = { 1 }
 	};
+	const struct job other = { .ctx_id = 1, .ring = 2, .fence_id = 3 };
+	uint32_t token;
 	struct gpu_stats stats;
 
 	submit(&guest, &producer);
-	submit(&guest, &consumer);
+	token = submit(&guest, &consumer);
 	gpu_get_stats(guest.gpu, &stats);
 	assert_int_equal(stats.fences.run_driver, 1);
 	assert_int_equal(stats.fences.held, 0);
-	assert_int_equal(stats.fences.retired, 0);
+	/* Without the wait it would be done before this one is. */
+	wait_for(submit(&guest, &other));
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][token].done);
 }
 
 TEST_CONTEXT(an_unfenced_job_is_answered_at_once)

@@ -89,7 +89,7 @@ static void end(struct run *run)
 
 		check(is_expected(&expected, ret));
 		if (ret == 0) {
-			model_signal(model_put(&run->model, &name, 0), 0, true);
+			model_signal(model_put(&run->model, &name, 0, false), 0, true);
 		}
 		in_callback = false;
 		for (unsigned int i = 0; i < run->model.num_fences; i++) {

@@ -716,9 +716,9 @@ TEST_VMM(publishing_lets_go_what_a_driver_can_wait_for, .wait = VGF_WAIT_DRIVER)
 {
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 1, 5, 1, VGF_FENCE_BY_CALL), 0);
-	assert_int_equal(create_fence(vmm, 1, 5, 2, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(create_fence(vmm, 1, 6, 2, VGF_FENCE_BY_CALL), 0);
 	assert_int_equal(submit(vmm, 1, 0, 3, ID(1), ID(2), NO_IN_FENCES), 1);
-	assert_int_equal(publish(vmm, 1, 5, 2, make_fence(false)), 0);
+	assert_int_equal(publish(vmm, 1, 6, 2, make_fence(false)), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(driver->num_jobs, 0);
 	assert_int_equal(publish(vmm, 1, 5, 1, make_fence(false)), 0);

@@ -465,6 +465,21 @@ TEST_MACHINE(waits_for_its_own_fences_and_for_others, SOFT_GPU_FENCES_CALL, VGF_
 	close(fence_fd);
 }
 
+/* The same number on another timeline is another fence. */
+TEST_MACHINE(knows_its_own_fences_by_all_of_their_names, SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0)
+{
+	const struct vgf_fence_name done = { .fence_id = 5, .ctx_id = 1, .ring = 0 };
+
+	/* The second never ends, but its fence was given up on: the GPU alone knows it. */
+	assert_int_equal(submit(machine, 1, 1, 5, 20000, 0), 0);
+	assert_int_equal(submit(machine, 1, 0, 5, NEVER_US, 0), 0);
+	assert_int_equal(vgf_fence_cancel(machine->device, &done, -ETIME), 0);
+	wait_for_retired(machine, 1);
+	assert_int_equal(submit(machine, 2, 0, 6, 10, 5), 0);
+	wait_for_retired(machine, 3);
+	assert_true(machine->signal_ns[6] >= machine->signal_ns[5] + 10 * NS_PER_US);
+}
+
 /* An eventfd cannot be merged with a sync file. */
 TEST(waits_for_each_where_not_all_are_sync_files)
 {

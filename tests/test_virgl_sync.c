@@ -12,6 +12,7 @@
 #include <search.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <vgfence/inspect.h>
@@ -31,6 +32,7 @@
 #define DESTROY_SUB_CTX 30 /* of the virgl protocol */
 #define MAX_SYNCS 512
 #define MAX_WAIT_NS 500000u
+#define WAIT_NS 200000u /* that a wait in vain takes here, or one that is not */
 
 enum { A = 1, B = 2, C = 3 };
 
@@ -49,6 +51,19 @@ static struct double_sync {
 } syncs[MAX_SYNCS];
 static unsigned int num_syncs;
 static bool is_software;
+
+/* A clock that stands still but for waiting. */
+static uint64_t time_ns;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
+{
+	(void)clock;
+	time->tv_sec = (time_t)(time_ns / 1000000000);
+	time->tv_nsec = (long)(time_ns % 1000000000);
+	return 0;
+}
 
 bool gl_sync_available(void)
 {
@@ -87,6 +102,7 @@ bool gl_sync_is_done(void *sync, uint64_t timeout_ns)
 
 	assert_false(its->destroyed);
 	its->timeout_ns = timeout_ns;
+	time_ns += timeout_ns > 0 ? WAIT_NS : 0;
 	its->done |= its->done_when_waited && timeout_ns > 0;
 	return its->done;
 }
@@ -137,6 +153,12 @@ static void note_retired(void *cookie, const struct vgf_retired *fence)
 	num_retired++;
 }
 
+static void create_context(uint32_t ctx_id)
+{
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, ctx_id, CAPSET_VIRGL2, 0, NULL), 0);
+}
+
 static void begin(enum vgf_virgl_wait wait, bool software)
 {
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
@@ -150,6 +172,7 @@ static void begin(enum vgf_virgl_wait wait, bool software)
 	};
 
 	num_syncs = num_retired = 0;
+	time_ns = 1000000000;
 	is_full = false;
 	is_software = software;
 	assert_int_equal(vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl), 0);
@@ -308,7 +331,7 @@ TEST_SOFTWARE(work_that_is_done_soon_is_waited_for_here)
 	assert_int_equal(submit(A, 1, 0), 0);
 	syncs[0].done_when_waited = true;
 	assert_int_equal(submit(B, 2, 1), 0);
-	assert_in_range(syncs[0].timeout_ns, 1, MAX_WAIT_NS);
+	assert_int_equal(syncs[0].timeout_ns, MAX_WAIT_NS);
 	assert_int_equal(syncs[0].num_waits, 0);
 	assert_int_equal(get_stats().run_gl, 1);
 }
@@ -317,7 +340,7 @@ TEST_SOFTWARE(other_work_is_waited_for_on_the_host)
 {
 	assert_int_equal(submit(A, 1, 0), 0);
 	assert_int_equal(submit(B, 2, 1), 1);
-	assert_in_range(syncs[0].timeout_ns, 1, MAX_WAIT_NS);
+	assert_int_equal(syncs[0].timeout_ns, MAX_WAIT_NS);
 	dispatch();
 	assert_int_equal(get_stats().held, 1);
 	assert_true(double_signal(1));
@@ -328,55 +351,70 @@ TEST_SOFTWARE(other_work_is_waited_for_on_the_host)
 }
 
 /* However much is behind it. */
-TEST_SOFTWARE(nothing_is_waited_for_in_vain_twice_before_something_retires)
+TEST_SOFTWARE(nothing_is_waited_for_in_vain_twice_before_one_of_opengl_retires)
 {
 	assert_int_equal(submit(A, 1, 0), 0);
 	assert_int_equal(submit(C, 2, 0), 0);
 	assert_int_equal(submit(B, 3, 1), 1);
-	assert_in_range(syncs[0].timeout_ns, 1, MAX_WAIT_NS);
+	assert_int_equal(syncs[0].timeout_ns, MAX_WAIT_NS);
 	for (uint64_t id = 4; id <= 20; id++) {
-		assert_int_equal(vgf_virgl_context_create_with_flags(
-					 virgl, (uint32_t)id, CAPSET_VIRGL2, 0, NULL),
-			0);
+		create_context((uint32_t)id);
 		assert_int_equal(submit((uint32_t)id, id, 1 + id % 2), 1);
 		assert_int_equal(syncs[id % 2].timeout_ns, 0);
 	}
-	/* 2 has not been waited for yet, 1 has. */
-	assert_int_equal(submit(A, 21, 0), 0);
-	assert_true(double_signal(21));
-	assert_true(double_signal(1));
+	/* What is refused retires, but has nothing to do with OpenGL. */
+	create_context(21);
+	assert_int_equal(submit(21, 21, 1000), -ENOENT);
 	dispatch();
-	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 30, CAPSET_VIRGL2, 0, NULL), 0);
-	assert_int_equal(submit(30, 30, 2), 1);
+	assert_int_equal(num_retired, 1);
+	create_context(22);
+	assert_int_equal(submit(22, 22, 2), 1);
 	assert_int_equal(syncs[1].timeout_ns, 0);
 }
 
-TEST_SOFTWARE(once_something_has_retired_other_fences_are_waited_for_again)
+/* Each once. */
+TEST_SOFTWARE(then_what_was_not_waited_for_yet_is)
 {
 	assert_int_equal(submit(A, 1, 0), 0);
-	assert_int_equal(submit(B, 2, 1), 1);
-	assert_true(double_signal(1));
+	assert_int_equal(submit(C, 2, 0), 0);
+	create_context(4);
+	assert_int_equal(submit(4, 3, 0), 0);
+	assert_int_equal(submit(B, 4, 1), 1); /* in vain */
+	create_context(5);
+	assert_int_equal(submit(5, 5, 2), 1);
+	assert_int_equal(syncs[1].timeout_ns, 0); /* only asked */
+	assert_true(double_signal(3));
 	dispatch();
-	assert_int_equal(submit(C, 3, 2), 1);
-	assert_in_range(syncs[1].timeout_ns, 1, MAX_WAIT_NS);
+	create_context(6);
+	assert_int_equal(submit(6, 6, 1), 1);
+	assert_int_equal(syncs[0].timeout_ns, 0);
+	create_context(7);
+	assert_int_equal(submit(7, 7, 2), 1);
+	assert_int_equal(syncs[1].timeout_ns, MAX_WAIT_NS);
 }
 
 /* In whichever order. */
 TEST_SOFTWARE(all_in_fences_of_a_job_share_the_time)
 {
-	const struct vgf_fence_name name = { .fence_id = 3, .ctx_id = C };
-	const uint64_t in_fences[] = { 1, 2, 0 };
+	const struct vgf_fence_name name = { .fence_id = 4, .ctx_id = 4 };
+	const uint64_t in_fences[] = { 1, 2, 3, 0 };
+	uint64_t first = 0, least = MAX_WAIT_NS;
 	struct gl_stream stream;
 
-	assert_int_equal(submit(A, 1, 0), 0);
-	assert_int_equal(submit(B, 2, 0), 0);
-	syncs[0].done_when_waited = syncs[1].done_when_waited = true;
+	create_context(4);
+	for (uint64_t id = 1; id <= 3; id++) {
+		assert_int_equal(submit((uint32_t)id, id, 0), 0);
+		syncs[id - 1].done_when_waited = true;
+	}
 	gl_stream_begin(&stream);
 	gl_stream_nop(&stream);
-	assert_in_range(submit_stream(&name, VGF_SHAREABLE, &stream, in_fences), 0, 1);
-	assert_true(syncs[0].timeout_ns != syncs[1].timeout_ns);
-	assert_in_range(syncs[0].timeout_ns, 0, MAX_WAIT_NS);
-	assert_in_range(syncs[1].timeout_ns, 0, MAX_WAIT_NS);
+	assert_int_equal(submit_stream(&name, VGF_SHAREABLE, &stream, in_fences), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		first += syncs[i].timeout_ns == MAX_WAIT_NS;
+		least = syncs[i].timeout_ns < least ? syncs[i].timeout_ns : least;
+	}
+	assert_int_equal(first, 1);
+	assert_int_equal(least, MAX_WAIT_NS - 2 * WAIT_NS);
 }
 
 TEST_BETWEEN(an_option_has_the_server_of_a_processor_wait, begin(VGF_VIRGL_WAIT_GL, true), finish())
@@ -405,7 +443,7 @@ TEST_GPU(a_context_whose_work_is_in_several_is_waited_for_on_the_host)
 	assert_int_equal(submit(C, 5, 3), 1);
 	assert_int_equal(num_syncs, 1);
 	/* What was before that is good. */
-	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, 9, CAPSET_VIRGL2, 0, NULL), 0);
+	create_context(9);
 	assert_int_equal(submit(9, 6, 1), 0);
 	assert_int_equal(syncs[0].num_waits, 1);
 }
@@ -577,8 +615,8 @@ TEST_GPU(a_reset_forgets_all)
 	assert_int_equal(vgf_virgl_reset(virgl), 0);
 	assert_int_equal(num_alive(), 0);
 	assert_int_equal(num_retired, 5);
-	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, A, CAPSET_VIRGL2, 0, NULL), 0);
-	assert_int_equal(vgf_virgl_context_create_with_flags(virgl, B, CAPSET_VIRGL2, 0, NULL), 0);
+	create_context(A);
+	create_context(B);
 	assert_int_equal(submit_sub(A, 3, 1, 0), 0);
 	assert_int_equal(submit(B, 2, 1), 0);
 	assert_int_equal(syncs[5].num_waits, 1);

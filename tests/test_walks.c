@@ -212,7 +212,7 @@ static struct schedule *start_schedule(void)
 	struct schedule *schedule = calloc(1, sizeof(*schedule));
 
 	assert_non_null(schedule);
-	schedule_init(schedule, -1); /* no descriptor is watched here */
+	schedule_init(schedule, -1, false); /* no descriptor is watched here */
 	return schedule;
 }
 

@@ -24,10 +24,16 @@ enum vgf_wait {
 	VGF_WAIT_HOST,   /* vgfence holds the work back until the last of them has retired */
 };
 
-/* One in-fence that a driver gets. The descriptor polls readable when the fence signals. It is
- * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE). It
- * stands for the work of its own fence: what is before that on a ring is done before it. Of the
- * global timeline, where contexts have no order, a driver gets the oldest fence at most. */
+/*
+ * One in-fence that a driver gets. The descriptor polls readable when the fence signals. It is
+ * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE).
+ *
+ * A fence ID stands for all that is before it on its timeline, too. Work of one context on one ring
+ * is done in its order, and so is what a VMM puts there with a descriptor (vgf_fence_create_take):
+ * so a driver waits for the fence alone. The host waits for what is behind anything else: behind a
+ * fence that a VMM signals by call, behind work of an earlier context with that ID, and on the
+ * global timeline behind any other fence.
+ */
 struct vgf_in_fence {
 	uint64_t fence_id;
 	int fd;
@@ -43,9 +49,9 @@ struct vgf_job {
 	const struct vgf_in_fence *in_fences; /* those that the driver has to wait for */
 	uint32_t num_in_fences;
 
-	/* More that it has to wait for, without a descriptor: fences of its family that its
-	 * drivers have answered for and vgfence has no signal of. One that the family does not know
-	 * any more is done, or was given up on, and its signal is on its way. */
+	/* More of them, without a descriptor: fences of its family that its drivers have answered
+	 * for and vgfence has no signal of. One that the family does not know any more is done, or
+	 * was given up on, and its signal is on its way. */
 	const struct vgf_fence_name *family_fences;
 	uint32_t num_family_fences;
 };
@@ -106,9 +112,9 @@ struct vgf_driver {
 	 * NULL, or any address that contexts have in common whose drivers know each other's fences
 	 * by name, because one GPU scheduler or one GL server has the work of all of them. Such a
 	 * driver answers VGF_FENCE_BY_CALL, and no fence needs a descriptor for the sake of the
-	 * family: once submit has returned 0, and until the fence is signalled, a job that names it
-	 * need not wait on the host, and has it among its family_fences. In-fences that have a
-	 * descriptor come as descriptors.
+	 * family: once submit has returned 0, and until the fence is signalled, it is as good as
+	 * one with a descriptor to a driver of the family that takes in-fences, and comes among the
+	 * family_fences of its jobs. In-fences that have a descriptor come as descriptors.
 	 */
 	const void *family;
 };

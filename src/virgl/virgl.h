@@ -97,13 +97,14 @@ struct virgl_context {
 	struct vgf_virgl *virgl;
 	uint32_t ctx_id;
 	uint32_t flags;
-	int error;      /* why virglrenderer's context was not made */
-	int failed;     /* how the last submission without a fence ended; the next fence tells */
-	bool closed;    /* destroyed by the VMM; its ID may be another's */
-	int worker_fd;  /* its connection to its worker; -1: none, or none is watched */
-	const void *gl; /* the GL context that its work was in so far: of one of its subcontexts */
-	bool has_gls;   /* it was in several, which have no order */
-	bool has_sent;  /* whether virglrenderer got fences of its rings, and the last one */
+	int error;       /* why virglrenderer's context was not made */
+	int failed;      /* how the last submission without a fence ended; the next fence tells */
+	bool closed;     /* destroyed by the VMM; its ID may be another's */
+	int worker_fd;   /* its connection to its worker; -1: none, or none is watched */
+	const void *gl;  /* the GL context that its work was in so far: of one of its subcontexts */
+	bool has_gls;    /* it was in several, which have no order */
+	bool changed_gl; /* the last job's was */
+	bool has_sent;   /* whether virglrenderer got fences of its rings, and the last one */
 	struct vgf_fence_name last_sent;
 	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
 	uint32_t num_attachments;
@@ -161,8 +162,9 @@ struct vgf_virgl {
 	atomic_uint num_watched; /* contexts in it */
 	atomic_bool has_native;  /* there was a fence of a native context */
 
-	/* Protects `global`, `watched`, `native_fences`, `syncs` and `over`, as virglrenderer may
-	 * call back from a thread of its own. Not held while anything of others is called. */
+	/* Protects `global`, `watched`, `native_fences`, `syncs`, `over` and `in_vain`, as
+	 * virglrenderer may call back from a thread of its own. Not held while anything of others
+	 * is called. */
 	pthread_mutex_t mutex;
 	TAILQ_HEAD(global_fences, global_fence) global;
 	void *watched; /* contexts in worker_set: a tree by ID (search.h) */
@@ -183,7 +185,7 @@ struct vgf_virgl {
 	void *syncs;
 	SLIST_HEAD(, kept_sync) over;
 	LIST_HEAD(, kept_sync) kept; /* all: of this thread alone */
-	atomic_bool in_vain;         /* it has waited, and nothing has retired since */
+	bool in_vain;                /* it has waited, and none of them has retired since */
 };
 
 /* The sync object behind the work of a fence. */

@@ -139,13 +139,15 @@ static bool changes_context(const struct vgf_job *job)
 /* In which GL context a job's work was. */
 static void note_gl(struct virgl_context *context, const struct vgf_job *job)
 {
+	const struct vgf_virgl *virgl = context->virgl;
 	const void *gl;
 
-	if (!context->virgl->has_syncs || !context_is_gl(context) || job->size == 0) {
+	if (!(virgl->has_syncs || virgl->asks_gl) || !context_is_gl(context) || job->size == 0) {
 		return;
 	}
 	gl = gl_sync_context();
-	context->has_gls |= changes_context(job) || (context->gl && context->gl != gl);
+	context->changed_gl = changes_context(job);
+	context->has_gls |= context->changed_gl || (context->gl && context->gl != gl);
 	context->gl = gl;
 }
 
@@ -163,14 +165,15 @@ static bool return_to_gl(const struct virgl_context *context, const struct vgf_j
 /*
  * To find that work is done, virglrenderer's thread has to wake up, and to wake up this one. Where
  * nothing else is on its way, a little work is done by now. Results of queries are written before
- * the fence signals: for these virglrenderer is polled.
+ * the fence signals: for these virglrenderer is polled. As with its fences, what is asked is the GL
+ * context that is current.
  */
 static bool asks_if_done(const struct virgl_context *context, const struct vgf_job *job)
 {
 	const struct vgf_virgl *virgl = context->virgl;
 
 	return virgl->asks_gl && job->size > 0 && atomic_load(&virgl->sent) == 0 &&
-		!changes_context(job);
+		!context->changed_gl;
 }
 
 /* Whether other contexts of OpenGL may wait for it in OpenGL. That a mergeable one has retired is
@@ -251,17 +254,21 @@ static int error_of(const struct virgl_context *context, int ret)
 static int run_job(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
 {
 	int ret = context->error;
+	bool ran;
 
 	if (ret == 0 && ((job->size & 3) || ((uintptr_t)job->command & 3))) {
 		ret = -EFAULT;
 	}
-	if (ret == 0) {
+	ran = ret == 0;
+	if (ran) {
 		ret = error_of(context, submit_commands(context, job));
 	}
 	if (vgf_job_runs_again(job, ret)) {
 		return ret;
 	}
-	note_gl(context, job);
+	if (ran) {
+		note_gl(context, job);
+	}
 	if (!(job->flags & VGF_FENCED)) {
 		context->failed = ret < 0 ? ret : context->failed;
 		*out_fence_fd = VGF_FENCE_DONE;

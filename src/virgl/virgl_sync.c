@@ -11,8 +11,9 @@
  *
  * If a processor draws, the server's waiting is this thread's. Then it waits for a short while
  * alone, as work of that length is done sooner than a thread wakes up; else the host waits. It
- * waits once for each fence, and having waited in vain not before something has retired: so what a
- * guest can have of this thread's time is bounded, however much is behind work that takes long.
+ * waits once for each fence, and having waited in vain not again before one of OpenGL has retired:
+ * so what a guest can have of this thread's time is bounded, however much it has behind work that
+ * takes long.
  */
 
 #include "virgl.h"
@@ -56,12 +57,12 @@ void sync_retired(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 	struct kept_sync *kept;
 	void *node;
 
-	atomic_store(&virgl->in_vain, false);
 	pthread_mutex_lock(&virgl->mutex);
 	node = tfind(name, &virgl->syncs, compare_names);
 	if (node) {
 		kept = *(struct kept_sync **)node;
 		tdelete(kept, &virgl->syncs, compare_names);
+		virgl->in_vain = false;
 		SLIST_INSERT_HEAD(&virgl->over, kept, over_link);
 	}
 	pthread_mutex_unlock(&virgl->mutex);
@@ -174,29 +175,39 @@ bool have_syncs(struct vgf_virgl *virgl, const struct vgf_job *job)
 	return have;
 }
 
-static uint64_t time_left(
-	const struct vgf_virgl *virgl, const struct kept_sync *kept, uint64_t end_ns)
+/* How long to wait for it; 0: only to ask. */
+static uint64_t time_for(struct vgf_virgl *virgl, struct kept_sync *kept, uint64_t end_ns)
 {
 	uint64_t now = now_ns();
+	bool in_vain;
 
-	if (kept->in_vain || atomic_load(&virgl->in_vain)) {
-		return 0;
-	}
-	return now < end_ns ? end_ns - now : 0;
+	pthread_mutex_lock(&virgl->mutex);
+	in_vain = kept->in_vain || virgl->in_vain;
+	pthread_mutex_unlock(&virgl->mutex);
+	return now < end_ns && !in_vain ? end_ns - now : 0;
+}
+
+static void note_in_vain(struct vgf_virgl *virgl, struct kept_sync *kept)
+{
+	kept->in_vain = true;
+	pthread_mutex_lock(&virgl->mutex);
+	virgl->in_vain = true;
+	pthread_mutex_unlock(&virgl->mutex);
 }
 
 static bool wait_for_sync(struct vgf_virgl *virgl, struct kept_sync *kept, uint64_t end_ns)
 {
+	uint64_t timeout_ns;
 	bool done;
 
 	if (!virgl->waits_itself) {
 		gl_sync_wait(kept->sync);
 		return true;
 	}
-	done = gl_sync_is_done(kept->sync, time_left(virgl, kept, end_ns));
-	if (!done) {
-		kept->in_vain = true;
-		atomic_store(&virgl->in_vain, true);
+	timeout_ns = time_for(virgl, kept, end_ns);
+	done = gl_sync_is_done(kept->sync, timeout_ns);
+	if (!done && timeout_ns > 0) {
+		note_in_vain(virgl, kept);
 	}
 	return done;
 }
