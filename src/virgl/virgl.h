@@ -398,8 +398,12 @@ void context_release_resources(struct virgl_context *context);
 
 /* ---- virgl_sync.c ---- */
 
-/* Keeps a sync object until the fence has retired. It is the plugin's from then on. */
-void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void *sync);
+/* A job has run: in which GL context its work was. */
+void note_gl(struct virgl_context *context, const struct vgf_job *job);
+
+/* Behind the work of a job that has run. Returns whether that is done. Else others can wait for its
+ * fence from now on, if its kind allows that. */
+bool make_sync(struct virgl_context *context, const struct vgf_job *job);
 
 /* Whether each of a job's family_fences has one. */
 bool have_syncs(struct vgf_virgl *virgl, const struct vgf_job *job);

@@ -16,6 +16,7 @@
  * takes long.
  */
 
+#include "gl_commands.h"
 #include "virgl.h"
 
 #include <search.h>
@@ -130,7 +131,8 @@ static bool add(struct vgf_virgl *virgl, struct kept_sync *kept)
 	return added;
 }
 
-void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void *sync)
+/* It is the plugin's from then on. */
+static void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void *sync)
 {
 	struct kept_sync *kept;
 
@@ -148,6 +150,89 @@ void keep_sync(struct vgf_virgl *virgl, const struct vgf_fence_name *name, void 
 		gl_sync_destroy(sync);
 		free(kept);
 	}
+}
+
+/* ---- Making ------------------------------------------------------------------------------- */
+
+static bool changes_context(const struct vgf_job *job)
+{
+	size_t size = gl_commands_prologue(job->command, job->size);
+
+	return gl_commands_change_context((const char *)job->command + size, job->size - size);
+}
+
+void note_gl(struct virgl_context *context, const struct vgf_job *job)
+{
+	const struct vgf_virgl *virgl = context->virgl;
+	const void *gl;
+
+	if (!(virgl->has_syncs || virgl->asks_gl) || !context_is_gl(context) || job->size == 0) {
+		return;
+	}
+	gl = gl_sync_context();
+	context->changed_gl = changes_context(job);
+	context->has_gls |= context->changed_gl || (context->gl && context->gl != gl);
+	context->gl = gl;
+}
+
+/* Makes the GL context current that all of its work was in. Returns false if there is none. */
+static bool return_to_gl(const struct virgl_context *context, const struct vgf_job *job)
+{
+	static const uint32_t nothing; /* aligned, as virglrenderer asks for */
+
+	if (context->has_gls || (job->size == 0 && submit_words(context, &nothing, 0) < 0)) {
+		return false;
+	}
+	return context->gl && gl_sync_context() == context->gl;
+}
+
+/*
+ * To find that work is done, virglrenderer's thread has to wake up, and to wake up this one. Where
+ * nothing else is on its way, a little work is done by now. Results of queries are written before
+ * the fence signals: for these virglrenderer is polled. As with its fences, what is asked is the GL
+ * context that is current.
+ */
+static bool asks_if_done(const struct virgl_context *context, const struct vgf_job *job)
+{
+	const struct vgf_virgl *virgl = context->virgl;
+
+	return virgl->asks_gl && job->size > 0 && atomic_load(&virgl->sent) == 0 &&
+		!context->changed_gl;
+}
+
+/* Whether other contexts of OpenGL may wait for it in OpenGL. That a mergeable one has retired is
+ * not told, and the order of the global timeline is not OpenGL's. */
+static bool wants_sync(const struct virgl_context *context, const struct vgf_job *job)
+{
+	return context->virgl->has_syncs && (job->flags & VGF_SHAREABLE) &&
+		!(job->flags & VGF_MERGEABLE) && job->fence.ring != VGF_RING_GLOBAL &&
+		return_to_gl(context, job);
+}
+
+bool make_sync(struct virgl_context *context, const struct vgf_job *job)
+{
+	struct vgf_virgl *virgl = context->virgl;
+	bool asks = context_is_gl(context) && asks_if_done(context, job);
+	bool keeps = context_is_gl(context) && wants_sync(context, job);
+	bool done;
+	void *sync;
+
+	if (!asks && !keeps) {
+		return false;
+	}
+	enter_gl(virgl);
+	sync = gl_sync_create();
+	done = sync && asks && gl_sync_is_done(sync, 0);
+	if (done) {
+		virgl_renderer_poll();
+	}
+	if (sync && keeps && !done) {
+		keep_sync(virgl, &job->fence, sync);
+	} else if (sync) {
+		gl_sync_destroy(sync);
+	}
+	leave_gl(virgl);
+	return done;
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------ */
