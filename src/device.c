@@ -217,11 +217,11 @@ static void forget_ids(struct vgf_device *device)
 	struct context *context;
 
 	device->fences.next_id = 0;
-	device->contexts.global.next_id = 0;
+	timeline_forget_ids(&device->contexts.global);
 	LIST_FOREACH(context, &device->contexts.all, link) {
 		for (size_t ring = 0; ring < VGF_MAX_RINGS; ring++) {
 			if (context->rings[ring]) {
-				context->rings[ring]->timeline.next_id = 0;
+				timeline_forget_ids(&context->rings[ring]->timeline);
 			}
 		}
 	}

@@ -50,6 +50,7 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 		ret = -EMFILE;
 	}
 	if (ret == 0) {
+		fence->flags |= fence_fd >= 0 ? FENCE_WORK : 0;
 		place_put(device, &place, fence);
 		trace_created(device, name, flags, status);
 		if (fence_fd >= 0) {

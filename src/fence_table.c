@@ -79,6 +79,12 @@ void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring)
 	STAILQ_INIT(&timeline->fences);
 }
 
+void timeline_forget_ids(struct timeline *timeline)
+{
+	timeline->next_id = 0;
+	timeline->unordered_end = 0;
+}
+
 struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, void *cookie)
 {
 	struct fence *fence = malloc(sizeof(*fence));
@@ -161,25 +167,25 @@ void fence_table_add_imported(struct fence_table *table, struct fence *fence, ui
 	fence_publish(table, fence, fence_fd);
 }
 
-/* Whether the second of two neighbours may be done before the first. A descriptor that a VMM puts
- * on a ring is taken for work of that. */
-static bool is_unordered(const struct fence *first, const struct fence *second)
+/* Whether it is done in the order of its ring: work is, and so is a descriptor that a VMM puts
+ * there; not what a VMM signals by call, and not what stands for somebody's message. */
+static bool has_order(const struct fence *fence)
 {
-	bool is_work = first->fd >= 0 || (first->flags & (FENCE_WORK | FENCE_SIGNALLED));
-
-	return first->timeline->ring == VGF_RING_GLOBAL || !is_work ||
-		first->owner != second->owner;
+	return fence->timeline->ring != VGF_RING_GLOBAL && (fence->flags & FENCE_WORK) &&
+		!(fence->flags & VGF_PATIENT);
 }
 
 static void note_order(struct timeline *timeline, struct fence *fence)
 {
 	const struct fence *oldest = STAILQ_FIRST(&timeline->fences);
 	const struct fence *last = STAILQ_LAST(&timeline->fences, fence, link);
+	bool ends_order = last && !has_order(last) &&
+		(timeline->ring == VGF_RING_GLOBAL || !(last->flags & FENCE_SIGNALLED));
 
-	if (last && is_unordered(last, fence)) {
+	if (last && (ends_order || last->owner != fence->owner)) {
 		timeline->unordered_end = last->id + 1;
 	}
-	if (oldest && oldest->id < timeline->unordered_end) {
+	if (oldest && (oldest->id < timeline->unordered_end || !has_order(fence))) {
 		fence->flags |= FENCE_BEHIND;
 	}
 }

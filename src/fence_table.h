@@ -63,7 +63,7 @@ enum fence_state {
 	FENCE_IMPORTED = 1u << 12, /* a descriptor of the VMM's, waited for by one submission */
 	FENCE_MERGED = 1u << 13,   /* the callback of the next one of the timeline is for it, too */
 	FENCE_HANDED = 1u << 14,   /* a driver that has a family has its work, and will call */
-	FENCE_WORK = 1u << 15,     /* of a submission: a driver does it in the order of its ring */
+	FENCE_WORK = 1u << 15,     /* of a submission, or made with a descriptor */
 	FENCE_BEHIND = 1u << 16,   /* what had no such order was before it when it was added */
 };
 
@@ -170,6 +170,9 @@ int fence_table_init(struct fence_table *table);
 void fence_table_finish(struct fence_table *table);
 
 void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring);
+
+/* IDs start again. */
+void timeline_forget_ids(struct timeline *timeline);
 
 /* Without a timeline yet, with one reference; needs no lock. NULL: out of memory. */
 struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, void *cookie);

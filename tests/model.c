@@ -753,32 +753,56 @@ void model_uncreate(struct model *model, struct model_context *context)
 	remove_context(model, context);
 }
 
-/* Whether the second of two neighbours on a timeline may be done before the first. */
-static bool is_unordered(const struct model_fence *first, const struct model_fence *second)
+static bool has_order(const struct model_fence *fence)
 {
-	bool is_work = first->is_work || first->has_fd || first->signalled;
-
-	return first->name.ring == VGF_RING_GLOBAL || !is_work ||
-		first->context_serial != second->context_serial;
+	return fence->name.ring != VGF_RING_GLOBAL && fence->is_work &&
+		!(fence->flags & VGF_PATIENT);
 }
 
-static void put_behind(struct model *model, struct model_fence *fence, bool is_work)
+/* What has signalled is in nobody's way, once the library knows. */
+static enum answer is_barrier_to(const struct model_fence *last, const struct model_fence *fence)
+{
+	if (last->context_serial != fence->context_serial || last->name.ring == VGF_RING_GLOBAL) {
+		return YES;
+	}
+	if (has_order(last) || last->known) {
+		return NO;
+	}
+	return last->signalled ? EITHER : YES;
+}
+
+static struct model_fence *newest(const struct model *model, const struct vgf_fence_name *timeline)
 {
 	struct model_fence *last = NULL;
 
-	fence->is_work = is_work;
 	for (unsigned int i = 0; i < model->num_fences; i++) {
-		if (is_on_timeline(model->fences[i], &fence->name)) {
+		if (is_on_timeline(model->fences[i], timeline)) {
 			last = model->fences[i];
 		}
 	}
+	return last;
+}
+
+static enum answer either_of(enum answer a, enum answer b)
+{
+	return a == YES || b == YES ? YES : a == NO ? b : a;
+}
+
+static void put_behind(struct model *model, struct model_fence *fence)
+{
+	struct model_fence *last = newest(model, &fence->name);
+
 	if (last) {
-		last->is_barrier |= is_unordered(last, fence);
+		fence->last_was = last->is_barrier;
+		last->is_barrier = either_of(last->is_barrier, is_barrier_to(last, fence));
 	}
-	for (unsigned int i = 0; i < model->num_fences && fence->behind != YES; i++) {
+	for (unsigned int i = 0; i < model->num_fences; i++) {
 		const struct model_fence *before = model->fences[i];
-		if (is_on_timeline(before, &fence->name) && before->is_barrier) {
-			fence->behind = may_be_gone(model, before) ? EITHER : YES;
+		enum answer in_the_way = has_order(fence) ? before->is_barrier : YES;
+
+		if (is_on_timeline(before, &fence->name)) {
+			fence->behind = either_of(fence->behind,
+				both(in_the_way, may_be_gone(model, before) ? EITHER : YES));
 		}
 	}
 }
@@ -798,12 +822,13 @@ struct model_fence *model_put(
 	*fence = (struct model_fence){
 		.name = *name,
 		.flags = flags,
+		.is_work = is_work,
 		.context_serial = context ? context->serial : 0,
 		.before = *next,
 		.next_id_before = model->next_id,
 		.handle = -1,
 	};
-	put_behind(model, fence, is_work);
+	put_behind(model, fence);
 	next->id = name->fence_id + 1;
 	next->doubtful = false;
 	if (name->fence_id >= model->next_id) {
@@ -853,9 +878,15 @@ static void remove_fence(struct model *model, const struct model_fence *fence)
 
 void model_take_back(struct model *model, struct model_fence *fence)
 {
+	struct model_fence *last;
+
 	*find_next(model, &fence->name) = fence->before;
 	model->next_id = fence->next_id_before;
 	remove_fence(model, fence);
+	last = newest(model, &fence->name);
+	if (last) {
+		last->is_barrier = fence->last_was;
+	}
 }
 
 struct model_item *model_add(

@@ -45,12 +45,13 @@ struct model_fence {
 	uint32_t flags;
 	uint64_t context_serial; /* which context it is of; 0: of none */
 	bool has_fd;
-	bool is_work;       /* of vgf_submit */
-	bool is_barrier;    /* it has no order with what is behind it on its timeline */
-	enum answer behind; /* such a one was before it when it was made */
-	const void *family; /* of the driver that has its work and will call; NULL: none */
-	bool signalled;     /* its work is done, or it was given up */
-	bool known;         /* and the library was told so by a call */
+	bool is_work;           /* of vgf_submit, or made with a descriptor */
+	enum answer is_barrier; /* it has no order with what is behind it on its timeline */
+	enum answer behind;     /* such a one was before it when it was made, or it is one */
+	enum answer last_was;   /* is_barrier of the one before it, until it was made */
+	const void *family;     /* of the driver that has its work and will call; NULL: none */
+	bool signalled;         /* its work is done, or it was given up */
+	bool known;             /* and the library was told so by a call */
 	int status;
 	bool retired;
 	struct model_item *item;  /* its work; NULL: it has none, or that was refused */

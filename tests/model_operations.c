@@ -176,7 +176,7 @@ static struct vgf_fence_name any_name(struct run *run)
 static uint32_t any_flags(struct run *run)
 {
 	return (chance(run, 85) ? VGF_FENCED : 0) | (chance(run, 90) ? VGF_SHAREABLE : 0) |
-		(chance(run, 30) ? VGF_MERGEABLE : 0);
+		(chance(run, 30) ? VGF_MERGEABLE : 0) | (chance(run, 10) ? VGF_PATIENT : 0);
 }
 
 static struct model_item *offer(struct run *run, const struct vgf_submission *head,
@@ -382,7 +382,7 @@ static void create_fence(struct run *run)
 		return;
 	}
 	run->model.stats.created++;
-	fence = model_put(&run->model, &name, flags, false);
+	fence = model_put(&run->model, &name, flags, fd >= 0);
 	fence->has_fd = fd >= 0;
 	fence->handle = handle;
 	fence->is_pipe = is_pipe;

@@ -443,3 +443,65 @@ TEST_VMM(
 	vmm_dispatch(vmm);
 	assert_named(driver, 3, 1, 0, 2);
 }
+
+/* What stands for messages of others comes in any order. */
+TEST_VMM(of_patient_fences_on_a_ring_the_oldest_alone_is_handed_over, .wait = VGF_WAIT_DRIVER,
+	.answer = FAKE_FD)
+{
+	bool will_retire;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	for (uint64_t id = 1; id <= 2; id++) {
+		assert_int_equal(
+			submit_flags(vmm, 1, 3, id, VGF_FENCED | VGF_SHAREABLE | VGF_PATIENT, NULL,
+				0, &will_retire),
+			0);
+	}
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
+	driver_signal(driver, 2);
+	vmm_dispatch(vmm);
+	assert_false(driver_has(driver, 3));
+	driver_signal(driver, 1);
+	vmm_wait(vmm, 2);
+	assert_true(driver_has(driver, 3));
+}
+
+/* By a VMM whose affair it was before. */
+TEST_VMM(a_descriptor_that_comes_later_does_not_stand_for_work_before_it, .wait = VGF_WAIT_DRIVER)
+{
+	open_contexts(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(create_fence(vmm, 1, 0, 2, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(publish_fd(vmm, 1, 2, make_fence(false)), 0);
+	assert_int_equal(submit(vmm, 2, 0, 3, ID(2), NO_IN_FENCES), 1);
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver_job(driver, 3)->num_in_fences, 1);
+}
+
+static void reset_from_retire(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct fake_driver *driver = vmm->arg;
+
+	vmm->on_retire = NULL;
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	open_contexts(driver, vmm, 2);
+}
+
+/* With its IDs, from inside a callback that still has the timeline. */
+TEST_VMM(a_reset_forgets_what_had_no_order, .wait = VGF_WAIT_DRIVER)
+{
+	open_contexts(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(create_fence(vmm, 1, 0, 900, VGF_FENCE_BY_CALL), 0);
+	assert_int_equal(submit(vmm, 1, 0, 901, NO_IN_FENCES), 0);
+	vmm->on_retire = reset_from_retire;
+	vmm->arg = driver;
+	assert_int_equal(signal_call(vmm, 1, 0, 1, 0), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(submit(vmm, 1, 0, 2, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(3), NO_IN_FENCES), 0);
+	assert_named(driver, 4, 1, 0, 3);
+}

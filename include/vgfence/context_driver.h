@@ -28,11 +28,12 @@ enum vgf_wait {
  * One in-fence that a driver gets. The descriptor polls readable when the fence signals. It is
  * borrowed for the call: a driver that waits later makes its own copy (dup, SYNC_IOC_MERGE).
  *
- * A fence ID stands for all that is before it on its timeline, too. Work of one context on one ring
- * is done in its order, and so is what a VMM puts there with a descriptor (vgf_fence_create_take):
- * so a driver waits for the fence alone. The host waits for what is behind anything else: behind a
- * fence that a VMM signals by call, behind work of an earlier context with that ID, and on the
- * global timeline behind any other fence.
+ * A fence ID stands for all that is before it on its timeline, too. A driver has to do the work of
+ * one context on one ring in its order, and the descriptors that a VMM puts there
+ * (vgf_fence_create_take) have to signal in it: so it is enough to wait for the last one. Otherwise
+ * a fence comes to a driver only once it is the oldest of its timeline. That is so for every fence
+ * on the global timeline, for one that is VGF_PATIENT or that its VMM signals by call, and for what
+ * was added behind such a one, or behind work of an earlier context with that ID.
  */
 struct vgf_in_fence {
 	uint64_t fence_id;

@@ -344,7 +344,7 @@ struct vgf_submission {
 
 /*
  * Submits work. It runs once its in-fences have retired; if its driver takes in-fences, it runs as
- * soon as each of them has a descriptor.
+ * soon as each of them has a descriptor that stands for it (struct vgf_in_fence).
  *
  * will_retire: set to whether a callback will retire the out-fence, with an error or without. If it
  * is true, the VMM answers the guest at that callback. If it is false, the VMM answers at once. If
@@ -410,7 +410,8 @@ int vgf_fence_cancel(struct vgf_device *device, const struct vgf_fence_name *nam
 /*
  * Makes a descriptor for a fence: for display (IN_FENCE_FD of KMS), a Wayland proxy, a dma-buf. The
  * fence is named by its ID, as in-fences are, and the same rules say whether the context that asks
- * may name it.
+ * may name it. But the descriptor is of its own work: where a timeline has no order (see struct
+ * vgf_in_fence), what is before it may not be done. vgf_fence_notify tells when all of that is.
  *
  * ctx_id: the context that asks, or VGF_HOST. fence_fd: set to a close-on-exec descriptor that the
  * caller closes, or to -1: the fence has signalled, so there is nothing to wait for; or after an

@@ -136,7 +136,8 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	struct vgf_virgl *virgl = context->virgl;
 	int ret;
 
-	if (wants_descriptor(context, job) && context_is_gl(context) && virgl->egl) {
+	if (wants_descriptor(context, job) && context_is_gl(context) && virgl->egl &&
+		return_to_gl(context, job)) {
 		ret = egl_sync_export(virgl->egl);
 		if (ret >= 0) {
 			*out_fence_fd = ret;

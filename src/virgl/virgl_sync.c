@@ -166,7 +166,8 @@ void note_gl(struct virgl_context *context, const struct vgf_job *job)
 	const struct vgf_virgl *virgl = context->virgl;
 	const void *gl;
 
-	if (!(virgl->has_syncs || virgl->asks_gl) || !context_is_gl(context) || job->size == 0) {
+	if (!(virgl->has_syncs || virgl->asks_gl || virgl->egl) || !context_is_gl(context) ||
+		job->size == 0) {
 		return;
 	}
 	gl = gl_sync_context();
@@ -175,8 +176,7 @@ void note_gl(struct virgl_context *context, const struct vgf_job *job)
 	context->gl = gl;
 }
 
-/* Makes the GL context current that all of its work was in. Returns false if there is none. */
-static bool return_to_gl(const struct virgl_context *context, const struct vgf_job *job)
+bool return_to_gl(const struct virgl_context *context, const struct vgf_job *job)
 {
 	static const uint32_t nothing; /* aligned, as virglrenderer asks for */
 
@@ -291,7 +291,8 @@ static bool wait_for_sync(struct vgf_virgl *virgl, struct kept_sync *kept, uint6
 	}
 	timeout_ns = time_for(virgl, kept, end_ns);
 	done = gl_sync_is_done(kept->sync, timeout_ns);
-	if (!done && timeout_ns > 0) {
+	/* A rest of the time that another one has left tells little. */
+	if (!done && timeout_ns > MAX_WAIT_NS / 2) {
 		note_in_vain(virgl, kept);
 	}
 	return done;
