@@ -279,16 +279,24 @@ static bool add_file(struct gpu *gpu, struct files *files, uint64_t number)
 	return vgf_sync_file_info(fd, NULL, 0) >= 0; /* a compositor takes no other */
 }
 
+/* An in-fence stands for all that is before it. On the global timeline that may be work of others,
+ * which is not done before it. */
+static bool add_in_fence(struct gpu *gpu, const struct pending_request *other, struct files *files)
+{
+	return other == NULL ||
+		(other->fence.ring != VGF_RING_GLOBAL &&
+			add_file(gpu, files, other->fence.fence_id));
+}
+
 static bool add_in_fences(struct gpu *gpu, const struct pending_request *flush, struct files *files)
 {
-	bool has_files = flush->awaited == NULL ||
-		add_file(gpu, files, flush->awaited->fence.fence_id);
+	bool has_files = add_in_fence(gpu, flush->awaited, files);
 
 	for (uint32_t i = 0; i < flush->flush.num_in_fences && has_files; i++) {
 		const struct pending_request *other = pending_find_fence(
 			&gpu->pending, in_fences_of(flush)[i]);
 
-		has_files = other == NULL || add_file(gpu, files, other->fence.fence_id);
+		has_files = add_in_fence(gpu, other, files);
 	}
 	return has_files;
 }

@@ -330,6 +330,41 @@ TEST_ACQUIRE(a_reset_answers_what_was_taken)
 	open_gate();
 }
 
+/* Nothing draws to what is shown, but the flush names a fence. */
+static void flush_behind(uint64_t in_fence)
+{
+	const struct flush_request flush = { .resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.num_in_fences = 1,
+		.in_fences = { in_fence } };
+
+	assert_int_equal(create_context(&guest, 2), OK);
+	submit(&guest, &(struct job){ .ctx_id = 2, .fence_id = 5, .busy_us = NEVER_US });
+	send_flush_behind(&guest, &flush);
+}
+
+TEST_ACQUIRE(an_in_fence_is_offered_as_a_sync_file)
+{
+	flush_behind(5);
+	assert_int_equal(num_offers, 1);
+	close(taken.fd);
+	close(taken.acquire_fd);
+}
+
+/* It stands for all before it, which has no order there. */
+TEST_ACQUIRE(an_in_fence_of_the_global_timeline_is_waited_for_here)
+{
+	struct vgf_device *device = guest.gpu->renderer->ops->get_device(guest.gpu->renderer);
+	uint32_t held = guest_hold(&guest, 0, VGF_RING_GLOBAL, 4);
+	int fence_fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_true(fence_fd >= 0);
+	assert_int_equal(vgf_fence_publish_take(device, &guest.held[held], fence_fd), 0);
+	flush_behind(4);
+	assert_int_equal(num_offers, 0);
+}
+
 /* ---- Descriptors ---------------------------------------------------------------------------- */
 
 TEST(jobs_leave_half_of_the_descriptors)
