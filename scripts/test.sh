@@ -270,12 +270,12 @@ guest_wayland() {
     fi
 }
 
-# Where there is udmabuf: the guest is in a virtual host.
-wayland_dma_bufs() {
+# Where there is udmabuf: the guest is in a virtual host, whose kernel is not the guests' elsewhere.
+wayland_dma_bufs() (
     choose_kernel
     VGFENCE_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/vgfence scripts/vm --timeout 1200 \
         scripts/test-wayland-in-vm
-}
+)
 
 # Vulkan by Venus: its programs in the guest, and the device, are of Debian sid.
 guest_vulkan() {
