@@ -230,23 +230,16 @@ void context_driver_destroyed(struct context_driver *driver)
 static void notify(struct waiter *waiter, enum waiter_event event)
 {
 	struct submission *submission = waiter->submission;
-	const struct fence *fence = waiter->fence;
 
 	switch (event) {
-	case WAITER_FILE:
-		submission->bare -= fence_stands_alone(fence) &&
-			!((fence->flags & FENCE_HANDED) && submission_knows(submission, fence));
+	case WAITER_CHANGES:
+		submission->bare -= submission_lacks(submission, waiter->fence);
+		return;
+	case WAITER_CHANGED:
+		submission->bare += submission_lacks(submission, waiter->fence);
 		break;
-	case WAITER_HANDED:
-		submission->bare -= fence_stands_alone(fence) &&
-			submission_knows(submission, fence);
-		break;
-	case WAITER_ALONE:
-		submission->bare -= fence->fd >= 0 || submission_knows(submission, fence);
-		break;
-	case WAITER_SIGNALLED:
-		submission->bare += fence_stands_alone(fence) &&
-			(fence->fd >= 0 || submission_knows(submission, fence));
+	case WAITER_SIGNALS:
+		submission->bare += !submission_lacks(submission, waiter->fence);
 		return;
 	case WAITER_RETIRED:
 		submission->bare--;

@@ -253,8 +253,9 @@ void submission_copied(struct ctx_sync *sync, struct submission *submission);
 /* Ends its being held back, if it was. */
 void submission_hold_end(struct ctx_sync *sync, struct submission *submission);
 
-/* Whether its driver knows the fence by its name: it is of the driver's family. */
-bool submission_knows(const struct submission *submission, const struct fence *fence);
+/* Whether a driver that takes in-fences cannot wait for this one: it has no descriptor, and is of
+ * another family or not handed over yet, or it does not stand alone. */
+bool submission_lacks(const struct submission *submission, const struct fence *fence);
 
 /* Gives the job the in-fences that are still pending, and takes the submission off their lists of
  * waiters. Each is referenced until submission_return. */

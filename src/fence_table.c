@@ -310,7 +310,7 @@ bool fence_is_handed(const struct fence *fence)
 
 bool fence_stands_alone(const struct fence *fence)
 {
-	return !(fence->flags & FENCE_BEHIND) || fence_is_oldest(fence);
+	return !(fence->flags & FENCE_BEHIND);
 }
 
 /* Returns how many there are. */
@@ -323,6 +323,17 @@ static uint32_t notify_all(struct fence_table *table, struct fence *fence, enum 
 		table->notify(waiter, event);
 		told++;
 	}
+	return told;
+}
+
+/* Of what tells whether a driver can wait for the fence. Returns how many wait for it. */
+static uint32_t change(struct fence_table *table, struct fence *fence, uint32_t flags, int fd)
+{
+	uint32_t told = notify_all(table, fence, WAITER_CHANGES);
+
+	fence->flags = flags;
+	fence->fd = fd;
+	notify_all(table, fence, WAITER_CHANGED);
 	table->told += told;
 	return told;
 }
@@ -340,7 +351,7 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status)
 {
 	assert(!(fence->flags & FENCE_SIGNALLED) && status <= 0);
 	if (fence_has_file(fence) || fence_is_handed(fence)) {
-		notify_all(table, fence, WAITER_SIGNALLED);
+		table->told += notify_all(table, fence, WAITER_SIGNALS);
 	}
 	fence->flags |= FENCE_SIGNALLED;
 	fence->status = status;
@@ -372,17 +383,14 @@ static void uncount_fd(struct fence_table *table, const struct fence *fence)
 void fence_hand(struct fence_table *table, struct fence *fence)
 {
 	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
-	fence->flags |= FENCE_HANDED;
-	notify_all(table, fence, WAITER_HANDED);
+	change(table, fence, fence->flags | FENCE_HANDED, fence->fd);
 }
 
 void fence_publish(struct fence_table *table, struct fence *fence, int fence_fd)
 {
 	assert(fence->fd < 0 && !(fence->flags & FENCE_SIGNALLED));
-	fence->fd = fence_fd;
+	change(table, fence, fence->flags & ~(uint32_t)FENCE_HANDED, fence_fd);
 	count_fd(table, fence);
-	notify_all(table, fence, WAITER_FILE);
-	fence->flags &= ~(uint32_t)FENCE_HANDED;
 	if (fence_is_oldest(fence)) {
 		timeline_update(table, fence->timeline);
 	}
@@ -408,8 +416,7 @@ struct attachment *fence_detach(struct fence_table *table, struct fence *fence)
 
 void fence_forget_file(struct fence_table *table, struct fence *fence)
 {
-	notify_all(table, fence, WAITER_SIGNALLED);
-	fence->fd = -1;
+	change(table, fence, fence->flags, -1);
 	uncount_fd(table, fence);
 }
 
@@ -436,9 +443,8 @@ static uint32_t retire(struct fence_table *table, struct fence *fence)
 		waiter->fence = NULL;
 		told++;
 	}
-	if (next && (next->flags & FENCE_BEHIND) &&
-		(fence_has_file(next) || fence_is_handed(next))) {
-		told += notify_all(table, next, WAITER_ALONE);
+	if (next && (next->flags & FENCE_BEHIND)) {
+		told += change(table, next, next->flags & ~(uint32_t)FENCE_BEHIND, next->fd);
 	}
 	STAILQ_INSERT_TAIL(&table->retired, fence, link);
 	return 1 + told / WAITERS_PER_COST;

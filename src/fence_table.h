@@ -38,11 +38,10 @@ struct waiter {
 TAILQ_HEAD(waiter_list, waiter);
 
 enum waiter_event {
-	WAITER_FILE,   /* the fence has a descriptor now that can be waited for */
-	WAITER_HANDED, /* it has none, and its driver has its work now and will call */
-	WAITER_ALONE,  /* it has become the oldest: see fence_stands_alone */
-	/* Not any more: it has signalled, perhaps by force; retiring counts. */
-	WAITER_SIGNALLED,
+	/* Before and after a change of what a driver can wait for. */
+	WAITER_CHANGES,
+	WAITER_CHANGED,
+	WAITER_SIGNALS, /* it is about to, perhaps by force; from then on only retiring counts */
 	WAITER_RETIRED,
 };
 
@@ -64,7 +63,7 @@ enum fence_state {
 	FENCE_MERGED = 1u << 13,   /* the callback of the next one of the timeline is for it, too */
 	FENCE_HANDED = 1u << 14,   /* a driver that has a family has its work, and will call */
 	FENCE_WORK = 1u << 15,     /* of a submission, or made with a descriptor */
-	FENCE_BEHIND = 1u << 16,   /* what had no such order was before it when it was added */
+	FENCE_BEHIND = 1u << 16,   /* what has no such order is before it: see fence_stands_alone */
 };
 
 /* A dma-buf that takes the fence once that has a descriptor. */

@@ -22,19 +22,18 @@ static bool takes_files(const struct submission *submission)
 	return wait == VGF_WAIT_DRIVER || wait == VGF_WAIT_GL;
 }
 
-bool submission_knows(const struct submission *submission, const struct fence *fence)
+static bool is_of_family(const struct submission *submission, const struct fence *fence)
 {
 	const void *family = submission->driver->driver.family;
 
 	return family && fence->owner && owner_driver(fence->owner)->driver.family == family;
 }
 
-/* Whether a driver that takes in-fences cannot wait for this one. Inline, as look_up. */
-static inline bool is_bare(const struct submission *submission, const struct fence *fence)
+bool submission_lacks(const struct submission *submission, const struct fence *fence)
 {
-	return !(fence_has_file(fence) ||
-		       (fence_is_handed(fence) && submission_knows(submission, fence))) ||
-		!fence_stands_alone(fence);
+	return !fence_stands_alone(fence) ||
+		!(fence_has_file(fence) ||
+			(fence_is_handed(fence) && is_of_family(submission, fence)));
 }
 
 bool submission_ready(const struct submission *submission)
@@ -237,7 +236,7 @@ void submission_link(
 	submission->pending = count;
 	submission->waited = count > 0;
 	for (uint32_t i = 0; i < count; i++) {
-		submission->bare += is_bare(submission, submission->waiters[i].fence);
+		submission->bare += submission_lacks(submission, submission->waiters[i].fence);
 	}
 }
 
@@ -310,7 +309,7 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 		if (again && !(fence->flags & FENCE_RETIRED)) {
 			wait_for(submission, waiter, fence);
 			submission->pending++;
-			submission->bare += is_bare(submission, fence);
+			submission->bare += submission_lacks(submission, fence);
 		} else {
 			end_import(submission, fence);
 		}

@@ -13,8 +13,6 @@
 
 #include <epoxy/gl.h>
 
-#include <vgfence/inspect.h>
-
 #define RED PIXEL(255, 0, 0, 255)
 #define GREEN PIXEL(0, 255, 0, 255)
 #define BLUE PIXEL(0, 0, 255, 255)
@@ -25,14 +23,6 @@ enum {
 	SHARED = 10,
 	COPY = 11,
 };
-
-static struct vgf_stats get_stats(struct virgl_vmm *vmm)
-{
-	struct vgf_stats stats = { .size = sizeof(stats) };
-
-	vgf_device_get_stats(vmm->device, &stats);
-	return stats;
-}
 
 /* The producer's textures are ready for long work. */
 static struct virgl_vmm *create_pair(enum vgf_virgl_wait wait)
@@ -121,8 +111,8 @@ TEST_PAIR(the_consumer_waits_in_opengl, VGF_VIRGL_WAIT_GL)
 	assert_true(done || !is_software());
 	assert_in_range(copy_behind(vmm, produced), 0, 1);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	assert_int_equal(get_stats(vmm).run_host, 0);
-	assert_int_equal(get_stats(vmm).peak_fds, 0);
+	assert_int_equal(virgl_vmm_stats(vmm).run_host, 0);
+	assert_int_equal(virgl_vmm_stats(vmm).peak_fds, 0);
 }
 
 /* The control. That the work is done by chance is not always so. */
@@ -155,7 +145,7 @@ TEST_PAIR(what_the_consumer_sees_is_right_wherever_it_waits, VGF_VIRGL_WAIT_AUTO
 		assert_int_equal(read_pixel(vmm, CONSUMER, COPY), pixel);
 	}
 	virgl_vmm_wait(vmm, 2 * rounds);
-	stats = get_stats(vmm);
+	stats = virgl_vmm_stats(vmm);
 	printf("ran: %u in OpenGL, %u on the host, %u done before\n", (unsigned int)stats.run_gl,
 		(unsigned int)stats.run_host, (unsigned int)stats.run_ready);
 }
@@ -167,7 +157,7 @@ TEST_PAIR(long_work_is_waited_for, VGF_VIRGL_WAIT_AUTO)
 	assert_in_range(copy_behind(vmm, produced), 0, 1);
 	virgl_vmm_wait(vmm, 2);
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
-	assert_int_equal(get_stats(vmm).failed, 0);
+	assert_int_equal(virgl_vmm_stats(vmm).failed, 0);
 }
 
 int main(int argc, char *argv[])

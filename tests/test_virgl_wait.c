@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <vgfence/inspect.h>
 #include <vgfence/sync_file.h>
 
 #include "sw_sync.h"
@@ -96,18 +95,10 @@ static struct virgl_vmm *create_pair(void)
 #define TEST_PAIR(name)                                                                            \
 	TEST_WITH(name, struct virgl_vmm *, vmm, create_pair(), virgl_vmm_destroy(vmm))
 
-static struct vgf_stats get_stats(struct virgl_vmm *vmm)
-{
-	struct vgf_stats stats = { .size = sizeof(stats) };
-
-	vgf_device_get_stats(vmm->device, &stats);
-	return stats;
-}
-
 TEST(consumer_sees_what_came_after_a_sync_file)
 {
 	struct virgl_vmm *vmm = create_pair();
-	uint64_t ready = get_stats(vmm).run_ready;
+	uint64_t ready = virgl_vmm_stats(vmm).run_ready;
 	struct gate gate;
 	uint64_t produced, consumed;
 
@@ -120,10 +111,11 @@ TEST(consumer_sees_what_came_after_a_sync_file)
 	assert_int_equal(read_pixel(vmm, CONSUMER, COPY), GREEN);
 	if (gl_waits(vmm)) {
 		/* By the time of the second the first may be done. */
-		assert_in_range(get_stats(vmm).run_gl, 1, 2);
-		assert_int_equal(get_stats(vmm).run_gl + get_stats(vmm).run_ready, ready + 2);
+		assert_in_range(virgl_vmm_stats(vmm).run_gl, 1, 2);
+		assert_int_equal(
+			virgl_vmm_stats(vmm).run_gl + virgl_vmm_stats(vmm).run_ready, ready + 2);
 	} else {
-		assert_int_equal(get_stats(vmm).run_host, 2);
+		assert_int_equal(virgl_vmm_stats(vmm).run_host, 2);
 	}
 	virgl_vmm_destroy(vmm);
 	gate_finish(&gate);
@@ -189,11 +181,11 @@ TEST_PAIR(other_descriptors_are_waited_for_on_the_host)
 	vmm->last_id = GATE_ID;
 	submit_fill(vmm, PRODUCER, SHARED, GREEN, GATE_ID);
 	assert_int_equal(read_pixel(vmm, CONSUMER, SHARED), RED);
-	assert_int_equal(get_stats(vmm).held, 1);
+	assert_int_equal(virgl_vmm_stats(vmm).held, 1);
 	signal_fence(copy);
 	virgl_vmm_wait(vmm, 2);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
-	assert_int_equal(get_stats(vmm).run_host, 1);
+	assert_int_equal(virgl_vmm_stats(vmm).run_host, 1);
 	close(copy);
 }
 
@@ -219,8 +211,8 @@ TEST(subcontexts_chosen_late_are_waited_for_on_the_host)
 	assert_int_equal(read_pixel(vmm, CONSUMER, SHARED), RED);
 	virgl_vmm_wait(vmm, 3);
 	assert_int_equal(read_pixel(vmm, PRODUCER, SHARED), GREEN);
-	assert_int_equal(get_stats(vmm).run_gl, 0);
-	assert_int_equal(get_stats(vmm).run_host, 1);
+	assert_int_equal(virgl_vmm_stats(vmm).run_gl, 0);
+	assert_int_equal(virgl_vmm_stats(vmm).run_host, 1);
 	virgl_vmm_destroy(vmm);
 	gate_finish(&gate);
 }

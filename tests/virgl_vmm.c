@@ -210,6 +210,14 @@ unsigned int assert_virgl_retired(
 	return place;
 }
 
+struct vgf_stats virgl_vmm_stats(struct virgl_vmm *vmm)
+{
+	struct vgf_stats stats = { .size = sizeof(stats) };
+
+	vgf_device_get_stats(vmm->device, &stats);
+	return stats;
+}
+
 /* ---- Contexts and textures ---------------------------------------------------------------- */
 
 void create_gl_context(struct virgl_vmm *vmm, uint32_t ctx_id)
@@ -217,22 +225,29 @@ void create_gl_context(struct virgl_vmm *vmm, uint32_t ctx_id)
 	assert_true(vgf_virgl_context_create(vmm->virgl, ctx_id, 4, "test") >= 0);
 }
 
-void create_texture(struct virgl_vmm *vmm, uint32_t res_handle, ...)
+/* Of no context yet. */
+static void create_square(uint32_t res_handle, uint32_t side)
 {
 	struct virgl_renderer_resource_create_args args = {
 		.handle = res_handle,
 		.target = 2, /* PIPE_TEXTURE_2D */
 		.format = GL_STREAM_FORMAT,
 		.bind = VIRGL_RES_BIND_RENDER_TARGET | VIRGL_RES_BIND_SAMPLER_VIEW,
-		.width = SIDE,
-		.height = SIDE,
+		.width = side,
+		.height = side,
 		.depth = 1,
 		.array_size = 1,
 	};
+
+	assert_int_equal(virgl_renderer_resource_create(&args, NULL, 0), 0);
+}
+
+void create_texture(struct virgl_vmm *vmm, uint32_t res_handle, ...)
+{
 	uint32_t ctx_id;
 	va_list ids;
 
-	assert_int_equal(virgl_renderer_resource_create(&args, NULL, 0), 0);
+	create_square(res_handle, SIDE);
 	va_start(ids, res_handle);
 	while ((ctx_id = va_arg(ids, uint32_t)) != 0) {
 		assert_true(vgf_virgl_ctx_attach_resource(
@@ -331,25 +346,13 @@ enum {
 	WORK_SIDE = 2048,
 	NUM_DRAWS = 8,
 	LONG_MS = 20,
-	TEXTURE_2D = 2,
 };
 
 void create_work(struct virgl_vmm *vmm, uint32_t ctx_id)
 {
-	struct virgl_renderer_resource_create_args args = {
-		.handle = WORK_TARGET,
-		.target = TEXTURE_2D,
-		.format = GL_STREAM_FORMAT,
-		.bind = VIRGL_RES_BIND_RENDER_TARGET | VIRGL_RES_BIND_SAMPLER_VIEW,
-		.width = WORK_SIDE,
-		.height = WORK_SIDE,
-		.depth = 1,
-		.array_size = 1,
-	};
-
 	create_texture(vmm, WORK_SOURCE, ctx_id, 0);
 	fill_now(vmm, ctx_id, WORK_SOURCE, WORK_COLOR);
-	assert_int_equal(virgl_renderer_resource_create(&args, NULL, 0), 0);
+	create_square(WORK_TARGET, WORK_SIDE);
 	assert_true(vgf_virgl_ctx_attach_resource(vmm->virgl, (int)ctx_id, WORK_TARGET) >= 0);
 }
 

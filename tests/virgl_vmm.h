@@ -71,6 +71,8 @@ void virgl_vmm_wait(struct virgl_vmm *vmm, unsigned int count);
 /* Polls the plugin for so long, whatever happens. */
 void virgl_vmm_run(struct virgl_vmm *vmm, unsigned int milliseconds);
 
+struct vgf_stats virgl_vmm_stats(struct virgl_vmm *vmm);
+
 /* That fence has retired, once and with that status. Returns its place among all: on one timeline
  * that is an order, between timelines it means nothing. */
 unsigned int assert_virgl_retired(
