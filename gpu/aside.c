@@ -279,8 +279,7 @@ static int open_descriptors(struct aside *aside)
 	return 0;
 }
 
-int aside_create(
-	int wake_set, bool realtime, bool (*serve)(void *arg), void *arg, struct aside **out)
+int aside_create(int wake_set, bool (*serve)(void *arg), void *arg, struct aside **out)
 {
 	struct aside *aside = calloc(1, sizeof(*aside));
 	int ret;
@@ -298,9 +297,7 @@ int aside_create(
 		free_aside(aside);
 		return ret;
 	}
-	if (realtime) {
-		start_realtime(aside);
-	}
+	start_realtime(aside);
 	*out = aside;
 	return 0;
 }

@@ -24,26 +24,25 @@ struct aside;
 #define ASIDE_AGAIN_NS 100000
 #define ASIDE_LATELY_NS 1000000000
 
-/* With realtime priority the second thread uses at most that of each such time. A turn that takes
+/* With realtime priority the second thread uses at most so much of each period. A turn that takes
  * longer ends first, and then as much more time has to pass. */
 #define ASIDE_PERIOD_NS 10000000
 #define ASIDE_SHARE_NS 2000000
 
 /*
- * realtime: the second thread has realtime priority, if that is allowed: the lowest there is, for a
- * bounded share of the time. So it is woken at once where OpenGL in software takes all processors.
+ * The second thread has realtime priority, if that is allowed: the lowest there is, for a bounded
+ * share of the time. So it is woken at once where OpenGL in software takes all processors.
  *
  * serve: called in the second thread, with the lock. Returns whether there is more to do already.
  * Otherwise it is called again when wake_set is readable, an epoll set that is the caller's and
  * stays until aside_destroy; its events are taken out of it.
  *
- * The second thread starts with the first aside_enter: then a sandbox is in place. With realtime
- * priority it starts here, as a sandbox allows nobody to take that. The loop's thread is the one
- * that calls aside_enter first. Returns 0; what timerfd_create, eventfd or epoll_ctl failed with;
+ * It starts here, as a sandbox allows nobody to take realtime priority. Without that it
+ * starts with the first aside_enter: then a sandbox is in place. The loop's thread is the one that
+ * calls aside_enter first. Returns 0; what timerfd_create, eventfd or epoll_ctl failed with;
  * -ENOMEM.
  */
-int aside_create(
-	int wake_set, bool realtime, bool (*serve)(void *arg), void *arg, struct aside **out);
+int aside_create(int wake_set, bool (*serve)(void *arg), void *arg, struct aside **out);
 
 /* Not between aside_enter and aside_leave. Waits for the second thread. NULL is fine. */
 void aside_destroy(struct aside *aside);

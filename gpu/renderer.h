@@ -172,9 +172,8 @@ struct renderer_options {
 	/* The software GPU's fences are the kernel's own, of vgem, which ends one after 10 s, done
 	 * or not: for a compositor that waits for them. Only of the software GPU. */
 	bool sync_files;
-	/* The software GPU has a CPU of its own, if there are several, and realtime priority on it:
-	 * its jobs end at the microsecond, and nothing else runs there. With virglrenderer, it is
-	 * who has its turn while that draws that has realtime priority. */
+	/* It has a CPU of its own, if there are several, and realtime priority on it: its jobs end
+	 * at the microsecond, and nothing else runs there. Only of the software GPU. */
 	bool realtime;
 	/* Who has its turn while virglrenderer draws, or NULL. Not of the software GPU. */
 	struct aside *aside;

@@ -995,8 +995,7 @@ static int create_aside(struct gpu_server *server)
 	if (server->kick_set < 0) {
 		return -errno;
 	}
-	ret = aside_create(server->kick_set, server->options.gpu.renderer.realtime, serve_aside,
-		server, &server->aside);
+	ret = aside_create(server->kick_set, serve_aside, server, &server->aside);
 	server->options.gpu.renderer.aside = server->aside;
 	return ret;
 }

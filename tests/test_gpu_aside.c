@@ -154,18 +154,14 @@ static int create_slow(const struct vgf_callbacks *callbacks, void *cookie,
 
 /* ---- The server and its guest ------------------------------------------------------------- */
 
-static void begin_with(bool has_gl, int drain_ms, bool realtime)
+static void begin_with(bool has_gl, int drain_ms)
 {
 	const struct gpu_server_options options = {
 		.socket_path = path,
 		.drain_ms = drain_ms,
 		.end_fd = -1,
 		.has_gl = has_gl,
-		.gpu = { .num_scanouts = 1,
-			.width = 640,
-			.height = 480,
-			.fence_passing_bit = -1,
-			.renderer.realtime = realtime },
+		.gpu = { .num_scanouts = 1, .width = 640, .height = 480, .fence_passing_bit = -1 },
 		.log = log_to_test,
 	};
 
@@ -181,16 +177,23 @@ static void begin_with(bool has_gl, int drain_ms, bool realtime)
 	front_end_start(&front_end);
 }
 
+/* For realtime priority: the second thread starts with the first call that may take long. */
+static void begin_without_permission(void)
+{
+	may_not_be_realtime = true;
+	begin_with(true, 20000);
+	may_not_be_realtime = false;
+}
+
 static void end(void)
 {
 	front_end_finish(&front_end);
 	gpu_server_destroy(server);
 }
 
-#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true, 20000, false), end())
-#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false, 20000, false), end())
-#define TEST_IMPATIENT(name) TEST_BETWEEN(name, begin_with(true, 0, false), end())
-#define TEST_REALTIME(name) TEST_BETWEEN(name, begin_with(true, 20000, true), end())
+#define TEST_ASIDE(name) TEST_BETWEEN(name, begin_with(true, 20000), end())
+#define TEST_ALONE(name) TEST_BETWEEN(name, begin_with(false, 20000), end())
+#define TEST_IMPATIENT(name) TEST_BETWEEN(name, begin_with(true, 0), end())
 
 static const struct virtio_gpu_ctrl_hdr *responses[16]; /* by descriptor, of either queue */
 
@@ -318,7 +321,8 @@ TEST_ALONE(without_the_second_thread_it_is_answered_later)
 	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_EDID);
 }
 
-TEST_ASIDE(where_there_can_be_no_second_thread_it_is_too_and_once_it_is_said_why)
+TEST_BETWEEN(where_there_can_be_no_second_thread_it_is_too_and_once_it_is_said_why,
+	begin_without_permission(), end())
 {
 	has_no_threads = true;
 	take_long(ask_and_wait);
@@ -656,7 +660,7 @@ static bool realtime_is_allowed(void)
 	return allowed;
 }
 
-TEST_REALTIME(the_second_thread_has_realtime_priority_if_that_is_allowed)
+TEST_ASIDE(the_second_thread_has_realtime_priority_if_that_is_allowed)
 {
 	struct sched_param param;
 	int policy;
@@ -669,13 +673,6 @@ TEST_REALTIME(the_second_thread_has_realtime_priority_if_that_is_allowed)
 		assert_int_equal(policy, SCHED_RR);
 		assert_int_equal(param.sched_priority, 1);
 	}
-}
-
-static void begin_without_permission(void)
-{
-	may_not_be_realtime = true;
-	begin_with(true, 20000, true);
-	may_not_be_realtime = false;
 }
 
 TEST_BETWEEN(without_permission_there_is_one_all_the_same, begin_without_permission(), end())
@@ -710,7 +707,7 @@ static void flood_for_a_while(void)
 	assert_true(cpu_ns <= periods * 2 * ASIDE_SHARE_NS);
 }
 
-TEST_REALTIME(a_guest_that_asks_without_end_does_not_keep_a_processor)
+TEST_ASIDE(a_guest_that_asks_without_end_does_not_keep_a_processor)
 {
 	if (num_realtime == 0) {
 		print_message("skipped: realtime priority is not allowed here (RLIMIT_RTPRIO)\n");
@@ -900,7 +897,7 @@ TEST(turns_that_take_longer_than_a_period_do_not_keep_a_processor_either)
 
 	num_realtime = 0;
 	burn_until_ns = 0;
-	assert_int_equal(aside_create(wake_set, true, burn, NULL, &burning), 0);
+	assert_int_equal(aside_create(wake_set, burn, NULL, &burning), 0);
 	if (num_realtime > 0) {
 		check_share(burning);
 	} else {

@@ -6,8 +6,7 @@
  * renderer, and the device in a thread of its own, as it would be in a process.
  *
  * VGF_TEST_ROUNDS: how many heavy jobs (default 1); the median and the 99th percentile are for the
- * reader, and what is checked is the order. VGF_TEST_REALTIME: with realtime priority, if that is
- * allowed.
+ * reader, and what is checked is the order.
  */
 
 #include "support.h"
@@ -58,7 +57,6 @@ static void *run_device(void *arg)
 			.width = 640,
 			.height = 480,
 			.fence_passing_bit = -1,
-			.renderer.realtime = getenv("VGF_TEST_REALTIME") != NULL,
 		},
 		.log = log_to_test,
 	};

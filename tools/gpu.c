@@ -51,11 +51,9 @@ static const char help[] =
 	"  --vulkan          with virgl: Vulkan as well, by Venus, in processes of "
 	"virglrenderer's\n"
 	"                    render server (virgl_render_server)\n"
-	"  --realtime        realtime priority, if that is allowed. With soft: jobs end at the\n"
-	"                    microsecond, by a thread that has a processor for itself. With "
-	"virgl:\n"
-	"                    what needs no OpenGL is answered at once where that takes all\n"
-	"                    processors\n"
+	"  --realtime        with soft: jobs end at the microsecond, by a thread that has a "
+	"processor\n"
+	"                    for itself, with realtime priority if that is allowed\n"
 	"  --sync-files      with soft: fences are sync files, of the kernel's vgem, which end "
 	"after\n"
 	"                    10 s; so programs of the host can wait for what the guest draws\n"
@@ -526,6 +524,9 @@ static void check_options(const struct options *options)
 	}
 	if (server->gpu.renderer.sync_files && !soft) {
 		bad_usage("--sync-files is of --renderer=soft");
+	}
+	if (server->gpu.renderer.realtime && !soft) {
+		bad_usage("--realtime is of --renderer=soft");
 	}
 	check_sandbox(options);
 }
