@@ -9,6 +9,7 @@
 #include "virgl_vmm.h"
 
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum {
 	CONTEXT = 1,
@@ -18,6 +19,8 @@ enum {
 	BIND_CUSTOM = 1 << 17,
 	QUERY_WAITS = 2, /* what a guest writes, and what virglrenderer does */
 	QUERY_DONE = 1,
+	STARTED_US = 5000,
+	HANG_S = 100, /* far less than a test has */
 };
 
 struct query_state {
@@ -130,6 +133,41 @@ TEST(a_query_is_answered_before_the_fence)
 	assert_int_equal(state.state, QUERY_DONE);
 	virgl_renderer_resource_detach_iov(BUFFER, NULL, NULL);
 	virgl_vmm_destroy(vmm);
+}
+
+/* virglrenderer's thread waits to be polled for the query before it goes on, also when it is told
+ * to end. Unless it is polled, neither ends. */
+static void reset_with_query(int (*reset)(struct vgf_virgl *virgl))
+{
+	struct query_state state = { .state = QUERY_WAITS };
+	struct iovec iov = { .iov_base = &state, .iov_len = sizeof(state) };
+	struct virgl_vmm *vmm = begin();
+	struct gl_stream stream;
+
+	create_buffer(vmm, &iov);
+	virgl_vmm_do_work(vmm, CONTEXT);
+	gl_stream_begin(&stream);
+	gl_stream_begin_query(&stream, QUERY, BUFFER);
+	put_work(&stream);
+	gl_stream_end_query(&stream, QUERY);
+	assert_int_equal(submit_stream(vmm, CONTEXT, &stream, 0), 0);
+	usleep(STARTED_US); /* the thread has come to the fence */
+	alarm(HANG_S);
+	if (reset) {
+		assert_int_equal(reset(vmm->virgl), 0);
+	}
+	virgl_vmm_destroy(vmm);
+	alarm(0);
+}
+
+TEST(a_reset_ends_though_a_query_is_waited_for)
+{
+	reset_with_query(vgf_virgl_reset);
+}
+
+TEST(so_does_the_end)
+{
+	reset_with_query(NULL);
 }
 
 int main(int argc, char *argv[])

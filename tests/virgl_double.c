@@ -24,7 +24,8 @@ struct double_fence {
 	bool global;
 	uint32_t ctx_id, ring;
 	uint64_t id;
-	int fd; /* -1 if it only calls back */
+	uint64_t number; /* in the order in which they were made */
+	int fd;          /* -1 if it only calls back */
 };
 
 static struct {
@@ -38,7 +39,9 @@ static struct {
 		int connection[2]; /* of Venus: ours and the worker's; -1 if it has ended */
 	} contexts[MAX_CONTEXTS];
 	struct double_fence fences[MAX_FENCES];
-} state;
+	uint64_t num_made; /* fences */
+	int poll_fd;
+} state = { .poll_fd = -1 };
 
 struct virgl_double the_double;
 
@@ -86,8 +89,15 @@ static struct double_fence *add_fence(uint32_t ctx_id, uint32_t ring, uint64_t i
 		struct double_fence *fence = &state.fences[i];
 		if (!fence->used && !fence->in_table) {
 			bool taken = find_in_table(id) != NULL;
-			*fence = (struct double_fence){ true, native && !taken, false, ctx_id, ring,
-				id, native ? eventfd(0, EFD_CLOEXEC) : -1 };
+			*fence = (struct double_fence){
+				.used = true,
+				.in_table = native && !taken,
+				.ctx_id = ctx_id,
+				.ring = ring,
+				.id = id,
+				.number = ++state.num_made,
+				.fd = native ? eventfd(0, EFD_CLOEXEC) : -1,
+			};
 			return fence;
 		}
 	}
@@ -101,15 +111,10 @@ bool double_signal_fd(uint64_t fence_id)
 	return fence && fence->fd >= 0 && eventfd_write(fence->fd, 1) == 0;
 }
 
-bool double_call_back(uint64_t fence_id)
+static bool call_back(struct double_fence *fence)
 {
-	struct double_fence *fence = find_fence(fence_id);
-	struct double_fence copy;
+	struct double_fence copy = *fence;
 
-	if (!fence) {
-		return false;
-	}
-	copy = *fence;
 	fence->used = false;
 	if (!fence->in_table) {
 		fence->used = true;
@@ -121,6 +126,13 @@ bool double_call_back(uint64_t fence_id)
 		state.callbacks->write_context_fence(state.cookie, copy.ctx_id, copy.ring, copy.id);
 	}
 	return true;
+}
+
+bool double_call_back(uint64_t fence_id)
+{
+	struct double_fence *fence = find_fence(fence_id);
+
+	return fence && call_back(fence);
 }
 
 bool double_signal(uint64_t fence_id)
@@ -136,6 +148,47 @@ bool double_signal(uint64_t fence_id)
 		drop_fence(fence);
 	}
 	return double_call_back(fence_id);
+}
+
+static struct double_fence *oldest_fence(void)
+{
+	struct double_fence *oldest = NULL;
+
+	for (unsigned int i = 0; i < MAX_FENCES; i++) {
+		struct double_fence *fence = &state.fences[i];
+		if (fence->used && (!oldest || fence->number < oldest->number)) {
+			oldest = fence;
+		}
+	}
+	return oldest;
+}
+
+bool double_oldest(uint64_t *fence_id)
+{
+	const struct double_fence *oldest = oldest_fence();
+
+	*fence_id = oldest ? oldest->id : 0;
+	return oldest;
+}
+
+bool double_signal_oldest(void)
+{
+	struct double_fence *oldest = oldest_fence();
+
+	if (oldest && oldest->fd >= 0) {
+		return double_signal(oldest->id);
+	}
+	return oldest && call_back(oldest);
+}
+
+bool double_forget_oldest(void)
+{
+	struct double_fence *oldest = oldest_fence();
+
+	if (oldest) {
+		drop_fence(oldest);
+	}
+	return oldest;
 }
 
 unsigned int double_pending(void)
@@ -216,6 +269,9 @@ static void end_context(struct double_context *context)
 	for (unsigned int i = 0; i < context->num_attached; i++) {
 		close(context->attached_fds[i]);
 	}
+	if (the_double.forgets_the_oldest && oldest_fence()) {
+		drop_fence(oldest_fence());
+	}
 	/* Its fences are forgotten, but not by the table. */
 	for (unsigned int i = 0; i < MAX_FENCES; i++) {
 		struct double_fence *fence = &state.fences[i];
@@ -259,12 +315,23 @@ int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks
 	return 0;
 }
 
+static void note_pending(void)
+{
+	the_double.pending_at_reset = double_pending();
+	the_double.forgets_the_oldest = false;
+}
+
 void virgl_renderer_cleanup(void *cookie)
 {
 	(void)cookie;
+	note_pending();
 	end_contexts();
 	for (unsigned int i = 0; i < MAX_FENCES; i++) {
 		drop_fence(&state.fences[i]);
+	}
+	if (state.poll_fd >= 0) {
+		close(state.poll_fd);
+		state.poll_fd = -1;
 	}
 	state.callbacks = NULL;
 	the_double.is_running = false;
@@ -272,16 +339,34 @@ void virgl_renderer_cleanup(void *cookie)
 
 void virgl_renderer_reset(void)
 {
+	note_pending();
 	end_contexts();
+}
+
+void double_ask(void)
+{
+	eventfd_write(state.poll_fd, 1);
 }
 
 void virgl_renderer_poll(void)
 {
+	eventfd_t ignored;
+
+	if (state.poll_fd >= 0) {
+		eventfd_read(state.poll_fd, &ignored);
+	}
+	the_double.num_polls++;
+	if (the_double.on_poll) {
+		the_double.on_poll();
+	}
 }
 
 int virgl_renderer_get_poll_fd(void)
 {
-	return -1;
+	if (the_double.has_poll_fd && state.poll_fd < 0) {
+		state.poll_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	}
+	return state.poll_fd;
 }
 
 int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
@@ -421,7 +506,8 @@ int virgl_renderer_context_create_fence(
 	if (the_double.fence_error) {
 		return take_error(&the_double.fence_error);
 	}
-	if (!add_fence(ctx_id, ring_idx, fence_id, context->capset == CAPSET_DRM)) {
+	if (the_double.has_no_memory ||
+		!add_fence(ctx_id, ring_idx, fence_id, context->capset == CAPSET_DRM)) {
 		return -ENOMEM;
 	}
 	if (the_double.signals_at_once) {
@@ -437,7 +523,8 @@ int virgl_renderer_create_fence(int client_fence_id, uint32_t ctx_id)
 	if (the_double.fence_error) {
 		return take_error(&the_double.fence_error);
 	}
-	fence = add_fence(ctx_id, 0, (uint32_t)client_fence_id, false);
+	fence = the_double.has_no_memory ? NULL :
+					   add_fence(ctx_id, 0, (uint32_t)client_fence_id, false);
 	if (!fence) {
 		return -ENOMEM;
 	}

@@ -51,6 +51,12 @@ extern struct virgl_double {
 	int init_error, context_error, submit_error, attach_error, fence_error;
 	/* Fences signal while they are made, as those of ring 0 do. */
 	bool signals_at_once;
+	bool has_no_memory; /* for fences */
+	/* virglrenderer's thread waits for the oldest fence: who ends a context takes it along. */
+	bool forgets_the_oldest;
+	bool has_poll_fd; /* for queries: readable if the thread asks to be polled */
+	void (*on_poll)(void);
+	unsigned int num_polls, pending_at_reset;
 } the_double;
 
 /* Ends what a test has left. */
@@ -67,6 +73,16 @@ bool double_call_back(uint64_t fence_id);
 /* The worker of a Venus context ends, and its fences come back, or are forgotten. False if there is
  * none. */
 bool double_end_worker(uint32_t ctx_id, bool call_back);
+
+/* virglrenderer's thread asks to be polled. */
+void double_ask(void);
+
+/* The oldest fence of those that have not called back. False if there is none. */
+bool double_oldest(uint64_t *fence_id);
+
+/* The same as double_signal, of that one; or it is not called back for. */
+bool double_signal_oldest(void);
+bool double_forget_oldest(void);
 
 /* How many fences it has that have not called back. */
 unsigned int double_pending(void);

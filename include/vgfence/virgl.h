@@ -122,7 +122,8 @@ int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 
 /*
  * In place of virgl_renderer_cleanup: ends virglrenderer and destroys the device. Everything
- * pending retires before this returns, with -ECANCELED if it had not signalled. NULL is fine.
+ * pending retires before this returns, with -ECANCELED if it had not signalled. It waits for OpenGL
+ * as vgf_virgl_reset does. NULL is fine.
  */
 void vgf_virgl_cleanup(struct vgf_virgl *virgl);
 
@@ -131,9 +132,15 @@ void vgf_virgl_cleanup(struct vgf_virgl *virgl);
  * before this returns, with -ECANCELED if it had not signalled, and functions that wait for
  * their turn are called with -ECANCELED.
  *
- * virglrenderer before 1.2 does not start its thread again in a reset, and would then never call
- * back; and none starts the render server again if that has ended. So it is ended and started anew,
- * which calls the VMM's callbacks for GL contexts.
+ * With VIRGL_RENDERER_ASYNC_FENCE_CB it waits until OpenGL has come to two fences, or to all of
+ * them if a guest waits for a query, and polls virglrenderer meanwhile: its thread does not end
+ * while it waits for that. Results of queries are written then: memory that resources have been
+ * given stays until this returns.
+ *
+ * virglrenderer before 1.2, and any with VIRGL_RENDERER_THREAD_SYNC alone, does not start its
+ * thread again in a reset, and would then never call back; and none starts the render server again
+ * if that has ended. So it is ended and started anew, which calls the VMM's callbacks for GL
+ * contexts.
  *
  * Returns 0; -EDEADLK from inside a vgf_virgl_done; what virglrenderer failed with when it was
  * started anew, -ENOENT as vgf_virgl_init: then only vgf_virgl_cleanup can follow.
@@ -191,10 +198,12 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  *
  * Returns 0 (also, as with virglrenderer, if there is such a context with the same capability
  * set); 1 if it is made later: if that fails, its submissions do, with the same error; -EEXIST
- * for one with another capability set; -EINVAL for ID 0, or flags that virglrenderer does not
- * know; -ENOSPC at max_contexts, or at 128 contexts of Venus, which have a process each; -ENOMEM,
- * with Venus also if the render server has ended; -EMFILE with Venus: a context takes four
- * descriptors.
+ * for one with another capability set; -EBUSY if an older one of this ID, of OpenGL, has fences
+ * that were given up (vgf_context_cancel, vgf_timeline_cancel, vgf_fence_cancel, or that could not
+ * be waited for when it was destroyed) and OpenGL has not come to them; -ENOSPC for one of OpenGL
+ * if 64 others have such fences; -EINVAL for ID 0, or flags that virglrenderer does not know;
+ * -ENOSPC at max_contexts, or at 128 contexts of Venus, which have a process each; -ENOMEM, with
+ * Venus also if the render server has ended; -EMFILE with Venus: a context takes four descriptors.
  */
 int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t ctx_flags, uint32_t nlen, const char *name);

@@ -8,11 +8,15 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 /* How often virglrenderer is asked if it has no descriptor to wait for. */
 #define ASK_NS 1000000
+
+/* How often other work may come before virglrenderer's queries. */
+#define MAX_UNPOLLED 8
 
 /* ---- The descriptor ----------------------------------------------------------------------- */
 
@@ -86,9 +90,7 @@ static int init_renderer(struct vgf_virgl *virgl)
 	return ret;
 }
 
-/* Whether virglrenderer calls back from a thread of its own. Then it wants to be polled for queries
- * alone, and its thread waits for that. */
-static bool calls_back(const struct vgf_virgl *virgl)
+bool calls_back(const struct vgf_virgl *virgl)
 {
 	return (virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !must_ask(virgl);
 }
@@ -141,6 +143,9 @@ static void plugin_free(struct vgf_virgl *virgl)
 	if (virgl->worker_set >= 0) {
 		close(virgl->worker_set);
 	}
+	if (virgl->wake_fd >= 0) {
+		close(virgl->wake_fd);
+	}
 	if (virgl->poll_fd >= 0) {
 		close(virgl->poll_fd);
 	}
@@ -167,13 +172,17 @@ static struct vgf_virgl *plugin_create(
 	virgl->renderer_fd = -1;
 	virgl->timer_fd = -1;
 	virgl->worker_set = -1;
+	virgl->wake_fd = -1;
 	log_limit_init(&virgl->log_limit);
 	pthread_mutex_init(&virgl->mutex, NULL);
-	TAILQ_INIT(&virgl->global);
+	TAILQ_INIT(&virgl->sent_gl);
+	LIST_INIT(&virgl->lingering);
+	SLIST_INIT(&virgl->lingered);
 	SLIST_INIT(&virgl->over);
 	LIST_INIT(&virgl->kept);
 	virgl->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (virgl->poll_fd < 0 || contexts_init(virgl, options->device) < 0) {
+	virgl->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (virgl->poll_fd < 0 || virgl->wake_fd < 0 || contexts_init(virgl, options->device) < 0) {
 		int error = errno;
 		plugin_free(virgl);
 		errno = error;
@@ -200,6 +209,9 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 	}
 	if (ret == 0) {
 		ret = watch_fd(virgl, vgf_device_get_fd(virgl->device));
+	}
+	if (ret == 0) {
+		ret = watch_fd(virgl, virgl->wake_fd);
 	}
 	if (ret == 0) {
 		ret = workers_init(virgl);
@@ -263,10 +275,17 @@ static void end_renderer(struct vgf_virgl *virgl)
 	unwatch_workers(virgl);
 }
 
+/* virglrenderer was reset or ended: it calls back for none that it has. */
+static void forget_fences(struct vgf_virgl *virgl)
+{
+	forget_gl_fences(virgl);
+	atomic_store(&virgl->sent, 0);
+}
+
 /* Returns whether virglrenderer was ended and has to be started anew. */
 static bool reset_renderer(struct vgf_virgl *virgl)
 {
-	if (!restarts_thread() && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC)) {
+	if ((virgl->flags & VIRGL_RENDERER_THREAD_SYNC) && !restarts_thread(virgl)) {
 		end_renderer(virgl);
 		return true;
 	}
@@ -289,9 +308,10 @@ VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 	}
 	assert_thread(virgl);
 	virgl->ended = true;
+	finish_gl_fences(virgl);
 	end_renderer(virgl);
-	vgf_device_destroy(virgl->device);
 	forget_fences(virgl);
+	vgf_device_destroy(virgl->device);
 	free_syncs(virgl);
 	plugin_free(virgl);
 }
@@ -306,9 +326,10 @@ VGF_EXPORT int vgf_virgl_reset(struct vgf_virgl *virgl)
 		return -EDEADLK;
 	}
 	virgl->ended = true;
+	finish_gl_fences(virgl);
 	restart = reset_renderer(virgl);
-	ret = vgf_device_reset(virgl->device);
 	forget_fences(virgl);
+	ret = vgf_device_reset(virgl->device);
 	update_timer(virgl);
 	if (restart) {
 		ret = start_renderer(virgl);
@@ -331,6 +352,16 @@ VGF_EXPORT int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl)
 	return virgl->poll_fd;
 }
 
+/* It was not the device that made the descriptor readable; or that comes next time, but not each
+ * time: virglrenderer's thread may wait for it, and with it all fences of OpenGL. */
+static void poll_for_queries(struct vgf_virgl *virgl, bool was_idle)
+{
+	if (was_idle || ++virgl->unpolled == MAX_UNPOLLED) {
+		virgl->unpolled = 0;
+		virgl_renderer_poll();
+	}
+}
+
 VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)
 {
 	uint64_t expirations;
@@ -341,10 +372,12 @@ VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)
 		virgl_renderer_poll();
 	}
 	check_workers(virgl);
+	if (virgl->inside == 0 && !virgl->ended) {
+		end_lingered(virgl);
+	}
 	ret = vgf_device_dispatch(virgl->device, 0);
-	/* It was not the device that made the descriptor readable; or that comes next time. */
-	if (ret == 0 && !virgl->ended && calls_back(virgl) && virgl->renderer_fd >= 0) {
-		virgl_renderer_poll();
+	if (!virgl->ended && calls_back(virgl) && virgl->renderer_fd >= 0) {
+		poll_for_queries(virgl, ret == 0);
 	}
 	if (virgl->timer_runs) {
 		/* Not asked for how often. */

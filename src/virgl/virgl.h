@@ -8,7 +8,8 @@
  * headers.
  *
  *   virgl.c            start and end, the loop
- *   virgl_fence.c      fences that virglrenderer has, and those that a VMM makes
+ *   virgl_fence.c      fences: what is sent for them, and those that a VMM makes
+ *   virgl_sent.c       fences of OpenGL that virglrenderer has, and whose contexts stay for them
  *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
  *   virgl_context.c    contexts, and the driver that runs their work
  *   virgl_native.c     native contexts, which wait on the GPU
@@ -31,6 +32,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 /* Per-context fences were unstable in 0.10.4, and sharing fences still is. */
 #define VIRGL_RENDERER_UNSTABLE_APIS
@@ -70,11 +72,13 @@ enum capset {
 	CAPSET_DRM = 6,
 };
 
-/* A fence on the global timeline that virglrenderer has: it calls back with 32 bits of the ID, and
- * for the newest of several alone. */
-struct global_fence {
+/* A fence of OpenGL that virglrenderer has. */
+struct sent_fence {
 	struct vgf_fence_name name;
-	TAILQ_ENTRY(global_fence) link;
+	struct virgl_context *context; /* whose ring it is on; NULL: the global timeline */
+	bool is_mark;
+	bool is_nobodys; /* the device has none of this name */
+	TAILQ_ENTRY(sent_fence) link;
 };
 
 /* Something that waits until several contexts have come to it. */
@@ -106,6 +110,10 @@ struct virgl_context {
 	bool changed_gl; /* the last job's was */
 	bool has_sent;   /* whether virglrenderer got fences of its rings, and the last one */
 	struct vgf_fence_name last_sent;
+	uint32_t num_sent; /* of OpenGL: of `sent_gl`. The mutex protects it, and `lingers` */
+	bool lingers;      /* the device has none of it any more; virglrenderer has, for these */
+	LIST_ENTRY(virgl_context) linger_link;
+	SLIST_ENTRY(virgl_context) lingered_link;
 	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
 	uint32_t num_attachments;
 	STAILQ_HEAD(, op_wait) waits;    /* what waits for a closed context to end */
@@ -152,23 +160,35 @@ struct vgf_virgl {
 	bool has_syncs;              /* GL contexts wait for each other's fences by sync objects */
 	bool waits_itself;           /* and that keeps this thread waiting, as a processor draws */
 
-	int poll_fd;     /* an epoll set of the device's, virglrenderer's, and the timer */
+	int poll_fd;     /* an epoll set of the device's, virglrenderer's, the timer and wake_fd */
 	int renderer_fd; /* virglrenderer's own; -1: it has none */
 	int timer_fd;    /* -1: virglrenderer need not be asked */
+	int wake_fd;     /* an eventfd: there is something for end_lingered */
 	bool timer_runs;
-	atomic_uint sent; /* fences that virglrenderer has and has not called back for */
+	bool owes_mark;        /* one could not be sent */
+	atomic_bool is_woken;  /* wake_fd was written */
+	unsigned int unpolled; /* how often virglrenderer was not polled, as there was other work */
+	atomic_uint sent;      /* fences that virglrenderer has and has not called back for */
 
 	int worker_set;          /* an epoll set: contexts whose workers end; -1: no Venus */
 	atomic_uint num_watched; /* contexts in it */
 	atomic_bool has_native;  /* there was a fence of a native context */
 
-	/* Protects `global`, `watched`, `native_fences`, `syncs`, `over` and `in_vain`, as
-	 * virglrenderer may call back from a thread of its own. Not held while anything of others
-	 * is called. */
+	/* Protects `sent_gl`, `gl_contexts`, `lingered`, `num_marks`, `num_back`, `watched`,
+	 * `native_fences`, `syncs`, `over` and `in_vain`, as virglrenderer may call back from a
+	 * thread of its own. Not held while anything of others is called. */
 	pthread_mutex_t mutex;
-	TAILQ_HEAD(global_fences, global_fence) global;
-	void *watched; /* contexts in worker_set: a tree by ID (search.h) */
+	TAILQ_HEAD(sent_fences, sent_fence) sent_gl; /* in the order in which they are done */
+	void *gl_contexts; /* of OpenGL that virglrenderer has: a tree by ID (search.h) */
+	SLIST_HEAD(, virgl_context) lingered; /* of them, those that need not linger any more */
+	unsigned int num_marks;               /* in sent_gl */
+	unsigned int num_back; /* how often virglrenderer has called back for these */
+	void *watched;         /* contexts in worker_set: a tree by ID (search.h) */
 	struct log_limit log_limit;
+
+	LIST_HEAD(, virgl_context) lingering; /* contexts of OpenGL that the device gave up */
+	unsigned int num_lingering;
+	unsigned int next_mark;
 
 	LIST_HEAD(context_bucket, virgl_context) * open; /* contexts that are not closed, by ID */
 	size_t open_mask;
@@ -196,6 +216,14 @@ struct kept_sync {
 	SLIST_ENTRY(kept_sync) over_link;
 	LIST_ENTRY(kept_sync) kept_link;
 };
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 static inline void enter_gl(const struct vgf_virgl *virgl)
 {
@@ -234,17 +262,18 @@ int watch_fd(struct vgf_virgl *virgl, int fd);
 /* The timer runs while virglrenderer has fences, if it has to be asked for them. */
 void update_timer(struct vgf_virgl *virgl);
 
+/* Whether virglrenderer calls back from a thread of its own. Then it wants to be polled for queries
+ * alone, and its thread waits for that. */
+bool calls_back(const struct vgf_virgl *virgl);
+
 /* ---- virgl_fence.c ---- */
 
-/* Gives virglrenderer a fence, for which it will call back. 0 or a negative errno value. */
-int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
-int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
+/* Gives virglrenderer a fence of a context's ring, for which it will call back. 0 or a negative
+ * errno value. */
+int send_context_fence(struct virgl_context *context, const struct vgf_fence_name *name);
 
 /* virglrenderer has called back for one, or never will. */
 void fence_came_back(struct vgf_virgl *virgl);
-
-/* virglrenderer was reset or ended: it calls back for none that it has. */
-void forget_fences(struct vgf_virgl *virgl);
 
 /* In place of libvirglrenderer with VIRGL_RENDERER_ASYNC_FENCE_CB: the VMM may have no loop that
  * polls for fences. They retire in whichever thread they signal in. */
@@ -258,9 +287,48 @@ void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
 void context_fence_signalled(
 	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
 
-/* Ends what a context's work has of fences by call, as virglrenderer has forgotten them. False with
- * no memory. */
-bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error);
+/* Ends what a context's work has of fences by call, as virglrenderer has forgotten them, or nobody
+ * waits any more. False with no memory. */
+bool end_lost_fences(struct virgl_context *context, int error);
+
+/* ---- virgl_sent.c ---- */
+
+/* Gives virglrenderer a fence of OpenGL, for which it will call back: of a context's ring, or of
+ * the global timeline with NULL. 0 or a negative errno value. */
+int send_gl_fence(
+	struct vgf_virgl *virgl, struct virgl_context *context, const struct vgf_fence_name *name);
+
+/* virglrenderer has called back for a fence. Signals it, and what is done with it. Returns false
+ * for one of a context that is not OpenGL's: nothing was done. Any thread. */
+bool gl_fence_signalled(struct vgf_virgl *virgl, const struct vgf_fence_name *name);
+
+/* Before virglrenderer makes a context, of whichever kind. 0; -EBUSY: one of OpenGL of this ID
+ * lingers; and of OpenGL -ENOSPC: so many others do; -ENOMEM. */
+#define MAX_LINGERING 64
+int gl_context_begin(struct virgl_context *context);
+
+/* virglrenderer did not make it. */
+void gl_context_failed(struct virgl_context *context);
+
+/* virglrenderer has it no more. */
+void gl_context_end(struct virgl_context *context);
+
+/* The device gives it up. Returns whether virglrenderer's thread still uses it, as its fences were
+ * given up before they were done; then end_lingered destroys and frees it. */
+bool gl_context_lingers(struct virgl_context *context);
+
+/* What could not be done before. */
+void end_lingered(struct vgf_virgl *virgl);
+
+/* It does not linger. */
+void gl_context_destroy(struct virgl_context *context);
+
+/* Before virglrenderer is reset or ended: its thread could not be ended while it waits to be
+ * polled. Waits for two fences of OpenGL, or for all if a guest waits for a query. */
+void finish_gl_fences(struct vgf_virgl *virgl);
+
+/* virglrenderer was reset or ended, and has no contexts any more. */
+void forget_gl_fences(struct vgf_virgl *virgl);
 
 /* ---- virgl_callbacks.c ---- */
 
@@ -333,8 +401,7 @@ int native_submit(const struct virgl_context *context, const struct vgf_job *job
 	const struct native_ids *ids);
 
 /* Makes a fence with a descriptor, if virglrenderer has one for it; else by call. */
-int native_make_fence(
-	const struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd);
+int native_make_fence(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd);
 
 /* The error that the kernel's fence of a native context ended with, or 0: the callback for it does
  * not say. May be called from virglrenderer's threads. */
@@ -443,6 +510,6 @@ SINCE_LATER int virgl_renderer_get_fence_fd(uint64_t fence_id);
 bool has_native_wait(void);
 
 /* Whether its thread lives on after virgl_renderer_reset. */
-bool restarts_thread(void);
+bool restarts_thread(const struct vgf_virgl *virgl);
 
 #endif

@@ -150,7 +150,7 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	}
 	*out_fence_fd = VGF_FENCE_BY_CALL;
 	if (job->fence.ring == VGF_RING_GLOBAL) {
-		return send_global_fence(virgl, &job->fence);
+		return send_gl_fence(virgl, NULL, &job->fence);
 	}
 	if (wants_descriptor(context, job) && context_capset(context) == CAPSET_DRM &&
 		has_native_wait()) {
@@ -158,7 +158,7 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	}
 	context->has_sent = true;
 	context->last_sent = job->fence;
-	return send_context_fence(virgl, &job->fence);
+	return send_context_fence(context, &job->fence);
 }
 
 /* If a context's worker has ended, what virglrenderer returns depends on its version. */
@@ -218,26 +218,45 @@ static int driver_submit(void *data, const struct vgf_job *job, int *out_fence_f
 	return ret;
 }
 
+/* Returns whether virglrenderer has it still. */
+static bool destroy_in_renderer(struct virgl_context *context)
+{
+	if (!context_is_gl(context)) {
+		unwatch_worker(context);
+		virgl_renderer_context_destroy(context->ctx_id);
+		return false;
+	}
+	if (gl_context_lingers(context)) {
+		return true;
+	}
+	gl_context_destroy(context);
+	return false;
+}
+
 static void driver_destroy(void *data, bool cancelled)
 {
 	struct virgl_context *context = data;
 	struct vgf_virgl *virgl = context->virgl;
+	bool lingers = false;
 
 	assert_thread(virgl);
 	virgl->inside++;
 	if (!virgl->ended && context->error == 0) {
-		unwatch_worker(context);
-		virgl_renderer_context_destroy(context->ctx_id);
+		lingers = destroy_in_renderer(context);
 		if (!cancelled) {
 			/* Those that could not be waited for, as with no memory. */
-			end_lost_fences(virgl, context->ctx_id, -ECANCELED);
+			end_lost_fences(context, -ECANCELED);
 		}
+	} else {
+		gl_context_end(context);
 	}
 	if (!context->closed) {
 		context_leave(context);
 	}
 	context_release_resources(context);
-	free(context);
+	if (!lingers) {
+		free(context);
+	}
 	virgl->inside--;
 }
 
@@ -327,6 +346,31 @@ static int create_with_worker(const struct creation *creation)
 	return ret;
 }
 
+static int create_kind(const struct creation *creation)
+{
+	struct virgl_context *context = creation->context;
+	struct vgf_virgl *virgl = context->virgl;
+	bool has_worker = context_capset(context) == CAPSET_VENUS && uses_render_server(virgl);
+	int ret;
+
+	end_lingered(virgl);
+	ret = gl_context_begin(context);
+	if (ret == -EBUSY || ret == -ENOSPC) {
+		plugin_log(virgl,
+			"context %" PRIu32 ": OpenGL still draws for %s, whose fences were given "
+			"up",
+			context->ctx_id, ret == -EBUSY ? "an older one" : "too many others");
+	}
+	if (ret < 0) {
+		return ret;
+	}
+	ret = has_worker ? create_with_worker(creation) : create_in_renderer(creation);
+	if (ret < 0) {
+		gl_context_failed(context);
+	}
+	return ret;
+}
+
 static void create_now(void *arg, int status)
 {
 	struct creation *creation = arg;
@@ -336,10 +380,7 @@ static void create_now(void *arg, int status)
 	(void)status; /* the old context's, and nobody can have cancelled the new one */
 	context->error = -ECANCELED;
 	if (!virgl->ended) {
-		context->error = context_capset(context) == CAPSET_VENUS &&
-				uses_render_server(virgl) ?
-			create_with_worker(creation) :
-			create_in_renderer(creation);
+		context->error = create_kind(creation);
 	}
 	if (context->error == 0) {
 		watch_context(context);

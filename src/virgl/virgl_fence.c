@@ -21,82 +21,25 @@ void fence_came_back(struct vgf_virgl *virgl)
 	}
 }
 
-/* Counted before virglrenderer has it, as it may call back at once. */
-static int was_sent(struct vgf_virgl *virgl, int ret)
+int send_context_fence(struct virgl_context *context, const struct vgf_fence_name *name)
 {
-	if (ret < 0) {
-		fence_came_back(virgl);
-	} else {
-		update_timer(virgl);
-	}
-	return ret;
-}
-
-int send_context_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
-{
+	struct vgf_virgl *virgl = context->virgl;
 	int ret;
 
+	if (context_is_gl(context)) {
+		return send_gl_fence(virgl, context, name);
+	}
+	/* Counted before virglrenderer has it, as it may call back at once. */
 	atomic_fetch_add(&virgl->sent, 1);
-	/* Each is called back for: merging is the device's, which knows what has retired. */
 	enter_gl(virgl);
 	ret = virgl_renderer_context_create_fence(
 		name->ctx_id, 0, (uint32_t)name->ring, name->fence_id);
 	leave_gl(virgl);
-	return was_sent(virgl, to_errno(ret));
-}
-
-static void unlist_global_fence(struct vgf_virgl *virgl, struct global_fence *fence)
-{
-	pthread_mutex_lock(&virgl->mutex);
-	TAILQ_REMOVE(&virgl->global, fence, link);
-	pthread_mutex_unlock(&virgl->mutex);
-	free(fence);
-}
-
-int send_global_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
-{
-	struct global_fence *fence = calloc(1, sizeof(*fence));
-	int ret;
-
-	if (!fence) {
-		return -ENOMEM;
+	if (ret != 0) {
+		fence_came_back(virgl);
 	}
-	fence->name = *name;
-	pthread_mutex_lock(&virgl->mutex);
-	TAILQ_INSERT_TAIL(&virgl->global, fence, link);
-	pthread_mutex_unlock(&virgl->mutex);
-	atomic_fetch_add(&virgl->sent, 1);
-	enter_gl(virgl);
-	ret = to_errno(virgl_renderer_create_fence((int)name->fence_id, name->ctx_id));
-	leave_gl(virgl);
-	if (ret < 0) {
-		unlist_global_fence(virgl, fence);
-	}
-	return was_sent(virgl, ret);
-}
-
-/* Several callbacks may have been merged into one for the newest. */
-static void take_global_fences(
-	struct vgf_virgl *virgl, uint32_t fence_id, struct global_fences *taken)
-{
-	struct global_fence *fence;
-
-	TAILQ_INIT(taken);
-	pthread_mutex_lock(&virgl->mutex);
-	TAILQ_FOREACH(fence, &virgl->global, link) {
-		if ((uint32_t)fence->name.fence_id == fence_id) {
-			break;
-		}
-	}
-	while (fence && !TAILQ_EMPTY(&virgl->global)) {
-		struct global_fence *first = TAILQ_FIRST(&virgl->global);
-		TAILQ_REMOVE(&virgl->global, first, link);
-		TAILQ_INSERT_TAIL(taken, first, link);
-		if (first == fence) {
-			break;
-		}
-	}
-	pthread_mutex_unlock(&virgl->mutex);
+	update_timer(virgl);
+	return to_errno(ret);
 }
 
 static void retire_signalled(struct vgf_virgl *virgl)
@@ -109,18 +52,21 @@ static void retire_signalled(struct vgf_virgl *virgl)
 
 void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id)
 {
-	struct global_fences taken;
-	struct global_fence *fence;
+	const struct vgf_fence_name name = { .fence_id = fence_id, .ring = VGF_RING_GLOBAL };
 
-	take_global_fences(virgl, fence_id, &taken);
-	while ((fence = TAILQ_FIRST(&taken))) {
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the one before is off the list. */
-		TAILQ_REMOVE(&taken, fence, link);
-		fence_came_back(virgl);
-		vgf_fence_signal(virgl->device, &fence->name, 0);
-		free(fence);
-	}
+	gl_fence_signalled(virgl, &name);
 	retire_signalled(virgl);
+}
+
+static void other_fence_signalled(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	int status = worker_status(virgl, name->ctx_id);
+
+	fence_came_back(virgl);
+	if (status == 0) {
+		status = native_fence_error(virgl, name->fence_id);
+	}
+	vgf_fence_signal(virgl->device, name, status);
 }
 
 void context_fence_signalled(
@@ -132,18 +78,16 @@ void context_fence_signalled(
 		.ring = (int32_t)ring_idx,
 	};
 
-	int status = worker_status(virgl, ctx_id);
-
-	fence_came_back(virgl);
-	if (status == 0) {
-		status = native_fence_error(virgl, fence_id);
+	if (!gl_fence_signalled(virgl, &name)) {
+		other_fence_signalled(virgl, &name);
 	}
-	vgf_fence_signal(virgl->device, &name, status);
 	retire_signalled(virgl);
 }
 
-bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error)
+bool end_lost_fences(struct virgl_context *context, int error)
 {
+	struct vgf_virgl *virgl = context->virgl;
+	uint32_t ctx_id = context->ctx_id;
 	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
 	struct vgf_pending *pending = calloc(count + 1, sizeof(*pending));
 
@@ -154,26 +98,14 @@ bool end_lost_fences(struct vgf_virgl *virgl, uint32_t ctx_id, int error)
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_pending *p = &pending[i];
 		if (p->fence.ring != VGF_RING_GLOBAL && !p->held && !p->has_fd && !p->signalled) {
-			fence_came_back(virgl);
+			if (!context_is_gl(context)) {
+				fence_came_back(virgl);
+			}
 			vgf_fence_signal(virgl->device, &p->fence, error);
 		}
 	}
 	free(pending);
 	return true;
-}
-
-void forget_fences(struct vgf_virgl *virgl)
-{
-	struct global_fence *fence;
-
-	pthread_mutex_lock(&virgl->mutex);
-	while ((fence = TAILQ_FIRST(&virgl->global))) {
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the one before is off the list. */
-		TAILQ_REMOVE(&virgl->global, fence, link);
-		free(fence);
-	}
-	pthread_mutex_unlock(&virgl->mutex);
-	atomic_store(&virgl->sent, 0);
 }
 
 /* ---- What a VMM makes --------------------------------------------------------------------- */
@@ -250,7 +182,7 @@ VGF_EXPORT int vgf_virgl_create_fence(
 	}
 	ret = vgf_fence_create_take(virgl->device, &name, fence_flags, NULL, VGF_FENCE_BY_CALL);
 	if (ret == 0) {
-		int error = send_global_fence(virgl, &name);
+		int error = send_gl_fence(virgl, NULL, &name);
 		if (error < 0) {
 			vgf_fence_signal(virgl->device, &name, error);
 		}

@@ -146,15 +146,14 @@ static bool id_is_taken(uint64_t fence_id)
 	return fd >= 0;
 }
 
-int native_make_fence(
-	const struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
+int native_make_fence(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
 {
 	struct vgf_virgl *virgl = context->virgl;
 	bool taken = id_is_taken(job->fence.fence_id);
 	int ret, fd;
 
 	atomic_store(&virgl->has_native, true); /* before it can signal */
-	ret = send_context_fence(virgl, &job->fence);
+	ret = send_context_fence(context, &job->fence);
 	*out_fence_fd = VGF_FENCE_BY_CALL;
 	if (ret < 0 || taken) {
 		return ret;

@@ -21,21 +21,12 @@
 
 #include <search.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* For all in-fences of a job. */
 #define MAX_WAIT_NS 500000
 
 /* That have retired are let go of with each new one, so that they become fewer. */
 #define MAX_LET_GO 2
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static int compare_names(const void *a, const void *b)
 {

@@ -12,11 +12,12 @@ bool has_native_wait(void)
 			HAS_FUNCTION(virgl_renderer_submit_cmd2));
 }
 
-/* virglrenderer has no version to ask for. 1.1.2 mended it; the first that can be told from it by
- * its symbols has get_fence_fd. */
-bool restarts_thread(void)
+/* virglrenderer has no version to ask for. 1.1.2 mended it for those that are called back; the
+ * first that can be told from it by its symbols has get_fence_fd. Without OpenGL there is none. */
+bool restarts_thread(const struct vgf_virgl *virgl)
 {
-	return HAS_FUNCTION(virgl_renderer_get_fence_fd);
+	return (virgl->flags & (VIRGL_RENDERER_ASYNC_FENCE_CB | VIRGL_RENDERER_NO_VIRGL)) &&
+		HAS_FUNCTION(virgl_renderer_get_fence_fd);
 }
 
 VGF_EXPORT uint32_t vgf_virgl_get_features(const struct vgf_virgl *virgl)

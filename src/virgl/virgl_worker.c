@@ -214,7 +214,7 @@ static void end_context(struct virgl_context *context, int error)
 	virgl_renderer_context_destroy(context->ctx_id);
 	/* Not before: until then fences may come back. */
 	unwatch_worker(context);
-	if (!end_lost_fences(virgl, context->ctx_id, error)) {
+	if (!end_lost_fences(context, error)) {
 		/* With no memory to tell them apart, all of this ID. */
 		vgf_context_cancel(virgl->device, context->ctx_id,
 			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | VGF_CANCEL_RUNNING, error);
