@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -125,6 +126,23 @@ class Options(unittest.TestCase):
         result = run()
         self.assertEqual(result.returncode, 2)
         self.assertIn("--socket-path is missing", result.stderr)
+
+    def test_the_software_gpus_options_are_no_others(self):
+        if RENDERER == "soft":
+            self.skipTest("built without virglrenderer")
+        for option in ("--realtime", "--sync-files"):
+            result = run("--socket=/nowhere/s", "--renderer=virgl", option)
+            self.assertEqual(result.returncode, 2, option)
+            self.assertIn(f"{option} is of --renderer=soft", result.stderr)
+
+    def test_libraries_of_opengl_get_its_own_pthread_mutex_destroy(self):
+        if RENDERER == "soft":
+            self.skipTest("built without virglrenderer")
+        if shutil.which("nm") is None:
+            self.skipTest("nm is missing (binutils)")
+        symbols = subprocess.run(["nm", "-D", PROGRAM], check=True, stdout=subprocess.PIPE,
+                                 text=True).stdout
+        self.assertRegex(symbols, r"\bT pthread_mutex_destroy\n")
 
     def test_a_render_node_that_is_none_is_an_error(self):
         if RENDERER == "soft":
