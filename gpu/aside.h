@@ -37,9 +37,9 @@ struct aside;
  * Otherwise it is called again when wake_set is readable, an epoll set that is the caller's and
  * stays until aside_destroy; its events are taken out of it.
  *
- * It starts here, as a sandbox allows nobody to take realtime priority. Without that it
- * starts with the first aside_enter: then a sandbox is in place. The loop's thread is the one that
- * calls aside_enter first. Returns 0; what timerfd_create, eventfd or epoll_ctl failed with;
+ * With realtime priority the second thread starts here, as a sandbox allows nobody to take that;
+ * without it with the first aside_enter: then a sandbox is in place. The loop's thread is the one
+ * that calls aside_enter first. Returns 0; what timerfd_create, eventfd or epoll_ctl failed with;
  * -ENOMEM.
  */
 int aside_create(int wake_set, bool (*serve)(void *arg), void *arg, struct aside **out);

@@ -315,7 +315,7 @@ void gl_context_end(struct virgl_context *context);
 
 /* The device gives it up. Returns whether virglrenderer's thread still uses it, as its fences were
  * given up before they were done; then end_lingered destroys and frees it. */
-bool gl_context_lingers(struct virgl_context *context);
+bool gl_context_give_up(struct virgl_context *context);
 
 /* What could not be done before. */
 void end_lingered(struct vgf_virgl *virgl);

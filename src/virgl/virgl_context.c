@@ -226,7 +226,7 @@ static bool destroy_in_renderer(struct virgl_context *context)
 		virgl_renderer_context_destroy(context->ctx_id);
 		return false;
 	}
-	if (gl_context_lingers(context)) {
+	if (gl_context_give_up(context)) {
 		return true;
 	}
 	gl_context_destroy(context);

@@ -89,7 +89,7 @@ void gl_context_end(struct virgl_context *context)
 	pthread_mutex_unlock(&virgl->mutex);
 }
 
-bool gl_context_lingers(struct virgl_context *context)
+bool gl_context_give_up(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
 
