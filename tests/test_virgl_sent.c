@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include <vgfence/context_driver.h>
@@ -439,6 +441,74 @@ TEST_SENT(nor_does_it_signal_a_fence_of_the_same_name)
 	assert_int_equal(vgf_fence_signal(device, &gate, 0), 0);
 	dispatch();
 }
+
+/* ---- virglrenderer's thread, between a signal and its end ------------------------------------- */
+
+int __real_vgf_fence_signal(
+	struct vgf_device *device, const struct vgf_fence_name *name, int status);
+int __wrap_vgf_fence_signal(
+	struct vgf_device *device, const struct vgf_fence_name *name, int status);
+int __real_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
+
+static atomic_bool stops_after_signal;
+static sem_t has_signalled, may_go_on;
+
+int __wrap_vgf_fence_signal(
+	struct vgf_device *device, const struct vgf_fence_name *name, int status)
+{
+	int ret = __real_vgf_fence_signal(device, name, status);
+
+	if (atomic_exchange(&stops_after_signal, false)) {
+		sem_post(&has_signalled);
+		sem_wait(&may_go_on);
+	}
+	return ret;
+}
+
+/* Whoever waits for that thread lets it go on. */
+int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+	sem_post(&may_go_on);
+	return __real_pthread_cond_wait(cond, mutex);
+}
+
+static void *signal_one(void *arg)
+{
+	(void)double_signal_oldest();
+	return arg;
+}
+
+static int end_and_create_again(void)
+{
+	int ret;
+
+	dispatch();
+	ret = vgf_virgl_context_destroy(virgl, A);
+	return ret < 0 ? ret : create_context(A, CAPSET_VIRGL2);
+}
+
+/* A guest has seen the fence, and ends the context before the thread has returned. */
+TEST_SENT(a_context_does_not_stay_for_what_has_just_retired)
+{
+	pthread_t thread;
+	int ret;
+
+	sem_init(&has_signalled, 0, 0);
+	sem_init(&may_go_on, 0, 0);
+	submit(A, 0, 1);
+	atomic_store(&stops_after_signal, true);
+	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
+	sem_wait(&has_signalled);
+	ret = end_and_create_again();
+	sem_post(&may_go_on);
+	pthread_join(thread, NULL);
+	assert_int_equal(ret, 0);
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(the_double.num_contexts, 3);
+}
+
+/* ---- How long they stay --------------------------------------------------------------------- */
 
 /* Nothing else may make the VMM poll. And who makes another one needs no poll. */
 TEST_POLLED(the_vmm_is_woken_when_it_can_end)

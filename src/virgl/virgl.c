@@ -149,6 +149,7 @@ static void plugin_free(struct vgf_virgl *virgl)
 	if (virgl->poll_fd >= 0) {
 		close(virgl->poll_fd);
 	}
+	pthread_cond_destroy(&virgl->let_go);
 	pthread_mutex_destroy(&virgl->mutex);
 	free(virgl->open);
 	free(virgl);
@@ -175,6 +176,7 @@ static struct vgf_virgl *plugin_create(
 	virgl->wake_fd = -1;
 	log_limit_init(&virgl->log_limit);
 	pthread_mutex_init(&virgl->mutex, NULL);
+	pthread_cond_init(&virgl->let_go, NULL);
 	TAILQ_INIT(&virgl->sent_gl);
 	LIST_INIT(&virgl->lingering);
 	SLIST_INIT(&virgl->lingered);

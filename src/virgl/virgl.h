@@ -110,8 +110,10 @@ struct virgl_context {
 	bool changed_gl; /* the last job's was */
 	bool has_sent;   /* whether virglrenderer got fences of its rings, and the last one */
 	struct vgf_fence_name last_sent;
-	uint32_t num_sent; /* of OpenGL: of `sent_gl`. The mutex protects it, and `lingers` */
-	bool lingers;      /* the device has none of it any more; virglrenderer has, for these */
+	/* Of OpenGL, protected by the mutex, as is `lingers`. */
+	uint32_t num_sent;  /* of `sent_gl` */
+	uint32_t num_taken; /* out of it, and being signalled */
+	bool lingers;       /* the device has none of it any more; virglrenderer has, for these */
 	LIST_ENTRY(virgl_context) linger_link;
 	SLIST_ENTRY(virgl_context) lingered_link;
 	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
@@ -178,6 +180,7 @@ struct vgf_virgl {
 	 * `native_fences`, `syncs`, `over` and `in_vain`, as virglrenderer may call back from a
 	 * thread of its own. Not held while anything of others is called. */
 	pthread_mutex_t mutex;
+	pthread_cond_t let_go; /* a context has none in `sent_gl` or being signalled */
 	TAILQ_HEAD(sent_fences, sent_fence) sent_gl; /* in the order in which they are done */
 	void *gl_contexts; /* of OpenGL that virglrenderer has: a tree by ID (search.h) */
 	SLIST_HEAD(, virgl_context) lingered; /* of them, those that need not linger any more */
@@ -314,7 +317,8 @@ void gl_context_failed(struct virgl_context *context);
 void gl_context_end(struct virgl_context *context);
 
 /* The device gives it up. Returns whether virglrenderer's thread still uses it, as its fences were
- * given up before they were done; then end_lingered destroys and frees it. */
+ * given up before they were done; then end_lingered destroys and frees it. Waits for that thread if
+ * it has called back for the last of them and is signalling it. */
 bool gl_context_give_up(struct virgl_context *context);
 
 /* What could not be done before. */

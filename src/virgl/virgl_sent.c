@@ -94,6 +94,10 @@ bool gl_context_give_up(struct virgl_context *context)
 	struct vgf_virgl *virgl = context->virgl;
 
 	pthread_mutex_lock(&virgl->mutex);
+	while (context->num_sent == 0 && context->num_taken > 0) {
+		/* They are done: a new context of this ID must not be refused for them. */
+		pthread_cond_wait(&virgl->let_go, &virgl->mutex);
+	}
 	context->lingers = context->num_sent > 0;
 	pthread_mutex_unlock(&virgl->mutex);
 	if (context->lingers) {
@@ -116,10 +120,16 @@ static void wake(struct vgf_virgl *virgl)
 /* Locked. Of the list. */
 static void take(struct vgf_virgl *virgl, struct sent_fence *fence)
 {
+	struct virgl_context *context = fence->context;
+
 	TAILQ_REMOVE(&virgl->sent_gl, fence, link);
 	fence_came_back(virgl);
-	/* The device has none of this name any more, but perhaps another one soon. */
-	fence->is_nobodys |= fence->context && fence->context->lingers;
+	if (context) {
+		context->num_sent--;
+		context->num_taken++;
+		/* The device has none of this name any more, but perhaps another one soon. */
+		fence->is_nobodys |= context->lingers;
+	}
 	if (fence->is_mark && virgl->num_marks-- == MAX_MARKS) {
 		wake(virgl);
 	}
@@ -130,9 +140,14 @@ static void let_go(struct vgf_virgl *virgl, const struct sent_fence *fence)
 {
 	struct virgl_context *context = fence->context;
 
-	if (context && --context->num_sent == 0 && context->lingers) {
+	if (!context || --context->num_taken + context->num_sent > 0) {
+		return;
+	}
+	if (context->lingers) {
 		SLIST_INSERT_HEAD(&virgl->lingered, context, lingered_link);
 		wake(virgl);
+	} else {
+		pthread_cond_signal(&virgl->let_go);
 	}
 }
 
