@@ -442,7 +442,7 @@ TEST_SENT(nor_does_it_signal_a_fence_of_the_same_name)
 	dispatch();
 }
 
-/* ---- virglrenderer's thread, between a signal and its end ------------------------------------- */
+/* ---- Its thread, between a signal and its end ------------------------------------------------ */
 
 int __real_vgf_fence_signal(
 	struct vgf_device *device, const struct vgf_fence_name *name, int status);
@@ -508,7 +508,7 @@ TEST_SENT(a_context_does_not_stay_for_what_has_just_retired)
 	assert_int_equal(the_double.num_contexts, 3);
 }
 
-/* ---- How long they stay --------------------------------------------------------------------- */
+/* ---- How long they stay ---------------------------------------------------------------------- */
 
 /* Nothing else may make the VMM poll. And who makes another one needs no poll. */
 TEST_POLLED(the_vmm_is_woken_when_it_can_end)
