@@ -11,6 +11,7 @@
 
 #include "dispatcher.h"
 #include "export.h"
+#include "fence.h"
 #include "lock.h"
 #include "log.h"
 #include "loop.h"
@@ -129,6 +130,12 @@ fail_watch:
 #define LEAST_CALLBACKS (offsetof(struct vgf_callbacks, log) + sizeof(void (*)(void)))
 #define LEAST_OPTIONS (offsetof(struct vgf_options, ignore_bad_in_fences) + sizeof(bool))
 
+static bool are_whole(const struct vgf_callbacks *callbacks)
+{
+	return (callbacks->retire || (callbacks->write_fence && callbacks->write_context_fence)) &&
+		!callbacks->signal_enter == !callbacks->signal_leave;
+}
+
 static int copy_callbacks(struct vgf_callbacks *known, const struct vgf_callbacks *callbacks)
 {
 	int ret = -EINVAL;
@@ -137,10 +144,7 @@ static int copy_callbacks(struct vgf_callbacks *known, const struct vgf_callback
 		ret = struct_copy(
 			known, sizeof(*known), LEAST_CALLBACKS, callbacks, callbacks->size);
 	}
-	if (ret == 0 && !known->retire && (!known->write_fence || !known->write_context_fence)) {
-		ret = -EINVAL;
-	}
-	return ret;
+	return ret == 0 && !are_whole(known) ? -EINVAL : ret;
 }
 
 static int copy_options(struct vgf_options *known, const struct vgf_options *options)
@@ -326,8 +330,21 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 
 enum round_kind {
 	ROUND_WHOLE,
-	ROUND_RETIRES, /* and runs nothing */
+	ROUND_RETIRES,   /* and runs nothing */
+	ROUND_SIGNALLED, /* and retires what was signalled by call */
 };
+
+static int run_round(struct vgf_device *device, int timeout_ms, enum round_kind kind)
+{
+	switch (kind) {
+	case ROUND_RETIRES:
+		return loop_retire(device);
+	case ROUND_SIGNALLED:
+		return loop_retire_signalled(device);
+	default:
+		return loop_run(device, timeout_ms);
+	}
+}
 
 static int dispatch(struct vgf_device *device, int timeout_ms, enum round_kind kind)
 {
@@ -337,7 +354,7 @@ static int dispatch(struct vgf_device *device, int timeout_ms, enum round_kind k
 	if (device->closing && device->depth == 1) {
 		ret = -ECANCELED;
 	} else if (device->depth <= MAX_DEPTH) {
-		ret = kind == ROUND_WHOLE ? loop_run(device, timeout_ms) : loop_retire(device);
+		ret = run_round(device, timeout_ms, kind);
 	}
 	return leave(device, ret);
 }
@@ -384,6 +401,40 @@ VGF_EXPORT int vgf_device_dispatch(struct vgf_device *device, int timeout_ms)
 VGF_EXPORT int vgf_device_retire(struct vgf_device *device)
 {
 	return try_dispatch(device, 0, ROUND_RETIRES);
+}
+
+/* Whether nobody else retires, or waits to: this thread must not wait. */
+static bool may_retire_here(struct vgf_device *device)
+{
+	return device->depth == 0 && device->takers == 0 && !device->options.own_thread &&
+		!run_is_inside(device);
+}
+
+/* After a callback the device may be gone. */
+VGF_EXPORT int vgf_fence_signal(
+	struct vgf_device *device, const struct vgf_fence_name *name, int status)
+{
+	const struct vgf_callbacks *callbacks = &device->callbacks;
+	void (*signal_leave)(void *cookie) = callbacks->signal_leave;
+	void *cookie = device->cookie;
+	bool here;
+	int ret;
+
+	if (status > 0) {
+		return -EINVAL;
+	}
+	here = callbacks->signal_enter && callbacks->signal_enter(cookie);
+	device_lock(device);
+	ret = fence_signal_by_name(device, name, status);
+	if (here && ret == 0 && may_retire_here(device)) {
+		dispatch(device, 0, ROUND_SIGNALLED);
+	} else {
+		device_unlock(device);
+	}
+	if (here) {
+		signal_leave(cookie);
+	}
+	return ret;
 }
 
 /* 0, or -ETIMEDOUT. */

@@ -10,6 +10,7 @@
 
 #include "attach.h"
 #include "export.h"
+#include "fence.h"
 #include "lock.h"
 #include "log.h"
 #include "place.h"
@@ -99,21 +100,14 @@ static int find_pending(
 	return (*fence)->flags & FENCE_SIGNALLED ? -EALREADY : 0;
 }
 
-VGF_EXPORT int vgf_fence_signal(
-	struct vgf_device *device, const struct vgf_fence_name *name, int status)
+int fence_signal_by_name(struct vgf_device *device, const struct vgf_fence_name *name, int status)
 {
 	struct fence *fence;
-	int ret;
+	int ret = find_pending(device, name, &fence);
 
-	if (status > 0) {
-		return -EINVAL;
-	}
-	device_lock(device);
-	ret = find_pending(device, name, &fence);
 	if (ret == 0) {
 		fence_signal(&device->fences, fence, status);
 	}
-	device_unlock(device);
 	return ret;
 }
 

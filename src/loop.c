@@ -329,15 +329,25 @@ static int take_events(struct vgf_device *device, int timeout_ms)
 	return ret;
 }
 
-/* runs: held work too. */
+/* What there is to do, without a look at descriptors. runs: held work too. */
+static int do_round(struct vgf_device *device, bool runs)
+{
+	bool nested = device->processing;
+	int total;
+
+	device->processing = true;
+	total = process(device, runs);
+	device->processing = nested;
+	return total;
+}
+
 static int take_round(struct vgf_device *device, int timeout_ms, bool runs)
 {
 	bool nested = device->processing;
 	int ret = take_events(device, timeout_ms);
 
-	device->processing = true;
 	if (ret == 0) {
-		ret = process(device, runs);
+		ret = do_round(device, runs);
 	}
 	device->processing = nested;
 	return ret;
@@ -355,4 +365,9 @@ int loop_run(struct vgf_device *device, int timeout_ms)
 int loop_retire(struct vgf_device *device)
 {
 	return take_round(device, 0, false);
+}
+
+int loop_retire_signalled(struct vgf_device *device)
+{
+	return do_round(device, false);
 }

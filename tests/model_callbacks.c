@@ -152,10 +152,31 @@ static void on_retire_end(void *cookie)
 	leave(run);
 }
 
+/* Whether it may retire here; not for what is signalled inside of that. */
+static bool on_signal_enter(void *cookie)
+{
+	struct run *run = cookie;
+	bool here = run->signals_here;
+
+	run->signals_here = false;
+	run->is_signalling |= here;
+	return here;
+}
+
+static void on_signal_leave(void *cookie)
+{
+	struct run *run = cookie;
+
+	check(run->is_signalling && run->depth == 0);
+	run->is_signalling = false;
+}
+
 const struct vgf_callbacks plain_callbacks = {
 	.size = sizeof(struct vgf_callbacks),
 	.retire = on_retire,
 	.retire_end = on_retire_end,
+	.signal_enter = on_signal_enter,
+	.signal_leave = on_signal_leave,
 };
 
 const struct vgf_callbacks virglrenderer_callbacks = {
@@ -163,6 +184,8 @@ const struct vgf_callbacks virglrenderer_callbacks = {
 	.write_fence = on_write_fence,
 	.write_context_fence = on_write_context_fence,
 	.retire_end = on_retire_end,
+	.signal_enter = on_signal_enter,
+	.signal_leave = on_signal_leave,
 };
 
 /* ---- The driver --------------------------------------------------------------------------- */

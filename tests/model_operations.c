@@ -417,6 +417,26 @@ static bool is_by_call(const struct model_fence *fence)
 		(!fence->item || fence->item->state != WAITING);
 }
 
+/* It may retire at once, and with it what is behind it. */
+static void signal_by_call(struct run *run, struct model_fence *fence, int status)
+{
+	const struct vgf_fence_name name = fence->name;
+	unsigned long returned = run->returned;
+	uint64_t retired = run->model.stats.retired;
+	bool here = run->depth == 0 && chance(run, run->settings->signals_here);
+
+	trace("signal fence %" PRIu64 " (%d)%s", name.fence_id, status, here ? " here" : "");
+	run->signals_here = here;
+	model_signal(fence, status, true);
+	run->model.dispatching += here;
+	check(vgf_fence_signal(run->device, &name, status) == 0);
+	run->model.dispatching -= here;
+	if (here) {
+		check(!run->signals_here && !run->is_signalling);
+		run->returned = returned + (unsigned long)(run->model.stats.retired - retired);
+	}
+}
+
 /* Returns whether it could be. */
 static bool signal_if_pending(struct run *run, struct model_fence *fence)
 {
@@ -429,10 +449,8 @@ static bool signal_if_pending(struct run *run, struct model_fence *fence)
 	if (!is_by_call(fence)) {
 		return false;
 	}
-	trace("signal fence %" PRIu64 " (%d)", fence->name.fence_id, status);
 	check(vgf_fence_signal(run->device, &fence->name, 1) == -EINVAL);
-	check(vgf_fence_signal(run->device, &fence->name, status) == 0);
-	model_signal(fence, status, true);
+	signal_by_call(run, fence, status);
 	return true;
 }
 

@@ -18,8 +18,9 @@ struct settings {
 	bool ignore_bad_in_fences;
 	bool virglrenderer_callbacks;
 	bool few_descriptors;
-	bool short_rounds;   /* of one to three items */
-	unsigned int meddle; /* per cent of callbacks that call back into the library */
+	bool short_rounds;         /* of one to three items */
+	unsigned int meddle;       /* per cent of callbacks that call back into the library */
+	unsigned int signals_here; /* per cent of signals by call behind which fences retire */
 };
 
 struct run {
@@ -40,7 +41,9 @@ struct run {
 	unsigned int unannounced;    /* retired since the last retire_end */
 	unsigned long notifications; /* outstanding */
 	bool destroy_in_callback, destroying;
-	int copies[8]; /* of in-fences, as drivers keep them */
+	bool signals_here;  /* the next signal may */
+	bool is_signalling; /* and that has begun */
+	int copies[8];      /* of in-fences, as drivers keep them */
 	uint64_t in_fences_most;
 };
 

@@ -161,6 +161,13 @@ TEST(agrees_when_callbacks_call_back)
 	run_seeds(&(struct settings){ .meddle = 15 });
 }
 
+TEST(agrees_when_fences_retire_where_they_are_signalled)
+{
+	run_seeds(&(struct settings){ .signals_here = 80 });
+	run_seeds(&(struct settings){ .signals_here = 60, .meddle = 10 });
+	run_seeds(&(struct settings){ .signals_here = 60, .meddle = 3, .short_rounds = true });
+}
+
 TEST(agrees_when_rounds_are_short)
 {
 	run_seeds(&(struct settings){ .meddle = 3, .short_rounds = true });
@@ -190,7 +197,8 @@ TEST(agrees_when_bad_in_fences_are_ignored)
 
 TEST(agrees_with_the_callbacks_of_virglrenderer)
 {
-	run_seeds(&(struct settings){ .meddle = 5, .virglrenderer_callbacks = true });
+	run_seeds(&(struct settings){
+		.meddle = 5, .signals_here = 50, .virglrenderer_callbacks = true });
 }
 
 int main(int argc, char *argv[])

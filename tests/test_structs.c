@@ -43,8 +43,10 @@ TEST(callbacks_have_a_size)
 	assert_int_equal(try_device(&later.known, NULL), 0);
 	later.known.size = 0;
 	assert_int_equal(try_device(&later.known, NULL), -EINVAL);
-	later.known.size = sizeof(struct vgf_callbacks) - 1;
+	later.known.size = offsetof(struct vgf_callbacks, signal_enter) - 1;
 	assert_int_equal(try_device(&later.known, NULL), -EINVAL);
+	later.known.size = offsetof(struct vgf_callbacks, signal_enter);
+	assert_int_equal(try_device(&later.known, NULL), 0);
 	later.known.size = sizeof(later);
 	assert_int_equal(try_device(&later.known, NULL), 0);
 	later.more[0] = 1;

@@ -104,6 +104,22 @@ struct vgf_callbacks {
 	/* A message of one line, without a newline. The library itself prints nothing. May be NULL.
 	 * This callback may come from inside any function; it must not destroy the device. */
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
+
+	/*
+	 * Around vgf_fence_signal, in the thread that calls it: both or neither. If signal_enter
+	 * returns true, what can retire by then retires in that thread, callbacks and all, before
+	 * vgf_fence_signal returns: a VMM's thread that sleeps on vgf_device_get_fd need not wake
+	 * up for them. Then signal_leave follows, whatever the signal was good for.
+	 *
+	 * So signal_enter returns true only if the VMM is ready for callbacks in that thread, and
+	 * keeps its other threads from dispatching until signal_leave. It must not wait, nor call
+	 * the device: a driver may signal from inside its submit. Work that becomes ready is not
+	 * run in between, but makes the descriptor readable. If this or another thread is inside
+	 * vgf_device_dispatch or a function like it, or this one inside a driver's, fences retire
+	 * where they would without the two.
+	 */
+	bool (*signal_enter)(void *cookie);
+	void (*signal_leave)(void *cookie);
 };
 
 /*
@@ -164,8 +180,8 @@ struct vgf_options {
  * callbacks: copied. cookie: passed to each. options: NULL for all defaults. out: set to the
  * device, or NULL.
  *
- * Returns 0; -EINVAL if callbacks are missing; -EINVAL, -E2BIG for a size, see above; -ENOMEM,
- * -EMFILE, -ENFILE, -EAGAIN (no thread).
+ * Returns 0; -EINVAL if callbacks are missing, or one of a pair is; -EINVAL, -E2BIG for a size, see
+ * above; -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread).
  */
 int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct vgf_options *options, struct vgf_device **out);

@@ -110,6 +110,20 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 	virgl->more.log(virgl->cookie, level, message);
 }
 
+static bool signal_enter(void *cookie)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	return virgl->more.signal_enter(virgl->cookie);
+}
+
+static void signal_leave(void *cookie)
+{
+	struct vgf_virgl *virgl = cookie;
+
+	virgl->more.signal_leave(virgl->cookie);
+}
+
 /* ---- Which of them there are -------------------------------------------------------------- */
 
 /* The VMM's struct may be no longer than its version says. */
@@ -255,6 +269,8 @@ int callbacks_init(struct vgf_virgl *virgl, const struct virgl_renderer_callback
 		.retire_end = virgl->more.retire_end ? retire_end : NULL,
 		.stalled = virgl->more.stalled ? stalled : NULL,
 		.log = virgl->more.log ? log_message : NULL,
+		.signal_enter = virgl->more.signal_enter ? signal_enter : NULL,
+		.signal_leave = virgl->more.signal_leave ? signal_leave : NULL,
 	};
 	return 0;
 }

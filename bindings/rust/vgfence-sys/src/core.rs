@@ -341,6 +341,10 @@ pub struct vgf_callbacks {
             message: *const ::std::os::raw::c_char,
         ),
     >,
+    pub signal_enter:
+        ::std::option::Option<unsafe extern "C" fn(cookie: *mut ::std::os::raw::c_void) -> bool>,
+    pub signal_leave:
+        ::std::option::Option<unsafe extern "C" fn(cookie: *mut ::std::os::raw::c_void)>,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
