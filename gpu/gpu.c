@@ -360,6 +360,33 @@ static void count_capsets(struct gpu *gpu)
 	}
 }
 
+/* ---- The renderer's threads ----------------------------------------------------------------- */
+
+/* A flush, or memory that is given back, may need the renderer, which the loop's thread alone
+ * calls. */
+static bool signal_enter(void *cookie)
+{
+	const struct gpu *gpu = cookie;
+
+	if (!gpu->callbacks.take_turn(gpu->cookie)) {
+		return false;
+	}
+	if (gpu->pending.num_more > 0) {
+		gpu->callbacks.end_turn(gpu->cookie);
+		return false;
+	}
+	return true;
+}
+
+static void signal_leave(void *cookie)
+{
+	const struct gpu *gpu = cookie;
+
+	gpu->callbacks.end_turn(gpu->cookie);
+}
+
+/* ---- Start ---------------------------------------------------------------------------------- */
+
 static int start_renderer(
 	struct gpu *gpu, const struct gpu_options *options, renderer_create_fn create_renderer)
 {
@@ -367,6 +394,8 @@ static int start_renderer(
 		.size = sizeof(struct vgf_callbacks),
 		.retire = fence_retired,
 		.log = log_renderer,
+		.signal_enter = gpu->callbacks.take_turn != NULL ? signal_enter : NULL,
+		.signal_leave = gpu->callbacks.take_turn != NULL ? signal_leave : NULL,
 	};
 	int ret = create_renderer(&callbacks, gpu, &options->renderer, &gpu->renderer);
 

@@ -71,6 +71,12 @@ struct gpu_callbacks {
 	 * const; it may call none of them. The caller notifies the guest after the last of a
 	 * round. */
 	void (*complete)(void *cookie, enum gpu_queue queue, uint32_t token, uint32_t written);
+	/* Around what a thread of the renderer's does in which a fence signals; it may complete
+	 * requests. take_turn returns whether that thread has the device for itself, up to
+	 * end_turn, and does not wait for that: otherwise, or if there is more to do than to
+	 * complete requests, gpu_dispatch does it. Both or neither. */
+	bool (*take_turn)(void *cookie);
+	void (*end_turn)(void *cookie);
 	/* A display needs these three; they are set together, or all NULL. They say that a scanout
 	 * has another size and content (0 by 0: it shows nothing), that a part of it has changed,
 	 * and that its cursor has.

@@ -326,6 +326,14 @@ static bool may_draw(const struct request *request)
 		pending->draws_to != 0 && pending->awaits_renderer;
 }
 
+/* Whether nothing is shown or given back when it is done: nothing of the renderer's is called. */
+static bool only_completes(uint32_t type)
+{
+	return type == VIRTIO_GPU_CMD_SUBMIT_3D || type == VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D ||
+		type == VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D ||
+		type == VIRTIO_GPU_CMD_RESOURCE_CREATE_3D;
+}
+
 static void handle(struct gpu *gpu, struct request *request)
 {
 	struct pending_request *pending = request->pending;
@@ -348,6 +356,9 @@ static void handle(struct gpu *gpu, struct request *request)
 	}
 	if (may_draw(request)) {
 		flushes_await(gpu, pending);
+	}
+	if (only_completes(request->header.type)) {
+		pending_only_completes(&gpu->pending, pending);
 	}
 }
 

@@ -32,9 +32,16 @@ struct pending_request *pending_take(struct pending *pending, const struct gpu_r
 	if (place->used) {
 		return NULL;
 	}
-	*place = (struct pending_request){ .used = true, .request = *request };
+	*place = (struct pending_request){ .used = true, .does_more = true, .request = *request };
 	pending->count++;
+	pending->num_more++;
 	return place;
+}
+
+void pending_only_completes(struct pending *pending, struct pending_request *request)
+{
+	pending->num_more -= request->does_more;
+	request->does_more = false;
 }
 
 void pending_release(struct pending *pending, struct pending_request *request)
@@ -42,6 +49,7 @@ void pending_release(struct pending *pending, struct pending_request *request)
 	if (request->fenced) {
 		key_table_remove(&pending->by_timeline, &request->by_timeline);
 	}
+	pending_only_completes(pending, request);
 	request->used = false;
 	pending->count--;
 }

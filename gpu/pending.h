@@ -67,7 +67,8 @@ struct guest_fence {
 struct pending_request {
 	struct key_entry by_timeline, by_id, by_number;
 	struct gpu *gpu;
-	bool used; /* not completed */
+	bool used;      /* not completed */
+	bool does_more; /* counts in num_more */
 	struct gpu_request request;
 	uint32_t seq; /* in the recording; 0: not recorded */
 
@@ -126,6 +127,7 @@ struct pending {
 	struct pending_request requests[GPU_NUM_QUEUES][GPU_MAX_REQUESTS];
 	struct key_table by_timeline, by_id, by_number;
 	uint32_t count;
+	uint32_t num_more; /* that may do more when they are done than be completed */
 	uint64_t last_number;
 	uint64_t next_id; /* one above the highest ID that the guest has used */
 	TAILQ_HEAD(, pending_request) drawing;  /* in the order in which they came */
@@ -151,6 +153,9 @@ void pending_reset(struct pending *pending);
  * completed. */
 struct pending_request *pending_take(struct pending *pending, const struct gpu_request *request);
 void pending_release(struct pending *pending, struct pending_request *request);
+
+/* When it is done it is completed, and that is all: nothing is shown, nor given back. */
+void pending_only_completes(struct pending *pending, struct pending_request *request);
 
 /* Of a timeline, for timelines.h. */
 uint64_t pending_timeline_key(const struct guest_fence *fence);

@@ -20,6 +20,7 @@
 #include "display_wayland.h"
 #include "input.h"
 #include "renderer.h"
+#include "turn.h"
 #include "vhost_user.h"
 
 #define DISPLAY_TIMEOUT_MS 3000
@@ -52,6 +53,7 @@ struct gpu_server {
 	bool input_ready;               /* it has something to do */
 	struct control_socket *control; /* or NULL */
 	struct vhost_user_watch control_watch;
+	struct turn turn;
 	struct aside *aside; /* or NULL */
 	int kick_set;        /* an epoll set, of its thread's; -1: there is none */
 };
@@ -801,6 +803,21 @@ static bool serve_aside(void *arg)
 	return more;
 }
 
+/* The loop's thread. */
+static void sleeps(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	turn_let_go(&server->turn);
+}
+
+static void wakes(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	turn_take_back(&server->turn);
+}
+
 static void drain(void *cookie)
 {
 	struct gpu_server *server = cookie;
@@ -825,6 +842,22 @@ static void complete(void *cookie, enum gpu_queue queue, uint32_t token, uint32_
 	struct gpu_server *server = cookie;
 
 	vhost_user_complete(server->vhost_user, queue, token, written);
+}
+
+/* In a thread of the renderer's. */
+static bool take_turn(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	return turn_take(&server->turn);
+}
+
+static void end_turn(void *cookie)
+{
+	struct gpu_server *server = cookie;
+
+	vhost_user_publish(server->vhost_user);
+	turn_end(&server->turn);
 }
 
 /* The only shared memory. */
@@ -873,14 +906,14 @@ static int get_shared_object(void *cookie, const uint8_t *uuid)
 }
 
 /* A front end that knows nothing of that has no device that asks. */
-static void share(void *cookie, const uint8_t uuid[16])
+static void share_object(void *cookie, const uint8_t uuid[16])
 {
 	struct gpu_server *server = cookie;
 
 	vhost_user_share_object(server->vhost_user, uuid);
 }
 
-static void unshare(void *cookie, const uint8_t uuid[16])
+static void unshare_object(void *cookie, const uint8_t uuid[16])
 {
 	struct gpu_server *server = cookie;
 
@@ -907,6 +940,8 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 {
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
+		.take_turn = take_turn,
+		.end_turn = end_turn,
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.scanout_offered = scanout_offered,
@@ -916,8 +951,8 @@ static int create_gpu(struct gpu_server *server, renderer_create_fn create_rende
 		.ask_edid = ask_edid,
 		.map = map,
 		.unmap = unmap,
-		.share = share,
-		.unshare = unshare,
+		.share = share_object,
+		.unshare = unshare_object,
 		.config_changed = config_changed,
 		.log = log_message,
 	};
@@ -935,6 +970,8 @@ static int listen_at_socket(struct gpu_server *server)
 		.set_memory = set_memory,
 		.handle = handle,
 		.handle_aside = handle_aside,
+		.sleeps = sleeps,
+		.wakes = wakes,
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,
@@ -1011,6 +1048,7 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 	}
 	server->options = *options;
 	server->kick_set = -1;
+	turn_init(&server->turn);
 	ret = create_timer(server);
 	if (ret == 0) {
 		ret = create_aside(server);
@@ -1057,6 +1095,7 @@ void gpu_server_destroy(struct gpu_server *server)
 		gpu_destroy(server->gpu);
 	}
 	aside_destroy(server->aside);
+	turn_finish(&server->turn);
 	if (server->kick_set >= 0) {
 		close(server->kick_set);
 	}

@@ -109,6 +109,23 @@ static void handle(void *cookie, uint32_t queue, const struct virtqueue_request 
 	device->num_held++;
 }
 
+static void sleeps(void *cookie)
+{
+	struct echo_device *device = cookie;
+
+	device->num_sleeps++;
+	if (device->meanwhile) {
+		device->meanwhile(device);
+	}
+}
+
+static void wakes(void *cookie)
+{
+	struct echo_device *device = cookie;
+
+	device->num_wakes++;
+}
+
 static void drain(void *cookie)
 {
 	struct echo_device *device = cookie;
@@ -185,6 +202,8 @@ void echo_device_init(struct echo_device *device, const char *path)
 		.write_config = write_config,
 		.set_memory = set_memory,
 		.handle = handle,
+		.sleeps = sleeps,
+		.wakes = wakes,
 		.drain = drain,
 		.reset = reset,
 		.set_gpu_socket_take = set_gpu_socket_take,

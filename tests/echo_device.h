@@ -23,6 +23,9 @@ struct echo_device {
 	struct vhost_user *server;
 	bool hold;            /* requests that come from now on */
 	unsigned int slow_ms; /* how long each takes at least */
+	/* What another thread does each time that the loop sleeps; or NULL. */
+	void (*meanwhile)(struct echo_device *device);
+	unsigned int num_sleeps, num_wakes;
 	struct {
 		uint32_t queue;
 		struct virtqueue_request request;

@@ -243,6 +243,20 @@ static void do_it(struct guest_window *window)
 	assert_ptr_not_equal(at, MAP_FAILED);
 }
 
+static bool take_turn(void *cookie)
+{
+	const struct guest *guest = cookie;
+
+	return guest->on_take_turn && guest->on_take_turn();
+}
+
+static void end_turn(void *cookie)
+{
+	const struct guest *guest = cookie;
+
+	guest->on_end_turn();
+}
+
 void guest_reset(struct guest *guest)
 {
 	struct guest_window *window = &guest->window;
@@ -295,6 +309,8 @@ void guest_start_with(
 {
 	static const struct gpu_callbacks callbacks = {
 		.complete = complete,
+		.take_turn = take_turn,
+		.end_turn = end_turn,
 		.scanout_changed = scanout_changed,
 		.scanout_flushed = scanout_flushed,
 		.cursor_changed = cursor_changed,

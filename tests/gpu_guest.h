@@ -81,6 +81,11 @@ struct guest {
 	uint64_t leaving; /* the last key of buffer_leaving */
 	unsigned int num_leaving;
 
+	/* What a thread of the renderer's is told when a fence of its signals; NULL: that it has no
+	 * turn. */
+	bool (*on_take_turn)(void);
+	void (*on_end_turn)(void);
+
 	struct guest_window window;
 };
 

@@ -9,6 +9,9 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +26,7 @@
 #include "server_session.h"
 #include "soft_gpu.h"
 #include "udmabuf.h"
+#include "vhost_user.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 
@@ -1014,6 +1018,58 @@ TEST_SERVER(a_reset_answers_all_jobs_in_flight)
 	assert_int_equal(count, 8);
 	restart_queues(0, 0);
 	assert_int_equal(create_context(), OK);
+}
+
+/* ---- While the loop's thread sleeps -------------------------------------------------------- */
+
+static pthread_t loop;
+static atomic_bool loop_ends, answered_elsewhere;
+
+void __real_vhost_user_publish(struct vhost_user *vhost_user);
+void __wrap_vhost_user_publish(struct vhost_user *vhost_user);
+void __wrap_vhost_user_publish(struct vhost_user *vhost_user)
+{
+	__real_vhost_user_publish(vhost_user);
+	atomic_store(&answered_elsewhere, !pthread_equal(pthread_self(), loop));
+}
+
+static void *run_loop(void *arg)
+{
+	while (!atomic_load(&loop_ends)) {
+		assert_int_equal(gpu_server_dispatch(server, -1), 0);
+	}
+	return arg;
+}
+
+static void send_job(uint64_t fence_id)
+{
+	const struct submission job = fenced_job(fence_id, 100);
+	const uint64_t free_before = front_end.next_free;
+	uint32_t head, written;
+
+	front_end_request(&front_end, 0, 0, &job, sizeof(job), sizeof(job.request.hdr));
+	front_end_kick(&front_end.queues[0]);
+	while (!front_end_used(&front_end.queues[0], &head, &written)) {
+		sched_yield();
+	}
+	assert_int_equal(written, sizeof(job.request.hdr));
+	front_end.next_free = free_before;
+}
+
+/* Of many, as the loop's may not sleep yet when the work is done. */
+TEST_SERVER(the_renderers_thread_answers)
+{
+	uint64_t id = 0;
+
+	assert_int_equal(create_context(), OK);
+	atomic_store(&loop_ends, false);
+	assert_int_equal(pthread_create(&loop, NULL, run_loop, NULL), 0);
+	do {
+		send_job(++id);
+	} while (!atomic_load(&answered_elsewhere));
+	atomic_store(&loop_ends, true);
+	front_end_kick(&front_end.queues[0]);
+	pthread_join(loop, NULL);
 }
 
 /* Front ends ask for as many bytes as they know of; what the device does not know is 0. */

@@ -783,6 +783,78 @@ TEST_STARTED(a_front_end_that_shortens_its_memory_is_disconnected)
 	assert_next_front_end_is_served();
 }
 
+/* ---- While the loop sleeps ----------------------------------------------------------------- */
+
+static void hold_one(uint64_t from)
+{
+	device.hold = true;
+	front_end_desc(queue, 0, from, 8, VRING_DESC_F_NEXT, 1);
+	front_end_desc(queue, 1, FRONT_END_NEXT, 8, VRING_DESC_F_WRITE, 0);
+	front_end_offer(queue, 0);
+	front_end_show(queue);
+	front_end_kick(queue);
+	run();
+	assert_int_equal(device.num_held, 1);
+}
+
+static void release_unseen(struct echo_device *of)
+{
+	echo_device_release(of);
+	assert_not_used(queue);
+}
+
+static void release_and_publish(struct echo_device *of)
+{
+	release_unseen(of);
+	vhost_user_publish(of->server);
+	assert_used(queue, 0, 8);
+}
+
+TEST_STARTED(what_another_thread_completes_meanwhile_is_seen_at_once)
+{
+	unsigned int notifications;
+
+	hold_one(FRONT_END_FAR);
+	assert_int_equal(device.num_sleeps, 0); /* no round could have waited */
+	notifications = front_end_notifications(queue);
+	device.meanwhile = release_and_publish;
+	assert_int_equal(vhost_user_dispatch(device.server, 1), 0);
+	assert_int_equal(device.num_sleeps, 1);
+	assert_int_equal(device.num_wakes, 1);
+	assert_int_equal(front_end_notifications(queue), 1);
+	assert_int_equal(notifications, 0);
+}
+
+/* The control. */
+TEST_STARTED(otherwise_at_the_end_of_the_round)
+{
+	hold_one(FRONT_END_FAR);
+	device.meanwhile = release_unseen;
+	assert_int_equal(vhost_user_dispatch(device.server, 1), 0);
+	assert_used(queue, 0, 8);
+}
+
+static void shorten_and_publish(struct echo_device *of)
+{
+	of->meanwhile = NULL;
+	assert_int_equal(ftruncate(front_end.regions[2].fd, 0), 0);
+	echo_device_release(of);
+	vhost_user_publish(of->server);
+}
+
+/* Who finds it cannot disconnect: the loop wakes up for that. */
+TEST_STARTED(memory_that_another_thread_finds_shortened_ends_the_connection)
+{
+	hold_one(FRONT_END_FAR);
+	device.meanwhile = shorten_and_publish;
+	assert_int_equal(vhost_user_dispatch(device.server, -1), 0);
+	assert_false(vhost_user_is_connected(device.server));
+	assert_non_null(strstr(device.last_log, "shortened"));
+	assert_int_equal(device.resets, 1);
+	assert_int_equal(ftruncate(front_end.regions[2].fd, 0x3000 + FRONT_END_REGION_SIZE), 0);
+	assert_next_front_end_is_served();
+}
+
 /* ---- Configuration space, other channels -------------------------------------------------- */
 
 static int get_config(uint32_t offset, uint32_t size, uint32_t message_size, void *data)

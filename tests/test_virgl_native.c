@@ -627,7 +627,8 @@ TEST(the_callbacks_and_the_device_have_sizes_too)
 {
 	/* No more than its size, as a caller of another version may have it. */
 	size_t *short_options = malloc(sizeof(size_t));
-	struct vgf_callbacks more = { .size = sizeof(more) - 1, .retire = note_retired };
+	struct vgf_callbacks more = { .size = offsetof(struct vgf_callbacks, signal_enter) - 1,
+		.retire = note_retired };
 	struct vgf_options of_device = { .size = sizeof(of_device) };
 	struct vgf_virgl_options options = {
 		.size = sizeof(options),
@@ -638,6 +639,8 @@ TEST(the_callbacks_and_the_device_have_sizes_too)
 	assert_non_null(short_options);
 	*short_options = sizeof(size_t);
 	assert_int_equal(try_options(&options), -EINVAL);
+	more.size++;
+	assert_int_equal(try_options(&options), 0);
 	more.size = sizeof(more);
 	assert_int_equal(try_options(&options), 0);
 	of_device.own_thread = true;

@@ -42,7 +42,7 @@ enum { A = 1, B = 2, C = 3 };
 
 static struct vgf_virgl *virgl;
 static struct vgf_fence_name retired[MAX_RETIRED];
-static unsigned int num_retired, num_entered;
+static unsigned int num_retired, num_entered, num_left;
 
 static void note_retired(void *cookie, const struct vgf_retired *fence)
 {
@@ -67,10 +67,26 @@ static void note_leave(void *cookie)
 	(void)cookie;
 }
 
+static bool retires_here; /* in the thread that calls back */
+
+static bool signal_enter(void *cookie)
+{
+	assert_ptr_equal(cookie, &virgl);
+	return retires_here;
+}
+
+static void signal_leave(void *cookie)
+{
+	assert_ptr_equal(cookie, &virgl);
+	num_left++;
+}
+
 static void begin(int flags, bool has_poll_fd)
 {
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
-		.retire = note_retired };
+		.retire = note_retired,
+		.signal_enter = signal_enter,
+		.signal_leave = signal_leave };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
 	static const struct vgf_options device = { .size = sizeof(device),
 		.limits.max_held = MAX_HELD };
@@ -83,7 +99,8 @@ static void begin(int flags, bool has_poll_fd)
 		.leave_gl = note_leave,
 	};
 
-	num_retired = 0;
+	num_retired = num_left = 0;
+	retires_here = false;
 	the_double.has_poll_fd = has_poll_fd;
 	assert_int_equal(vgf_virgl_init(&virgl, flags, &renderer_callbacks, &options, &virgl), 0);
 	for (uint32_t ctx_id = A; ctx_id <= C; ctx_id++) {
@@ -506,6 +523,20 @@ TEST_SENT(a_context_does_not_stay_for_what_has_just_retired)
 	assert_int_equal(ret, 0);
 	assert_int_equal(num_retired, 1);
 	assert_int_equal(the_double.num_contexts, 3);
+}
+
+TEST_POLLED(a_fence_retires_in_that_thread_if_the_vmm_says_so)
+{
+	struct pollfd woken = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
+	pthread_t thread;
+
+	submit(A, 0, 1);
+	retires_here = true;
+	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(num_left, 1);
+	assert_int_equal(poll(&woken, 1, 0), 0);
 }
 
 /* ---- How long they stay ---------------------------------------------------------------------- */

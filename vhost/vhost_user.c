@@ -195,19 +195,27 @@ static bool has_more(const struct vhost_user *server)
 	return false;
 }
 
-/* What a round has left to do: the guest sees all that was completed in it at once. */
-static void end_round(struct vhost_user *server)
+static void publish_all(struct vhost_user *server)
 {
 	for (uint32_t i = 0; i < server->num_queues; i++) {
-		if (server->queues[i].ring) {
-			vhost_user_queue_publish(&server->queues[i]);
-		}
+		vhost_user_queue_publish(&server->queues[i]);
 	}
+}
+
+static void check_memory(struct vhost_user *server)
+{
 	if (guest_memory_is_lost(server->memory)) {
 		vhost_user_log(server, VGF_LOG_WARNING,
 			"the front end has shortened the file of the guest's memory");
 		disconnect(server, "memory is lost");
 	}
+}
+
+/* What a round has left to do: the guest sees all that was completed in it at once. */
+static void end_round(struct vhost_user *server)
+{
+	publish_all(server);
+	check_memory(server);
 	tell_dropped(server, false);
 }
 
@@ -228,17 +236,34 @@ int vhost_user_timeout(struct vhost_user *server, int timeout_ms)
 	return log_limit_timeout(&server->log_limit, timeout_ms);
 }
 
+/* How many there are, or an error. */
+static int wait_for_events(struct vhost_user *server, int timeout_ms)
+{
+	bool sleeps = timeout_ms != 0 && server->ops.sleeps;
+	int count;
+
+	if (sleeps) {
+		server->ops.sleeps(server->cookie);
+	}
+	count = epoll_wait(server->epoll_fd, server->events, MAX_EVENTS, timeout_ms);
+	count = count < 0 ? -errno : count;
+	if (sleeps) {
+		server->ops.wakes(server->cookie);
+	}
+	return count;
+}
+
 int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 {
-	int count = epoll_wait(server->epoll_fd, server->events, MAX_EVENTS,
-		vhost_user_timeout(server, timeout_ms));
+	int count = wait_for_events(server, vhost_user_timeout(server, timeout_ms));
 
 	if (count < 0) {
-		return errno == EINTR ? 0 : -errno;
+		return count == -EINTR ? 0 : count;
 	}
 	if (count == 0) {
 		accept_again(server);
 	}
+	check_memory(server);
 	server->num_events = count;
 	for (uint32_t i = 0; i < server->num_queues; i++) {
 		if (server->queues[i].has_more) {
@@ -279,6 +304,14 @@ bool vhost_user_process_aside(struct vhost_user *server)
 		more = vhost_user_queue_process_aside(&server->queues[i]) || more;
 	}
 	return more;
+}
+
+void vhost_user_publish(struct vhost_user *server)
+{
+	publish_all(server);
+	if (guest_memory_is_lost(server->memory)) {
+		shutdown(server->socket_fd, SHUT_RDWR); /* so the loop wakes up, and disconnects */
+	}
 }
 
 void vhost_user_process_deferred(struct vhost_user *server)

@@ -64,6 +64,12 @@ struct vhost_user_device_ops {
 	bool (*handle_aside)(void *cookie, uint32_t queue, const struct virtqueue_request *request,
 		bool is_behind);
 
+	/* Around the sleep of vhost_user_dispatch. In between another thread may have its turn, for
+	 * vhost_user_complete and vhost_user_publish; `wakes` returns when there is none any more.
+	 * Both or neither. */
+	void (*sleeps)(void *cookie);
+	void (*wakes)(void *cookie);
+
 	/* A queue is about to be stopped: every request must be completed when this returns. Those
 	 * that `handle_aside` left come with vhost_user_process_deferred, and none comes aside. */
 	void (*drain)(void *cookie);
@@ -163,10 +169,14 @@ void vhost_user_process_deferred(struct vhost_user *server);
  * vhost_user_dispatch, and with `handle_aside`. */
 void vhost_user_set_kick_set(struct vhost_user *server, int kick_set);
 
-/* Completes a request, from inside vhost_user_dispatch or vhost_user_destroy. token: the
- * request's; written: how many bytes of its writable buffers were written. */
+/* Completes a request, from inside vhost_user_dispatch or vhost_user_destroy, or between `sleeps`
+ * and `wakes`. token: the request's; written: how many bytes of its writable buffers were
+ * written. */
 void vhost_user_complete(
 	struct vhost_user *server, uint32_t queue, uint32_t token, uint32_t written);
+
+/* Between `sleeps` and `wakes`: shows the guest what is completed, as the end of a round does. */
+void vhost_user_publish(struct vhost_user *server);
 
 /* Tells the guest that the configuration space has changed, if the front end can pass that on. */
 void vhost_user_config_changed(struct vhost_user *server);
