@@ -366,6 +366,13 @@ static int dispatch(struct renderer *renderer)
 	return inner_of(renderer)->ops->dispatch(inner_of(renderer));
 }
 
+static bool must_dispatch(struct renderer *renderer)
+{
+	const struct renderer_ops *ops = inner_of(renderer)->ops;
+
+	return ops->must_dispatch != NULL && ops->must_dispatch(inner_of(renderer));
+}
+
 static void give_up(struct renderer *renderer)
 {
 	struct cross_context *context;
@@ -443,6 +450,7 @@ static const struct renderer_ops own_ops = {
 	.give_up = give_up,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
+	.must_dispatch = must_dispatch,
 	.reset = reset,
 	.destroy = destroy,
 };

@@ -364,6 +364,14 @@ static void count_capsets(struct gpu *gpu)
 
 /* A flush, or memory that is given back, may need the renderer, which the loop's thread alone
  * calls. */
+static bool must_dispatch(const struct gpu *gpu)
+{
+	const struct renderer_ops *ops = gpu->renderer->ops;
+
+	return gpu->pending.num_more > 0 ||
+		(ops->must_dispatch != NULL && ops->must_dispatch(gpu->renderer));
+}
+
 static bool signal_enter(void *cookie)
 {
 	const struct gpu *gpu = cookie;
@@ -371,7 +379,7 @@ static bool signal_enter(void *cookie)
 	if (!gpu->callbacks.take_turn(gpu->cookie)) {
 		return false;
 	}
-	if (gpu->pending.num_more > 0) {
+	if (must_dispatch(gpu)) {
 		gpu->callbacks.end_turn(gpu->cookie);
 		return false;
 	}

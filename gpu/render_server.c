@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -115,6 +116,13 @@ static void end_line(
 		line(arg, server->line);
 	}
 	server->length = 0;
+}
+
+bool render_server_has_log(const struct render_server *server)
+{
+	struct pollfd log = { .fd = server->log_fd, .events = POLLIN };
+
+	return server->pid != 0 && poll(&log, 1, 0) == 1;
 }
 
 void render_server_read_log(

@@ -9,6 +9,7 @@
  * (as much as a guest likes), and what hangs in a GPU's driver may outlive it.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -26,6 +27,9 @@ const char *render_server_path(void);
 /* Ends the one before, if there is one. Returns a descriptor for virglrenderer, which closes it; or
  * an error. What is initialized is all zeros. */
 int render_server_start(struct render_server *server);
+
+/* Whether there is something to read. */
+bool render_server_has_log(const struct render_server *server);
 
 /* Calls `line` for what it has written: 4 KiB at most, control characters as they came. Does not
  * wait; what it could not write meanwhile is lost. */

@@ -152,6 +152,9 @@ struct renderer_ops {
 
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
+	/* Whether dispatch has more to do than to retire fences. Any thread, which has the turn.
+	 * NULL: never. */
+	bool (*must_dispatch)(struct renderer *renderer);
 	/* Contexts and resources are gone; each fence has retired, and each `done` was called,
 	 * before this returns. */
 	int (*reset)(struct renderer *renderer);
@@ -184,10 +187,10 @@ struct renderer_options {
 typedef int (*renderer_create_fn)(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *options, struct renderer **out);
 
-/* Both call `callbacks` (retire, retire_end, stalled, log) with the cookie. options: what they
- * point to has to stay. Return 0 or an error, with nothing to destroy; -EINVAL for a render node of
- * the software GPU; -ENOENT for sync files without vgem, or for Vulkan without a render server;
- * -EOPNOTSUPP with a virglrenderer that is too old for it. */
+/* Both call `callbacks` with the cookie, all but write_fence and write_context_fence. options: what
+ * they point to has to stay. Return 0 or an error, with nothing to destroy; -EINVAL for a render
+ * node of the software GPU; -ENOENT for sync files without vgem, or for Vulkan without a render
+ * server; -EOPNOTSUPP with a virglrenderer that is too old for it. */
 int renderer_soft_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct renderer_options *options, struct renderer **out);
 int renderer_virgl_create(const struct vgf_callbacks *callbacks, void *cookie,

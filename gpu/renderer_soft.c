@@ -722,6 +722,12 @@ static int dispatch(struct renderer *renderer)
 	return ret;
 }
 
+/* What a job has let go of is freed before the guest learns that it is done. */
+static bool must_dispatch(struct renderer *renderer)
+{
+	return atomic_load(&soft_from(renderer)->has_unused);
+}
+
 /* ---- The renderer --------------------------------------------------------------------------- */
 
 static int reset(struct renderer *renderer)
@@ -786,6 +792,7 @@ static const struct renderer_ops ops = {
 	.has_sync_files = has_sync_files,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
+	.must_dispatch = must_dispatch,
 	.reset = reset,
 	.destroy = destroy,
 };

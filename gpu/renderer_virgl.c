@@ -643,6 +643,11 @@ static int virgl_dispatch(struct renderer *renderer)
 	return ret;
 }
 
+static bool virgl_must_dispatch(struct renderer *renderer)
+{
+	return render_server_has_log(&to_own(renderer)->server);
+}
+
 /* ---- Start and end ------------------------------------------------------------------------ */
 
 static int virgl_reset(struct renderer *renderer)
@@ -697,6 +702,7 @@ static const struct renderer_ops virgl_ops = {
 	.context_has = virgl_context_has,
 	.get_fd = virgl_get_fd,
 	.dispatch = virgl_dispatch,
+	.must_dispatch = virgl_must_dispatch,
 	.reset = virgl_reset,
 	.destroy = virgl_destroy,
 };

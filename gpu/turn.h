@@ -27,7 +27,7 @@ void turn_let_go(struct turn *turn);
 void turn_take_back(struct turn *turn);
 
 /* Any other thread; also the loop's, which never gets it. Returns whether it has the turn, up to
- * turn_end. Does not wait. */
+ * turn_end. Does not wait. From then on the thread has SIGBUS open: guest memory may be lost. */
 bool turn_take(struct turn *turn);
 void turn_end(struct turn *turn);
 

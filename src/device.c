@@ -231,12 +231,14 @@ static void forget_ids(struct vgf_device *device)
 	}
 }
 
-/* In the role of the dispatching thread. Nothing new is accepted meanwhile, so it ends. */
+/* In the role of the dispatching thread, whose part it is to call drivers then. Nothing new is
+ * accepted meanwhile, so it ends. */
 static void cancel_all(struct vgf_device *device)
 {
-	bool nested = device->resetting;
+	bool nested = device->resetting, only_retires = device->only_retires;
 
 	device->resetting = true;
+	device->only_retires = false;
 	close_contexts(device);
 	while (device->contexts.fd_share.running > 0 || device->contexts.copying > 0) {
 		pthread_cond_wait(&device->changed, &device->lock);
@@ -247,6 +249,7 @@ static void cancel_all(struct vgf_device *device)
 	}
 	forget_ids(device);
 	device->resetting = nested || device->closing;
+	device->only_retires = only_retires;
 }
 
 /* In no role. A dispatching thread that was pushed aside has yet to notice that it is over. */
@@ -334,16 +337,25 @@ enum round_kind {
 	ROUND_SIGNALLED, /* and retires what was signalled by call */
 };
 
+/* What is inside of it only retires, too: it is in the same thread. */
 static int run_round(struct vgf_device *device, int timeout_ms, enum round_kind kind)
 {
+	bool outside = device->only_retires;
+	int ret;
+
+	device->only_retires |= kind != ROUND_WHOLE;
 	switch (kind) {
 	case ROUND_RETIRES:
-		return loop_retire(device);
+		ret = loop_retire(device);
+		break;
 	case ROUND_SIGNALLED:
-		return loop_retire_signalled(device);
+		ret = loop_retire_signalled(device);
+		break;
 	default:
-		return loop_run(device, timeout_ms);
+		ret = loop_run(device, timeout_ms);
 	}
+	device->only_retires = outside;
+	return ret;
 }
 
 static int dispatch(struct vgf_device *device, int timeout_ms, enum round_kind kind)
@@ -459,7 +471,7 @@ VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
 	int ret = 0;
 
 	device_lock(device);
-	if (run_is_inside(device)) {
+	if (run_is_inside(device) || (dispatcher_is_self(device) && device->only_retires)) {
 		device_unlock(device);
 		return -EDEADLK;
 	}

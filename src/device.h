@@ -58,6 +58,7 @@ struct vgf_device {
 	unsigned int draining; /* the role is held by vgf_device_drain */
 	bool dispatching;      /* the role is held by vgf_device_dispatch */
 	bool processing;       /* the dispatching thread looks for work before it waits */
+	bool only_retires;     /* the dispatching thread; it calls no driver */
 	bool kicked;           /* kick_fd is readable */
 	bool resetting;
 	bool closing;       /* vgf_device_destroy was called */

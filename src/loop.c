@@ -359,7 +359,7 @@ int loop_run(struct vgf_device *device, int timeout_ms)
 	if (device_has_work(device) || !STAILQ_EMPTY(&device->retiring)) {
 		timeout_ms = 0;
 	}
-	return take_round(device, timeout_ms, true);
+	return take_round(device, timeout_ms, !device->only_retires);
 }
 
 int loop_retire(struct vgf_device *device)

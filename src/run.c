@@ -191,7 +191,8 @@ void run_next(struct vgf_device *device, struct queue *queue)
 
 bool run_can_start(struct vgf_device *device, const struct submission *submission)
 {
-	bool right_thread = !device->options.run_in_dispatch || dispatcher_is_self(device);
+	bool right_thread = !device->options.run_in_dispatch ||
+		(dispatcher_is_self(device) && !device->only_retires);
 
 	return right_thread &&
 		submission_can_run(&device->contexts, submission->context, submission);

@@ -5,11 +5,13 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
 #include "gpu_guest.h"
 #include "gpu_private.h"
+#include "renderer.h"
 #include "turn.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
@@ -83,6 +85,31 @@ TEST_TURN(the_loop_waits_for_the_end_of_one)
 	turn_take_back(&turn);
 	assert_true(atomic_load(&has_ended));
 	pthread_join(thread, NULL);
+}
+
+static void *fault_in_turn(void *arg)
+{
+	sigset_t all, open;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &open);
+	assert_true(turn_take(&turn));
+	pthread_sigmask(SIG_BLOCK, NULL, &open);
+	assert_false(sigismember(&open, SIGBUS));
+	assert_true(sigismember(&open, SIGTERM));
+	turn_end(&turn);
+	return arg;
+}
+
+/* As virglrenderer's threads do, in which guest memory is written then. */
+TEST_TURN(a_thread_that_blocks_all_signals_is_open_to_faults)
+{
+	pthread_t thread;
+
+	turn_let_go(&turn);
+	assert_int_equal(pthread_create(&thread, NULL, fault_in_turn, NULL), 0);
+	pthread_join(thread, NULL);
+	turn_take_back(&turn);
 }
 
 /* ---- The device ----------------------------------------------------------------------------- */
@@ -241,6 +268,29 @@ TEST_GPU(so_does_memory_that_is_given_back)
 	assert_false(is_done(token));
 	assert_int_equal(wait_for(released), OK);
 	assert_true(is_done(token));
+}
+
+static struct renderer_ops busy_ops;
+
+static bool has_more(struct renderer *renderer)
+{
+	(void)renderer;
+	return true;
+}
+
+TEST_GPU(so_does_a_renderer_that_has_more_to_do)
+{
+	const struct renderer_ops *ops = guest.gpu->renderer->ops;
+	uint32_t token;
+
+	busy_ops = *ops;
+	busy_ops.must_dispatch = has_more;
+	guest.gpu->renderer->ops = &busy_ops;
+	token = submit_job(1);
+	let_it_signal();
+	assert_false(is_done(token));
+	assert_int_equal(wait_for(token), OK);
+	guest.gpu->renderer->ops = ops;
 }
 
 /* What is in flight counts no more. */

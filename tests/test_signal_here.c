@@ -147,6 +147,36 @@ TEST_HERE(work_that_becomes_ready_runs_when_dispatched)
 	assert_int_equal(driver->num_jobs, 1);
 }
 
+static void submit_another(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	(void)status;
+	if (name->fence_id == 1) {
+		assert_int_equal(submit(vmm, 1, 0, 3, NO_IN_FENCES), 1);
+		assert_true(vgf_device_dispatch(vmm->device, 0) >= 0);
+		assert_int_equal(vgf_device_drain(vmm->device, 0), -EDEADLK);
+	}
+}
+
+/* Whatever the callback does: GL, say, is current in another thread. */
+TEST(with_run_in_dispatch_no_driver_is_called_here)
+{
+	const struct vgf_options options = { .size = sizeof(options), .run_in_dispatch = true };
+	struct fake_vmm *vmm = begin(&options);
+	struct fake_driver *driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_DONE);
+
+	driver_open(driver, vmm, 1);
+	create(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), ID(0)), 1);
+	vmm->on_retire = submit_another;
+	assert_int_equal(signal_global(vmm, 1), 0);
+	assert_int_equal(vmm->num_retired, 1);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_true(is_readable(vmm));
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_jobs(driver, ID(2), ID(3), ID(0));
+	vmm_destroy(vmm);
+}
+
 static void signal_in_submit(struct fake_driver *driver, const struct vgf_job *job)
 {
 	struct fake_vmm *vmm = driver->arg;

@@ -42,6 +42,42 @@ static void note_retired(void *cookie, const struct vgf_retired *fence)
 	retired[num_retired++] = *fence;
 }
 
+/* Of a fence that virglrenderer's thread signals as soon as it is made, and which retires there. */
+static uint64_t signals_in_thread;
+
+static bool signal_enter(void *cookie)
+{
+	(void)cookie;
+	return signals_in_thread != 0;
+}
+
+static void signal_leave(void *cookie)
+{
+	(void)cookie;
+}
+
+static void *signal_it(void *arg)
+{
+	assert_true(double_signal(signals_in_thread));
+	return arg;
+}
+
+static void enter_gl(void *cookie)
+{
+	(void)cookie;
+}
+
+static void leave_gl(void *cookie)
+{
+	pthread_t thread;
+
+	(void)cookie;
+	if (signals_in_thread != 0 && double_pending() > 0) {
+		assert_int_equal(pthread_create(&thread, NULL, signal_it, NULL), 0);
+		pthread_join(thread, NULL);
+	}
+}
+
 static void finish(void)
 {
 	vgf_virgl_cleanup(virgl);
@@ -52,19 +88,24 @@ static void finish(void)
 static void start_with(enum vgf_virgl_wait wait, bool independent_rings)
 {
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
-		.retire = note_retired };
+		.retire = note_retired,
+		.signal_enter = signal_enter,
+		.signal_leave = signal_leave };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
 	const struct vgf_virgl_options options = {
 		.size = sizeof(options),
 		.callbacks = &callbacks,
 		.wait = wait,
 		.independent_rings = independent_rings,
+		.enter_gl = enter_gl,
+		.leave_gl = leave_gl,
 	};
 
 	if (virgl) {
 		finish(); /* a test that failed */
 	}
 	num_retired = 0;
+	signals_in_thread = 0;
 	assert_int_equal(vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl), 0);
 	device = vgf_virgl_get_device(virgl);
 	assert_int_equal(
@@ -621,6 +662,29 @@ TEST(options_have_a_size)
 	assert_int_equal(try_options(&later.known), -EINVAL);
 	later.known.size = offsetof(struct vgf_virgl_options, own_display);
 	assert_int_equal(try_options(&later.known), -EINVAL);
+}
+
+/* Else it would count as one that virglrenderer has, and a later one of its ID as signalled. */
+TEST_PLUGIN(a_fence_that_retires_while_it_is_made_is_not_known_by_its_id)
+{
+	int foreign;
+
+	signals_in_thread = 1;
+	assert_int_equal(submit(PRODUCER, 1, NO_FENCE, NO_FENCE), 0);
+	signals_in_thread = 0;
+	assert_int_equal(num_retired, 1);
+	assert_retired(0, 1, 0);
+	foreign = create_foreign(1);
+	assert_int_equal(submit(CONSUMER, 2, 1, NO_FENCE), attaches() ? 0 : 1);
+	assert_int_equal(last_submission()->num_ids, 0);
+	assert_int_equal(last_submission()->num_attached, attaches() ? 1 : 0);
+	signal_fence(foreign);
+	close(foreign);
+	dispatch();
+	assert_int_equal(last_submission()->ctx_id, CONSUMER);
+	assert_true(double_signal(2));
+	dispatch();
+	assert_int_equal(num_retired, 3);
 }
 
 TEST(the_callbacks_and_the_device_have_sizes_too)

@@ -539,6 +539,36 @@ TEST_POLLED(a_fence_retires_in_that_thread_if_the_vmm_says_so)
 	assert_int_equal(poll(&woken, 1, 0), 0);
 }
 
+TEST_SENT(in_the_plugins_own_thread_it_does_not)
+{
+	submit(A, 0, 1);
+	retires_here = true;
+	assert_true(double_signal_oldest());
+	assert_int_equal(num_retired, 0);
+	dispatch();
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(num_left, 0);
+}
+
+/* Or else nobody polls, and the mark is never sent. */
+TEST_POLLED(not_while_a_mark_is_owed)
+{
+	struct pollfd woken = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
+	pthread_t thread;
+
+	submit(A, 0, 1);
+	the_double.fence_error = ENOMEM;
+	assert_int_equal(vgf_virgl_context_destroy(virgl, C), 0);
+	retires_here = true;
+	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(num_retired, 0);
+	assert_int_equal(poll(&woken, 1, 0), 1);
+	dispatch();
+	assert_int_equal(num_retired, 1);
+	assert_true(double_signal_oldest());
+}
+
 /* ---- How long they stay ---------------------------------------------------------------------- */
 
 /* Nothing else may make the VMM poll. And who makes another one needs no poll. */

@@ -263,8 +263,8 @@ int vhost_user_dispatch(struct vhost_user *server, int timeout_ms)
 	if (count == 0) {
 		accept_again(server);
 	}
-	check_memory(server);
 	server->num_events = count;
+	check_memory(server);
 	for (uint32_t i = 0; i < server->num_queues; i++) {
 		if (server->queues[i].has_more) {
 			vhost_user_queue_process(&server->queues[i]);

@@ -70,6 +70,8 @@ enum vgf_fence_flags {
 /*
  * Signals a fence that has no descriptor: its driver answered VGF_FENCE_BY_CALL, or
  * vgf_fence_create_take made it without one. A driver may call this before its submit has returned.
+ * It calls back only if the VMM has signal_enter, which see: so hold no lock that a VMM's callbacks
+ * may come to need.
  *
  * name: all of it counts. status: 0, or a negative errno value that the fence retires with.
  *

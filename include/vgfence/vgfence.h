@@ -24,9 +24,10 @@
  * -E2BIG. Other structs have reserved members for that: set them to 0, or get -EINVAL.
  *
  * Threads: every function may be called from any thread, and from inside any callback, unless its
- * comment says otherwise. Callbacks come from the thread that is in vgf_device_dispatch, drain,
- * reset or destroy, or from the library's own thread with own_thread. They never come from two
- * threads at once, and the library holds no lock meanwhile.
+ * comment says otherwise. Callbacks come from the thread that is in vgf_device_dispatch, retire,
+ * drain, reset or destroy, from the library's own thread with own_thread, or from one that is in
+ * vgf_fence_signal if signal_enter says so. They never come from two threads at once, and the
+ * library holds no lock meanwhile.
  *
  * Stability: before 1.0 the API may change with the minor version, and so does the soversion.
  */
@@ -117,6 +118,9 @@ struct vgf_callbacks {
 	 * run in between, but makes the descriptor readable. If this or another thread is inside
 	 * vgf_device_dispatch or a function like it, or this one inside a driver's, fences retire
 	 * where they would without the two.
+	 *
+	 * The thread is the renderer's, and may hold what is its own. So callbacks there must not
+	 * wait for it: no reset, no destroy, no submission to a driver that does.
 	 */
 	bool (*signal_enter)(void *cookie);
 	void (*signal_leave)(void *cookie);
@@ -237,10 +241,12 @@ int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
  * The half of vgf_device_dispatch that calls no driver and no deferred function: takes note of
  * fences that have signalled, and retires fences. For threads in which a renderer tells that
  * something has signalled, while its functions may be called in another one only. Held work that
- * has become ready makes the device's descriptor readable. Does not wait.
+ * has become ready makes the device's descriptor readable. Does not wait. vgf_device_dispatch from
+ * inside its callbacks does no more either, and with run_in_dispatch what they submit is held.
  *
  * Returns as vgf_device_dispatch. After -EBUSY the thread that dispatches retires what had
- * signalled before this call, if its budget lasts.
+ * signalled before this call, if its budget lasts; if that one is in vgf_fence_signal, what has
+ * signalled by a descriptor makes the device's readable.
  */
 int vgf_device_retire(struct vgf_device *device);
 
@@ -251,7 +257,8 @@ int vgf_device_retire(struct vgf_device *device);
  * timeout_ms; but not if this is called from inside a callback.
  *
  * Returns 0; -ETIMEDOUT; -ECANCELED if the device was destroyed meanwhile; -EDEADLK from inside
- * a driver's submit or a deferred function.
+ * a driver's submit or a deferred function, and of callbacks in vgf_device_retire or
+ * vgf_fence_signal.
  */
 int vgf_device_drain(struct vgf_device *device, int timeout_ms);
 

@@ -18,8 +18,10 @@
  * Threads: virglrenderer is not thread safe, and GL contexts are current in one thread. Every
  * function here is called in the thread that called vgf_virgl_init; builds with assertions check
  * it. Held work runs, and all callbacks come, in vgf_virgl_poll; so the VMM's callbacks are called
- * in its own thread also with VIRGL_RENDERER_ASYNC_FENCE_CB. A callback may call everything but
- * vgf_virgl_reset and vgf_virgl_cleanup; a vgf_virgl_done must not call vgf_virgl_poll either.
+ * in its own thread also with VIRGL_RENDERER_ASYNC_FENCE_CB, unless signal_enter of its struct
+ * vgf_callbacks lets virglrenderer's threads in. A callback may call everything but vgf_virgl_reset
+ * and vgf_virgl_cleanup, and in virglrenderer's threads nothing of this header; a vgf_virgl_done
+ * must not call vgf_virgl_poll either.
  *
  * virglrenderer has one state for a process, so there is one plugin at a time.
  *

@@ -114,7 +114,10 @@ static bool signal_enter(void *cookie)
 {
 	struct vgf_virgl *virgl = cookie;
 
-	return virgl->more.signal_enter(virgl->cookie);
+	/* In the plugin's own thread something may be under way; and a mark that is owed is sent
+	 * when the VMM polls. */
+	return !pthread_equal(virgl->thread, pthread_self()) && !virgl->owes_mark &&
+		virgl->more.signal_enter(virgl->cookie);
 }
 
 static void signal_leave(void *cookie)

@@ -96,6 +96,7 @@ static int attach_fence(const struct virgl_context *context, int fence_fd)
 int native_wait(
 	const struct virgl_context *context, const struct vgf_job *job, struct native_ids *ids)
 {
+	uint32_t by_id = 0;
 	int ret = 0;
 
 	/* There are some, but a checker does not see it. */
@@ -111,9 +112,12 @@ int native_wait(
 			ret = -EOPNOTSUPP;
 		}
 	}
+	/* Those that are left; not asked again, as one may retire at any time. */
 	for (uint32_t i = 0; i < job->num_in_fences && ret == 0; i++) {
 		const struct vgf_in_fence *in_fence = &job->in_fences[i];
-		if (!has_native_fence(context->virgl, in_fence->fence_id)) {
+		if (by_id < ids->count && ids->ids[by_id] == in_fence->fence_id) {
+			by_id++;
+		} else {
 			ret = attach_fence(context, in_fence->fd);
 		}
 	}
@@ -152,18 +156,20 @@ int native_make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	bool taken = id_is_taken(job->fence.fence_id);
 	int ret, fd;
 
-	atomic_store(&virgl->has_native, true); /* before it can signal */
+	/* Before it can signal, and retire. */
+	atomic_store(&virgl->has_native, true);
+	if (!taken) {
+		remember_fence(virgl, job);
+	}
 	ret = send_context_fence(context, &job->fence);
 	*out_fence_fd = VGF_FENCE_BY_CALL;
-	if (ret < 0 || taken) {
-		return ret;
-	}
-	fd = virgl_renderer_get_fence_fd(job->fence.fence_id);
+	fd = ret < 0 || taken ? -1 : virgl_renderer_get_fence_fd(job->fence.fence_id);
 	if (fd >= 0) {
-		remember_fence(virgl, job);
 		*out_fence_fd = fd;
+	} else {
+		native_fence_retired(virgl, &job->fence); /* nobody can wait for it by its ID */
 	}
-	return 0;
+	return ret;
 }
 
 /* virglrenderer drops a fence that has signalled from its table when it gets another one, and by

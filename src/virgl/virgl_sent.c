@@ -319,8 +319,10 @@ static void send_mark(struct vgf_virgl *virgl)
 		.ring = VGF_RING_GLOBAL,
 	};
 
-	virgl->owes_mark = !has_room_for_mark(virgl) || add_and_send(virgl, NULL, &name, true) < 0;
-	virgl->next_mark += !virgl->owes_mark;
+	bool is_sent = has_room_for_mark(virgl) && add_and_send(virgl, NULL, &name, true) == 0;
+
+	virgl->owes_mark = !is_sent;
+	virgl->next_mark += is_sent;
 }
 
 /* virglrenderer may have forgotten a fence. In its place it does so as ever: if its VMM asks it for
