@@ -53,12 +53,29 @@ static void grow_descriptor_table(int fd, uint32_t max_fds)
 	}
 }
 
+/* It is held for less time than a thread takes to sleep and to wake up. So who finds it taken looks
+ * again for a moment, as glibc can do, before it sleeps. */
+static int init_lock(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attributes;
+	int error;
+
+	pthread_mutexattr_init(&attributes);
+#ifdef __GLIBC__
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+	error = pthread_mutex_init(lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	return error != 0 ? -ENOMEM : 0;
+}
+
 static int init_locks(struct vgf_device *device)
 {
 	pthread_condattr_t attributes;
+	int ret = init_lock(&device->lock);
 
-	if (pthread_mutex_init(&device->lock, NULL) != 0) {
-		return -ENOMEM;
+	if (ret < 0) {
+		return ret;
 	}
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
