@@ -122,7 +122,7 @@ bool render_server_has_log(const struct render_server *server)
 {
 	struct pollfd log = { .fd = server->log_fd, .events = POLLIN };
 
-	return server->pid != 0 && poll(&log, 1, 0) == 1;
+	return server->pid != 0 && poll(&log, 1, 0) == 1 && (log.revents & POLLIN);
 }
 
 void render_server_read_log(

@@ -354,13 +354,13 @@ enum round_kind {
 	ROUND_SIGNALLED, /* and retires what was signalled by call */
 };
 
-/* What is inside of it only retires, too: it is in the same thread. */
+/* What is inside of a signal only retires, too: that thread is a renderer's. */
 static int run_round(struct vgf_device *device, int timeout_ms, enum round_kind kind)
 {
 	bool outside = device->only_retires;
 	int ret;
 
-	device->only_retires |= kind != ROUND_WHOLE;
+	device->only_retires |= kind == ROUND_SIGNALLED;
 	switch (kind) {
 	case ROUND_RETIRES:
 		ret = loop_retire(device);

@@ -834,7 +834,7 @@ static void drain(struct run *run)
 	run->model.dispatching--;
 	trace("drain: %d", ret);
 	run->returned = returned + (unsigned long)(run->model.stats.retired - retired);
-	if (run->model.running > 0 || run->is_signalling) {
+	if (run->model.running > 0 || (run->is_signalling && run->model.resetting == 0)) {
 		check(ret == -EDEADLK);
 		return;
 	}

@@ -9,12 +9,15 @@
  */
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "gpu_guest.h"
+#include "gpu_private.h"
 #include "guest_limits.h"
+#include "renderer.h"
 #include "soft_gpu.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
@@ -657,6 +660,29 @@ TEST_GUEST(what_is_unmapped_may_go)
 	assert_int_equal(unref(&guest, FIRST), OK);
 	assert_int_equal(RUN(1, FILL(DATA, 4, 2)), OK);
 	assert_int_equal(first(0), 0);
+}
+
+static atomic_bool has_unused;
+
+static bool look_for_unused(void)
+{
+	struct renderer *renderer = guest.gpu->renderer;
+
+	atomic_store(&has_unused, renderer->ops->must_dispatch(renderer));
+	return false;
+}
+
+/* What a job lets go of is freed by the loop's thread, which therefore answers. */
+TEST_GUEST(what_a_job_lets_go_of_is_for_the_loop)
+{
+	guest.on_take_turn = look_for_unused;
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(unref(&guest, FIRST), OK);
+	assert_false(atomic_load(&has_unused));
+	assert_int_equal(RUN(1, MAP_NULL(DATA, PAGE)), OK);
+	assert_true(atomic_load(&has_unused));
+	assert_int_equal(RUN(1, MAP_NULL(DATA, PAGE)), OK);
+	assert_false(atomic_load(&has_unused));
 }
 
 /* Sends a request that takes the memory back, and looks whether it is answered at once, or behind

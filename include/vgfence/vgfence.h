@@ -121,6 +121,7 @@ struct vgf_callbacks {
 	 *
 	 * The thread is the renderer's, and may hold what is its own. So callbacks there must not
 	 * wait for it: no reset, no destroy, no submission to a driver that does.
+	 * vgf_device_dispatch in one of them runs no held work.
 	 */
 	bool (*signal_enter)(void *cookie);
 	void (*signal_leave)(void *cookie);
@@ -168,7 +169,8 @@ struct vgf_options {
 	uint64_t budget_ns;    /* 0 means 1 ms */
 	/* Drivers and deferred functions are called by the thread that dispatches alone, as GL
 	 * wants it: vgf_submit and vgf_context_defer leave what is ready to it unless they are
-	 * called in one of its callbacks. Drain, reset and destroy dispatch, too. */
+	 * called in one of its callbacks; not in those of vgf_fence_signal. Drain, reset and
+	 * destroy dispatch, too. */
 	bool run_in_dispatch;
 	/* An in-fence that would be refused (unknown, foreign, ambiguous) counts as signalled
 	 * instead, and a warning is logged. Work may then run too early, as with virglrenderer. */
@@ -241,8 +243,7 @@ int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
  * The half of vgf_device_dispatch that calls no driver and no deferred function: takes note of
  * fences that have signalled, and retires fences. For threads in which a renderer tells that
  * something has signalled, while its functions may be called in another one only. Held work that
- * has become ready makes the device's descriptor readable. Does not wait. vgf_device_dispatch from
- * inside its callbacks does no more either, and with run_in_dispatch what they submit is held.
+ * has become ready makes the device's descriptor readable. Does not wait.
  *
  * Returns as vgf_device_dispatch. After -EBUSY the thread that dispatches retires what had
  * signalled before this call, if its budget lasts; if that one is in vgf_fence_signal, what has
@@ -257,8 +258,7 @@ int vgf_device_retire(struct vgf_device *device);
  * timeout_ms; but not if this is called from inside a callback.
  *
  * Returns 0; -ETIMEDOUT; -ECANCELED if the device was destroyed meanwhile; -EDEADLK from inside
- * a driver's submit or a deferred function, and of callbacks in vgf_device_retire or
- * vgf_fence_signal.
+ * a driver's submit, a deferred function, or a callback of vgf_fence_signal's.
  */
 int vgf_device_drain(struct vgf_device *device, int timeout_ms);
 

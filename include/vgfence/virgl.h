@@ -106,9 +106,9 @@ struct vgf_virgl_options {
  *
  * cb: the VMM's callbacks, of version 1 to 4; copied as far as that version goes. virglrenderer
  * gets others in their place, with another cookie. write_fence and write_context_fence are called
- * from vgf_virgl_poll, reset and cleanup, once for each fence and in order. A VMM without
- * write_context_fence (version 1 or 2), and without options->callbacks->retire, can make no context
- * fences.
+ * from vgf_virgl_poll, reset and cleanup, or where signal_enter lets fences retire, once for each
+ * fence and in order. A VMM without write_context_fence (version 1 or 2), and without
+ * options->callbacks->retire, can make no context fences.
  *
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
