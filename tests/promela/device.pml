@@ -13,6 +13,8 @@
  *                 what the VMM and the second thread may do besides
  *   -DQUIET       nobody gives up on anything, and the GPU ends all its jobs. So each callback has
  *                 to come by itself: a wake-up that is lost is a deadlock
+ *   -DSIGNALS_HERE  fences that the GPU signals by call may retire in its thread, and the first thread
+ *                 sleeps on the device's descriptor, not in vgf_device_dispatch
  *   -DOWN_THREAD  the first thread is the library's own, else it is one of the VMM's
  *   -DBREAK_name  the library with one mistake in it, which has to be found
  */
@@ -22,10 +24,11 @@
 #endif
 #define NONE ITEMS /* in place of an item */
 
-/* The threads that dispatch. Those of a driver and of the VMM never have that role. */
+/* The threads that dispatch. The VMM's that submits never has that role; the GPU's only to retire. */
 #define FIRST 0
 #define SECOND 1
-#define NOBODY 2
+#define GPU 2
+#define NOBODY 3
 
 /* ---- The state of a device, by the names that src/device.h gives it ------------------------ */
 
@@ -37,7 +40,7 @@ byte dispatcher = NOBODY;
 byte takers, blocked, draining;
 bool resetting, closing, abandoned, freed;
 byte running;   /* contexts.fd_share.running */
-bool asleep[2]; /* who waits for device->changed */
+bool asleep[3]; /* who waits for device->changed */
 bool open = true; /* context->current */
 
 /* An item is a submission with its out-fence, by the order in which they came; or it destroys the
@@ -200,7 +203,8 @@ inline watch_take_kick()
 inline broadcast()
 {
 	asleep[FIRST] = false;
-	asleep[SECOND] = false
+	asleep[SECOND] = false;
+	asleep[GPU] = false
 }
 
 /* pthread_cond_wait(&device->changed, &device->lock) */
@@ -482,8 +486,8 @@ inline take_events(t, sleeps)
 	processing = true
 }
 
-/* src/loop.c: process, retire_fences, run_queues. A budget allows at least one of each. */
-inline process(t)
+/* src/loop.c: retire_fences. A budget allows at least one. */
+inline retire_fences(t)
 {
 	if
 	:: HAS_TO_RETIRE ->
@@ -496,7 +500,13 @@ inline process(t)
 		   fi
 		od
 	:: else
-	fi;
+	fi
+}
+
+/* src/loop.c: process, run_queues. A budget allows at least one of each. */
+inline process(t)
+{
+	retire_fences(t);
 	do
 	:: atomic { IS_RUNNABLE(0) -> at = 0 }; run_next(at)
 	:: atomic { IS_RUNNABLE(1) -> at = 1 }; run_next(at)
@@ -722,6 +732,14 @@ proctype first()
 
 	do
 	:: atomic { first_is_to_end || is_closing -> break }
+#ifdef SIGNALS_HERE
+	:: atomic {
+		!first_is_to_end && !is_closing && !locked && (eventfd || ANY(FIRES)) ->
+		locked = true;
+		assert(!freed)
+	   };
+	   try_dispatch(FIRST, false)
+#else
 	:: atomic { !first_is_to_end && !is_closing && !locked -> locked = true; assert(!freed) };
 	   if
 	   :: try_dispatch(FIRST, true)
@@ -729,6 +747,7 @@ proctype first()
 	   :: first_is_draining = true; drain(FIRST); first_is_draining = false
 #endif
 	   fi
+#endif
 	od;
 	first_is_done = true
 }
@@ -769,20 +788,58 @@ proctype second()
 	assert(freed && !ANY(IS_OWED) && !ANY(IS_QUEUED))
 }
 
-/* vgf_fence_signal of a driver's, and files that become readable without the library. */
-inline end_job(i)
+/* src/device.c: may_retire_here */
+#ifdef BREAK_here
+#define MAY_RETIRE_HERE (true)
+#else
+#define MAY_RETIRE_HERE (depth == 0 && takers == 0)
+#endif
+
+/* src/device.c: vgf_fence_signal, of a driver's. Where it retires the VMM chooses. */
+inline signal_by_call(i)
 {
-	if
-	:: atomic { on_gpu[i] && by_call[i] && !gpu_is_stopped && !locked ->
+	atomic {
+		on_gpu[i] && by_call[i] && !gpu_is_stopped && !locked ->
 		on_gpu[i] = false;
 		locked = true;
+		here = false;
 		if
 		:: fence[i] == PENDING -> fence_signal(i)
 		:: else /* -EALREADY, or -ENOENT */
 		fi;
-		device_unlock()
-	   };
-	   watch_kick()
+		if
+#ifdef SIGNALS_HERE
+		:: MAY_RETIRE_HERE ->
+			here = true;
+			dispatcher = GPU;
+			dispatching = true;
+			depth++;
+			processing = !closing
+#endif
+		:: device_unlock()
+		fi
+	};
+	watch_kick();
+	if
+	:: here ->
+		/* src/loop.c: loop_retire_signalled */
+		if
+		:: closing
+		:: else -> retire_fences(GPU)
+		fi;
+#ifndef BREAK_left
+		processing = false;
+#endif
+		leave(GPU)
+	:: else
+	fi
+}
+
+/* And files that become readable without the library. */
+inline end_job(i)
+{
+	if
+	:: signal_by_call(i)
 	:: atomic { on_gpu[i] && !by_call[i] -> on_gpu[i] = false; file_signals[i] = true }
 #ifndef QUIET
 	:: atomic { on_gpu[i] -> on_gpu[i] = false } /* it hangs */
@@ -792,8 +849,8 @@ inline end_job(i)
 #define IS_ON_GPU(i) (on_gpu[i] && (!by_call[i] || !gpu_is_stopped))
 proctype gpu()
 {
-	bool must_kick;
-	byte watch;
+	bool must_kick, calls, is_closing, ends, here;
+	byte at, watch;
 
 end:
 	do

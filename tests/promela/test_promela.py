@@ -49,6 +49,9 @@ RESETS_ALL = ("ITEMS=2", "CANCELS", "RESETS", "SAVES")
 RESETS_OWN = (*RESETS_ALL, "OWN_THREAD")
 DRAINS = ("ITEMS=2", "DRAINS")
 DRAINS_ALL = (*DRAINS, "CANCELS")
+HERE = (*QUIET, "SIGNALS_HERE")
+HERE_RESETS = (*RESETS, "SIGNALS_HERE")
+HERE_ALL = (*RESETS_ALL, "SIGNALS_HERE")
 
 # Mistakes, and where each is found: a promise that is broken, or threads that wait for ever.
 ASSERTION, DEADLOCK = "assertion violated", "invalid end state"
@@ -65,6 +68,8 @@ MISTAKES = {
     "broadcast": (RESETS, DEADLOCK),  # who waits for the end of a driver's call is not told
     "running": (RESETS, ASSERTION),  # a reset does not wait for a driver's call
     "end": (RESETS, ASSERTION),  # the device is freed under a dispatching thread
+    "here": (HERE, ASSERTION),  # a fence retires where it is signalled, beside who dispatches
+    "left": (HERE, DEADLOCK),  # who has retired there does not say what is left
     "drain": (DRAINS, DEADLOCK),  # a drain does not make way for a reset
 }
 
@@ -157,6 +162,17 @@ class Model(unittest.TestCase):
 
     def test_drains(self):
         self.right(DRAINS)
+
+    def test_here(self):
+        self.right(HERE)
+
+    @slow
+    def test_here_resets(self):
+        self.right(HERE_RESETS)
+
+    @slow
+    def test_here_all(self):
+        self.right(HERE_ALL)
 
     @slow
     def test_quiet_saves(self):
