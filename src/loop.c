@@ -329,25 +329,15 @@ static int take_events(struct vgf_device *device, int timeout_ms)
 	return ret;
 }
 
-/* What there is to do, without a look at descriptors. runs: held work too. */
-static int do_round(struct vgf_device *device, bool runs)
-{
-	bool nested = device->processing;
-	int total;
-
-	device->processing = true;
-	total = process(device, runs);
-	device->processing = nested;
-	return total;
-}
-
+/* runs: held work too. */
 static int take_round(struct vgf_device *device, int timeout_ms, bool runs)
 {
 	bool nested = device->processing;
 	int ret = take_events(device, timeout_ms);
 
+	device->processing = true;
 	if (ret == 0) {
-		ret = do_round(device, runs);
+		ret = process(device, runs);
 	}
 	device->processing = nested;
 	return ret;
@@ -369,5 +359,10 @@ int loop_retire(struct vgf_device *device)
 
 int loop_retire_signalled(struct vgf_device *device)
 {
-	return do_round(device, false);
+	int total;
+
+	device->processing = true;
+	total = process(device, false);
+	device->processing = false;
+	return total;
 }

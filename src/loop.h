@@ -12,7 +12,7 @@ int loop_run(struct vgf_device *device, int timeout_ms);
 /* The same without waiting, and without running what is held back. */
 int loop_retire(struct vgf_device *device);
 
-/* The same of what was signalled by call, without a look at descriptors. */
+/* The same of what was signalled by call, without a look at descriptors. Not inside of a round. */
 int loop_retire_signalled(struct vgf_device *device);
 
 /* The end of a batch of callbacks. Locked before and after, but not between. */
