@@ -58,6 +58,9 @@ void queue_wake_if_ready(struct queue *queue)
 	const struct submission *oldest = STAILQ_FIRST(&queue->submissions);
 
 	if (oldest && submission_ready(oldest)) {
+		/* What running it begins with. */
+		__builtin_prefetch(oldest);
+		__builtin_prefetch(oldest->fence);
 		queue_wake(queue);
 	}
 }
@@ -154,20 +157,14 @@ bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *ow
 		(!owner || fd_share_has_room(&owner_driver(owner)->fd_share, 1, oldest));
 }
 
-/* The share that a submission waits for before it may have a descriptor, or NULL. Without a fence
- * it keeps none. `turn`: where it has its turn. */
-static struct fd_share *missing_share(
-	struct ctx_sync *sync, const struct submission *submission, const struct fd_share *turn)
+/* The share that has no descriptor for the submission, or NULL. */
+static struct fd_share *refusing_share(struct ctx_sync *sync, const struct submission *submission,
+	const struct fd_share *turn, bool oldest)
 {
 	struct fd_share *of_context = &submission->driver->fd_share;
 	struct fd_share *of_device = &sync->fd_share;
-	const struct fence *fence = submission->fence;
-	bool oldest, allowed;
+	bool allowed;
 
-	if (submission->kind != SUBMISSION_WORK || submission->status < 0 || !fence) {
-		return NULL;
-	}
-	oldest = fence_is_oldest(fence);
 	/* Who has its turn in the device is not in line once more: who has one in the context may
 	 * be without one in the device, and the two would wait for each other. */
 	allowed = turn == of_device ? fd_share_has_free(of_context, oldest) :
@@ -176,6 +173,23 @@ static struct fd_share *missing_share(
 		return of_context;
 	}
 	return fd_share_allows(of_device, turn == of_device, oldest) ? NULL : of_device;
+}
+
+/* The share that a submission waits for before it may have a descriptor, or NULL. Without a fence
+ * it keeps none. `turn`: where it has its turn. */
+static struct fd_share *missing_share(
+	struct ctx_sync *sync, const struct submission *submission, const struct fd_share *turn)
+{
+	const struct fence *fence = submission->fence;
+
+	if (submission->kind != SUBMISSION_WORK || submission->status < 0 || !fence) {
+		return NULL;
+	}
+	/* If any fence may have one, this one need not be looked at: it may be in no cache. */
+	if (!refusing_share(sync, submission, turn, false)) {
+		return NULL;
+	}
+	return refusing_share(sync, submission, turn, fence_is_oldest(fence));
 }
 
 struct submission *queue_next(struct ctx_sync *sync, struct queue *queue)

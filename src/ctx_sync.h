@@ -40,27 +40,32 @@ union in_fence_slot {
 	struct vgf_fence_name name; /* of its family's */
 };
 
+/* Work with more in-fences has slots of its own; else those are its runner's. */
+#define FEW_IN_FENCES 16
+
 struct submission {
 	STAILQ_ENTRY(submission) link; /* in its queue, or the backlog */
 	enum submission_kind kind;
 	uint32_t flags;
 	int *result; /* of the vgf_submit that is running it, or NULL */
 
-	struct fence *fence; /* the out-fence, or NULL; referenced */
 	const void *command; /* the caller's, or `copy` */
 	void *copy;
 	size_t size;
 	int unused_fd; /* a driver's, which no fence has taken; -1: none */
 	uint32_t num_imported;
 	struct fence_list imported; /* of in_fence_fds, until it is resolved */
-	union in_fence_slot *slots; /* for its driver, as many */
 
 	void (*fn)(void *arg, int status);
 	void *arg;
 
+	uint32_t room; /* for so many waiters memory was allocated */
+	uint32_t num_waiters;
+
 	/* What is looked at if one of its in-fences retires comes last, beside the waiters. */
 	struct context *context;
 	struct context_driver *driver;
+	struct fence *fence; /* the out-fence, or NULL; referenced */
 	struct vgf_fence_name name;
 	int status;   /* negative: dropped, and this is why */
 	bool held;    /* counted as held back */
@@ -68,8 +73,6 @@ struct submission {
 	bool waited;  /* some in-fence was pending when it was submitted */
 	bool on_host; /* the driver cannot take its in-fences after all */
 	struct waiter *waiters;
-	uint32_t room; /* for so many waiters memory was allocated */
-	uint32_t num_waiters;
 	uint32_t pending; /* waiters whose fence has not retired; no other has a fence */
 	uint32_t bare;    /* of these: a driver cannot wait for them (yet) */
 };
@@ -257,9 +260,10 @@ void submission_hold_end(struct ctx_sync *sync, struct submission *submission);
  * another family or not handed over yet, or it does not stand alone. */
 bool submission_lacks(const struct submission *submission, const struct fence *fence);
 
-/* Gives the job the in-fences that are still pending, and takes the submission off their lists of
- * waiters. Each is referenced until submission_return. */
-void submission_lend(struct submission *submission, struct vgf_job *job);
+/* Gives the job the in-fences that are still pending, of which the submission is no waiter any
+ * more. Each is referenced until submission_return, as long as `few`, of FEW_IN_FENCES, must be
+ * there. */
+void submission_lend(struct submission *submission, union in_fence_slot *few, struct vgf_job *job);
 
 /* Gives them back after the driver's submit. With `again` the driver has refused them: the
  * submission waits for those that are still pending. */

@@ -27,15 +27,20 @@
 struct fence;
 struct submission;
 
-/* One in-fence of one held submission. It is in the fence's list until the fence retires; `fence`
- * is NULL afterwards. */
+/* One in-fence of one held submission. It is one of the fence's waiters until the fence retires;
+ * `fence` is NULL afterwards. */
 struct waiter {
-	TAILQ_ENTRY(waiter) link;
+	TAILQ_ENTRY(waiter) link; /* unless it is at hand */
 	struct fence *fence;
 	struct submission *submission;
 };
 
 TAILQ_HEAD(waiter_list, waiter);
+
+/* So many waiters of a fence, and one on the list, are added and found without a look at any of the
+ * others. Of thousands that are held back each is in no cache, and on a list one is waited for
+ * after the other. */
+#define WAITERS_AT_HAND 2
 
 enum waiter_event {
 	/* Before and after a change of what a driver can wait for. */
@@ -92,7 +97,8 @@ struct fence {
 	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
 	int fd;         /* owned; -1: none */
 	struct timeline *timeline;
-	struct waiter_list waiters;
+	struct waiter *at_hand[WAITERS_AT_HAND]; /* who asked first; then NULL */
+	struct waiter_list more_waiters;
 
 	STAILQ_ENTRY(fence) link;      /* on its timeline; then retired; then garbage */
 	struct submission *submission; /* its work, while that is held or its driver runs it */
@@ -240,6 +246,15 @@ void fence_discard(struct fence_table *table, struct fence *fence);
 void fence_free_list(struct fence_list *garbage);
 void attachment_free(struct attachment *attachment);
 void attachment_free_list(struct attachment_list *garbage);
+
+/* The waiter waits for the fence from then on. It is told after the others. */
+void fence_add_waiter(struct fence *fence, struct waiter *waiter);
+
+/* It does not any more. */
+void fence_remove_waiter(struct fence *fence, struct waiter *waiter);
+
+/* The waiter of an imported fence, which has one at most; or NULL. */
+const struct waiter *fence_only_waiter(const struct fence *fence);
 
 /* Whether it is the next to retire on its timeline. */
 bool fence_is_oldest(const struct fence *fence);

@@ -69,11 +69,12 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 		.command = submission->command,
 		.size = submission->size,
 	};
+	union in_fence_slot few[FEW_IN_FENCES];
 	int out_fence_fd = VGF_FENCE_BY_CALL;
 	bool again;
 	int ret;
 
-	submission_lend(submission, &job);
+	submission_lend(submission, few, &job);
 	job.wait = submission->waited ? VGF_WAIT_HOST : VGF_WAIT_NONE;
 	if (job.num_in_fences > 0 || job.num_family_fences > 0) {
 		job.wait = driver->driver.wait;

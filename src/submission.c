@@ -15,6 +15,9 @@
 /* To copy so many bytes takes as long as the rest of a submission. */
 #define SMALL_COPY 4096
 
+/* What is likely to be held back has room for a copy of so many bytes in its own memory. */
+#define COPY_INSIDE 256
+
 static bool takes_files(const struct submission *submission)
 {
 	enum vgf_wait wait = submission->driver->driver.wait;
@@ -69,13 +72,38 @@ static int import_file(struct submission *submission, int fence_fd)
 	return 0;
 }
 
+/* ---- Its memory: behind it are its waiters, slots if there are many, and a small copy ---- */
+
+static size_t size_of_waiters(uint32_t room)
+{
+	size_t slot = room > FEW_IN_FENCES ? sizeof(union in_fence_slot) : 0;
+
+	return room * (sizeof(struct waiter) + slot);
+}
+
+static bool is_copied_inside(uint32_t room, size_t size)
+{
+	return room > 0 && size <= COPY_INSIDE;
+}
+
+/* For its copy. NULL: out of memory. */
+static void *copy_place(const struct submission *submission)
+{
+	if (is_copied_inside(submission->room, submission->size)) {
+		return (char *)submission->waiters + size_of_waiters(submission->room);
+	}
+	return malloc(submission->size);
+}
+
 static void submission_free(struct submission *submission)
 {
 	fence_free_list(&submission->imported);
 	if (submission->unused_fd >= 0) {
 		close(submission->unused_fd);
 	}
-	free(submission->copy);
+	if (!is_copied_inside(submission->room, submission->size)) {
+		free(submission->copy);
+	}
 	free(submission);
 }
 
@@ -93,11 +121,10 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 {
 	struct submission *submission;
 	uint32_t room = head->num_in_fences + head->num_in_fence_fds; /* checked against limits */
-	size_t size = sizeof(*submission) +
-		room * (sizeof(struct waiter) + sizeof(union in_fence_slot));
+	size_t copy_size = is_copied_inside(room, head->size) ? head->size : 0;
 	int ret = 0;
 
-	submission = malloc(size);
+	submission = malloc(sizeof(*submission) + size_of_waiters(room) + copy_size);
 	if (!submission) {
 		return -ENOMEM;
 	}
@@ -111,7 +138,6 @@ int submission_create(const struct vgf_submission *head, struct submission **out
 		.waiters = (struct waiter *)(submission + 1),
 		.unused_fd = -1,
 	};
-	submission->slots = (union in_fence_slot *)(submission->waiters + room);
 	STAILQ_INIT(&submission->imported);
 	for (uint32_t i = 0; i < head->num_in_fence_fds && ret == 0; i++) {
 		ret = import_file(submission, head->in_fence_fds[i]);
@@ -137,7 +163,7 @@ void submission_stop_waiting(struct submission *submission)
 	for (uint32_t i = 0; submission->pending > 0; i++) {
 		struct waiter *waiter = &submission->waiters[i];
 		if (waiter->fence) {
-			TAILQ_REMOVE(&waiter->fence->waiters, waiter, link);
+			fence_remove_waiter(waiter->fence, waiter);
 			end_import(submission, waiter->fence);
 			waiter->fence = NULL;
 			submission->pending--;
@@ -177,18 +203,27 @@ int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *aske
 	return look_up(sync, asker, fence_id, fence);
 }
 
-static bool is_last_waiter(const struct fence *fence, const struct submission *submission)
+static bool is_of(const struct waiter *waiter, const struct submission *submission)
 {
-	const struct waiter *last = TAILQ_LAST(&fence->waiters, waiter_list);
+	return waiter >= submission->waiters && waiter < submission->waiters + submission->room;
+}
 
-	return last && last->submission == submission;
+/* Of a submission that is being linked: if it is not at hand, it is the latest. */
+static bool waits_for(const struct submission *submission, const struct fence *fence)
+{
+	for (size_t i = 0; i < WAITERS_AT_HAND; i++) {
+		if (is_of(fence->at_hand[i], submission)) {
+			return true;
+		}
+	}
+	return is_of(TAILQ_LAST(&fence->more_waiters, waiter_list), submission);
 }
 
 static void wait_for(struct submission *submission, struct waiter *waiter, struct fence *fence)
 {
 	waiter->fence = fence;
 	waiter->submission = submission;
-	TAILQ_INSERT_TAIL(&fence->waiters, waiter, link);
+	fence_add_waiter(fence, waiter);
 }
 
 /*
@@ -210,14 +245,13 @@ void submission_link(
 		fence = submission->waiters[i].fence;
 		timeline = fence->timeline;
 		met = timeline->resolve_serial == serial;
-		/* Only then: the last waiter of a fence is in no cache, either. */
-		if (met && is_last_waiter(fence, submission)) {
+		if (met && waits_for(submission, fence)) {
 			continue;
 		}
 		if (met && !takes_files(submission)) {
 			struct waiter *newest = timeline->resolve_newest;
 			if (newest->fence->id < fence->id) {
-				TAILQ_REMOVE(&newest->fence->waiters, newest, link);
+				fence_remove_waiter(newest->fence, newest);
 				wait_for(submission, newest, fence);
 			}
 			continue;
@@ -264,11 +298,12 @@ int submission_look_up(struct ctx_sync *sync, struct submission *submission,
 }
 
 /* Files from the start of the slots, names from their end: so each are an array. */
-void submission_lend(struct submission *submission, struct vgf_job *job)
+void submission_lend(struct submission *submission, union in_fence_slot *few, struct vgf_job *job)
 {
-	struct vgf_in_fence *files = &submission->slots->file;
-	struct vgf_fence_name *names_end = (struct vgf_fence_name *)(submission->slots +
-		submission->room);
+	union in_fence_slot *own = (union in_fence_slot *)(submission->waiters + submission->room);
+	union in_fence_slot *slots = submission->room > FEW_IN_FENCES ? own : few;
+	struct vgf_in_fence *files = &slots->file;
+	struct vgf_fence_name *names_end = (struct vgf_fence_name *)(slots + submission->room);
 	uint32_t num_files = 0, num_names = 0;
 
 	for (uint32_t i = 0; num_files + num_names < submission->pending; i++) {
@@ -276,7 +311,7 @@ void submission_lend(struct submission *submission, struct vgf_job *job)
 		if (!fence) {
 			continue;
 		}
-		TAILQ_REMOVE(&fence->waiters, &submission->waiters[i], link);
+		fence_remove_waiter(fence, &submission->waiters[i]);
 		fence_ref(fence);
 		if (fence_is_handed(fence)) {
 			names_end[-(ptrdiff_t)++num_names] = fence_name(fence);
@@ -319,8 +354,7 @@ void submission_return(struct ctx_sync *sync, struct submission *submission, boo
 
 static size_t submission_weight(const struct submission *submission)
 {
-	return submission->size + sizeof(*submission) +
-		submission->room * (sizeof(struct waiter) + sizeof(union in_fence_slot));
+	return submission->size + sizeof(*submission) + size_of_waiters(submission->room);
 }
 
 static bool has_room_to_hold(
@@ -360,7 +394,7 @@ int submission_hold(struct ctx_sync *sync, struct submission *submission)
 		return -ENOSPC;
 	}
 	if (submission->kind == SUBMISSION_WORK && submission->size > 0) {
-		submission->copy = malloc(submission->size);
+		submission->copy = copy_place(submission);
 		if (!submission->copy) {
 			return -ENOMEM;
 		}

@@ -101,7 +101,7 @@ def check_memory(test, rows):
             rings = row["contexts"] * row["rings"]
             test.assertLess(
                 row["bytes"],
-                20480 + 1280 * row["contexts"] + 224 * rings + 160 * row["pending"], row)
+                28672 + 1280 * row["contexts"] + 224 * rings + 160 * row["pending"], row)
 
 
 class Json(unittest.TestCase):

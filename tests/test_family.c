@@ -6,6 +6,7 @@
 #include "fake.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 static const char family, other_family;
@@ -116,6 +117,47 @@ TEST_VMM(descriptors_and_names_come_together, .wait = VGF_WAIT_DRIVER)
 	assert_int_equal(job->in_fences[0] + job->in_fences[1], 6);
 	assert_int_equal(job->num_family_fences, 2);
 	assert_int_equal(job->family_fences[0].fence_id + job->family_fences[1].fence_id, 4);
+}
+
+/* As many of each. */
+#define NUM_MANY 20
+
+static void check_many(struct fake_driver *driver, const struct vgf_job *job)
+{
+	uint64_t files = 0, names = 0;
+
+	(void)driver;
+	assert_int_equal(job->num_in_fences, NUM_MANY);
+	assert_int_equal(job->num_family_fences, NUM_MANY);
+	for (uint32_t i = 0; i < NUM_MANY; i++) {
+		assert_int_equal(job->in_fences[i].fence_id % 2, 0);
+		assert_true(fcntl(job->in_fences[i].fd, F_GETFD) >= 0);
+		files |= UINT64_C(1) << job->in_fences[i].fence_id;
+		assert_int_equal(job->family_fences[i].fence_id % 2, 1);
+		assert_int_equal(job->family_fences[i].ctx_id, 1);
+		names |= UINT64_C(1) << job->family_fences[i].fence_id;
+	}
+	assert_int_equal(files | names, (UINT64_C(1) << (2 * NUM_MANY + 1)) - 2);
+}
+
+/* More than their runner has room for. */
+TEST_VMM(many_descriptors_and_names_come_together, .wait = VGF_WAIT_DRIVER)
+{
+	uint64_t in_fences[2 * NUM_MANY];
+	bool will_retire;
+
+	open_contexts(driver, vmm, 1);
+	open_driver(vmm, 2, NULL, FAKE_FD);
+	for (uint64_t id = 1; id <= 2 * NUM_MANY; id++) {
+		in_fences[id - 1] = id;
+		assert_int_equal(submit(vmm, id % 2 ? 1 : 2, 0, id, NO_IN_FENCES), 0);
+	}
+	driver->on_submit = check_many;
+	assert_int_equal(submit_flags(vmm, 1, 0, 2 * NUM_MANY + 1, VGF_FENCED, in_fences,
+				 2 * NUM_MANY, &will_retire),
+		0);
+	driver->on_submit = NULL;
+	assert_true(driver_has(driver, 2 * NUM_MANY + 1));
 }
 
 TEST_VMM(a_descriptor_is_handed_over_where_there_is_one, .wait = VGF_WAIT_DRIVER)

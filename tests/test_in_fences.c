@@ -478,6 +478,61 @@ TEST_VMM(who_waits_for_one_fence_runs_in_the_order_of_asking, .answer = FAKE_DON
 	assert_jobs(driver, ID(2), ID(3), ID(4), ID(5), ID(0));
 }
 
+/* More than a fence has at hand wait for it, and one of them gives up. */
+#define NUM_ASKING 6
+
+static void give_up(struct fake_driver *driver, struct fake_vmm *vmm, uint32_t gone, uint64_t id)
+{
+	unsigned int before = driver->num_jobs;
+
+	create_by_call(vmm, id);
+	for (uint32_t ctx_id = 1; ctx_id <= NUM_ASKING; ctx_id++) {
+		assert_int_equal(submit(vmm, ctx_id, 0, id + ctx_id, ID(id), NO_IN_FENCES), 1);
+	}
+	assert_int_equal(vgf_context_cancel(vmm->device, gone, VGF_CANCEL_OPEN, -ETIME), 0);
+	/* Who asks now is the last. */
+	assert_int_equal(
+		submit(vmm, NUM_ASKING + 1, 0, id + NUM_ASKING + 1, ID(id), NO_IN_FENCES), 1);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, before);
+	assert_int_equal(signal_global(vmm, id), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, before + NUM_ASKING);
+	for (uint32_t ctx_id = 1, job = before; job < driver->num_jobs; ctx_id++, job++) {
+		ctx_id += ctx_id == gone;
+		assert_int_equal(driver->jobs[job].fence.ctx_id, ctx_id);
+	}
+}
+
+TEST_VMM(the_others_keep_their_order_if_one_gives_up, .answer = FAKE_DONE)
+{
+	for (uint32_t ctx_id = 1; ctx_id <= NUM_ASKING + 1; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+	}
+	for (uint32_t gone = 1; gone <= NUM_ASKING; gone++) {
+		give_up(driver, vmm, gone, 100 * (uint64_t)gone);
+	}
+	assert_idle(vmm);
+}
+
+/* Not by who is at hand: two that asked before fill these places, or one more is on the list. */
+TEST_VMM(the_same_id_twice_is_one_in_fence_behind_others, .answer = FAKE_DONE,
+	.wait = VGF_WAIT_DRIVER)
+{
+	create_by_call(vmm, 1);
+	for (uint32_t ctx_id = 1; ctx_id <= NUM_ASKING; ctx_id++) {
+		struct vgf_stats before = get_stats(vmm);
+		driver_open(driver, vmm, ctx_id);
+		assert_int_equal(
+			submit(vmm, ctx_id, 0, ctx_id + 1, ID(1), ID(1), ID(1), NO_IN_FENCES), 1);
+		/* Two of the three were done with when it was accepted. */
+		assert_int_equal(get_stats(vmm).in_fences_done, before.in_fences_done + 2);
+	}
+	assert_int_equal(signal_global(vmm, 1), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, NUM_ASKING);
+}
+
 TEST_VMM(in_fences_are_counted)
 {
 	driver_open(driver, vmm, 1);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "alloc.h"
@@ -520,31 +521,67 @@ TEST_VMM(work_of_no_ring_runs_among_that_of_ring_0)
 	assert_int_equal(driver->jobs[2].fence.ring, VGF_RING_GLOBAL);
 }
 
-TEST_VMM(a_held_command_stream_is_a_copy)
+/* Each byte depends on its place. */
+static uint8_t byte_at(size_t place)
 {
-	uint8_t *command = malloc(1024);
+	return (uint8_t)(place * 7 + place / 256);
+}
+
+static void check_bytes(struct fake_driver *driver, const struct vgf_job *job)
+{
+	const uint8_t *command = job->command;
+
+	(void)driver;
+	for (size_t i = 0; i < job->size; i++) {
+		assert_int_equal(command[i], byte_at(i));
+	}
+}
+
+/* Work of the fence that comes next; its memory is given back at once. */
+static int submit_bytes(
+	struct fake_vmm *vmm, uint64_t fence_id, size_t size, uint32_t num_in_fences)
+{
+	uint8_t *command = malloc(size > 0 ? size : 1);
 	const uint64_t in_fence = 1;
-	struct vgf_submission submission = {
-		.fence = make_name(1, 0, 2),
+	const struct vgf_submission submission = {
+		.fence = make_name(1, 0, fence_id),
 		.flags = VGF_FENCED,
-		.num_in_fences = 1,
+		.num_in_fences = num_in_fences,
 		.in_fences = &in_fence,
 		.command = command,
-		.size = 1024,
+		.size = size,
 	};
+	int ret;
 
+	for (size_t i = 0; i < size; i++) {
+		command[i] = byte_at(i);
+	}
+	ret = vgf_submit(vmm->device, &submission, NULL);
+	memset(command, 0xff, size);
+	free(command);
+	return ret;
+}
+
+/* Small ones are kept otherwise than large ones, and what waits for its turn alone otherwise than
+ * what has in-fences. */
+TEST_VMM(a_held_command_stream_is_a_copy)
+{
+	static const size_t sizes[] = { 0, 1, 16, 255, 256, 257, 1024, 4096, 4097, 70000 };
+	uint64_t last_id = 1;
+
+	driver->on_submit = check_bytes;
 	driver_open(driver, vmm, 1);
 	assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, 1, VGF_FENCE_BY_CALL), 0);
-	for (int i = 0; i < 1024; i++) {
-		command[i] = (uint8_t)i;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		assert_int_equal(submit_bytes(vmm, ++last_id, sizes[i], 1), 1);
+		assert_int_equal(submit_bytes(vmm, ++last_id, sizes[i], 0), 1);
 	}
-	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
-	free(command);
+	assert_int_equal(driver->num_jobs, 0);
 	assert_int_equal(signal_call(vmm, 0, VGF_RING_GLOBAL, 1, 0), 0);
 	vmm_dispatch(vmm);
-	assert_int_equal(driver_job(driver, 2)->size, 1024);
-	for (int i = 0; i < 16; i++) {
-		assert_int_equal(driver_job(driver, 2)->command[i], i);
+	assert_int_equal(driver->num_jobs, last_id - 1);
+	for (uint64_t id = 2; id <= last_id; id++) {
+		assert_int_equal(driver_job(driver, id)->size, sizes[(id - 2) / 2]);
 	}
 }
 

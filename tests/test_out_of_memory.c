@@ -300,6 +300,38 @@ TEST(work_that_is_held_back)
 		.call = submit_to_hold,
 		.success = 1,
 		.is_submission = true,
+		.allocations = 2,
+	});
+}
+
+/* Its copy has no room in the submission's own memory. */
+static int submit_large(struct world *world, uint32_t ctx_id, bool *will_retire)
+{
+	static const uint64_t in_fences[] = { 1, 2 };
+	static const char command[1000];
+	const struct vgf_submission submission = {
+		.fence = make_name(ctx_id, 0, ++world->last_id),
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.num_in_fences = 2,
+		.in_fences = in_fences,
+		.command = command,
+		.size = sizeof(command),
+	};
+
+	return vgf_submit(world->vmm->device, &submission, will_retire);
+}
+
+static int submit_large_to_hold(struct world *world, bool *will_retire)
+{
+	return submit_large(world, 1, will_retire);
+}
+
+TEST(large_work_that_is_held_back)
+{
+	try_all(&(struct trial){
+		.call = submit_large_to_hold,
+		.success = 1,
+		.is_submission = true,
 		.allocations = 3,
 	});
 }
@@ -315,7 +347,7 @@ TEST(unfenced_work_that_is_held_back)
 		.call = submit_unfenced,
 		.success = 1,
 		.is_submission = true,
-		.allocations = 2,
+		.allocations = 1,
 	});
 }
 
@@ -344,7 +376,7 @@ TEST(work_of_the_global_timeline)
 		.call = submit_globally,
 		.success = 1,
 		.is_submission = true,
-		.allocations = 3,
+		.allocations = 2,
 	});
 }
 
@@ -366,13 +398,14 @@ TEST(work_behind_held_work)
 
 static int submit_with_descriptors(struct world *world, bool *will_retire)
 {
+	static const char command[1000];
 	struct vgf_submission submission = {
 		.fence = make_name(1, 0, ++world->last_id),
 		.flags = VGF_FENCED,
 		.in_fence_fds = world->own_fds,
 		.num_in_fence_fds = 2,
-		.command = "held back",
-		.size = 10,
+		.command = command,
+		.size = sizeof(command),
 	};
 
 	return vgf_submit(world->vmm->device, &submission, will_retire);
@@ -403,7 +436,7 @@ TEST(work_that_its_driver_gives_back)
 		world.takes->answer = FAKE_ERROR;
 		world.takes->error = -EMFILE;
 		fail_nth(nth);
-		ret = submit_to_driver(&world, &will_retire);
+		ret = submit_large(&world, 2, &will_retire);
 		failed = has_failed();
 		assert_int_equal(ret, failed ? -ENOMEM : 1);
 		assert_int_equal(get_stats(world.vmm).held, !failed);
