@@ -4,8 +4,9 @@
 /*
  * vgfence bench threads: time of a fence if one thread submits, and if several do, as those of a
  * VMM's queues. Each has a context of its own, submits work and signals its fence by call, and
- * waits while so many have not retired as a queue has room for. One more thread dispatches. So all
- * that they share is the device.
+ * waits while so many have not retired as a queue has room for. One more thread dispatches, and
+ * tells them of room once a round, as a VMM interrupts its guest. So all that they share is the
+ * device.
  */
 
 #include <errno.h>
@@ -37,7 +38,9 @@ struct submitter {
 	struct crowd *crowd;
 	pthread_t thread;
 	uint32_t ctx_id;
-	sem_t room; /* in its queue */
+	atomic_int room;   /* in its queue; -1: it waits for some */
+	sem_t has_room;    /* posted if it waited */
+	uint32_t num_done; /* of its fences, in this round */
 };
 
 struct crowd {
@@ -53,7 +56,21 @@ static void on_retire(void *cookie, const struct vgf_retired *retired)
 	struct crowd *crowd = cookie;
 
 	crowd->retired++;
-	sem_post(&crowd->submitters[retired->fence.ctx_id - 1].room);
+	crowd->submitters[retired->fence.ctx_id - 1].num_done++;
+}
+
+static void on_retire_end(void *cookie)
+{
+	struct crowd *crowd = cookie;
+
+	for (size_t i = 0; i < MAX_THREADS; i++) {
+		struct submitter *submitter = &crowd->submitters[i];
+		int room = (int)submitter->num_done;
+		submitter->num_done = 0;
+		if (room > 0 && atomic_fetch_add(&submitter->room, room) < 0) {
+			sem_post(&submitter->has_room);
+		}
+	}
 }
 
 static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
@@ -62,6 +79,16 @@ static int on_submit(void *data, const struct vgf_job *job, int *out_fence_fd)
 	(void)job;
 	*out_fence_fd = VGF_FENCE_BY_CALL;
 	return 0;
+}
+
+static void take_room(struct submitter *submitter)
+{
+	if (atomic_fetch_sub(&submitter->room, 1) > 0) {
+		return;
+	}
+	while (sem_wait(&submitter->has_room) < 0) {
+		/* A signal handler came between. */
+	}
 }
 
 static int pass_fence(struct submitter *submitter, uint64_t fence_id)
@@ -76,9 +103,7 @@ static int pass_fence(struct submitter *submitter, uint64_t fence_id)
 	struct vgf_device *device = submitter->crowd->device;
 	int ret;
 
-	while (sem_wait(&submitter->room) < 0) {
-		/* A signal handler came between. */
-	}
+	take_room(submitter);
 	ret = vgf_submit(device, &submission, NULL);
 	return ret < 0 ? ret : vgf_fence_signal(device, &submission.fence, 0);
 }
@@ -138,7 +163,8 @@ static int create_contexts(struct crowd *crowd, unsigned int count)
 		struct submitter *submitter = &crowd->submitters[i];
 		submitter->crowd = crowd;
 		submitter->ctx_id = i + 1;
-		sem_init(&submitter->room, 0, QUEUE_SIZE);
+		submitter->room = QUEUE_SIZE;
+		sem_init(&submitter->has_room, 0, 0);
 		ret = vgf_context_create(crowd->device, submitter->ctx_id, &driver, NULL);
 	}
 	return ret;
@@ -148,7 +174,8 @@ static int create_contexts(struct crowd *crowd, unsigned int count)
 static int measure(unsigned int count, double *ns)
 {
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
-		.retire = on_retire };
+		.retire = on_retire,
+		.retire_end = on_retire_end };
 	static struct crowd crowd;
 	uint64_t start;
 	int ret;
@@ -168,7 +195,7 @@ static int measure(unsigned int count, double *ns)
 	}
 	vgf_device_destroy(crowd.device);
 	for (unsigned int i = 0; i < count; i++) {
-		sem_destroy(&crowd.submitters[i].room);
+		sem_destroy(&crowd.submitters[i].has_room);
 	}
 	return 0;
 }

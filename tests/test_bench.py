@@ -299,11 +299,11 @@ class Long(unittest.TestCase):
             for before, after in itertools.pairwise(medians):
                 self.assertLess(after, 1.25 * before)
 
-    def test_many_threads_are_hardly_worse_than_one(self):
+    def test_many_threads_are_no_worse_than_one(self):
         rows = self.rows("threads")
         print(rows)
         for row in rows:
-            self.assertLess(row["of_one"], 1.25)
+            self.assertLessEqual(row["of_one"], 1)
 
     def test_four_monitors_have_a_minute_of_frames(self):
         *monitors, process = self.rows("monitors")
