@@ -441,20 +441,41 @@ TEST_VMM(empty_held_work_without_fences_is_limited, .answer = FAKE_DONE,
 	assert_int_equal(get_stats(vmm).held_size, 0);
 }
 
-/* Repeated or retired ones are nothing to wait for, but they took memory. */
+static void weigh(struct fake_vmm *vmm, uint32_t num_in_fences, size_t size)
+{
+	static const char command[1024];
+	uint64_t in_fences[256];
+	const struct vgf_submission submission = {
+		.fence = make_name(1, 0, 0),
+		.num_in_fences = num_in_fences,
+		.in_fences = in_fences,
+		.command = command,
+		.size = size,
+	};
+	uint64_t before = get_stats(vmm).held_size;
+
+	/* Repeated or retired ones are nothing to wait for, but they take memory. */
+	for (uint64_t i = 0; i < num_in_fences; i++) {
+		in_fences[i] = i % 2 ? i : 300;
+	}
+	alloc_reset();
+	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	assert_true(get_stats(vmm).held_size - before >= alloc_largest());
+}
+
+/* Few in-fences and many, a small command stream and a large one are kept in different ways. */
 TEST_VMM(held_work_weighs_no_less_than_its_memory, .answer = FAKE_DONE)
 {
-	uint64_t in_fences[256];
-	bool will_retire;
+	static const uint32_t counts[] = { 1, 2, 16, 17, 256 };
+	static const size_t sizes[] = { 0, 1, 255, 256, 257, 1024 };
 
 	driver_open(driver, vmm, 1);
 	create_by_call(vmm, 300);
-	for (uint64_t i = 0; i < 256; i++) {
-		in_fences[i] = i % 2 ? 300 : i;
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		for (size_t j = 0; j < sizeof(sizes) / sizeof(sizes[0]); j++) {
+			weigh(vmm, counts[i], sizes[j]);
+		}
 	}
-	alloc_reset();
-	assert_int_equal(submit_flags(vmm, 1, 0, 0, 0, in_fences, 256, &will_retire), 1);
-	assert_true(get_stats(vmm).held_size >= alloc_largest());
 }
 
 /* ---- Descriptors -------------------------------------------------------------------------- */

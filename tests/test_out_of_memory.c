@@ -246,7 +246,7 @@ static void try_all(const struct trial *trial)
 	while (try_with_failure(trial, nth)) {
 		nth++;
 	}
-	assert_true(nth > trial->allocations);
+	assert_int_equal(nth, trial->allocations + 1);
 }
 
 /* ---- Submissions -------------------------------------------------------------------------- */
