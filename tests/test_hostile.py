@@ -42,6 +42,7 @@ MEMORY_SIZE = 1 << 20
 QUEUES = 2
 QUEUE_SIZE = 64
 PAGE = 4096
+LARGE = 2048  # pixels across of what OpenGL takes milliseconds for
 
 # Messages of vhost-user.
 SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 2, 3, 5
@@ -58,6 +59,7 @@ NEED_REPLY = 8
 
 FENCE_PASSING_BIT = 23
 RESOURCE_FLUSH = 0x104
+CTX_CREATE, ATTACH_RESOURCE, CREATE_3D, SUBMIT_3D = 0x200, 0x202, 0x204, 0x207
 RESOURCE_UNREF, CREATE_BLOB, MAP_BLOB, UNMAP_BLOB = 0x102, 0x10C, 0x208, 0x209
 
 # Commands of virtio-gpu, and how many words each has behind the header.
@@ -89,7 +91,6 @@ class FrontEnd:
         self.socket.settimeout(LIMIT_S)
         self.memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.memory_fd, MEMORY_SIZE)
-        fcntl.fcntl(self.memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.memory = mmap.mmap(self.memory_fd, MEMORY_SIZE)
         # For what the other side reads meanwhile: struct writes zeroes first, then single bytes.
         self.halves = memoryview(self.memory).cast("H")
@@ -133,8 +134,10 @@ class FrontEnd:
         except ConnectionResetError as error:
             raise Gone from error
 
-    def start(self):
+    def start(self, sealed=True):
         """As a good front end does it."""
+        if sealed:
+            fcntl.fcntl(self.memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.send(SET_OWNER)
         self.send(SET_FEATURES, struct.pack("<Q", 1 << 32 | 1 << FENCE_PASSING_BIT | 0x1F))
         region = struct.pack("<QQQQ", GUEST_ADDR, MEMORY_SIZE, USER_ADDR, 0)
@@ -178,6 +181,10 @@ class FrontEnd:
             entries = struct.pack(f"<{len(ids)}Q", *ids)
         return header + struct.pack(f"<{words}I", *body) + entries
 
+    def fenced_request(self, command, context, body):
+        self.fence_id += 1
+        return struct.pack("<IIQIB3x", command, 1, self.fence_id, context, 0) + body
+
     def blob_request(self):
         """A blob of the host's memory is made, mapped, unmapped or ended."""
         command = self.numbers.choice([CREATE_BLOB, MAP_BLOB, MAP_BLOB, UNMAP_BLOB, RESOURCE_UNREF])
@@ -216,6 +223,15 @@ class FrontEnd:
         self.halves[(rings + 1024 + 4) // 2 + number % QUEUE_SIZE] = head
         self.available[queue] = (number + 1) & 0xFFFF
         self.halves[(rings + 1024 + 2) // 2] = self.available[queue]
+
+    def offer_next(self, queue, request):
+        """In the place behind the last one, which has to be free."""
+        self.put(queue, self.available[queue] * 2 % QUEUE_SIZE, request, 24)
+
+    def finish(self, queue):
+        """Until all has been given back."""
+        while self.halves[(queue * PAGE + 2048) // 2 + 1] != self.available[queue]:
+            self.ask()
 
     def used(self, queue, count):
         """The heads that the device has given back since there were so many."""
@@ -357,12 +373,56 @@ def map_memory(front_end):
                 front_end.send(GET_VRING_BASE, struct.pack("<II", 0, 0))
 
 
+def draw_large(context):
+    """Commands of virglrenderer's that keep OpenGL at work for some time: a surface of resource 1
+    is cleared twice. The surface may be there already."""
+    surface = [1 | 8 << 8 | 5 << 16, context, 1, 1, 0, 0]
+    target = [5 | 3 << 16, 1, 0, context]
+    clear = [7 | 8 << 16, 4, 0, 0, 0, 0, 0, 0, 0]
+    words = surface + target + 2 * clear
+    return struct.pack(f"<II{len(words)}I", 4 * len(words), 0, *words)
+
+
+def shorten_memory(front_end):
+    """While work is under way, whose end any thread of the program may tell the guest."""
+    front_end.start(sealed=False)
+    contexts = range(1, 4)
+    resource = struct.pack("<12I", 1, 2, 1, 2, LARGE, LARGE, 1, 1, 0, 0, 0, 0)
+    front_end.offer_next(0, front_end.fenced_request(CREATE_3D, 0, resource))
+    for context in contexts:
+        body = struct.pack("<II64x", 0, 0)
+        front_end.offer_next(0, front_end.fenced_request(CTX_CREATE, context, body))
+        body = struct.pack("<II", 1, 0)
+        front_end.offer_next(0, front_end.fenced_request(ATTACH_RESOURCE, context, body))
+    front_end.kick(0)
+    front_end.finish(0)
+    for _ in range(front_end.numbers.randrange(2, 8)):
+        context = front_end.numbers.choice(contexts)
+        body = draw_large(context)
+        front_end.offer_next(0, front_end.fenced_request(SUBMIT_3D, context, body))
+    front_end.kick(0)
+    time.sleep(front_end.numbers.random() / 200)
+    # Nobody here touches it from then on.
+    size = front_end.numbers.choice([0, 0, PAGE, MEMORY_SIZE // 2])
+    os.ftruncate(front_end.memory_fd, size)
+    limit = time.monotonic() + LIMIT_S
+    if front_end.numbers.random() < 0.3:
+        front_end.kick(0)
+    front_end.ask()
+    while size == 0:
+        assert time.monotonic() < limit, "it does not see that its rings are gone"
+        time.sleep(0.02)  # the work's end may come first
+        front_end.kick(0)
+        front_end.ask()
+
+
 # What the sandbox may deny: Mesa looks for GPUs each time that it is started, the device at what a
 # front end gives it that is no memory.
 EXPECTED = re.compile(r"openat of (/dev/dri|/proc/self/fdinfo/\d+) was denied$")
 
 ATTACKS = [send_requests, break_rings, send_messages, send_bytes, flood, give_other_files]
-ATTACKS += [map_memory]
+# Of the last, one of three comes while a fence of OpenGL's is pending and the loop sleeps.
+ATTACKS += [map_memory] + 8 * [shorten_memory]
 
 
 class Program:
