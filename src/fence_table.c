@@ -17,6 +17,8 @@
  * as a context has rings is more than a guest that counts IDs per timeline has in use at once. */
 #define MAX_SAME_ID VGF_MAX_RINGS
 
+/* ---- The table ---------------------------------------------------------------------------- */
+
 /*
  * Eight consecutive IDs are neighbours, because a guest that counts its fences names recent ones:
  * one cache line of buckets serves several look-ups. The blocks of eight are scattered.
@@ -75,6 +77,8 @@ static void grow(struct fence_table *table)
 	}
 	free(old);
 }
+
+/* ---- Making and adding -------------------------------------------------------------------- */
 
 void timeline_init(struct timeline *timeline, uint32_t ctx_id, int32_t ring)
 {
@@ -220,6 +224,8 @@ void fence_table_add(
 	append(table, fence, now_ns);
 }
 
+/* ---- Finding ------------------------------------------------------------------------------ */
+
 int fence_table_look_up(const struct fence_table *table, uint64_t fence_id, struct fence **found)
 {
 	*found = NULL;
@@ -260,6 +266,8 @@ static void table_remove(struct fence_table *table, struct fence *fence)
 	*place = fence->hash_next;
 	table->count--;
 }
+
+/* ---- States ------------------------------------------------------------------------------- */
 
 static struct timeline_list *state_list(struct fence_table *table, enum timeline_state state)
 {
@@ -316,7 +324,7 @@ bool fence_stands_alone(const struct fence *fence)
 	return !(fence->flags & FENCE_BEHIND);
 }
 
-/* ---- Waiters ---- */
+/* ---- Waiters ------------------------------------------------------------------------------ */
 
 void fence_add_waiter(struct fence *fence, struct waiter *waiter)
 {
@@ -408,7 +416,7 @@ static uint32_t let_all_go(struct fence_table *table, struct fence *fence)
 	return told;
 }
 
-/* ---- Signalling and retiring ---- */
+/* ---- Signalling and retiring -------------------------------------------------------------- */
 
 /* Of what tells whether a driver can wait for the fence. Returns how many wait for it. */
 static uint32_t change(struct fence_table *table, struct fence *fence, uint32_t flags, int fd)
@@ -563,6 +571,8 @@ void timeline_checked(struct fence_table *table, struct timeline *timeline, uint
 {
 	busy_move(table, timeline, now_ns);
 }
+
+/* ---- References and garbage --------------------------------------------------------------- */
 
 struct fence *fence_ref(struct fence *fence)
 {
