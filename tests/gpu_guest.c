@@ -405,14 +405,28 @@ static void handle(struct guest *guest, const struct gpu_request *request)
 	}
 }
 
+/* Tokens come round again, and what has one may still wait. */
+static uint32_t take_token(struct guest *guest, enum gpu_queue queue)
+{
+	for (uint32_t i = 0; i < GPU_MAX_REQUESTS; i++) {
+		uint32_t token = guest->next_token++ % GPU_MAX_REQUESTS;
+		const struct guest_response *response = &guest->responses[queue][token];
+
+		if (!response->sent || response->done) {
+			return token;
+		}
+	}
+	fail_msg("all of the guest's requests wait");
+	return 0;
+}
+
 uint32_t guest_send(struct guest *guest, enum gpu_queue queue, const void *request, size_t size,
 	size_t response_size)
 {
-	uint32_t token = guest->next_token++ % GPU_MAX_REQUESTS;
+	uint32_t token = take_token(guest, queue);
 	struct guest_response *response = &guest->responses[queue][token];
 	struct gpu_request gpu_request = { .queue = queue, .token = token };
 
-	assert_true(!response->sent || response->done);
 	free_response(response);
 	response->sent = true;
 	response->size = response_size;

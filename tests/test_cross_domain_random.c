@@ -60,15 +60,6 @@ static uint32_t any_context(void)
 
 /* ---- The guest ------------------------------------------------------------------------------ */
 
-/* Tokens come round again, and what has one may still wait. */
-static void find_token(void)
-{
-	while (guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].sent &&
-		!guest->responses[GPU_QUEUE_CONTROL][guest->next_token % GPU_MAX_REQUESTS].done) {
-		guest->next_token++;
-	}
-}
-
 static uint32_t submit_anyhow(uint32_t ctx_id, const void *stream, size_t size)
 {
 	struct cross_submission submission = {
@@ -80,7 +71,6 @@ static uint32_t submit_anyhow(uint32_t ctx_id, const void *stream, size_t size)
 		.in_fence = one_in(2) ? fence_id : 0,
 	};
 
-	find_token();
 	return cross_submit(guest, &submission);
 }
 
@@ -170,7 +160,6 @@ static void poll_anyhow(uint32_t ctx_id)
 	};
 	uint32_t token;
 
-	find_token();
 	token = cross_submit(guest, &submission);
 	num_polls++;
 	num_answered += cross_is_done(guest, token) && cross_type(guest, token) == OK;
@@ -224,7 +213,6 @@ static void make_in_fence(void)
 {
 	struct vgf_device *device = guest->gpu->renderer->ops->get_device(guest->gpu->renderer);
 
-	find_token();
 	fence_id = 1000 + ++cross.last_fence;
 	fence_token = guest_hold(guest, 0, VGF_RING_GLOBAL, fence_id);
 	if (one_in(3)) {
