@@ -163,7 +163,8 @@ static int check_counts(void **state)
 	unlimit_fds();
 	threads = wait_for_threads(threads_before);
 	fds = count_fds();
-	if (fds == fds_before && threads == threads_before) {
+	/* Fewer threads: one that was joined just before the test was still counted. */
+	if (fds == fds_before && threads <= threads_before) {
 		return 0;
 	}
 	print_error("descriptors: %d before, %d after; threads: %d before, %d after\n", fds_before,
