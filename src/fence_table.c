@@ -10,9 +10,6 @@
 
 #define MIN_BUCKETS 256
 
-/* Of most processors; only prefetching depends on it. */
-#define CACHE_LINE 64
-
 /* Fences of one ID share a bucket, so their number bounds what a look-up costs. As many timelines
  * as a context has rings is more than a guest that counts IDs per timeline has in use at once. */
 #define MAX_SAME_ID VGF_MAX_RINGS
@@ -107,7 +104,7 @@ struct fence *fence_create(const struct vgf_fence_name *name, uint32_t flags, vo
 		.references = 1,
 		.fd = -1,
 	};
-	TAILQ_INIT(&fence->more_waiters);
+	waiters_init(&fence->waiters);
 	return fence;
 }
 
@@ -132,7 +129,7 @@ struct fence *fence_import(uint32_t ctx_id, int fence_fd)
 		.references = 1,
 		.fd = fence_fd,
 	};
-	TAILQ_INIT(&imported->fence.more_waiters);
+	waiters_init(&imported->fence.waiters);
 	return &imported->fence;
 }
 
@@ -324,108 +321,16 @@ bool fence_stands_alone(const struct fence *fence)
 	return !(fence->flags & FENCE_BEHIND);
 }
 
-/* ---- Waiters ------------------------------------------------------------------------------ */
-
-void fence_add_waiter(struct fence *fence, struct waiter *waiter)
-{
-	for (size_t i = 0; i < WAITERS_AT_HAND; i++) {
-		if (!fence->at_hand[i]) {
-			fence->at_hand[i] = waiter;
-			return;
-		}
-	}
-	TAILQ_INSERT_TAIL(&fence->more_waiters, waiter, link);
-}
-
-/* Those behind a place at hand move up. */
-static void close_gap(struct fence *fence, size_t i)
-{
-	struct waiter *next = TAILQ_FIRST(&fence->more_waiters);
-
-	for (; i + 1 < WAITERS_AT_HAND; i++) {
-		fence->at_hand[i] = fence->at_hand[i + 1];
-	}
-	fence->at_hand[i] = next;
-	if (next) {
-		TAILQ_REMOVE(&fence->more_waiters, next, link);
-	}
-}
-
-void fence_remove_waiter(struct fence *fence, struct waiter *waiter)
-{
-	for (size_t i = 0; i < WAITERS_AT_HAND; i++) {
-		if (fence->at_hand[i] == waiter) {
-			close_gap(fence, i);
-			return;
-		}
-	}
-	TAILQ_REMOVE(&fence->more_waiters, waiter, link);
-}
-
-const struct waiter *fence_only_waiter(const struct fence *fence)
-{
-	return fence->at_hand[0];
-}
-
-/* With what is beside it in its submission. */
-static void prefetch(const struct waiter *waiter)
-{
-	if (waiter) {
-		__builtin_prefetch(waiter);
-		__builtin_prefetch((const char *)waiter - CACHE_LINE);
-	}
-}
-
-/* Those that can be reached are fetched at a time. */
-static void prefetch_waiters(const struct fence *fence)
-{
-	for (size_t i = 0; i < WAITERS_AT_HAND; i++) {
-		prefetch(fence->at_hand[i]);
-	}
-	prefetch(TAILQ_FIRST(&fence->more_waiters));
-}
-
-/* Returns how many there are. */
-static uint32_t notify_all(struct fence_table *table, struct fence *fence, enum waiter_event event)
-{
-	struct waiter *waiter;
-	uint32_t told = 0;
-
-	for (; told < WAITERS_AT_HAND && fence->at_hand[told]; told++) {
-		table->notify(fence->at_hand[told], event);
-	}
-	TAILQ_FOREACH(waiter, &fence->more_waiters, link) {
-		table->notify(waiter, event);
-		told++;
-	}
-	return told;
-}
-
-/* Tells all that the fence has retired, after which nobody waits for it. */
-static uint32_t let_all_go(struct fence_table *table, struct fence *fence)
-{
-	struct waiter *waiter;
-	uint32_t told = 0;
-
-	prefetch_waiters(fence);
-	for (; (waiter = fence->at_hand[0]); told++) {
-		fence_remove_waiter(fence, waiter);
-		table->notify(waiter, WAITER_RETIRED);
-		waiter->fence = NULL;
-	}
-	return told;
-}
-
 /* ---- Signalling and retiring -------------------------------------------------------------- */
 
 /* Of what tells whether a driver can wait for the fence. Returns how many wait for it. */
 static uint32_t change(struct fence_table *table, struct fence *fence, uint32_t flags, int fd)
 {
-	uint32_t told = notify_all(table, fence, WAITER_CHANGES);
+	uint32_t told = waiters_tell(&fence->waiters, table->notify, WAITER_CHANGES);
 
 	fence->flags = flags;
 	fence->fd = fd;
-	notify_all(table, fence, WAITER_CHANGED);
+	waiters_tell(&fence->waiters, table->notify, WAITER_CHANGED);
 	table->told += told;
 	return told;
 }
@@ -443,7 +348,7 @@ void fence_signal(struct fence_table *table, struct fence *fence, int status)
 {
 	assert(!(fence->flags & FENCE_SIGNALLED) && status <= 0);
 	if (fence_has_file(fence) || fence_is_handed(fence)) {
-		table->told += notify_all(table, fence, WAITER_SIGNALS);
+		table->told += waiters_tell(&fence->waiters, table->notify, WAITER_SIGNALS);
 	}
 	fence->flags |= FENCE_SIGNALLED;
 	fence->status = status;
@@ -528,7 +433,7 @@ static uint32_t retire(struct fence_table *table, struct fence *fence)
 		(next->flags & FENCE_SIGNALLED)) {
 		fence->flags |= FENCE_MERGED;
 	}
-	told = let_all_go(table, fence);
+	told = waiters_let_go(&fence->waiters, table->notify);
 	if (next && (next->flags & FENCE_BEHIND)) {
 		told += change(table, next, next->flags & ~(uint32_t)FENCE_BEHIND, next->fd);
 	}

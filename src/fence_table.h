@@ -23,32 +23,9 @@
 #include "hash.h"
 #include "queue.h"
 #include "tracer.h"
+#include "waiters.h"
 
-struct fence;
 struct submission;
-
-/* One in-fence of one held submission. It is one of the fence's waiters until the fence retires;
- * `fence` is NULL afterwards. */
-struct waiter {
-	TAILQ_ENTRY(waiter) link; /* unless it is at hand */
-	struct fence *fence;
-	struct submission *submission;
-};
-
-TAILQ_HEAD(waiter_list, waiter);
-
-/* So many waiters of a fence, and one on the list, are added and found without a look at any of the
- * others. Of thousands that are held back each is in no cache, and on a list one is waited for
- * after the other. */
-#define WAITERS_AT_HAND 2
-
-enum waiter_event {
-	/* Before and after a change of what a driver can wait for. */
-	WAITER_CHANGES,
-	WAITER_CHANGED,
-	WAITER_SIGNALS, /* it is about to, perhaps by force; from then on only retiring counts */
-	WAITER_RETIRED,
-};
 
 /* Whose fences are counted together: one vgf_context_create. */
 struct fence_owner {
@@ -97,8 +74,7 @@ struct fence {
 	uint32_t flags; /* enum vgf_fence_flags and enum fence_state */
 	int fd;         /* owned; -1: none */
 	struct timeline *timeline;
-	struct waiter *at_hand[WAITERS_AT_HAND]; /* who asked first; then NULL */
-	struct waiter_list more_waiters;
+	struct waiters waiters;
 
 	STAILQ_ENTRY(fence) link;      /* on its timeline; then retired; then garbage */
 	struct submission *submission; /* its work, while that is held or its driver runs it */
@@ -158,8 +134,7 @@ struct fence_table {
 	struct fence_list retired, garbage;
 	struct attachment_list detached; /* garbage as well */
 
-	/* Something happened to a fence that someone waits for. */
-	void (*notify)(struct waiter *waiter, enum waiter_event event);
+	waiter_notify notify;
 	/* A fence has become the oldest of its timeline, and its work has not run. */
 	void (*come_forward)(struct submission *submission);
 
@@ -246,15 +221,6 @@ void fence_discard(struct fence_table *table, struct fence *fence);
 void fence_free_list(struct fence_list *garbage);
 void attachment_free(struct attachment *attachment);
 void attachment_free_list(struct attachment_list *garbage);
-
-/* The waiter waits for the fence from then on. It is told after the others. */
-void fence_add_waiter(struct fence *fence, struct waiter *waiter);
-
-/* It does not any more. */
-void fence_remove_waiter(struct fence *fence, struct waiter *waiter);
-
-/* The waiter of an imported fence, which has one at most; or NULL. */
-const struct waiter *fence_only_waiter(const struct fence *fence);
 
 /* Whether it is the next to retire on its timeline. */
 bool fence_is_oldest(const struct fence *fence);

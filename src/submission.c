@@ -163,7 +163,7 @@ void submission_stop_waiting(struct submission *submission)
 	for (uint32_t i = 0; submission->pending > 0; i++) {
 		struct waiter *waiter = &submission->waiters[i];
 		if (waiter->fence) {
-			fence_remove_waiter(waiter->fence, waiter);
+			waiters_remove(&waiter->fence->waiters, waiter);
 			end_import(submission, waiter->fence);
 			waiter->fence = NULL;
 			submission->pending--;
@@ -203,27 +203,11 @@ int in_fence_look_up(const struct ctx_sync *sync, const struct fence_owner *aske
 	return look_up(sync, asker, fence_id, fence);
 }
 
-static bool is_of(const struct waiter *waiter, const struct submission *submission)
-{
-	return waiter >= submission->waiters && waiter < submission->waiters + submission->room;
-}
-
-/* Of a submission that is being linked: if it is not at hand, it is the latest. */
-static bool waits_for(const struct submission *submission, const struct fence *fence)
-{
-	for (size_t i = 0; i < WAITERS_AT_HAND; i++) {
-		if (is_of(fence->at_hand[i], submission)) {
-			return true;
-		}
-	}
-	return is_of(TAILQ_LAST(&fence->more_waiters, waiter_list), submission);
-}
-
 static void wait_for(struct submission *submission, struct waiter *waiter, struct fence *fence)
 {
 	waiter->fence = fence;
 	waiter->submission = submission;
-	fence_add_waiter(fence, waiter);
+	waiters_add(&fence->waiters, waiter);
 }
 
 /*
@@ -245,13 +229,13 @@ void submission_link(
 		fence = submission->waiters[i].fence;
 		timeline = fence->timeline;
 		met = timeline->resolve_serial == serial;
-		if (met && waits_for(submission, fence)) {
+		if (met && waiters_have_new(&fence->waiters, submission->waiters, count)) {
 			continue;
 		}
 		if (met && !takes_files(submission)) {
 			struct waiter *newest = timeline->resolve_newest;
 			if (newest->fence->id < fence->id) {
-				fence_remove_waiter(newest->fence, newest);
+				waiters_remove(&newest->fence->waiters, newest);
 				wait_for(submission, newest, fence);
 			}
 			continue;
@@ -311,7 +295,7 @@ void submission_lend(struct submission *submission, union in_fence_slot *few, st
 		if (!fence) {
 			continue;
 		}
-		fence_remove_waiter(fence, &submission->waiters[i]);
+		waiters_remove(&fence->waiters, &submission->waiters[i]);
 		fence_ref(fence);
 		if (fence_is_handed(fence)) {
 			names_end[-(ptrdiff_t)++num_names] = fence_name(fence);

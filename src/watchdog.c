@@ -27,7 +27,7 @@ static void ask_names(struct vgf_stall *stall)
 /* An imported fence has no name of its own: it is that of the work that waits for it. */
 static struct vgf_fence_name public_name(const struct fence *fence)
 {
-	const struct waiter *waiter = fence_only_waiter(fence);
+	const struct waiter *waiter = waiters_first(&fence->waiters);
 
 	return fence->flags & FENCE_IMPORTED ? waiter->submission->name : fence_name(fence);
 }
@@ -66,7 +66,7 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 static bool is_to_be_reported(const struct fence *fence)
 {
 	return !(fence->flags & (FENCE_REPORTED | FENCE_SIGNALLED | VGF_PATIENT)) &&
-		(!(fence->flags & FENCE_IMPORTED) || fence_only_waiter(fence));
+		(!(fence->flags & FENCE_IMPORTED) || waiters_first(&fence->waiters));
 }
 
 void watchdog_check(struct vgf_device *device)

@@ -199,11 +199,12 @@ class FrontEnd:
         offset = self.numbers.choice([self.numbers.randrange(64) * PAGE, self.number()])
         return header + struct.pack("<IIQ", resource, 0, offset)
 
-    def offer(self, queue, request=None):
+    def offer(self, queue, request=None, room=None):
         """One request of two buffers. Places that are still in use are used once more."""
-        room = self.numbers.choice([24, 24, 23, 32, 48, 408, 1056])
-        if self.numbers.random() < 0.002:
-            room = 0  # that stops the queue
+        if room is None:
+            room = self.numbers.choice([24, 24, 23, 32, 48, 408, 1056])
+            if self.numbers.random() < 0.002:
+                room = 0  # that stops the queue
         head = self.available[queue] * 2 % QUEUE_SIZE
         self.put(queue, head, request or self.request(), room)
 
@@ -223,10 +224,6 @@ class FrontEnd:
         self.halves[(rings + 1024 + 4) // 2 + number % QUEUE_SIZE] = head
         self.available[queue] = (number + 1) & 0xFFFF
         self.halves[(rings + 1024 + 2) // 2] = self.available[queue]
-
-    def offer_next(self, queue, request):
-        """In the place behind the last one, which has to be free."""
-        self.put(queue, self.available[queue] * 2 % QUEUE_SIZE, request, 24)
 
     def finish(self, queue):
         """Until all has been given back."""
@@ -388,18 +385,18 @@ def shorten_memory(front_end):
     front_end.start(sealed=False)
     contexts = range(1, 4)
     resource = struct.pack("<12I", 1, 2, 1, 2, LARGE, LARGE, 1, 1, 0, 0, 0, 0)
-    front_end.offer_next(0, front_end.fenced_request(CREATE_3D, 0, resource))
+    front_end.offer(0, front_end.fenced_request(CREATE_3D, 0, resource), 24)
     for context in contexts:
         body = struct.pack("<II64x", 0, 0)
-        front_end.offer_next(0, front_end.fenced_request(CTX_CREATE, context, body))
+        front_end.offer(0, front_end.fenced_request(CTX_CREATE, context, body), 24)
         body = struct.pack("<II", 1, 0)
-        front_end.offer_next(0, front_end.fenced_request(ATTACH_RESOURCE, context, body))
+        front_end.offer(0, front_end.fenced_request(ATTACH_RESOURCE, context, body), 24)
     front_end.kick(0)
     front_end.finish(0)
     for _ in range(front_end.numbers.randrange(2, 8)):
         context = front_end.numbers.choice(contexts)
         body = draw_large(context)
-        front_end.offer_next(0, front_end.fenced_request(SUBMIT_3D, context, body))
+        front_end.offer(0, front_end.fenced_request(SUBMIT_3D, context, body), 24)
     front_end.kick(0)
     time.sleep(front_end.numbers.random() / 200)
     # Nobody here touches it from then on.
