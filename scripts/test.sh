@@ -400,8 +400,8 @@ compare_stock() {
     prepared "$name" --kind stock || return 0
     prepared "$name" --kind gl --rootfs sid || return 0
     begin
-    { scripts/compare --rounds 1 --jobs 60 --frames 10 --delay 3 --mesa 10 --way passes --markdown \
-        --json $json --svg $svg >$table && cat $table &&
+    { scripts/compare --rounds 2 --starts 2 --jobs 60 --frames 10 --delay 3 --mesa 10 --way passes \
+        --markdown --json $json --svg $svg >$table && cat $table &&
         python3 tests/guest/check_compare.py $table $json $svg; } >"$log" 2>&1 </dev/null ||
         status=$?
     case $status in

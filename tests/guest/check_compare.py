@@ -8,6 +8,7 @@ import json
 import sys
 import xml.etree.ElementTree
 
+MESA = "frames a second, Mesa's OpenGL"  # in every other round
 ROWS = (
     [f"fence after {work}, us" for work in
      ("no work", "0.1 ms of GL", "1 ms of GL", "5 ms of GL")] +
@@ -15,9 +16,10 @@ ROWS = (
      for what, unit in (("frames a second", ""), ("guest CPU a frame", ", us"),
                         ("host CPU a frame", ", us"))] +
     [f"no work beside 20 ms of GL, {name}, us" for name in ("median", "p99")] +
-    ["frames a second, Mesa's OpenGL"]
+    [MESA]
 )
 WAYS = ("egl", "passes")
+STARTS = 2  # each with a round
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -35,13 +37,16 @@ def check_table(text):
 
 
 def check_json(results):
+    check(results["starts"] == STARTS, f"{results['starts']} starts")
     check([row["name"] for row in results["rows"]] == ROWS, "other rows in JSON")
     for row in results["rows"]:
         check(list(row["ways"]) == list(WAYS), f"{row['name']}: other ways")
         for way, numbers in row["ways"].items():
-            check(numbers["value"] > 0 and numbers["ratio"] > 0 and numbers["rounds"] and
+            check(numbers["value"] > 0 and numbers["ratio"] > 0 and
                   all(number > 0 for number in numbers["rounds"]),
                   f"{row['name']}, {way}: {numbers}")
+            check(len(numbers["rounds"]) == (STARTS if row["name"] != MESA else 1),
+                  f"{row['name']}, {way}: a start is missing of {numbers['rounds']}")
             first, third = numbers["quartiles"]
             check(first <= numbers["ratio"] <= third, f"{row['name']}, {way}: {numbers}")
         check(row["ways"]["egl"]["ratio"] == 1, f"{row['name']}: QEMU is not itself")
