@@ -376,7 +376,8 @@ static int run_message(void *data, const struct vgf_job *job, int *out_fence_fd)
 		cross_give_fds(context, 1); /* it is the library's */
 	}
 	cross_message_destroy(context, message);
-	return ret;
+	/* It must not come again: there is no message any more, and a part of it may have run. */
+	return vgf_job_runs_again(job, ret) ? -EIO : ret;
 }
 
 static void finish(void *data, bool cancelled)

@@ -392,6 +392,32 @@ TEST_FENCES(without_a_descriptor_for_the_fence_it_is_waited_for)
 	close(fence);
 }
 
+/* INIT fails with an error after which work that could not take its in-fences comes again. */
+TEST_FENCES(a_message_that_has_failed_does_not_come_again)
+{
+	const struct cross_domain_init init = {
+		.header = { .command = CROSS_DOMAIN_INIT, .size = htole16(sizeof(init)) },
+		.channel_type = htole32(7),
+	};
+	int fence = create_published(FENCE);
+	uint8_t stream[512];
+	struct cross_submission submission = {
+		.ctx_id = 2, .ring = 1, .fence_id = 1001, .stream = stream, .in_fence = FENCE
+	};
+	uint32_t failed;
+
+	assert_int_equal(cross_create_context(guest, 2), OK);
+	memcpy(stream, &init, sizeof(init));
+	submission.size = sizeof(init) +
+		cross_make_send(stream + sizeof(init), "frame", 5, &with_fence, 1);
+	failed = cross_submit(guest, &submission);
+	assert_int_equal(cross_type(guest, failed), UNSPECIFIED);
+	assert_non_null(strstr(guest->watched_warning, "INIT: channel type 7"));
+	signal_fd(fence);
+	expect_nothing();
+	close(fence);
+}
+
 TEST_FENCES(all_messages_of_a_submission_go_with_its_fence)
 {
 	const struct cross_identifier three[] = { with_fence, { CROSS_DOMAIN_ID_BLOB, BLOB },
