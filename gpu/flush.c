@@ -12,6 +12,7 @@
 #include <vgfence/context_driver.h>
 #include <vgfence/sync_file.h>
 
+#include "clock.h"
 #include "gpu_private.h"
 
 /* Gives it to the displays, once. */
@@ -60,6 +61,9 @@ static void finish_later(struct pending_request *pending, int status)
 	complete_if_done(pending);
 }
 
+/* How long those that go on have the loop, and one more: a copy of a large picture takes long. */
+#define GO_ON_NS (5 * NS_PER_MS)
+
 /* ---- What is drawn before ------------------------------------------------------------------- */
 
 static bool draws_to(struct gpu *gpu, const struct pending_request *pending, uint32_t resource_id)
@@ -70,19 +74,21 @@ static bool draws_to(struct gpu *gpu, const struct pending_request *pending, uin
 	return gpu->renderer->ops->context_has(gpu->renderer, pending->fence.ctx_id, resource_id);
 }
 
-/* Waits for the first request from `from` on that the flush is behind. */
-static void await_drawing(
-	struct gpu *gpu, struct pending_request *pending, struct pending_request *from)
+/* Waits for the first request after that `arrival` which draws what this one is behind. */
+static void await_drawing(struct gpu *gpu, struct pending_request *pending, uint64_t arrival)
 {
-	struct pending_request *other = from;
+	struct pending_request *other;
 
-	while (other != NULL && other->arrival < pending->arrival &&
-		!draws_to(gpu, other, pending->follows)) {
-		other = TAILQ_NEXT(other, drawing_link);
-	}
-	pending->awaits_drawing = other != NULL && other->arrival < pending->arrival ? other : NULL;
-	if (pending->awaits_drawing != NULL) {
-		TAILQ_INSERT_TAIL(&other->followers, pending, follower_link);
+	pending->awaits_drawing = NULL;
+	TAILQ_FOREACH(other, &gpu->pending.drawing, drawing_link) {
+		if (other->arrival >= pending->arrival) {
+			return;
+		}
+		if (other->arrival > arrival && draws_to(gpu, other, pending->follows)) {
+			pending->awaits_drawing = other;
+			TAILQ_INSERT_TAIL(&other->followers, pending, follower_link);
+			return;
+		}
 	}
 }
 
@@ -92,7 +98,7 @@ void flush_follow(struct pending_request *pending, uint32_t resource_id)
 
 	pending->follows = resource_id;
 	pending->arrival = ++gpu->pending.num_arrivals;
-	await_drawing(gpu, pending, TAILQ_FIRST(&gpu->pending.drawing));
+	await_drawing(gpu, pending, 0);
 }
 
 void flushes_await(struct gpu *gpu, struct pending_request *pending)
@@ -103,24 +109,28 @@ void flushes_await(struct gpu *gpu, struct pending_request *pending)
 	TAILQ_INSERT_TAIL(&gpu->pending.drawing, pending, drawing_link);
 }
 
+static void go_on_soon(struct pending_request *pending)
+{
+	if (!pending->goes_on) {
+		pending->goes_on = true;
+		TAILQ_INSERT_TAIL(&pending->gpu->pending.going_on, pending, going_on_link);
+	}
+}
+
 void flushes_continue(struct gpu *gpu, struct pending_request *pending)
 {
-	struct pending_request *next, *follower;
+	struct pending_request *follower;
 
 	if (!pending->draws) {
 		return;
 	}
-	next = TAILQ_NEXT(pending, drawing_link);
 	TAILQ_REMOVE(&gpu->pending.drawing, pending, drawing_link);
 	pending->draws = false;
 	while ((follower = TAILQ_FIRST(&pending->followers)) != NULL) {
 		TAILQ_REMOVE(&pending->followers, follower, follower_link);
-		await_drawing(gpu, follower, next);
-		if (follower->releases == RELEASE_NOTHING) {
-			finish_later(follower, 0);
-		} else if (follower->awaits_drawing == NULL) {
-			release_start(follower);
-		}
+		follower->awaits_drawing = NULL;
+		follower->drawn_until = pending->arrival;
+		go_on_soon(follower);
 	}
 }
 
@@ -205,25 +215,43 @@ void flushes_come_forward(struct gpu *gpu, struct pending_request *pending)
 		TAILQ_REMOVE(&pending->waiting, flush, waiting_link);
 		await_in_fence(gpu, flush);
 		if (flush->awaited == NULL) {
-			flush->goes_on = true;
-			TAILQ_INSERT_TAIL(&gpu->pending.going_on, flush, waiting_link);
+			go_on_soon(flush);
 		}
 	}
 }
 
-static void take_from_going_on(struct pending_request *flush)
+/* ---- Going on ------------------------------------------------------------------------------- */
+
+static void take_from_going_on(struct pending_request *pending)
 {
-	flush->goes_on = false;
-	TAILQ_REMOVE(&flush->gpu->pending.going_on, flush, waiting_link);
+	pending->goes_on = false;
+	TAILQ_REMOVE(&pending->gpu->pending.going_on, pending, going_on_link);
+}
+
+static void go_on(struct pending_request *pending)
+{
+	uint64_t drawn_until = pending->drawn_until;
+
+	take_from_going_on(pending);
+	if (drawn_until > 0) {
+		pending->drawn_until = 0;
+		await_drawing(pending->gpu, pending, drawn_until);
+	}
+	if (pending->releases == RELEASE_NOTHING) {
+		finish_later(pending, 0);
+	} else if (pending->awaits_drawing == NULL) {
+		release_start(pending);
+	}
 }
 
 void flushes_go_on(struct gpu *gpu)
 {
-	struct pending_request *flush;
+	struct pending_request *pending = TAILQ_FIRST(&gpu->pending.going_on);
+	uint64_t end_ns = pending != NULL ? now_ns() + GO_ON_NS : 0;
 
-	while ((flush = TAILQ_FIRST(&gpu->pending.going_on)) != NULL) {
-		take_from_going_on(flush);
-		finish_later(flush, 0);
+	while (pending != NULL) {
+		go_on(pending);
+		pending = now_ns() < end_ns ? TAILQ_FIRST(&gpu->pending.going_on) : NULL;
 	}
 }
 

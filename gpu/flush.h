@@ -42,14 +42,16 @@ void flush_follow(struct pending_request *pending, uint32_t resource_id);
 /* A request that is handled may draw, and is not done yet: flushes that come later wait for it. */
 void flushes_await(struct gpu *gpu, struct pending_request *pending);
 
-/* A request is completed: flushes that waited for it go on. */
+/* A request is completed: what waited for it will go on, in flushes_go_on. */
 void flushes_continue(struct gpu *gpu, struct pending_request *pending);
 
-/* The fence of a request has retired: flushes that waited for it wait for another one, or for
- * flushes_go_on. Before the request is completed. */
+/* The fence of a request has retired: flushes that waited for it wait for another one, or will go
+ * on. Before the request is completed. */
 void flushes_come_forward(struct gpu *gpu, struct pending_request *pending);
 
-/* Those that have come forward are shown. */
+/* They go on, for 5 ms and one more: flushes are shown, memory is given back. What is left is in
+ * pending.going_on. Not in the middle of anything, as OpenGL may read a frame, and while that takes
+ * long the guest learns of what is completed, and puts other requests in their place. */
 void flushes_go_on(struct gpu *gpu);
 
 /* If the guest passes fences, rings of no context are timelines of flushes. That what is there can

@@ -83,13 +83,23 @@ int gpu_get_fd(struct gpu *gpu)
 void gpu_dispatch(struct gpu *gpu)
 {
 	gpu->renderer->ops->dispatch(gpu->renderer);
+	flushes_go_on(gpu);
 	shown_settle(gpu);
+}
+
+static bool has_more(const struct gpu *gpu)
+{
+	return !TAILQ_EMPTY(&gpu->pending.going_on);
 }
 
 int gpu_timeout(struct gpu *gpu, int timeout_ms)
 {
 	log_tell_dropped(gpu, false);
 	tell_trace_error(gpu);
+	if (has_more(gpu)) {
+		flushes_go_on(gpu);
+		gpu->must_wake = true;
+	}
 	shown_settle(gpu);
 	timeout_ms = pins_timeout(gpu, shown_timeout(gpu, log_timeout(gpu, timeout_ms)));
 	if (gpu->must_wake) {
@@ -107,8 +117,9 @@ static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
 		struct pollfd poll_fds[] = { { .fd = gpu_get_fd(gpu), .events = POLLIN },
 			{ .fd = end_fd, .events = POLLIN } };
 		struct timespec left = time_until(end_ns);
+		const struct timespec none = { 0 };
 
-		ppoll(poll_fds, 2, &left, NULL);
+		ppoll(poll_fds, 2, has_more(gpu) ? &none : &left, NULL);
 		gpu_dispatch(gpu);
 		if ((left.tv_sec == 0 && left.tv_nsec == 0) || poll_fds[1].revents != 0) {
 			return;
@@ -116,23 +127,31 @@ static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
 	}
 }
 
-/* Gives up on what is left; it retires with an error. */
-static void cancel_pending(struct gpu *gpu)
+static void for_each_pending(
+	struct gpu *gpu, void (*fn)(struct gpu *gpu, struct pending_request *pending))
 {
-	struct vgf_device *device = gpu->renderer->ops->get_device(gpu->renderer);
-
-	for (size_t queue = 0; queue < GPU_NUM_QUEUES; queue++) {
+	for (size_t queue = 0; queue < GPU_NUM_QUEUES && gpu->pending.count > 0; queue++) {
 		for (size_t token = 0; token < GPU_MAX_REQUESTS; token++) {
 			struct pending_request *pending = &gpu->pending.requests[queue][token];
 
-			if (pending->used && pending->awaits_renderer) {
-				vgf_context_cancel(device, pending->fence.ctx_id,
-					VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED, -ECANCELED);
-			}
-			if (pending->used && pending->awaits_fence) {
-				vgf_fence_cancel(device, &pending->fence, -ECANCELED);
+			if (pending->used) {
+				fn(gpu, pending);
 			}
 		}
+	}
+}
+
+/* It retires with an error. */
+static void cancel(struct gpu *gpu, struct pending_request *pending)
+{
+	struct vgf_device *device = gpu->renderer->ops->get_device(gpu->renderer);
+
+	if (pending->awaits_renderer) {
+		vgf_context_cancel(device, pending->fence.ctx_id,
+			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED, -ECANCELED);
+	}
+	if (pending->awaits_fence) {
+		vgf_fence_cancel(device, &pending->fence, -ECANCELED);
 	}
 }
 
@@ -160,7 +179,7 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
 			gpu->pending.count);
-		cancel_pending(gpu);
+		for_each_pending(gpu, cancel);
 		dispatch_until_idle(gpu, CANCEL_MS, end_fd);
 	}
 	if (gpu->pending.count > 0) {
@@ -171,26 +190,18 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 	gpu->refuse_ns = 0;
 }
 
-/* The renderer has completed what it had, if it keeps its word. */
-static void complete_rest(struct gpu *gpu)
+/* What waits for it goes on later, so not before it is ended itself. */
+static void end(struct gpu *gpu, struct pending_request *pending)
 {
-	for (size_t queue = 0; queue < GPU_NUM_QUEUES && gpu->pending.count > 0; queue++) {
-		for (size_t token = 0; token < GPU_MAX_REQUESTS; token++) {
-			struct pending_request *pending = &gpu->pending.requests[queue][token];
-
-			if (pending->used && pending->awaits_fence) {
-				pending_remove_fence(&gpu->pending, pending);
-			}
-			if (pending->used) {
-				flush_give_up(pending);
-				pin_drop(pending);
-				monitors_drop(gpu, pending);
-				hostmem_drop(gpu, pending);
-				pending->type = VIRTIO_GPU_RESP_ERR_UNSPEC;
-				request_done(pending, -ECANCELED);
-			}
-		}
+	if (pending->awaits_fence) {
+		pending_remove_fence(&gpu->pending, pending);
 	}
+	flush_give_up(pending);
+	pin_drop(pending);
+	monitors_drop(gpu, pending);
+	hostmem_drop(gpu, pending);
+	pending->type = VIRTIO_GPU_RESP_ERR_UNSPEC;
+	request_done(pending, -ECANCELED);
 }
 
 /* Before the renderer completes what it has, which must not be shown any more. */
@@ -203,7 +214,8 @@ static void show_nothing(struct gpu *gpu)
 /* After that. The renderer may be gone. */
 static void forget_guest(struct gpu *gpu, bool renderer_ended)
 {
-	complete_rest(gpu);
+	/* The renderer has completed what it had, if it keeps its word. It has nothing left. */
+	for_each_pending(gpu, end);
 	hostmem_reset(gpu);
 	sharing_reset(gpu);
 	if (renderer_ended) {

@@ -207,11 +207,8 @@ void fence_retired(void *cookie, const struct vgf_retired *retired)
 	flush_give_up(pending);
 	monitors_drop(gpu, pending);
 	hostmem_drop(gpu, pending);
-	/* A frame may be read by OpenGL, and while that takes long the guest may learn of this
-	 * request, and put another one in its place. */
 	flushes_come_forward(gpu, pending);
 	complete_if_done(pending);
-	flushes_go_on(gpu);
 }
 
 /*

@@ -92,7 +92,8 @@ struct pending_request {
 	struct pending_request *awaits_drawing;
 	/* A flush: for the fence of this one, among whose `waiting` it is; or NULL. */
 	struct pending_request *awaited;
-	bool goes_on; /* a flush: all its in-fences have retired, and it is in pending.going_on */
+	bool goes_on; /* it waited for one of these two, and is in pending.going_on */
+	TAILQ_ENTRY(pending_request) going_on_link;
 
 	struct hostmem_op *awaits_hostmem; /* which the front end is asked for; or NULL */
 	TAILQ_ENTRY(pending_request) question_link;
@@ -110,8 +111,9 @@ struct pending_request {
 	TAILQ_ENTRY(pending_request) drawing_link;
 	TAILQ_HEAD(, pending_request) followers; /* which wait for this one */
 	TAILQ_ENTRY(pending_request) follower_link;
-	TAILQ_HEAD(, pending_request) waiting;     /* flushes that wait for this one's fence */
-	TAILQ_ENTRY(pending_request) waiting_link; /* or in going_on */
+	uint64_t drawn_until; /* it goes on, and what came up to then is done; or 0 */
+	TAILQ_HEAD(, pending_request) waiting; /* flushes that wait for this one's fence */
+	TAILQ_ENTRY(pending_request) waiting_link;
 	struct flush flush;
 
 	/* Memory that is given back to the guest: release.h. */
@@ -131,7 +133,7 @@ struct pending {
 	uint64_t last_number;
 	uint64_t next_id; /* one above the highest ID that the guest has used */
 	TAILQ_HEAD(, pending_request) drawing;  /* in the order in which they came */
-	TAILQ_HEAD(, pending_request) going_on; /* flushes that will be shown next */
+	TAILQ_HEAD(, pending_request) going_on; /* what waited, in the order in which it goes on */
 	uint64_t num_arrivals;
 	/* Numbers of the in-fences of each flush, by token: 2 MiB, and touched by flushes that have
 	 * any. */

@@ -54,7 +54,7 @@ static int start(struct pending_request *pending)
 void release_go_on(struct pending_request *pending)
 {
 	if (!pending->handling && !pending->awaits_renderer && pending->awaits_drawing == NULL &&
-		pending->pin == NULL) {
+		!pending->goes_on && pending->pin == NULL) {
 		signal_own_fence(pending, 0);
 		complete_if_done(pending);
 	}
@@ -75,7 +75,8 @@ void release_give_up(struct pending_request *pending)
 	bool handling = pending->handling;
 
 	pending->handling = true; /* the caller completes it */
-	if (pending->releases != RELEASE_NOTHING && pending->awaits_drawing != NULL) {
+	if (pending->releases != RELEASE_NOTHING &&
+		(pending->awaits_drawing != NULL || pending->goes_on)) {
 		flush_give_up(pending);
 		release_start(pending);
 	}

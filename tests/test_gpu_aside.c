@@ -557,11 +557,12 @@ TEST_ASIDE(what_a_display_says_is_heard_in_the_loops_thread)
 	num_read = 0;
 	take_long(a_display_answers);
 	assert_false(atomic_load(&was_elsewhere));
-	assert_int_equal(num_read, 1);
 	assert_answered(CONTROL, 14, OK);
 	assert_answered(CONTROL, 0, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
-	assert_answered(CONTROL, 4, OK);
 	assert_answered(CONTROL, 2, OK);
+	run(NULL); /* what was behind these goes on in the next round */
+	assert_int_equal(num_read, 1);
+	assert_answered(CONTROL, 4, OK);
 	close(display_fd);
 }
 

@@ -7,7 +7,11 @@
  */
 
 #include <endian.h>
+#include <poll.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <vgfence/inspect.h>
 
 #include "gpu_guest.h"
 #include "gpu_private.h"
@@ -678,6 +682,132 @@ TEST_FLUSH(is_destroyed_with_held_flushes)
 	for (int i = 0; i < 3; i++) {
 		assert_false(is_done(tokens[i]));
 	}
+}
+
+/* ---- Behind drawing ------------------------------------------------------------------------- */
+
+/* Context 2 draws to blob 1 behind fence 1. Returns the work's token. */
+static uint32_t start_drawing(void)
+{
+	const struct job job = {
+		.ctx_id = 2,
+		.ring = 3,
+		.fence_id = 2,
+		.num_in_fences = 1,
+		.in_fences = { 1 },
+	};
+
+	assert_int_equal(attach_context(&guest, 2, 1), OK);
+	create_test_fence(&guest, 1);
+	return submit(&guest, &job);
+}
+
+/* Context 5 comes after a request on ring 1 of its, which so has its place there and nothing else.
+ * Its work is done, and not answered before that request is. Draws to blob 1. */
+static uint32_t draw_behind_one_without_context(void)
+{
+	struct vgf_device *device = guest.gpu->renderer->ops->get_device(guest.gpu->renderer);
+	const struct job job = { .ctx_id = 5, .ring = 1, .fence_id = 101 };
+	uint32_t drawn;
+
+	assert_int_equal(create_context(&guest, 5), OK);
+	assert_int_equal(attach_context(&guest, 5, 1), OK);
+	drawn = submit(&guest, &job);
+	for (int i = 0; vgf_context_list_pending(device, 5, NULL, 0) > 0; i++) {
+		assert_true(i < 10000);
+		usleep(1000);
+		gpu_dispatch(guest.gpu);
+	}
+	assert_false(is_done(drawn));
+	return drawn;
+}
+
+/* The first is answered, and with it work that the second was behind, too. */
+TEST_FLUSH(of_two_flushes_behind_the_same_work_one_may_take_along_other_work)
+{
+	const struct flush_request first = { .resource_id = 1,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = 100,
+		.has_ring = true,
+		.ctx_id = 5,
+		.ring = 1 };
+	uint32_t tokens[4];
+
+	tokens[0] = start_drawing();
+	tokens[1] = send_flush_behind(&guest, &first);
+	tokens[2] = draw_behind_one_without_context();
+	tokens[3] = flush_now(1);
+	signal_test_fence(&guest, 1);
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_int_equal(wait_for(tokens[i]), OK);
+	}
+	assert_int_equal(guest.num_flushes, 2);
+}
+
+/* What is to be given back is behind work that only a reset answers: then the renderer has nothing
+ * any more. */
+TEST_FLUSH(a_reset_gives_nothing_back_to_the_renderer)
+{
+	struct virtio_gpu_resource_map_blob map = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB, 5),
+		.resource_id = htole32(3),
+	};
+	struct virtio_gpu_resource_unref release = {
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF, 0),
+		.resource_id = htole32(1),
+	};
+	uint32_t mapped, drawn, released;
+
+	assert_int_equal(create_host_blob(&guest, 3, 4096), OK);
+	guest.window.held = true;
+	map.hdr.flags = htole32(VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX);
+	map.hdr.fence_id = htole64(100);
+	map.hdr.ring_idx = 1;
+	mapped = guest_send(&guest, GPU_QUEUE_CONTROL, &map, sizeof(map), 64);
+	drawn = draw_behind_one_without_context();
+	released = guest_send(&guest, GPU_QUEUE_CONTROL, &release, sizeof(release), 24);
+	assert_true(mapped < released);
+	assert_false(is_done(released));
+	guest_reset(&guest);
+	assert_true(is_done(mapped) && is_done(drawn) && is_done(released));
+	guest.window.held = false;
+}
+
+static void take_six_ms(uint32_t scanout, uint64_t frame)
+{
+	(void)scanout;
+	(void)frame;
+	usleep(6000); /* more than flushes have in a round */
+}
+
+/* A copy of a large picture takes long. The loop does not sleep meanwhile. */
+TEST_FLUSH(flushes_that_go_on_together_do_not_keep_the_loop)
+{
+	uint32_t tokens[3], num_flushes = 0;
+
+	start_drawing();
+	for (uint32_t i = 0; i < 3; i++) {
+		tokens[i] = flush_now(1);
+	}
+	guest.on_flush = take_six_ms;
+	signal_test_fence(&guest, 1);
+	while (guest.num_flushes < 3) {
+		struct pollfd poll_fd = { .fd = gpu_get_fd(guest.gpu), .events = POLLIN };
+		int timeout_ms = gpu_timeout(guest.gpu, -1);
+
+		assert_true(guest.num_flushes <= num_flushes + 1);
+		assert_true(guest.num_flushes == 0 || timeout_ms == 0);
+		assert_true(poll(&poll_fd, 1, timeout_ms) >= 0);
+		num_flushes = guest.num_flushes;
+		gpu_dispatch(guest.gpu);
+		assert_true(guest.num_flushes <= num_flushes + 1);
+		num_flushes = guest.num_flushes;
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(wait_for(tokens[i]), OK);
+	}
+	guest.on_flush = NULL;
 }
 
 /* ---- Many ----------------------------------------------------------------------------------- */
