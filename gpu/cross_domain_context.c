@@ -99,7 +99,8 @@ int cross_context_attach(struct cross_context *context, uint32_t resource_id)
 	struct cross_attached *attached = find_attached(context, resource_id);
 
 	if (attached == NULL) {
-		if (context->num_attached == MAX_CROSS_DOMAIN_ATTACHED) {
+		if (context->num_attached == MAX_CROSS_DOMAIN_ATTACHED ||
+			context->domain->num_attached == MAX_CROSS_DOMAIN_ALL_ATTACHED) {
 			return -ENOSPC;
 		}
 		attached = calloc(1, sizeof(*attached));
@@ -112,6 +113,7 @@ int cross_context_attach(struct cross_context *context, uint32_t resource_id)
 			return -ENOMEM;
 		}
 		context->num_attached++;
+		context->domain->num_attached++;
 	}
 	attached->serial = resource->serial;
 	return 0;
@@ -124,6 +126,7 @@ void cross_context_detach(struct cross_context *context, uint32_t resource_id)
 	if (attached != NULL) {
 		tdelete(attached, &context->attached, compare_ids);
 		context->num_attached--;
+		context->domain->num_attached--;
 		free(attached);
 	}
 }

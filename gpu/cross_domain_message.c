@@ -15,24 +15,30 @@
 
 /* ---- Bytes that are sent -------------------------------------------------------------------- */
 
+/* Also of a single byte there are a few hundred. */
+static size_t memory_of(size_t size)
+{
+	return sizeof(struct cross_bytes) + size;
+}
+
 struct cross_bytes *cross_bytes_create(
 	struct cross_context *context, const void *data, size_t size, int *error)
 {
 	struct cross_bytes *bytes;
 
 	*error = -ENOSPC;
-	if (size > MAX_CROSS_DOMAIN_WAITING - context->waiting) {
+	if (memory_of(size) > MAX_CROSS_DOMAIN_WAITING - context->waiting) {
 		return NULL;
 	}
 	*error = -ENOMEM;
-	bytes = calloc(1, sizeof(*bytes) + size);
+	bytes = calloc(1, memory_of(size));
 	if (bytes == NULL) {
 		return NULL;
 	}
 	bytes->context = context;
 	bytes->size = size;
 	memcpy(bytes->data, data, size);
-	context->waiting += size;
+	context->waiting += memory_of(size);
 	return bytes;
 }
 
@@ -47,7 +53,7 @@ void cross_bytes_destroy(struct cross_bytes *bytes)
 	for (uint32_t i = 0; i < bytes->num_fenced; i++) {
 		cross_close(bytes->context, &bytes->fenced_fds[i]);
 	}
-	bytes->context->waiting -= bytes->size;
+	bytes->context->waiting -= memory_of(bytes->size);
 	free(bytes);
 }
 

@@ -39,6 +39,7 @@ struct cross_domain {
 	void *contexts; /* open ones by ID, of tsearch */
 	void *blobs;    /* by resource ID, of tsearch */
 	uint32_t num_contexts;
+	uint32_t num_attached;           /* of all contexts */
 	TAILQ_HEAD(, cross_context) all; /* also those that are destroyed, and still have work */
 	uint32_t num_fds, max_fds;
 	uint64_t memory_size; /* of blobs and items */
@@ -215,7 +216,7 @@ struct cross_context {
 	uint32_t num_items, last_item_id;
 	TAILQ_HEAD(, cross_message) messages; /* in the order in which they came */
 	uint32_t num_messages;
-	size_t waiting; /* bytes */
+	size_t waiting; /* memory of cross_bytes */
 	uint32_t num_fds;
 };
 

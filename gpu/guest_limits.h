@@ -37,8 +37,8 @@
 #define MAX_CROSS_DOMAIN_HELD 1024u
 #define MAX_CROSS_DOMAIN_POLLS 16u
 
-/* Bytes of one context that wait for in-fences, or for the compositor or a program to read them:
- * a few times what a socket takes. Then its channel ends. */
+/* Memory of one context's messages that wait for in-fences, or for the compositor or a program to
+ * read them: a few times what a socket takes. Then its channel ends. */
 #define MAX_CROSS_DOMAIN_WAITING (1u << 20)
 
 /* Of one submission: dma-bufs that get its in-fences, and fences of the kernel's that these are;
@@ -54,8 +54,9 @@
  * quarter. Also no more than a sixteenth of what the process may have. */
 #define MAX_CROSS_DOMAIN_FDS 4096u
 
-/* Resources that one context has. */
+/* Resources that one context has, and all of them, each as often as it is had. */
 #define MAX_CROSS_DOMAIN_ATTACHED (16u << 10)
+#define MAX_CROSS_DOMAIN_ALL_ATTACHED (256u << 10)
 
 /* Memory of the host that images are in, and copies of files: three pictures of 3840 by 2160 for
  * each of ten windows. */

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cross_domain_private.h"
 #include "gpu_private.h"
 #include "udmabuf.h"
 
@@ -1268,6 +1269,51 @@ TEST_CHANNEL(a_reset_drops_what_waits)
 	assert_int_equal(cross_create_context(guest, CONTEXT), OK);
 }
 
+TEST_CONTEXT(resources_of_all_contexts_have_a_limit)
+{
+	const uint32_t num_contexts = MAX_CROSS_DOMAIN_ALL_ATTACHED / MAX_CROSS_DOMAIN_ATTACHED;
+
+	for (uint32_t id = 1; id <= MAX_CROSS_DOMAIN_ATTACHED + 1; id++) {
+		assert_int_equal(create_empty_blob(guest, id, PAGE), OK);
+	}
+	for (uint32_t ctx_id = 1; ctx_id <= num_contexts; ctx_id++) {
+		assert_int_equal(cross_create_context(guest, ctx_id), OK);
+		for (uint32_t id = 1; id <= MAX_CROSS_DOMAIN_ATTACHED; id++) {
+			assert_int_equal(attach_context(guest, ctx_id, id), OK);
+		}
+		assert_int_equal(
+			attach_context(guest, ctx_id, MAX_CROSS_DOMAIN_ATTACHED + 1), NO_MEMORY);
+	}
+	assert_int_equal(cross_create_context(guest, num_contexts + 1), OK);
+	assert_int_equal(attach_context(guest, num_contexts + 1, 1), NO_MEMORY);
+	assert_int_equal(detach_context(guest, 1, 1), OK);
+	assert_int_equal(attach_context(guest, num_contexts + 1, 1), OK);
+	assert_int_equal(destroy_context(guest, 2), OK);
+	assert_int_equal(attach_context(guest, num_contexts + 1, 2), OK);
+}
+
+/* A byte that waits takes more memory than a byte. */
+TEST_CHANNEL(short_messages_that_wait_have_a_limit)
+{
+	uint32_t type = OK, count = 0;
+	uint8_t stream[8192];
+	size_t size = 0;
+
+	for (uint32_t i = 0; i < MAX_CROSS_DOMAIN_COMMANDS; i++) {
+		size += cross_make_send(stream + size, "x", 1, NULL, 0);
+	}
+	while (type == OK) {
+		type = cross_call(guest, stream, size);
+		count += MAX_CROSS_DOMAIN_COMMANDS;
+		assert_true(count < 2 * MAX_CROSS_DOMAIN_WAITING / sizeof(struct cross_bytes));
+	}
+	assert_int_equal(type, NO_MEMORY);
+	assert_true(count >= MAX_CROSS_DOMAIN_WAITING / (sizeof(struct cross_bytes) + 1));
+	while (recv(cross.peer, stream, sizeof(stream), 0) > 0) {
+	}
+	expect_end();
+}
+
 TEST_CHANNEL(messages_that_wait_have_a_limit)
 {
 	static char data[16000];
@@ -1284,7 +1330,8 @@ TEST_CHANNEL(messages_that_wait_have_a_limit)
 	while (cross_type(guest, cross_submit(guest, &submission)) == OK) {
 		count++;
 	}
-	assert_int_equal(count, MAX_CROSS_DOMAIN_WAITING / sizeof(data));
+	assert_int_equal(
+		count, MAX_CROSS_DOMAIN_WAITING / (sizeof(struct cross_bytes) + sizeof(data)));
 	expect_end();
 	signal_test_fence(guest, 1);
 	cross_settle(guest);
