@@ -205,15 +205,67 @@ TEST_VMM_OF(a_rings_ids_need_not_grow, ASYNC, CAPSET_VIRGL2)
 	}
 }
 
+static void create_anew(uint32_t ctx_id)
+{
+	virgl_renderer_context_destroy(ctx_id);
+	assert_int_equal(virgl_renderer_context_create(ctx_id, 1, "n"), 0);
+}
+
 TEST_VMM_OF(a_new_context_counts_from_the_start, ASYNC, CAPSET_VIRGL2)
 {
 	fence_on(PRODUCER, 100);
 	assert_true(double_signal(100));
-	virgl_renderer_context_destroy(PRODUCER);
-	assert_int_equal(virgl_renderer_context_create(PRODUCER, 1, "p"), 0);
+	create_anew(PRODUCER);
 	fence_on(PRODUCER, 1);
-	assert_true(double_signal(1)); /* its number */
+	assert_true(double_signal(101)); /* its number */
 	assert_written(1, PRODUCER, 1);
+}
+
+/* The fence keeps the old one in the device, with what it has counted. */
+TEST_VMM_OF(a_new_context_counts_from_the_start_beside_a_global_fence, ASYNC, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 100);
+	assert_true(double_signal(100));
+	submit(PRODUCER, 10, 0);
+	assert_int_equal(virgl_renderer_create_fence(7, 0x207), 0);
+	create_anew(PRODUCER);
+	fence_on(PRODUCER, 1);
+	assert_true(double_signal(101));
+	assert_written(1, PRODUCER, 1);
+	assert_true(double_signal(7));
+	assert_written(2, 0, 7);
+}
+
+TEST_VMM_OF(a_new_context_counts_from_the_start_behind_held_work, POLLED, CAPSET_VIRGL2)
+{
+	fence_on(CONSUMER, 100);
+	assert_true(double_signal(100));
+	virgl_renderer_poll();
+	fence_on(PRODUCER, 101);
+	submit(CONSUMER, 20, 101);
+	create_anew(CONSUMER);
+	fence_on(CONSUMER, 1);
+	assert_int_equal(the_double.num_submissions, 0);
+	assert_true(double_signal(101));
+	virgl_renderer_poll();
+	assert_int_equal(the_double.num_submissions, 1);
+	assert_true(double_signal(101)); /* its number on this timeline */
+	virgl_renderer_poll();
+	assert_written(1, PRODUCER, 101);
+	assert_written(2, CONSUMER, 1);
+}
+
+/* The device has no number above UINT64_MAX. */
+TEST_VMM_OF(a_new_context_takes_any_id_after_the_highest, ASYNC, CAPSET_VIRGL2)
+{
+	const uint64_t ids[] = { INT64_MAX, UINT64_MAX, INT64_MAX, 0 };
+
+	for (unsigned int i = 0; i < 4; i++) {
+		fence_on(PRODUCER, ids[i]);
+		assert_true(double_signal((uint64_t)INT64_MAX + i));
+		assert_written(i, PRODUCER, ids[i]);
+		create_anew(PRODUCER);
+	}
 }
 
 /* ---- In-fences ---------------------------------------------------------------------------- */
@@ -466,6 +518,26 @@ TEST_VMM_OF(fences_of_contexts_that_are_not_there_take_no_memory, POLLED, CAPSET
 	before = mallinfo2().uordblks;
 	for (uint32_t i = 0; i < 64 * 100; i++) {
 		assert_true(virgl_renderer_context_create_fence(100 + i / 64, 0, i % 64, 1) < 0);
+	}
+	assert_in_range(mallinfo2().uordblks, 0, before + 4096);
+}
+
+/* Nor a context that was there, and has a fence still. */
+TEST_VMM_OF(fences_of_contexts_that_have_ended_take_no_memory, ASYNC, CAPSET_VIRGL2)
+{
+	unsigned long before = 0;
+
+	for (uint32_t i = 1; i <= 1000; i++) {
+		uint32_t ctx_id = 100 + i;
+		num_written = 0;
+		assert_int_equal(virgl_renderer_context_create(ctx_id, 1, "n"), 0);
+		fence_on(ctx_id, i);
+		virgl_renderer_context_destroy(ctx_id);
+		assert_true(virgl_renderer_context_create_fence(ctx_id, 0, 1, i + 1) < 0);
+		assert_true(double_signal(i));
+		assert_written(0, ctx_id, i);
+		virgl_renderer_poll(); /* ends it */
+		before = i == 10 ? mallinfo2().uordblks : before;
 	}
 	assert_in_range(mallinfo2().uordblks, 0, before + 4096);
 }

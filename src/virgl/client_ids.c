@@ -22,7 +22,8 @@ struct client_timeline {
 	int32_t ring;
 	/* Numbers: of the newest fence, of the one before, and of the newest that retired. */
 	uint64_t last, before, retired;
-	bool ended;                                          /* its context has */
+	bool ended; /* its context has, or is not known to be there: it goes with its last fence */
+	bool ended_before;                                   /* the newest fence */
 	STAILQ_HEAD(renumbered_list, renumbered) renumbered; /* oldest first */
 	LIST_ENTRY(client_timeline) link;
 };
@@ -30,6 +31,11 @@ struct client_timeline {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static void *by_name; /* a tree (search.h) */
 static LIST_HEAD(, client_timeline) all;
+
+/* The highest number of the rings' timelines that have gone, from which new ones count. While
+ * anything is left of a context, be it a fence on the global timeline, the device has its rings,
+ * and they go on with a new context of its ID. */
+static uint64_t highest_gone;
 
 static int compare(const void *a, const void *b)
 {
@@ -71,6 +77,11 @@ static struct client_timeline *find_or_create(const struct vgf_fence_name *fence
 		return NULL;
 	}
 	*timeline = key_of(fence);
+	timeline->ended = true;
+	if (fence->ring != VGF_RING_GLOBAL) {
+		timeline->last = highest_gone;
+		timeline->retired = highest_gone;
+	}
 	STAILQ_INIT(&timeline->renumbered);
 	if (!tsearch(timeline, &by_name, compare)) {
 		free(timeline);
@@ -93,6 +104,17 @@ static void timeline_free(struct client_timeline *timeline)
 	free(timeline);
 }
 
+static void free_if_done(struct client_timeline *timeline)
+{
+	if (!timeline->ended || timeline->retired != timeline->last) {
+		return;
+	}
+	if (timeline->ring != VGF_RING_GLOBAL && timeline->last > highest_gone) {
+		highest_gone = timeline->last;
+	}
+	timeline_free(timeline);
+}
+
 /* The IDs of the global timeline have 32 bits, and go on from 0 behind the highest. */
 static uint64_t widen(const struct client_timeline *timeline, uint64_t id)
 {
@@ -113,9 +135,11 @@ static int enter(const struct vgf_fence_name *client, uint64_t *number)
 		return -ENOMEM;
 	}
 	id = widen(timeline, client->fence_id);
+	/* IDs above INT64_MAX are not used as numbers, so that these do not run out. */
 	if (id <= timeline->last || id > INT64_MAX) {
 		renumbered = malloc(sizeof(*renumbered));
 		if (!renumbered) {
+			free_if_done(timeline);
 			return -ENOMEM;
 		}
 		id = timeline->last + 1;
@@ -125,6 +149,7 @@ static int enter(const struct vgf_fence_name *client, uint64_t *number)
 	}
 	timeline->before = timeline->last;
 	timeline->last = id;
+	timeline->ended_before = timeline->ended;
 	timeline->ended = false;
 	*number = id;
 	return 0;
@@ -159,9 +184,8 @@ void client_id_drop(const struct vgf_fence_name *client, uint64_t number)
 		}
 		timeline->last = timeline->before;
 		/* A guest may name all contexts and rings that there are not. */
-		if (timeline->last == 0) {
-			timeline_free(timeline);
-		}
+		timeline->ended = timeline->ended_before;
+		free_if_done(timeline);
 	}
 	pthread_mutex_unlock(&mutex);
 }
@@ -178,9 +202,7 @@ static uint64_t retire(struct client_timeline *timeline, uint64_t number)
 		free(renumbered);
 	}
 	timeline->retired = number;
-	if (timeline->ended && timeline->retired == timeline->last) {
-		timeline_free(timeline);
-	}
+	free_if_done(timeline);
 	return id;
 }
 
@@ -209,9 +231,7 @@ void client_ids_end_context(uint32_t ctx_id)
 			continue;
 		}
 		timeline->ended = true;
-		if (timeline->retired == timeline->last) {
-			timeline_free(timeline);
-		}
+		free_if_done(timeline);
 	}
 	pthread_mutex_unlock(&mutex);
 }
@@ -223,5 +243,6 @@ void client_ids_clear(void)
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the one before is off the list. */
 		timeline_free(LIST_FIRST(&all));
 	}
+	highest_gone = 0;
 	pthread_mutex_unlock(&mutex);
 }

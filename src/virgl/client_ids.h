@@ -22,8 +22,8 @@ void client_id_drop(const struct vgf_fence_name *client, uint64_t number);
 /* A fence retires: the VMM's ID for it. Those before it on its timeline have retired, too. */
 uint64_t client_id_retire(const struct vgf_fence_name *fence);
 
-/* A context ends. A later one with its ID may count from the start again, once nothing of this one
- * is pending. */
+/* A context ends, with its timelines when nothing of them is pending. Later ones get numbers above
+ * all of theirs. */
 void client_ids_end_context(uint32_t ctx_id);
 
 /* All of them, as nothing is pending any more. */
