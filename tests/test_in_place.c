@@ -27,6 +27,7 @@ int virgl_renderer_submit_cmd2(
 #define POLLED (VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC)
 #define GL VIRGL_RENDERER_THREAD_SYNC
 #define ASYNC (POLLED | VIRGL_RENDERER_ASYNC_FENCE_CB)
+#define GL_ASYNC (GL | VIRGL_RENDERER_ASYNC_FENCE_CB)
 #define MAX_WRITTEN 64
 
 enum { PRODUCER = 1, CONSUMER = 2 };
@@ -471,6 +472,20 @@ TEST_VMM_OF(held_work_runs_in_virglrenderers_gl_context, GL, CAPSET_VIRGL2)
 	virgl_renderer_poll();
 	assert_int_equal(the_double.num_submissions, 1);
 	assert_true(the_double.num_made_current > before);
+}
+
+/* While something is held each call polls, which makes virglrenderer's own context current. */
+TEST_VMM_OF(a_fence_is_made_in_the_gl_context_of_its_work, GL_ASYNC, CAPSET_VIRGL2)
+{
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	submit(PRODUCER, 10, 0);
+	fence_on(PRODUCER, 2);
+	assert_int_equal(double_gl_of(2), the_double.submissions[0].gl_context);
+	assert_int_not_equal(double_gl_of(2), 0);
+	submit(PRODUCER, 11, 0);
+	assert_int_equal(virgl_renderer_create_fence(5, 0x207), 0);
+	assert_int_equal(double_gl_of(5), the_double.submissions[1].gl_context);
 }
 
 TEST_VMM_OF(a_resource_goes_behind_held_work, ASYNC, CAPSET_VIRGL2)

@@ -324,6 +324,51 @@ TEST_GPU(a_fence_made_in_a_second_step_is_of_its_own_context)
 	assert_int_equal(syncs[1].num_waits, 1);
 }
 
+static void submit_held(uint32_t ctx_id, uint64_t in_fence)
+{
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_nop(&stream);
+	assert_int_equal(vgf_virgl_submit_cmd2(
+				 virgl, stream.words, (int)ctx_id, (int)stream.count, &in_fence, 1),
+		1);
+}
+
+/* What is held runs in turns: the work of each context, and then their fences. */
+TEST_GPU(so_is_one_whose_work_was_held_back)
+{
+	const struct vgf_fence_name gate = { .fence_id = 9, .ring = VGF_RING_GLOBAL };
+	struct vgf_device *device = vgf_virgl_get_device(virgl);
+
+	assert_int_equal(create_take(device, &gate, VGF_SHAREABLE, VGF_FENCE_BY_CALL), 0);
+	submit_held(A, gate.fence_id);
+	assert_int_equal(vgf_virgl_context_create_fence(virgl, A, 0, 0, 1), 0);
+	submit_held(B, gate.fence_id);
+	assert_int_equal(vgf_virgl_context_create_fence(virgl, B, 0, 0, 2), 0);
+	submit_held(C, gate.fence_id);
+	assert_int_equal(vgf_virgl_create_fence(virgl, 10, C, 0), 0);
+	assert_int_equal(vgf_fence_signal(device, &gate, 0), 0);
+	dispatch();
+	assert_int_equal(the_double.num_submissions, 3);
+	assert_int_equal(double_gl_of(1), GL_OF(A, 0));
+	assert_int_equal(double_gl_of(2), GL_OF(B, 0));
+	assert_int_equal(double_gl_of(10), GL_OF(C, 0));
+}
+
+/* virglrenderer makes none current for who has done something bad: it has failed before. */
+TEST_GPU(a_fence_is_made_though_its_context_cannot_be_made_current)
+{
+	assert_int_equal(submit(A, 1, 0), 0);
+	the_double.submit_error = EINVAL;
+	assert_int_equal(vgf_virgl_context_create_fence(virgl, A, 0, 0, 2), 0);
+	assert_true(double_signal(1));
+	assert_true(double_signal(2));
+	dispatch();
+	assert_int_equal(num_retired, 2);
+	assert_int_equal(get_stats().failed, 0);
+}
+
 /* ---- A processor draws ---------------------------------------------------------------------- */
 
 TEST_SOFTWARE(work_that_is_done_soon_is_waited_for_here)

@@ -25,6 +25,7 @@ struct double_fence {
 	uint32_t ctx_id, ring;
 	uint64_t id;
 	uint64_t number; /* in the order in which they were made */
+	uint32_t gl;     /* the GL context that it was made in */
 	int fd;          /* -1 if it only calls back */
 };
 
@@ -96,6 +97,7 @@ static struct double_fence *add_fence(uint32_t ctx_id, uint32_t ring, uint64_t i
 				.ring = ring,
 				.id = id,
 				.number = ++state.num_made,
+				.gl = the_double.gl_context,
 				.fd = native ? eventfd(0, EFD_CLOEXEC) : -1,
 			};
 			return fence;
@@ -179,6 +181,14 @@ bool double_signal_oldest(void)
 		return double_signal(oldest->id);
 	}
 	return oldest && call_back(oldest);
+}
+
+uint32_t double_gl_of(uint64_t fence_id)
+{
+	const struct double_fence *fence = find_fence(fence_id);
+
+	assert(fence);
+	return fence->gl;
 }
 
 bool double_forget_oldest(void)
@@ -439,10 +449,14 @@ static int submit(void *buffer, int ctx_id, int ndw, const uint64_t *ids, uint32
 	}
 	assert(((uintptr_t)buffer & 3) == 0); /* virglrenderer asks for it since 1.1 */
 	follow_sub(context, buffer, ndw);
+	if (ndw == 0) {
+		return take_error(&the_double.submit_error);
+	}
 	assert(the_double.num_submissions < DOUBLE_MAX_SUBMISSIONS);
 	the_double.num_submissions++;
 	submission->ctx_id = (uint32_t)ctx_id;
-	submission->word = ndw > 0 ? *(uint32_t *)buffer : 0;
+	submission->word = *(uint32_t *)buffer;
+	submission->gl_context = the_double.gl_context;
 	submission->num_ids = num_ids;
 	for (uint32_t i = 0; i < num_ids; i++) {
 		submission->ids[i] = ids[i];

@@ -14,6 +14,9 @@
  * fence's callback comes from whichever thread it signals in. A fence is an eventfd here, so it
  * cannot be merged: the double keeps each.
  *
+ * As in virglrenderer, a fence of OpenGL is made in the GL context that is current, whichever that
+ * is. An empty command stream makes one current, and is not counted.
+ *
  * A Venus context has a socket to a worker that only answers if a test says so. When the worker has
  * ended, its fences come back.
  *
@@ -30,7 +33,8 @@
 /* A command stream that the renderer got. */
 struct double_submission {
 	uint32_t ctx_id;
-	uint32_t word; /* the first of its commands */
+	uint32_t word;       /* the first of its commands */
+	uint32_t gl_context; /* that it was done in */
 	uint64_t ids[DOUBLE_MAX_IN_FENCES];
 	unsigned int num_ids;
 	int attached_fds[DOUBLE_MAX_IN_FENCES];
@@ -83,6 +87,9 @@ bool double_oldest(uint64_t *fence_id);
 /* The same as double_signal, of that one; or it is not called back for. */
 bool double_signal_oldest(void);
 bool double_forget_oldest(void);
+
+/* The GL context that was current when a fence was made, one that has not called back. */
+uint32_t double_gl_of(uint64_t fence_id);
 
 /* How many fences it has that have not called back. */
 unsigned int double_pending(void);

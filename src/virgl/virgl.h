@@ -472,9 +472,9 @@ void context_release_resources(struct virgl_context *context);
 /* A job has run: in which GL context its work was. */
 void note_gl(struct virgl_context *context, const struct vgf_job *job);
 
-/* Makes the GL context current that all of a context's work was in, so that a fence there stands
- * for it. Returns false if there is none, or several. */
-bool return_to_gl(const struct virgl_context *context, const struct vgf_job *job);
+/* Whether the GL context is current that all of a context's work was in, so that a fence there
+ * stands for it. Not if there is none, or several. */
+bool is_in_its_gl(const struct virgl_context *context);
 
 /* Behind the work of a job that has run. Returns whether that is done. Else others can wait for its
  * fence from now on, if its kind allows that. */

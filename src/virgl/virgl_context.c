@@ -129,6 +129,21 @@ static bool wants_descriptor(const struct virgl_context *context, const struct v
 		context->virgl->wait != VGF_VIRGL_WAIT_HOST;
 }
 
+/*
+ * A fence of OpenGL is made in the GL context that is current, and is done when what is before it
+ * there is. After the work that a fence without commands is for, virglrenderer may have made
+ * another one current, so nothing is submitted to the context again. If that fails its work has
+ * failed before, and has been told of.
+ */
+static void return_to_gl(const struct virgl_context *context, const struct vgf_job *job)
+{
+	static const uint32_t nothing; /* aligned, as virglrenderer asks for */
+
+	if (context_is_gl(context) && job->size == 0) {
+		submit_words(context, &nothing, 0);
+	}
+}
+
 /* The work's out-fence: a descriptor if others may wait for it on the GPU, none if it is done, else
  * virglrenderer's callback. */
 static int make_fence(struct virgl_context *context, const struct vgf_job *job, int *out_fence_fd)
@@ -136,8 +151,9 @@ static int make_fence(struct virgl_context *context, const struct vgf_job *job, 
 	struct vgf_virgl *virgl = context->virgl;
 	int ret;
 
+	return_to_gl(context, job);
 	if (wants_descriptor(context, job) && context_is_gl(context) && virgl->egl &&
-		return_to_gl(context, job)) {
+		is_in_its_gl(context)) {
 		ret = egl_sync_export(virgl->egl);
 		if (ret >= 0) {
 			*out_fence_fd = ret;

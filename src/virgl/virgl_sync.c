@@ -167,14 +167,9 @@ void note_gl(struct virgl_context *context, const struct vgf_job *job)
 	context->gl = gl;
 }
 
-bool return_to_gl(const struct virgl_context *context, const struct vgf_job *job)
+bool is_in_its_gl(const struct virgl_context *context)
 {
-	static const uint32_t nothing; /* aligned, as virglrenderer asks for */
-
-	if (context->has_gls || (job->size == 0 && submit_words(context, &nothing, 0) < 0)) {
-		return false;
-	}
-	return context->gl && gl_sync_context() == context->gl;
+	return !context->has_gls && context->gl && gl_sync_context() == context->gl;
 }
 
 /*
@@ -197,7 +192,7 @@ static bool wants_sync(const struct virgl_context *context, const struct vgf_job
 {
 	return context->virgl->has_syncs && (job->flags & VGF_SHAREABLE) &&
 		!(job->flags & VGF_MERGEABLE) && job->fence.ring != VGF_RING_GLOBAL &&
-		return_to_gl(context, job);
+		is_in_its_gl(context);
 }
 
 bool make_sync(struct virgl_context *context, const struct vgf_job *job)

@@ -24,6 +24,7 @@ struct Double {
 struct Submission {
     ctx_id: u32,
     word: u32,
+    gl_context: u32,
     ids: [u64; MAX_IN_FENCES],
     num_ids: u32,
     attached_fds: [i32; MAX_IN_FENCES],
