@@ -67,7 +67,8 @@ static void note_leave(void *cookie)
 	(void)cookie;
 }
 
-static bool retires_here; /* in the thread that calls back */
+static bool retires_here;         /* in the thread that calls back */
+static bool retires_behind_count; /* of who lists fences */
 
 static bool signal_enter(void *cookie)
 {
@@ -100,7 +101,7 @@ static void begin(int flags, bool has_poll_fd)
 	};
 
 	num_retired = num_left = 0;
-	retires_here = false;
+	retires_here = retires_behind_count = false;
 	the_double.has_poll_fd = has_poll_fd;
 	assert_int_equal(vgf_virgl_init(&virgl, flags, &renderer_callbacks, &options, &virgl), 0);
 	for (uint32_t ctx_id = A; ctx_id <= C; ctx_id++) {
@@ -496,6 +497,14 @@ static void *signal_one(void *arg)
 	return arg;
 }
 
+static void signal_one_in_thread(void)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
+	pthread_join(thread, NULL);
+}
+
 static int end_and_create_again(void)
 {
 	int ret;
@@ -528,12 +537,10 @@ TEST_SENT(a_context_does_not_stay_for_what_has_just_retired)
 TEST_POLLED(a_fence_retires_in_that_thread_if_the_vmm_says_so)
 {
 	struct pollfd woken = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
-	pthread_t thread;
 
 	submit(A, 0, 1);
 	retires_here = true;
-	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
-	pthread_join(thread, NULL);
+	signal_one_in_thread();
 	assert_int_equal(num_retired, 1);
 	assert_int_equal(num_left, 1);
 	assert_int_equal(poll(&woken, 1, 0), 0);
@@ -554,19 +561,52 @@ TEST_SENT(in_the_plugins_own_thread_it_does_not)
 TEST_POLLED(not_while_a_mark_is_owed)
 {
 	struct pollfd woken = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
-	pthread_t thread;
 
 	submit(A, 0, 1);
 	the_double.fence_error = ENOMEM;
 	assert_int_equal(vgf_virgl_context_destroy(virgl, C), 0);
 	retires_here = true;
-	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
-	pthread_join(thread, NULL);
+	signal_one_in_thread();
 	assert_int_equal(num_retired, 0);
 	assert_int_equal(poll(&woken, 1, 0), 1);
 	dispatch();
 	assert_int_equal(num_retired, 1);
 	assert_true(double_signal_oldest());
+}
+
+size_t __real_vgf_context_list_pending(
+	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count);
+size_t __wrap_vgf_context_list_pending(
+	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count);
+
+/* Who lists fences asks first how many there are. */
+size_t __wrap_vgf_context_list_pending(
+	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count)
+{
+	size_t ret = __real_vgf_context_list_pending(device, ctx_id, pending, count);
+
+	if (!pending && retires_behind_count) {
+		retires_behind_count = false;
+		signal_one_in_thread();
+	}
+	return ret;
+}
+
+/* Or its context would end under the work of those that are left. */
+TEST_SENT(a_context_waits_for_its_last_fence_though_another_one_retires_meanwhile)
+{
+	submit(A, 0, 1);
+	submit(A, 0, 2);
+	retires_here = retires_behind_count = true;
+	assert_int_equal(vgf_virgl_context_destroy(virgl, A), 1);
+	assert_int_equal(num_retired, 1);
+	assert_retired(0, A, 1);
+	assert_int_equal(the_double.num_contexts, 3);
+	dispatch();
+	assert_int_equal(num_retired, 1);
+	signal_oldest(2);
+	assert_int_equal(num_retired, 2);
+	assert_int_equal(the_double.num_contexts, 2);
 }
 
 /* ---- How long they stay ---------------------------------------------------------------------- */

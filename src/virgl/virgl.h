@@ -290,6 +290,11 @@ void global_fence_signalled(struct vgf_virgl *virgl, uint32_t fence_id);
 void context_fence_signalled(
 	struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t ring_idx, uint64_t fence_id);
 
+/* The pending fences of a context, each timeline's from the oldest on. The caller frees them. False
+ * with no memory. */
+bool list_pending(
+	struct vgf_virgl *virgl, uint32_t ctx_id, struct vgf_pending **pending, size_t *count);
+
 /* Ends what a context's work has of fences by call, as virglrenderer has forgotten them, or nobody
  * waits any more. False with no memory. */
 bool end_lost_fences(struct virgl_context *context, int error);

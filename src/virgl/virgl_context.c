@@ -495,17 +495,12 @@ static int wait_for(struct vgf_virgl *virgl, const struct vgf_fence_name *fence)
  */
 static int wait_for_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
 {
-	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
 	struct vgf_pending *pending;
+	size_t count;
 
-	if (count == 0) {
-		return 0;
-	}
-	pending = calloc(count, sizeof(*pending));
-	if (!pending) {
+	if (!list_pending(virgl, ctx_id, &pending, &count)) {
 		return -ENOMEM;
 	}
-	vgf_context_list_pending(virgl->device, ctx_id, pending, count);
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_fence_name *fence = &pending[i].fence;
 		bool newest = i + 1 == count || pending[i + 1].fence.ring != fence->ring;

@@ -84,17 +84,37 @@ void context_fence_signalled(
 	retire_signalled(virgl);
 }
 
+bool list_pending(
+	struct vgf_virgl *virgl, uint32_t ctx_id, struct vgf_pending **pending, size_t *count)
+{
+	size_t room = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
+
+	*pending = NULL;
+	*count = 0;
+	if (room == 0) {
+		return true;
+	}
+	*pending = calloc(room, sizeof(**pending));
+	if (!*pending) {
+		return false;
+	}
+	/* By now some may have retired, in virglrenderer's thread. */
+	*count = vgf_context_list_pending(virgl->device, ctx_id, *pending, room);
+	if (*count > room) {
+		*count = room;
+	}
+	return true;
+}
+
 bool end_lost_fences(struct virgl_context *context, int error)
 {
 	struct vgf_virgl *virgl = context->virgl;
-	uint32_t ctx_id = context->ctx_id;
-	size_t count = vgf_context_list_pending(virgl->device, ctx_id, NULL, 0);
-	struct vgf_pending *pending = calloc(count + 1, sizeof(*pending));
+	struct vgf_pending *pending;
+	size_t count;
 
-	if (!pending) {
+	if (!list_pending(virgl, context->ctx_id, &pending, &count)) {
 		return false;
 	}
-	vgf_context_list_pending(virgl->device, ctx_id, pending, count);
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_pending *p = &pending[i];
 		if (p->fence.ring != VGF_RING_GLOBAL && !p->held && !p->has_fd && !p->signalled) {
