@@ -269,6 +269,39 @@ TEST(each_allocation_fails_once)
 	assert_true(failing > 30);
 }
 
+/* What is held for its end is given up, so its work is lost with virglrenderer's context. */
+static void lose_fence(void)
+{
+	assert_int_equal(
+		vgf_virgl_context_create_with_flags(virgl, VENUS, CAPSET_VENUS, 4, "name"), 0);
+	assert_int_equal(submit(VENUS, 2, 0), 0);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, VENUS), 1);
+	assert_int_equal(vgf_context_cancel(vgf_virgl_get_device(virgl), VENUS,
+				 VGF_CANCEL_DESTROYED, -ECANCELED),
+		0);
+}
+
+TEST(a_fence_that_is_lost_retires_whatever_fails)
+{
+	unsigned long before, count;
+
+	failing = 0;
+	do {
+		failing++;
+		assert_int_equal(begin(), 0);
+		lose_fence();
+		before = alloc_count();
+		alloc_fail(failing);
+		dispatch();
+		alloc_fail(0);
+		count = alloc_count() - before;
+		assert_int_equal(the_double.num_contexts, 0);
+		assert_int_equal(retired[2], 1);
+		finish();
+	} while (failing <= count);
+	assert_true(failing > 1);
+}
+
 /* If all is well, all of it happens. */
 TEST(nothing_fails)
 {

@@ -296,8 +296,8 @@ bool list_pending(
 	struct vgf_virgl *virgl, uint32_t ctx_id, struct vgf_pending **pending, size_t *count);
 
 /* Ends what a context's work has of fences by call, as virglrenderer has forgotten them, or nobody
- * waits any more. False with no memory. */
-bool end_lost_fences(struct virgl_context *context, int error);
+ * waits any more. */
+void end_lost_fences(struct virgl_context *context, int error);
 
 /* ---- virgl_sent.c ---- */
 

@@ -257,6 +257,9 @@ static void driver_destroy(void *data, bool cancelled)
 
 	assert_thread(virgl);
 	virgl->inside++;
+	if (!context->closed) {
+		context_leave(context);
+	}
 	if (!virgl->ended && context->error == 0) {
 		lingers = destroy_in_renderer(context);
 		if (!cancelled) {
@@ -265,9 +268,6 @@ static void driver_destroy(void *data, bool cancelled)
 		}
 	} else {
 		gl_context_end(context);
-	}
-	if (!context->closed) {
-		context_leave(context);
 	}
 	context_release_resources(context);
 	if (!lingers) {

@@ -106,14 +106,25 @@ bool list_pending(
 	return true;
 }
 
-bool end_lost_fences(struct virgl_context *context, int error)
+/* With no memory to tell its fences apart, all of them; and those of other contexts of this ID that
+ * the VMM has destroyed. */
+static void cancel_context(const struct virgl_context *context, int error)
+{
+	uint32_t which = context->closed ? VGF_CANCEL_DESTROYED : VGF_CANCEL_OPEN;
+
+	vgf_context_cancel(
+		context->virgl->device, context->ctx_id, which | VGF_CANCEL_RUNNING, error);
+}
+
+void end_lost_fences(struct virgl_context *context, int error)
 {
 	struct vgf_virgl *virgl = context->virgl;
 	struct vgf_pending *pending;
 	size_t count;
 
 	if (!list_pending(virgl, context->ctx_id, &pending, &count)) {
-		return false;
+		cancel_context(context, error);
+		return;
 	}
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_pending *p = &pending[i];
@@ -125,7 +136,6 @@ bool end_lost_fences(struct virgl_context *context, int error)
 		}
 	}
 	free(pending);
-	return true;
 }
 
 /* ---- What a VMM makes --------------------------------------------------------------------- */

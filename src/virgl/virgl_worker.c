@@ -208,17 +208,11 @@ void unwatch_workers(struct vgf_virgl *virgl)
 /* Its fences retire with the error, and so does what is submitted to it from now on. */
 static void end_context(struct virgl_context *context, int error)
 {
-	struct vgf_virgl *virgl = context->virgl;
-
 	context->error = error;
 	virgl_renderer_context_destroy(context->ctx_id);
 	/* Not before: until then fences may come back. */
 	unwatch_worker(context);
-	if (!end_lost_fences(context, error)) {
-		/* With no memory to tell them apart, all of this ID. */
-		vgf_context_cancel(virgl->device, context->ctx_id,
-			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | VGF_CANCEL_RUNNING, error);
-	}
+	end_lost_fences(context, error);
 }
 
 static void worker_ended(struct virgl_context *context)
