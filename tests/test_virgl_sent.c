@@ -41,14 +41,14 @@
 enum { A = 1, B = 2, C = 3 };
 
 static struct vgf_virgl *virgl;
-static struct vgf_fence_name retired[MAX_RETIRED];
+static struct vgf_retired retired[MAX_RETIRED];
 static unsigned int num_retired, num_entered, num_left;
 
 static void note_retired(void *cookie, const struct vgf_retired *fence)
 {
 	(void)cookie;
 	assert_true(num_retired < MAX_RETIRED);
-	retired[num_retired++] = fence->fence;
+	retired[num_retired++] = *fence;
 }
 
 static int create_context(uint32_t ctx_id, uint32_t capset)
@@ -151,8 +151,9 @@ static void signal_oldest(uint64_t id)
 static void assert_retired(unsigned int place, uint32_t ctx_id, uint64_t id)
 {
 	assert_true(place < num_retired);
-	assert_int_equal(retired[place].ctx_id, ctx_id);
-	assert_int_equal(retired[place].fence_id, id);
+	assert_int_equal(retired[place].fence.ctx_id, ctx_id);
+	assert_int_equal(retired[place].fence.fence_id, id);
+	assert_int_equal(retired[place].status, 0);
 }
 
 /* ---- Forgotten ------------------------------------------------------------------------------ */
@@ -194,7 +195,7 @@ TEST_SENT(so_does_one_of_the_global_timeline)
 	destroy_and_forget(C);
 	signal_oldest(MARK(0));
 	assert_int_equal(num_retired, 1);
-	assert_int_equal(retired[0].ring, VGF_RING_GLOBAL);
+	assert_int_equal(retired[0].fence.ring, VGF_RING_GLOBAL);
 }
 
 /* The first mark is taken along, too. */
@@ -399,6 +400,75 @@ TEST_SENT(a_context_stays_for_a_fence_that_was_given_up)
 	assert_int_equal(the_double.num_contexts, 2);
 	assert_int_equal(create_context(A, CAPSET_VIRGL2), 0);
 	assert_int_equal(num_retired, 2);
+}
+
+static void give_up_end(uint32_t ctx_id, uint32_t flags)
+{
+	assert_int_equal(vgf_virgl_context_destroy(virgl, ctx_id), 1);
+	assert_int_equal(vgf_context_cancel(vgf_virgl_get_device(virgl), ctx_id,
+				 VGF_CANCEL_DESTROYED | flags, -ECANCELED),
+		0);
+	dispatch();
+}
+
+/* What waits for the last fence is held work, which is dropped. */
+TEST_SENT(fences_retire_when_they_are_done_though_their_contexts_end_is_given_up)
+{
+	const struct vgf_fence_name second = { .fence_id = 2, .ctx_id = A };
+
+	for (uint64_t id = 1; id <= 3; id++) {
+		submit(A, 0, id);
+	}
+	give_up_end(A, 0);
+	assert_int_equal(num_retired, 0);
+	assert_int_equal(create_context(A, CAPSET_VIRGL2), -EBUSY);
+	signal_oldest(1);
+	assert_int_equal(num_retired, 1);
+	assert_retired(0, A, 1);
+	assert_int_equal(vgf_fence_cancel(vgf_virgl_get_device(virgl), &second, -EIO), 0);
+	dispatch();
+	assert_int_equal(num_retired, 2);
+	assert_int_equal(retired[1].status, -EIO);
+	signal_oldest(2);
+	assert_int_equal(the_double.num_contexts, 3);
+	signal_oldest(3);
+	assert_int_equal(num_retired, 3);
+	assert_retired(2, A, 3);
+	assert_int_equal(the_double.num_contexts, 2);
+	assert_int_equal(create_context(A, CAPSET_VIRGL2), 0);
+}
+
+TEST_SENT(a_reset_ends_those_too)
+{
+	submit(A, 0, 1);
+	give_up_end(A, 0);
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(retired[0].status, -ECANCELED);
+	assert_int_equal(the_double.num_contexts, 0);
+}
+
+TEST_SENT(and_so_does_who_gives_up_running_work)
+{
+	submit(A, 0, 1);
+	give_up_end(A, VGF_CANCEL_RUNNING);
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(retired[0].status, -ECANCELED);
+	assert_int_equal(the_double.num_contexts, 3);
+	signal_oldest(1);
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(the_double.num_contexts, 2);
+}
+
+/* virglrenderer forgets them with the context. */
+TEST_SENT(other_kinds_of_contexts_take_theirs_along)
+{
+	assert_int_equal(create_context(4, CAPSET_DRM), 0);
+	submit(4, 0, 1);
+	give_up_end(4, 0);
+	assert_int_equal(num_retired, 1);
+	assert_int_equal(retired[0].status, -ECANCELED);
+	assert_int_equal(the_double.num_contexts, 3);
 }
 
 /* If virglrenderer has forgotten it, too. */
@@ -663,7 +733,7 @@ static void begin_asking(void)
 }
 
 /* One that cannot be waited for, as too much is held back. virglrenderer is asked on. */
-TEST_BETWEEN(a_fence_that_cannot_be_waited_for_is_given_up, begin_asking(), finish())
+TEST_BETWEEN(a_fence_that_cannot_be_waited_for_retires_all_the_same, begin_asking(), finish())
 {
 	const struct vgf_fence_name gate = { .fence_id = 9, .ring = VGF_RING_GLOBAL };
 	struct pollfd asks = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
@@ -681,10 +751,12 @@ TEST_BETWEEN(a_fence_that_cannot_be_waited_for_is_given_up, begin_asking(), fini
 	submit(A, 0, 1);
 	assert_int_equal(vgf_virgl_context_destroy(virgl, A), 0);
 	dispatch();
-	assert_int_equal(num_retired, 1);
+	assert_int_equal(num_retired, 0);
 	assert_int_equal(the_double.num_contexts, 3);
 	assert_int_equal(poll(&asks, 1, LONG_MS), 1);
 	signal_oldest(1);
+	assert_int_equal(num_retired, 1);
+	assert_retired(0, A, 1);
 	assert_int_equal(the_double.num_contexts, 2);
 	assert_int_equal(poll(&asks, 1, 5 * ASK_MS), 0);
 	assert_int_equal(vgf_fence_signal(device, &gate, 0), 0);

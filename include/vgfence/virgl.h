@@ -201,8 +201,8 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * Returns 0 (also, as with virglrenderer, if there is such a context with the same capability
  * set); 1 if it is made later: if that fails, its submissions do, with the same error; -EEXIST
  * for one with another capability set; -EBUSY if an older one of this ID, of OpenGL, has fences
- * that were given up (vgf_context_cancel, vgf_timeline_cancel, vgf_fence_cancel, or that could not
- * be waited for when it was destroyed) and OpenGL has not come to them; -ENOSPC for one of OpenGL
+ * that were given up (vgf_context_cancel, vgf_timeline_cancel, vgf_fence_cancel), or that could not
+ * be waited for when it was destroyed, and OpenGL has not come to them; -ENOSPC for one of OpenGL
  * if 64 others have such fences; -EINVAL for ID 0, or flags that virglrenderer does not know;
  * -ENOSPC at max_contexts, or at 128 contexts of Venus, which have a process each; -ENOMEM, with
  * Venus also if the render server has ended; -EMFILE with Venus: a context takes four descriptors.
@@ -219,6 +219,12 @@ int vgf_virgl_context_create(
  * only then virglrenderer's context ends, since it would forget its fences. Does not wait. If
  * there are 128 processes of Venus, a new context ends one that was destroyed: its fences retire
  * with -ECANCELED.
+ *
+ * The end is work that is held back behind the context's last fences. If there is no room for that
+ * (vgf_limits.max_held), or no memory, if two timelines have a fence of that ID, or if it is given
+ * up on (vgf_context_cancel with VGF_CANCEL_DESTROYED), the end does not wait. OpenGL's fences
+ * retire when their work is done all the same. Those of Venus, and of native contexts that have no
+ * sync file, retire with -ECANCELED then, also without VGF_CANCEL_RUNNING.
  *
  * Returns 0; 1 if it ends later; -ENOENT (virglrenderer says nothing then); -ENOMEM: the context
  * is still there.

@@ -110,10 +110,11 @@ struct virgl_context {
 	bool changed_gl; /* the last job's was */
 	bool has_sent;   /* whether virglrenderer got fences of its rings, and the last one */
 	struct vgf_fence_name last_sent;
-	/* Of OpenGL, protected by the mutex, as is `lingers`. */
+	/* Of OpenGL, protected by the mutex, as are `lingers` and `is_disowned`. */
 	uint32_t num_sent;  /* of `sent_gl` */
 	uint32_t num_taken; /* out of it, and being signalled */
-	bool lingers;       /* the device has none of it any more; virglrenderer has, for these */
+	bool lingers;       /* the device has it no more; virglrenderer has, for these */
+	bool is_disowned;   /* nor has the device any of these fences */
 	LIST_ENTRY(virgl_context) linger_link;
 	SLIST_ENTRY(virgl_context) lingered_link;
 	void *attachments; /* of resources, or soon: a tree by handle (search.h) */
@@ -189,7 +190,7 @@ struct vgf_virgl {
 	void *watched;         /* contexts in worker_set: a tree by ID (search.h) */
 	struct log_limit log_limit;
 
-	LIST_HEAD(, virgl_context) lingering; /* contexts of OpenGL that the device gave up */
+	LIST_HEAD(, virgl_context) lingering; /* contexts of OpenGL that the device has no more */
 	unsigned int num_lingering;
 	unsigned int next_mark;
 
@@ -299,6 +300,9 @@ bool list_pending(
  * waits any more. */
 void end_lost_fences(struct virgl_context *context, int error);
 
+/* Whether the device waits for calls for a context's work. With no memory it may. */
+bool waits_for_calls(const struct virgl_context *context);
+
 /* ---- virgl_sent.c ---- */
 
 /* Gives virglrenderer a fence of OpenGL, for which it will call back: of a context's ring, or of
@@ -321,9 +325,9 @@ void gl_context_failed(struct virgl_context *context);
 /* virglrenderer has it no more. */
 void gl_context_end(struct virgl_context *context);
 
-/* The device gives it up. Returns whether virglrenderer's thread still uses it, as its fences were
- * given up before they were done; then end_lingered destroys and frees it. Waits for that thread if
- * it has called back for the last of them and is signalling it. */
+/* The device has it no more. Returns whether virglrenderer's thread still uses it, as it has fences
+ * that were given up, or that the device could not wait for; then end_lingered destroys and frees
+ * it. Waits for that thread if it has called back for the last of them and is signalling it. */
 bool gl_context_give_up(struct virgl_context *context);
 
 /* What could not be done before. */

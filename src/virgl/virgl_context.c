@@ -262,8 +262,9 @@ static void driver_destroy(void *data, bool cancelled)
 	}
 	if (!virgl->ended && context->error == 0) {
 		lingers = destroy_in_renderer(context);
-		if (!cancelled) {
-			/* Those that could not be waited for, as with no memory. */
+		if (!cancelled && !context_is_gl(context)) {
+			/* Those that could not be waited for, as with no memory. For OpenGL's the
+			 * context stays. */
 			end_lost_fences(context, -ECANCELED);
 		}
 	} else {
@@ -505,7 +506,7 @@ static int wait_for_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
 		const struct vgf_fence_name *fence = &pending[i].fence;
 		bool newest = i + 1 == count || pending[i + 1].fence.ring != fence->ring;
 		if (fence->ring != VGF_RING_GLOBAL && newest) {
-			/* One that cannot be waited for is given up when the context ends. */
+			/* One that cannot be waited for may be lost when the context ends. */
 			wait_for(virgl, fence);
 		}
 	}

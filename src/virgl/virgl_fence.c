@@ -106,6 +106,28 @@ bool list_pending(
 	return true;
 }
 
+static bool waits_for_call(const struct vgf_pending *pending)
+{
+	return pending->fence.ring != VGF_RING_GLOBAL && !pending->held && !pending->has_fd &&
+		!pending->signalled;
+}
+
+bool waits_for_calls(const struct virgl_context *context)
+{
+	struct vgf_pending *pending;
+	bool waits = false;
+	size_t count;
+
+	if (!list_pending(context->virgl, context->ctx_id, &pending, &count)) {
+		return true;
+	}
+	for (size_t i = 0; i < count && !waits; i++) {
+		waits = waits_for_call(&pending[i]);
+	}
+	free(pending);
+	return waits;
+}
+
 /* With no memory to tell its fences apart, all of them; and those of other contexts of this ID that
  * the VMM has destroyed. */
 static void cancel_context(const struct virgl_context *context, int error)
@@ -128,7 +150,7 @@ void end_lost_fences(struct virgl_context *context, int error)
 	}
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_pending *p = &pending[i];
-		if (p->fence.ring != VGF_RING_GLOBAL && !p->held && !p->has_fd && !p->signalled) {
+		if (waits_for_call(p)) {
 			if (!context_is_gl(context)) {
 				fence_came_back(virgl);
 			}

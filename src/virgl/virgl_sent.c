@@ -11,7 +11,8 @@
  *    for it. So a context that ends is followed by a mark, a fence that is nobody's: when that
  *    comes back, all before it are done.
  *  - A context that ends before its fences are done is still used by that thread, which ends the
- *    process. So it has to wait for them, even if the device has given them up.
+ *    process. So it has to wait for them, even if the device has given them up. Those that the
+ *    device still has signal meanwhile as ever.
  */
 
 #include "virgl.h"
@@ -92,6 +93,7 @@ void gl_context_end(struct virgl_context *context)
 bool gl_context_give_up(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
+	bool waits = waits_for_calls(context);
 
 	pthread_mutex_lock(&virgl->mutex);
 	while (context->num_sent == 0 && context->num_taken > 0) {
@@ -99,6 +101,7 @@ bool gl_context_give_up(struct virgl_context *context)
 		pthread_cond_wait(&virgl->let_go, &virgl->mutex);
 	}
 	context->lingers = context->num_sent > 0;
+	context->is_disowned = context->lingers && !waits;
 	pthread_mutex_unlock(&virgl->mutex);
 	if (context->lingers) {
 		LIST_INSERT_HEAD(&virgl->lingering, context, linger_link);
@@ -128,7 +131,7 @@ static void take(struct vgf_virgl *virgl, struct sent_fence *fence)
 		context->num_sent--;
 		context->num_taken++;
 		/* The device has none of this name any more, but perhaps another one soon. */
-		fence->is_nobodys |= context->lingers;
+		fence->is_nobodys |= context->is_disowned;
 	}
 	if (fence->is_mark && virgl->num_marks-- == MAX_MARKS) {
 		wake(virgl);
