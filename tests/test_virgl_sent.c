@@ -763,6 +763,70 @@ TEST_BETWEEN(a_fence_that_cannot_be_waited_for_retires_all_the_same, begin_askin
 	dispatch();
 }
 
+/* Which virglrenderer forgets: it is not asked for them for ever. */
+static void begin_with_native(void)
+{
+	begin(VIRGL_RENDERER_NO_VIRGL, false);
+	assert_int_equal(create_context(4, CAPSET_DRM), 0);
+	submit(4, 0, 1);
+	submit(4, 0, 2);
+}
+
+#define TEST_NATIVE(name) TEST_BETWEEN(name, begin_with_native(), finish())
+
+static bool is_asked(void)
+{
+	struct pollfd asks = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
+
+	dispatch();
+	return poll(&asks, 1, 5 * ASK_MS) == 1;
+}
+
+TEST_NATIVE(virglrenderer_is_asked_as_long_as_it_has_fences)
+{
+	assert_true(is_asked());
+	assert_true(double_signal(1));
+	assert_true(is_asked());
+	assert_true(double_signal(2));
+	assert_false(is_asked());
+}
+
+TEST_NATIVE(it_is_not_asked_for_what_ended_with_its_context)
+{
+	assert_true(double_signal(1));
+	give_up(4);
+	assert_int_equal(num_retired, 2);
+	assert_true(is_asked());
+	assert_int_equal(vgf_virgl_context_destroy(virgl, 4), 0);
+	assert_false(is_asked());
+	assert_int_equal(create_context(4, CAPSET_DRM), 0);
+	submit(4, 0, 3);
+	assert_true(is_asked());
+	assert_true(double_signal(3));
+	assert_false(is_asked());
+}
+
+TEST_NATIVE(nor_for_what_it_did_not_take)
+{
+	the_double.fence_error = ENOMEM;
+	assert_int_equal(vgf_virgl_context_create_fence(virgl, 4, 0, 0, 3), 0);
+	assert_true(double_signal(1));
+	assert_true(double_signal(2));
+	assert_false(is_asked());
+}
+
+TEST_NATIVE(nor_for_what_was_before_a_reset)
+{
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	assert_int_equal(num_retired, 2);
+	assert_false(is_asked());
+	assert_int_equal(create_context(4, CAPSET_DRM), 0);
+	submit(4, 0, 1);
+	assert_true(is_asked());
+	assert_true(double_signal(1));
+	assert_false(is_asked());
+}
+
 /* ---- Polled --------------------------------------------------------------------------------- */
 
 /* As virglrenderer's thread, if somebody waits for a query: it goes on when it was polled. */

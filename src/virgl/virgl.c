@@ -277,13 +277,6 @@ static void end_renderer(struct vgf_virgl *virgl)
 	unwatch_workers(virgl);
 }
 
-/* virglrenderer was reset or ended: it calls back for none that it has. */
-static void forget_fences(struct vgf_virgl *virgl)
-{
-	forget_gl_fences(virgl);
-	atomic_store(&virgl->sent, 0);
-}
-
 /* Returns whether virglrenderer was ended and has to be started anew. */
 static bool reset_renderer(struct vgf_virgl *virgl)
 {
@@ -312,7 +305,7 @@ VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 	virgl->ended = true;
 	finish_gl_fences(virgl);
 	end_renderer(virgl);
-	forget_fences(virgl);
+	forget_gl_fences(virgl);
 	vgf_device_destroy(virgl->device);
 	free_syncs(virgl);
 	plugin_free(virgl);
@@ -330,7 +323,7 @@ VGF_EXPORT int vgf_virgl_reset(struct vgf_virgl *virgl)
 	virgl->ended = true;
 	finish_gl_fences(virgl);
 	restart = reset_renderer(virgl);
-	forget_fences(virgl);
+	forget_gl_fences(virgl);
 	ret = vgf_device_reset(virgl->device);
 	update_timer(virgl);
 	if (restart) {

@@ -9,7 +9,7 @@
  *
  *   virgl.c            start and end, the loop
  *   virgl_fence.c      fences: what is sent for them, and those that a VMM makes
- *   virgl_sent.c       fences of OpenGL that virglrenderer has, and whose contexts stay for them
+ *   virgl_sent.c       contexts and fences that virglrenderer has, and those of OpenGL that stay
  *   virgl_callbacks.c  between the VMM's callbacks and virglrenderer's
  *   virgl_context.c    contexts, and the driver that runs their work
  *   virgl_native.c     native contexts, which wait on the GPU
@@ -110,9 +110,11 @@ struct virgl_context {
 	bool changed_gl; /* the last job's was */
 	bool has_sent;   /* whether virglrenderer got fences of its rings, and the last one */
 	struct vgf_fence_name last_sent;
-	/* Of OpenGL, protected by the mutex, as are `lingers` and `is_disowned`. */
-	uint32_t num_sent;  /* of `sent_gl` */
-	uint32_t num_taken; /* out of it, and being signalled */
+	/* Protected by the mutex: fences of its rings that virglrenderer has, of OpenGL those in
+	 * `sent_gl`. */
+	uint32_t num_sent;
+	/* Of OpenGL, protected by it, too. */
+	uint32_t num_taken; /* out of `sent_gl`, and being signalled */
 	bool lingers;       /* the device has it no more; virglrenderer has, for these */
 	bool is_disowned;   /* nor has the device any of these fences */
 	LIST_ENTRY(virgl_context) linger_link;
@@ -177,13 +179,13 @@ struct vgf_virgl {
 	atomic_uint num_watched; /* contexts in it */
 	atomic_bool has_native;  /* there was a fence of a native context */
 
-	/* Protects `sent_gl`, `gl_contexts`, `lingered`, `num_marks`, `num_back`, `watched`,
+	/* Protects `sent_gl`, `renderer_contexts`, `lingered`, `num_marks`, `num_back`, `watched`,
 	 * `native_fences`, `syncs`, `over` and `in_vain`, as virglrenderer may call back from a
 	 * thread of its own. Not held while anything of others is called. */
 	pthread_mutex_t mutex;
 	pthread_cond_t let_go; /* a context has none in `sent_gl` or being signalled */
 	TAILQ_HEAD(sent_fences, sent_fence) sent_gl; /* in the order in which they are done */
-	void *gl_contexts; /* of OpenGL that virglrenderer has: a tree by ID (search.h) */
+	void *renderer_contexts;              /* that virglrenderer has: a tree by ID (search.h) */
 	SLIST_HEAD(, virgl_context) lingered; /* of them, those that need not linger any more */
 	unsigned int num_marks;               /* in sent_gl */
 	unsigned int num_back; /* how often virglrenderer has called back for these */
@@ -276,9 +278,6 @@ bool calls_back(const struct vgf_virgl *virgl);
  * errno value. */
 int send_context_fence(struct virgl_context *context, const struct vgf_fence_name *name);
 
-/* virglrenderer has called back for one, or never will. */
-void fence_came_back(struct vgf_virgl *virgl);
-
 /* In place of libvirglrenderer with VIRGL_RENDERER_ASYNC_FENCE_CB: the VMM may have no loop that
  * polls for fences. They retire in whichever thread they signal in. */
 static inline bool retires_at_once(const struct vgf_virgl *virgl)
@@ -317,13 +316,18 @@ bool gl_fence_signalled(struct vgf_virgl *virgl, const struct vgf_fence_name *na
 /* Before virglrenderer makes a context, of whichever kind. 0; -EBUSY: one of OpenGL of this ID
  * lingers; and of OpenGL -ENOSPC: so many others do; -ENOMEM. */
 #define MAX_LINGERING 64
-int gl_context_begin(struct virgl_context *context);
+int renderer_context_begin(struct virgl_context *context);
 
 /* virglrenderer did not make it. */
-void gl_context_failed(struct virgl_context *context);
+void renderer_context_failed(struct virgl_context *context);
 
-/* virglrenderer has it no more. */
-void gl_context_end(struct virgl_context *context);
+/* virglrenderer has it no more, nor its fences: it calls back for none of them. */
+void renderer_context_end(struct virgl_context *context);
+
+/* Counts a fence of a context that is not OpenGL's: before virglrenderer has it, as it may call
+ * back at once; and when it did, or did not take it. Any thread. */
+void fence_sent(struct virgl_context *context);
+void fence_came_back(struct vgf_virgl *virgl, uint32_t ctx_id);
 
 /* The device has it no more. Returns whether virglrenderer's thread still uses it, as it has fences
  * that were given up, or that the device could not wait for; then end_lingered destroys and frees

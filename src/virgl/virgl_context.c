@@ -240,6 +240,7 @@ static bool destroy_in_renderer(struct virgl_context *context)
 	if (!context_is_gl(context)) {
 		unwatch_worker(context);
 		virgl_renderer_context_destroy(context->ctx_id);
+		renderer_context_end(context);
 		return false;
 	}
 	if (gl_context_give_up(context)) {
@@ -268,7 +269,7 @@ static void driver_destroy(void *data, bool cancelled)
 			end_lost_fences(context, -ECANCELED);
 		}
 	} else {
-		gl_context_end(context);
+		renderer_context_end(context);
 	}
 	context_release_resources(context);
 	if (!lingers) {
@@ -371,7 +372,7 @@ static int create_kind(const struct creation *creation)
 	int ret;
 
 	end_lingered(virgl);
-	ret = gl_context_begin(context);
+	ret = renderer_context_begin(context);
 	if (ret == -EBUSY || ret == -ENOSPC) {
 		plugin_log(virgl,
 			"context %" PRIu32 ": OpenGL still draws for %s, whose fences were given "
@@ -383,7 +384,7 @@ static int create_kind(const struct creation *creation)
 	}
 	ret = has_worker ? create_with_worker(creation) : create_in_renderer(creation);
 	if (ret < 0) {
-		gl_context_failed(context);
+		renderer_context_failed(context);
 	}
 	return ret;
 }

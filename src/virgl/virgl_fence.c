@@ -12,15 +12,6 @@
 
 /* ---- What virglrenderer has --------------------------------------------------------------- */
 
-/* virglrenderer has one less; or none, if they were forgotten. */
-void fence_came_back(struct vgf_virgl *virgl)
-{
-	unsigned int sent = atomic_load(&virgl->sent);
-
-	while (sent > 0 && !atomic_compare_exchange_weak(&virgl->sent, &sent, sent - 1)) {
-	}
-}
-
 int send_context_fence(struct virgl_context *context, const struct vgf_fence_name *name)
 {
 	struct vgf_virgl *virgl = context->virgl;
@@ -29,14 +20,13 @@ int send_context_fence(struct virgl_context *context, const struct vgf_fence_nam
 	if (context_is_gl(context)) {
 		return send_gl_fence(virgl, context, name);
 	}
-	/* Counted before virglrenderer has it, as it may call back at once. */
-	atomic_fetch_add(&virgl->sent, 1);
+	fence_sent(context);
 	enter_gl(virgl);
 	ret = virgl_renderer_context_create_fence(
 		name->ctx_id, 0, (uint32_t)name->ring, name->fence_id);
 	leave_gl(virgl);
 	if (ret != 0) {
-		fence_came_back(virgl);
+		fence_came_back(virgl, name->ctx_id);
 	}
 	update_timer(virgl);
 	return to_errno(ret);
@@ -62,7 +52,7 @@ static void other_fence_signalled(struct vgf_virgl *virgl, const struct vgf_fenc
 {
 	int status = worker_status(virgl, name->ctx_id);
 
-	fence_came_back(virgl);
+	fence_came_back(virgl, name->ctx_id);
 	if (status == 0) {
 		status = native_fence_error(virgl, name->fence_id);
 	}
@@ -151,9 +141,6 @@ void end_lost_fences(struct virgl_context *context, int error)
 	for (size_t i = 0; i < count; i++) {
 		const struct vgf_pending *p = &pending[i];
 		if (waits_for_call(p)) {
-			if (!context_is_gl(context)) {
-				fence_came_back(virgl);
-			}
 			vgf_fence_signal(virgl->device, &p->fence, error);
 		}
 	}

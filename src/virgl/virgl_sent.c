@@ -2,8 +2,10 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 /*
- * Fences of OpenGL that virglrenderer (0.10.4 to 1.3.0) has, in the order in which it got them. One
- * thread of its waits for all of them, one after the other, whatever context they are of.
+ * What virglrenderer has: contexts, and how many fences of each. It forgets these with the context.
+ *
+ * Of OpenGL the fences themselves, in the order in which it (0.10.4 to 1.3.0) got them. One thread
+ * of its waits for all of them, one after the other, whatever context they are of.
  *
  *  - It calls back for the newest of several on the global timeline alone.
  *  - A context that ends while the thread waits (with ASYNC_FENCE_CB: just before it does) takes
@@ -52,40 +54,63 @@ static int compare_contexts(const void *a, const void *b)
 }
 
 /* Locked. The one that virglrenderer has, or NULL. */
-static struct virgl_context *find_gl_context(struct vgf_virgl *virgl, uint32_t ctx_id)
+static struct virgl_context *find_in_renderer(struct vgf_virgl *virgl, uint32_t ctx_id)
 {
 	const struct virgl_context key = { .ctx_id = ctx_id };
-	void *node = tfind(&key, &virgl->gl_contexts, compare_contexts);
+	void *node = tfind(&key, &virgl->renderer_contexts, compare_contexts);
 
 	return node ? *(struct virgl_context **)node : NULL;
 }
 
-int gl_context_begin(struct virgl_context *context)
+int renderer_context_begin(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
 	int ret = 0;
 
 	pthread_mutex_lock(&virgl->mutex);
-	if (find_gl_context(virgl, context->ctx_id)) {
+	if (find_in_renderer(virgl, context->ctx_id)) {
 		ret = -EBUSY;
-	} else if (!context_is_gl(context)) {
-		ret = 0;
-	} else if (virgl->num_lingering >= MAX_LINGERING) {
+	} else if (context_is_gl(context) && virgl->num_lingering >= MAX_LINGERING) {
 		ret = -ENOSPC; /* they count in no other limit */
-	} else if (!tsearch(context, &virgl->gl_contexts, compare_contexts)) {
+	} else if (!tsearch(context, &virgl->renderer_contexts, compare_contexts)) {
 		ret = -ENOMEM;
 	}
 	pthread_mutex_unlock(&virgl->mutex);
 	return ret;
 }
 
-void gl_context_end(struct virgl_context *context)
+void renderer_context_end(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
 
 	pthread_mutex_lock(&virgl->mutex);
-	if (find_gl_context(virgl, context->ctx_id) == context) {
-		tdelete(context, &virgl->gl_contexts, compare_contexts);
+	if (find_in_renderer(virgl, context->ctx_id) == context) {
+		tdelete(context, &virgl->renderer_contexts, compare_contexts);
+		atomic_fetch_sub(&virgl->sent, context->num_sent);
+		context->num_sent = 0;
+	}
+	pthread_mutex_unlock(&virgl->mutex);
+}
+
+void fence_sent(struct virgl_context *context)
+{
+	struct vgf_virgl *virgl = context->virgl;
+
+	pthread_mutex_lock(&virgl->mutex);
+	context->num_sent++;
+	atomic_fetch_add(&virgl->sent, 1);
+	pthread_mutex_unlock(&virgl->mutex);
+}
+
+void fence_came_back(struct vgf_virgl *virgl, uint32_t ctx_id)
+{
+	struct virgl_context *context;
+
+	pthread_mutex_lock(&virgl->mutex);
+	context = find_in_renderer(virgl, ctx_id);
+	if (context && context->num_sent > 0) {
+		context->num_sent--;
+		atomic_fetch_sub(&virgl->sent, 1);
 	}
 	pthread_mutex_unlock(&virgl->mutex);
 }
@@ -126,7 +151,7 @@ static void take(struct vgf_virgl *virgl, struct sent_fence *fence)
 	struct virgl_context *context = fence->context;
 
 	TAILQ_REMOVE(&virgl->sent_gl, fence, link);
-	fence_came_back(virgl);
+	atomic_fetch_sub(&virgl->sent, 1);
 	if (context) {
 		context->num_sent--;
 		context->num_taken++;
@@ -266,6 +291,14 @@ static void take_done(
 	}
 }
 
+/* Locked. */
+static bool is_gl_fence(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
+{
+	const struct virgl_context *context = find_in_renderer(virgl, name->ctx_id);
+
+	return name->ring == VGF_RING_GLOBAL || (context && context_is_gl(context));
+}
+
 bool gl_fence_signalled(struct vgf_virgl *virgl, const struct vgf_fence_name *name)
 {
 	struct sent_fences taken;
@@ -274,7 +307,7 @@ bool gl_fence_signalled(struct vgf_virgl *virgl, const struct vgf_fence_name *na
 
 	TAILQ_INIT(&taken);
 	pthread_mutex_lock(&virgl->mutex);
-	is_gl = name->ring == VGF_RING_GLOBAL || find_gl_context(virgl, name->ctx_id);
+	is_gl = is_gl_fence(virgl, name);
 	if (is_gl) {
 		take_done(virgl, name, &taken);
 		virgl->num_back += !TAILQ_EMPTY(&taken);
@@ -342,13 +375,13 @@ void gl_context_destroy(struct virgl_context *context)
 	struct vgf_virgl *virgl = context->virgl;
 
 	virgl_renderer_context_destroy(context->ctx_id);
-	gl_context_end(context);
+	renderer_context_end(context);
 	mark_end(virgl);
 }
 
-void gl_context_failed(struct virgl_context *context)
+void renderer_context_failed(struct virgl_context *context)
 {
-	gl_context_end(context);
+	renderer_context_end(context);
 	if (context_is_gl(context)) {
 		mark_end(context->virgl);
 	}
@@ -471,7 +504,7 @@ void forget_gl_fences(struct vgf_virgl *virgl)
 	while ((context = LIST_FIRST(&virgl->lingering))) {
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the one before is off the list. */
 		LIST_REMOVE(context, linger_link);
-		gl_context_end(context);
+		renderer_context_end(context);
 		free(context);
 	}
 }

@@ -212,6 +212,7 @@ static void end_context(struct virgl_context *context, int error)
 	virgl_renderer_context_destroy(context->ctx_id);
 	/* Not before: until then fences may come back. */
 	unwatch_worker(context);
+	renderer_context_end(context);
 	end_lost_fences(context, error);
 }
 
