@@ -862,6 +862,20 @@ TEST_POLLED(a_reset_polls_until_nobody_waits_for_that)
 	assert_int_equal(the_double.pending_at_reset, 0);
 }
 
+/* With ASYNC_FENCE_CB, too. */
+TEST_POLLED(to_drain_the_device_alone_does_not_poll)
+{
+	struct vgf_device *device = vgf_virgl_get_device(virgl);
+
+	submit_with_query();
+	assert_int_equal(vgf_device_drain(device, 1), -ETIMEDOUT);
+	assert_int_equal(the_double.num_polls, 0);
+	while (vgf_device_list_pending(device, NULL, 0) > 0) {
+		vgf_virgl_poll(virgl);
+	}
+	assert_int_equal(num_retired, MANY);
+}
+
 TEST_POLLED(the_end_does_so_too)
 {
 	submit_with_query();

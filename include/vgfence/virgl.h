@@ -149,10 +149,16 @@ void vgf_virgl_cleanup(struct vgf_virgl *virgl);
  */
 int vgf_virgl_reset(struct vgf_virgl *virgl);
 
-/* The device, for its statistics, dumps, vgf_fence_refuse and vgf_fence_attach_dma_buf. To
+/*
+ * The device, for its statistics, dumps, vgf_fence_refuse and vgf_fence_attach_dma_buf. To
  * dispatch, use vgf_virgl_poll; contexts and submissions go by way of the plugin.
- * vgf_device_drain needs VIRGL_RENDERER_ASYNC_FENCE_CB, as it does not poll virglrenderer. Without
- * that, call vgf_virgl_poll until vgf_device_list_pending returns 0. */
+ *
+ * vgf_device_drain does not poll virglrenderer. With OpenGL that is needed whatever the flags are:
+ * if a guest waits for a query, virglrenderer's thread waits to be polled, and no fence signals
+ * until then. Nor does it note that a process of Venus has ended. So do not use it here, but call
+ * vgf_virgl_poll, whenever its descriptor is readable, until vgf_device_list_pending returns 0 and
+ * `held` of struct vgf_stats is 0.
+ */
 struct vgf_device *vgf_virgl_get_device(struct vgf_virgl *virgl);
 
 /* What the virglrenderer that is linked has, beyond what the plugin needs. */
