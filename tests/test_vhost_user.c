@@ -238,6 +238,10 @@ TEST_STARTED(a_notification_that_is_not_read_is_not_waited_for)
 	assert_int_equal(
 		front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_CALL, 0, blocking), 0);
 	assert_echo(0);
+	/* The flag that keeps a write from waiting is the front end's, too. */
+	assert_int_equal(fcntl(blocking, F_SETFL, 0), 0);
+	queue->avail->ring[queue->size] = queue->used->idx; /* it wants to know of the next */
+	assert_echo(0);
 	close(blocking);
 }
 
@@ -977,6 +981,24 @@ TEST_NEGOTIATED(the_gpus_socket_goes_to_the_device)
 	assert_int_equal(send(device.gpu_socket_fd, "x", 1, 0), 1);
 	assert_int_equal(recv(sockets[0], &byte, 1, MSG_DONTWAIT), 1);
 	close(sockets[0]);
+}
+
+/* The loop polls it, and who serves a file can let that wait; so can who has a socket of another
+ * kind. */
+TEST_NEGOTIATED(the_gpus_socket_is_one)
+{
+	int fds[] = { open("/dev/null", O_RDWR | O_CLOEXEC), memfd_create("file", MFD_CLOEXEC),
+		socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+		socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) };
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		assert_true(fds[i] >= 0);
+		assert_int_not_equal(
+			front_end_call(&front_end, VHOST_USER_GPU_SET_SOCKET, NULL, 0, &fds[i], 1),
+			0);
+		assert_true(device.gpu_socket_fd < 0);
+		close(fds[i]);
+	}
 }
 
 static void note_readable(void *arg)

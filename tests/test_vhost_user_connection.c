@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -388,12 +390,17 @@ TEST_NEGOTIATED(numbers_that_are_wrong_are_refused)
 
 TEST_STARTED(descriptors_that_are_no_eventfds_are_refused)
 {
-	int fds[4], sockets[2];
+	int fds[7], sockets[2];
 
 	fds[0] = memfd_create("file", MFD_CLOEXEC);
 	fds[1] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	assert_int_equal(pipe2(fds + 2, O_CLOEXEC), 0);
-	for (size_t i = 0; i < 4; i++) {
+	/* To poll an epoll set is to poll all that it has. */
+	fds[4] = epoll_create1(EPOLL_CLOEXEC);
+	fds[5] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	fds[6] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	for (size_t i = 0; i < 7; i++) {
+		assert_true(fds[i] >= 0);
 		assert_true(front_end_set_vring_fd(
 				    &front_end, VHOST_USER_SET_VRING_KICK, 0, fds[i]) > 0);
 		assert_true(front_end_set_vring_fd(

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "fd_kind.h"
 
 /* The ID of the mount that a descriptor was opened in, which the kernel tells by itself; below 0:
  * unknown. */
@@ -88,6 +91,8 @@ static bool is_writable(int fd)
 
 bool memory_file_is_ours(int fd)
 {
-	/* Only the kernel's own files in memory have seals, and it answers that by itself. */
-	return fcntl(fd, F_GET_SEALS) >= 0 || (is_writable(fd) && has_disk(fd));
+	/* Only the kernel's own files in memory have seals, and it answers that by itself. What it
+	 * tells of an epoll set, that one's user can delay. */
+	return fcntl(fd, F_GET_SEALS) >= 0 ||
+		(fd_file_type(fd) == S_IFREG && is_writable(fd) && has_disk(fd));
 }

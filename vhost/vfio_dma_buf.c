@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,18 +12,13 @@
 
 #include <linux/vfio.h>
 
+#include "fd_kind.h"
+
 /* ---- The kernel ----------------------------------------------------------------------------- */
 
-/* Names of files begin with a slash, so only the kernel's own can be this. */
 static bool has_name_of_device(int fd)
 {
-	static const char name[] = "anon_inode:[vfio-device]";
-	char path[64], target[sizeof(name)];
-	ssize_t length;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	length = readlink(path, target, sizeof(target));
-	return length == sizeof(name) - 1 && memcmp(target, name, sizeof(name) - 1) == 0;
+	return fd_is_anonymous(fd, "[vfio-device]");
 }
 
 static int call_kernel(int device_fd, unsigned long request, void *arg)

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "fd_kind.h"
 #include "vhost_user_private.h"
 
 /* ---- The channel -------------------------------------------------------------------------- */
@@ -41,21 +42,10 @@ void vhost_user_channel_close(struct vhost_user *server)
 	}
 }
 
-static int check_stream(int fd)
-{
-	int type = 0;
-	socklen_t size = sizeof(type);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0) {
-		return errno == ENOTSOCK ? -EINVAL : -errno;
-	}
-	return type == SOCK_STREAM ? 0 : -EINVAL;
-}
-
 int vhost_user_channel_set_take(struct vhost_user *server, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = &server->channel };
-	int ret = check_stream(fd);
+	int ret = fd_check_unix_socket(fd, SOCK_STREAM);
 
 	if (ret == 0) {
 		vhost_user_channel_close(server);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "error_name.h"
+#include "fd_kind.h"
 #include "vhost_user_private.h"
 
 /* Of one queue's requests, before others have their turn: a guest can ask for copies that take
@@ -32,18 +34,6 @@ void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* What kind of file it is, 0 for what is in no file system, without asking the file system: that
- * could be the front end's own, which does not answer. */
-static int file_type(int fd)
-{
-	struct statx file;
-
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &file) < 0) {
-		return -errno;
-	}
-	return file.stx_mode & S_IFMT;
-}
-
 /* Closing is not enough as long as the front end has it too. */
 static void unwatch_kick(struct vhost_user_queue *queue, int fd)
 {
@@ -58,10 +48,10 @@ static void unwatch_kick(struct vhost_user_queue *queue, int fd)
 static int watch_kick(struct vhost_user_queue *queue, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = queue };
-	int type = file_type(fd);
+	int ret = fd_check_eventfd(fd);
 
-	if (type != 0) { /* 0 is also a few things that are no eventfds: these do no harm */
-		return type < 0 ? type : -EINVAL;
+	if (ret < 0) {
+		return ret;
 	}
 	if (epoll_ctl(queue->server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
 		return -errno;
@@ -96,33 +86,28 @@ int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
 	return 0;
 }
 
-/* A notification is never waited for: one that does not fit follows others that are not read. */
-static int prepare_notifier(int fd, bool is_socket)
+/* User-Mode Linux has a socket. */
+static int check_notifier(int fd, bool is_socket)
 {
 	int flags;
 
 	if (is_socket) {
-		return 0; /* of User-Mode Linux; MSG_DONTWAIT keeps send from waiting */
+		return fd_check_unix_socket(fd, 0);
 	}
-	flags = fcntl(fd, F_GETFL);
+	flags = fd_check_eventfd(fd);
+	if (flags == 0) {
+		flags = fcntl(fd, F_GETFL);
+	}
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		return -errno;
+		return flags < 0 ? flags : -errno;
 	}
 	return 0;
 }
 
-static int check_notifier(int fd, int type)
-{
-	if (type < 0) {
-		return type;
-	}
-	return type == 0 || type == S_IFSOCK ? prepare_notifier(fd, type == S_IFSOCK) : -EINVAL;
-}
-
 int notifier_set_take(struct notifier *notifier, int fd)
 {
-	int type = fd >= 0 ? file_type(fd) : 0;
-	int ret = fd >= 0 ? check_notifier(fd, type) : 0;
+	bool is_socket = fd >= 0 && fd_file_type(fd) == S_IFSOCK;
+	int ret = fd >= 0 ? check_notifier(fd, is_socket) : 0;
 
 	if (ret < 0) {
 		close(fd);
@@ -130,22 +115,33 @@ int notifier_set_take(struct notifier *notifier, int fd)
 	}
 	close_fd(&notifier->fd);
 	notifier->fd = fd;
-	notifier->is_socket = type == S_IFSOCK;
+	notifier->is_socket = is_socket;
 	return 0;
 }
 
-/* A failure is the other end's affair: it has been notified already, or is gone. */
+/* That reading it is told is no more than what is there already. The flag is the front end's, too,
+ * which could take it back: then a write to what is full would wait for it. */
+static void notify_eventfd(int fd)
+{
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	const uint64_t one = 1;
+
+	if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT)) {
+		(void)!write(fd, &one, sizeof(one));
+	}
+}
+
+/* Never waited for. A failure is the other end's affair: it has been notified already, or is
+ * gone. */
 static void notify(const struct notifier *notifier)
 {
 	const uint64_t one = 1;
-	ssize_t ignored = 0;
 
 	if (notifier->is_socket) {
-		ignored = send(notifier->fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)!send(notifier->fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
 	} else if (notifier->fd >= 0) {
-		ignored = write(notifier->fd, &one, sizeof(one));
+		notify_eventfd(notifier->fd);
 	}
-	(void)ignored;
 }
 
 int vhost_user_queue_set_call_take(struct vhost_user_queue *queue, int fd)

@@ -5,11 +5,13 @@
  * at the end, before. */
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
 #include "error_name.h"
+#include "fd_kind.h"
 #include "vhost_user_private.h"
 
 #define RING_FEATURES                                                                              \
@@ -217,8 +219,14 @@ static int get_shared_object(struct vhost_user *server)
 
 static int gpu_set_socket(struct vhost_user *server)
 {
+	int ret;
+
 	if (!server->ops.set_gpu_socket_take) {
 		return -EOPNOTSUPP;
+	}
+	ret = fd_check_unix_socket(server->message.fds[0], SOCK_STREAM);
+	if (ret < 0) {
+		return ret;
 	}
 	return server->ops.set_gpu_socket_take(server->cookie, take_fd(&server->message));
 }
