@@ -274,7 +274,7 @@ static void device_end(struct vgf_device *device)
 {
 	bool own_thread = device->options.own_thread;
 
-	while (device->blocked > 0 || device->depth > 0) {
+	while (device->blocked > 0 || device->depth > 0 || device->leaving > 0) {
 		pthread_cond_wait(&device->changed, &device->lock);
 	}
 	device_unlock(device);
@@ -297,8 +297,10 @@ static int leave(struct vgf_device *device, int ret)
 	bool closing = device->closing;
 
 	dispatcher_leave(device);
-	if (device->depth > 0 || !closing) {
+	if (device->depth > 0) {
 		device_unlock(device);
+	} else if (!closing) {
+		closing = device_unlock_last(device);
 	} else if (device->abandoned) {
 		device->abandoned = false;
 		device_end(device);
@@ -337,6 +339,7 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 	cancel_all(device);
 	/* From inside a callback: this ends its batch, and the call at the bottom of the stack
 	 * frees. */
+	loop_tell_due(device);
 	loop_announce(device);
 	device->abandoned = true;
 	leave(device, 0);
@@ -405,6 +408,12 @@ VGF_EXPORT int vgf_device_get_fd(struct vgf_device *device)
 	return device->options.own_thread ? -EBUSY : device->epoll_fd;
 }
 
+/* Whether another thread has the role, or waits to: who must not wait leaves it to that one. */
+static bool is_taken(const struct vgf_device *device)
+{
+	return (device->depth > 0 || device->takers > 0) && !dispatcher_is_self(device);
+}
+
 static int try_dispatch(struct vgf_device *device, int timeout_ms, enum round_kind kind)
 {
 	int ret = 0;
@@ -412,12 +421,12 @@ static int try_dispatch(struct vgf_device *device, int timeout_ms, enum round_ki
 	device_lock(device);
 	if (run_is_inside(device)) {
 		ret = -EDEADLK;
-	} else if (dispatcher_is_other(device)) {
+	} else if (dispatcher_is_other(device) || (kind == ROUND_RETIRES && is_taken(device))) {
 		ret = -EBUSY;
 	}
 	if (ret < 0) {
-		device_unlock(device);
-		return ret;
+		bool closing = device_unlock_last(device);
+		return closing && ret == -EBUSY ? -ECANCELED : ret;
 	}
 	return dispatch(device, timeout_ms, kind);
 }

@@ -55,6 +55,7 @@ struct vgf_device {
 	unsigned int depth;
 	unsigned int takers;   /* threads that wait to take the role over */
 	unsigned int blocked;  /* threads in vgf_device_dispatch that wait for takers to end */
+	unsigned int leaving;  /* those that have unlocked, and are not through with the device */
 	unsigned int draining; /* the role is held by vgf_device_drain */
 	bool dispatching;      /* the role is held by vgf_device_dispatch */
 	bool processing;       /* the dispatching thread looks for work before it waits */
@@ -74,6 +75,9 @@ struct vgf_device {
 	/* Of the dispatching thread alone, no lock needed: on their way to the callback. */
 	struct fence_list retiring;
 	unsigned int unannounced; /* callbacks since the last retire_end */
+	/* Notifications of fences whose callback is being made, or was: in turn, those of the
+	 * innermost call first. */
+	struct notification_list due;
 };
 
 #endif

@@ -62,6 +62,7 @@ struct notification {
 	SLIST_ENTRY(notification) link;
 	void (*fn)(void *arg, int status);
 	void *arg;
+	int status; /* once it is due */
 };
 
 SLIST_HEAD(notification_list, notification);

@@ -31,6 +31,13 @@ struct garbage {
 	struct context_driver_list contexts;
 };
 
+/* What is done after unlocking. */
+struct rest {
+	struct garbage garbage;
+	struct log_buffer log;
+	bool must_kick;
+};
+
 static void garbage_collect(struct vgf_device *device, struct garbage *garbage)
 {
 	STAILQ_INIT(&garbage->fences);
@@ -51,31 +58,60 @@ static void garbage_free(struct garbage *garbage)
 	context_free_list(&garbage->contexts);
 }
 
-void device_unlock(struct vgf_device *device)
+static void take_rest(struct vgf_device *device, struct rest *rest)
 {
-	struct garbage garbage;
-	struct log_buffer log;
-	bool must_kick;
-
 	watch_all(device);
 	watch_arm_timer(device);
-	garbage_collect(device, &garbage);
-
-	must_kick = !device->processing && !device->kicked &&
+	garbage_collect(device, &rest->garbage);
+	rest->must_kick = !device->processing && !device->kicked &&
 		(device_has_work(device) || (device->draining && !device_is_busy(device)));
-	device->kicked |= must_kick;
-	log.count = device->log.count;
-	if (log.count > 0) {
-		log = device->log;
+	device->kicked |= rest->must_kick;
+	rest->log.count = device->log.count;
+	if (rest->log.count > 0) {
+		rest->log = device->log;
 		device->log.count = 0;
 	}
-	pthread_mutex_unlock(&device->lock);
+}
 
-	if (must_kick) {
+static void do_rest(struct vgf_device *device, struct rest *rest)
+{
+	if (rest->must_kick) {
 		watch_kick(device);
 	}
-	garbage_free(&garbage);
-	if (log.count > 0) {
-		log_flush(device, &log);
+	garbage_free(&rest->garbage);
+	if (rest->log.count > 0) {
+		log_flush(device, &rest->log);
 	}
+}
+
+void device_unlock(struct vgf_device *device)
+{
+	struct rest rest;
+
+	take_rest(device, &rest);
+	pthread_mutex_unlock(&device->lock);
+	do_rest(device, &rest);
+}
+
+bool device_unlock_last(struct vgf_device *device)
+{
+	bool closing = device->closing;
+	struct rest rest;
+
+	take_rest(device, &rest);
+	if (!rest.must_kick && rest.log.count == 0) {
+		pthread_mutex_unlock(&device->lock);
+		garbage_free(&rest.garbage); /* which knows nothing of the device */
+		return closing;
+	}
+	device->leaving++;
+	pthread_mutex_unlock(&device->lock);
+	do_rest(device, &rest);
+	pthread_mutex_lock(&device->lock);
+	closing = device->closing;
+	if (--device->leaving == 0) {
+		pthread_cond_broadcast(&device->changed);
+	}
+	pthread_mutex_unlock(&device->lock);
+	return closing;
 }

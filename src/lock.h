@@ -16,6 +16,11 @@ void device_lock(struct vgf_device *device);
  * closes what is garbage and logs. */
 void device_unlock(struct vgf_device *device);
 
+/* The same at the end of a call that may come while another thread destroys the device: that one
+ * waits until this is through. Returns whether it does, and nothing of the device may be used any
+ * more. */
+bool device_unlock_last(struct vgf_device *device);
+
 /* Whether there is something to do for the dispatching thread. Locked. */
 bool device_has_work(const struct vgf_device *device);
 

@@ -141,25 +141,47 @@ static void call_back(const struct vgf_device *device, const struct fence *fence
 	}
 }
 
-/* Who asked to be told, who came first is told first. Returns how many. */
-static uint32_t notify_all(struct fence *fence)
+/* Who came first is told first. Returns how many are due. */
+static uint32_t make_due(struct vgf_device *device, struct fence *fence)
 {
-	struct notification_list in_order;
 	struct notification *notification;
 	uint32_t count = 0;
 
-	SLIST_INIT(&in_order);
 	while ((notification = SLIST_FIRST(&fence->notifications))) {
 		SLIST_REMOVE_HEAD(&fence->notifications, link);
-		SLIST_INSERT_HEAD(&in_order, notification, link);
-	}
-	while ((notification = SLIST_FIRST(&in_order))) {
-		SLIST_REMOVE_HEAD(&in_order, link);
-		notification->fn(notification->arg, fence->status);
-		free(notification);
+		notification->status = fence->status;
+		SLIST_INSERT_HEAD(&device->due, notification, link);
 		count++;
 	}
 	return count;
+}
+
+/* Unlocked. So many; none if the device was destroyed meanwhile, which has told all. */
+static uint32_t tell_due(struct vgf_device *device, uint32_t count)
+{
+	struct notification *notification;
+	uint32_t told = 0;
+
+	while (told < count && (notification = SLIST_FIRST(&device->due))) {
+		SLIST_REMOVE_HEAD(&device->due, link);
+		notification->fn(notification->arg, notification->status);
+		free(notification);
+		told++;
+	}
+	return told;
+}
+
+void loop_tell_due(struct vgf_device *device)
+{
+	uint32_t told;
+
+	if (SLIST_EMPTY(&device->due)) {
+		return;
+	}
+	device_unlock(device);
+	told = tell_due(device, UINT32_MAX);
+	device_lock(device);
+	device->num_notifications -= told;
 }
 
 static void count_retired(struct vgf_device *device, const struct fence *fence)
@@ -177,7 +199,7 @@ static int deliver(struct vgf_device *device)
 {
 	struct fence_list done;
 	struct fence *fence;
-	uint32_t notified = 0;
+	uint32_t notified = 0, due;
 	int count = 0;
 
 	STAILQ_INIT(&done);
@@ -202,10 +224,11 @@ static int deliver(struct vgf_device *device)
 		}
 		count++;
 		device->unannounced++;
+		due = make_due(device, fence);
 		if (!(fence->flags & FENCE_MERGED)) {
 			call_back(device, fence);
 		}
-		notified += notify_all(fence);
+		notified += tell_due(device, due);
 	}
 	device_lock(device);
 	device->num_notifications -= notified;

@@ -15,6 +15,10 @@ int loop_retire(struct vgf_device *device);
 /* The same of what was signalled by call, without a look at descriptors. Not inside of a round. */
 int loop_retire_signalled(struct vgf_device *device);
 
+/* From inside a callback: notifications that would follow it come now. Locked before and after, but
+ * not between. */
+void loop_tell_due(struct vgf_device *device);
+
 /* The end of a batch of callbacks. Locked before and after, but not between. */
 void loop_announce(struct vgf_device *device);
 

@@ -438,6 +438,24 @@ TEST_VMM(a_signal_in_another_thread_ends_a_drain)
 	other_finish(&other);
 }
 
+/* It is in a renderer's thread, whose other fences the drain waits for. */
+TEST_VMM(who_only_retires_does_not_wait_for_another_threads_drain)
+{
+	struct other other;
+	pthread_t thread;
+
+	other_init(&other, vmm);
+	start_drain(vmm, &other, &thread, drain_patiently);
+	create_by_call(vmm, 3);
+	assert_int_equal(signal_global(vmm, 2), 0);
+	assert_int_equal(vgf_device_retire(vmm->device), -EBUSY);
+	assert_int_equal(signal_global(vmm, 3), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(other.ret, 0);
+	assert_int_equal(vmm->num_retired, 3);
+	other_finish(&other);
+}
+
 TEST_VMM(new_work_prolongs_a_drain)
 {
 	struct other other;
@@ -483,6 +501,65 @@ TEST_VMM(a_drain_behind_another_one_keeps_its_deadline)
 	pthread_join(thread, NULL);
 	assert_int_equal(other.ret, 0);
 	other_finish(&other);
+}
+
+/* The last that a dispatching thread does with the device is to log. */
+struct last_line {
+	struct fake_vmm *vmm;
+	sem_t begun;
+	atomic_bool is_over;
+	int ret;
+};
+
+static void log_slowly(struct fake_vmm *vmm, const char *message)
+{
+	struct last_line *line = vmm->arg;
+
+	(void)message;
+	sem_post(&line->begun);
+	usleep(50000); /* time for the other thread to go wrong */
+	atomic_store(&line->is_over, true);
+}
+
+static void *dispatch_last(void *arg)
+{
+	struct last_line *line = arg;
+
+	line->ret = vgf_device_dispatch(line->vmm->device, 0);
+	return NULL;
+}
+
+/* Its budget ends the round behind the work that has failed, and there is no retire_end. */
+TEST(destroying_waits_for_a_thread_that_leaves)
+{
+	const struct vgf_options options = { .size = sizeof(options), .budget_items = 1 };
+	struct vgf_callbacks callbacks = fake_callbacks;
+	struct last_line line = { 0 };
+	struct fake_driver *driver;
+	struct fake_vmm *vmm;
+	pthread_t thread;
+
+	callbacks.retire_end = NULL;
+	vmm = vmm_create_with(&callbacks, &options);
+	driver = driver_create(vmm, VGF_WAIT_HOST, FAKE_ERROR);
+	driver->error = -EIO;
+	driver->error_always = true;
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(signal_global(vmm, 1), 0);
+	line.vmm = vmm;
+	sem_init(&line.begun, 0, 0);
+	vmm->arg = &line;
+	vmm->on_log = log_slowly;
+	assert_int_equal(pthread_create(&thread, NULL, dispatch_last, &line), 0);
+	sem_wait(&line.begun);
+	vmm_destroy_device(vmm);
+	assert_true(atomic_load(&line.is_over));
+	pthread_join(thread, NULL);
+	assert_int_equal(line.ret, -ECANCELED);
+	sem_destroy(&line.begun);
+	vmm_destroy(vmm);
 }
 
 /* A file of somebody else's is no fence of the device, but work waits for it. */

@@ -390,6 +390,43 @@ TEST_VMM(a_notification_may_destroy_the_device)
 	assert_noted(&first, 0, 1);
 	assert_noted(&second, -ECANCELED, 2);
 	assert_int_equal(again.calls, 1);
+	assert_int_equal(again.status, 0);
+}
+
+static void destroy_in_callback(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct note *notes = vmm->arg;
+
+	(void)status;
+	if (name->fence_id != 1) {
+		return;
+	}
+	assert_int_equal(notes[0].calls + notes[1].calls, 0);
+	vmm_destroy_device(vmm);
+	/* Whoever they are for may be gone from here on. */
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(notes[i].calls, 1);
+	}
+	assert_true(notes[0].turn < notes[1].turn);
+}
+
+TEST_VMM(what_follows_a_callback_comes_before_that_has_destroyed_the_device)
+{
+	struct note notes[3] = { 0 };
+
+	vmm->on_retire = destroy_in_callback;
+	vmm->arg = notes;
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	notify(vmm, 1, &notes[0]);
+	notify(vmm, 1, &notes[1]);
+	notify(vmm, 2, &notes[2]);
+	signal_it(vmm, 1, 0);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), -ECANCELED);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(notes[i].calls, 1);
+		assert_int_equal(notes[i].status, i < 2 ? 0 : -ECANCELED);
+	}
 }
 
 static void cancel_inside(struct note *note)

@@ -245,9 +245,10 @@ int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
  * something has signalled, while its functions may be called in another one only. Held work that
  * has become ready makes the device's descriptor readable. Does not wait.
  *
- * Returns as vgf_device_dispatch. After -EBUSY the thread that dispatches retires what had
- * signalled before this call, if its budget lasts; if that one is in vgf_fence_signal, what has
- * signalled by a descriptor makes the device's readable.
+ * Returns as vgf_device_dispatch, and -EBUSY also while another thread is in drain, save, reset or
+ * destroy. After -EBUSY the other thread retires what had signalled before this call, if its budget
+ * lasts; if that one is in vgf_fence_signal, what has signalled by a descriptor makes the device's
+ * readable.
  */
 int vgf_device_retire(struct vgf_device *device);
 
