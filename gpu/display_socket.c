@@ -309,10 +309,14 @@ static void add_dirty(struct in_place *in_place, const struct virtio_gpu_rect *r
 	dirty->height = bottom - dirty->y;
 }
 
-/* Takes the buffer. */
+/* Takes the buffer. One that waits already is held once for all its flushes. */
 static void set_buffer(struct display_socket *display, struct in_place *in_place,
 	const struct gpu_buffer *buffer, const struct virtio_gpu_rect *rect)
 {
+	if (in_place->next.key == buffer->key) {
+		close(in_place->next.fd);
+		in_place->next.key = 0;
+	}
 	drop_next(display, in_place);
 	in_place->goes = false;
 	if (is_same(buffer, &in_place->has)) {

@@ -1059,6 +1059,27 @@ TEST_IN_PLACE(memory_that_leaves_in_the_middle_is_released_in_the_end)
 	assert_int_equal(fixture->shown_frame[0], 3);
 }
 
+TEST_IN_PLACE(a_buffer_that_waits_is_held_whatever_is_flushed_of_it)
+{
+	show_first(fixture);
+	update_frame(fixture, 2, 0, 4);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 1);
+	show_buffer(fixture, 2, 4, 2);
+	for (uint64_t frame = 3; frame < 6; frame++) {
+		assert_int_equal(update_frame(fixture, frame, 0, 4), 1);
+		assert_true(fixture->is_held[2]);
+	}
+	assert_no_message(fixture);
+	answer_update(fixture);
+	expect_buffer(fixture, 2, 4, 2);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	assert_int_equal(fixture->num_released, 0);
+	answer_update(fixture);
+	assert_false(fixture->is_held[1]);
+	assert_true(fixture->is_held[2]);
+	assert_int_equal(fixture->shown_frame[0], 5);
+}
+
 TEST_IN_PLACE(a_scanout_that_is_turned_off_has_no_buffer)
 {
 	show_first(fixture);
