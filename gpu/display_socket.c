@@ -114,7 +114,7 @@ struct in_place {
 	struct gpu_buffer has;          /* without its descriptor */
 	bool goes;                      /* it is to be told that it has none */
 	struct virtio_gpu_rect dirty;   /* to be told; nothing if its width is 0 */
-	uint64_t frame, told_frame;     /* that were flushed and told */
+	uint64_t frame, told_frame;     /* of the last flush; of what is answered next */
 	bool awaits_update;             /* an answer */
 	bool awaits_question, is_asked; /* likewise, and the question was sent after it */
 	uint64_t old_key;
@@ -254,7 +254,12 @@ static void leave_place(struct display_socket *display, uint32_t scanout)
 	if (in_place->old_key == 0) {
 		in_place->dirty.width = 0;
 	}
-	if (!in_place->goes && !in_place->awaits_question) {
+	if (in_place->goes) {
+		return;
+	}
+	if (in_place->awaits_question) {
+		in_place->told_frame = in_place->frame;
+	} else {
 		display->ops->shown(display->cookie, scanout, in_place->frame);
 	}
 }
@@ -589,6 +594,7 @@ static void make_no_buffer(struct display_socket *display, uint32_t id)
 	in_place->old_key = in_place->has.key;
 	in_place->has.key = 0;
 	in_place->goes = false;
+	in_place->told_frame = in_place->frame;
 	in_place->awaits_question = true;
 }
 
@@ -821,7 +827,7 @@ static void take_barrier_answer(struct display_socket *display)
 		if (in_place->is_asked) {
 			in_place->is_asked = in_place->awaits_question = false;
 			drop_old(display, in_place);
-			display->ops->shown(display->cookie, i, in_place->frame);
+			display->ops->shown(display->cookie, i, in_place->told_frame);
 		}
 	}
 }

@@ -966,8 +966,13 @@ TEST_IN_PLACE(there_is_no_new_buffer_until_the_old_one_is_read_no_more)
 	assert_no_message(fixture);
 	answer_features(fixture, UINT64_MAX);
 	assert_false(fixture->is_held[1]);
+	/* A copy is shown now, and a buffer when its update is answered. */
+	assert_int_equal(fixture->shown_frame[0], 2);
 	expect_buffer(fixture, 2, 4, 2);
 	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	assert_int_equal(fixture->shown_frame[0], 2);
+	answer_update(fixture);
+	assert_int_equal(fixture->shown_frame[0], 4);
 }
 
 /* What others have to be told, so that 31 messages are before those of the first scanout. */
