@@ -357,7 +357,20 @@ static bool update_in_place(struct display_socket *display, uint32_t scanout,
 	return true;
 }
 
-/* All of the picture is read, as it is now. */
+/* What the other frames take up, too. */
+static size_t size_of_frames(const struct display_socket *display, const struct frame *with)
+{
+	size_t size = 0;
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		const struct frame *frame = &display->frames[i];
+
+		size += frame->pixels != NULL || frame == with ? frame_size(frame) : 0;
+	}
+	return size;
+}
+
+/* All of the picture is read, as it is now; or with the next flush, if there is no room for it. */
 static void copy_instead(struct display_socket *display, uint32_t scanout)
 {
 	const struct virtio_gpu_rect all = { 0, 0, UINT32_MAX, UINT32_MAX };
@@ -366,7 +379,9 @@ static void copy_instead(struct display_socket *display, uint32_t scanout)
 
 	leave_place(display, scanout);
 	frame_reset(frame, frame->width, frame->height);
-	frame_flush(frame, &all, &source);
+	if (size_of_frames(display, frame) <= MAX_FRAME_BYTES) {
+		frame_flush(frame, &all, &source);
+	}
 }
 
 void display_socket_buffer_leaving(struct display_socket *display, uint64_t key)
@@ -398,19 +413,6 @@ void display_socket_set_scanout(
 	if (width == 0) {
 		leave_place(display, scanout);
 	}
-}
-
-/* What the other frames take up, too. */
-static size_t size_of_frames(const struct display_socket *display, const struct frame *with)
-{
-	size_t size = 0;
-
-	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		const struct frame *frame = &display->frames[i];
-
-		size += frame->pixels != NULL || frame == with ? frame_size(frame) : 0;
-	}
-	return size;
 }
 
 static void forget_pixels(struct frame *frame)

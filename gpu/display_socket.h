@@ -64,7 +64,8 @@ void display_socket_set_scanout(
 int display_socket_update(struct display_socket *display, uint32_t scanout,
 	const struct virtio_gpu_rect *rect, uint64_t frame);
 
-/* The memory is wanted back. If a scanout is shown from it, that is shown by a copy from now on. */
+/* The memory is wanted back. If a scanout is shown from it, that is shown by a copy from now on; or
+ * from its next update on, if the frames would be too large together now. */
 void display_socket_buffer_leaving(struct display_socket *display, uint64_t key);
 
 /* Bytes of pixels that were copied so far: from the guest to a frame, from that to a message. */

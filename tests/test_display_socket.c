@@ -1045,6 +1045,29 @@ TEST_IN_PLACE(memory_that_leaves_is_shown_by_a_copy)
 	assert_int_equal(fixture->num_released, 1);
 }
 
+/* What is set and not flushed yet may be larger than what was shown. */
+TEST_IN_PLACE(copies_of_what_leaves_take_up_no_more_than_they_may)
+{
+	const struct virtio_gpu_rect rect = { 0, 0, 4, 2 };
+
+	fixture->leave_pixels = true;
+	show_buffer(fixture, 1, 4, 2);
+	for (uint32_t i = 0; i < 3; i++) {
+		display_socket_set_scanout(fixture->display, i, 4, 2);
+		assert_int_equal(display_socket_update(fixture->display, i, &rect, 1), 1);
+		display_socket_set_scanout(fixture->display, i, 8192, 8192);
+	}
+	display_socket_buffer_leaving(fixture->display, 1);
+	assert_int_equal(fixture->num_reads, 2);
+	assert_false(fixture->is_held[1]);
+	/* All of the third one with its next flush, if there is room then. */
+	fixture->buffer_error = -EOPNOTSUPP;
+	assert_int_equal(display_socket_update(fixture->display, 2, &rect, 2), -ENOSPC);
+	display_socket_set_scanout(fixture->display, 0, 0, 0);
+	assert_int_equal(display_socket_update(fixture->display, 2, &rect, 3), 0);
+	assert_int_equal(display_socket_get_copied(fixture->display), UINT64_C(3) << 28);
+}
+
 /* It has a frame to be answered, and the next one is waiting. */
 TEST_IN_PLACE(memory_that_leaves_in_the_middle_is_released_in_the_end)
 {
