@@ -46,7 +46,7 @@ struct gpu_server {
 	struct display_wayland *wayland; /* or NULL */
 	struct vhost_user_watch wayland_watch;
 	struct display_wayland_stats wayland_stats; /* of the one that has gone */
-	/* What the guest is told of, as the windows are. */
+	/* What the guest is told of, as the windows and VNC's clients want them. */
 	struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS];
 	struct input *input; /* the keyboard and pointer, or NULL */
 	struct vhost_user_watch input_watch;
@@ -65,6 +65,45 @@ static void log_message(void *cookie, enum vgf_log_level level, const char *mess
 	const struct gpu_server *server = cookie;
 
 	server->options.log(server->options.cookie, level, message);
+}
+
+/* ---- The monitors, unless the front end's display has them -------------------------------- */
+
+/* As the options say: windows that have gone have no size, and none is closed. */
+static void init_monitors(struct gpu_server *server)
+{
+	const struct gpu_options *options = &server->options.gpu;
+
+	memset(server->monitors, 0, sizeof(server->monitors));
+	for (uint32_t i = 0; i < options->num_scanouts && i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		server->monitors[i].r.width = options->width;
+		server->monitors[i].r.height = options->height;
+		server->monitors[i].enabled = 1;
+	}
+}
+
+/* The front end's display knows its monitors, if there is one. Side by side, as the pointer has
+ * them. */
+static void tell_windows(struct gpu_server *server)
+{
+	uint32_t x = 0;
+
+	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
+		server->monitors[i].r.x = x;
+		x += server->monitors[i].enabled ? server->monitors[i].r.width : 0;
+	}
+	if (server->display == NULL) {
+		gpu_tell_monitors(server->gpu, server->monitors);
+	}
+}
+
+static void window_resized(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
+{
+	struct gpu_server *server = cookie;
+
+	server->monitors[scanout].r.width = width;
+	server->monitors[scanout].r.height = height;
+	tell_windows(server);
 }
 
 /* ---- The front end's display -------------------------------------------------------------- */
@@ -213,19 +252,6 @@ static int get_buffer_for_front_end(void *cookie, uint32_t scanout, struct gpu_b
 	return server->wayland ? -EOPNOTSUPP : gpu_get_scanout_buffer(server->gpu, scanout, out);
 }
 
-/* As the options say: windows that have gone have no size, and none is closed. */
-static void init_monitors(struct gpu_server *server)
-{
-	const struct gpu_options *options = &server->options.gpu;
-
-	memset(server->monitors, 0, sizeof(server->monitors));
-	for (uint32_t i = 0; i < options->num_scanouts && i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		server->monitors[i].r.width = options->width;
-		server->monitors[i].r.height = options->height;
-		server->monitors[i].enabled = 1;
-	}
-}
-
 static int set_gpu_socket_take(void *cookie, int socket_fd)
 {
 	static const struct display_socket_ops ops = {
@@ -299,18 +325,13 @@ static void client_left(void *cookie)
 	}
 }
 
-/* The front end's display knows its monitors, if there is one. */
+/* The other monitors stay what they are. */
 static void resize(void *cookie, uint32_t width, uint32_t height)
 {
-	struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS] = { 0 };
 	struct gpu_server *server = cookie;
 
-	if (server->display == NULL) {
-		monitors[0].r.width = width;
-		monitors[0].r.height = height;
-		monitors[0].enabled = 1;
-		gpu_tell_monitors(server->gpu, monitors);
-	}
+	server->monitors[0].enabled = 1;
+	window_resized(server, 0, width, height);
 }
 
 static void close_vnc(struct gpu_server *server)
@@ -379,30 +400,6 @@ static void key_code(void *cookie, uint32_t code, bool down)
 		server->input_ready = true;
 		input_key_code(server->input, code, down);
 	}
-}
-
-/* The front end's display knows its monitors, if there is one. Side by side, as the pointer has
- * them. */
-static void tell_windows(struct gpu_server *server)
-{
-	uint32_t x = 0;
-
-	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		server->monitors[i].r.x = x;
-		x += server->monitors[i].enabled ? server->monitors[i].r.width : 0;
-	}
-	if (server->display == NULL) {
-		gpu_tell_monitors(server->gpu, server->monitors);
-	}
-}
-
-static void window_resized(void *cookie, uint32_t scanout, uint32_t width, uint32_t height)
-{
-	struct gpu_server *server = cookie;
-
-	server->monitors[scanout].r.width = width;
-	server->monitors[scanout].r.height = height;
-	tell_windows(server);
 }
 
 /* As if its monitor were unplugged. */
@@ -482,7 +479,6 @@ static int open_wayland(struct gpu_server *server)
 	if (name == NULL) {
 		return 0;
 	}
-	init_monitors(server);
 	ret = display_wayland_create(name[0] != '\0' ? name : NULL, &ops, server, &server->wayland);
 	if (ret < 0) {
 		tell_why_no_wayland(server, ret);
@@ -1048,6 +1044,7 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 	}
 	server->options = *options;
 	server->kick_set = -1;
+	init_monitors(server);
 	turn_init(&server->turn);
 	ret = create_timer(server);
 	if (ret == 0) {

@@ -295,7 +295,7 @@ TEST_VNC(a_client_gets_the_shape_of_the_cursor)
 
 /* ---- What clients want ---------------------------------------------------------------------- */
 
-static uint32_t monitor_width(void)
+static struct virtio_gpu_display_one monitor(uint32_t scanout)
 {
 	const struct virtio_gpu_ctrl_hdr request = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO);
 	uint32_t written;
@@ -303,7 +303,21 @@ static uint32_t monitor_width(void)
 		0, &request, sizeof(request), sizeof(*info), &written);
 
 	assert_int_equal(written, sizeof(*info));
-	return le32toh(info->pmodes[0].r.width);
+	return info->pmodes[scanout];
+}
+
+static uint32_t monitor_width(void)
+{
+	return le32toh(monitor(0).r.width);
+}
+
+/* And waits until the guest knows. */
+static void want_size(struct rfb_client *client, uint16_t width, uint16_t height)
+{
+	rfb_client_resize(client, width, height);
+	for (int i = 0; monitor_width() != width; i++) {
+		assert_true(i < LOST_ROUNDS);
+	}
 }
 
 TEST_VNC(the_size_that_a_client_wants_is_the_guests_monitor)
@@ -313,10 +327,22 @@ TEST_VNC(the_size_that_a_client_wants_is_the_guests_monitor)
 	show();
 	connect_and_look(&client);
 	assert_int_equal(monitor_width(), 640);
-	rfb_client_resize(&client, 800, 600);
-	for (int i = 0; monitor_width() != 800; i++) {
-		assert_true(i < LOST_ROUNDS);
-	}
+	want_size(&client, 800, 600);
+	rfb_client_close(&client);
+}
+
+TEST_VNC(the_other_monitors_stay_when_a_client_wants_another_size)
+{
+	struct rfb_client client;
+
+	show();
+	connect_and_look(&client);
+	want_size(&client, 800, 600);
+	assert_int_equal(le32toh(monitor(1).enabled), 1);
+	assert_int_equal(le32toh(monitor(1).r.x), 800);
+	assert_int_equal(le32toh(monitor(1).r.width), 640);
+	assert_int_equal(le32toh(monitor(1).r.height), 480);
+	assert_int_equal(le32toh(monitor(2).enabled), 0);
 	rfb_client_close(&client);
 }
 
