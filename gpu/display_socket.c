@@ -314,10 +314,14 @@ static void add_dirty(struct in_place *in_place, const struct virtio_gpu_rect *r
 	dirty->height = bottom - dirty->y;
 }
 
-/* Takes the buffer. One that waits already is held once for all its flushes. */
+/* Takes the buffer. One that waits already is held once for all its flushes. What a copy was to
+ * show that does not go out any more, the buffer that was there has to. */
 static void set_buffer(struct display_socket *display, struct in_place *in_place,
 	const struct gpu_buffer *buffer, const struct virtio_gpu_rect *rect)
 {
+	const struct virtio_gpu_rect all = { 0, 0, UINT32_MAX, UINT32_MAX };
+	bool went = in_place->goes;
+
 	if (in_place->next.key == buffer->key) {
 		close(in_place->next.fd);
 		in_place->next.key = 0;
@@ -326,7 +330,7 @@ static void set_buffer(struct display_socket *display, struct in_place *in_place
 	in_place->goes = false;
 	if (is_same(buffer, &in_place->has)) {
 		close(buffer->fd);
-		add_dirty(in_place, rect);
+		add_dirty(in_place, went ? &all : rect);
 	} else {
 		in_place->next = *buffer;
 	}

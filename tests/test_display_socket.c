@@ -1108,6 +1108,25 @@ TEST_IN_PLACE(a_buffer_that_waits_is_held_whatever_is_flushed_of_it)
 	assert_int_equal(fixture->shown_frame[0], 5);
 }
 
+/* Once it cannot be given, and there would be a copy of that frame. */
+TEST_IN_PLACE(a_buffer_that_comes_back_shows_all_that_was_flushed_meanwhile)
+{
+	show_first(fixture);
+	update_frame(fixture, 2, 2, 1);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 2, 0, 1, 1);
+	update_frame(fixture, 3, 0, 1);
+	fixture->buffer_error = -EMFILE;
+	update_frame(fixture, 4, 1, 1);
+	fixture->buffer_error = 0;
+	update_frame(fixture, 5, 3, 1);
+	assert_no_message(fixture);
+	answer_update(fixture);
+	EXPECT(fixture, DMABUF_UPDATE, 0, 0, 0, 4, 2);
+	answer_update(fixture);
+	assert_no_message(fixture);
+	assert_int_equal(fixture->shown_frame[0], 5);
+}
+
 TEST_IN_PLACE(a_scanout_that_is_turned_off_has_no_buffer)
 {
 	show_first(fixture);
