@@ -440,6 +440,7 @@ static void remove_in_fences(struct schedule *schedule, struct gpu_job *job)
 
 		if (wait->fd >= 0) {
 			unwatch(schedule, wait);
+			schedule->num_drops++;
 		} else if (wait->job != NULL) {
 			LIST_REMOVE(wait, link);
 		}
@@ -597,7 +598,6 @@ void schedule_drop(struct schedule *schedule, const struct gpu_context *only, ui
 			empty_rings(context, &dropped);
 		}
 	}
-	schedule->num_drops++;
 	while ((job = STAILQ_FIRST(&dropped)) != NULL) {
 		STAILQ_REMOVE_HEAD(&dropped, link);
 		remove_in_fences(schedule, job);

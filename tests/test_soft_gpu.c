@@ -6,8 +6,10 @@
 #include <endian.h>
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -534,6 +536,80 @@ TEST(says_where_there_is_no_vgem)
 	assert_int_equal(ret, has_vgem() ? 0 : -ENOENT);
 	vgf_device_destroy(device);
 	soft_gpu_destroy(gpu);
+}
+
+/* ---- Submissions that fail halfway -------------------------------------------------------- */
+
+static struct {
+	_Atomic bool sleeps; /* the GPU's thread */
+	_Atomic bool armed;
+	unsigned int num_added;
+	int fence_fd; /* the first in-fence */
+	sem_t has_events, may_go_on;
+} half;
+
+int __real_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+
+/* The second in-fence of the submission is not taken, and meanwhile the first has signalled. */
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+{
+	if (!half.armed || operation != EPOLL_CTL_ADD || ++half.num_added < 2) {
+		return __real_epoll_ctl(epoll_fd, operation, fd, event);
+	}
+	signal_fence(half.fence_fd);
+	sem_wait(&half.has_events);
+	errno = ENOSPC;
+	return -1;
+}
+
+long __real_syscall(long number, int epoll_fd, struct epoll_event *events, int max_events,
+	const struct timespec *timeout, const sigset_t *signals, size_t size);
+long __wrap_syscall(long number, int epoll_fd, struct epoll_event *events, int max_events,
+	const struct timespec *timeout, const sigset_t *signals, size_t size);
+
+/* The GPU's sleep: nothing else makes such calls. Once it has events, it wants the GPU's lock. */
+long __wrap_syscall(long number, int epoll_fd, struct epoll_event *events, int max_events,
+	const struct timespec *timeout, const sigset_t *signals, size_t size)
+{
+	long count;
+
+	half.sleeps = true;
+	count = __real_syscall(number, epoll_fd, events, max_events, timeout, signals, size);
+	half.sleeps = false;
+	if (half.armed && count > 0) {
+		half.armed = false;
+		sem_post(&half.has_events);
+		sem_wait(&half.may_go_on);
+	}
+	return count;
+}
+
+TEST_MACHINE(forgets_what_a_failed_job_waited_for, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_DRIVER, 0)
+{
+	const uint64_t in_fences[] = { 1, 2 };
+	int other_fd;
+
+	half.fence_fd = create_foreign_fence(machine, 1);
+	other_fd = create_foreign_fence(machine, 2);
+	sem_init(&half.has_events, 0, 0);
+	sem_init(&half.may_go_on, 0, 0);
+	half.num_added = 0;
+	while (!half.sleeps) {
+		sleep_us(100);
+	}
+	half.armed = true;
+	assert_int_equal(submit_after_two(machine, 3, in_fences), -ENOSPC);
+	sem_post(&half.may_go_on);
+	/* It goes on, and nothing of that job is left. */
+	assert_int_equal(submit(machine, 1, 0, 4, 10, 2), 0);
+	signal_fence(other_fd);
+	wait_for_retired(machine, 4);
+	assert_int_equal(machine->signal_ns[3], 0);
+	sem_destroy(&half.has_events);
+	sem_destroy(&half.may_go_on);
+	close(half.fence_fd);
+	close(other_fd);
 }
 
 /* ---- Ends --------------------------------------------------------------------------------- */
