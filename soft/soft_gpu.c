@@ -474,6 +474,18 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 	return ret;
 }
 
+/* Of a job that is on no ring: nobody has seen its fence. */
+static void destroy_unseen(struct gpu_job *job, int fence_fd)
+{
+	if (job->out_slot != NULL) {
+		vgem_slot_signal(job->out_slot);
+	}
+	if (fence_fd >= 0) {
+		close(fence_fd);
+	}
+	gpu_job_destroy(job);
+}
+
 static int submit_job(struct soft_gpu_user *user, const struct vgf_job *from, int *out_fence_fd)
 {
 	struct command_stream stream;
@@ -496,10 +508,7 @@ static int submit_job(struct soft_gpu_user *user, const struct vgf_job *from, in
 		ret = start_job(user, job, from);
 	}
 	if (ret < 0) {
-		if (fence_fd >= 0) {
-			close(fence_fd);
-		}
-		gpu_job_destroy(job);
+		destroy_unseen(job, fence_fd);
 		return ret;
 	}
 	*out_fence_fd = fence_fd;

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The vgfence authors */
+
+/*
+ * Fences of vgem that the software GPU leaves pending: the kernel keeps each until it is signalled.
+ * vgem is a double here, whose sync files are eventfds.
+ */
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <vgfence/dma_buf.h>
+#include <vgfence/vgfence.h>
+
+#include "command_stream.h"
+#include "soft_gpu.h"
+#include "support.h"
+#include "vgem.h"
+
+#define MAX_FENCES 64
+#define NEVER_US 1000000000u /* longer than any test */
+
+/* ---- vgem ----------------------------------------------------------------------------------- */
+
+/* A handle is an index, plus 1. A fence stays here until it is signalled, its buffer or not. */
+static struct {
+	pthread_mutex_t lock;
+	struct {
+		int dma_buf_fd; /* a number to be known by; the pool closes it */
+		uint32_t fence;
+	} buffers[MAX_FENCES];
+	int fence_fds[MAX_FENCES];
+	uint32_t num_buffers, num_fences, num_signalled;
+} vgem = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static uint32_t num_pending(void)
+{
+	uint32_t count;
+
+	pthread_mutex_lock(&vgem.lock);
+	count = vgem.num_fences - vgem.num_signalled;
+	pthread_mutex_unlock(&vgem.lock);
+	return count;
+}
+
+int __wrap_vgem_open(void);
+int __wrap_vgem_open(void)
+{
+	vgem.num_buffers = vgem.num_fences = vgem.num_signalled = 0;
+	return eventfd(0, EFD_CLOEXEC);
+}
+
+int __wrap_vgem_buffer_create(int vgem_fd, uint32_t *buffer);
+int __wrap_vgem_buffer_create(int vgem_fd, uint32_t *buffer)
+{
+	(void)vgem_fd;
+	assert_true(vgem.num_buffers < MAX_FENCES);
+	*buffer = ++vgem.num_buffers;
+	return 0;
+}
+
+void __wrap_vgem_buffer_destroy(int vgem_fd, uint32_t buffer);
+void __wrap_vgem_buffer_destroy(int vgem_fd, uint32_t buffer)
+{
+	(void)vgem_fd;
+	vgem.buffers[buffer - 1].dma_buf_fd = -1;
+}
+
+int __wrap_vgem_buffer_export(int vgem_fd, uint32_t buffer);
+int __wrap_vgem_buffer_export(int vgem_fd, uint32_t buffer)
+{
+	(void)vgem_fd;
+	vgem.buffers[buffer - 1].dma_buf_fd = eventfd(0, EFD_CLOEXEC);
+	return vgem.buffers[buffer - 1].dma_buf_fd;
+}
+
+int __wrap_vgem_attach(int vgem_fd, uint32_t buffer, bool write, uint32_t *fence);
+int __wrap_vgem_attach(int vgem_fd, uint32_t buffer, bool write, uint32_t *fence)
+{
+	(void)vgem_fd;
+	assert_true(write);
+	pthread_mutex_lock(&vgem.lock);
+	assert_true(vgem.num_fences < MAX_FENCES);
+	vgem.fence_fds[vgem.num_fences] = make_fence(false);
+	*fence = vgem.buffers[buffer - 1].fence = ++vgem.num_fences;
+	pthread_mutex_unlock(&vgem.lock);
+	return 0;
+}
+
+int __wrap_vgem_signal(int vgem_fd, uint32_t fence);
+int __wrap_vgem_signal(int vgem_fd, uint32_t fence)
+{
+	int *fence_fd = &vgem.fence_fds[fence - 1];
+
+	(void)vgem_fd;
+	pthread_mutex_lock(&vgem.lock);
+	assert_true(*fence_fd >= 0); /* not twice */
+	signal_fence(*fence_fd);
+	close(*fence_fd);
+	*fence_fd = -1;
+	vgem.num_signalled++;
+	pthread_mutex_unlock(&vgem.lock);
+	return 0;
+}
+
+int __wrap_vgf_dma_buf_export_sync_file(int dma_buf_fd, uint32_t access);
+int __wrap_vgf_dma_buf_export_sync_file(int dma_buf_fd, uint32_t access)
+{
+	int fd = -1;
+
+	(void)access;
+	pthread_mutex_lock(&vgem.lock);
+	for (uint32_t i = 0; i < vgem.num_buffers && fd < 0; i++) {
+		if (vgem.buffers[i].dma_buf_fd == dma_buf_fd) {
+			fd = fcntl(vgem.fence_fds[vgem.buffers[i].fence - 1], F_DUPFD_CLOEXEC, 0);
+		}
+	}
+	pthread_mutex_unlock(&vgem.lock);
+	return fd < 0 ? -EBADF : fd;
+}
+
+/* What closing vgem's descriptor does to the fences that are left. */
+static void end_fences(void)
+{
+	for (uint32_t i = 0; i < vgem.num_fences; i++) {
+		if (vgem.fence_fds[i] >= 0) {
+			__wrap_vgem_signal(-1, i + 1);
+		}
+	}
+}
+
+/* ---- A device and its GPU ------------------------------------------------------------------- */
+
+static struct vgf_device *device;
+static struct soft_gpu *gpu;
+static uint32_t num_retired;
+
+static void retire(void *cookie, const struct vgf_retired *retired)
+{
+	(void)cookie;
+	(void)retired;
+	num_retired++;
+}
+
+/* It takes two jobs at once. */
+static void start(void)
+{
+	const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
+		.retire = retire };
+	const struct soft_gpu_options options = {
+		.fences = SOFT_GPU_FENCES_VGEM,
+		.wait = VGF_WAIT_DRIVER,
+		.max_jobs = 2,
+	};
+
+	num_retired = 0;
+	assert_int_equal(vgf_device_create(&callbacks, NULL, NULL, &device), 0);
+	assert_int_equal(soft_gpu_create(device, &options, &gpu), 0);
+	assert_int_equal(soft_gpu_context_create(gpu, 1), 0);
+	assert_int_equal(num_pending(), 0);
+}
+
+static void stop(void)
+{
+	soft_gpu_reset(gpu);
+	vgf_device_destroy(device);
+	soft_gpu_destroy(gpu);
+	end_fences();
+}
+
+#define TEST_VGEM(name) TEST_BETWEEN(name, start(), stop())
+
+static int submit(uint64_t fence_id, uint32_t busy_us)
+{
+	const uint32_t words[] = { htole32(SOFT_GPU_BUSY), htole32(busy_us) };
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = fence_id, .ctx_id = 1, .ring = 0 },
+		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.command = words,
+		.size = sizeof(words),
+	};
+
+	return vgf_submit(device, &submission, NULL);
+}
+
+static void wait_for_retired(uint32_t count)
+{
+	while (num_retired < count) {
+		struct pollfd fd = { .fd = vgf_device_get_fd(device), .events = POLLIN };
+
+		assert_int_equal(poll(&fd, 1, 20000), 1);
+		assert_true(vgf_device_dispatch(device, 0) >= 0);
+	}
+}
+
+TEST_VGEM(a_job_that_is_done_leaves_no_fence)
+{
+	assert_int_equal(submit(1, 100), 0);
+	assert_int_equal(submit(2, 100), 0);
+	wait_for_retired(2);
+	soft_gpu_reset(gpu); /* waits for the last one's signal */
+	assert_int_equal(num_pending(), 0);
+	assert_true(vgem.num_buffers <= 2);
+}
+
+TEST_VGEM(a_job_that_is_not_taken_leaves_no_fence)
+{
+	assert_int_equal(submit(1, NEVER_US), 0);
+	assert_int_equal(submit(2, NEVER_US), 0);
+	for (uint64_t id = 3; id < 10; id++) {
+		assert_int_equal(submit(id, 1), -ENOSPC);
+		assert_int_equal(num_pending(), 2);
+	}
+	assert_true(vgem.num_buffers <= 3); /* theirs is used again */
+}
