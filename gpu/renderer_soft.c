@@ -739,6 +739,9 @@ static int reset(struct renderer *renderer)
 
 	soft_gpu_reset(soft->gpu);
 	ret = vgf_device_reset(soft->device);
+	if (ret == 0) {
+		soft_gpu_signal_dropped(soft->gpu);
+	}
 	while ((context = soft_context_any(&soft->tables)) != NULL) {
 		free_context(soft, context);
 	}

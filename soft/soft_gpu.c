@@ -714,6 +714,13 @@ void soft_gpu_reset(struct soft_gpu *gpu)
 	pthread_mutex_unlock(&gpu->lock);
 }
 
+void soft_gpu_signal_dropped(struct soft_gpu *gpu)
+{
+	if (gpu->vgem_pool != NULL) {
+		vgem_pool_signal_left(gpu->vgem_pool);
+	}
+}
+
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu)
 {
 	uint32_t num_expired;

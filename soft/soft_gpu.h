@@ -114,6 +114,13 @@ int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id);
  */
 void soft_gpu_reset(struct soft_gpu *gpu);
 
+/*
+ * Signals the fences of vgem whose work was dropped: others may have their sync files, and the
+ * kernel keeps a fence until it is signalled. To be called once the device is reset, so that none
+ * retires as if its work were done.
+ */
+void soft_gpu_signal_dropped(struct soft_gpu *gpu);
+
 /* Stops the thread and frees everything. All contexts must be gone: vgf_device_destroy comes first,
  * and soft_gpu_reset before that. NULL is fine. */
 void soft_gpu_destroy(struct soft_gpu *gpu);

@@ -8,8 +8,9 @@
  * signals. They are real dma-bufs and real sync files without a GPU, also in a kernel without
  * sw_sync.
  *
- * A fence that nobody signals ends after 10 seconds, without an error. Functions that can fail
- * return a negative errno value; none needs libdrm or cmocka.
+ * A fence that nobody signals ends after 10 seconds, without an error; but its memory is kept until
+ * it is signalled all the same. Functions that can fail return a negative errno value; none needs
+ * libdrm or cmocka.
  */
 
 #include <stdbool.h>

@@ -18,7 +18,7 @@
 #define MAX_IDLE 256
 
 struct vgem_slot {
-	SLIST_ENTRY(vgem_slot) link; /* among the idle */
+	SLIST_ENTRY(vgem_slot) link; /* among the idle, or those left */
 	struct vgem_pool *pool;
 	uint32_t buffer;
 	uint32_t fence;
@@ -26,19 +26,27 @@ struct vgem_slot {
 	bool pending;
 };
 
+SLIST_HEAD(vgem_slots, vgem_slot);
+
 struct vgem_pool {
 	int vgem_fd;
 	pthread_mutex_t lock; /* protects what follows */
-	SLIST_HEAD(, vgem_slot) idle;
+	struct vgem_slots idle;
+	struct vgem_slots left; /* pending fences, without their buffers */
 	unsigned int num_idle, num_taken;
 };
 
 /* ---- Slots ---------------------------------------------------------------------------------- */
 
-static void slot_destroy(struct vgem_slot *slot)
+static void slot_destroy_buffer(struct vgem_slot *slot)
 {
 	close(slot->dma_buf_fd);
 	vgem_buffer_destroy(slot->pool->vgem_fd, slot->buffer);
+}
+
+static void slot_destroy(struct vgem_slot *slot)
+{
+	slot_destroy_buffer(slot);
 	free(slot);
 }
 
@@ -129,6 +137,7 @@ void vgem_pool_destroy(struct vgem_pool *pool)
 		return;
 	}
 	assert(pool->num_taken == 0);
+	vgem_pool_signal_left(pool);
 	while ((slot = SLIST_FIRST(&pool->idle)) != NULL) {
 		SLIST_REMOVE_HEAD(&pool->idle, link);
 		slot_destroy(slot);
@@ -160,8 +169,7 @@ static void put(struct vgem_pool *pool, struct vgem_slot *slot)
 
 	pthread_mutex_lock(&pool->lock);
 	pool->num_taken--;
-	/* A buffer with a pending fence takes no other one. */
-	keep = slot != NULL && !slot->pending && pool->num_idle < MAX_IDLE;
+	keep = slot != NULL && pool->num_idle < MAX_IDLE;
 	if (keep) {
 		SLIST_INSERT_HEAD(&pool->idle, slot, link);
 		pool->num_idle++;
@@ -189,7 +197,37 @@ int vgem_pool_take(struct vgem_pool *pool, struct vgem_slot **out, int *fence_fd
 	return 0;
 }
 
+/* A buffer with a pending fence takes no other one. */
+static void leave(struct vgem_pool *pool, struct vgem_slot *slot)
+{
+	slot_destroy_buffer(slot);
+	pthread_mutex_lock(&pool->lock);
+	pool->num_taken--;
+	SLIST_INSERT_HEAD(&pool->left, slot, link);
+	pthread_mutex_unlock(&pool->lock);
+}
+
 void vgem_slot_put(struct vgem_slot *slot)
 {
-	put(slot->pool, slot);
+	if (slot->pending) {
+		leave(slot->pool, slot);
+	} else {
+		put(slot->pool, slot);
+	}
+}
+
+void vgem_pool_signal_left(struct vgem_pool *pool)
+{
+	struct vgem_slots left;
+	struct vgem_slot *slot;
+
+	pthread_mutex_lock(&pool->lock);
+	left = pool->left;
+	SLIST_INIT(&pool->left);
+	pthread_mutex_unlock(&pool->lock);
+	while ((slot = SLIST_FIRST(&left)) != NULL) {
+		SLIST_REMOVE_HEAD(&left, link);
+		vgem_slot_signal(slot);
+		free(slot);
+	}
 }

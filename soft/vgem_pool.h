@@ -31,8 +31,12 @@ int vgem_pool_take(struct vgem_pool *pool, struct vgem_slot **out, int *fence_fd
 /* Signals the slot's fence. -ETIMEDOUT if the kernel was first: it ends a fence after 10 s. */
 int vgem_slot_signal(struct vgem_slot *slot);
 
-/* Gives the buffer back. A fence that has not been signalled stays as it is until the kernel ends
- * it, or the pool is destroyed. */
+/* Gives the buffer back. A fence that has not been signalled is left as it is: it needs no
+ * descriptor any more, but the kernel keeps it until vgem_pool_signal_left, also once its 10 s are
+ * over, or until the pool is destroyed. */
 void vgem_slot_put(struct vgem_slot *slot);
+
+/* Signals the fences that were left. */
+void vgem_pool_signal_left(struct vgem_pool *pool);
 
 #endif

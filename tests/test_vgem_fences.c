@@ -17,9 +17,10 @@
 #include <vgfence/dma_buf.h>
 #include <vgfence/vgfence.h>
 
+#include "calls.h"
 #include "command_stream.h"
+#include "gpu_guest.h"
 #include "soft_gpu.h"
-#include "support.h"
 #include "vgem.h"
 
 #define MAX_FENCES 64
@@ -138,13 +139,13 @@ static void end_fences(void)
 
 static struct vgf_device *device;
 static struct soft_gpu *gpu;
-static uint32_t num_retired;
+static uint32_t num_retired, num_cancelled;
 
 static void retire(void *cookie, const struct vgf_retired *retired)
 {
 	(void)cookie;
-	(void)retired;
 	num_retired++;
+	num_cancelled += retired->status == -ECANCELED;
 }
 
 /* It takes two jobs at once. */
@@ -158,7 +159,7 @@ static void start(void)
 		.max_jobs = 2,
 	};
 
-	num_retired = 0;
+	num_retired = num_cancelled = 0;
 	assert_int_equal(vgf_device_create(&callbacks, NULL, NULL, &device), 0);
 	assert_int_equal(soft_gpu_create(device, &options, &gpu), 0);
 	assert_int_equal(soft_gpu_context_create(gpu, 1), 0);
@@ -175,7 +176,7 @@ static void stop(void)
 
 #define TEST_VGEM(name) TEST_BETWEEN(name, start(), stop())
 
-static int submit(uint64_t fence_id, uint32_t busy_us)
+static int run_job(uint64_t fence_id, uint32_t busy_us)
 {
 	const uint32_t words[] = { htole32(SOFT_GPU_BUSY), htole32(busy_us) };
 	const struct vgf_submission submission = {
@@ -200,8 +201,8 @@ static void wait_for_retired(uint32_t count)
 
 TEST_VGEM(a_job_that_is_done_leaves_no_fence)
 {
-	assert_int_equal(submit(1, 100), 0);
-	assert_int_equal(submit(2, 100), 0);
+	assert_int_equal(run_job(1, 100), 0);
+	assert_int_equal(run_job(2, 100), 0);
 	wait_for_retired(2);
 	soft_gpu_reset(gpu); /* waits for the last one's signal */
 	assert_int_equal(num_pending(), 0);
@@ -210,11 +211,89 @@ TEST_VGEM(a_job_that_is_done_leaves_no_fence)
 
 TEST_VGEM(a_job_that_is_not_taken_leaves_no_fence)
 {
-	assert_int_equal(submit(1, NEVER_US), 0);
-	assert_int_equal(submit(2, NEVER_US), 0);
+	assert_int_equal(run_job(1, NEVER_US), 0);
+	assert_int_equal(run_job(2, NEVER_US), 0);
 	for (uint64_t id = 3; id < 10; id++) {
-		assert_int_equal(submit(id, 1), -ENOSPC);
+		assert_int_equal(run_job(id, 1), -ENOSPC);
 		assert_int_equal(num_pending(), 2);
 	}
 	assert_true(vgem.num_buffers <= 3); /* theirs is used again */
+}
+
+/* A copy of a fence's sync file, as a program that waits for it has. */
+static int share(uint64_t fence_id)
+{
+	int fence_fd = export_fence(device, fence_id);
+
+	assert_true(fence_fd >= 0);
+	return fence_fd;
+}
+
+static bool has_ended(int fence_fd)
+{
+	struct pollfd poll_fd = { .fd = fence_fd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0) == 1;
+}
+
+TEST_VGEM(a_reset_signals_what_it_dropped_but_not_as_if_it_were_done)
+{
+	int shared_fd;
+
+	for (uint32_t round = 1; round <= 3; round++) {
+		assert_int_equal(run_job(1, NEVER_US), 0);
+		assert_int_equal(run_job(2, NEVER_US), 0);
+		shared_fd = share(1);
+		soft_gpu_reset(gpu);
+		assert_int_equal(vgf_device_reset(device), 0);
+		assert_int_equal(num_cancelled, 2 * round);
+		assert_false(has_ended(shared_fd));
+		soft_gpu_signal_dropped(gpu);
+		assert_true(has_ended(shared_fd));
+		assert_int_equal(num_pending(), 0);
+		close(shared_fd);
+		assert_int_equal(soft_gpu_context_create(gpu, 1), 0);
+	}
+}
+
+TEST_VGEM(a_job_that_is_dropped_keeps_no_descriptor)
+{
+	int before = count_fds();
+
+	assert_int_equal(run_job(1, NEVER_US), 0);
+	assert_int_equal(run_job(2, NEVER_US), 0);
+	soft_gpu_reset(gpu);
+	assert_int_equal(vgf_device_reset(device), 0);
+	assert_int_equal(num_pending(), 2);
+	assert_int_equal(
+		count_fds(), before - 1 + 2); /* an idle buffer less, and the fences here */
+}
+
+/* ---- A guest -------------------------------------------------------------------------------- */
+
+TEST(a_guest_that_resets_the_device_leaves_no_fence)
+{
+	const struct gpu_options options = {
+		.num_scanouts = 1,
+		.width = 640,
+		.height = 480,
+		.fence_passing_bit = FENCE_PASSING_BIT,
+		.renderer.sync_files = true,
+	};
+	static struct guest guest;
+
+	guest_start(&guest, &options);
+	for (uint32_t round = 0; round < 3; round++) {
+		assert_int_equal(create_context(&guest, 1), VIRTIO_GPU_RESP_OK_NODATA);
+		for (uint64_t id = 1; id <= 4; id++) {
+			const struct job job = { .ctx_id = 1, .fence_id = id, .busy_us = NEVER_US };
+
+			submit(&guest, &job);
+		}
+		assert_int_equal(num_pending(), 4);
+		guest_reset(&guest);
+		assert_int_equal(num_pending(), 0);
+	}
+	guest_stop(&guest);
+	end_fences();
 }
