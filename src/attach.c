@@ -72,7 +72,7 @@ static int attach(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 			attachment->dma_buf_fd, attachment->access, fence->fd);
 		return ret < 0 ? ret : 0;
 	}
-	if (!ctx_sync_has_room(&device->contexts, fence->owner, false)) {
+	if (!ctx_sync_has_room(&device->contexts, fence->owner, 1, false)) {
 		return -EMFILE;
 	}
 	fence_attach(&device->fences, fence, attachment);

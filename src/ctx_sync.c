@@ -151,10 +151,11 @@ void queue_run_end(struct ctx_sync *sync, struct queue *queue)
 	share_relieved(&driver->fd_share);
 }
 
-bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *owner, bool oldest)
+bool ctx_sync_has_room(
+	const struct ctx_sync *sync, const struct fence_owner *owner, uint32_t count, bool oldest)
 {
-	return fd_share_has_room(&sync->fd_share, 1, oldest) &&
-		(!owner || fd_share_has_room(&owner_driver(owner)->fd_share, 1, oldest));
+	return fd_share_has_room(&sync->fd_share, count, oldest) &&
+		(!owner || fd_share_has_room(&owner_driver(owner)->fd_share, count, oldest));
 }
 
 /* The share that has no descriptor for the submission, or NULL. */

@@ -330,9 +330,10 @@ bool ctx_sync_is_runnable(const struct ctx_sync *sync);
  * each: none that has little to do waits for one that has much. */
 struct queue *ctx_sync_next(struct ctx_sync *sync);
 
-/* Whether a fence of this owner, which may be NULL, may have a descriptor more that no driver's
- * call brings. */
-bool ctx_sync_has_room(const struct ctx_sync *sync, const struct fence_owner *owner, bool oldest);
+/* Whether fences of this owner, which may be NULL, may have so many descriptors more that no
+ * driver's call brings. */
+bool ctx_sync_has_room(
+	const struct ctx_sync *sync, const struct fence_owner *owner, uint32_t count, bool oldest);
 
 /* ---- Descriptors: fd_share.c ---- */
 

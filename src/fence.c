@@ -46,7 +46,7 @@ static int create_fence(struct vgf_device *device, const struct vgf_fence_name *
 		ret = place_check(device, &place, name->fence_id);
 	}
 	if (ret == 0 && fence_fd >= 0 &&
-		!ctx_sync_has_room(&device->contexts, place_owner(&place),
+		!ctx_sync_has_room(&device->contexts, place_owner(&place), 1,
 			STAILQ_EMPTY(&place.timeline->fences))) {
 		ret = -EMFILE;
 	}
@@ -128,7 +128,7 @@ static int publish(struct vgf_device *device, const struct vgf_fence_name *name,
 		return 0;
 	}
 	if (ret == 0 &&
-		!ctx_sync_has_room(&device->contexts, fence->owner, fence_is_oldest(fence))) {
+		!ctx_sync_has_room(&device->contexts, fence->owner, 1, fence_is_oldest(fence))) {
 		ret = -EMFILE;
 	}
 	if (ret == 0) {

@@ -162,10 +162,13 @@ static void append(struct fence_table *table, struct fence *fence, uint64_t now_
 	STAILQ_INSERT_TAIL(&timeline->fences, fence, link);
 }
 
-void fence_table_add_imported(struct fence_table *table, struct fence *fence, uint64_t now_ns)
+void fence_table_add_imported(
+	struct fence_table *table, struct fence_owner *owner, struct fence *fence, uint64_t now_ns)
 {
 	int fence_fd = fence->fd;
 
+	fence->owner = owner;
+	owner->pending++;
 	append(table, fence, now_ns);
 	fence->fd = -1;
 	fence_publish(table, fence, fence_fd);

@@ -168,7 +168,10 @@ int fence_table_check(
  * memory.
  */
 struct fence *fence_import(uint32_t ctx_id, int fence_fd);
-void fence_table_add_imported(struct fence_table *table, struct fence *fence, uint64_t now_ns);
+
+/* It counts among the owner's, whose work waits for it. */
+void fence_table_add_imported(
+	struct fence_table *table, struct fence_owner *owner, struct fence *fence, uint64_t now_ns);
 
 /* Adds a fence that fence_table_check allowed; the table takes over the reference. */
 void fence_table_add(

@@ -247,7 +247,7 @@ void submission_link(
 
 	while ((fence = STAILQ_FIRST(&submission->imported))) {
 		STAILQ_REMOVE_HEAD(&submission->imported, link);
-		fence_table_add_imported(sync->fences, fence, now_ns);
+		fence_table_add_imported(sync->fences, &submission->driver->owner, fence, now_ns);
 		wait_for(submission, &submission->waiters[count++], fence);
 	}
 	submission->num_waiters = count;

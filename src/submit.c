@@ -58,7 +58,8 @@ static int resolve(struct vgf_device *device, struct context *context,
 		log_in_fence(device, head, search.bad, search.ignored, ret);
 	}
 	if (ret == 0 && submission->num_imported > 0 &&
-		!fd_share_has_room(&contexts->fd_share, submission->num_imported, false)) {
+		!ctx_sync_has_room(
+			contexts, &submission->driver->owner, submission->num_imported, false)) {
 		ret = -EMFILE;
 		log_refused(device, &head->fence, "copies of its in-fences", ret);
 	}

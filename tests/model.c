@@ -256,11 +256,8 @@ static bool fits(uint32_t limit, unsigned int used, bool oldest)
 	return used < limit && limit - used > (oldest ? 0 : 1);
 }
 
-static enum answer device_has_room(
-	const struct model *model, const struct vgf_fence_name *name, unsigned int more)
+static enum answer device_has_room(const struct model *model, enum answer oldest, unsigned int more)
 {
-	enum answer oldest = model_is_oldest(model, name);
-
 	more += model->running;
 	if (fits(model->limits.max_fds, model_fds_max(model) + more, oldest == YES)) {
 		return YES;
@@ -268,16 +265,13 @@ static enum answer device_has_room(
 	return fits(model->limits.max_fds, model_fds_min(model) + more, oldest != NO) ? EITHER : NO;
 }
 
-/* Whether a context's share has room for one descriptor more, likewise. */
-static enum answer share_has_room(
-	const struct model *model, const struct vgf_fence_name *name, uint64_t serial)
+/* Descriptors of one context and functions of its driver on the stack: at least, and how many there
+ * may be besides. */
+static unsigned int share_used(const struct model *model, uint64_t serial, unsigned int *doubtful)
 {
-	enum answer oldest = model_is_oldest(model, name);
 	unsigned int used = 0;
 
-	if (serial == 0) {
-		return YES;
-	}
+	*doubtful = model->dispatching > 0 ? model->retired_fds_now : 0;
 	for (unsigned int i = 0; i < model->num_fences; i++) {
 		used += model->fences[i]->has_fd && model->fences[i]->context_serial == serial;
 	}
@@ -285,21 +279,45 @@ static enum answer share_has_room(
 		used += model->items[i]->state == RUNNING &&
 			model->items[i]->context->serial == serial;
 	}
-	if (fits(model->limits.max_context_fds,
-		    used + (model->dispatching > 0 ? model->retired_fds_now : 0), oldest == YES)) {
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		const struct model_fence *fence = model->imports[i];
+		bool may_be_closed = model->fuzzy && model_import_is_over(fence);
+
+		if (fence->context_serial == serial) {
+			used += !may_be_closed;
+			*doubtful += may_be_closed;
+		}
+	}
+	return used;
+}
+
+/* Whether a context's share has room for one descriptor more, besides so many more. */
+static enum answer share_has_room(
+	const struct model *model, enum answer oldest, uint64_t serial, unsigned int more)
+{
+	unsigned int doubtful;
+	unsigned int used = share_used(model, serial, &doubtful) + more;
+
+	if (serial == 0 || fits(model->limits.max_context_fds, used + doubtful, oldest == YES)) {
 		return YES;
 	}
 	return fits(model->limits.max_context_fds, used, oldest != NO) ? EITHER : NO;
 }
 
+/* In the middle of a round the next one may be promised to work that waits for it. */
+static enum answer is_not_promised(const struct model *model)
+{
+	return model->fuzzy && model->limits.max_fds != UINT32_MAX ? EITHER : YES;
+}
+
 enum answer model_has_room(const struct model *model, const struct vgf_fence_name *name,
 	uint64_t serial, unsigned int more)
 {
-	/* In the middle of a round the next one may be promised to work that waits for it. */
-	bool may_be_promised = model->fuzzy && model->limits.max_fds != UINT32_MAX;
+	enum answer oldest = model_is_oldest(model, name);
 
-	return both(both(device_has_room(model, name, more), share_has_room(model, name, serial)),
-		may_be_promised ? EITHER : YES);
+	return both(both(device_has_room(model, oldest, more),
+			    share_has_room(model, oldest, serial, more)),
+		is_not_promised(model));
 }
 
 /* Whether work may be handed to a driver, which may come back with a descriptor for its fence. */
@@ -445,6 +463,9 @@ void model_count_contexts(const struct model *model, unsigned int *least, unsign
 		const struct model_fence *fence = model->items[i]->fence;
 		*most += fence && fence->retired;
 	}
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		*most += is_gone(model, model->imports[i]->context_serial);
+	}
 }
 
 static void expect_place(const struct model *model, const struct vgf_fence_name *name, bool fenced,
@@ -579,18 +600,16 @@ static unsigned int count_timelines(
 	return count;
 }
 
-/* Copies of in-fences may not have the last one. */
-static enum answer has_room_for_copies(const struct model *model, unsigned int copies)
+/* Copies of in-fences may not have the last one, of the device or of the context. */
+static enum answer has_room_for_copies(
+	const struct model *model, uint64_t serial, unsigned int copies)
 {
-	if (copies == 0 ||
-		fits(model->limits.max_fds, model_fds_max(model) + model->running + copies - 1,
-			false)) {
+	if (copies == 0) {
 		return YES;
 	}
-	return fits(model->limits.max_fds, model_fds_min(model) + model->running + copies - 1,
-		       false) ?
-		EITHER :
-		NO;
+	return both(both(device_has_room(model, NO, copies - 1),
+			    share_has_room(model, NO, serial, copies - 1)),
+		is_not_promised(model));
 }
 
 static void expect_import(struct model_fence *fence, struct expectation *expectation)
@@ -626,7 +645,8 @@ struct expectation expect_submit(const struct model *model, const struct vgf_sub
 	if (!context) {
 		return expectation;
 	}
-	add_error(&expectation, -EMFILE, opposite(has_room_for_copies(model, copies)));
+	add_error(&expectation, -EMFILE,
+		opposite(has_room_for_copies(model, context->serial, copies)));
 	for (uint32_t i = 0; i < head->num_in_fences; i++) {
 		expect_in_fence(model, head->in_fences[i], context->serial, &expectation);
 	}

@@ -838,6 +838,184 @@ TEST_VMM(
 	close(fence_fd);
 }
 
+/* Waits for so many copies of a descriptor, without a fence. */
+static int submit_copies(struct fake_vmm *vmm, uint32_t ctx_id, int fence_fd, uint32_t count)
+{
+	int fence_fds[16];
+	struct vgf_submission submission = {
+		.fence = make_name(ctx_id, 0, 0),
+		.in_fence_fds = fence_fds,
+		.num_in_fence_fds = count,
+	};
+
+	for (uint32_t i = 0; i < count; i++) {
+		fence_fds[i] = fence_fd;
+	}
+	return vgf_submit(vmm->device, &submission, NULL);
+}
+
+/* Of 64 descriptors a context may have 16, and the last one is for fences. */
+#define FILES_OF_64 15
+
+/* As many as the context may have, none of which it has yet. */
+static void fill_with_copies(struct fake_vmm *vmm, uint32_t ctx_id, int fence_fd)
+{
+	uint32_t before = get_stats(vmm).fds;
+
+	for (int i = 0; i < FILES_OF_64; i++) {
+		assert_int_equal(submit_copies(vmm, ctx_id, fence_fd, 1), 1);
+	}
+	assert_int_equal(submit_copies(vmm, ctx_id, fence_fd, 1), -EMFILE);
+	assert_int_equal(get_stats(vmm).fds, before + FILES_OF_64);
+}
+
+TEST_VMM(a_context_has_its_share_of_files_to_wait_for, .answer = FAKE_DONE,
+	.options.limits.max_fds = 64)
+{
+	int fence_fd = make_fence(false);
+
+	for (uint32_t ctx_id = 1; ctx_id <= 4; ctx_id++) {
+		driver_open(driver, vmm, ctx_id);
+		fill_with_copies(vmm, ctx_id, fence_fd);
+	}
+	/* They have retired. */
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_jobs, 4 * FILES_OF_64);
+	assert_idle(vmm);
+	close(fence_fd);
+	fence_fd = make_fence(false);
+	fill_with_copies(vmm, 1, fence_fd);
+	close(fence_fd);
+}
+
+TEST_VMM(a_context_that_is_cancelled_gives_back_files_to_wait_for, .answer = FAKE_DONE,
+	.options.limits.max_fds = 64)
+{
+	int fence_fd = make_fence(false);
+
+	driver_open(driver, vmm, 1);
+	for (int i = 0; i < 3; i++) {
+		fill_with_copies(vmm, 1, fence_fd);
+		assert_int_equal(cancel_context(vmm->device, 1), 0);
+		vmm_dispatch(vmm);
+		assert_idle(vmm);
+	}
+	close(fence_fd);
+}
+
+TEST_VMM(contexts_of_one_id_have_a_share_of_files_each, .answer = FAKE_DONE,
+	.options.limits.max_fds = 64)
+{
+	int fence_fd = make_fence(false);
+
+	for (int i = 0; i < 3; i++) {
+		driver_open(driver, vmm, 1);
+		fill_with_copies(vmm, 1, fence_fd);
+		assert_int_equal(vgf_context_destroy(vmm->device, 1), 1);
+	}
+	driver_open(driver, vmm, 1);
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_int_equal(driver->num_destroyed, 3);
+	assert_int_equal(get_stats(vmm).contexts, 1);
+	assert_idle(vmm);
+	close(fence_fd);
+	fence_fd = make_fence(false);
+	fill_with_copies(vmm, 1, fence_fd);
+	close(fence_fd);
+}
+
+TEST_VMM(a_device_that_is_reset_gives_back_files_to_wait_for, .answer = FAKE_DONE,
+	.options.limits.max_fds = 64)
+{
+	int fence_fd = make_fence(false);
+
+	for (int i = 0; i < 3; i++) {
+		driver_open(driver, vmm, 1);
+		fill_with_copies(vmm, 1, fence_fd);
+		assert_int_equal(vgf_device_reset(vmm->device), 0);
+		assert_int_equal(get_stats(vmm).contexts, 0);
+		assert_idle(vmm);
+	}
+	close(fence_fd);
+}
+
+/* They are closed after its driver's destroy. */
+TEST_VMM(a_destroyed_context_counts_until_files_to_wait_for_are_closed, .answer = FAKE_DONE,
+	.wait = VGF_WAIT_DRIVER)
+{
+	int fence_fd = make_fence(false);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 2), 0);
+	assert_int_equal(vgf_context_destroy(vmm->device, 1), 0);
+	assert_int_equal(driver->num_destroyed, 1);
+	assert_int_equal(get_stats(vmm).contexts, 1);
+	assert_int_equal(get_stats(vmm).fds, 2);
+	vmm_dispatch(vmm);
+	assert_int_equal(get_stats(vmm).contexts, 0);
+	assert_idle(vmm);
+	close(fence_fd);
+}
+
+TEST_VMM(a_submission_with_more_files_than_its_context_may_have_is_refused, .answer = FAKE_DONE,
+	.options.limits.max_fds = 64)
+{
+	int fence_fd = make_fence(false);
+
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, FILES_OF_64 + 1), -EMFILE);
+	assert_non_null(strstr(vmm->log, "copies of its in-fences (EMFILE)"));
+	vmm_dispatch(vmm);
+	assert_idle(vmm);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, FILES_OF_64), 1);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 1), -EMFILE);
+	close(fence_fd);
+}
+
+TEST_VMM(work_waits_for_files_of_its_context_to_be_closed, .answer = FAKE_FD,
+	.options.limits.max_fds = 64, .options.limits.max_context_fds = 3)
+{
+	int fence_fd = make_fence(false);
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 2), 1);
+	assert_int_equal(submit(vmm, 1, 1, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 2, NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 1, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 1, 4, NO_IN_FENCES), 0);
+	vmm_dispatch(vmm);
+	assert_jobs(driver, ID(1), ID(3), ID(4), ID(0));
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_true(driver_has(driver, 2));
+	close(fence_fd);
+}
+
+TEST_VMM(files_to_wait_for_are_among_the_fences_of_their_context, .answer = FAKE_CALL,
+	.options.limits.max_context_fences = 3)
+{
+	int fence_fd = make_fence(false);
+	bool will_retire = true;
+
+	driver->driver.independent_rings = true;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 2), 1);
+	assert_int_equal(submit(vmm, 1, 1, 1, NO_IN_FENCES), 0);
+	assert_int_equal(try_submit(vmm, 1, 1, 2, 0, &will_retire), -ENOSPC);
+	assert_false(will_retire);
+	assert_int_equal(submit(vmm, 2, 1, 2, NO_IN_FENCES), 0);
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_int_equal(submit(vmm, 1, 1, 3, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 1, 1, 4, NO_IN_FENCES), 0);
+	close(fence_fd);
+}
+
 TEST_VMM(a_vmm_is_told_when_its_fence_finds_no_descriptor, .options.limits.max_fds = 1)
 {
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 2);

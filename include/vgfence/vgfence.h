@@ -148,7 +148,13 @@ struct vgf_limits {
 	 * waits until a descriptor is closed. The last one is kept for fences that are the oldest
 	 * of their timelines. */
 	uint32_t max_fds;
-	/* Of these, of one context: a quarter, but not below 16. The same holds for them. */
+	/* Of these, of one context: a quarter, but not below 16. The same holds for them.
+	 *
+	 * What is pending of a submission's in_fence_fds is copied. Each copy is a descriptor and a
+	 * fence of the context until it has signalled or its work waits no longer. Copies do not
+	 * get the last descriptor, and a submission is refused where there are too few. So it can
+	 * have max_context_fds - 1 of them: by default 127 if RLIMIT_NOFILE is 1024, and all of
+	 * max_in_fences if it is 2056 or more. */
 	uint32_t max_context_fds;
 	uint64_t reserved[8];
 };
@@ -386,7 +392,8 @@ struct vgf_submission {
  * - -EINVAL: a ring out of range, or a fence ID not above the last of its timeline, or 2^64-1; or
  *   reserved members that are not 0: then nothing of the submission was looked at;
  * - -EBADF, -EIO: one of in_fence_fds is no descriptor, or will never signal;
- * - -EMFILE, -ENFILE: no copy of one of them could be made, or there is no room at max_fds;
+ * - -EMFILE, -ENFILE: no copy of one of them could be made, or there is no room for all of them at
+ *   max_fds or max_context_fds;
  * - -E2BIG: more in-fences than max_in_fences, descriptors included, or a command stream above
  *   max_command_size;
  * - -ENOSPC: max_fences, max_context_fences or max_held_size; or the ID is pending on as many
