@@ -98,6 +98,8 @@ static void find_monitor(struct monitor *monitor, uint32_t index)
 		monitor->fd, monitor->plane, DRM_MODE_OBJECT_PLANE, "FB_ID");
 	monitor->in_fence_property = find_property(
 		monitor->fd, monitor->plane, DRM_MODE_OBJECT_PLANE, "IN_FENCE_FD");
+	monitor->active_property = find_property(
+		monitor->fd, monitor->crtc, DRM_MODE_OBJECT_CRTC, "ACTIVE");
 }
 
 static uint32_t make_fb(int fd, const struct context *context)
@@ -188,15 +190,32 @@ void monitor_add(
 		request, monitor->plane, monitor->in_fence_property, (uint64_t)in_fence_fd);
 }
 
-void card_commit(int fd, drmModeAtomicReq *request, void *data)
+static void commit(int fd, drmModeAtomicReq *request, uint32_t flags, void *data)
 {
-	int ret = drmModeAtomicCommit(
-		fd, request, DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, data);
+	int ret = drmModeAtomicCommit(fd, request, flags, data);
 
 	if (ret < 0) {
 		errx(1, "a commit: %s", strerror(-ret));
 	}
 	drmModeAtomicFree(request);
+}
+
+void card_commit(int fd, drmModeAtomicReq *request, void *data)
+{
+	commit(fd, request, DRM_MODE_ATOMIC_NONBLOCK | DRM_MODE_PAGE_FLIP_EVENT, data);
+}
+
+void card_commit_and_wait(int fd, drmModeAtomicReq *request, uint32_t flags)
+{
+	commit(fd, request, flags, NULL);
+}
+
+void monitor_set_active(const struct monitor *monitor, bool active)
+{
+	drmModeAtomicReq *request = drmModeAtomicAlloc();
+
+	drmModeAtomicAddProperty(request, monitor->crtc, monitor->active_property, active);
+	card_commit_and_wait(monitor->fd, request, DRM_MODE_ATOMIC_ALLOW_MODESET);
 }
 
 void card_wait(int fd, drmEventContext *context)

@@ -22,7 +22,7 @@ struct monitor {
 	struct context contexts[MONITOR_NUM_BUFFERS]; /* each draws to its own buffer */
 	uint32_t fbs[MONITOR_NUM_BUFFERS];
 	uint32_t crtc, connector, plane;
-	uint32_t fb_property, in_fence_property;
+	uint32_t fb_property, in_fence_property, active_property;
 };
 
 /* The virtio-gpu that has monitors; card_find returns -1 if there is none. */
@@ -36,6 +36,12 @@ void monitor_close(struct monitor *monitor);
 /* A flip to a buffer, as a part of a commit. in_fence_fd: borrowed, or -1. */
 void monitor_add(
 	const struct monitor *monitor, drmModeAtomicReq *request, uint32_t buffer, int in_fence_fd);
+
+/* Turns it on or off, and waits for that. */
+void monitor_set_active(const struct monitor *monitor, bool active);
+
+/* Commits, owns the request, and waits until it is done. */
+void card_commit_and_wait(int fd, drmModeAtomicReq *request, uint32_t flags);
 
 /* Commits, owns the request, and does not wait: `data` comes with the event of each flip. */
 void card_commit(int fd, drmModeAtomicReq *request, void *data);

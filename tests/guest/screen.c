@@ -13,6 +13,7 @@
 
 #include "kernel_trace.h"
 #include "monitor.h"
+#include "run.h"
 #include "workloads.h"
 
 #define NUM_FLIPS 4
@@ -117,10 +118,29 @@ static void wait_for_event(const struct monitor *monitor)
 	card_wait(monitor->fd, &context);
 }
 
-/* A frame that only its own context may wait for, or one for anybody. Returns whether the flush
- * went out before the frame was there. */
+/* What the kernel is given to wait for. */
+enum frame_fence {
+	FENCE_SHAREABLE,
+	FENCE_PRIVATE, /* only its own context may wait for it */
+	FENCE_MERGED,  /* with one that has signalled by then */
+};
+
+/* Takes the fence. Returns one that has another one with it, which has signalled. */
+static int merge_with_signalled(int other_fd, int fence_fd)
+{
+	int merged_fd = merge_fences(other_fd, fence_fd);
+
+	if (!wait_fence(other_fd, RUN_TIMEOUT_MS)) {
+		errx(1, "a fence is lost");
+	}
+	close(other_fd);
+	close(fence_fd);
+	return merged_fd;
+}
+
+/* Returns whether the flush went out before the frame was there. */
 static bool flip(
-	struct screen *screen, uint32_t number, uint32_t draw_us, bool private_fence, bool print)
+	struct screen *screen, uint32_t number, uint32_t draw_us, enum frame_fence kind, bool print)
 {
 	struct monitor *monitor = &screen->monitor;
 	struct context *context = &monitor->contexts[number % MONITOR_NUM_BUFFERS];
@@ -129,18 +149,43 @@ static bool flip(
 		.slot = MONITOR_WIDTH * MONITOR_HEIGHT / 2,
 		.value = number + 1,
 		.in_fence_fd = -1,
-		.private_fence = private_fence,
+		.private_fence = kind == FENCE_PRIVATE,
 	};
-	int fence_fd;
+	const struct context_job other = { .busy_us = FIRST_DRAW_US / 10, .in_fence_fd = -1 };
+	int fence_fd, other_fd = -1;
 
+	if (kind == FENCE_MERGED) {
+		context_submit(
+			&monitor->contexts[(number + 1) % MONITOR_NUM_BUFFERS], &other, &other_fd);
+	}
 	kernel_trace_begin();
 	context_submit(context, &job, &fence_fd);
+	if (kind == FENCE_MERGED) {
+		fence_fd = merge_with_signalled(other_fd, fence_fd);
+	}
 	commit(monitor, number % MONITOR_NUM_BUFFERS, fence_fd);
 	wait_for_event(monitor);
 	check(screen, wait_fence(fence_fd, 0) && context->slots[job.slot] == job.value,
 		"a flip is over before its frame is there");
 	close(fence_fd);
 	return trace_end(screen, print);
+}
+
+/* A screen that is off shows nothing, so no flush could wait for the frame: who commits it does. */
+static void check_off(struct screen *screen)
+{
+	struct monitor *monitor = &screen->monitor;
+	drmModeAtomicReq *request = drmModeAtomicAlloc();
+	const struct context_job job = { .busy_us = FIRST_DRAW_US, .in_fence_fd = -1 };
+	int fence_fd;
+
+	monitor_set_active(monitor, false);
+	context_submit(&monitor->contexts[1], &job, &fence_fd);
+	monitor_add(monitor, request, 1, fence_fd);
+	card_commit_and_wait(monitor->fd, request, 0);
+	check(screen, wait_fence(fence_fd, 0), "nobody waits for a frame of a screen that is off");
+	close(fence_fd);
+	monitor_set_active(monitor, true);
 }
 
 uint32_t check_screen(bool passing)
@@ -153,7 +198,8 @@ uint32_t check_screen(bool passing)
 	fprintf(stderr, "a page flip in the kernel's trace, %s fence passing:\n",
 		passing ? "with" : "without");
 	for (uint32_t draw_us = FIRST_DRAW_US; number < NUM_FLIPS; number++) {
-		bool before = flip(&screen, number, draw_us, false, number == NUM_FLIPS - 1);
+		enum frame_fence kind = number % 2 == 0 ? FENCE_MERGED : FENCE_SHAREABLE;
+		bool before = flip(&screen, number, draw_us, kind, number == NUM_FLIPS - 1);
 
 		if (named && !before && draw_us < LAST_DRAW_US) {
 			draw_us *= 2;
@@ -165,9 +211,10 @@ uint32_t check_screen(bool passing)
 				"the kernel sent the flush before the frame was there");
 	}
 	if (passing && !passes_all()) {
-		check(&screen, !flip(&screen, number, FIRST_DRAW_US, true, false),
+		check(&screen, !flip(&screen, number, FIRST_DRAW_US, FENCE_PRIVATE, false),
 			"the flush names a fence that is not shareable");
 	}
+	check_off(&screen);
 	monitor_close(&screen.monitor);
 	close(screen.monitor.fd);
 	return screen.num_checks;
