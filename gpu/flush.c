@@ -61,9 +61,6 @@ static void finish_later(struct pending_request *pending, int status)
 	complete_if_done(pending);
 }
 
-/* How long those that go on have the loop, and one more: a copy of a large picture takes long. */
-#define GO_ON_NS (5 * NS_PER_MS)
-
 /* ---- What is drawn before ------------------------------------------------------------------- */
 
 static bool draws_to(struct gpu *gpu, const struct pending_request *pending, uint32_t resource_id)
@@ -221,6 +218,9 @@ void flushes_come_forward(struct gpu *gpu, struct pending_request *pending)
 }
 
 /* ---- Going on ------------------------------------------------------------------------------- */
+
+/* How long those that go on have the loop, and one more: a copy of a large picture takes long. */
+#define GO_ON_NS (5 * NS_PER_MS)
 
 static void take_from_going_on(struct pending_request *pending)
 {

@@ -89,17 +89,15 @@ int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
 /* User-Mode Linux has a socket. */
 static int check_notifier(int fd, bool is_socket)
 {
+	int ret = is_socket ? fd_check_unix_socket(fd, 0) : fd_check_eventfd(fd);
 	int flags;
 
-	if (is_socket) {
-		return fd_check_unix_socket(fd, 0);
+	if (ret < 0 || is_socket) {
+		return ret;
 	}
-	flags = fd_check_eventfd(fd);
-	if (flags == 0) {
-		flags = fcntl(fd, F_GETFL);
-	}
+	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		return flags < 0 ? flags : -errno;
+		return -errno;
 	}
 	return 0;
 }
@@ -119,8 +117,8 @@ int notifier_set_take(struct notifier *notifier, int fd)
 	return 0;
 }
 
-/* That reading it is told is no more than what is there already. The flag is the front end's, too,
- * which could take it back: then a write to what is full would wait for it. */
+/* One that is full has not been read, and tells enough. O_NONBLOCK is the front end's, too: without
+ * it a write to that would wait. It can still fill it between the two calls. */
 static void notify_eventfd(int fd)
 {
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
