@@ -233,11 +233,13 @@ guest_stock() {
     if prepared "$name" --kind stock; then
         VGFENCE_VM_PROCESSORS='' step "$name, workloads" guest_workloads 6.12 --machine stock
         sed -n 's/^[0-9]* checks of .*/    &/p' "$results/$part.step"
+        step "$name, unbound while it works" unbind_tests 6.12
     fi
     name="guest under stock QEMU, Linux 7.3"
     if prepared "$name" --kind stock --kernel 7.3; then
         step "$name, every context" scripts/guest --machine stock --kernel 7.3 --all --scanouts 1 \
             --timeout 600 --hostmem 256M vgfence-guest --jobs 100 --rounds 1 --host-memory all
+        step "$name, unbound while it works" unbind_tests 7.3
     fi
 }
 
@@ -288,6 +290,14 @@ guest_vulkan() {
         return
     fi
     counted "$name" build/guest-vulkan.log python3 tests/guest/test_vulkan.py build
+}
+
+# unbind_tests KERNEL: both ways, without a word of the kernel's.
+unbind_tests() {
+    # shellcheck disable=SC2016  # for the guest's shell
+    scripts/guest --machine stock --kernel "$1" --scanouts 1 --timeout 300 sh -ec '
+        for passing in --passing --no-passing; do vgfence-guest $passing unbind; done
+        ! dmesg | grep -E "timed out|WARNING|BUG"'
 }
 
 # guest_workloads KERNEL [OPTION...]: no row of its table may be missing, and it says how many

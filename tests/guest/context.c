@@ -31,7 +31,11 @@ int open_render_node(uint32_t device)
 	uint32_t found = 0;
 
 	if (paths[device][0]) {
-		return open(paths[device], O_RDWR | O_CLOEXEC);
+		int fd = open(paths[device], O_RDWR | O_CLOEXEC);
+		if (fd >= 0 || errno != ENOENT) {
+			return fd;
+		}
+		/* The driver was unbound, and now it has another number. */
 	}
 	for (int minor = 128; minor < 192; minor++) {
 		char path[32];
@@ -295,4 +299,14 @@ bool wait_fence(int fd, int timeout_ms)
 		err(1, "waiting for a sync file");
 	}
 	return ret == 1;
+}
+
+int fence_status(int fd)
+{
+	struct sync_file_info info = { 0 };
+
+	if (ioctl(fd, SYNC_IOC_FILE_INFO, &info) < 0) {
+		err(1, "asking a sync file");
+	}
+	return info.status;
 }

@@ -99,4 +99,7 @@ int merge_fences(int a_fd, int b_fd);
 /* Whether it has signalled, after at most timeout_ms. */
 bool wait_fence(int fd, int timeout_ms);
 
+/* Of one that has signalled: 1 if it was successful, else a negative errno value. */
+int fence_status(int fd);
+
 #endif

@@ -43,7 +43,7 @@ static void usage(FILE *stream)
 {
 	fputs("usage: vgfence-guest [OPTION...] chain|frames|storm|syncobj|teardown|sparse\n"
 	      "       vgfence-guest [OPTION...] driver|all\n"
-	      "       vgfence-guest [OPTION...] hostmem|monitors|pending|screen|virgl\n"
+	      "       vgfence-guest [OPTION...] hostmem|monitors|pending|screen|unbind|virgl\n"
 	      "\n"
 	      "  --passing      only with fence passing (default: both ways)\n"
 	      "  --no-passing   only without it: the guest's kernel waits\n"
@@ -298,6 +298,10 @@ static bool run_named(const struct options *options, const char *name)
 	}
 	if (strcmp(name, "pending") == 0) {
 		leave_pending(options->passing[1], options->units);
+		found = true;
+	}
+	if (strcmp(name, "unbind") == 0) {
+		unbind_driver(options->passing[1]);
 		found = true;
 	}
 	return found;

@@ -100,6 +100,8 @@ static void find_monitor(struct monitor *monitor, uint32_t index)
 		monitor->fd, monitor->plane, DRM_MODE_OBJECT_PLANE, "IN_FENCE_FD");
 	monitor->active_property = find_property(
 		monitor->fd, monitor->crtc, DRM_MODE_OBJECT_CRTC, "ACTIVE");
+	monitor->out_fence_property = find_property(
+		monitor->fd, monitor->crtc, DRM_MODE_OBJECT_CRTC, "OUT_FENCE_PTR");
 }
 
 static uint32_t make_fb(int fd, const struct context *context)

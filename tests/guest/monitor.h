@@ -22,7 +22,7 @@ struct monitor {
 	struct context contexts[MONITOR_NUM_BUFFERS]; /* each draws to its own buffer */
 	uint32_t fbs[MONITOR_NUM_BUFFERS];
 	uint32_t crtc, connector, plane;
-	uint32_t fb_property, in_fence_property, active_property;
+	uint32_t fb_property, in_fence_property, active_property, out_fence_property;
 };
 
 /* The virtio-gpu that has monitors; card_find returns -1 if there is none. */

@@ -3,9 +3,6 @@
 #include <err.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-
-#include <linux/sync_file.h>
 
 #include "workloads.h"
 
@@ -14,17 +11,6 @@
 #define MAX_JOBS 240 /* the guest's queue has room for 256 requests */
 #define BUSY_US (600 * 1000000u)
 #define ALSO_MS 600000
-
-/* 1 where it was successful, else a negative errno value. */
-static int status(int fd)
-{
-	struct sync_file_info info = { 0 };
-
-	if (ioctl(fd, SYNC_IOC_FILE_INFO, &info) < 0) {
-		err(1, "asking a sync file");
-	}
-	return info.status;
-}
 
 static void wait_for_all(const int *fds, uint32_t count)
 {
@@ -35,8 +21,8 @@ static void wait_for_all(const int *fds, uint32_t count)
 		if (!wait_fence(fds[i], ALSO_MS)) {
 			errx(1, "fence %u is lost", i);
 		}
-		if (status(fds[i]) < 0) {
-			error = -status(fds[i]);
+		if (fence_status(fds[i]) < 0) {
+			error = -fence_status(fds[i]);
 			failed++;
 		}
 	}

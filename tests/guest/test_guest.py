@@ -216,7 +216,7 @@ class LargeHost(GuestTest):
 
 
 class KilledDevice(GuestTest):
-    patches = ("0002-drm", "0003-um-virtio", "0005-drm")
+    patches = ("0003-um-virtio", "0005-drm")
 
     def restart(self, device):
         """At the socket that the one before has left."""
@@ -264,10 +264,33 @@ class KilledDevice(GuestTest):
         self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
 
 
+class Unbound(GuestTest):
+    """The driver lets go of a device that goes on working."""
+
+    def test_a_flip_is_over_and_the_next_driver_works(self):
+        for passing in ("--passing", "--no-passing"):
+            device = self.device("--scanouts", "1")
+            said = self.run_guest(
+                device,
+                *shell(
+                    f"vgfence-guest {passing} unbind",
+                    "dmesg | grep -E 'timed out|WARNING|BUG' || echo 'no complaints'",
+                ),
+            )
+            self.assertEqual(
+                said.decode().splitlines(),
+                [
+                    "the fences and the event of a device that is gone have come",
+                    "the device works again",
+                    "no complaints",
+                ],
+            )
+
+
 class SlowMonitor(GuestTest):
     """Two monitors, and a display that shows a frame of one when it has shown some of the other."""
 
-    patches = ("0002-drm", "0003-um-virtio", "0005-drm", "0006-drm")
+    patches = ("0003-um-virtio", "0005-drm", "0006-drm")
     beside = 20
 
     def start(self, count, ceiling_ms):
@@ -447,6 +470,17 @@ class Negotiation(GuestTest):
         self.assertIn("bit 5 cannot be that of fence passing", said)
         self.assertNotIn("chain, fences passed", said)
         self.assertEqual(device.end(), 0)
+
+    def test_of_a_parameter_that_is_given_twice_the_last_one_counts(self):
+        for bits, is_there in (((22, 23), True), ((23, -1), False)):
+            device = self.device()
+            options = ["--append", f"virtio_gpu.fence_passing_bit={bits[0]}"]
+            said = self.run_guest(
+                device, *shell("dmesg", self.WORKS), bit=bits[1], options=options
+            ).decode()
+            self.assertEqual("fences are passed to the host (bit 23," in said, is_there)
+            self.assertEqual("chain, fences passed" in said, is_there)
+            self.assertEqual(device.end(), 0)
 
 
 class Leash(GuestTest):

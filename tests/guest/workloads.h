@@ -45,4 +45,8 @@ uint32_t check_virgl(void);
  * for tests that end the guest or the device. Says then how many of their fences have failed. */
 void leave_pending(bool passing, uint32_t num_jobs);
 
+/* Unbinds the driver from the device while a flip waits for a frame, which must then be over, and
+ * binds it again. Needs a screen. */
+void unbind_driver(bool passing);
+
 #endif
