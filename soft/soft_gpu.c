@@ -549,7 +549,7 @@ static void destroy_context(void *data, bool cancelled)
 	if (cancelled) {
 		drop_jobs(gpu, user->context);
 	}
-	schedule_put_context(&gpu->schedule, user->context);
+	schedule_close_context(&gpu->schedule, user->context);
 	pthread_mutex_unlock(&gpu->lock);
 	address_space_put(user->space);
 	free(user);
@@ -572,7 +572,7 @@ static struct soft_gpu_user *create_user(struct soft_gpu *gpu, uint32_t ctx_id)
 		}
 	}
 	pthread_mutex_lock(&gpu->lock);
-	user->context = schedule_get_context(&gpu->schedule, ctx_id);
+	user->context = schedule_create_context(&gpu->schedule);
 	pthread_mutex_unlock(&gpu->lock);
 	if (user->context == NULL) {
 		address_space_put(user->space);

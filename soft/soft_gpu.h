@@ -8,7 +8,7 @@
  * Its rings keep busy for as long as the command streams say, and signal fences when they are done.
  *
  * Jobs are command streams (command_stream.h): they keep their ring busy for a time, and then do
- * something to memory. Jobs of one context ID and ring run one after the other, rings run in
+ * something to memory. Jobs of one context and ring run one after the other, rings run in
  * parallel; the global timeline's work runs on ring 0. Binds are jobs like any other: one that
  * waits keeps no other ring waiting.
  *
@@ -101,8 +101,8 @@ int soft_gpu_create(
 	struct vgf_device *device, const struct soft_gpu_options *options, struct soft_gpu **gpu);
 
 /*
- * Makes a context on the device that this GPU drives: vgf_context_create. A context that is made
- * while work of a destroyed one with its ID still runs shares its rings with that work.
+ * Makes a context on the device that this GPU drives: vgf_context_create. It has rings of its own,
+ * also if work of a destroyed one with its ID still runs; its fences retire behind that work's.
  * Returns 0, -ENOMEM, or what vgf_context_create returned.
  */
 int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id);

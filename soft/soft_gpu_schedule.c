@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <search.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -109,44 +108,20 @@ void schedule_finish(struct schedule *schedule)
 	free(schedule->running);
 }
 
-static int compare_contexts(const void *left, const void *right)
-{
-	const struct gpu_context *a = left, *b = right;
-
-	return (a->ctx_id > b->ctx_id) - (a->ctx_id < b->ctx_id);
-}
-
-static struct gpu_context *create_context(struct schedule *schedule, uint32_t ctx_id)
+struct gpu_context *schedule_create_context(struct schedule *schedule)
 {
 	struct gpu_context *context = calloc(1, sizeof(*context));
 
-	if (context == NULL) {
-		return NULL;
-	}
-	context->ctx_id = ctx_id;
-	if (tsearch(context, &schedule->contexts_by_id, compare_contexts) == NULL) {
-		free(context);
-		return NULL;
-	}
-	LIST_INSERT_HEAD(&schedule->contexts, context, link);
-	return context;
-}
-
-struct gpu_context *schedule_get_context(struct schedule *schedule, uint32_t ctx_id)
-{
-	const struct gpu_context key = { .ctx_id = ctx_id };
-	struct gpu_context **found = tfind(&key, &schedule->contexts_by_id, compare_contexts);
-	struct gpu_context *context = found != NULL ? *found : create_context(schedule, ctx_id);
-
 	if (context != NULL) {
-		context->users++;
+		context->is_open = true;
+		LIST_INSERT_HEAD(&schedule->contexts, context, link);
 	}
 	return context;
 }
 
 static void context_free_unused(struct schedule *schedule, struct gpu_context *context)
 {
-	if (context->users > 0 || context->num_jobs > 0) {
+	if (context->is_open || context->num_jobs > 0) {
 		return;
 	}
 	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
@@ -155,14 +130,13 @@ static void context_free_unused(struct schedule *schedule, struct gpu_context *c
 			schedule->num_rings--;
 		}
 	}
-	tdelete(context, &schedule->contexts_by_id, compare_contexts);
 	LIST_REMOVE(context, link);
 	free(context);
 }
 
-void schedule_put_context(struct schedule *schedule, struct gpu_context *context)
+void schedule_close_context(struct schedule *schedule, struct gpu_context *context)
 {
-	context->users--;
+	context->is_open = false;
 	context_free_unused(schedule, context);
 }
 

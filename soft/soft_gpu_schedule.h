@@ -58,8 +58,7 @@ STAILQ_HEAD(gpu_job_queue, gpu_job);
 
 struct gpu_context {
 	LIST_ENTRY(gpu_context) link;
-	uint32_t ctx_id;
-	uint32_t users; /* contexts of the device that have this ID and are not destroyed */
+	bool is_open; /* more jobs may come */
 	uint32_t num_jobs;
 	struct gpu_ring *rings[VGF_MAX_RINGS];
 };
@@ -79,7 +78,6 @@ struct gpu_ring {
 
 struct schedule {
 	LIST_HEAD(, gpu_context) contexts;
-	void *contexts_by_id; /* a tree (search.h) */
 	struct hash_key key;
 	LIST_HEAD(gpu_job_bucket, gpu_job) jobs_by_id[NUM_JOB_BUCKETS];
 	struct gpu_ring **running; /* a heap: the ring whose job is done first is on top */
@@ -94,11 +92,11 @@ struct schedule {
 void schedule_init(struct schedule *schedule, int epoll_fd, bool by_call);
 void schedule_finish(struct schedule *schedule);
 
-/* Finds or makes a context and adds a user to it. Returns NULL if there is no memory. */
-struct gpu_context *schedule_get_context(struct schedule *schedule, uint32_t ctx_id);
+/* Returns NULL if there is no memory. */
+struct gpu_context *schedule_create_context(struct schedule *schedule);
 
-/* Removes a user. The context is freed with its last user or its last job. */
-void schedule_put_context(struct schedule *schedule, struct gpu_context *context);
+/* No more jobs come to a context. It is freed with its last one. */
+void schedule_close_context(struct schedule *schedule, struct gpu_context *context);
 
 /* Makes a job that is on no ring yet. Returns NULL if there is no memory. */
 struct gpu_job *gpu_job_create(const struct vgf_job *from);

@@ -220,7 +220,7 @@ static void stop_schedule(struct schedule *schedule)
 {
 	schedule_drop(schedule, NULL, 2);
 	while (!LIST_EMPTY(&schedule->contexts)) {
-		schedule_put_context(schedule, LIST_FIRST(&schedule->contexts));
+		schedule_close_context(schedule, LIST_FIRST(&schedule->contexts));
 	}
 	schedule_finish(schedule);
 	free(schedule);
@@ -247,7 +247,7 @@ static uint32_t add_job(struct schedule *schedule, struct gpu_context *context, 
 TEST(jobs_far_apart_fill_no_bucket)
 {
 	struct schedule *schedule = start_schedule();
-	struct gpu_context *context = schedule_get_context(schedule, 1);
+	struct gpu_context *context = schedule_create_context(schedule);
 
 	for (uint64_t i = 0; i < NUM_JOBS; i++) {
 		add_job(schedule, context, i * NUM_JOB_BUCKETS, NULL, 0);
@@ -277,7 +277,7 @@ static uint64_t next_id(const struct schedule *schedule, uint64_t id, bool in_fi
 TEST(a_job_is_looked_for_among_16_others)
 {
 	struct schedule *schedule = start_schedule();
-	struct gpu_context *context = schedule_get_context(schedule, 1);
+	struct gpu_context *context = schedule_create_context(schedule);
 	uint64_t id = next_id(schedule, 0, true);
 	struct vgf_in_fence first = { .fence_id = id, .fd = eventfd(1, 0) };
 
@@ -291,21 +291,4 @@ TEST(a_job_is_looked_for_among_16_others)
 	assert_int_equal(add_job(schedule, context, next_id(schedule, id, false), &first, 1), 0);
 	stop_schedule(schedule);
 	close(first.fd);
-}
-
-TEST(contexts_of_the_gpu_are_found_in_a_balanced_tree)
-{
-	struct schedule *schedule = start_schedule();
-	struct gpu_context *context;
-
-	most_compared = 0;
-	for (uint32_t id = 1; id <= MAX_CONTEXTS; id++) {
-		assert_non_null(schedule_get_context(schedule, id));
-	}
-	context = schedule_get_context(schedule, 1);
-	assert_ptr_equal(schedule_get_context(schedule, 1), context);
-	schedule_put_context(schedule, context);
-	schedule_put_context(schedule, context);
-	stop_schedule(schedule);
-	assert_in_range(most_compared, 1, balanced(MAX_CONTEXTS));
 }
