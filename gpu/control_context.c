@@ -145,7 +145,8 @@ uint32_t context_create(struct gpu *gpu, struct request *request)
 	if (ret < 0) {
 		return response_of_error(ret);
 	}
-	ret = gpu->renderer->ops->context_create(gpu->renderer, ctx_id, context_init, name);
+	ret = gpu->renderer->ops->context_create(
+		gpu->renderer, ctx_id, gpu->contexts.last_serial, context_init, name);
 	if (ret < 0) {
 		context_remove(&gpu->contexts, ctx_id);
 		return response_of_error(ret);
@@ -256,7 +257,7 @@ static uint32_t submit_numbered(
 		return response_of_error(ret);
 	}
 	if (will_retire) {
-		exported_put_fence(gpu, submission->fence.ctx_id, submission->fence.fence_id);
+		exported_put_fence(gpu, pending);
 	}
 	return VIRTIO_GPU_RESP_OK_NODATA;
 }
@@ -265,7 +266,7 @@ static uint32_t submit_numbered(
 static uint32_t submit_behind_buffers(
 	struct gpu *gpu, struct request *request, struct vgf_submission *submission)
 {
-	int fd = exported_get_fence(gpu, submission->fence.ctx_id);
+	int fd = exported_get_fence(gpu, request->pending->context_serial);
 	uint32_t type;
 
 	if (fd < 0 && fd != -ENOENT) {
@@ -331,14 +332,16 @@ static int decode(struct gpu *gpu, const struct request *request, struct vgf_sub
 
 uint32_t submit_3d(struct gpu *gpu, struct request *request)
 {
+	const struct context_entry *context = context_find(&gpu->contexts, request->header.ctx_id);
 	struct vgf_submit_3d decoded;
 	const char *reason;
 	uint32_t type;
 	int ret;
 
-	if (!has_context(gpu, request)) {
+	if (context == NULL) {
 		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
 	}
+	request->pending->context_serial = context->serial;
 	ret = decode(gpu, request, &decoded, &reason);
 	if (ret < 0) {
 		log_guest(gpu, "context %u: a bad submission: %s", request->header.ctx_id, reason);

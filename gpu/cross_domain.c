@@ -73,14 +73,14 @@ static int capset(
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
-static int create_context(
-	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+static int create_context(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+	uint32_t context_init, const char *name)
 {
 	uint32_t id = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
 
 	if (id != CAPSET_CROSS_DOMAIN) {
 		return inner_of(renderer)->ops->context_create(
-			inner_of(renderer), ctx_id, context_init, name);
+			inner_of(renderer), ctx_id, serial, context_init, name);
 	}
 	return cross_context_create(to_own(renderer), ctx_id);
 }
@@ -121,11 +121,11 @@ static int context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t r
 	return inner_of(renderer)->ops->context_detach(inner_of(renderer), ctx_id, resource_id);
 }
 
-static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+/* What cross-domain contexts submit draws to no resource, and the renderer does not know them. */
+static bool context_has(struct renderer *renderer, uint64_t serial, uint32_t resource_id)
 {
-	return cross_context_find(to_own(renderer), ctx_id) == NULL &&
-		cross_blob_find(to_own(renderer), resource_id) == NULL &&
-		inner_of(renderer)->ops->context_has(inner_of(renderer), ctx_id, resource_id);
+	return cross_blob_find(to_own(renderer), resource_id) == NULL &&
+		inner_of(renderer)->ops->context_has(inner_of(renderer), serial, resource_id);
 }
 
 static int submit(
@@ -288,12 +288,12 @@ static int export_dma_buf(
 	return inner_of(renderer)->ops->export_dma_buf(inner_of(renderer), resource_id, dma_buf);
 }
 
-/* What cross-domain contexts submit reads no resource and draws to none. */
-static bool context_uses(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+/* Nor does it read one. */
+static bool context_uses(struct renderer *renderer, uint64_t serial, uint32_t resource_id)
 {
-	return !is_own(renderer, ctx_id, resource_id) &&
+	return cross_blob_find(to_own(renderer), resource_id) == NULL &&
 		inner_of(renderer)->ops->context_uses != NULL &&
-		inner_of(renderer)->ops->context_uses(inner_of(renderer), ctx_id, resource_id);
+		inner_of(renderer)->ops->context_uses(inner_of(renderer), serial, resource_id);
 }
 
 static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)

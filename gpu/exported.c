@@ -93,12 +93,12 @@ void exports_reset(struct gpu *gpu)
 
 /* ---- Fences ---------------------------------------------------------------------------------- */
 
-static bool uses(const struct gpu *gpu, uint32_t ctx_id, const struct exported *exported)
+static bool uses(const struct gpu *gpu, uint64_t serial, const struct exported *exported)
 {
 	const struct renderer_ops *ops = gpu->renderer->ops;
 
 	return ops->context_uses != NULL &&
-		ops->context_uses(gpu->renderer, ctx_id, exported->resource->id);
+		ops->context_uses(gpu->renderer, serial, exported->resource->id);
 }
 
 struct files {
@@ -122,7 +122,7 @@ static int add_pending(struct files *files, int dma_buf_fd)
 	return 0;
 }
 
-int exported_get_fence(struct gpu *gpu, uint32_t ctx_id)
+int exported_get_fence(struct gpu *gpu, uint64_t serial)
 {
 	struct files files; /* not cleared: most submissions have none */
 	const struct exported *exported;
@@ -130,7 +130,7 @@ int exported_get_fence(struct gpu *gpu, uint32_t ctx_id)
 
 	files.count = 0;
 	TAILQ_FOREACH(exported, &gpu->exports.list, link) {
-		if (ret == 0 && uses(gpu, ctx_id, exported)) {
+		if (ret == 0 && uses(gpu, serial, exported)) {
 			ret = add_pending(&files, exported->memory.fd);
 		}
 	}
@@ -143,22 +143,22 @@ int exported_get_fence(struct gpu *gpu, uint32_t ctx_id)
 	return ret < 0 ? ret : fd;
 }
 
-void exported_put_fence(struct gpu *gpu, uint32_t ctx_id, uint64_t fence_id)
+void exported_put_fence(struct gpu *gpu, const struct pending_request *submission)
 {
 	struct renderer *renderer = gpu->renderer;
 	const struct exported *exported;
 	int ret;
 
 	if (renderer->ops->has_sync_files == NULL ||
-		!renderer->ops->has_sync_files(renderer, ctx_id)) {
+		!renderer->ops->has_sync_files(renderer, submission->fence.ctx_id)) {
 		return;
 	}
 	TAILQ_FOREACH(exported, &gpu->exports.list, link) {
-		if (!uses(gpu, ctx_id, exported)) {
+		if (!uses(gpu, submission->context_serial, exported)) {
 			continue;
 		}
 		ret = vgf_fence_attach_dma_buf(renderer->ops->get_device(renderer), VGF_HOST,
-			fence_id, exported->memory.fd, VGF_ACCESS_WRITE);
+			submission->fence.fence_id, exported->memory.fd, VGF_ACCESS_WRITE);
 		if (ret < 0 && ret != -EALREADY && ret != -ENOTTY) {
 			log_guest(gpu, "a fence is not on resource %u's dma-buf: %s",
 				exported->resource->id, strerror(-ret));

@@ -26,6 +26,7 @@
 
 struct exported;
 struct gpu;
+struct pending_request;
 struct resource;
 
 /* Four for each scanout: shown, on its way, leaving, drawn. Each takes a descriptor. */
@@ -49,11 +50,11 @@ int exported_enter(
 void exported_forget(struct gpu *gpu, struct resource *resource);
 void exports_reset(struct gpu *gpu);
 
-/* What a submission of a context has to wait for, in one sync file that is the caller's. Returns
- * that; -ENOENT if there is nothing; -EMFILE, -ENFILE, -ENOMEM. */
-int exported_get_fence(struct gpu *gpu, uint32_t ctx_id);
+/* What a submission of a context has to wait for, in one sync file that is the caller's. serial: of
+ * the context. Returns that; -ENOENT if there is nothing; -EMFILE, -ENFILE, -ENOMEM. */
+int exported_get_fence(struct gpu *gpu, uint64_t serial);
 
-/* A submission of the context will retire this fence, by the device's number. */
-void exported_put_fence(struct gpu *gpu, uint32_t ctx_id, uint64_t fence_id);
+/* A submission will retire its fence. */
+void exported_put_fence(struct gpu *gpu, const struct pending_request *submission);
 
 #endif

@@ -68,7 +68,7 @@ static bool draws_to(struct gpu *gpu, const struct pending_request *pending, uin
 	if (pending->draws_to != 0) {
 		return pending->draws_to == resource_id;
 	}
-	return gpu->renderer->ops->context_has(gpu->renderer, pending->fence.ctx_id, resource_id);
+	return gpu->renderer->ops->context_has(gpu->renderer, pending->context_serial, resource_id);
 }
 
 /* Waits for the first request after that `arrival` which draws what this one is behind. */

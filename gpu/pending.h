@@ -105,8 +105,9 @@ struct pending_request {
 	/* Drawing, and what is behind it, flushes too: flush.h. */
 	uint64_t arrival; /* among these */
 	bool draws;
-	uint32_t draws_to; /* a resource; 0: all that its context has */
-	uint32_t follows;  /* a resource: it waits for what draws to that */
+	uint32_t draws_to;       /* a resource; 0: all that its context has */
+	uint64_t context_serial; /* of a submission */
+	uint32_t follows;        /* a resource: it waits for what draws to that */
 	enum release_kind releases;
 	TAILQ_ENTRY(pending_request) drawing_link;
 	TAILQ_HEAD(, pending_request) followers; /* which wait for this one */

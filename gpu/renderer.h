@@ -75,8 +75,9 @@ struct renderer_ops {
 	int (*capset)(struct renderer *renderer, uint32_t id, uint32_t version, void *data,
 		uint32_t size);
 
-	int (*context_create)(struct renderer *renderer, uint32_t ctx_id, uint32_t context_init,
-		const char *name);
+	/* serial: the device's number for the context; no other has it, nor ever had. */
+	int (*context_create)(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+		uint32_t context_init, const char *name);
 	int (*context_destroy)(struct renderer *renderer, uint32_t ctx_id);
 
 	int (*create_2d)(struct renderer *renderer, uint32_t resource_id, uint32_t format,
@@ -132,15 +133,15 @@ struct renderer_ops {
 	/* What a flush of the resource has to wait for. await_resource tells by `done` when all
 	 * that the renderer holds back of it has been done; NULL if it holds back nothing.
 	 * context_has tells whether a context's work may draw to it, and read_pixels does not wait
-	 * for that by itself. */
+	 * for that by itself. serial: of a context, which may be destroyed. */
 	int (*await_resource)(
 		struct renderer *renderer, uint32_t resource_id, renderer_done done, void *arg);
-	bool (*context_has)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
+	bool (*context_has)(struct renderer *renderer, uint64_t serial, uint32_t resource_id);
 
 	/* What others have as a dma-buf: exported.h. Whether a context's work may use a resource;
 	 * NULL if only the renderer can know, and looks at the fences itself. Whether fences of a
 	 * context's work are, or become, sync files; NULL: none. */
-	bool (*context_uses)(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id);
+	bool (*context_uses)(struct renderer *renderer, uint64_t serial, uint32_t resource_id);
 	bool (*has_sync_files)(struct renderer *renderer, uint32_t ctx_id);
 
 	/* Whether a context's command streams may be any number of bytes; NULL: they are words. */

@@ -120,7 +120,7 @@ static void free_unused(struct soft *soft)
 
 /* ---- What jobs do to memory ----------------------------------------------------------------- */
 
-static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value)
+static int store(void *data, uint64_t serial, uint32_t resource_id, uint32_t offset, uint32_t value)
 {
 	struct soft *soft = data;
 	const struct soft_attachment *attachment;
@@ -129,7 +129,7 @@ static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t off
 
 	value = htole32(value);
 	pthread_mutex_lock(&soft->lock);
-	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
+	attachment = soft_attachment_find(&soft->tables, serial, resource_id);
 	if (attachment != NULL) {
 		backing = soft_storage_backing(attachment->resource->storage);
 	}
@@ -140,7 +140,7 @@ static int store(void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t off
 	return ret;
 }
 
-static int get_memory(void *data, uint32_t ctx_id, uint32_t resource_id, uint64_t offset,
+static int get_memory(void *data, uint64_t serial, uint32_t resource_id, uint64_t offset,
 	uint64_t size, void **memory)
 {
 	struct soft *soft = data;
@@ -149,13 +149,13 @@ static int get_memory(void *data, uint32_t ctx_id, uint32_t resource_id, uint64_
 	int ret = -ENOENT;
 
 	pthread_mutex_lock(&soft->lock);
-	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
+	attachment = soft_attachment_find(&soft->tables, serial, resource_id);
 	if (attachment != NULL) {
 		storage = attachment->resource->storage;
 		ret = offset <= storage->size && size <= storage->size - offset ? 0 : -EINVAL;
 	}
 	if (ret == 0) {
-		soft_storage_map(storage, ctx_id);
+		soft_storage_map(storage, serial);
 		*memory = storage;
 	}
 	pthread_mutex_unlock(&soft->lock);
@@ -253,8 +253,8 @@ static void free_context(struct soft *soft, struct soft_context *context)
 }
 
 /* Without a capability set for guests that do not know of those. */
-static int context_create(
-	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+static int context_create(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+	uint32_t context_init, const char *name)
 {
 	uint32_t capset_id = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
 	struct soft *soft = soft_from(renderer);
@@ -265,11 +265,11 @@ static int context_create(
 	if (capset_id != CAPSET_DRM && capset_id != 0) {
 		return -EINVAL;
 	}
-	context = soft_context_add(&soft->tables, ctx_id);
+	context = soft_context_add(&soft->tables, ctx_id, serial);
 	if (context == NULL) {
 		return -ENOMEM;
 	}
-	ret = soft_gpu_context_create(soft->gpu, ctx_id);
+	ret = soft_gpu_context_create(soft->gpu, ctx_id, serial);
 	if (ret < 0) {
 		free_context(soft, context);
 	}
@@ -306,7 +306,8 @@ static int context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t r
 	struct soft_attachment *attachment;
 
 	pthread_mutex_lock(&soft->lock);
-	attachment = soft_attachment_find(&soft->tables, ctx_id, resource_id);
+	attachment = soft_attachment_find(
+		&soft->tables, soft_context_find(&soft->tables, ctx_id)->serial, resource_id);
 	if (attachment != NULL) {
 		soft_detach(&soft->tables, attachment);
 	}
@@ -666,7 +667,7 @@ static int export_dma_buf(
 }
 
 /* Also by its GPU addresses: these stay when the resource is detached. */
-static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+static bool context_has(struct renderer *renderer, uint64_t serial, uint32_t resource_id)
 {
 	struct soft *soft = soft_from(renderer);
 	const struct soft_resource *resource = soft_resource_find(&soft->tables, resource_id);
@@ -676,9 +677,9 @@ static bool context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t res
 		return false;
 	}
 	pthread_mutex_lock(&soft->lock);
-	is_mapped = soft_storage_is_mapped(resource->storage, ctx_id);
+	is_mapped = soft_storage_is_mapped(resource->storage, serial);
 	pthread_mutex_unlock(&soft->lock);
-	return is_mapped || soft_attachment_find(&soft->tables, ctx_id, resource_id) != NULL;
+	return is_mapped || soft_attachment_find(&soft->tables, serial, resource_id) != NULL;
 }
 
 static bool has_sync_files(struct renderer *renderer, uint32_t ctx_id)

@@ -228,11 +228,12 @@ static int create_venus(struct renderer *renderer, uint32_t ctx_id, const char *
 	return ret;
 }
 
-static int virgl_context_create(
-	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+static int virgl_context_create(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+	uint32_t context_init, const char *name)
 {
 	uint32_t capset = context_init & VIRTIO_GPU_CONTEXT_INIT_CAPSET_ID_MASK;
 
+	(void)serial;
 	capset = capset ? capset : VIRTIO_GPU_CAPSET_VIRGL2;
 	if (find_capset(to_own(renderer), capset) == NULL) {
 		return -EINVAL;
@@ -508,10 +509,10 @@ static int virgl_await_resource(
 }
 
 /* What virglrenderer has got is waited for by OpenGL. */
-static bool virgl_context_has(struct renderer *renderer, uint32_t ctx_id, uint32_t resource_id)
+static bool virgl_context_has(struct renderer *renderer, uint64_t serial, uint32_t resource_id)
 {
 	(void)renderer;
-	(void)ctx_id;
+	(void)serial;
 	(void)resource_id;
 	return false;
 }

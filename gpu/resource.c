@@ -92,9 +92,16 @@ void resource_destroy_all(struct resource_table *table)
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
+struct context_entry *context_find(const struct context_table *table, uint32_t id)
+{
+	struct context_entry *const *found = tfind(&id, &table->tree, compare_ids);
+
+	return found != NULL ? *found : NULL;
+}
+
 bool context_exists(const struct context_table *table, uint32_t id)
 {
-	return tfind(&id, &table->tree, compare_ids) != NULL;
+	return context_find(table, id) != NULL;
 }
 
 int context_add(struct context_table *table, uint32_t id, const char *name)
@@ -116,16 +123,15 @@ int context_add(struct context_table *table, uint32_t id, const char *name)
 	}
 	LIST_INSERT_HEAD(&table->all, entry, link);
 	table->count++;
+	entry->serial = ++table->last_serial;
 	return 0;
 }
 
 void context_remove(struct context_table *table, uint32_t id)
 {
-	struct context_entry **found = tfind(&id, &table->tree, compare_ids);
+	struct context_entry *entry = context_find(table, id);
 
-	if (found != NULL) {
-		struct context_entry *entry = *found;
-
+	if (entry != NULL) {
 		tdelete(entry, &table->tree, compare_ids);
 		LIST_REMOVE(entry, link);
 		table->count--;

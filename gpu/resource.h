@@ -80,6 +80,7 @@ void resource_destroy_all(struct resource_table *table);
 
 struct context_entry {
 	uint32_t id;
+	uint64_t serial;              /* no other has it, nor ever had */
 	char name[CONTEXT_NAME_SIZE]; /* for messages: the guest's, of printable characters */
 	LIST_ENTRY(context_entry) link;
 };
@@ -90,8 +91,11 @@ struct context_table {
 	void *tree;
 	struct context_list all;
 	uint32_t count;
+	uint64_t last_serial;
 };
 
+/* The context with this ID, or NULL. */
+struct context_entry *context_find(const struct context_table *table, uint32_t id);
 bool context_exists(const struct context_table *table, uint32_t id);
 
 /* Returns 0, -ENOSPC at MAX_CONTEXTS or -ENOMEM. There is none with this ID. name: copied. */

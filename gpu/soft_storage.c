@@ -18,20 +18,20 @@ struct soft_storage *soft_storage_create(uint64_t size)
 	return storage;
 }
 
-void soft_storage_map(struct soft_storage *storage, uint32_t ctx_id)
+void soft_storage_map(struct soft_storage *storage, uint64_t serial)
 {
 	if (storage->num_users == 1) {
-		storage->mapped_by = ctx_id;
-	} else if (storage->mapped_by != ctx_id) {
+		storage->mapped_by = serial;
+	} else if (storage->mapped_by != serial) {
 		storage->mapped_by = SOFT_STORAGE_SEVERAL;
 	}
 	storage->num_users++;
 }
 
-bool soft_storage_is_mapped(const struct soft_storage *storage, uint32_t ctx_id)
+bool soft_storage_is_mapped(const struct soft_storage *storage, uint64_t serial)
 {
 	return storage->num_users > 1 &&
-		(storage->mapped_by == ctx_id || storage->mapped_by == SOFT_STORAGE_SEVERAL);
+		(storage->mapped_by == serial || storage->mapped_by == SOFT_STORAGE_SEVERAL);
 }
 
 void soft_storage_put(struct soft_storage *storage, struct soft_storage_list *unused)

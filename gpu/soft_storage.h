@@ -22,7 +22,7 @@ struct soft_memory;
 
 struct soft_storage {
 	uint32_t num_users;
-	uint32_t mapped_by; /* with mappings: the context of all of them, or the one below */
+	uint64_t mapped_by; /* with mappings: the context of all of them, or the one below */
 	uint64_t size;      /* of a blob; 0: nothing of it can be mapped */
 	const struct renderer_backing *backing; /* the guest's, by the device; or NULL */
 	struct soft_memory *memory;             /* the host's; or NULL */
@@ -31,16 +31,16 @@ struct soft_storage {
 
 SLIST_HEAD(soft_storage_list, soft_storage);
 
-#define SOFT_STORAGE_SEVERAL 0 /* no context has this ID */
+#define SOFT_STORAGE_SEVERAL 0 /* no context has this serial number */
 
 /* Has one user. Returns NULL if there is no memory. */
 struct soft_storage *soft_storage_create(uint64_t size);
 
-/* A mapping of the context becomes a user. */
-void soft_storage_map(struct soft_storage *storage, uint32_t ctx_id);
+/* A mapping of the context becomes a user. serial: of the context. */
+void soft_storage_map(struct soft_storage *storage, uint64_t serial);
 
 /* Whether something may be mapped in the context. */
-bool soft_storage_is_mapped(const struct soft_storage *storage, uint32_t ctx_id);
+bool soft_storage_is_mapped(const struct soft_storage *storage, uint64_t serial);
 
 /* What is not used any more goes to the list. */
 void soft_storage_put(struct soft_storage *storage, struct soft_storage_list *unused);

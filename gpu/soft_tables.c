@@ -19,8 +19,8 @@ static int compare_attachments(const void *left, const void *right)
 {
 	const struct soft_attachment *a = left, *b = right;
 
-	if (a->ctx_id != b->ctx_id) {
-		return a->ctx_id > b->ctx_id ? 1 : -1;
+	if (a->serial != b->serial) {
+		return a->serial > b->serial ? 1 : -1;
 	}
 	return (a->resource_id > b->resource_id) - (a->resource_id < b->resource_id);
 }
@@ -39,7 +39,7 @@ static void *any(void *tree)
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
 
-struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id)
+struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id, uint64_t serial)
 {
 	struct soft_context *context = calloc(1, sizeof(*context));
 
@@ -47,6 +47,7 @@ struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id)
 		return NULL;
 	}
 	context->id = id;
+	context->serial = serial;
 	if (tsearch(context, &tables->contexts, compare_ids) == NULL) {
 		free(context);
 		return NULL;
@@ -120,9 +121,9 @@ void soft_resource_remove(struct soft_tables *tables, struct soft_resource *reso
 /* ---- Attachments ---------------------------------------------------------------------------- */
 
 struct soft_attachment *soft_attachment_find(
-	struct soft_tables *tables, uint32_t ctx_id, uint32_t resource_id)
+	struct soft_tables *tables, uint64_t serial, uint32_t resource_id)
 {
-	const struct soft_attachment key = { .ctx_id = ctx_id, .resource_id = resource_id };
+	const struct soft_attachment key = { .serial = serial, .resource_id = resource_id };
 	struct soft_attachment **found = tfind(&key, &tables->attachments, compare_attachments);
 
 	return found != NULL ? *found : NULL;
@@ -133,7 +134,7 @@ int soft_attach(
 {
 	struct soft_attachment *attachment;
 
-	if (soft_attachment_find(tables, context->id, resource->id) != NULL) {
+	if (soft_attachment_find(tables, context->serial, resource->id) != NULL) {
 		return 0;
 	}
 	if (tables->num_attachments == SOFT_MAX_ATTACHMENTS ||
@@ -144,7 +145,7 @@ int soft_attach(
 	if (attachment == NULL) {
 		return -ENOMEM;
 	}
-	attachment->ctx_id = context->id;
+	attachment->serial = context->serial;
 	attachment->resource_id = resource->id;
 	attachment->context = context;
 	attachment->resource = resource;

@@ -26,7 +26,8 @@ struct soft_storage;
 
 /* That a context has a resource. */
 struct soft_attachment {
-	uint32_t ctx_id, resource_id;
+	uint64_t serial; /* of the context */
+	uint32_t resource_id;
 	struct soft_context *context;
 	struct soft_resource *resource;
 	LIST_ENTRY(soft_attachment) of_context, of_resource;
@@ -37,6 +38,7 @@ LIST_HEAD(soft_attachment_list, soft_attachment);
 struct soft_context {
 	uint32_t id;
 	uint32_t num_attachments;
+	uint64_t serial; /* unlike the ID, of no other that is left or will be */
 	struct soft_attachment_list attachments;
 };
 
@@ -56,7 +58,7 @@ struct soft_tables {
 };
 
 /* NULL if there is no memory. */
-struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id);
+struct soft_context *soft_context_add(struct soft_tables *tables, uint32_t id, uint64_t serial);
 struct soft_resource *soft_resource_add(struct soft_tables *tables, uint32_t id);
 
 /* The first is NULL if there is none with the ID; the second is any of them, or NULL. */
@@ -73,7 +75,7 @@ void soft_resource_remove(struct soft_tables *tables, struct soft_resource *reso
 int soft_attach(
 	struct soft_tables *tables, struct soft_context *context, struct soft_resource *resource);
 struct soft_attachment *soft_attachment_find(
-	struct soft_tables *tables, uint32_t ctx_id, uint32_t resource_id);
+	struct soft_tables *tables, uint64_t serial, uint32_t resource_id);
 void soft_detach(struct soft_tables *tables, struct soft_attachment *attachment);
 
 #endif

@@ -203,13 +203,13 @@ static int make_spare(struct bind_batch *batch, uint32_t count)
 
 /* ---- Address spaces ------------------------------------------------------------------------- */
 
-struct address_space *address_space_create(struct address_spaces *all, uint32_t ctx_id)
+struct address_space *address_space_create(struct address_spaces *all, uint64_t serial)
 {
 	struct address_space *space = calloc(1, sizeof(*space));
 
 	if (space != NULL) {
 		space->all = all;
-		space->ctx_id = ctx_id;
+		space->serial = serial;
 		atomic_init(&space->num_users, 1);
 	}
 	return space;
@@ -248,7 +248,7 @@ static int prepare(struct bind_batch *batch, const struct command *command)
 		.unmaps = command->operation == SOFT_GPU_UNMAP,
 	};
 	if (command->operation == SOFT_GPU_MAP) {
-		ret = all->ops->get(all->data, batch->space->ctx_id, command->resource_id,
+		ret = all->ops->get(all->data, batch->space->serial, command->resource_id,
 			command->offset, command->size, &bind->memory);
 	}
 	batch->num_binds += ret == 0;

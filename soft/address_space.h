@@ -27,9 +27,9 @@
 
 /* Memory that can be mapped, by its owner. From any thread. */
 struct address_memory_ops {
-	/* A reference to bytes of a resource that the context has. Returns 0, or an error if it
-	 * does not have it, or not so many bytes. */
-	int (*get)(void *data, uint32_t ctx_id, uint32_t resource_id, uint64_t offset,
+	/* A reference to bytes of a resource that the context has. serial: of its address space.
+	 * Returns 0, or an error if it does not have it, or not so many bytes. */
+	int (*get)(void *data, uint64_t serial, uint32_t resource_id, uint64_t offset,
 		uint64_t size, void **memory);
 	void (*ref)(void *data, void *memory);
 	void (*put)(void *data, void *memory);
@@ -52,7 +52,7 @@ struct mapping;
 /* Its users are its context and all jobs of that. */
 struct address_space {
 	struct address_spaces *all;
-	uint32_t ctx_id;
+	uint64_t serial; /* of its context */
 	atomic_uint num_users;
 	atomic_uint num_mappings; /* those that batches have included */
 	/* Of the GPU's thread. */
@@ -63,7 +63,7 @@ struct address_space {
 struct bind_batch;
 
 /* Has one user. Returns NULL if there is no memory. */
-struct address_space *address_space_create(struct address_spaces *all, uint32_t ctx_id);
+struct address_space *address_space_create(struct address_spaces *all, uint64_t serial);
 struct address_space *address_space_ref(struct address_space *space);
 void address_space_put(struct address_space *space); /* NULL is fine */
 

@@ -90,7 +90,7 @@ static int run_command(
 	struct soft_gpu *gpu, const struct gpu_job *job, const struct command *command)
 {
 	if (command->operation == SOFT_GPU_STORE) {
-		return gpu->options.store(gpu->options.store_data, job->fence.ctx_id,
+		return gpu->options.store(gpu->options.store_data, job->ring->context->serial,
 			command->resource_id, command->offset, command->value);
 	}
 	return job->space != NULL ? address_space_run(job->space, command) : 0;
@@ -556,7 +556,7 @@ static void destroy_context(void *data, bool cancelled)
 }
 
 /* Returns NULL if there is no memory. */
-static struct soft_gpu_user *create_user(struct soft_gpu *gpu, uint32_t ctx_id)
+static struct soft_gpu_user *create_user(struct soft_gpu *gpu, uint64_t serial)
 {
 	struct soft_gpu_user *user = calloc(1, sizeof(*user));
 
@@ -565,14 +565,14 @@ static struct soft_gpu_user *create_user(struct soft_gpu *gpu, uint32_t ctx_id)
 	}
 	user->gpu = gpu;
 	if (gpu->options.memory != NULL) {
-		user->space = address_space_create(&gpu->spaces, ctx_id);
+		user->space = address_space_create(&gpu->spaces, serial);
 		if (user->space == NULL) {
 			free(user);
 			return NULL;
 		}
 	}
 	pthread_mutex_lock(&gpu->lock);
-	user->context = schedule_create_context(&gpu->schedule);
+	user->context = schedule_create_context(&gpu->schedule, serial);
 	pthread_mutex_unlock(&gpu->lock);
 	if (user->context == NULL) {
 		address_space_put(user->space);
@@ -582,7 +582,7 @@ static struct soft_gpu_user *create_user(struct soft_gpu *gpu, uint32_t ctx_id)
 	return user;
 }
 
-int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
+int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id, uint64_t serial)
 {
 	const struct vgf_driver driver = {
 		.size = sizeof(struct vgf_driver),
@@ -592,7 +592,7 @@ int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id)
 		.destroy = destroy_context,
 		.family = gpu,
 	};
-	struct soft_gpu_user *user = create_user(gpu, ctx_id);
+	struct soft_gpu_user *user = create_user(gpu, serial);
 	int ret;
 
 	if (user == NULL) {

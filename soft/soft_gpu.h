@@ -80,10 +80,11 @@ struct soft_gpu_options {
 	const cpu_set_t *own_cpus;
 	/*
 	 * Makes a store, from the GPU's thread, without its lock; not once soft_gpu_reset has
-	 * returned. Returns 0 or a negative errno value. NULL: jobs do nothing to memory.
+	 * returned. serial: of the job's context. Returns 0 or a negative errno value. NULL: jobs
+	 * do nothing to memory.
 	 */
 	int (*store)(
-		void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value);
+		void *data, uint64_t serial, uint32_t resource_id, uint32_t offset, uint32_t value);
 	void *store_data;
 	/* Memory for GPU addresses, with store_data. NULL: nothing is done there. How much can be
 	 * mapped: max_mappings in all, of which a context can have max_context_mappings; a bind
@@ -103,9 +104,10 @@ int soft_gpu_create(
 /*
  * Makes a context on the device that this GPU drives: vgf_context_create. It has rings of its own,
  * also if work of a destroyed one with its ID still runs; its fences retire behind that work's.
+ * serial: by which soft_gpu_options.store and .memory know it, who must not take it for that one.
  * Returns 0, -ENOMEM, or what vgf_context_create returned.
  */
-int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id);
+int soft_gpu_context_create(struct soft_gpu *gpu, uint32_t ctx_id, uint64_t serial);
 
 /*
  * Drops all work, and signals none of it any more once this returns. To be called before the device

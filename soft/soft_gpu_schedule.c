@@ -108,11 +108,12 @@ void schedule_finish(struct schedule *schedule)
 	free(schedule->running);
 }
 
-struct gpu_context *schedule_create_context(struct schedule *schedule)
+struct gpu_context *schedule_create_context(struct schedule *schedule, uint64_t serial)
 {
 	struct gpu_context *context = calloc(1, sizeof(*context));
 
 	if (context != NULL) {
+		context->serial = serial;
 		context->is_open = true;
 		LIST_INSERT_HEAD(&schedule->contexts, context, link);
 	}

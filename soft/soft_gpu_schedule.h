@@ -58,6 +58,7 @@ STAILQ_HEAD(gpu_job_queue, gpu_job);
 
 struct gpu_context {
 	LIST_ENTRY(gpu_context) link;
+	uint64_t serial;
 	bool is_open; /* more jobs may come */
 	uint32_t num_jobs;
 	struct gpu_ring *rings[VGF_MAX_RINGS];
@@ -93,7 +94,7 @@ void schedule_init(struct schedule *schedule, int epoll_fd, bool by_call);
 void schedule_finish(struct schedule *schedule);
 
 /* Returns NULL if there is no memory. */
-struct gpu_context *schedule_create_context(struct schedule *schedule);
+struct gpu_context *schedule_create_context(struct schedule *schedule, uint64_t serial);
 
 /* No more jobs come to a context. It is freed with its last one. */
 void schedule_close_context(struct schedule *schedule, struct gpu_context *context);

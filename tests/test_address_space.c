@@ -40,12 +40,12 @@ struct scene {
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 /* Resources have numbers from 1 on. */
-static int get(void *data, uint32_t ctx_id, uint32_t resource_id, uint64_t offset, uint64_t size,
+static int get(void *data, uint64_t serial, uint32_t resource_id, uint64_t offset, uint64_t size,
 	void **memory)
 {
 	struct scene *scene = data;
 
-	assert_int_equal(ctx_id, 5);
+	assert_int_equal(serial, 5);
 	if (resource_id < 1 || resource_id > NUM_MEMORIES) {
 		return -ENOENT;
 	}

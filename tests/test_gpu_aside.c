@@ -91,8 +91,8 @@ static void do_meanwhile(void)
 	}
 }
 
-static int make_context(
-	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+static int make_context(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+	uint32_t context_init, const char *name)
 {
 	if (ctx_id == SLOW && meanwhile) {
 		do_meanwhile();
@@ -101,7 +101,7 @@ static int make_context(
 		usleep(6000); /* more than a queue has in a round */
 	}
 	num_made++;
-	return soft->context_create(renderer, ctx_id, context_init, name);
+	return soft->context_create(renderer, ctx_id, serial, context_init, name);
 }
 
 static int read_picture(struct renderer *renderer, uint32_t resource_id,

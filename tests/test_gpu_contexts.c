@@ -430,6 +430,42 @@ TEST_CONTEXT(a_context_may_be_destroyed_under_its_jobs)
 	assert_int_equal(guest_header(wait_for(token)).type, OK);
 }
 
+/* What it was to write to is gone with its context, whoever has that ID and the resource then. */
+TEST_CONTEXT(a_job_does_nothing_to_memory_of_the_next_context_with_its_id)
+{
+	const struct job job = {
+		.ctx_id = 1, .fence_id = 1, .busy_us = 1000000, .resource_id = 7, .value = 1
+	};
+	const struct job next = {
+		.ctx_id = 1, .ring = 1, .fence_id = 2, .resource_id = 7, .offset = 4, .value = 2
+	};
+	uint32_t token;
+
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	token = submit(&guest, &job);
+	assert_int_equal(destroy_context(&guest, 1), OK);
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	assert_int_equal(guest_header(wait_for(submit(&guest, &next))).type, OK);
+	assert_int_equal(guest_header(wait_for(token)).type, BAD_PARAMETER);
+	assert_int_equal(read_memory(&guest, 0), 0);
+	assert_int_equal(read_memory(&guest, 4), 2);
+}
+
+/* Nor does who takes memory back wait for jobs of a context that had the ID before. */
+TEST_CONTEXT(memory_is_taken_back_behind_work_of_its_own_context)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 1, .busy_us = NEVER_US };
+
+	submit(&guest, &job);
+	assert_int_equal(destroy_context(&guest, 1), OK);
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+	assert_int_equal(unref(&guest, 7), OK);
+}
+
 /* ---- Reset, drain, the end ------------------------------------------------------------------ */
 
 #define MANY 600
@@ -650,11 +686,12 @@ TEST_CONTEXT(jobs_are_limited)
 static struct renderer_ops spy_ops;
 static char spied_name[80];
 
-static int spy_on_name(
-	struct renderer *renderer, uint32_t ctx_id, uint32_t context_init, const char *name)
+static int spy_on_name(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+	uint32_t context_init, const char *name)
 {
 	(void)renderer;
 	(void)ctx_id;
+	(void)serial;
 	(void)context_init;
 	strncpy(spied_name, name, sizeof(spied_name) - 1);
 	return -ENOMEM;

@@ -686,8 +686,8 @@ TEST_GUEST(what_a_job_lets_go_of_is_for_the_loop)
 }
 
 /* Sends a request that takes the memory back, and looks whether it is answered at once, or behind
- * work that uses GPU addresses of context 1. */
-static void take_back(struct gate *gate, bool at_once)
+ * work that uses GPU addresses of context 1; is_gone: another context has that ID by then. */
+static void take_back_from(struct gate *gate, bool at_once, bool is_gone)
 {
 	const struct virtio_gpu_resource_unref request = {
 		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_UNREF, 0),
@@ -696,12 +696,21 @@ static void take_back(struct gate *gate, bool at_once)
 	uint32_t user, taken;
 
 	user = SUBMIT(1, 1, 20, AFTER(GATE), WORDS(FILL(DATA, 4, 2)));
+	if (is_gone) {
+		assert_int_equal(destroy_context(&guest, 1), OK);
+		assert_int_equal(create_context(&guest, 1), OK);
+	}
 	taken = guest_send(&guest, GPU_QUEUE_CONTROL, &request, sizeof(request),
 		sizeof(struct virtio_gpu_ctrl_hdr));
 	assert_int_equal(is_done(taken), at_once);
 	open_gate(gate);
 	assert_int_equal(wait_type(taken), OK);
 	assert_int_equal(wait_type(user), OK);
+}
+
+static void take_back(struct gate *gate, bool at_once)
+{
+	take_back_from(gate, at_once, false);
 }
 
 TEST_GATE(memory_that_work_uses_is_taken_back_behind_it)
@@ -777,6 +786,30 @@ TEST_GATE(a_context_goes_with_its_mappings_when_its_work_is_done)
 	}
 	assert_int_equal(unref(&guest, HOST), OK);
 	assert_int_equal(create_host_blob(&guest, HOST, ALL_MEMORY), OK);
+}
+
+/* Held back, so that it comes to the GPU when the context has nothing more. */
+TEST_GATE(a_bind_maps_nothing_of_the_next_context_with_its_id)
+{
+	uint32_t bind, work;
+
+	bind = SUBMIT(1, 0, 20, AFTER(GATE), WORDS(MAP(FIRST, 0, DATA, PAGE)));
+	work = SUBMIT(1, 0, 21, WORDS(FILL(DATA, 4, 1)));
+	assert_int_equal(destroy_context(&guest, 1), OK);
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(attach_context(&guest, 1, FIRST), OK);
+	open_gate(gate);
+	assert_int_equal(wait_type(bind), gate->on_gpu ? OK : REFUSED);
+	assert_int_equal(wait_type(work), gate->on_gpu ? OK : FAULT);
+	assert_int_equal(first(0), gate->on_gpu); /* it was the old one's, too, when it was bound */
+}
+
+/* What the old one has mapped, its work may still use. */
+TEST_GATE(memory_is_taken_back_behind_work_of_a_context_that_is_gone)
+{
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
+	take_back_from(gate, false, true);
+	assert_int_equal(first(0), 2);
 }
 
 TEST_GATE(a_reset_ends_binds_that_wait_and_all_mappings)

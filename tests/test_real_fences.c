@@ -1029,8 +1029,8 @@ static void machine_init(struct machine *machine, enum vgf_wait wait, uint32_t m
 	*machine = (struct machine){ 0 };
 	assert_int_equal(vgf_device_create(&callbacks, machine, &options, &machine->device), 0);
 	assert_int_equal(soft_gpu_create(machine->device, &gpu_options, &machine->gpu), 0);
-	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
-	assert_int_equal(soft_gpu_context_create(machine->gpu, 2), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1, 1), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 2, 2), 0);
 }
 
 static void machine_finish(struct machine *machine)

@@ -168,7 +168,7 @@ static void vmm_start(struct vmm *vmm, const struct machine_kind *kind)
 	CHECK(vgf_device_create(&callbacks, vmm, &options, &vmm->device) == 0);
 	CHECK(soft_gpu_create(vmm->device, &gpu, &vmm->gpu) == 0);
 	for (uint32_t i = 1; i <= NUM_CONTEXTS; i++) {
-		CHECK(soft_gpu_context_create(vmm->gpu, i) == 0);
+		CHECK(soft_gpu_context_create(vmm->gpu, i, i) == 0);
 	}
 }
 

@@ -56,7 +56,8 @@ static void need_vgem(void)
 #define MAX_STORES 256
 
 struct store {
-	uint32_t ctx_id, resource_id, offset, value;
+	uint64_t serial;
+	uint32_t resource_id, offset, value;
 	uint64_t t_ns;
 };
 
@@ -100,7 +101,7 @@ static void observe_signal(void *data, const struct vgf_fence_name *fence, uint6
 
 /* Resource 13 cannot be written to. */
 static int take_store(
-	void *data, uint32_t ctx_id, uint32_t resource_id, uint32_t offset, uint32_t value)
+	void *data, uint64_t serial, uint32_t resource_id, uint32_t offset, uint32_t value)
 {
 	struct machine *machine = data;
 
@@ -108,7 +109,7 @@ static int take_store(
 		return -EFAULT;
 	}
 	assert_true(machine->num_stores < MAX_STORES);
-	machine->stores[machine->num_stores] = (struct store){ ctx_id, resource_id, offset, value,
+	machine->stores[machine->num_stores] = (struct store){ serial, resource_id, offset, value,
 		now_ns() };
 	machine->num_stores++;
 	return 0;
@@ -132,8 +133,8 @@ static struct machine *machine_create(
 	assert_non_null(machine);
 	assert_int_equal(vgf_device_create(&callbacks, machine, NULL, &machine->device), 0);
 	assert_int_equal(soft_gpu_create(machine->device, &options, &machine->gpu), 0);
-	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
-	assert_int_equal(soft_gpu_context_create(machine->gpu, 2), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1, 1), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 2, 2), 0);
 	return machine;
 }
 
@@ -276,7 +277,7 @@ TEST(stores_when_a_job_is_done)
 			const struct store *store = &machine->stores[i];
 			uint32_t id = i / 3 + 1;
 
-			assert_int_equal(store->ctx_id, 1);
+			assert_int_equal(store->serial, 1);
 			assert_int_equal(store->resource_id, 7);
 			assert_int_equal(store->offset, 64);
 			assert_int_equal(store->value, 1000 * id + i % 3);
@@ -366,7 +367,7 @@ TEST_MACHINE(shares_no_ring_with_the_work_of_a_destroyed_context, SOFT_GPU_FENCE
 {
 	assert_int_equal(submit(machine, 1, 0, 1, NEVER_US, 0), 0);
 	assert_int_equal(vgf_context_destroy(machine->device, 1), 0);
-	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1, 1), 0);
 	assert_int_equal(submit(machine, 1, 0, 2, 10, 0), 0);
 	wait_for_signal(machine, 2);
 	assert_int_equal(vgf_device_dispatch(machine->device, 0), 0);
@@ -660,7 +661,7 @@ static void drop_what_waits(enum soft_gpu_fences fences)
 			machine->signal_ns[5],
 		0);
 	/* It goes on, with IDs from the start. */
-	assert_int_equal(soft_gpu_context_create(machine->gpu, 1), 0);
+	assert_int_equal(soft_gpu_context_create(machine->gpu, 1, 1), 0);
 	assert_int_equal(submit(machine, 1, 1, 1, 10, 0), 0);
 	wait_for_retired(machine, 6);
 	assert_int_equal(machine->status[5], 0);

@@ -162,7 +162,7 @@ static void start(void)
 	num_retired = num_cancelled = 0;
 	assert_int_equal(vgf_device_create(&callbacks, NULL, NULL, &device), 0);
 	assert_int_equal(soft_gpu_create(device, &options, &gpu), 0);
-	assert_int_equal(soft_gpu_context_create(gpu, 1), 0);
+	assert_int_equal(soft_gpu_context_create(gpu, 1, 1), 0);
 	assert_int_equal(num_pending(), 0);
 }
 
@@ -252,7 +252,7 @@ TEST_VGEM(a_reset_signals_what_it_dropped_but_not_as_if_it_were_done)
 		assert_true(has_ended(shared_fd));
 		assert_int_equal(num_pending(), 0);
 		close(shared_fd);
-		assert_int_equal(soft_gpu_context_create(gpu, 1), 0);
+		assert_int_equal(soft_gpu_context_create(gpu, 1, 1), 0);
 	}
 }
 

@@ -104,7 +104,7 @@ TEST(resources_are_found_in_a_balanced_tree)
 TEST(attachments_are_found_in_a_balanced_tree)
 {
 	struct soft_tables tables = { 0 };
-	struct soft_context *context = soft_context_add(&tables, 1);
+	struct soft_context *context = soft_context_add(&tables, 1, 1);
 	struct soft_resource *resource = NULL;
 
 	most_compared = 0;
@@ -247,7 +247,7 @@ static uint32_t add_job(struct schedule *schedule, struct gpu_context *context, 
 TEST(jobs_far_apart_fill_no_bucket)
 {
 	struct schedule *schedule = start_schedule();
-	struct gpu_context *context = schedule_create_context(schedule);
+	struct gpu_context *context = schedule_create_context(schedule, 1);
 
 	for (uint64_t i = 0; i < NUM_JOBS; i++) {
 		add_job(schedule, context, i * NUM_JOB_BUCKETS, NULL, 0);
@@ -277,7 +277,7 @@ static uint64_t next_id(const struct schedule *schedule, uint64_t id, bool in_fi
 TEST(a_job_is_looked_for_among_16_others)
 {
 	struct schedule *schedule = start_schedule();
-	struct gpu_context *context = schedule_create_context(schedule);
+	struct gpu_context *context = schedule_create_context(schedule, 1);
 	uint64_t id = next_id(schedule, 0, true);
 	struct vgf_in_fence first = { .fence_id = id, .fd = eventfd(1, 0) };
 

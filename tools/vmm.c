@@ -219,7 +219,7 @@ static void send_other(struct vmm *vmm, size_t index)
 	int ret = 0;
 
 	if (request->type == VIRTIO_GPU_CMD_CTX_CREATE) {
-		ret = soft_gpu_context_create(vmm->gpu, request->fence.ctx_id);
+		ret = soft_gpu_context_create(vmm->gpu, request->fence.ctx_id, 0);
 	} else if (request->type == VIRTIO_GPU_CMD_CTX_DESTROY) {
 		ret = vgf_context_destroy(vmm->device, request->fence.ctx_id);
 	}
