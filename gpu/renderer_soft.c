@@ -155,8 +155,8 @@ static int get_memory(void *data, uint64_t serial, uint32_t resource_id, uint64_
 		ret = offset <= storage->size && size <= storage->size - offset ? 0 : -EINVAL;
 	}
 	if (ret == 0) {
-		soft_storage_map(storage, serial);
-		*memory = storage;
+		*memory = soft_storage_map(storage, serial);
+		ret = *memory != NULL ? 0 : -ENOMEM;
 	}
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
@@ -165,30 +165,35 @@ static int get_memory(void *data, uint64_t serial, uint32_t resource_id, uint64_
 static void ref_memory(void *data, void *memory)
 {
 	struct soft *soft = data;
-	struct soft_storage *storage = memory;
+	struct soft_mapped *mapped = memory;
 
 	pthread_mutex_lock(&soft->lock);
-	storage->num_users++;
+	mapped->num_mappings++;
 	pthread_mutex_unlock(&soft->lock);
 }
 
 static void put_memory(void *data, void *memory)
 {
 	struct soft *soft = data;
+	struct soft_storage *storage;
 
 	pthread_mutex_lock(&soft->lock);
-	put_storage(soft, memory);
+	storage = soft_storage_unmap(memory);
+	if (storage != NULL) {
+		put_storage(soft, storage);
+	}
 	pthread_mutex_unlock(&soft->lock);
 }
 
 static int read_memory(void *data, void *memory, uint64_t offset, void *bytes, size_t size)
 {
 	struct soft *soft = data;
+	const struct soft_mapped *mapped = memory;
 	const struct renderer_backing *backing;
 	int ret;
 
 	pthread_mutex_lock(&soft->lock);
-	backing = soft_storage_backing(memory);
+	backing = soft_storage_backing(mapped->storage);
 	ret = backing != NULL ? backing_read(backing, offset, bytes, size) : -EFAULT;
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
@@ -197,11 +202,12 @@ static int read_memory(void *data, void *memory, uint64_t offset, void *bytes, s
 static int write_memory(void *data, void *memory, uint64_t offset, const void *bytes, size_t size)
 {
 	struct soft *soft = data;
+	const struct soft_mapped *mapped = memory;
 	const struct renderer_backing *backing;
 	int ret;
 
 	pthread_mutex_lock(&soft->lock);
-	backing = soft_storage_backing(memory);
+	backing = soft_storage_backing(mapped->storage);
 	ret = backing != NULL ? backing_write(backing, offset, bytes, size) : -EFAULT;
 	pthread_mutex_unlock(&soft->lock);
 	return ret;

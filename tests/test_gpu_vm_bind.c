@@ -749,6 +749,31 @@ TEST_GATE(memory_of_other_contexts_is_taken_back_at_once)
 	assert_int_equal(second(0), 2);
 }
 
+/* Also if several others have it mapped. */
+TEST_GATE(memory_that_several_other_contexts_have_mapped_is_taken_back_at_once)
+{
+	assert_int_equal(create_context(&guest, 3), OK);
+	assert_int_equal(attach_context(&guest, 3, FIRST), OK);
+	assert_int_equal(detach_context(&guest, 1, FIRST), OK);
+	assert_int_equal(RUN(2, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(RUN(3, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(RUN(1, MAP(SECOND, 0, DATA, PAGE)), OK);
+	take_back(gate, true);
+	assert_int_equal(second(0), 2);
+}
+
+/* Each mapping counts: one of two is left, be it of a piece that was cut. */
+TEST_GATE(memory_of_which_a_piece_is_still_mapped_is_taken_back_behind_work)
+{
+	assert_int_equal(RUN(2, MAP(FIRST, 0, DATA, PAGE)), OK);
+	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, 3 * PAGE), MAP(FIRST, 0, NOWHERE, PAGE)), OK);
+	assert_int_equal(RUN(1, UNMAP(DATA + PAGE, PAGE), UNMAP(NOWHERE, PAGE)), OK);
+	assert_int_equal(RUN(1, UNMAP(DATA + 2 * PAGE, PAGE)), OK);
+	assert_int_equal(detach_context(&guest, 1, FIRST), OK);
+	take_back(gate, false);
+	assert_int_equal(first(0), 2);
+}
+
 TEST_GATE(memory_that_is_detached_and_unmapped_is_taken_back_at_once)
 {
 	assert_int_equal(RUN(1, MAP(FIRST, 0, DATA, PAGE)), OK);
