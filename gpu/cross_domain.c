@@ -387,6 +387,20 @@ static void give_up(struct renderer *renderer)
 	}
 }
 
+static bool is_writing(struct renderer *renderer)
+{
+	const struct renderer_ops *ops = inner_of(renderer)->ops;
+
+	return ops->is_writing != NULL && ops->is_writing(inner_of(renderer));
+}
+
+static void stop_writing(struct renderer *renderer)
+{
+	if (inner_of(renderer)->ops->stop_writing != NULL) {
+		inner_of(renderer)->ops->stop_writing(inner_of(renderer));
+	}
+}
+
 /* ---- Start and end -------------------------------------------------------------------------- */
 
 /* The drivers of contexts free these. */
@@ -448,6 +462,8 @@ static const struct renderer_ops own_ops = {
 	.has_sync_files = has_sync_files,
 	.takes_bytes = takes_bytes,
 	.give_up = give_up,
+	.is_writing = is_writing,
+	.stop_writing = stop_writing,
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.must_dispatch = must_dispatch,

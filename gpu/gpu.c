@@ -109,19 +109,43 @@ int gpu_timeout(struct gpu *gpu, int timeout_ms)
 	return timeout_ms;
 }
 
-static void dispatch_until_idle(struct gpu *gpu, int timeout_ms, int end_fd)
+static bool has_pending(const struct gpu *gpu)
+{
+	return gpu->pending.count > 0;
+}
+
+static bool has_work(const struct gpu *gpu)
+{
+	const struct renderer_ops *ops = gpu->renderer->ops;
+
+	return has_pending(gpu) || (ops->is_writing != NULL && ops->is_writing(gpu->renderer));
+}
+
+/* How long to wait in poll: nothing tells of the end of work without a fence. */
+static uint64_t wait_end_ns(const struct gpu *gpu, uint64_t end_ns)
+{
+	uint64_t now = now_ns();
+
+	if (has_more(gpu)) {
+		return now;
+	}
+	return has_pending(gpu) || end_ns < now + NS_PER_MS ? end_ns : now + NS_PER_MS;
+}
+
+static void dispatch_while(
+	struct gpu *gpu, bool (*is_busy)(const struct gpu *gpu), int timeout_ms, int end_fd)
 {
 	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
 
-	while (gpu->pending.count > 0) {
+	while (is_busy(gpu)) {
 		struct pollfd poll_fds[] = { { .fd = gpu_get_fd(gpu), .events = POLLIN },
 			{ .fd = end_fd, .events = POLLIN } };
-		struct timespec left = time_until(end_ns);
-		const struct timespec none = { 0 };
+		struct timespec left = time_until(wait_end_ns(gpu, end_ns));
+		bool is_over = now_ns() >= end_ns;
 
-		ppoll(poll_fds, 2, has_more(gpu) ? &none : &left, NULL);
+		ppoll(poll_fds, 2, &left, NULL);
 		gpu_dispatch(gpu);
-		if ((left.tv_sec == 0 && left.tv_nsec == 0) || poll_fds[1].revents != 0) {
+		if (is_over || poll_fds[1].revents != 0) {
 			return;
 		}
 	}
@@ -175,12 +199,15 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 	if (gpu->renderer->ops->give_up != NULL) {
 		gpu->renderer->ops->give_up(gpu->renderer);
 	}
-	dispatch_until_idle(gpu, timeout_ms, end_fd);
+	dispatch_while(gpu, has_work, timeout_ms, end_fd);
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "cancelled, as they are not done in time: %u requests",
 			gpu->pending.count);
 		for_each_pending(gpu, cancel);
-		dispatch_until_idle(gpu, CANCEL_MS, end_fd);
+		dispatch_while(gpu, has_pending, CANCEL_MS, end_fd);
+	}
+	if (gpu->renderer->ops->stop_writing != NULL) {
+		gpu->renderer->ops->stop_writing(gpu->renderer);
 	}
 	if (gpu->pending.count > 0) {
 		log_error(gpu, "requests that do not end: the device is reset");

@@ -151,6 +151,11 @@ struct renderer_ops {
 	 * nothing does. */
 	void (*give_up)(struct renderer *renderer);
 
+	/* Whether work, also without a fence, may still write to the guest's memory; and that none
+	 * does any more, once the fences of all others are cancelled. NULL: nobody can know. */
+	bool (*is_writing)(struct renderer *renderer);
+	void (*stop_writing)(struct renderer *renderer);
+
 	int (*get_fd)(struct renderer *renderer);
 	int (*dispatch)(struct renderer *renderer); /* how many fences retired */
 	/* Whether dispatch has more to do than to retire fences. Any thread, which has the turn.

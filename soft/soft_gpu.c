@@ -721,6 +721,26 @@ void soft_gpu_signal_dropped(struct soft_gpu *gpu)
 	}
 }
 
+bool soft_gpu_is_writing(struct soft_gpu *gpu)
+{
+	bool is_writing;
+
+	pthread_mutex_lock(&gpu->lock);
+	is_writing = gpu->signalling || schedule_has_writers(&gpu->schedule);
+	pthread_mutex_unlock(&gpu->lock);
+	return is_writing;
+}
+
+void soft_gpu_stop_writing(struct soft_gpu *gpu)
+{
+	pthread_mutex_lock(&gpu->lock);
+	while (gpu->signalling) {
+		pthread_cond_wait(&gpu->changed, &gpu->lock);
+	}
+	schedule_stop_writers(&gpu->schedule);
+	pthread_mutex_unlock(&gpu->lock);
+}
+
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu)
 {
 	uint32_t num_expired;

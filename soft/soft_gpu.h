@@ -127,6 +127,13 @@ void soft_gpu_signal_dropped(struct soft_gpu *gpu);
  * and soft_gpu_reset before that. NULL is fine. */
 void soft_gpu_destroy(struct soft_gpu *gpu);
 
+/*
+ * Whether a job is left that writes to memory; and that none of them does any more: what is left
+ * ends in its time, and binds. From the thread that submits.
+ */
+bool soft_gpu_is_writing(struct soft_gpu *gpu);
+void soft_gpu_stop_writing(struct soft_gpu *gpu);
+
 /* How many fences of vgem the kernel has ended before their job was done. */
 uint32_t soft_gpu_num_expired(struct soft_gpu *gpu);
 

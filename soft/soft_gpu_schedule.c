@@ -580,3 +580,51 @@ void schedule_drop(struct schedule *schedule, const struct gpu_context *only, ui
 		schedule_forget(schedule, job);
 	}
 }
+
+static bool ring_has_writers(const struct gpu_ring *ring)
+{
+	const struct gpu_job *job;
+
+	STAILQ_FOREACH(job, &ring->queue, link) {
+		if (job->num_commands > 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool schedule_has_writers(const struct schedule *schedule)
+{
+	const struct gpu_context *context;
+
+	LIST_FOREACH(context, &schedule->contexts, link) {
+		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+			if (context->rings[i] != NULL && ring_has_writers(context->rings[i])) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static void stop_ring_writers(const struct gpu_ring *ring)
+{
+	struct gpu_job *job;
+
+	STAILQ_FOREACH(job, &ring->queue, link) {
+		job->num_commands = 0;
+	}
+}
+
+void schedule_stop_writers(struct schedule *schedule)
+{
+	const struct gpu_context *context;
+
+	LIST_FOREACH(context, &schedule->contexts, link) {
+		for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+			if (context->rings[i] != NULL) {
+				stop_ring_writers(context->rings[i]);
+			}
+		}
+	}
+}

@@ -118,6 +118,10 @@ uint64_t schedule_next_ns(const struct schedule *schedule);
 struct gpu_job *schedule_take_finished(struct schedule *schedule, uint64_t now);
 void schedule_forget(struct schedule *schedule, struct gpu_job *job);
 
+/* Whether a job is left that writes to memory; and that none of them does any more. */
+bool schedule_has_writers(const struct schedule *schedule);
+void schedule_stop_writers(struct schedule *schedule);
+
 /* A watched descriptor has signalled. */
 void schedule_wake(struct schedule *schedule, struct gpu_wait *wait, uint64_t now);
 

@@ -633,6 +633,68 @@ TEST_CONTEXT(a_drain_cancels_what_does_not_end)
 	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
 }
 
+/* Resource 7, which context 1 has, at the beginning of the guest's memory. */
+static void create_written(void)
+{
+	assert_int_equal(create_blob(&guest, 7, 0, 4096), OK);
+	assert_int_equal(attach_context(&guest, 1, 7), OK);
+}
+
+TEST_CONTEXT(a_drain_waits_for_work_without_a_fence)
+{
+	const struct job job = { .ctx_id = 1, .busy_us = 20000, .resource_id = 7, .value = 1 };
+
+	create_written();
+	submit(&guest, &job);
+	gpu_drain(guest.gpu, 20000, -1);
+	assert_int_equal(read_memory(&guest, 0), 1);
+}
+
+/* That what came to the GPU before has done nothing, when this one behind it has. */
+static void check_unwritten(uint32_t count)
+{
+	const struct job job = {
+		.ctx_id = 1, .fence_id = 100, .resource_id = 7, .offset = 1024, .value = 1
+	};
+
+	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(read_memory(&guest, 4 * i), 0);
+	}
+	assert_int_equal(read_memory(&guest, 1024), 1);
+}
+
+TEST_CONTEXT(after_a_drain_nothing_that_was_left_is_written)
+{
+	struct job job = { .ctx_id = 1, .busy_us = 200000, .resource_id = 7, .value = 1 };
+
+	create_written();
+	for (uint32_t i = 0; i < 4; i++) {
+		job.fence_id = i < 2 ? i + 1 : 0;
+		job.offset = 4 * i;
+		submit(&guest, &job);
+	}
+	gpu_drain(guest.gpu, 0, -1);
+	check_unwritten(4);
+}
+
+/* It comes to the GPU when the fence that it waits for is cancelled. */
+TEST_CONTEXT(after_a_drain_nothing_that_was_held_back_is_written)
+{
+	const struct job job = { .ctx_id = 1,
+		.busy_us = 200000,
+		.resource_id = 7,
+		.value = 1,
+		.num_in_fences = 1,
+		.in_fences = { 1 } };
+
+	create_written();
+	guest_hold(&guest, 0, VGF_RING_GLOBAL, 1);
+	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+	gpu_drain(guest.gpu, 0, -1);
+	check_unwritten(1);
+}
+
 TEST_CONTEXT(a_drain_ends_with_the_program)
 {
 	const uint64_t one = 1;

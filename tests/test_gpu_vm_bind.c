@@ -813,6 +813,15 @@ TEST_GATE(a_context_goes_with_its_mappings_when_its_work_is_done)
 	assert_int_equal(create_host_blob(&guest, HOST, ALL_MEMORY), OK);
 }
 
+/* They write nothing, and what the guest does later may need them. */
+TEST_GUEST(binds_without_a_fence_are_done_after_a_drain)
+{
+	SUBMIT(1, 0, 0, .busy_us = 200000, WORDS(MAP(FIRST, 0, DATA, PAGE)));
+	gpu_drain(guest.gpu, 0, -1);
+	assert_int_equal(RUN(1, FILL(DATA, 4, 1)), OK);
+	assert_int_equal(first(0), 1);
+}
+
 /* Held back, so that it comes to the GPU when the context has nothing more. */
 TEST_GATE(a_bind_maps_nothing_of_the_next_context_with_its_id)
 {
