@@ -17,7 +17,7 @@ use vgfence_sys as sys;
 use crate::error::{Error, Result};
 use crate::fence::{FenceByCall, FenceName, Flags, Promise};
 use crate::gate::Gate;
-use crate::unwind::{callback, Inside};
+use crate::unwind::{callback, inside};
 
 /// The way in which a submission waited, or can wait, for its in-fences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ pub(crate) unsafe fn slice_of<'a, T>(data: *const T, len: usize) -> &'a [T] {
 pub(crate) struct Context {
     driver: Box<dyn Driver>,
     gate: Arc<Gate>,
-    device: usize, // for Inside
+    device: usize, // for inside()
     panicked: AtomicBool,
 }
 
@@ -221,7 +221,6 @@ impl Context {
     }
 
     fn run(&self, job: &Job<'_>) -> Result<OutFence> {
-        let _inside = Inside::new(self.device);
         if self.panicked.load(Ordering::Acquire) {
             return Err(Error::known(sys::EIO));
         }
@@ -260,7 +259,7 @@ fn settle(job: &Job<'_>, answer: Result<OutFence>) -> Result<c_int> {
 unsafe extern "C" fn submit(data: *mut c_void, job: *const sys::vgf_job, out: *mut c_int) -> c_int {
     let context = &*data.cast::<Context>();
     let job = Job { raw: &*job, gate: &context.gate, promise: RefCell::new(None) };
-    let answer = context.run(&job);
+    let answer = inside(context.device, || context.run(&job));
     match settle(&job, answer) {
         Ok(fence) => {
             *out = fence;
@@ -273,7 +272,9 @@ unsafe extern "C" fn submit(data: *mut c_void, job: *const sys::vgf_job, out: *m
 unsafe extern "C" fn destroy(data: *mut c_void, cancelled: bool) {
     let context = Box::from_raw(data.cast::<Context>());
     callback(move || {
-        let _inside = Inside::new(context.device);
-        context.driver.destroy(cancelled);
+        inside(context.device, move || {
+            context.driver.destroy(cancelled);
+            drop(context);
+        });
     });
 }

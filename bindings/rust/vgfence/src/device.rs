@@ -22,7 +22,7 @@ use crate::error::{Error, NotTaken, Result};
 use crate::fence::{hand_over, FenceByCall, FenceName, Flags, Ring};
 use crate::gate::Gate;
 use crate::submission::Submission;
-use crate::unwind::{call, callback, Inside};
+use crate::unwind::{call, callback, inside, is_inside};
 
 // ---- What a device calls -------------------------------------------------------------------
 
@@ -158,14 +158,15 @@ unsafe extern "C" fn stalled(cookie: *mut c_void, stall: *const sys::vgf_stall) 
 
 unsafe extern "C" fn log(cookie: *mut c_void, level: sys::vgf_log_level, message: *const c_char) {
     let shared = Shared::keep(cookie);
+    let level = match level {
+        sys::VGF_LOG_ERROR => LogLevel::Error,
+        sys::VGF_LOG_WARNING => LogLevel::Warning,
+        _ => LogLevel::Debug,
+    };
     callback(move || {
-        let _inside = Inside::new(cookie as usize);
-        let level = match level {
-            sys::VGF_LOG_ERROR => LogLevel::Error,
-            sys::VGF_LOG_WARNING => LogLevel::Warning,
-            _ => LogLevel::Debug,
-        };
-        shared.callbacks.log(level, &CStr::from_ptr(message).to_string_lossy());
+        inside(cookie as usize, || {
+            shared.callbacks.log(level, &CStr::from_ptr(message).to_string_lossy());
+        });
     });
 }
 
@@ -196,10 +197,10 @@ impl<F: FnOnce(Result<()>) + Send + 'static> Once<F> {
 type OnceFn = unsafe extern "C" fn(*mut c_void, c_int);
 
 unsafe extern "C" fn call_once<F: FnOnce(Result<()>)>(arg: *mut c_void, error: c_int) {
-    let once = Box::from_raw(arg.cast::<Once<F>>());
-    callback(move || {
-        let _inside = once.inside.map(Inside::new);
-        (once.f)(status(error));
+    let Once { f, inside: device } = *Box::from_raw(arg.cast::<Once<F>>());
+    callback(move || match device {
+        Some(device) => inside(device, move || f(status(error))),
+        None => f(status(error)),
     });
 }
 
@@ -336,9 +337,9 @@ pub enum Place {
 /// ```
 ///
 /// If it is dropped, everything pending retires before that returns, with ECANCELED if it had not
-/// signalled. It must not be dropped from inside a driver's submit, a deferred function or a log
-/// message of it, which it would have to wait for: the process is aborted then. A driver therefore
-/// has no `Device`, but [`FenceByCall`]s.
+/// signalled. It must not be dropped from inside a driver's function, or with a driver, nor from
+/// inside a deferred function or a log message of it, which it would have to wait for: the process
+/// is aborted then. A driver therefore has no `Device`, but [`FenceByCall`]s.
 pub struct Device {
     raw: NonNull<sys::vgf_device>,
     cookie: *const Shared,
@@ -411,9 +412,9 @@ impl Device {
     /// [`FenceByCall`]s are left from before signal nothing any more.
     ///
     /// # Errors
-    /// `Deadlock` from inside a driver's submit, a deferred function or a log message.
+    /// `Deadlock` from inside a driver's function, a deferred function or a log message.
     pub fn reset(&mut self) -> Result<()> {
-        if Inside::is(self.key()) {
+        if is_inside(self.key()) {
             return Err(Error::known(sys::EDEADLK));
         }
         self.gate.close();
@@ -440,8 +441,8 @@ impl Device {
     /// without end. Returns how many fences were retired.
     ///
     /// # Errors
-    /// `Busy` if another thread dispatches; `Deadlock` from inside a driver's submit or a deferred
-    /// function; `Interrupted`.
+    /// `Busy` if another thread dispatches; `Deadlock` from inside a driver's function or a
+    /// deferred one; `Interrupted`.
     pub fn dispatch(&self, timeout: Option<Duration>) -> Result<usize> {
         // SAFETY: the device is alive.
         self.check(|device| unsafe { sys::vgf_device_dispatch(device, milliseconds(timeout)) })
@@ -460,7 +461,7 @@ impl Device {
     /// `vgf_device_drain`: dispatches until nothing is pending.
     ///
     /// # Errors
-    /// `TimedOut`; `Deadlock` from inside a driver's submit or a deferred function.
+    /// `TimedOut`; `Deadlock` from inside a driver's function or a deferred one.
     pub fn drain(&self, timeout: Option<Duration>) -> Result<()> {
         // SAFETY: the device is alive.
         self.do_it(|device| unsafe { sys::vgf_device_drain(device, milliseconds(timeout)) })
@@ -720,7 +721,7 @@ impl Device {
     ///
     /// # Errors
     /// `Busy` if something is pending, or a driver runs in another thread; `OutOfMemory`;
-    /// `Cancelled` during a reset; `Deadlock` from inside a driver's submit or a deferred function.
+    /// `Cancelled` during a reset; `Deadlock` from inside a driver's function or a deferred one.
     pub fn save(&self) -> Result<Vec<u8>> {
         let (mut blob, mut size) = (ptr::null_mut(), 0);
         // SAFETY: the blob is ours to free.
@@ -751,7 +752,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        if Inside::is(self.key()) {
+        if is_inside(self.key()) {
             eprintln!("vgfence: a device was dropped inside its driver, or a log message of it");
             abort();
         }

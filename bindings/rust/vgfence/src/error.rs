@@ -44,7 +44,7 @@ pub enum ErrorKind {
     Cancelled,
     /// EBUSY.
     Busy,
-    /// EDEADLK: not from inside a driver's submit, a deferred function or a log message.
+    /// EDEADLK: not from inside a driver's function, a deferred function or a log message.
     Deadlock,
     /// EEXIST.
     AlreadyExists,

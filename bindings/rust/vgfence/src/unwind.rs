@@ -66,23 +66,22 @@ pub(crate) fn callback(f: impl FnOnce()) {
     }
 }
 
-/// The thread is in a driver's submit, a deferred function or a log message of this device, which
-/// may neither reset nor destroy it.
-pub(crate) struct Inside;
-
-impl Inside {
-    pub(crate) fn new(device: usize) -> Inside {
-        INSIDE.with(|inside| inside.borrow_mut().push(device));
-        Inside
-    }
-
-    pub(crate) fn is(device: usize) -> bool {
-        INSIDE.with(|inside| inside.borrow().contains(&device))
-    }
-}
+struct Inside;
 
 impl Drop for Inside {
     fn drop(&mut self) {
         INSIDE.with(|inside| inside.borrow_mut().pop());
     }
+}
+
+/// Calls `f` as a driver, a deferred function or a log message of this device, which may neither
+/// reset nor destroy it. What `f` owns may not either, and is dropped inside, too.
+pub(crate) fn inside<R>(device: usize, f: impl FnOnce() -> R) -> R {
+    INSIDE.with(|inside| inside.borrow_mut().push(device));
+    let _inside = Inside;
+    f()
+}
+
+pub(crate) fn is_inside(device: usize) -> bool {
+    INSIDE.with(|inside| inside.borrow().contains(&device))
 }

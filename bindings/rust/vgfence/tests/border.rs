@@ -19,8 +19,8 @@ use std::thread;
 
 use common::*;
 use vgfence::{
-    Callbacks, Device, ErrorKind, FenceByCall, Flags, Job, LogLevel, Options, OutFence, Place,
-    Progress, Retired, Submission,
+    Callbacks, Device, Driver, ErrorKind, FenceByCall, Flags, Job, LogLevel, Options, OutFence,
+    Place, Progress, Retired, Submission,
 };
 
 /// The message of a panic in `f`.
@@ -165,6 +165,40 @@ fn a_device_that_is_dropped_in_its_driver_aborts() {
     }
 }
 
+/// A driver that has its device, in one way or another, and does something with it at its own end.
+struct Owner<T: Send + Sync + 'static>(T, fn(&mut T));
+
+impl<T: Send + Sync> Driver for Owner<T> {
+    fn submit(&self, _: &Job<'_>) -> vgfence::Result<OutFence> {
+        Ok(OutFence::Done)
+    }
+}
+
+impl<T: Send + Sync> Drop for Owner<T> {
+    fn drop(&mut self) {
+        self.1(&mut self.0);
+    }
+}
+
+#[test]
+fn a_device_that_its_driver_drops_with_itself_aborts() {
+    if !is_child() {
+        let message = "a device was dropped inside its driver";
+        return aborts("a_device_that_its_driver_drops_with_itself_aborts", message);
+    }
+    let device = Arc::new(Vmm::default().device_with(&own_thread()));
+    let producer = Fake::by_call();
+    device.create_context(1, producer.clone()).unwrap();
+    device.create_context(2, Owner(device.clone(), |_| ())).unwrap();
+    submit(&device, 1, 1, &[]).result.unwrap();
+    submit(&device, 2, 2, &[1]).result.unwrap();
+    assert_eq!(device.destroy_context(2), Ok(Progress::Later));
+    drop(device);
+    producer.next().signal(Ok(())).unwrap();
+    // The device goes on if nobody notices.
+    thread::sleep(std::time::Duration::from_secs(1));
+}
+
 // ---- The end of a device
 
 #[test]
@@ -279,6 +313,31 @@ fn a_log_message_cannot_reset_its_device() {
     *slot.lock().unwrap() = Some(device);
     producer.next().signal(Ok(())).unwrap();
     assert_eq!(kinds.recv(), Ok(ErrorKind::Deadlock)); // of the job that fails
+    let device = slot.lock().unwrap().take();
+    drop(device);
+}
+
+#[test]
+fn a_driver_cannot_reset_its_device_as_it_is_dropped() {
+    type Answers = Mutex<mpsc::Sender<vgfence::Result<()>>>;
+    let slot = Slot::default();
+    let (send, answers) = mpsc::channel();
+    let resets = |(slot, send): &mut (Slot, Answers)| {
+        let answer = slot.lock().unwrap().as_mut().unwrap().reset();
+        send.get_mut().unwrap().send(answer).unwrap();
+    };
+    let device = Vmm::default().device_with(&own_thread());
+    let producer = Fake::by_call();
+    device.create_context(1, producer.clone()).unwrap();
+    device.create_context(2, Owner((slot.clone(), Mutex::new(send)), resets)).unwrap();
+    submit(&device, 1, 1, &[]).result.unwrap();
+    submit(&device, 1, 2, &[]).result.unwrap();
+    submit(&device, 2, 3, &[1]).result.unwrap();
+    assert_eq!(device.destroy_context(2), Ok(Progress::Later));
+    *slot.lock().unwrap() = Some(device);
+    producer.next().signal(Ok(())).unwrap();
+    assert_eq!(answers.recv().unwrap().unwrap_err().kind(), ErrorKind::Deadlock);
+    producer.next().signal(Ok(())).unwrap(); // that of the other context is as good as before
     let device = slot.lock().unwrap().take();
     drop(device);
 }
