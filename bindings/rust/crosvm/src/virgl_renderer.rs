@@ -10,6 +10,7 @@ use std::os::unix::io::{BorrowedFd, OwnedFd};
 use std::ptr::{null, null_mut};
 
 // vgfence
+use std::rc::Rc;
 use vgfence_sys::*;
 // end
 
@@ -60,24 +61,25 @@ fn ret_to_res(ret: c_int) -> RutabagaResult<()> {
 
 // vgfence
 fn if_shareable(fence: &RutabagaFence, flag: u32) -> u32 {
-    match fence.flags & RUTABAGA_FLAG_FENCE_HOST_SHAREABLE {
-        0 => 0,
-        _ => flag,
-    }
+    u32::from(fence.flags & RUTABAGA_FLAG_FENCE_HOST_SHAREABLE != 0) * flag
 }
+// end
+
+// The renderer and its contexts share it: it ends with the last of them.
+// vgfence
+struct Virgl(*mut vgf_virgl, *mut VirglCookie);
 // end
 
 pub struct VirglRenderer {
     // vgfence
-    virgl: *mut vgf_virgl,
+    virgl: Rc<Virgl>,
     // end
-    cookie: *mut VirglCookie,
 }
 
 pub struct VirglRendererContext {
     ctx_id: u32,
     // vgfence
-    virgl: *mut vgf_virgl,
+    virgl: Rc<Virgl>,
     // end
 }
 
@@ -95,35 +97,39 @@ impl VirglRenderer {
         };
         let cbs: *mut virgl_renderer_callbacks = (&mut callbacks as *mut Callbacks).cast();
         // vgfence
-        let mut virgl = null_mut();
+        let mut virgl = Virgl(null_mut(), cookie);
         let size = std::mem::size_of::<vgf_virgl_options>();
         let options = vgf_virgl_options { size, independent_rings: true, ..Default::default() };
-        let ret = unsafe { vgf_virgl_init(cookie.cast(), FLAGS, cbs, &options, &mut virgl) };
+        let ret = unsafe { vgf_virgl_init(cookie.cast(), FLAGS, cbs, &options, &mut virgl.0) };
         // end
         ret_to_res(ret)?;
-        Ok(Box::new(VirglRenderer { virgl, cookie }))
+        // vgfence
+        Ok(Box::new(VirglRenderer { virgl: Rc::new(virgl) }))
+        // end
     }
 }
 
-impl Drop for VirglRenderer {
+// vgfence
+impl Drop for Virgl {
+    // end
     fn drop(&mut self) {
         // vgfence
-        unsafe { vgf_virgl_cleanup(self.virgl) };
+        unsafe { vgf_virgl_cleanup(self.0) };
         // end
-        drop(unsafe { Box::from_raw(self.cookie) });
+        drop(unsafe { Box::from_raw(self.1) });
     }
 }
 
 impl RutabagaComponent for VirglRenderer {
     fn event_poll(&self) {
         // vgfence
-        unsafe { vgf_virgl_poll(self.virgl) };
+        unsafe { vgf_virgl_poll(self.virgl.0) };
         // end
     }
 
     fn poll_descriptor(&self) -> Option<OwnedFd> {
         // vgfence
-        let fd = unsafe { BorrowedFd::borrow_raw(vgf_virgl_get_poll_fd(self.virgl)) };
+        let fd = unsafe { BorrowedFd::borrow_raw(vgf_virgl_get_poll_fd(self.virgl.0)) };
         // end
         fd.try_clone_to_owned().ok()
     }
@@ -131,7 +137,7 @@ impl RutabagaComponent for VirglRenderer {
     fn create_fence(&mut self, fence: RutabagaFence) -> RutabagaResult<()> {
         // vgfence
         let (id, flags) = (fence.fence_id, if_shareable(&fence, VGF_VIRGL_FENCE_SHAREABLE));
-        let ret = unsafe { vgf_virgl_create_fence(self.virgl, id, fence.ctx_id, flags) };
+        let ret = unsafe { vgf_virgl_create_fence(self.virgl.0, id, fence.ctx_id, flags) };
         // end
         ret_to_res(ret)
     }
@@ -141,8 +147,9 @@ impl RutabagaComponent for VirglRenderer {
         let (flags, name) = (CAPSET_VIRGL2, b"gpu_renderer");
         let (nlen, name) = (name.len() as u32, name.as_ptr().cast());
         // vgfence
-        let virgl = self.virgl;
-        let ret = unsafe { vgf_virgl_context_create_with_flags(virgl, ctx_id, flags, nlen, name) };
+        let virgl = self.virgl.clone();
+        let ret =
+            unsafe { vgf_virgl_context_create_with_flags(virgl.0, ctx_id, flags, nlen, name) };
         ret_to_res(ret.min(0))?; // 1: it is made behind work of the old one
         Ok(Box::new(VirglRendererContext { ctx_id, virgl }))
         // end
@@ -172,7 +179,7 @@ impl RutabagaContext for VirglRendererContext {
             ..Default::default()
         };
         let mut will_retire = false;
-        let ret = unsafe { vgf_virgl_submit(self.virgl, &submission, &mut will_retire) };
+        let ret = unsafe { vgf_virgl_submit(self.virgl.0, &submission, &mut will_retire) };
         if !will_retire {
             ret_to_res(ret.min(0))?; // 1: it is held back
         }
@@ -183,7 +190,7 @@ impl RutabagaContext for VirglRendererContext {
     fn context_create_fence(&mut self, fence: RutabagaFence) -> RutabagaResult<()> {
         let (ring_idx, id) = (u32::from(fence.ring_idx), fence.fence_id);
         // vgfence
-        let (virgl, flags) = (self.virgl, if_shareable(&fence, VGF_VIRGL_FENCE_SHAREABLE));
+        let (virgl, flags) = (self.virgl.0, if_shareable(&fence, VGF_VIRGL_FENCE_SHAREABLE));
         let ret =
             unsafe { vgf_virgl_context_create_fence(virgl, self.ctx_id, flags, ring_idx, id) };
         // end
@@ -194,7 +201,7 @@ impl RutabagaContext for VirglRendererContext {
 impl Drop for VirglRendererContext {
     fn drop(&mut self) {
         // vgfence
-        unsafe { vgf_virgl_context_destroy(self.virgl, self.ctx_id) };
+        unsafe { vgf_virgl_context_destroy(self.virgl.0, self.ctx_id) };
         // end
     }
 }

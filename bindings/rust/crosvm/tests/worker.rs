@@ -153,11 +153,12 @@ fn the_worker_with_vgfence() {
     last.sort_unstable();
     assert_eq!(last, [8, 9, 10]);
 
-    // What is pending at the end completes, too.
+    // What is pending at the end completes, too: when the last of them is dropped, in any order.
     worker.submit(1, 11, &[]);
     let Worker { contexts, renderer, completed, .. } = worker;
-    drop(contexts);
     drop(renderer);
+    assert_eq!(completed.lock().unwrap().len(), 10);
+    drop(contexts);
     assert_eq!(completed.lock().unwrap()[10..], [11]);
     unsafe { double_forget() };
 }
