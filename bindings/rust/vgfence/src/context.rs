@@ -165,8 +165,8 @@ impl<'a> Job<'a> {
         raw.iter().map(|&name| FenceName::from_raw(name))
     }
 
-    /// The job's fence, for a driver that answers [`OutFence::ByCall`]. If submit returns anything
-    /// else, it signals nothing.
+    /// The job's fence, for a driver that answers [`OutFence::ByCall`]. Once submit has returned
+    /// anything else, it signals nothing.
     pub fn fence_by_call(&self) -> FenceByCall {
         let mut promise = self.promise.borrow_mut();
         promise.get_or_insert_with(Promise::new).fence(self.gate, self.name())

@@ -158,14 +158,23 @@ impl FenceByCall {
         self.name
     }
 
+    /// The name may be that of another fence by now: of the job that runs again, for example.
+    fn is_void(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OTHERWISE
+    }
+
     /// `vgf_fence_signal`: the work is done, or has failed. Runs no driver, and makes no callback
     /// but log messages.
     ///
     /// # Errors
-    /// `NotFound`: it has retired, or never was; `AlreadySignalled`, or cancelled; `Cancelled`: the
-    /// device was reset or is gone.
+    /// `NotFound`: it has retired, or the driver's submit has returned something else than
+    /// [`OutFence::ByCall`](crate::OutFence::ByCall); `AlreadySignalled`, or cancelled;
+    /// `Cancelled`: the device was reset or is gone.
     pub fn signal(mut self, status: Result<()>) -> Result<()> {
         let gate = self.gate.take();
+        if self.is_void() {
+            return Err(Error::known(sys::ENOENT));
+        }
         signal(gate.as_deref(), self.name, status)
     }
 
@@ -176,6 +185,10 @@ impl FenceByCall {
     /// `BadDescriptor` or `NotPermitted` for one that cannot be polled; `NoDescriptor` at
     /// `max_fds` or `max_context_fds`.
     pub fn publish(mut self, fd: OwnedFd) -> std::result::Result<(), Box<NotPublished>> {
+        if self.is_void() {
+            let error = Error::known(sys::ENOENT);
+            return Err(Box::new(NotPublished { error, fd, fence: self }));
+        }
         let gate = self.gate.take();
         let name = self.name.raw();
         let mut fd = Some(fd);

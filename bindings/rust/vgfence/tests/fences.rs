@@ -224,7 +224,11 @@ fn a_job_that_runs_again_has_a_new_promise() {
     });
     device.create_context(2, gpu.clone().waits(Wait::Driver)).unwrap();
     assert_eq!(submit(&device, 2, 2, &[1]).result, Ok(Progress::Later));
-    kept.lock().unwrap().clear(); // signals nothing
+    let old = kept.lock().unwrap().pop().unwrap();
+    let not_published = old.publish(signalled().0).unwrap_err();
+    assert_eq!(not_published.error.kind(), ErrorKind::NotFound);
+    let signalled = not_published.fence.signal(Ok(()));
+    assert_eq!(signalled.unwrap_err().kind(), ErrorKind::NotFound);
     write(&signal);
     while later.lock().unwrap().is_empty() {
         device.dispatch(LONG).unwrap();
@@ -235,6 +239,26 @@ fn a_job_that_runs_again_has_a_new_promise() {
     later.lock().unwrap().pop().unwrap().signal(Ok(())).unwrap();
     assert_eq!(device.dispatch(NOW), Ok(1));
     assert_eq!(vmm.statuses(), [Ok(()), Ok(())]);
+}
+
+#[test]
+fn a_promise_does_not_signal_a_fence_with_a_descriptor() {
+    let vmm = Vmm::default();
+    let device = vmm.device();
+    let (fd, signal) = fence();
+    let (fds, kept) = (Mutex::new(Some(fd)), Arc::new(Mutex::new(Vec::new())));
+    let keep = kept.clone();
+    let gpu = Fake::new(move |job| {
+        keep.lock().unwrap().push(job.fence_by_call());
+        Ok(OutFence::Fd(fds.lock().unwrap().take().unwrap()))
+    });
+    device.create_context(1, gpu).unwrap();
+    submit(&device, 1, 1, &[]).result.unwrap();
+    let signalled = kept.lock().unwrap().pop().unwrap().signal(Ok(()));
+    assert_eq!(signalled.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(device.dispatch(NOW), Ok(0));
+    write(&signal);
+    assert_eq!(device.dispatch(LONG), Ok(1));
 }
 
 #[test]
