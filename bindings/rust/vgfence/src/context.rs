@@ -166,10 +166,11 @@ impl<'a> Job<'a> {
     }
 
     /// The job's fence, for a driver that answers [`OutFence::ByCall`]. Once submit has returned
-    /// anything else, it signals nothing.
+    /// anything else, it signals nothing; nor does that of a job without [`Flags::FENCED`].
     pub fn fence_by_call(&self) -> FenceByCall {
+        let gate = self.flags().contains(Flags::FENCED).then(|| self.gate.clone());
         let mut promise = self.promise.borrow_mut();
-        promise.get_or_insert_with(Promise::new).fence(self.gate, self.name())
+        promise.get_or_insert_with(Promise::new).fence(gate, self.name())
     }
 }
 

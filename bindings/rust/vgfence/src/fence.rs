@@ -102,7 +102,7 @@ impl BitOr for Flags {
 /// ```
 #[must_use = "the fence retires with EIO if this is dropped"]
 pub struct FenceByCall {
-    gate: Option<Arc<Gate>>,
+    gate: Option<Arc<Gate>>, // None: there is nothing to signal
     name: FenceName,
     state: Arc<AtomicU8>,
 }
@@ -133,8 +133,9 @@ impl Promise {
         self.0.store(OTHERWISE, Ordering::Release);
     }
 
-    pub(crate) fn fence(&self, gate: &Arc<Gate>, name: FenceName) -> FenceByCall {
-        FenceByCall { gate: Some(gate.clone()), name, state: self.0.clone() }
+    /// Without a gate the job has no fence.
+    pub(crate) fn fence(&self, gate: Option<Arc<Gate>>, name: FenceName) -> FenceByCall {
+        FenceByCall { gate, name, state: self.0.clone() }
     }
 }
 
@@ -171,11 +172,11 @@ impl FenceByCall {
     /// [`OutFence::ByCall`](crate::OutFence::ByCall); `AlreadySignalled`, or cancelled;
     /// `Cancelled`: the device was reset or is gone.
     pub fn signal(mut self, status: Result<()>) -> Result<()> {
-        let gate = self.gate.take();
-        if self.is_void() {
-            return Err(Error::known(sys::ENOENT));
+        match self.gate.take() {
+            None => Ok(()),
+            Some(_) if self.is_void() => Err(Error::known(sys::ENOENT)),
+            Some(gate) => signal(&gate, self.name, status),
         }
-        signal(gate.as_deref(), self.name, status)
     }
 
     /// `vgf_fence_publish_take`: gives the fence a descriptor, which signals it from then on.
@@ -185,18 +186,21 @@ impl FenceByCall {
     /// `BadDescriptor` or `NotPermitted` for one that cannot be polled; `NoDescriptor` at
     /// `max_fds` or `max_context_fds`.
     pub fn publish(mut self, fd: OwnedFd) -> std::result::Result<(), Box<NotPublished>> {
+        let gate = match self.gate.take() {
+            Some(gate) => gate,
+            None => return Ok(()),
+        };
         if self.is_void() {
+            self.gate = Some(gate);
             let error = Error::known(sys::ENOENT);
             return Err(Box::new(NotPublished { error, fd, fence: self }));
         }
-        let gate = self.gate.take();
         let name = self.name.raw();
         let mut fd = Some(fd);
-        let taken = gate.as_ref().and_then(|gate| {
-            let fd = &mut fd;
+        let taken = gate.with(|device| {
             // SAFETY: the device stays meanwhile.
-            let take = |device, fd| unsafe { sys::vgf_fence_publish_take(device, &name, fd) };
-            gate.with(|device| call(|| fd.take().map(|fd| hand_over(fd, |fd| take(device, fd)))))
+            let take = |fd| unsafe { sys::vgf_fence_publish_take(device, &name, fd) };
+            call(|| fd.take().map(|fd| hand_over(fd, take)))
         });
         let NotTaken { error, fd } = match (taken.flatten(), fd) {
             (Some(Ok(())), _) => return Ok(()),
@@ -204,7 +208,7 @@ impl FenceByCall {
             (None, Some(fd)) => NotTaken { error: Error::known(sys::ECANCELED), fd },
             (None, None) => unreachable!("the descriptor was handed over"),
         };
-        self.gate = gate;
+        self.gate = Some(gate);
         Err(Box::new(NotPublished { error, fd, fence: self }))
     }
 }
@@ -223,11 +227,11 @@ pub(crate) fn hand_over(
     }
 }
 
-fn signal(gate: Option<&Gate>, name: FenceName, status: Result<()>) -> Result<()> {
+fn signal(gate: &Gate, name: FenceName, status: Result<()>) -> Result<()> {
     let status = status.map_or_else(Error::negative, |()| 0);
-    // SAFETY: the device stays meanwhile.
-    let ret = gate.and_then(|gate| {
-        gate.with(|device| call(|| unsafe { sys::vgf_fence_signal(device, &name.raw(), status) }))
+    let ret = gate.with(|device| {
+        // SAFETY: the device stays meanwhile.
+        call(|| unsafe { sys::vgf_fence_signal(device, &name.raw(), status) })
     });
     Error::check(ret.unwrap_or(-(sys::ECANCELED as i32))).map(|_| ())
 }
@@ -241,7 +245,7 @@ impl Drop for FenceByCall {
         let state = &self.state;
         let open = state.compare_exchange(OPEN, DROPPED, Ordering::AcqRel, Ordering::Acquire);
         if open == Err(BY_CALL) {
-            let _ = signal(Some(&gate), self.name, Err(Error::known(sys::EIO)));
+            let _ = signal(&gate, self.name, Err(Error::known(sys::EIO)));
         }
     }
 }

@@ -261,6 +261,29 @@ fn a_promise_does_not_signal_a_fence_with_a_descriptor() {
     assert_eq!(device.dispatch(LONG), Ok(1));
 }
 
+/// Without FENCED the ID means nothing: here it is that of another job.
+#[test]
+fn a_job_without_a_fence_signals_none() {
+    let vmm = Vmm::default();
+    let device = vmm.device();
+    let gpu = Fake::by_call();
+    device.create_context(1, gpu.clone()).unwrap();
+    submit(&device, 1, 1, &[]).result.unwrap();
+    for _ in 0..3 {
+        let submitted = device.submit(&Submission::new(name(1, 1), Flags::NONE));
+        assert_eq!(submitted.result, Ok(Progress::Done));
+        assert!(!submitted.will_retire);
+    }
+    let fenced = gpu.next();
+    assert_eq!(gpu.next().signal(Ok(())), Ok(()));
+    gpu.next().publish(signalled().0).unwrap();
+    drop(gpu.next());
+    assert_eq!(device.dispatch(NOW), Ok(0));
+    fenced.signal(Ok(())).unwrap();
+    assert_eq!(device.dispatch(NOW), Ok(1));
+    assert_eq!(vmm.statuses(), [Ok(())]);
+}
+
 #[test]
 fn fences_of_a_family_come_by_name() {
     let vmm = Vmm::default();
