@@ -619,8 +619,10 @@ impl Device {
         flags: Flags,
         cookie: usize,
     ) -> Result<FenceByCall> {
-        self.do_it(|_| self.create_take(name, flags, cookie, sys::VGF_FENCE_BY_CALL))?;
-        Ok(FenceByCall::new(&self.gate, name))
+        call(|| {
+            status(self.create_take(name, flags, cookie, sys::VGF_FENCE_BY_CALL))?;
+            Ok(FenceByCall::new(&self.gate, name))
+        })
     }
 
     fn create_take(&self, name: FenceName, flags: Flags, cookie: usize, fd: c_int) -> c_int {

@@ -186,12 +186,11 @@ impl FenceByCall {
     /// `BadDescriptor` or `NotPermitted` for one that cannot be polled; `NoDescriptor` at
     /// `max_fds` or `max_context_fds`.
     pub fn publish(mut self, fd: OwnedFd) -> std::result::Result<(), Box<NotPublished>> {
-        let gate = match self.gate.take() {
-            Some(gate) => gate,
+        let gate = match &self.gate {
+            Some(gate) => gate.clone(),
             None => return Ok(()),
         };
         if self.is_void() {
-            self.gate = Some(gate);
             let error = Error::known(sys::ENOENT);
             return Err(Box::new(NotPublished { error, fd, fence: self }));
         }
@@ -200,7 +199,13 @@ impl FenceByCall {
         let taken = gate.with(|device| {
             // SAFETY: the device stays meanwhile.
             let take = |fd| unsafe { sys::vgf_fence_publish_take(device, &name, fd) };
-            call(|| fd.take().map(|fd| hand_over(fd, take)))
+            call(|| {
+                let taken = fd.take().map(|fd| hand_over(fd, take))?;
+                if taken.is_ok() {
+                    self.gate = None; // here: a log message may panic
+                }
+                Some(taken)
+            })
         });
         let NotTaken { error, fd } = match (taken.flatten(), fd) {
             (Some(Ok(())), _) => return Ok(()),
@@ -208,7 +213,6 @@ impl FenceByCall {
             (None, Some(fd)) => NotTaken { error: Error::known(sys::ECANCELED), fd },
             (None, None) => unreachable!("the descriptor was handed over"),
         };
-        self.gate = Some(gate);
         Err(Box::new(NotPublished { error, fd, fence: self }))
     }
 }

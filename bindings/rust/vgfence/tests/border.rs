@@ -84,6 +84,30 @@ fn a_panic_with_a_promise_is_an_error_of_the_job() {
     assert_eq!(vmm.statuses(), [Err(EIO)]);
 }
 
+struct PanicsInLog(Vmm);
+
+impl Callbacks for PanicsInLog {
+    fn retire(&self, retired: &Retired) {
+        self.0.retire(retired);
+    }
+
+    fn log(&self, _: LogLevel, _: &str) {
+        panic!("in a message");
+    }
+}
+
+#[test]
+fn a_panic_in_a_log_message_loses_no_fence() {
+    let vmm = Vmm::default();
+    let device = Device::new(PanicsInLog(vmm.clone()), &Options::default()).unwrap();
+    device.create_context(1, Fake::done()).unwrap();
+    let by_call = device.create_fence_by_call(name(1, 1), Flags::NONE, 0).unwrap();
+    let not_polled = std::fs::File::open(env!("CARGO_MANIFEST_DIR")).unwrap();
+    assert_eq!(panic_of(|| by_call.publish(not_polled.into())), "in a message");
+    assert_eq!(device.dispatch(NOW), Ok(1));
+    assert_eq!(vmm.statuses(), [Err(EIO)]);
+}
+
 #[test]
 fn panics_in_functions_that_are_called_once_go_on() {
     let vmm = Vmm::default();
