@@ -32,7 +32,7 @@ static struct vgf_fence_name public_name(const struct fence *fence)
 	return fence->flags & FENCE_IMPORTED ? waiter->submission->name : fence_name(fence);
 }
 
-/* The dispatching thread alone retires fences, so this one stays while the lock is dropped. */
+/* A callback may dispatch, and so retire the fence: its descriptor, which is lent, stays open. */
 static void report_stall(struct vgf_device *device, struct fence *fence, uint64_t now_ns)
 {
 	struct vgf_stall stall = {
@@ -56,9 +56,11 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 		stall.driver[0] ? ", sync file of " : "", stall.driver, stall.driver[0] ? " " : "",
 		stall.timeline);
 	if (device->callbacks.stalled) {
+		fence_ref(fence);
 		device_unlock(device);
 		device->callbacks.stalled(device->cookie, &stall);
 		device_lock(device);
+		fence_unref(&device->fences, fence);
 	}
 }
 

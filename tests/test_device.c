@@ -963,6 +963,52 @@ TEST_VMM(a_stalled_fence_can_be_retired_by_force, .options.stall_ns = AT_ONCE)
 	close(fence_fd);
 }
 
+static void retire_by_force(struct fake_vmm *vmm)
+{
+	const struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 1);
+
+	assert_int_equal(vgf_fence_cancel(vmm->device, &name, -ETIME), 0);
+	assert_int_equal(vgf_device_dispatch(vmm->device, 0), 1);
+}
+
+static void look_at_descriptor(struct fake_vmm *vmm, const struct vgf_stall *stall)
+{
+	if (vmm->num_retired == 0) {
+		retire_by_force(vmm);
+	}
+	assert_true(fcntl(stall->fence_fd, F_GETFD) >= 0);
+}
+
+static void retire_in_log(struct fake_vmm *vmm, const char *message)
+{
+	retire_by_force(vmm);
+}
+
+TEST_VMM(the_descriptor_of_a_stalled_fence_is_open_until_the_callback_returns,
+	.options.stall_ns = AT_ONCE)
+{
+	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+
+	vmm->on_stall = look_at_descriptor;
+	wait_for_stalls(vmm, 1);
+	assert_int_equal(vmm->num_retired, 1);
+	assert_idle(vmm);
+	close(fence_fd);
+}
+
+TEST_VMM(the_descriptor_of_a_stalled_fence_is_open_if_the_message_of_it_retires_that,
+	.options.stall_ns = AT_ONCE)
+{
+	int fence_fd = create_fence_fd(vmm, 0, VGF_RING_GLOBAL, 1);
+
+	vmm->on_log = retire_in_log;
+	vmm->on_stall = look_at_descriptor;
+	wait_for_stalls(vmm, 1);
+	assert_int_equal(vmm->num_retired, 1);
+	assert_idle(vmm);
+	close(fence_fd);
+}
+
 /* ---- Looking inside ----------------------------------------------------------------------- */
 
 TEST_VMM(pending_fences_are_listed_timeline_by_timeline, .answer = FAKE_FD)

@@ -63,7 +63,7 @@ struct vgf_stall {
 	/* What does not signal is one of its in_fence_fds, and fence_fd is that. The name is the
 	 * submission's; without VGF_FENCED nothing but vgf_context_cancel drops that. */
 	bool imported;
-	int fence_fd;    /* its descriptor, borrowed; negative: it has none */
+	int fence_fd;    /* its descriptor, borrowed for the call; negative: it has none */
 	char driver[32]; /* names from the sync file; empty: there is none */
 	char timeline[32];
 };
