@@ -9,6 +9,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::process::abort;
 use std::thread;
@@ -60,8 +61,10 @@ pub(crate) fn callback(f: impl FnOnce()) {
             eprintln!("vgfence: a callback has panicked in the library's own thread");
             abort();
         }
-        PANIC.with(|panic| {
-            panic.borrow_mut().get_or_insert(payload);
+        PANIC.with(|panic| match &mut *panic.borrow_mut() {
+            // Dropping it here could panic once more, or do what a callback may not.
+            Some(_) => mem::forget(payload),
+            first => *first = Some(payload),
         });
     }
 }

@@ -84,6 +84,29 @@ fn a_panic_with_a_promise_is_an_error_of_the_job() {
     assert_eq!(vmm.statuses(), [Err(EIO)]);
 }
 
+/// A payload that panics as well.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in the end of a panic");
+    }
+}
+
+#[test]
+fn the_first_of_several_panics_goes_on() {
+    let panics = |_: &Retired| std::panic::panic_any(Bomb);
+    let device = Device::new(panics, &Options::default()).unwrap();
+    device.create_context(1, Fake::done()).unwrap();
+    for id in 1..=3 {
+        submit(&device, 1, id, &[]).result.unwrap();
+    }
+    let payload = catch_unwind(AssertUnwindSafe(|| device.dispatch(NOW))).unwrap_err();
+    assert!(payload.is::<Bomb>());
+    std::mem::forget(payload);
+    assert_eq!(device.stats().retired, 3);
+}
+
 struct PanicsInLog(Vmm);
 
 impl Callbacks for PanicsInLog {
