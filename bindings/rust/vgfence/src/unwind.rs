@@ -9,19 +9,24 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::process::abort;
+use std::ptr;
 use std::thread;
 
 type Payload = Box<dyn Any + Send>;
 
+// None has a destructor, so they are there to the end of the thread: a device in a thread_local of
+// the user's may be dropped last of all.
 thread_local! {
     /// How many calls into the library this thread is in, one inside the other.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-    static PANIC: RefCell<Option<Payload>> = const { RefCell::new(None) };
-    /// The devices in whose drivers, deferred functions or log messages this thread is.
-    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// Until the call during which it happened returns.
+    static PANIC: ManuallyDrop<RefCell<Option<Payload>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
+    /// The innermost.
+    static INSIDE: Cell<*const Inside> = const { Cell::new(ptr::null()) };
 }
 
 struct InCall;
@@ -69,22 +74,34 @@ pub(crate) fn callback(f: impl FnOnce()) {
     }
 }
 
-struct Inside;
+/// A device in whose driver, deferred function or log message this thread is.
+struct Inside {
+    device: usize,
+    outer: *const Inside,
+}
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.with(|inside| inside.borrow_mut().pop());
+        INSIDE.with(|innermost| innermost.set(self.outer));
     }
 }
 
 /// Calls `f` as a driver, a deferred function or a log message of this device, which may neither
 /// reset nor destroy it. What `f` owns may not either, and is dropped inside, too.
 pub(crate) fn inside<R>(device: usize, f: impl FnOnce() -> R) -> R {
-    INSIDE.with(|inside| inside.borrow_mut().push(device));
-    let _inside = Inside;
+    let inside = Inside { device, outer: INSIDE.with(Cell::get) };
+    INSIDE.with(|innermost| innermost.set(&inside));
     f()
 }
 
 pub(crate) fn is_inside(device: usize) -> bool {
-    INSIDE.with(|inside| inside.borrow().contains(&device))
+    let mut next = INSIDE.with(Cell::get);
+    // SAFETY: each is a local variable of a call of inside() that has not returned.
+    while let Some(inside) = unsafe { next.as_ref() } {
+        if inside.device == device {
+            return true;
+        }
+        next = inside.outer;
+    }
+    false
 }

@@ -273,6 +273,27 @@ fn a_device_is_dropped_when_the_dispatch_that_let_go_of_it_returns() {
     assert_eq!(gpu.jobs.lock().unwrap().destroyed, Some(true));
 }
 
+#[test]
+fn a_device_is_dropped_at_the_end_of_its_thread() {
+    thread_local! {
+        static DEVICE: RefCell<Option<Device>> = const { RefCell::new(None) };
+    }
+    let vmm = Vmm::default();
+    let (callbacks, gpu) = (vmm.clone(), Fake::by_call());
+    let driver = gpu.clone();
+    let thread = thread::spawn(move || {
+        DEVICE.with(|slot| {
+            let mut slot = slot.borrow_mut();
+            let device = slot.insert(callbacks.device());
+            device.create_context(1, driver).unwrap();
+            submit(device, 1, 1, &[]).result.unwrap();
+        });
+    });
+    thread.join().unwrap();
+    assert_eq!(vmm.statuses(), [Err(ECANCELED)]);
+    assert_eq!(gpu.jobs.lock().unwrap().destroyed, Some(true));
+}
+
 /// The callback's own data stays until it returns.
 #[test]
 fn a_device_is_dropped_in_a_callback_of_the_librarys_own_thread() {
