@@ -73,7 +73,11 @@ enum vgf_fence_flags {
  * It calls back only if the VMM has signal_enter, which see: so hold no lock that a VMM's callbacks
  * may come to need.
  *
- * name: all of it counts. status: 0, or a negative errno value that the fence retires with.
+ * name: all of it counts, and nothing else. If the fence was given up on (vgf_fence_cancel,
+ * vgf_timeline_cancel, VGF_CANCEL_RUNNING) and its context is gone, a new context with that ID may
+ * have a fence of the same name, which this would signal. So a driver must be done with what was
+ * given up on before the ID of the context is used again; the same holds for
+ * vgf_fence_publish_take. status: 0, or a negative errno value that the fence retires with.
  *
  * Returns 0; -ENOENT if no such fence is pending (never made, or retired); -EALREADY if
  * it was signalled or cancelled before; -EINVAL for a status above 0.

@@ -296,7 +296,7 @@ enum vgf_cancel_flags {
 	VGF_CANCEL_DESTROYED = 1u << 1, /* those with this ID that were destroyed before */
 	/* Fences whose work the driver has, too, and those of vgf_fence_create_take. Their
 	 * descriptors are not waited for any more, and vgf_fence_signal for one of them returns
-	 * -EALREADY or -ENOENT. */
+	 * -EALREADY or -ENOENT; but once the ID is used again, see there. */
 	VGF_CANCEL_RUNNING = 1u << 2,
 };
 

@@ -92,6 +92,11 @@ impl BitOr for Flags {
 /// If it is dropped instead, by a panic for example, the fence retires with EIO: no fence is lost.
 /// Once the device has been reset or is gone, there is nothing to signal any more.
 ///
+/// It knows its fence by name. If that was given up on
+/// ([`Device::cancel_fence`](crate::Device::cancel_fence), `cancel_timeline` or `cancel_context`),
+/// signal or drop this, which does nothing then, before the ID of the context is used again: the
+/// new one may have a fence of the same name, which this would signal.
+///
 /// It is one of one device, but does not keep that alive, nor can it be copied:
 ///
 /// ```compile_fail,E0382
