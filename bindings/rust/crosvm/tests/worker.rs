@@ -34,6 +34,7 @@ struct Submission {
 extern "C" {
     static the_double: Double;
     fn double_signal(fence_id: u64) -> bool;
+    fn double_oldest(fence_id: *mut u64) -> bool;
     fn double_forget();
 }
 
@@ -153,12 +154,20 @@ fn the_worker_with_vgfence() {
     last.sort_unstable();
     assert_eq!(last, [8, 9, 10]);
 
+    // write_fence has 32 bits of the ID, as the document says.
+    let global = RutabagaFence { fence_id: 1 << 32 | 11, ..global };
+    worker.renderer.create_fence(global).unwrap();
+    let mut oldest = 0;
+    assert!(unsafe { double_oldest(&mut oldest) });
+    signal(oldest);
+    assert_eq!(worker.completed()[10..], [11]);
+
     // What is pending at the end completes, too: when the last of them is dropped, in any order.
-    worker.submit(1, 11, &[]);
+    worker.submit(1, 12, &[]);
     let Worker { contexts, renderer, completed, .. } = worker;
     drop(renderer);
-    assert_eq!(completed.lock().unwrap().len(), 10);
+    assert_eq!(completed.lock().unwrap().len(), 11);
     drop(contexts);
-    assert_eq!(completed.lock().unwrap()[10..], [11]);
+    assert_eq!(completed.lock().unwrap()[11..], [12]);
     unsafe { double_forget() };
 }
