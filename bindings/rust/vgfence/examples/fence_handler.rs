@@ -80,7 +80,8 @@ impl Component {
         self.device.create_done_fence(name, flags, 0)
     }
 
-    /// SUBMIT_3D, with its fence and what it waits for.
+    /// SUBMIT_3D, with its fence and what it waits for. After an error the handler is not called:
+    /// the VMM answers at once.
     pub fn submit_command(
         &self,
         fence: Fence,
@@ -89,7 +90,11 @@ impl Component {
     ) -> vgfence::Result<()> {
         let (name, flags) = fence.name();
         let work = Submission { command, in_fences, ..Submission::new(name, flags) };
-        self.device.submit(&work).result.map(|_| ())
+        let submitted = self.device.submit(&work);
+        if submitted.will_retire {
+            return Ok(()); // also what is refused, in its place
+        }
+        submitted.result.map(|_| ())
     }
 
     /// Where a VMM would poll the descriptor among its others.

@@ -6,7 +6,9 @@
 #[path = "../examples/fence_handler.rs"]
 mod fence_handler;
 
-use fence_handler::{check, read_trace, replay, GpuEvent, Request};
+use std::sync::{Arc, Mutex};
+
+use fence_handler::{check, read_trace, replay, Component, Fence, Gpu, GpuEvent, Request};
 
 /// Jobs and in-fences are those of `tests/data/traces/README.md`.
 fn runs(name: &str, jobs: usize, in_fences: usize) {
@@ -40,6 +42,22 @@ fn a_chain_between_contexts() {
 #[test]
 fn contexts_that_end_with_work_in_flight() {
     runs("teardown-passing", 240, 120);
+}
+
+#[test]
+fn a_request_that_is_refused_is_answered_once() {
+    let completed = Arc::new(Mutex::new(Vec::new()));
+    let answers = completed.clone();
+    let handler = Arc::new(move |fence: Fence| answers.lock().unwrap().push(fence.fence_id));
+    let component = Component::new(handler, Arc::new(Gpu::default())).unwrap();
+    component.create_context(1).unwrap();
+    let fence = Fence { fence_id: 1, ctx_id: 1, ring_idx: Some(0), shareable: true };
+    component.submit_command(fence, &[], &[77]).unwrap(); // there is no fence 77
+    component.event_poll().unwrap();
+    assert_eq!(*completed.lock().unwrap(), [1]);
+    component.submit_command(fence, &[], &[]).unwrap_err(); // an ID that has no place any more
+    drop(component);
+    assert_eq!(*completed.lock().unwrap(), [1]);
 }
 
 #[test]
