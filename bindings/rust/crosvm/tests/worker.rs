@@ -84,8 +84,10 @@ impl Worker {
 
     fn submit(&mut self, ctx_id: u32, fence_id: u64, in_fences: &[u64]) {
         let context = self.contexts.get_mut(&ctx_id).unwrap();
-        let mut commands = (fence_id as u32).to_le_bytes();
-        let answer = context.submit_cmd(&mut commands, in_fences, fence(ctx_id, fence_id));
+        let mut words = [fence_id as u32];
+        // SAFETY: bytes have no alignment; virglrenderer wants that of words.
+        let (_, commands, _) = unsafe { words.align_to_mut() };
+        let answer = context.submit_cmd(commands, in_fences, fence(ctx_id, fence_id));
         match answer {
             Ok(true) => {}
             Ok(false) => self.answered.push((fence_id, true)),
