@@ -7,10 +7,18 @@
 use std::env;
 use std::process::Command;
 
+/// What the bindings have came with the crate's version; the ABI is of one minor version.
+fn versions(package: &str) -> [String; 2] {
+    let own = |part| env::var(format!("CARGO_PKG_VERSION{part}")).unwrap();
+    let next = own("_MINOR").parse::<u32>().unwrap() + 1;
+    [format!("{package} >= {}", own("")), format!("{package} < {}.{next}", own("_MAJOR"))]
+}
+
 fn link(package: &str) {
     let program = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".to_string());
     let output = Command::new(&program)
-        .args(["--libs", package])
+        .arg("--libs")
+        .args(versions(package))
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
     if !output.status.success() {
