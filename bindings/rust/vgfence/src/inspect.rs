@@ -25,7 +25,7 @@ pub struct Pending {
     pub age: Duration,
     /// Of one that has signalled and waits for earlier ones.
     pub signalled: Option<Result<()>>,
-    /// Its work waits for in-fences.
+    /// Its work waits for in-fences, or for its turn behind other work.
     pub held: bool,
     pub has_fd: bool,
 }

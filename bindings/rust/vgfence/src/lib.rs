@@ -45,7 +45,10 @@
 //!   library, when that returns; in the library's own thread the process is aborted. One in a
 //!   driver's submit is an error of the job.
 //!
-//! DRM's sync objects and the virglrenderer plugin are in [`vgfence_sys`], as functions of C.
+//! Not here are `signal_enter` and `signal_leave`, so fences retire where the device dispatches;
+//! `vgf_device_trace`; and what a held fence of [`Device::pending`] waits for, which
+//! [`Device::dump`] says. DRM's sync objects and the virglrenderer plugin are in [`vgfence_sys`],
+//! as functions of C.
 
 mod context;
 mod device;
