@@ -201,7 +201,8 @@ int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 /*
  * Cancels everything, as vgf_device_reset does, and frees the device. All callbacks have come when
  * it returns. It may be called from inside a callback: the caller of vgf_device_dispatch then gets
- * -ECANCELED. It must not be called from inside a driver's submit or a deferred function.
+ * -ECANCELED. It must not be called from inside a driver's submit or destroy, or a deferred
+ * function.
  *
  * No other thread may be in a call with this device, with two exceptions. One that waits in
  * vgf_device_dispatch, or works there, returns from it with -ECANCELED; one that is about to call
@@ -223,8 +224,8 @@ void vgf_device_destroy(struct vgf_device *device);
  * Drivers of contexts that were destroyed before are not called again. So the VMM has to reset its
  * renderer first, or one of them could signal an old fence later.
  *
- * Returns 0; -EDEADLK from inside a driver's submit or a deferred function; -ECANCELED if the
- * device is being destroyed.
+ * Returns 0; -EDEADLK from inside a driver's submit or destroy, or a deferred function; -ECANCELED
+ * if the device is being destroyed.
  */
 int vgf_device_reset(struct vgf_device *device);
 
@@ -240,8 +241,8 @@ int vgf_device_get_fd(struct vgf_device *device);
  *
  * Returns how many fences were retired: 0 for a timeout, or if it only did other things; -EBUSY if
  * another thread dispatches (it waits, however, while another is in drain or reset); -EDEADLK from
- * inside a driver's submit or a deferred function; -EINTR; -ECANCELED if the device was destroyed
- * meanwhile and must not be used again.
+ * inside a driver's submit or destroy, or a deferred function; -EINTR; -ECANCELED if the device was
+ * destroyed meanwhile and must not be used again.
  */
 int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
 
@@ -265,7 +266,7 @@ int vgf_device_retire(struct vgf_device *device);
  * timeout_ms; but not if this is called from inside a callback.
  *
  * Returns 0; -ETIMEDOUT; -ECANCELED if the device was destroyed meanwhile; -EDEADLK from inside
- * a driver's submit, a deferred function, or a callback of vgf_fence_signal's.
+ * a driver's submit or destroy, a deferred function, or a callback of vgf_fence_signal's.
  */
 int vgf_device_drain(struct vgf_device *device, int timeout_ms);
 
@@ -509,8 +510,8 @@ int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_
  * NULL and 0.
  *
  * Returns 0; -EBUSY if something is pending or held back, or a driver's function runs in another
- * thread; -ENOMEM; -ECANCELED during a reset; -EDEADLK from inside a driver's submit or a deferred
- * function.
+ * thread; -ENOMEM; -ECANCELED during a reset; -EDEADLK from inside a driver's submit or destroy, or
+ * a deferred function.
  */
 int vgf_device_save(struct vgf_device *device, void **blob, size_t *size);
 
