@@ -166,9 +166,11 @@ class Programs:
         tests = subprocess.run(
             ["meson", "introspect", "--tests", self.build], check=True, capture_output=True
         )
-        self.tests = {test["name"] for test in json.loads(tests.stdout)}
+        text = (TOP / "tests/meson.build").read_text()
         # Also those of optional parts, which this build may not have.
-        self.suites = set(re.findall(r"suite: '(\w+)'", (TOP / "tests/meson.build").read_text()))
+        self.tests = {test["name"] for test in json.loads(tests.stdout)}
+        self.tests |= set(re.findall(r"'(\w+)'", text))
+        self.suites = set(re.findall(r"suite: '(\w+)'", text))
 
     def ask(self, arguments, directory=TOP):
         result = subprocess.run(
@@ -234,6 +236,15 @@ class Programs:
             self.check_script(f"scripts/{ALIASES.get(name, name)}", words[1:])
         elif any(word.startswith("-") and word not in self.help("./run") for word in words[1:]):
             raise Wrong(f"./run {name} does not take these options")
+        elif name == "test":
+            self.check_parts([word for word in words[1:] if not word.startswith("-")])
+
+    def check_parts(self, parts):
+        text = (TOP / "scripts/test.sh").read_text()
+        known = re.search(r"^groups=\((.*?)^\)", text, re.M | re.S)
+        for part in parts:
+            if part not in re.findall(r"\w+", known.group(1)) and not is_placeholder(part):
+                raise Wrong(f"./run test has no part '{part}'")
 
     def check_vgfence(self, words):
         """An option at the end, whose value is left out, is only named: it cannot take --help for
@@ -275,7 +286,8 @@ class Programs:
         made as needed."""
         if not re.search(r"/(tests|tools)/\w", name):
             return
-        if not (self.build / name.removeprefix("build/plain/")).is_file():
+        path = self.build / name.removeprefix("build/plain/")
+        if not path.is_file() and path.name.removeprefix("test_") not in self.tests:
             raise Wrong(f"{name} is not built")
 
     def check_meson(self, words):
@@ -621,6 +633,7 @@ a table with --anything
 BAD = (
     ("    ./run dmeo", "no command 'dmeo'"),
     ("    ./run demo --record", "unknown argument"),
+    ("    ./run test host_qemu guest_stok", "no part 'guest_stok'"),
     ("    ./run vgfence gpu --scanout=1 --size=1x1", "--size"),
     ("    vgfence gpu --stat=1", "stat"),
     ("    vgfence gpu --records", "records"),
