@@ -251,6 +251,19 @@ TEST_STARTED(a_queue_without_a_call_descriptor_works)
 	assert_echo(0);
 }
 
+/* With the event index a guest does not kick twice for one request. */
+TEST_STARTED(a_kick_of_the_descriptor_before_is_not_lost)
+{
+	front_end_request(&front_end, 0, 0, "hello", 5, 5);
+	close(queue->kick_fd); /* with its kick, which nobody has seen */
+	queue->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_int_equal(
+		front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_KICK, 0, queue->kick_fd),
+		0);
+	assert_used(queue, 0, 5);
+	assert_echo(0);
+}
+
 TEST_STARTED(a_kick_that_would_block_a_reader_is_fine)
 {
 	close(queue->kick_fd);
@@ -1080,6 +1093,10 @@ static void assert_queue_stops(void)
 	assert_non_null(strstr(device.last_log, "queue 0 stops"));
 	assert_int_equal(eventfd_read(queue->err_fd, &count), 0);
 	assert_int_equal(count, 1);
+	/* Maybe nobody looked at that one. */
+	assert_int_equal(
+		front_end_set_vring_fd(&front_end, VHOST_USER_SET_VRING_ERR, 0, queue->err_fd), 0);
+	assert_int_equal(eventfd_read(queue->err_fd, &count), 0);
 	assert_echo(1);
 }
 

@@ -144,11 +144,12 @@ void vhost_user_queue_init(
 /* Back to what it was after vhost_user_queue_init. It must be stopped. */
 void vhost_user_queue_finish(struct vhost_user_queue *queue);
 
-/* -EINVAL for a descriptor that is no eventfd (or socket, except for a kick); what epoll_ctl failed
- * with. fd: below 0 for none. */
+/* Also while the queue runs: what may have gone to the one before is not lost. -EINVAL for a
+ * descriptor that is no eventfd (or socket, except for a kick); what epoll_ctl failed with. fd:
+ * below 0 for none. */
 int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd);
 int vhost_user_queue_set_call_take(struct vhost_user_queue *queue, int fd);
-int notifier_set_take(struct notifier *notifier, int fd);
+int vhost_user_queue_set_err_take(struct vhost_user_queue *queue, int fd);
 
 /* Starts the queue if it is complete, enabled and stopped. */
 int vhost_user_queue_start(struct vhost_user_queue *queue);

@@ -83,6 +83,10 @@ int vhost_user_queue_set_kick_take(struct vhost_user_queue *queue, int fd)
 		return ret;
 	}
 	queue->kick_fd = fd;
+	/* A kick of the one that was there before, which nobody looked at, is not given again. */
+	if (queue->ring) {
+		vhost_user_queue_process(queue);
+	}
 	return 0;
 }
 
@@ -102,7 +106,7 @@ static int check_notifier(int fd, bool is_socket)
 	return 0;
 }
 
-int notifier_set_take(struct notifier *notifier, int fd)
+static int notifier_set_take(struct notifier *notifier, int fd)
 {
 	bool is_socket = fd >= 0 && fd_file_type(fd) == S_IFSOCK;
 	int ret = fd >= 0 ? check_notifier(fd, is_socket) : 0;
@@ -149,6 +153,16 @@ int vhost_user_queue_set_call_take(struct vhost_user_queue *queue, int fd)
 	/* What came in between went to the one that was there before, and maybe nobody looked. */
 	if (ret == 0 && queue->ring) {
 		notify(&queue->call);
+	}
+	return ret;
+}
+
+int vhost_user_queue_set_err_take(struct vhost_user_queue *queue, int fd)
+{
+	int ret = notifier_set_take(&queue->err, fd);
+
+	if (ret == 0 && queue->ring && queue->told_failure) { /* as before */
+		notify(&queue->err);
 	}
 	return ret;
 }

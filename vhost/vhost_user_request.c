@@ -454,7 +454,7 @@ static int set_vring_err(struct vhost_user *server)
 	int fd, ret;
 
 	ret = take_vring_fd(server, &queue, &fd);
-	return ret < 0 ? ret : notifier_set_take(&queue->err, fd);
+	return ret < 0 ? ret : vhost_user_queue_set_err_take(queue, fd);
 }
 
 /* After a queue is disabled, nothing may be written to the guest's memory any more: User-Mode Linux
