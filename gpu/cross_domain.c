@@ -378,9 +378,7 @@ static void give_up(struct renderer *renderer)
 	struct cross_context *context;
 
 	TAILQ_FOREACH(context, &to_own(renderer)->all, link) {
-		if (context->channel.num_polls > 0) {
-			cross_channel_end(context, "the queue is stopped");
-		}
+		cross_channel_give_up(context);
 	}
 	if (inner_of(renderer)->ops->give_up != NULL) {
 		inner_of(renderer)->ops->give_up(inner_of(renderer));

@@ -44,7 +44,26 @@ static int watch_incoming(struct cross_context *context)
 		context->domain, &channel->incoming, channel->num_polls > 0 ? EPOLLIN : 0);
 }
 
-/* The fence of the oldest one; of those that were cancelled there is none any more. */
+/* Whoever sent one that was cancelled looks for no message. */
+static void forget_cancelled(struct cross_context *context)
+{
+	struct cross_channel *channel = &context->channel;
+	struct renderer *inner = context->domain->inner;
+	uint32_t count = 0;
+	int fd;
+
+	for (uint32_t i = 0; i < channel->num_polls; i++) {
+		/* 0: it has signalled. One that is pending has no descriptor. */
+		if (vgf_fence_export(inner->ops->get_device(inner), VGF_HOST,
+			    channel->polls[i].fence_id, &fd) != 0) {
+			channel->polls[count++] = channel->polls[i];
+		}
+	}
+	channel->num_polls = count;
+	watch_incoming(context);
+}
+
+/* The fence of the oldest one that was not cancelled. */
 static void answer_poll(struct cross_context *context)
 {
 	struct cross_channel *channel = &context->channel;
@@ -81,12 +100,16 @@ int cross_channel_poll(struct cross_context *context, const struct vgf_fence_nam
 	if (channel->socket_fd < 0) {
 		return channel->has_ended ? -EPIPE : -ENOTCONN;
 	}
+	forget_cancelled(context);
 	if (channel->num_polls == MAX_CROSS_DOMAIN_POLLS) {
 		return -ENOSPC;
 	}
 	channel->polls[channel->num_polls++] = *fence;
 	ret = watch_incoming(context);
 	channel->num_polls -= ret < 0;
+	if (ret == 0 && context->domain->gpu->is_draining) {
+		cross_channel_give_up(context);
+	}
 	return ret;
 }
 
@@ -145,6 +168,14 @@ void cross_channel_end(struct cross_context *context, const char *reason)
 	close_all(context);
 	log_guest(context->domain->gpu, "cross-domain context %u: its channel has ended: %s",
 		context->id, reason);
+}
+
+void cross_channel_give_up(struct cross_context *context)
+{
+	forget_cancelled(context);
+	if (context->channel.num_polls > 0) {
+		cross_channel_end(context, "the queue is stopped");
+	}
 }
 
 void cross_channel_finish(struct cross_context *context)
@@ -405,7 +436,9 @@ static void receive(void *arg)
 	struct cross_context *context = arg;
 	struct epoll_event event;
 
-	if (epoll_wait(context->channel.epoll_fd, &event, 1, 0) != 1) {
+	forget_cancelled(context);
+	if (context->channel.num_polls == 0 ||
+		epoll_wait(context->channel.epoll_fd, &event, 1, 0) != 1) {
 		return;
 	}
 	if (event.data.u32 == THE_SOCKET) {

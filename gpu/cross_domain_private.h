@@ -265,6 +265,9 @@ int cross_channel_watch_pipe(struct cross_context *context, const struct cross_i
 /* Nothing is sent or received any more, and the guest is told so. */
 void cross_channel_end(struct cross_context *context, const char *reason);
 
+/* The queue is about to stop: the same, if there are POLLs that it would have to wait for. */
+void cross_channel_give_up(struct cross_context *context);
+
 /* POLLs wait no longer, and nobody is told anything: the context goes. */
 void cross_channel_drop_polls(struct cross_context *context);
 void cross_channel_finish(struct cross_context *context);

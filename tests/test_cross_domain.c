@@ -579,6 +579,39 @@ TEST_CHANNEL(polls_have_a_limit)
 	assert_non_null(strstr(guest->watched_warning, "POLL: No space left on device"));
 }
 
+static void cancel(uint32_t token)
+{
+	const struct vgf_fence_name *fence =
+		&guest->gpu->pending.requests[GPU_QUEUE_CONTROL][token].fence;
+	struct renderer *renderer = guest->gpu->renderer;
+
+	assert_int_equal(
+		vgf_fence_cancel(renderer->ops->get_device(renderer), fence, -ECANCELED), 0);
+	assert_true(cross_type(guest, token) >= UNSPECIFIED);
+}
+
+TEST_CHANNEL(a_poll_that_is_cancelled_takes_no_message)
+{
+	uint32_t tokens[MAX_CROSS_DOMAIN_POLLS];
+
+	cancel(cross_poll(&cross));
+	peer_send(cross.peer, "event", 5, NULL, 0);
+	cross_settle(guest);
+	assert_int_equal(guest->memory[CHANNEL_OFFSET], 0);
+	assert_int_equal(cross_type(guest, cross_poll(&cross)), OK);
+	assert_int_equal(le32toh(ring_receive(&cross).data_size), 5);
+	/* Nor does it count. */
+	for (uint32_t i = 0; i < MAX_CROSS_DOMAIN_POLLS; i++) {
+		tokens[i] = cross_poll(&cross);
+	}
+	cancel(tokens[0]);
+	cross_poll(&cross);
+	cross_settle(guest);
+	assert_string_equal(guest->watched_warning, "");
+	peer_send(cross.peer, "next", 4, NULL, 0);
+	assert_int_equal(cross_type(guest, tokens[1]), OK);
+}
+
 TEST_CHANNEL(a_message_as_long_as_the_ring_comes_in_pieces)
 {
 	static char data[6000];
@@ -1465,6 +1498,33 @@ TEST_CHANNEL(a_drain_ends_a_channel_that_is_polled)
 	uint32_t token = cross_poll(&cross);
 
 	assert_false(cross_is_done(guest, token));
+	gpu_drain(guest->gpu, 20000, -1);
+	assert_true(guest->responses[GPU_QUEUE_CONTROL][token].done);
+	assert_int_equal(cross_type(guest, token), OK);
+	assert_int_equal(ring_receive(&cross).data_size, 0);
+	expect_end();
+}
+
+/* What its in-fence holds back runs when the drain has begun. */
+TEST_CHANNEL(a_drain_ends_a_channel_that_is_polled_in_the_middle_of_it)
+{
+	const struct cross_domain_header poll = {
+		.command = CROSS_DOMAIN_POLL,
+		.size = htole16(sizeof(poll)),
+	};
+	const struct cross_submission submission = {
+		.ring = CROSS_DOMAIN_CHANNEL_RING,
+		.fence_id = 1001,
+		.stream = &poll,
+		.size = sizeof(poll),
+		.in_fence = 1,
+	};
+	uint32_t token;
+
+	create_test_fence(guest, 1);
+	token = cross_submit(guest, &submission);
+	assert_false(cross_is_done(guest, token));
+	signal_test_fence(guest, 1);
 	gpu_drain(guest->gpu, 20000, -1);
 	assert_true(guest->responses[GPU_QUEUE_CONTROL][token].done);
 	assert_int_equal(cross_type(guest, token), OK);
