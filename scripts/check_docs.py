@@ -14,6 +14,7 @@
   of it, and as many lines as they say.
 - Each MUST of docs/specification.md has a name, each name a row in its table of tests, and each
   test of a row is in tests/.
+- A table has a row of dashes below its head, and each of its rows as many cells.
 - Each cell of the table of who is killed in docs/testing.md has tests that exist, or a reason that
   stands below it.
 - The system calls in the table of docs/sandbox.md are those of gpu/sandbox.c.
@@ -430,6 +431,28 @@ def check_integration(text, language, source):
         raise Wrong(f"it does not say that it is **{len(new)} lines**")
 
 
+# ---- Tables ------------------------------------------------------------------------------------
+
+
+def tables(text):
+    """(number of its first line, lines) of each paragraph that begins with a row."""
+    number = 1
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        lines = paragraph.strip("\n").split("\n")
+        if lines[0].startswith("|"):
+            yield number + paragraph.count("\n", 0, paragraph.index("|")), lines
+        number += paragraph.count("\n") + 2
+
+
+def check_table(lines):
+    if not all(re.fullmatch(r"\|.*\|", line) for line in lines):
+        raise Wrong("a line that is no row")
+    if len(lines) < 2 or not re.fullmatch(r"\|( --- \|)+", lines[1]):
+        raise Wrong("no dashes below the head")
+    if len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) > 1:
+        raise Wrong("not as many cells in each row")
+
+
 # ---- Rules of the specification, and their tests -----------------------------------------------
 
 
@@ -602,6 +625,8 @@ class Checker:
     def check(self, document, text):
         self.check_commands(document, text)
         self.check_references(document, text)
+        for number, lines in tables(without_fences(text)[0]):
+            self.attempt(document, number, lines[0], check_table, lines)
         for number, line in enumerate(text.split("\n"), 1):
             for name in re.findall(r"\b(?:vgf|VGF)_\w+", line):
                 self.attempt(document, number, name, self.check_name, name)
@@ -627,6 +652,10 @@ GOOD = """# Good
 ./run vgfence bench core --json
 a table with --anything
 ```
+
+| a | |
+| --- | --- |
+| 1 | `2 \\| 3` |
 """
 
 # A text, and what must be said of it.
@@ -664,6 +693,10 @@ BAD = (
     ("```\nret = vgf_submits(1);\n```", "no vgf_submits"),
     ("all of `vgf_nothing_*`", "no vgf_nothing_"),
     ("`VGF_TEST_SEEDS=1 ./run build`", "no vgf_test_seeds"),
+    ("| a | b | | --- | --- | | 1 | 2 |", "no dashes"),
+    ("| a |\n| --- |\n| 1 |\nAnd so on.", "no row"),
+    ("| a |\n| 1 |", "no dashes"),
+    ("| a | b |\n| --- | --- |\n| 1 |", "not as many cells"),
 )
 
 
