@@ -9,10 +9,11 @@
  * virtqueues and the guest's memory.
  *
  * It has the program's only event loop: what a device waits for is added to it with
- * vhost_user_watch. A request costs two system calls, that the loop waits and that the guest is
- * notified; kicks are eventfds, which edge-triggered epoll reports without reading them. All that
- * is completed in one vhost_user_dispatch reaches the guest with one notification a queue. Idle,
- * there is no timer and nothing wakes up.
+ * vhost_user_watch. A request costs three system calls, that the loop waits, that it looks whether
+ * the guest's eventfd has room, and that the guest is notified; kicks are eventfds, which
+ * edge-triggered epoll reports without reading them. All that is completed in one
+ * vhost_user_dispatch reaches the guest with one notification a queue. Idle, there is no timer and
+ * nothing wakes up.
  *
  * Offered: split virtqueues, indirect descriptors, event index; of the protocol MQ, REPLY_ACK,
  * CONFIG, BACKEND_REQ, CONFIGURE_MEM_SLOTS, RESET_DEVICE; SHMEM if the device has shared memory,
