@@ -114,11 +114,20 @@ static bool has_pending(const struct gpu *gpu)
 	return gpu->pending.count > 0;
 }
 
+static uint32_t num_held(const struct gpu *gpu)
+{
+	struct vgf_stats stats = { .size = sizeof(stats) };
+
+	vgf_device_get_stats(gpu->renderer->ops->get_device(gpu->renderer), &stats);
+	return stats.held;
+}
+
 static bool has_work(const struct gpu *gpu)
 {
 	const struct renderer_ops *ops = gpu->renderer->ops;
 
-	return has_pending(gpu) || (ops->is_writing != NULL && ops->is_writing(gpu->renderer));
+	return has_pending(gpu) || num_held(gpu) > 0 ||
+		(ops->is_writing != NULL && ops->is_writing(gpu->renderer));
 }
 
 /* How long to wait in poll: nothing tells of the end of work without a fence. */
@@ -179,6 +188,27 @@ static void cancel(struct gpu *gpu, struct pending_request *pending)
 	}
 }
 
+/* Drops what has no fence and still waits, for one of the host's. */
+static void drop_held(struct gpu *gpu)
+{
+	struct vgf_device *device = gpu->renderer->ops->get_device(gpu->renderer);
+	const struct context_entry *context;
+	uint32_t held = num_held(gpu), before = UINT32_MAX;
+
+	if (held == 0) {
+		return;
+	}
+	LIST_FOREACH(context, &gpu->contexts.all, link) {
+		vgf_context_cancel(
+			device, context->id, VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED, -ECANCELED);
+	}
+	/* A round has a budget. */
+	for (; held > 0 && held < before; held = num_held(gpu)) {
+		before = held;
+		gpu_dispatch(gpu);
+	}
+}
+
 /* Far more than cancelled work takes to retire. */
 #define CANCEL_MS 1000
 
@@ -206,6 +236,7 @@ void gpu_drain(struct gpu *gpu, int timeout_ms, int end_fd)
 		for_each_pending(gpu, cancel);
 		dispatch_while(gpu, has_pending, CANCEL_MS, end_fd);
 	}
+	drop_held(gpu);
 	if (gpu->renderer->ops->stop_writing != NULL) {
 		gpu->renderer->ops->stop_writing(gpu->renderer);
 	}

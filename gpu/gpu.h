@@ -203,10 +203,11 @@ void gpu_dispatch(struct gpu *gpu);
 int gpu_timeout(struct gpu *gpu, int timeout_ms);
 
 /*
- * Waits until nothing is pending, and with the software GPU until its jobs without a fence are
- * done, for at most timeout_ms milliseconds; then cancels what is left, so that all requests are
- * completed, with an error. The GPU's jobs write nothing to the guest's memory after that. For
- * GET_VRING_BASE.
+ * Waits until nothing is pending or held back, and with the software GPU until its jobs without a
+ * fence are done, for at most timeout_ms milliseconds; then cancels what is left, so that all
+ * requests are completed, with an error. Nothing of an open context that was held back runs after
+ * that, and the software GPU writes nothing to the guest's memory; virglrenderer may still write
+ * results of queries, of work without a fence or whose fence was cancelled. For GET_VRING_BASE.
  *
  * end_fd: the wait ends early once this is readable, which is left as it is; below 0: it does not.
  */

@@ -16,7 +16,6 @@
 #include <sys/resource.h>
 
 #include <vgfence/context_driver.h>
-#include <vgfence/inspect.h>
 
 #include "backing.h"
 #include "guest_limits.h"
@@ -736,30 +735,14 @@ static bool must_dispatch(struct renderer *renderer)
 	return atomic_load(&soft_from(renderer)->has_unused);
 }
 
-static uint32_t num_held(const struct soft *soft)
-{
-	struct vgf_stats stats = { .size = sizeof(stats) };
-
-	vgf_device_get_stats(soft->device, &stats);
-	return stats.held;
-}
-
 static bool is_writing(struct renderer *renderer)
 {
-	return num_held(soft_from(renderer)) > 0 || soft_gpu_is_writing(soft_from(renderer)->gpu);
+	return soft_gpu_is_writing(soft_from(renderer)->gpu);
 }
 
-/* What was held back for a fence that is cancelled comes to the GPU before. */
 static void stop_writing(struct renderer *renderer)
 {
-	struct soft *soft = soft_from(renderer);
-	uint32_t left = UINT32_MAX;
-
-	while (num_held(soft) < left) {
-		left = num_held(soft);
-		dispatch(renderer);
-	}
-	soft_gpu_stop_writing(soft->gpu);
+	soft_gpu_stop_writing(soft_from(renderer)->gpu);
 }
 
 /* ---- The renderer --------------------------------------------------------------------------- */

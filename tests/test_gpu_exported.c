@@ -10,8 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <vgfence/context_driver.h>
 #include <vgfence/dma_buf.h>
 
 #include "exported.h"
@@ -229,4 +232,95 @@ TEST_EXPORTED(all_in_fences_of_a_guest_leave_room_for_the_buffers)
 	assert_int_equal(eventfd_write(on_buffers, 1), 0);
 	assert_int_equal(guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, token)).type, OK);
 	close(on_buffers);
+}
+
+/* ---- Stopping a queue ----------------------------------------------------------------------- */
+
+/* Context 3 is of another renderer, whose work the library holds back until the host's fences have
+ * signalled, and which says nothing of work without a fence. */
+static unsigned int num_run;
+
+static int run_job(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	(void)data;
+	(void)job;
+	num_run++;
+	*out_fence_fd = VGF_FENCE_DONE;
+	return 0;
+}
+
+static void end_context(void *data, bool cancelled)
+{
+	(void)data;
+	(void)cancelled;
+}
+
+static int create_other(struct renderer *renderer, uint32_t ctx_id, uint64_t serial,
+	uint32_t context_init, const char *name)
+{
+	static const struct vgf_driver driver = {
+		.size = sizeof(driver),
+		.wait = VGF_WAIT_HOST,
+		.submit = run_job,
+		.destroy = end_context,
+	};
+
+	(void)serial;
+	(void)context_init;
+	(void)name;
+	return vgf_context_create(ops.get_device(renderer), ctx_id, &driver, NULL);
+}
+
+static int submit_to_other(
+	struct renderer *renderer, const struct vgf_submission *submission, bool *will_retire)
+{
+	return vgf_submit(ops.get_device(renderer), submission, will_retire);
+}
+
+static bool uses_all(struct renderer *renderer, uint64_t serial, uint32_t resource_id)
+{
+	(void)renderer;
+	(void)serial;
+	(void)resource_id;
+	return true;
+}
+
+static void submit_behind(int fence_fd)
+{
+	const struct job job = { .ctx_id = 3 };
+
+	export(1);
+	ops.context_create = create_other;
+	ops.submit = submit_to_other;
+	ops.context_uses = uses_all;
+	ops.is_writing = NULL;
+	ops.stop_writing = NULL;
+	assert_int_equal(create_context(&guest, 3), OK);
+	on_buffers = fence_fd;
+	assert_true(on_buffers >= 0);
+	num_run = 0;
+	guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+	assert_int_equal(num_run, 0);
+}
+
+TEST_EXPORTED(a_drain_waits_for_work_without_a_fence_that_is_held_back)
+{
+	const struct itimerspec soon = { .it_value.tv_nsec = 20000000 };
+
+	submit_behind(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+	assert_int_equal(timerfd_settime(on_buffers, 0, &soon, NULL), 0);
+	gpu_drain(guest.gpu, 20000, -1);
+	assert_int_equal(num_run, 1);
+	close(on_buffers);
+}
+
+TEST_EXPORTED(a_drain_drops_work_without_a_fence_that_stays_held_back)
+{
+	submit_behind(eventfd(0, EFD_CLOEXEC));
+	gpu_drain(guest.gpu, 0, -1);
+	assert_int_equal(eventfd_write(on_buffers, 1), 0);
+	close(on_buffers);
+	on_buffers = -ENOTTY;
+	assert_int_equal(run(3, 1), OK);
+	assert_int_equal(num_run, 1);
 }
