@@ -41,11 +41,17 @@ OK, OUT_OF_MEMORY = 0x1100, 0x1201
 SLOTS = QUEUE_SIZE // 2
 FOR_REQUESTS = 16 << 20  # less than one resource of those that there is no memory for
 BACKING = GUEST_ADDR + PAGE * 200
+STORM_JOBS, STORM_US = 20, 20_000  # one after the other
 
 
 def command(number, *words, flags=0, fence_id=0, ctx_id=0, more=b""):
     header = struct.pack("<IIQIB3x", number, flags, fence_id, ctx_id, 0)
     return header + struct.pack(f"<{len(words)}I", *words) + more
+
+
+def blob(ctx_id, resource_id):
+    """Of the host's memory, which is a file there."""
+    return command(0x10C, resource_id, 2, 1, 0, ctx_id=ctx_id, more=struct.pack("<QQ", 0, PAGE))
 
 
 def job(ctx_id, fence_id, busy_us, in_fences=()):
@@ -108,9 +114,19 @@ class Guest(FrontEnd):
     def create_context(self, ctx_id):
         return self.request_now(command(0x200, *[0] * 18, ctx_id=ctx_id))
 
+    def storm(self):
+        """Until there are jobs under way."""
+        while True:
+            for number in range(STORM_JOBS):
+                self.put(job(1, 500 + number, STORM_US))
+            if self.done() < self.asked:
+                return
+
     def enter(self, state):
-        """Returns how many requests are not answered in it."""
+        """Returns how many requests are not answered in it, for longer than anybody waits."""
         assert self.create_context(1) == self.create_context(2) == OK
+        if state == "storm":
+            self.storm()
         if state in ("held", "flush_pending"):
             self.put(job(1, 1, FOR_EVER_US))
         if state == "held":
@@ -339,6 +355,7 @@ class Kill(unittest.TestCase):
         device = Device(self.directory)
         guest = Guest(device.path)
         guest.enter(state)
+        self.assertEqual(guest.done() < guest.asked, state != "idle")
         begin = time.monotonic()
         device.process.kill()
         with self.assertRaises(Gone):
@@ -354,6 +371,7 @@ class Kill(unittest.TestCase):
         with self.device() as device:
             guest = Guest(device.path)
             pending = guest.enter(state)
+            self.assertEqual(guest.done() < guest.asked, state != "idle")
             device.process.send_signal(signal.SIGSTOP)
             timer = time.monotonic()
             guest.put(command(0x200, *[0] * 18, ctx_id=5))
@@ -411,11 +429,12 @@ class Kill(unittest.TestCase):
                 # 64 MiB of the host's, of which there are no more.
                 answers.add(guest.request_now(command(0x101, number, 2, 4096, 4096)))
                 guest.request_now(command(0x106, number, 1, more=entries))
+                if what == resource.RLIMIT_NOFILE:
+                    answers.add(guest.request_now(blob(1, 100 + number)))
                 if state == "storm":
                     guest.put(job(1, 5000 + number, 10))
             self.assertTrue(answers <= {OK, OUT_OF_MEMORY}, answers)
-            if what == resource.RLIMIT_AS:
-                self.assertIn(OUT_OF_MEMORY, answers)
+            self.assertIn(OUT_OF_MEMORY, answers)
             resource.prlimit(device.process.pid, what, before)
             guest.go_on(state, pending)
             guest.close()
@@ -451,15 +470,15 @@ class Kill(unittest.TestCase):
         with self.device(*options, limits={resource.RLIMIT_FSIZE: PAGE}) as device:
             guest = Guest(device.path)
             pending = guest.enter(state)
+            assert guest.create_context(9) == OK
             for fence_id in range(1, 400):
                 guest.request_now(command(0x104, *[0] * 6))
-                if state == "storm":
-                    guest.request_now(job(1, fence_id, 10))
+                guest.request_now(job(9, fence_id, 10))
             guest.go_on(state, pending)
             guest.close()
-            for file in files:
-                self.assertLessEqual(os.path.getsize(file), PAGE)
-            self.wait_for(lambda: "File too large" in device.said())
+            for what in ("recording", "trace"):
+                self.wait_for(lambda end=f"the {what} ends here: File too large":
+                              end in device.said())
 
     def test_the_disk_is_full_idle(self):
         self.disk_is_full("idle")
@@ -481,6 +500,8 @@ class Kill(unittest.TestCase):
             pending = guest.enter(state)
             with peer(control_client, device.control) as (client, _):
                 time.sleep(0.1)
+                if state == "storm":
+                    guest.storm()
                 os.kill(client.pid, how)
                 begin = time.monotonic()
                 guest.go_on(state, pending)
