@@ -152,6 +152,17 @@ TEST(takes_no_other_node_than_the_vmms)
 	assert_int_equal(init(&callbacks, THREADS | VIRGL_RENDERER_USE_SURFACELESS), 0);
 }
 
+/* EGL has one surfaceless display in a process. */
+TEST(a_plugin_that_is_refused_leaves_the_first_ones_display)
+{
+	struct virgl_renderer_callbacks callbacks = { .version = 1, .write_fence = ignore_fence };
+	struct virgl_vmm *vmm = virgl_vmm_create(THREADS, VGF_VIRGL_WAIT_AUTO);
+
+	assert_int_equal(init(&callbacks, THREADS), -EBUSY);
+	draw(vmm);
+	virgl_vmm_destroy(vmm);
+}
+
 int main(int argc, char *argv[])
 {
 	if (!(vgf_virgl_get_features(NULL) & VGF_VIRGL_OWN_DISPLAY)) {

@@ -136,6 +136,9 @@ static int start_renderer(struct vgf_virgl *virgl)
 
 static void plugin_free(struct vgf_virgl *virgl)
 {
+	if (!virgl) {
+		return;
+	}
 	egl_display_destroy(virgl->display);
 	if (virgl->timer_fd >= 0) {
 		close(virgl->timer_fd);
@@ -233,6 +236,10 @@ static int plugin_start(struct vgf_virgl *virgl, const struct virgl_renderer_cal
 /* What the plugin reads of the device's options; vgf_device_create asks for more. */
 #define LEAST_OF_DEVICE (offsetof(struct vgf_options, own_thread) + sizeof(bool))
 
+/* By a plugin. virglrenderer refuses another one, too, but only once that has an EGL display, which
+ * may be the first one's, and would end with it. */
+static atomic_flag is_in_use = ATOMIC_FLAG_INIT;
+
 VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out)
 {
@@ -254,13 +261,14 @@ VGF_EXPORT int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_cal
 	if (ret < 0) {
 		return ret;
 	}
-	virgl = plugin_create(cookie, flags, &known);
-	if (!virgl) {
-		return -errno;
+	if (atomic_flag_test_and_set(&is_in_use)) {
+		return -EBUSY;
 	}
-	ret = plugin_start(virgl, cb, &known);
+	virgl = plugin_create(cookie, flags, &known);
+	ret = virgl ? plugin_start(virgl, cb, &known) : -errno;
 	if (ret < 0) {
 		plugin_free(virgl);
+		atomic_flag_clear(&is_in_use);
 		return ret;
 	}
 	*out = virgl;
@@ -309,6 +317,7 @@ VGF_EXPORT void vgf_virgl_cleanup(struct vgf_virgl *virgl)
 	vgf_device_destroy(virgl->device);
 	free_syncs(virgl);
 	plugin_free(virgl);
+	atomic_flag_clear(&is_in_use);
 }
 
 VGF_EXPORT int vgf_virgl_reset(struct vgf_virgl *virgl)
