@@ -517,6 +517,21 @@ static struct virgl_renderer_callbacks *make_callbacks(int version)
 	return callbacks;
 }
 
+static void submit_fence(struct virgl_vmm *vmm, uint64_t id, bool can_retire)
+{
+	const struct vgf_submission submission = {
+		.fence = { .fence_id = id, .ctx_id = PRODUCER },
+		.flags = VGF_FENCED,
+	};
+	bool will_retire = !can_retire;
+
+	assert_int_equal(
+		vgf_virgl_submit(vmm->virgl, &submission, &will_retire), can_retire ? 0 : -EINVAL);
+	assert_int_equal(will_retire, can_retire);
+	assert_int_equal(
+		vgf_virgl_submit(vmm->virgl, &submission, NULL), -EINVAL); /* this ID, again */
+}
+
 static void run_version(int version)
 {
 	struct virgl_renderer_callbacks *callbacks = make_callbacks(version);
@@ -531,11 +546,12 @@ static void run_version(int version)
 	assert_int_equal(vgf_virgl_create_fence(vmm.virgl, 0x100000008, 0, 0), 0);
 	assert_int_equal(vgf_virgl_context_create_fence(vmm.virgl, PRODUCER, 0, 0, 0x200000001),
 		version >= 3 ? 0 : -EINVAL);
-	while (calls.global < 2 || (version >= 3 && calls.context < 1)) {
+	submit_fence(&vmm, 0x200000002, version >= 3);
+	while (calls.global < 2 || (version >= 3 && calls.context < 2)) {
 		virgl_vmm_run(&vmm, 1);
 	}
 	assert_int_equal(calls.last_global, 8);
-	assert_int_equal(calls.last_context, version >= 3 ? 0x200000001 : 0);
+	assert_int_equal(calls.last_context, version >= 3 ? 0x200000002 : 0);
 	assert_int_equal(calls.drm > 0, version >= 2);
 	vgf_virgl_cleanup(vmm.virgl);
 }

@@ -245,7 +245,8 @@ int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handle);
  * will_retire is for. A submission that virglrenderer refuses retires with its error in its place.
  *
  * The command stream must be aligned to 4 bytes (-EFAULT). A submission without one is a fence
- * behind the work before it.
+ * behind the work before it. -EINVAL, with will_retire false, also for a fence on a ring if the VMM
+ * has no write_context_fence.
  */
 int vgf_virgl_submit(
 	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire);

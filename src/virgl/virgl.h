@@ -302,6 +302,9 @@ void end_lost_fences(struct virgl_context *context, int error);
 /* Whether the device waits for calls for a context's work. With no memory it may. */
 bool waits_for_calls(const struct virgl_context *context);
 
+/* Whether the VMM can be told of fences on a context's rings. */
+bool can_retire_context_fences(const struct vgf_virgl *virgl);
+
 /* ---- virgl_sent.c ---- */
 
 /* Gives virglrenderer a fence of OpenGL, for which it will call back: of a context's ring, or of

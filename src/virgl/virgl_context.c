@@ -544,6 +544,13 @@ VGF_EXPORT int vgf_virgl_submit(
 	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire)
 {
 	assert_thread(virgl);
+	if ((submission->flags & VGF_FENCED) && submission->fence.ring != VGF_RING_GLOBAL &&
+		!can_retire_context_fences(virgl)) {
+		if (will_retire) {
+			*will_retire = false;
+		}
+		return -EINVAL;
+	}
 	return vgf_submit(virgl->device, submission, will_retire);
 }
 

@@ -149,7 +149,7 @@ void end_lost_fences(struct virgl_context *context, int error)
 
 /* ---- What a VMM makes --------------------------------------------------------------------- */
 
-static bool can_retire_context_fences(const struct vgf_virgl *virgl)
+bool can_retire_context_fences(const struct vgf_virgl *virgl)
 {
 	return virgl->more.retire || virgl->vmm.write_context_fence;
 }
