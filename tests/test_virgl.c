@@ -211,6 +211,49 @@ TEST_PAIR(held_error_is_told_by_the_fence_of_the_second_step)
 	assert_virgl_retired(vmm, PRODUCER, 0, 20, -EINVAL);
 }
 
+static int submit_nonsense(struct virgl_vmm *vmm, uint64_t in_fence)
+{
+	struct gl_stream stream;
+
+	gl_stream_begin(&stream);
+	gl_stream_nonsense(&stream);
+	return vgf_virgl_submit_cmd2(
+		vmm->virgl, stream.words, PRODUCER, (int)stream.count, &in_fence, in_fence != 0);
+}
+
+TEST_PAIR(so_it_is_if_other_errors_were_returned_meanwhile)
+{
+	uint64_t gate = create_test_fence(vmm);
+
+	assert_int_equal(submit_nonsense(vmm, gate), 1);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 1);
+	assert_int_equal(submit_nonsense(vmm, 1000), -ENOENT);
+	assert_int_equal(vgf_virgl_context_create_fence(vmm->virgl, PRODUCER, 0, 0, 20), 0);
+	virgl_vmm_wait(vmm, 2);
+	assert_virgl_retired(vmm, PRODUCER, 0, 20, -EINVAL);
+}
+
+TEST_PAIR(an_error_that_was_returned_is_not_told_again)
+{
+	struct gl_stream stream;
+	const struct vgf_submission submission = {
+		.fence = { .ctx_id = PRODUCER },
+		.command = stream.words,
+		.size = sizeof(stream.words[0]),
+	};
+
+	gl_stream_begin(&stream);
+	gl_stream_nonsense(&stream);
+	assert_int_equal(vgf_virgl_submit(vmm->virgl, &submission, NULL), -EINVAL);
+	assert_int_equal(vgf_virgl_context_create_fence(vmm->virgl, PRODUCER, 0, 0, 20), 0);
+	assert_int_equal(submit_nonsense(vmm, 0), -EINVAL);
+	assert_int_equal(vgf_virgl_context_create_fence(vmm->virgl, PRODUCER, 0, 0, 21), 0);
+	virgl_vmm_wait(vmm, 2);
+	assert_virgl_retired(vmm, PRODUCER, 0, 20, 0);
+	assert_virgl_retired(vmm, PRODUCER, 0, 21, 0);
+}
+
 TEST_PAIR(checks_in_fences)
 {
 	uint64_t retired = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);

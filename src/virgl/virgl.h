@@ -102,7 +102,8 @@ struct virgl_context {
 	uint32_t ctx_id;
 	uint32_t flags;
 	int error;       /* why virglrenderer's context was not made */
-	int failed;      /* how the last submission without a fence ended; the next fence tells */
+	int failed;      /* how the last submission without a fence failed that nobody was told of:
+			  * the next fence tells */
 	bool closed;     /* destroyed by the VMM; its ID may be another's */
 	int worker_fd;   /* its connection to its worker; -1: none, or none is watched */
 	const void *gl;  /* the GL context that its work was in so far: of one of its subcontexts */
@@ -157,8 +158,9 @@ struct vgf_virgl {
 	enum vgf_virgl_wait wait;
 	void (*enter_gl)(void *cookie); /* both or none: around what may take long */
 	void (*leave_gl)(void *cookie);
-	unsigned int inside; /* functions of the plugin that the device is in */
-	atomic_bool ended;   /* being reset or cleaned up: virglrenderer has no contexts any more */
+	const void *submitted; /* the command stream whose error the VMM is about to be told */
+	unsigned int inside;   /* functions of the plugin that the device is in */
+	atomic_bool ended; /* being reset or cleaned up: virglrenderer has no contexts any more */
 	struct egl_sync *egl;        /* NULL if the GL server cannot wait for sync files */
 	struct egl_display *display; /* the plugin's own, or NULL */
 	bool asks_gl;                /* whether work is done already when it was submitted */

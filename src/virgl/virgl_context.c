@@ -204,7 +204,9 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 		note_gl(context, job);
 	}
 	if (!(job->flags & VGF_FENCED)) {
-		context->failed = ret < 0 ? ret : context->failed;
+		if (ret < 0 && job->command != context->virgl->submitted) {
+			context->failed = ret;
+		}
 		*out_fence_fd = VGF_FENCE_DONE;
 		return ret;
 	}
@@ -540,6 +542,18 @@ VGF_EXPORT int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handl
 
 /* ---- Submitting --------------------------------------------------------------------------- */
 
+/* Held work has a copy of its command stream, so what runs with this one runs in here. */
+static int submit(
+	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire)
+{
+	int ret;
+
+	virgl->submitted = submission->command;
+	ret = vgf_submit(virgl->device, submission, will_retire);
+	virgl->submitted = NULL;
+	return ret;
+}
+
 VGF_EXPORT int vgf_virgl_submit(
 	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire)
 {
@@ -551,7 +565,7 @@ VGF_EXPORT int vgf_virgl_submit(
 		}
 		return -EINVAL;
 	}
-	return vgf_submit(virgl->device, submission, will_retire);
+	return submit(virgl, submission, will_retire);
 }
 
 VGF_EXPORT int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw,
@@ -564,8 +578,6 @@ VGF_EXPORT int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int 
 		.command = buffer,
 		.size = (size_t)ndw * 4,
 	};
-	struct virgl_context *context;
-	int ret;
 
 	assert_thread(virgl);
 	if (ndw < 0) {
@@ -574,12 +586,7 @@ VGF_EXPORT int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int 
 	if ((uintptr_t)buffer & 3) {
 		return -EFAULT;
 	}
-	ret = vgf_submit(virgl->device, &submission, NULL);
-	context = find_context(virgl, (uint32_t)ctx_id);
-	if (ret < 0 && context) {
-		context->failed = 0; /* the VMM knows */
-	}
-	return ret;
+	return submit(virgl, &submission, NULL);
 }
 
 VGF_EXPORT int vgf_virgl_submit_cmd(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw)
