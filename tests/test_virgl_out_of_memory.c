@@ -402,3 +402,17 @@ TEST_PLUGIN(the_end_of_a_command_may_call_all_but_the_loop)
 	assert_int_equal(retired[3], 1);
 	assert_int_equal(num_ends, 2);
 }
+
+static void poll_in_the_end(void *arg, int status)
+{
+	note_end(arg, status);
+	poll_error = vgf_virgl_poll(virgl);
+}
+
+TEST_PLUGIN(so_is_it_with_one_that_is_done_at_once)
+{
+	poll_error = 0;
+	assert_int_equal(vgf_virgl_resource_defer(virgl, RESOURCE, poll_in_the_end, NULL), 0);
+	num_promised_ends++;
+	assert_int_equal(poll_error, -EDEADLK);
+}

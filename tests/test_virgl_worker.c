@@ -32,6 +32,7 @@ static struct {
 	int status;
 } retired[MAX_IDS];
 static char message[256];
+static void (*when_told)(void);
 
 static void note_retired(void *cookie, const struct vgf_retired *fence)
 {
@@ -42,6 +43,9 @@ static void note_retired(void *cookie, const struct vgf_retired *fence)
 static void note_message(void *cookie, enum vgf_log_level level, const char *text)
 {
 	snprintf(message, sizeof(message), "%s", text);
+	if (when_told) {
+		when_told();
+	}
 }
 
 static int start(void)
@@ -137,6 +141,22 @@ TEST_WORKER(fences_that_an_ended_worker_never_signals_retire_with_an_error)
 	assert_string_equal(message,
 		"context 1: its Venus process ended; the last fence that it got was 2 on ring 1, "
 		"and a ring without a queue ends it");
+}
+
+static void poll_and_destroy(void)
+{
+	assert_true(vgf_virgl_poll(virgl) > 0);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, VENUS), 0);
+}
+
+TEST_WORKER(who_is_told_of_that_may_call_anything)
+{
+	submit(VENUS, 0, 1, 0);
+	double_end_worker(VENUS, false);
+	when_told = poll_and_destroy;
+	dispatch();
+	when_told = NULL;
+	assert_retired(1, -EIO);
 }
 
 TEST_WORKER(fences_that_came_back_before_are_done)

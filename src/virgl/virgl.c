@@ -372,11 +372,14 @@ VGF_EXPORT int vgf_virgl_poll(struct vgf_virgl *virgl)
 	int ret;
 
 	assert_thread(virgl);
+	if (virgl->inside > 0) {
+		return -EDEADLK;
+	}
 	if (!virgl->ended && !calls_back(virgl)) {
 		virgl_renderer_poll();
 	}
 	check_workers(virgl);
-	if (virgl->inside == 0 && !virgl->ended) {
+	if (!virgl->ended) {
 		end_lingered(virgl);
 	}
 	ret = vgf_device_dispatch(virgl->device, 0);

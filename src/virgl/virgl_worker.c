@@ -220,6 +220,8 @@ static void worker_ended(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
 
+	end_context(context, -EIO);
+	/* At last, as the VMM may call anything then. */
 	if (context->has_sent) {
 		plugin_log(virgl,
 			"context %" PRIu32 ": its Venus process ended; the last fence that it got "
@@ -228,7 +230,6 @@ static void worker_ended(struct virgl_context *context)
 	} else {
 		plugin_log(virgl, "context %" PRIu32 ": its Venus process ended", context->ctx_id);
 	}
-	end_context(context, -EIO);
 }
 
 static struct virgl_context *closed; /* of twalk: there is one plugin */
@@ -265,13 +266,11 @@ void check_workers(struct vgf_virgl *virgl)
 {
 	struct epoll_event event;
 
-	if (atomic_load(&virgl->num_watched) == 0 || virgl->inside > 0 || virgl->ended) {
+	if (atomic_load(&virgl->num_watched) == 0 || virgl->ended) {
 		return;
 	}
 	if (epoll_wait(virgl->worker_set, &event, 1, 0) == 1) {
-		virgl->inside++;
 		worker_ended(event.data.ptr);
-		virgl->inside--;
 	}
 }
 
