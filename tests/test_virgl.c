@@ -254,6 +254,34 @@ TEST_PAIR(an_error_that_was_returned_is_not_told_again)
 	assert_virgl_retired(vmm, PRODUCER, 0, 21, 0);
 }
 
+/* Held back, it would be copied to where it is. */
+TEST_PAIR(a_stream_that_is_not_aligned_is_refused)
+{
+	uint64_t gate = create_test_fence(vmm);
+	uint32_t words[3] = { 0 };
+	struct vgf_submission submission = {
+		.fence = { .fence_id = 20, .ctx_id = PRODUCER },
+		.flags = VGF_FENCED,
+		.in_fences = &gate,
+		.command = (char *)words + 1,
+		.size = 8,
+	};
+
+	for (uint32_t i = 0; i < 2; i++) {
+		bool will_retire = true;
+		submission.num_in_fences = i;
+		assert_int_equal(vgf_virgl_submit(vmm->virgl, &submission, &will_retire), -EFAULT);
+		assert_false(will_retire);
+	}
+	/* What a guest can choose has its place. */
+	submission.command = words;
+	submission.size = 7;
+	assert_int_equal(vgf_virgl_submit(vmm->virgl, &submission, NULL), 1);
+	signal_test_fence(vmm, gate);
+	virgl_vmm_wait(vmm, 2);
+	assert_virgl_retired(vmm, PRODUCER, 0, 20, -EFAULT);
+}
+
 TEST_PAIR(checks_in_fences)
 {
 	uint64_t retired = submit_fill(vmm, PRODUCER, SHARED, GREEN, 0);

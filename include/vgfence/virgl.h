@@ -244,9 +244,11 @@ int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handle);
  * vgf_submit_3d_decode makes it. Everything about it is as with vgf_submit, which also says what
  * will_retire is for. A submission that virglrenderer refuses retires with its error in its place.
  *
- * The command stream must be aligned to 4 bytes (-EFAULT). A submission without one is a fence
- * behind the work before it. -EINVAL, with will_retire false, also for a fence on a ring if the VMM
- * has no write_context_fence.
+ * A submission without a command stream is a fence behind the work before it.
+ *
+ * Nothing is done, and will_retire is false, also with -EFAULT for a command stream that is not
+ * aligned to 4 bytes, and -EINVAL for a fence on a ring if the VMM has no write_context_fence. A
+ * size that is no multiple of 4 is refused as by virglrenderer, with -EFAULT.
  */
 int vgf_virgl_submit(
 	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire);

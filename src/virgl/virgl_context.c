@@ -190,7 +190,7 @@ static int run_job(struct virgl_context *context, const struct vgf_job *job, int
 	int ret = context->error;
 	bool ran;
 
-	if (ret == 0 && ((job->size & 3) || ((uintptr_t)job->command & 3))) {
+	if (ret == 0 && (job->size & 3)) {
 		ret = -EFAULT;
 	}
 	ran = ret == 0;
@@ -554,16 +554,27 @@ static int submit(
 	return ret;
 }
 
+/* What the VMM does wrong, not its guest. */
+static int check(const struct vgf_virgl *virgl, const struct vgf_submission *submission)
+{
+	if ((submission->flags & VGF_FENCED) && submission->fence.ring != VGF_RING_GLOBAL &&
+		!can_retire_context_fences(virgl)) {
+		return -EINVAL;
+	}
+	return (uintptr_t)submission->command & 3 ? -EFAULT : 0;
+}
+
 VGF_EXPORT int vgf_virgl_submit(
 	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire)
 {
+	int ret = check(virgl, submission);
+
 	assert_thread(virgl);
-	if ((submission->flags & VGF_FENCED) && submission->fence.ring != VGF_RING_GLOBAL &&
-		!can_retire_context_fences(virgl)) {
+	if (ret < 0) {
 		if (will_retire) {
 			*will_retire = false;
 		}
-		return -EINVAL;
+		return ret;
 	}
 	return submit(virgl, submission, will_retire);
 }
@@ -580,13 +591,7 @@ VGF_EXPORT int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int 
 	};
 
 	assert_thread(virgl);
-	if (ndw < 0) {
-		return -EINVAL;
-	}
-	if ((uintptr_t)buffer & 3) {
-		return -EFAULT;
-	}
-	return submit(virgl, &submission, NULL);
+	return ndw < 0 ? -EINVAL : vgf_virgl_submit(virgl, &submission, NULL);
 }
 
 VGF_EXPORT int vgf_virgl_submit_cmd(struct vgf_virgl *virgl, void *buffer, int ctx_id, int ndw)
