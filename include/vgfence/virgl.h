@@ -222,9 +222,12 @@ int vgf_virgl_context_create(
 
 /*
  * In place of virgl_renderer_context_destroy. What was submitted before still runs and retires;
- * only then virglrenderer's context ends, since it would forget its fences. Does not wait. If
- * there are 128 processes of Venus, a new context ends one that was destroyed: its fences retire
- * with -ECANCELED.
+ * only then virglrenderer's context ends, since it would forget its fences. If there are 128
+ * processes of Venus, a new context ends one that was destroyed: its fences retire with -ECANCELED.
+ *
+ * Does not wait, but for one thing: if virglrenderer's thread is just signalling the context's last
+ * fences, until that is done. If signal_enter lets that thread call back, this is after its
+ * signal_leave: so the caller holds nothing that such a callback waits for.
  *
  * The end is work that is held back behind the context's last fences. If there is no room for that
  * (vgf_limits.max_held), or no memory, if two timelines have a fence of that ID, or if it is given
