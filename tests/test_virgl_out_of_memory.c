@@ -370,6 +370,43 @@ TEST_PLUGIN(a_callback_may_reset)
 	assert_int_equal(vgf_virgl_context_create(virgl, GL, 0, NULL), 0);
 }
 
+static int read_in_place(uint32_t ctx_id)
+{
+	uint32_t box[6] = { 0 };
+
+	return vgf_virgl_transfer_read_iov(virgl, RESOURCE, ctx_id, 0, 0, 0,
+		(struct virgl_box *)box, 0, NULL, 0, note_end, NULL);
+}
+
+static void call_in_a_reset(uint64_t fence_id)
+{
+	uint32_t word = 0;
+
+	assert_int_equal(vgf_virgl_context_create(virgl, OTHER, 0, NULL), -ECANCELED);
+	assert_int_equal(submit(GL, 3, 0), -ECANCELED);
+	assert_int_equal(vgf_virgl_submit_cmd(virgl, &word, GL, 1), -ECANCELED);
+	assert_int_equal(vgf_virgl_context_create_fence(virgl, GL, 0, 0, 3), -ECANCELED);
+	assert_int_equal(vgf_virgl_create_fence(virgl, 3, GL, 0), -ECANCELED);
+	assert_int_equal(vgf_virgl_create_fence(virgl, 3, 0, 0), -ECANCELED);
+	assert_int_equal(vgf_virgl_ctx_attach_resource(virgl, GL, RESOURCE), -ECANCELED);
+	assert_int_equal(vgf_virgl_ctx_detach_resource(virgl, GL, RESOURCE), -ECANCELED);
+	assert_int_equal(read_in_place(GL), -ECANCELED);
+	assert_int_equal(read_in_place(0), -ECANCELED);
+	assert_int_equal(vgf_virgl_resource_defer(virgl, RESOURCE, note_end, NULL), -ECANCELED);
+	assert_int_equal(vgf_virgl_resource_unref(virgl, RESOURCE, note_end, NULL), -ECANCELED);
+}
+
+TEST_PLUGIN(nothing_is_taken_in_a_reset)
+{
+	vgf_virgl_context_create(virgl, GL, 0, NULL);
+	vgf_virgl_ctx_attach_resource(virgl, GL, RESOURCE);
+	assert_int_equal(submit(GL, 2, 0), 0);
+	when_retired = call_in_a_reset;
+	assert_int_equal(vgf_virgl_reset(virgl), 0);
+	when_retired = NULL;
+	assert_int_equal(retired[2], 1);
+}
+
 static int reset_error, poll_error;
 
 static void call_in_the_end(void *arg, int status)

@@ -211,7 +211,8 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * be waited for when it was destroyed, and OpenGL has not come to them; -ENOSPC for one of OpenGL
  * if 64 others have such fences; -EINVAL for ID 0, or flags that virglrenderer does not know;
  * -ENOSPC at max_contexts, or at 128 contexts of Venus, which have a process each; -ENOMEM, with
- * Venus also if the render server has ended; -EMFILE with Venus: a context takes four descriptors.
+ * Venus also if the render server has ended; -EMFILE with Venus: a context takes four descriptors;
+ * -ECANCELED during a reset.
  */
 int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t ctx_flags, uint32_t nlen, const char *name);
@@ -280,7 +281,7 @@ int vgf_virgl_submit_cmd2(struct vgf_virgl *virgl, void *buffer, int ctx_id, int
  * Returns 0 if the fence will retire, if only with virglrenderer's error as its status;
  * otherwise it will not, so answer the guest now, without a fence: -EINVAL for a ring or an ID that
  * vgf_submit refuses, for unknown flags, or if the VMM has no write_context_fence; -ENOENT;
- * -ENOSPC; -ENOMEM.
+ * -ENOSPC; -ENOMEM; -ECANCELED during a reset.
  */
 int vgf_virgl_context_create_fence(struct vgf_virgl *virgl, uint32_t ctx_id, uint32_t flags,
 	uint32_t ring_idx, uint64_t fence_id);
@@ -320,7 +321,8 @@ typedef void (*vgf_virgl_done)(void *arg, int status);
  * virglrenderer.
  *
  * Returns 0; 1 if it is done later; -ENOSPC with a context's share of vgf_limits.max_held waiting,
- * or if there are 65536 attachments of the context or 262144 of all contexts; -ENOMEM.
+ * or if there are 65536 attachments of the context or 262144 of all contexts; -ENOMEM; -ECANCELED
+ * during a reset.
  */
 int vgf_virgl_ctx_attach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
 int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_handle);
@@ -333,7 +335,7 @@ int vgf_virgl_ctx_detach_resource(struct vgf_virgl *virgl, int ctx_id, int res_h
  *
  * Returns 0 if it was done; 1 if that follows, and `done` tells; what virglrenderer failed with;
  * -ENOSPC with a context's share of vgf_limits.max_held or max_held_size waiting, or if 16384
- * commands wait for contexts that are destroyed; -ENOMEM.
+ * commands wait for contexts that are destroyed; -ENOMEM; -ECANCELED during a reset.
  */
 int vgf_virgl_transfer_read_iov(struct vgf_virgl *virgl, uint32_t handle, uint32_t ctx_id,
 	uint32_t level, uint32_t stride, uint32_t layer_stride, struct virgl_box *box,
@@ -347,8 +349,8 @@ int vgf_virgl_transfer_write_iov(struct vgf_virgl *virgl, uint32_t handle, uint3
  * which the resource is attached to. Contexts that do not have it are not waited for. The ID is
  * free for another resource when it is done: answer the guest then.
  *
- * Returns 0; 1 if it is done later; -ENOSPC as a transfer; -ENOMEM. After an error the resource is
- * still there.
+ * Returns 0; 1 if it is done later; -ENOSPC as a transfer; -ENOMEM; -ECANCELED during a reset.
+ * After another error the resource is still there.
  */
 int vgf_virgl_resource_unref(
 	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg);

@@ -25,6 +25,9 @@ int defer_in_context(
 		.arg = arg,
 	};
 
+	if (context->virgl->ended) {
+		return -ECANCELED; /* the device may have it no more */
+	}
 	return vgf_context_defer(context->virgl->device, &call);
 }
 
@@ -465,7 +468,7 @@ VGF_EXPORT int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint
 
 	assert_thread(virgl);
 	if (ctx_id == 0 || virgl->ended) {
-		return -EINVAL;
+		return ctx_id == 0 ? -EINVAL : -ECANCELED;
 	}
 	context = find_context(virgl, ctx_id);
 	if (context) {
