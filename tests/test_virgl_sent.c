@@ -43,12 +43,16 @@ enum { A = 1, B = 2, C = 3 };
 static struct vgf_virgl *virgl;
 static struct vgf_retired retired[MAX_RETIRED];
 static unsigned int num_retired, num_entered, num_left;
+static void (*when_retired)(void);
 
 static void note_retired(void *cookie, const struct vgf_retired *fence)
 {
 	(void)cookie;
 	assert_true(num_retired < MAX_RETIRED);
 	retired[num_retired++] = *fence;
+	if (when_retired) {
+		when_retired();
+	}
 }
 
 static int create_context(uint32_t ctx_id, uint32_t capset)
@@ -616,6 +620,32 @@ TEST_POLLED(a_fence_retires_in_that_thread_if_the_vmm_says_so)
 	assert_int_equal(poll(&woken, 1, 0), 0);
 }
 
+static void wait_in_callback(void)
+{
+	sem_post(&has_signalled);
+	sem_wait(&may_go_on);
+}
+
+TEST_SENT(nobody_else_polls_meanwhile)
+{
+	pthread_t thread;
+	int ret;
+
+	sem_init(&has_signalled, 0, 0);
+	sem_init(&may_go_on, 0, 0);
+	submit(A, 0, 1);
+	retires_here = true;
+	when_retired = wait_in_callback;
+	assert_int_equal(pthread_create(&thread, NULL, signal_one, NULL), 0);
+	sem_wait(&has_signalled);
+	ret = vgf_virgl_poll(virgl);
+	when_retired = NULL;
+	sem_post(&may_go_on);
+	pthread_join(thread, NULL);
+	assert_int_equal(ret, -EBUSY);
+	assert_int_equal(num_retired, 1);
+}
+
 TEST_SENT(in_the_plugins_own_thread_it_does_not)
 {
 	submit(A, 0, 1);
@@ -727,6 +757,34 @@ TEST_SENT(so_does_the_end)
 	leave_one();
 }
 
+static void hold_back(uint32_t ctx_id, const struct vgf_fence_name *gate)
+{
+	const struct vgf_submission held = {
+		.fence = { .ctx_id = ctx_id },
+		.in_fences = &gate->fence_id,
+		.num_in_fences = 1,
+	};
+
+	assert_int_equal(vgf_fence_create_take(vgf_virgl_get_device(virgl), gate, VGF_SHAREABLE,
+				 NULL, VGF_FENCE_BY_CALL),
+		0);
+	assert_int_equal(vgf_virgl_submit(virgl, &held, NULL), 1);
+}
+
+TEST_SENT(a_context_that_there_is_no_room_to_make_later_is_refused)
+{
+	const struct vgf_fence_name gate = { .fence_id = 9, .ring = VGF_RING_GLOBAL };
+
+	hold_back(A, &gate);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, A), 1);
+	assert_int_equal(create_context(A, CAPSET_VIRGL2), -ENOSPC);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, A), -ENOENT);
+	assert_int_equal(vgf_fence_signal(vgf_virgl_get_device(virgl), &gate, 0), 0);
+	dispatch();
+	assert_int_equal(the_double.num_contexts, 2);
+	assert_int_equal(create_context(A, CAPSET_VIRGL2), 0);
+}
+
 static void begin_asking(void)
 {
 	begin(0, false);
@@ -737,17 +795,8 @@ TEST_BETWEEN(a_fence_that_cannot_be_waited_for_retires_all_the_same, begin_askin
 {
 	const struct vgf_fence_name gate = { .fence_id = 9, .ring = VGF_RING_GLOBAL };
 	struct pollfd asks = { .fd = vgf_virgl_get_poll_fd(virgl), .events = POLLIN };
-	struct vgf_device *device = vgf_virgl_get_device(virgl);
-	const uint64_t in_fence = 9;
-	const struct vgf_submission held = {
-		.fence = { .ctx_id = B },
-		.in_fences = &in_fence,
-		.num_in_fences = 1,
-	};
 
-	assert_int_equal(
-		vgf_fence_create_take(device, &gate, VGF_SHAREABLE, NULL, VGF_FENCE_BY_CALL), 0);
-	assert_int_equal(vgf_virgl_submit(virgl, &held, NULL), 1);
+	hold_back(B, &gate);
 	submit(A, 0, 1);
 	assert_int_equal(vgf_virgl_context_destroy(virgl, A), 0);
 	dispatch();
@@ -759,7 +808,7 @@ TEST_BETWEEN(a_fence_that_cannot_be_waited_for_retires_all_the_same, begin_askin
 	assert_retired(0, A, 1);
 	assert_int_equal(the_double.num_contexts, 2);
 	assert_int_equal(poll(&asks, 1, 5 * ASK_MS), 0);
-	assert_int_equal(vgf_fence_signal(device, &gate, 0), 0);
+	assert_int_equal(vgf_fence_signal(vgf_virgl_get_device(virgl), &gate, 0), 0);
 	dispatch();
 }
 

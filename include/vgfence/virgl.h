@@ -112,12 +112,13 @@ struct vgf_virgl_options {
  *
  * options: NULL for all defaults. out: set to the plugin, or NULL.
  *
- * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version or without
- * write_fence, for own_thread, or for one of enter_gl and leave_gl without the other; -EINVAL,
- * -E2BIG for a size, as vgf_device_create; -ENOENT with VIRGL_RENDERER_VENUS if there is no render
- * server (virgl_render_server, or what RENDER_SERVER_EXEC_PATH in the environment or get_server_fd
- * names); -ENODEV if own_display finds no display, -EOPNOTSUPP if the plugin was built without
- * (VGF_VIRGL_OWN_DISPLAY); what virglrenderer failed with; the errors of vgf_device_create.
+ * Returns 0; -EBUSY if virglrenderer is in use; -EINVAL for callbacks of another version, or with
+ * neither write_fence nor options->callbacks->retire, for own_thread, or for one of enter_gl and
+ * leave_gl without the other; -EINVAL, -E2BIG for a size, as vgf_device_create; -ENOENT with
+ * VIRGL_RENDERER_VENUS if there is no render server (virgl_render_server, or what
+ * RENDER_SERVER_EXEC_PATH in the environment or get_server_fd names); -ENODEV if own_display finds
+ * no display, -EOPNOTSUPP if the plugin was built without (VGF_VIRGL_OWN_DISPLAY); what
+ * virglrenderer failed with; the errors of vgf_device_create.
  */
 int vgf_virgl_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb,
 	const struct vgf_virgl_options *options, struct vgf_virgl **out);
@@ -194,7 +195,8 @@ int vgf_virgl_get_poll_fd(struct vgf_virgl *virgl);
  * itself makes GL contexts current in this thread, it has to call virgl_renderer_force_ctx_0
  * before.
  *
- * Returns how many fences were retired; -EDEADLK from inside a vgf_virgl_done.
+ * Returns how many fences were retired; -EDEADLK from inside a vgf_virgl_done; -EBUSY while fences
+ * retire in virglrenderer's thread, as signal_enter let them.
  */
 int vgf_virgl_poll(struct vgf_virgl *virgl);
 
@@ -210,9 +212,10 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * that were given up (vgf_context_cancel, vgf_timeline_cancel, vgf_fence_cancel), or that could not
  * be waited for when it was destroyed, and OpenGL has not come to them; -ENOSPC for one of OpenGL
  * if 64 others have such fences; -EINVAL for ID 0, or flags that virglrenderer does not know;
- * -ENOSPC at max_contexts, or at 128 contexts of Venus, which have a process each; -ENOMEM, with
- * Venus also if the render server has ended; -EMFILE with Venus: a context takes four descriptors;
- * -ECANCELED during a reset.
+ * -ENOSPC at max_contexts, at 128 contexts of Venus, which have a process each, or if it would be
+ * made later and a context's share of vgf_limits.max_held is waiting; -ENOMEM, with Venus also if
+ * the render server has ended; -EMFILE with Venus: a context takes four descriptors; -ECANCELED
+ * during a reset.
  */
 int vgf_virgl_context_create_with_flags(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t ctx_flags, uint32_t nlen, const char *name);
