@@ -3,12 +3,14 @@
 
 /*
  * Venus contexts whose processes end, with a test double in virglrenderer's place (virgl_double.h):
- * what test_virgl_venus shows of a real render server, where there is none.
+ * what test_virgl_venus shows of a real render server, where there is none. It is linked with
+ * -Wl,--wrap=epoll_ctl.
  */
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include <vgfence/virgl.h>
 
@@ -291,4 +293,43 @@ TEST(without_a_server_it_does_not_start)
 	the_double.init_error = -1;
 	assert_int_equal(start(), -ENOENT);
 	double_forget();
+}
+
+/* ---- A user's watches are used up ----------------------------------------------------------- */
+
+static unsigned int num_watches, failing_watch; /* 0: none */
+
+int __real_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+{
+	if (operation == EPOLL_CTL_ADD && ++num_watches == failing_watch) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return __real_epoll_ctl(epoll_fd, operation, fd, event);
+}
+
+TEST_WORKER(without_watches_a_context_is_not_made)
+{
+	failing_watch = num_watches + 1;
+	assert_int_equal(create_venus(3), -ENOMEM);
+	failing_watch = 0;
+	assert_int_equal(the_double.num_contexts, 2);
+	assert_int_equal(create_venus(3), 0);
+}
+
+TEST(without_watches_it_does_not_start)
+{
+	num_watches = 0;
+	assert_int_equal(start(), 0);
+	finish();
+	failing_watch = num_watches;
+	num_watches = 0;
+	assert_int_equal(start(), -ENOMEM);
+	failing_watch = 0;
+	assert_null(virgl);
+	assert_int_equal(start(), 0);
+	finish();
 }

@@ -26,7 +26,7 @@ int watch_fd(struct vgf_virgl *virgl, int fd)
 
 	/* A descriptor that virglrenderer closes leaves the set by itself. */
 	if (epoll_ctl(virgl->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0 && errno != EEXIST) {
-		return -errno;
+		return watch_error();
 	}
 	return 0;
 }

@@ -262,6 +262,12 @@ static inline int to_errno(int ret)
 	return ret > 0 ? -ret : ret;
 }
 
+/* epoll_ctl has failed. That a user's watches are used up is no limit of a device's. */
+static inline int watch_error(void)
+{
+	return errno == ENOSPC ? -ENOMEM : -errno;
+}
+
 /* ---- virgl.c ---- */
 
 /* Adds a descriptor to what the VMM's loop polls. */

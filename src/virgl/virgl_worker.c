@@ -106,7 +106,7 @@ static int add_watch(struct virgl_context *context)
 	}
 	atomic_fetch_add(&virgl->num_watched, 1);
 	if (epoll_ctl(virgl->worker_set, EPOLL_CTL_ADD, context->worker_fd, &event) < 0) {
-		return -errno;
+		return watch_error();
 	}
 	return 0;
 }
