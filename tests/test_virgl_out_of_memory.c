@@ -302,6 +302,24 @@ TEST(a_fence_that_is_lost_retires_whatever_fails)
 	assert_true(failing > 1);
 }
 
+TEST_PLUGIN(a_context_that_there_is_no_memory_to_destroy_is_still_there)
+{
+	int ret;
+
+	assert_int_equal(vgf_virgl_context_create(virgl, GL, 0, NULL), 0);
+	assert_int_equal(submit(GL, 2, 0), 0);
+	alloc_fail(1);
+	ret = vgf_virgl_context_destroy(virgl, GL);
+	alloc_fail(0);
+	assert_int_equal(ret, -ENOMEM);
+	assert_int_equal(submit(GL, 3, 0), 0);
+	assert_int_equal(vgf_virgl_context_destroy(virgl, GL), 1);
+	double_signal(2);
+	double_signal(3);
+	dispatch();
+	assert_int_equal(the_double.num_contexts, 0);
+}
+
 /* If all is well, all of it happens. */
 TEST(nothing_fails)
 {

@@ -258,6 +258,15 @@ TEST_WORKER(contexts_are_limited_and_destroyed_ones_make_room)
 	assert_retired(2, 0);
 }
 
+TEST_WORKER(a_context_needs_descriptors)
+{
+	limit_fds(3);
+	assert_int_equal(create_venus(3), -EMFILE);
+	unlimit_fds();
+	assert_int_equal(the_double.num_contexts, 2);
+	assert_int_equal(create_venus(3), 0);
+}
+
 TEST_WORKER(fences_that_a_reset_ends_are_cancelled)
 {
 	submit(VENUS, 0, 1, 0);

@@ -305,9 +305,18 @@ static void end_contexts(void)
 	}
 }
 
+static void take_server(void *cookie, int flags, const struct virgl_renderer_callbacks *cb)
+{
+	if ((flags & VIRGL_RENDERER_RENDER_SERVER) && cb->get_server_fd) {
+		int fd = cb->get_server_fd(cookie, DOUBLE_SERVER_VERSION);
+		if (fd >= 0) {
+			close(fd);
+		}
+	}
+}
+
 int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb)
 {
-	(void)flags;
 	if (state.callbacks) {
 		return -EBUSY;
 	}
@@ -315,6 +324,7 @@ int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks
 		virgl_renderer_cleanup(cookie); /* as virglrenderer, by its exported name */
 		return take_error(&the_double.init_error);
 	}
+	take_server(cookie, flags, cb);
 	the_double.num_starts++;
 	the_double.is_running = true;
 	state.cookie = cookie;
@@ -602,7 +612,7 @@ int virgl_renderer_transfer_read_iov(uint32_t handle, uint32_t ctx_id, uint32_t 
 	(void)iovec_cnt;
 	the_double.num_transfers++;
 	the_double.submissions_before = the_double.num_submissions;
-	return 0;
+	return take_error(&the_double.transfer_error);
 }
 
 int virgl_renderer_transfer_write_iov(uint32_t handle, uint32_t ctx_id, int level, uint32_t stride,
@@ -620,5 +630,5 @@ int virgl_renderer_transfer_write_iov(uint32_t handle, uint32_t ctx_id, int leve
 	(void)iovec_cnt;
 	the_double.num_transfers++;
 	the_double.submissions_before = the_double.num_submissions;
-	return 0;
+	return take_error(&the_double.transfer_error);
 }

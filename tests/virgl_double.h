@@ -18,7 +18,7 @@
  * is. An empty command stream makes one current, and is not counted.
  *
  * A Venus context has a socket to a worker that only answers if a test says so. When the worker has
- * ended, its fences come back.
+ * ended, its fences come back. A server that the VMM gives is closed at once.
  *
  * DOUBLE_SUBMIT_CMD2, DOUBLE_ATTACH_FENCE and DOUBLE_GET_FENCE_FD say by 0 or 1 what this "version"
  * has.
@@ -29,6 +29,7 @@
 
 #define DOUBLE_MAX_IN_FENCES 8
 #define DOUBLE_MAX_SUBMISSIONS 256
+#define DOUBLE_SERVER_VERSION 5 /* of the render server's protocol */
 
 /* A command stream that the renderer got. */
 struct double_submission {
@@ -52,7 +53,7 @@ extern struct virgl_double {
 	bool is_running;
 	uint32_t gl_context; /* that is current: another one for each subcontext; 0: context 0 */
 	/* Set by a test: what the next call of each answers, once. An errno value. */
-	int init_error, context_error, submit_error, attach_error, fence_error;
+	int init_error, context_error, submit_error, attach_error, fence_error, transfer_error;
 	/* Fences signal while they are made, as those of ring 0 do. */
 	bool signals_at_once;
 	bool has_no_memory; /* for fences */
