@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <vgfence/virgl.h>
 
@@ -50,7 +51,7 @@ static void note_message(void *cookie, enum vgf_log_level level, const char *tex
 	}
 }
 
-static int start(void)
+static int start_with(int flags)
 {
 	static const struct vgf_callbacks callbacks = {
 		.size = sizeof(struct vgf_callbacks), .retire = note_retired, .log = note_message
@@ -66,7 +67,12 @@ static int start(void)
 
 	memset(retired, 0, sizeof(retired));
 	message[0] = '\0';
-	return vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl);
+	return vgf_virgl_init(&virgl, flags, &renderer_callbacks, &options, &virgl);
+}
+
+static int start(void)
+{
+	return start_with(FLAGS);
 }
 
 static int create_venus(uint32_t ctx_id)
@@ -327,6 +333,22 @@ TEST_WORKER(without_watches_a_context_is_not_made)
 	failing_watch = 0;
 	assert_int_equal(the_double.num_contexts, 2);
 	assert_int_equal(create_venus(3), 0);
+}
+
+/* If virglrenderer does not call back, a context has a descriptor to be polled for its fences. */
+TEST(nor_is_one_whose_fences_nobody_would_notice)
+{
+	int fd = make_fence(false);
+
+	assert_int_equal(start_with(FLAGS & ~VIRGL_RENDERER_ASYNC_FENCE_CB), 0);
+	the_double.context_poll_fd = fd;
+	failing_watch = num_watches + 2; /* behind its worker's */
+	assert_int_equal(create_venus(VENUS), -ENOMEM);
+	failing_watch = 0;
+	assert_int_equal(the_double.num_contexts, 0);
+	assert_int_equal(create_venus(VENUS), 0);
+	finish();
+	close(fd);
 }
 
 TEST(without_watches_it_does_not_start)

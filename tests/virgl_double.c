@@ -392,7 +392,7 @@ int virgl_renderer_get_poll_fd(void)
 int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
 {
 	(void)ctx_id;
-	return -1;
+	return the_double.context_poll_fd > 0 ? the_double.context_poll_fd : -1;
 }
 
 void virgl_renderer_force_ctx_0(void)

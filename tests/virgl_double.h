@@ -59,7 +59,8 @@ extern struct virgl_double {
 	bool has_no_memory; /* for fences */
 	/* virglrenderer's thread waits for the oldest fence: who ends a context takes it along. */
 	bool forgets_the_oldest;
-	bool has_poll_fd; /* for queries: readable if the thread asks to be polled */
+	bool has_poll_fd;    /* for queries: readable if the thread asks to be polled */
+	int context_poll_fd; /* that contexts have, of the test's; 0: none */
 	void (*on_poll)(void);
 	unsigned int num_polls, pending_at_reset;
 } the_double;

@@ -315,16 +315,14 @@ struct creation {
 };
 
 /* Contexts that are no GL contexts may have a descriptor of their own. */
-static void watch_context(struct virgl_context *context)
+static int watch_context(struct virgl_context *context)
 {
 	int fd = -1;
 
 	if (!(context->virgl->flags & VIRGL_RENDERER_ASYNC_FENCE_CB) && !context_is_gl(context)) {
 		fd = virgl_renderer_context_get_poll_fd(context->ctx_id);
 	}
-	if (fd >= 0) {
-		watch_fd(context->virgl, fd);
-	}
+	return fd >= 0 ? watch_fd(context->virgl, fd) : 0;
 }
 
 static int create_in_renderer(const struct creation *creation)
@@ -406,7 +404,10 @@ static void create_now(void *arg, int status)
 		context->error = create_kind(creation);
 	}
 	if (context->error == 0) {
-		watch_context(context);
+		context->error = watch_context(context);
+		if (context->error < 0) {
+			destroy_in_renderer(context);
+		}
 	}
 	free(creation);
 }
