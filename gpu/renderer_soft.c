@@ -110,7 +110,7 @@ static void free_unused(struct soft *soft)
 		struct soft_storage *storage = take_unused(soft);
 
 		if (storage != NULL && storage->memory != NULL) {
-			soft->memory_bytes -= storage->size;
+			soft->memory_bytes -= soft_memory_bytes(storage->size);
 			soft->num_memories--;
 			soft_memory_destroy(storage->memory);
 		}
@@ -323,9 +323,17 @@ static int context_detach(struct renderer *renderer, uint32_t ctx_id, uint32_t r
 
 /* ---- Resources ------------------------------------------------------------------------------ */
 
-static uint64_t num_pixel_bytes(const struct soft_resource *resource)
+static uint64_t pixels_size(const struct soft_resource *resource)
 {
 	return resource->pixels != NULL ? (uint64_t)resource->width * resource->height * 4 : 0;
+}
+
+/* What they take of MAX_PIXEL_BYTES. */
+static uint64_t num_pixel_bytes(const struct soft_resource *resource)
+{
+	uint64_t size = pixels_size(resource);
+
+	return resource->pixel_memory != NULL ? soft_memory_bytes(size) : size;
 }
 
 /* Without pixels. size: of a blob. Returns NULL if there is no memory. */
@@ -413,7 +421,7 @@ static int add_memory(struct soft *soft, struct soft_storage *storage)
 	ret = soft_memory_create(storage->size, &storage->memory);
 	if (ret == 0) {
 		soft->num_memories++;
-		soft->memory_bytes += storage->size;
+		soft->memory_bytes += soft_memory_bytes(storage->size);
 	}
 	return ret;
 }
@@ -621,15 +629,19 @@ static int read_pixels(struct renderer *renderer, uint32_t resource_id,
 /* Pixels that a display reads in place have a file. The others need none, nor its descriptor. */
 static int move_pixels(struct soft *soft, struct soft_resource *resource)
 {
-	uint64_t size = num_pixel_bytes(resource);
-	int ret = soft->num_memories < soft->max_memories ?
-		soft_memory_create(size, &resource->pixel_memory) :
-		-ENOSPC;
+	uint64_t size = pixels_size(resource), added = soft_memory_bytes(size) - size;
+	int ret;
 
+	if (soft->num_memories == soft->max_memories ||
+		added > MAX_PIXEL_BYTES - soft->pixel_bytes) {
+		return -ENOSPC;
+	}
+	ret = soft_memory_create(size, &resource->pixel_memory);
 	if (ret < 0) {
 		return ret;
 	}
 	soft->num_memories++;
+	soft->pixel_bytes += added;
 	memcpy(resource->pixel_memory->iov.iov_base, resource->pixels, (size_t)size);
 	free(resource->pixels);
 	resource->pixels = resource->pixel_memory->iov.iov_base;

@@ -11,7 +11,7 @@
 
 #include "udmabuf.h"
 
-static uint64_t whole_pages(uint64_t size)
+uint64_t soft_memory_bytes(uint64_t size)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
@@ -21,7 +21,7 @@ static uint64_t whole_pages(uint64_t size)
 static int make_file(struct soft_memory *memory, uint64_t size)
 {
 	memory->fd = memfd_create("vgfence-blob", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (memory->fd < 0 || ftruncate(memory->fd, (off_t)whole_pages(size)) < 0 ||
+	if (memory->fd < 0 || ftruncate(memory->fd, (off_t)soft_memory_bytes(size)) < 0 ||
 		fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		return -errno;
 	}
@@ -74,7 +74,7 @@ void soft_memory_destroy(struct soft_memory *memory)
 
 int soft_memory_export(const struct soft_memory *memory)
 {
-	const struct file_piece piece = { memory->fd, 0, whole_pages(memory->base.size) };
+	const struct file_piece piece = { memory->fd, 0, soft_memory_bytes(memory->base.size) };
 
 	return udmabuf_create(&piece, 1);
 }

@@ -18,6 +18,9 @@ struct soft_memory {
 	struct renderer_backing base; /* all of it, in one piece */
 };
 
+/* How many bytes memory of a size takes: whole pages. */
+uint64_t soft_memory_bytes(uint64_t size);
+
 /* Returns 0; -ENOMEM; what memfd_create, ftruncate, fcntl or mmap failed with. */
 int soft_memory_create(uint64_t size, struct soft_memory **out);
 void soft_memory_destroy(struct soft_memory *memory); /* NULL is fine */

@@ -14,6 +14,8 @@
 
 #include "gpu_guest.h"
 #include "gpu_private.h"
+#include "renderer.h"
+#include "udmabuf.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
 #define MAPPED VIRTIO_GPU_RESP_OK_MAP_INFO
@@ -51,6 +53,20 @@ static void start_with_blobs(void)
 
 #define TEST_GUEST(name) TEST_BETWEEN(name, start(), guest_stop(&guest))
 #define TEST_BLOBS(name) TEST_BETWEEN(name, start_with_blobs(), guest_stop(&guest))
+
+bool __wrap_udmabuf_is_there(void);
+int __wrap_udmabuf_create(const struct file_piece *pieces, uint32_t count);
+
+bool __wrap_udmabuf_is_there(void)
+{
+	return true;
+}
+
+int __wrap_udmabuf_create(const struct file_piece *pieces, uint32_t count)
+{
+	assert_int_equal(count, 1);
+	return fcntl(pieces[0].fd, F_DUPFD_CLOEXEC, 0);
+}
 
 static uint32_t *words_at(uint64_t offset)
 {
@@ -644,6 +660,45 @@ TEST_GUEST(memory_has_a_limit)
 	assert_int_equal(unref(&guest, 1), OK);
 	assert_int_equal(create_host_blob(&guest, 2, PAGE), OK);
 	assert_int_equal(create_host_blob(&guest, 3, 512u << 20), NO_MEMORY);
+}
+
+/* A file has whole pages, whatever the guest asks for. */
+TEST_GUEST(what_ends_within_a_page_counts_as_all_of_it)
+{
+	assert_int_equal(create_host_blob(&guest, 1, (256u << 20) - PAGE + 1), OK);
+	assert_int_equal(create_host_blob(&guest, 2, (256u << 20) - PAGE + 1), OK);
+	assert_int_equal(create_host_blob(&guest, 3, 1), NO_MEMORY);
+	assert_int_equal(unref(&guest, 2), OK);
+	assert_int_equal(create_host_blob(&guest, 2, 256u << 20), OK);
+	assert_int_equal(unref(&guest, 1), OK);
+	assert_int_equal(unref(&guest, 2), OK);
+	assert_int_equal(create_host_blob(&guest, 1, 512u << 20), OK);
+}
+
+static int export_pixels(uint32_t resource_id)
+{
+	struct renderer *renderer = guest.gpu->renderer;
+	struct renderer_dma_buf dma_buf;
+	int ret = renderer->ops->export_dma_buf(renderer, resource_id, &dma_buf);
+
+	if (ret == 0) {
+		close(dma_buf.fd);
+	}
+	return ret;
+}
+
+/* So do pixels that a display reads in place: of all that there may be, one has 4 bytes. */
+TEST_GUEST(pixels_in_a_file_count_as_whole_pages)
+{
+	assert_int_equal(create_2d(&guest, 1, 1, 1), OK);
+	assert_int_equal(create_2d(&guest, 2, 8191, 8193), OK);
+	assert_int_equal(create_2d(&guest, 3, 1, 1), NO_MEMORY);
+	assert_int_equal(export_pixels(1), -ENOSPC);
+	assert_int_equal(unref(&guest, 2), OK);
+	assert_int_equal(export_pixels(1), 0);
+	assert_int_equal(create_2d(&guest, 2, 8191, 8193), NO_MEMORY);
+	assert_int_equal(unref(&guest, 1), OK);
+	assert_int_equal(create_2d(&guest, 2, 8192, 8192), OK);
 }
 
 static unsigned int count_mapped_blobs(void)
