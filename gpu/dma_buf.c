@@ -66,19 +66,24 @@ static int add_memory(struct pieces *pieces, const struct guest_memory *memory,
 	return ret;
 }
 
-/* Of memory of a device, or of none. */
+/* Of memory of a device, or of none. Each question is a system call: it is asked once for pieces of
+ * one file, and not for more than udmabuf takes. */
 static int make_of_pieces(const struct pieces *pieces)
 {
-	uint32_t num_devices = 0;
+	const struct file_piece *list = pieces->list;
 
-	for (uint32_t i = 0; i < pieces->count; i++) {
-		num_devices += vfio_is_device(pieces->list[i].fd);
+	if (pieces->count > 0 && vfio_is_device(list[0].fd)) {
+		return vfio_dma_buf_create(list, pieces->count);
 	}
-	if (num_devices == 0) {
-		return udmabuf_create(pieces->list, pieces->count);
+	if (pieces->count > udmabuf_max_pieces()) {
+		return -E2BIG;
 	}
-	return num_devices == pieces->count ? vfio_dma_buf_create(pieces->list, pieces->count) :
-					      -EXDEV;
+	for (uint32_t i = 1; i < pieces->count; i++) {
+		if (list[i].fd != list[i - 1].fd && vfio_is_device(list[i].fd)) {
+			return -EXDEV;
+		}
+	}
+	return udmabuf_create(list, pieces->count);
 }
 
 static int create(struct backing *backing, uint64_t size)

@@ -39,7 +39,7 @@
 
 static int device_fd;
 static int answer; /* an error; 0: a dma-buf */
-static unsigned int num_made;
+static unsigned int num_made, num_asked;
 static struct vfio_dma_buf made; /* what was last asked for */
 static struct vfio_dma_range ranges[8];
 
@@ -47,6 +47,7 @@ static bool is_device(int fd)
 {
 	struct stat file, device;
 
+	num_asked++;
 	return fstat(fd, &file) == 0 && fstat(device_fd, &device) == 0 &&
 		file.st_ino == device.st_ino && file.st_dev == device.st_dev;
 }
@@ -289,6 +290,48 @@ TEST_BLOB(a_blob_that_is_partly_in_a_device_is_copied)
 	assert_int_equal(guest_call(&guest, &scanout, sizeof(scanout)), OK);
 	assert_int_equal(gpu_get_scanout_buffer(guest.gpu, 0, &buffer), -EOPNOTSUPP);
 	assert_int_equal(num_made, 0);
+}
+
+/* Page after page, so that no two are one piece: more than udmabuf takes, or not. */
+static void show_pages(uint32_t count)
+{
+	static struct {
+		struct virtio_gpu_resource_create_blob blob;
+		struct virtio_gpu_mem_entry entries[GUEST_SIZE / PAGE];
+	} request;
+	struct gpu_buffer buffer;
+
+	request.blob = (struct virtio_gpu_resource_create_blob){
+		.hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, 0),
+		.resource_id = htole32(1),
+		.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+		.nr_entries = htole32(count),
+		.size = htole64(count * PAGE),
+	};
+	for (uint32_t i = 0; i < count; i++) {
+		request.entries[i] = (struct virtio_gpu_mem_entry){
+			.addr = htole64(GUEST_ADDR + (count - 1 - i) * PAGE),
+			.length = htole32(PAGE),
+		};
+	}
+	assert_int_equal(guest_call(&guest, &request,
+				 sizeof(request.blob) + count * sizeof(request.entries[0])),
+		OK);
+	assert_int_equal(show_blob(&guest, 0, 1, SIDE), OK);
+	num_asked = 0;
+	if (gpu_get_scanout_buffer(guest.gpu, 0, &buffer) == 0) {
+		/* There is a udmabuf that takes so many. */
+		close(buffer.fd);
+		gpu_tell_released(guest.gpu, buffer.key);
+	}
+	assert_in_range(num_asked, 1, 2);
+	assert_int_equal(unref(&guest, 1), OK);
+}
+
+TEST_BLOB(whether_a_file_is_a_device_is_not_asked_for_each_piece)
+{
+	show_pages(100);
+	show_pages(GUEST_SIZE / PAGE);
 }
 
 /* All devices have one inode, so what is the same file need not be the same memory. */
