@@ -373,6 +373,13 @@ static bool must_dispatch(struct renderer *renderer)
 	return ops->must_dispatch != NULL && ops->must_dispatch(inner_of(renderer));
 }
 
+static bool free_more(struct renderer *renderer)
+{
+	const struct renderer_ops *ops = inner_of(renderer)->ops;
+
+	return ops->free_more != NULL && ops->free_more(inner_of(renderer));
+}
+
 static void give_up(struct renderer *renderer)
 {
 	struct cross_context *context;
@@ -465,6 +472,7 @@ static const struct renderer_ops own_ops = {
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.must_dispatch = must_dispatch,
+	.free_more = free_more,
 	.reset = reset,
 	.destroy = destroy,
 };

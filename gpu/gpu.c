@@ -94,10 +94,15 @@ static bool has_more(const struct gpu *gpu)
 
 int gpu_timeout(struct gpu *gpu, int timeout_ms)
 {
+	const struct renderer_ops *ops = gpu->renderer->ops;
+
 	log_tell_dropped(gpu, false);
 	tell_trace_error(gpu);
 	if (has_more(gpu)) {
 		flushes_go_on(gpu);
+		gpu->must_wake = true;
+	}
+	if (ops->free_more != NULL && ops->free_more(gpu->renderer)) {
 		gpu->must_wake = true;
 	}
 	shown_settle(gpu);

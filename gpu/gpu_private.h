@@ -72,7 +72,7 @@ struct gpu {
 	bool reads_cursor;      /* the renderer reads the picture of one */
 	bool has_told;          /* something, in one of them: shown_settle */
 	bool is_draining;       /* displays can tell nothing */
-	bool must_wake;         /* the guest is to be notified, so the loop must not sleep */
+	bool must_wake;         /* there is something to do, so the loop must not sleep */
 };
 
 /* Of Linux 7.2: the size of a blob is a multiple of what the configuration space says. That is what

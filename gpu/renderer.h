@@ -161,6 +161,9 @@ struct renderer_ops {
 	/* Whether dispatch has more to do than to retire fences. Any thread, which has the turn.
 	 * NULL: never. */
 	bool (*must_dispatch)(struct renderer *renderer);
+	/* Frees some of what is not used any more, for a moment. Returns whether there is more of
+	 * it. NULL: nothing is left for later. */
+	bool (*free_more)(struct renderer *renderer);
 	/* Contexts and resources are gone; each fence has retired, and each `done` was called,
 	 * before this returns. */
 	int (*reset)(struct renderer *renderer);

@@ -18,6 +18,7 @@
 #include <vgfence/context_driver.h>
 
 #include "backing.h"
+#include "clock.h"
 #include "guest_limits.h"
 #include "pixel_format.h"
 #include "placement.h"
@@ -76,8 +77,8 @@ static struct soft *soft_from(struct renderer *renderer)
 
 /* ---- What is behind resources --------------------------------------------------------------- */
 
-/* Of those that nobody uses any more, how many are freed in one go: unmapping takes a while. */
-#define MAX_FREED 64
+/* How long those that nobody uses any more are freed in one go: unmapping takes a while. */
+#define FREE_NS NS_PER_MS
 
 /* With the lock held, in any thread. */
 static void put_storage(struct soft *soft, struct soft_storage *storage)
@@ -103,19 +104,50 @@ static struct soft_storage *take_unused(struct soft *soft)
 	return storage;
 }
 
+/* Returns whether there was one. */
+static bool free_one(struct soft *soft)
+{
+	struct soft_storage *storage = take_unused(soft);
+
+	if (storage == NULL) {
+		return false;
+	}
+	if (storage->memory != NULL) {
+		soft->memory_bytes -= soft_memory_bytes(storage->size);
+		soft->num_memories--;
+		soft_memory_destroy(storage->memory);
+	}
+	free(storage);
+	return true;
+}
+
 /* In the device's thread, which has more time than the GPU's. */
 static void free_unused(struct soft *soft)
 {
-	for (uint32_t i = 0; i < MAX_FREED && atomic_load(&soft->has_unused); i++) {
-		struct soft_storage *storage = take_unused(soft);
+	uint64_t end_ns;
 
-		if (storage != NULL && storage->memory != NULL) {
-			soft->memory_bytes -= soft_memory_bytes(storage->size);
-			soft->num_memories--;
-			soft_memory_destroy(storage->memory);
+	if (atomic_load(&soft->has_unused)) {
+		end_ns = now_ns() + FREE_NS;
+		while (free_one(soft) && now_ns() < end_ns) {
 		}
-		free(storage);
 	}
+}
+
+static bool has_room(const struct soft *soft, uint64_t size)
+{
+	return soft->num_memories < soft->max_memories &&
+		size <= MAX_MEMORY_BYTES - soft->memory_bytes;
+}
+
+/* For memory of so many bytes: what nobody uses any more keeps none from being made. */
+static bool make_room(struct soft *soft, uint64_t size)
+{
+	while (!has_room(soft, size)) {
+		if (!free_one(soft)) {
+			return false;
+		}
+	}
+	return true;
 }
 
 /* ---- What jobs do to memory ----------------------------------------------------------------- */
@@ -413,9 +445,7 @@ static int add_memory(struct soft *soft, struct soft_storage *storage)
 {
 	int ret;
 
-	free_unused(soft);
-	if (soft->num_memories == soft->max_memories ||
-		storage->size > MAX_MEMORY_BYTES - soft->memory_bytes) {
+	if (!make_room(soft, storage->size)) {
 		return -ENOSPC;
 	}
 	ret = soft_memory_create(storage->size, &storage->memory);
@@ -632,8 +662,7 @@ static int move_pixels(struct soft *soft, struct soft_resource *resource)
 	uint64_t size = pixels_size(resource), added = soft_memory_bytes(size) - size;
 	int ret;
 
-	if (soft->num_memories == soft->max_memories ||
-		added > MAX_PIXEL_BYTES - soft->pixel_bytes) {
+	if (added > MAX_PIXEL_BYTES - soft->pixel_bytes || !make_room(soft, 0)) {
 		return -ENOSPC;
 	}
 	ret = soft_memory_create(size, &resource->pixel_memory);
@@ -741,7 +770,7 @@ static int dispatch(struct renderer *renderer)
 	return ret;
 }
 
-/* What a job has let go of is freed before the guest learns that it is done. */
+/* What a job has let go of is freed by the loop, which therefore has to wake up. */
 static bool must_dispatch(struct renderer *renderer)
 {
 	return atomic_load(&soft_from(renderer)->has_unused);
@@ -755,6 +784,14 @@ static bool is_writing(struct renderer *renderer)
 static void stop_writing(struct renderer *renderer)
 {
 	soft_gpu_stop_writing(soft_from(renderer)->gpu);
+}
+
+static bool free_more(struct renderer *renderer)
+{
+	struct soft *soft = soft_from(renderer);
+
+	free_unused(soft);
+	return atomic_load(&soft->has_unused);
 }
 
 /* ---- The renderer --------------------------------------------------------------------------- */
@@ -777,8 +814,7 @@ static int reset(struct renderer *renderer)
 	while ((resource = soft_resource_any(&soft->tables)) != NULL) {
 		free_resource(soft, resource);
 	}
-	while (atomic_load(&soft->has_unused)) {
-		free_unused(soft);
+	while (free_one(soft)) {
 	}
 	return ret;
 }
@@ -827,6 +863,7 @@ static const struct renderer_ops ops = {
 	.get_fd = get_fd,
 	.dispatch = dispatch,
 	.must_dispatch = must_dispatch,
+	.free_more = free_more,
 	.reset = reset,
 	.destroy = destroy,
 };

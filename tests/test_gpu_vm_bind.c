@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "gpu_guest.h"
@@ -618,6 +619,55 @@ TEST_GUEST(memory_of_the_host_goes_with_its_last_mapping)
 	assert_int_equal(create_host_blob(&guest, HOST, PAGE), FULL);
 	assert_int_equal(RUN(1, UNMAP(DATA + 2 * PAGE, PAGE)), OK);
 	assert_int_equal(create_host_blob(&guest, HOST, ALL_MEMORY), OK);
+}
+
+/* Each has a descriptor, and an eighth of these is for blobs. */
+#define MANY 2000u
+
+static void start_with_descriptors(void)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_max < 8 * (MANY + 1)) {
+		print_message("skipped: too few descriptors\n");
+		skip();
+	}
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	start();
+}
+
+/* Many blobs of the host's memory let go of at once: all but 12 MiB of what there may be. */
+static void let_go_of_many(void)
+{
+	for (uint32_t i = 0; i < MANY; i++) {
+		assert_int_equal(create_host_blob(&guest, HOST, 64 * PAGE), OK);
+		assert_int_equal(attach_context(&guest, 1, HOST), OK);
+		assert_int_equal(RUN(1, MAP(HOST, 0, DATA + i * PAGE, PAGE)), OK);
+		assert_int_equal(unref(&guest, HOST), OK);
+	}
+	assert_int_equal(create_host_blob(&guest, HOST, ALL_MEMORY), FULL);
+	assert_int_equal(RUN(1, UNMAP(DATA, MANY * PAGE)), OK);
+}
+
+#define TEST_MANY(name) TEST_BETWEEN(name, start_with_descriptors(), guest_stop(&guest))
+
+TEST_MANY(memory_that_nobody_uses_makes_room_for_more)
+{
+	let_go_of_many();
+	assert_int_equal(create_host_blob(&guest, HOST, ALL_MEMORY), OK);
+}
+
+/* A part in each round, though nothing else happens. */
+TEST_MANY(memory_that_nobody_uses_is_freed)
+{
+	struct renderer *renderer = guest.gpu->renderer;
+
+	let_go_of_many();
+	while (gpu_timeout(guest.gpu, 1000) == 0) {
+	}
+	assert_false(renderer->ops->must_dispatch(renderer));
 }
 
 TEST_GUEST(a_detached_resource_stays_mapped)
