@@ -50,9 +50,11 @@ struct soft_gpu {
 	bool has_own_cpus;
 	uint64_t linger_until_ns; /* with CPUs of its own: not to sleep before */
 	uint64_t spun_ns;         /* since it slept last */
-	bool signalling;          /* the thread signals fences, without the lock */
+	struct gpu_job_queue due; /* jobs whose time is over; while it signals, the thread's */
+	bool signalling;          /* the thread finishes what is due, without the lock */
+	atomic_uint num_dropping; /* who wait for the end of that, to drop jobs */
 	uint32_t num_expired;
-	pthread_cond_t changed; /* ready, or no longer signalling */
+	pthread_cond_t changed; /* ready, or no longer signalling, or dropping */
 	bool ready;             /* the thread has moved to its CPUs */
 	bool asleep;            /* the thread waits in the kernel; otherwise it may spin */
 	uint64_t awake_at_ns;   /* when it looks at the schedule next by itself */
@@ -164,25 +166,21 @@ static bool finish_job(struct soft_gpu *gpu, struct gpu_job *job)
 	return false;
 }
 
-/* Finishes what is due. Signals without the lock, so that a submission need not wait for that. */
-static bool run_due(struct soft_gpu *gpu)
+/* Finishes what is due, up to the job during which somebody comes to drop some. Without the lock,
+ * so that a submission need not wait for that. */
+static void finish_due(struct soft_gpu *gpu)
 {
 	struct gpu_job_queue finished;
-	uint64_t now = now_ns();
 	uint32_t num_expired = 0;
 	struct gpu_job *job;
 
 	STAILQ_INIT(&finished);
-	while ((job = schedule_take_finished(&gpu->schedule, now)) != NULL) {
-		STAILQ_INSERT_TAIL(&finished, job, link);
-	}
-	if (STAILQ_EMPTY(&finished)) {
-		return false;
-	}
 	gpu->signalling = true;
 	pthread_mutex_unlock(&gpu->lock);
-	STAILQ_FOREACH(job, &finished, link) {
+	while ((job = STAILQ_FIRST(&gpu->due)) != NULL && atomic_load(&gpu->num_dropping) == 0) {
 		num_expired += finish_job(gpu, job);
+		STAILQ_REMOVE_HEAD(&gpu->due, link);
+		STAILQ_INSERT_TAIL(&finished, job, link);
 	}
 	pthread_mutex_lock(&gpu->lock);
 	gpu->num_expired += num_expired;
@@ -192,6 +190,23 @@ static bool run_due(struct soft_gpu *gpu)
 	}
 	gpu->signalling = false;
 	pthread_cond_broadcast(&gpu->changed);
+}
+
+static bool run_due(struct soft_gpu *gpu)
+{
+	uint64_t now = now_ns();
+	struct gpu_job *job;
+
+	while ((job = schedule_take_finished(&gpu->schedule, now)) != NULL) {
+		STAILQ_INSERT_TAIL(&gpu->due, job, link);
+	}
+	if (STAILQ_EMPTY(&gpu->due)) {
+		return false;
+	}
+	finish_due(gpu);
+	while (atomic_load(&gpu->num_dropping) > 0) {
+		pthread_cond_wait(&gpu->changed, &gpu->lock);
+	}
 	gpu->linger_until_ns = now + SPIN_NS;
 	return true;
 }
@@ -531,13 +546,35 @@ static int submit(void *data, const struct vgf_job *from, int *out_fence_fd)
 	return ret;
 }
 
-static void drop_jobs(struct soft_gpu *gpu, const struct gpu_context *context)
+/* Drops what is due of a context, or with NULL of all. */
+static void drop_due(struct soft_gpu *gpu, const struct gpu_context *only)
 {
-	/* What the thread signals just now does not end before it has. */
+	struct gpu_job_queue kept;
+	struct gpu_job *job;
+
+	STAILQ_INIT(&kept);
+	while ((job = STAILQ_FIRST(&gpu->due)) != NULL) {
+		STAILQ_REMOVE_HEAD(&gpu->due, link);
+		if (only == NULL || job->ring->context == only) {
+			schedule_forget(&gpu->schedule, job);
+		} else {
+			STAILQ_INSERT_TAIL(&kept, job, link);
+		}
+	}
+	STAILQ_CONCAT(&gpu->due, &kept);
+}
+
+static void drop_jobs(struct soft_gpu *gpu, const struct gpu_context *only)
+{
+	/* What the thread does and signals just now does not end before it has. */
+	atomic_fetch_add(&gpu->num_dropping, 1);
 	while (gpu->signalling) {
 		pthread_cond_wait(&gpu->changed, &gpu->lock);
 	}
-	schedule_drop(&gpu->schedule, context, now_ns());
+	drop_due(gpu, only);
+	schedule_drop(&gpu->schedule, only, now_ns());
+	atomic_fetch_sub(&gpu->num_dropping, 1);
+	pthread_cond_broadcast(&gpu->changed);
 }
 
 static void destroy_context(void *data, bool cancelled)
@@ -688,6 +725,7 @@ int soft_gpu_create(
 	new->epoll_fd = -1;
 	new->wake_fd = -1;
 	init_lock(&new->lock);
+	STAILQ_INIT(&new->due);
 	pthread_cond_init(&new->changed, NULL);
 	ret = open_fds(new);
 	if (ret == 0 && options->fences == SOFT_GPU_FENCES_VGEM) {

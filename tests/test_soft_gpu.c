@@ -99,6 +99,11 @@ static void observe_signal(void *data, const struct vgf_fence_name *fence, uint6
 	machine->signal_ns[fence->fence_id] = t_ns;
 }
 
+/* Stores to it end when the test says so. */
+#define HELD 14
+
+static sem_t is_held, may_end;
+
 /* Resource 13 cannot be written to. */
 static int take_store(
 	void *data, uint64_t serial, uint32_t resource_id, uint32_t offset, uint32_t value)
@@ -107,6 +112,10 @@ static int take_store(
 
 	if (resource_id == 13) {
 		return -EFAULT;
+	}
+	if (resource_id == HELD) {
+		sem_post(&is_held);
+		sem_wait(&may_end);
 	}
 	assert_true(machine->num_stores < MAX_STORES);
 	machine->stores[machine->num_stores] = (struct store){ serial, resource_id, offset, value,
@@ -325,6 +334,43 @@ TEST_MACHINE(stores_nothing_once_it_is_reset, SOFT_GPU_FENCES_EVENTFD, VGF_WAIT_
 	num_stores = machine->num_stores;
 	sleep_us(3000); /* time for some more, if not all were done by then */
 	assert_int_equal(machine->num_stores, num_stores);
+}
+
+static void *reset_gpu(void *data)
+{
+	soft_gpu_reset(data);
+	return NULL;
+}
+
+/* All are due while the first is held, and more than one of them at once from then on. */
+TEST_MACHINE(a_reset_waits_for_one_job_at_most, SOFT_GPU_FENCES_CALL, VGF_WAIT_DRIVER, 0)
+{
+	pthread_t thread;
+
+	sem_init(&is_held, 0, 0);
+	sem_init(&may_end, 0, 0);
+	for (uint64_t id = 1; id <= 20; id++) {
+		assert_int_equal(submit_store(machine, id, 0, HELD, 1), 0);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		sem_wait(&is_held);
+		sem_post(&may_end);
+	}
+	sem_wait(&is_held);
+	assert_int_equal(pthread_create(&thread, NULL, reset_gpu, machine->gpu), 0);
+	sleep_us(50000); /* far more than it takes to ask */
+	for (size_t i = 0; i < 20; i++) {
+		sem_post(&may_end);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(machine->num_stores, 3);
+	assert_int_equal(machine->signal_ns[4], 0);
+	sem_destroy(&is_held);
+	sem_destroy(&may_end);
+	/* It goes on. */
+	assert_int_equal(submit(machine, 1, 1, 100, 10, 0), 0);
+	wait_for_retired(machine, 4);
+	assert_int_equal(machine->num_stores, 3);
 }
 
 /* ---- Rings -------------------------------------------------------------------------------- */
