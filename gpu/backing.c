@@ -12,6 +12,8 @@
 #include "backing.h"
 #include "guest_memory.h"
 
+#define PAGE 4096u
+
 /* A backing's pieces while they are added. */
 struct pieces {
 	struct backing *backing;
@@ -112,7 +114,10 @@ static int add_starts(struct renderer_backing *base)
 	if (base->starts == NULL) {
 		return -ENOMEM;
 	}
+	base->has_whole_pages = true;
 	for (uint32_t i = 0; i < base->num_iov; i++) {
+		/* Where the piece before this one ends. */
+		base->has_whole_pages = base->has_whole_pages && at % PAGE == 0;
 		base->starts[i] = at;
 		at += base->iov[i].iov_len;
 	}

@@ -33,7 +33,8 @@ struct renderer_backing {
 	struct iovec *iov;
 	uint64_t *starts; /* of each in the whole: the sum of the lengths before it */
 	uint32_t num_iov;
-	uint64_t size; /* of all */
+	uint64_t size;        /* of all */
+	bool has_whole_pages; /* each piece but the last is so many times 4096 bytes */
 };
 
 /* Of struct virtio_gpu_resource_create_3d, in the host's byte order. */

@@ -172,6 +172,13 @@ static int store(void *data, uint64_t serial, uint32_t resource_id, uint32_t off
 	return ret;
 }
 
+/* GPU addresses are of pages. With smaller pieces a job, for whose end others wait, would take as
+ * long as the guest likes. */
+static bool is_mappable(const struct renderer_backing *backing)
+{
+	return backing == NULL || backing->has_whole_pages;
+}
+
 static int get_memory(void *data, uint64_t serial, uint32_t resource_id, uint64_t offset,
 	uint64_t size, void **memory)
 {
@@ -184,7 +191,10 @@ static int get_memory(void *data, uint64_t serial, uint32_t resource_id, uint64_
 	attachment = soft_attachment_find(&soft->tables, serial, resource_id);
 	if (attachment != NULL) {
 		storage = attachment->resource->storage;
-		ret = offset <= storage->size && size <= storage->size - offset ? 0 : -EINVAL;
+		ret = offset <= storage->size && size <= storage->size - offset &&
+				is_mappable(soft_storage_backing(storage)) ?
+			0 :
+			-EINVAL;
 	}
 	if (ret == 0) {
 		*memory = soft_storage_map(storage, serial);
@@ -226,7 +236,8 @@ static int read_memory(void *data, void *memory, uint64_t offset, void *bytes, s
 
 	pthread_mutex_lock(&soft->lock);
 	backing = soft_storage_backing(mapped->storage);
-	ret = backing != NULL ? backing_read(backing, offset, bytes, size) : -EFAULT;
+	ret = backing != NULL && is_mappable(backing) ? backing_read(backing, offset, bytes, size) :
+							-EFAULT;
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
 }
@@ -240,7 +251,9 @@ static int write_memory(void *data, void *memory, uint64_t offset, const void *b
 
 	pthread_mutex_lock(&soft->lock);
 	backing = soft_storage_backing(mapped->storage);
-	ret = backing != NULL ? backing_write(backing, offset, bytes, size) : -EFAULT;
+	ret = backing != NULL && is_mappable(backing) ?
+		backing_write(backing, offset, bytes, size) :
+		-EFAULT;
 	pthread_mutex_unlock(&soft->lock);
 	return ret;
 }

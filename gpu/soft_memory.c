@@ -53,6 +53,7 @@ int soft_memory_create(uint64_t size, struct soft_memory **out)
 		.starts = &memory->start,
 		.num_iov = 1,
 		.size = size,
+		.has_whole_pages = true,
 	};
 	*out = memory;
 	return 0;

@@ -8,6 +8,7 @@
  * signals, be it that the host holds the work back or that the GPU does.
  */
 
+#include <endian.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -311,6 +312,49 @@ TEST_GUEST(a_range_that_is_none_is_refused_and_harms_nothing)
 	assert_int_equal(RUN(1, COPY(DATA + 4, DATA, 8)), REFUSED);
 	assert_int_equal(RUN(1, COPY(DATA + 8, DATA, 8)), OK);
 	assert_int_equal(RUN(1, FILL(DATA, 4, 1)), OK);
+}
+
+/* Gives a blob two pieces of memory, of which the first may be no whole pages. */
+static uint32_t attach_pieces(uint32_t resource_id, uint32_t first_size)
+{
+	const struct {
+		struct virtio_gpu_resource_attach_backing request;
+		struct virtio_gpu_mem_entry entries[2];
+	} attach = {
+		.request = {
+			.hdr = header(VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, 0),
+			.resource_id = htole32(resource_id),
+			.nr_entries = htole32(2),
+		},
+		.entries = {
+			{ .addr = htole64(GUEST_ADDR + SECOND_OFFSET),
+				.length = htole32(first_size) },
+			{ .addr = htole64(GUEST_ADDR + FIRST_OFFSET),
+				.length = htole32(2 * PAGE - first_size) },
+		},
+	};
+
+	return guest_call(&guest, &attach, sizeof(attach));
+}
+
+/* A page would be as many pieces as the guest likes, and each takes a job time. */
+TEST_GUEST(memory_that_is_no_whole_pages_is_not_mapped)
+{
+	assert_int_equal(create_empty_blob(&guest, 20, 2 * PAGE), OK);
+	assert_int_equal(attach_context(&guest, 1, 20), OK);
+	assert_int_equal(attach_pieces(20, PAGE - 4), OK);
+	assert_int_equal(RUN(1, MAP(20, 0, DATA, PAGE)), REFUSED);
+	assert_int_equal(detach_backing(&guest, 20), OK);
+	assert_int_equal(attach_pieces(20, PAGE), OK);
+	assert_int_equal(RUN(1, MAP(20, 0, DATA, 2 * PAGE)), OK);
+	assert_int_equal(RUN(1, FILL(DATA + PAGE - 4, 8, 5)), OK);
+	assert_int_equal(second(PAGE - 4), 5);
+	assert_int_equal(first(0), 5);
+	/* Nor is it used, if it comes later. */
+	assert_int_equal(detach_backing(&guest, 20), OK);
+	assert_int_equal(attach_pieces(20, PAGE - 4), OK);
+	assert_int_equal(RUN(1, FILL(DATA, 4, 6)), FAULT);
+	assert_int_equal(second(0), 0);
 }
 
 /* As many operations as may be, and one more; the same with bytes. */
