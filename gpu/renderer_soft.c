@@ -931,6 +931,7 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 		.limits = guest_limits };
 	struct soft_gpu_options gpu_options = {
 		.max_jobs = MAX_JOBS,
+		.max_context_jobs = MAX_JOBS / 4,
 		.fences = options->sync_files ? SOFT_GPU_FENCES_VGEM : SOFT_GPU_FENCES_CALL,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,

@@ -471,7 +471,8 @@ static int start_job(struct soft_gpu_user *user, struct gpu_job *job, const stru
 	/* Under the lock: it is then not before the end of any in-fence that has signalled. */
 	now = now_ns();
 	num_watched = gpu->schedule.num_watched;
-	if (gpu->schedule.num_jobs < gpu->options.max_jobs) {
+	if (gpu->schedule.num_jobs < gpu->options.max_jobs &&
+		user->context->num_jobs < gpu->options.max_context_jobs) {
 		ret = schedule_submit(&gpu->schedule, user->context, job, from, now);
 	}
 	if (ret == 0 && observer->run != NULL) {
@@ -714,6 +715,9 @@ int soft_gpu_create(
 	new->options = *options;
 	if (new->options.max_jobs == 0) {
 		new->options.max_jobs = SOFT_GPU_DEFAULT_MAX_JOBS;
+	}
+	if (new->options.max_context_jobs == 0) {
+		new->options.max_context_jobs = new->options.max_jobs;
 	}
 	new->spaces = (struct address_spaces){
 		.ops = options->memory,

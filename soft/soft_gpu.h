@@ -68,8 +68,9 @@ struct soft_gpu_options {
 	 * VGF_WAIT_HOST: takes none. */
 	enum vgf_wait wait;
 	struct soft_gpu_observer observer;
-	/* At once, or submit returns -ENOSPC. 0 means SOFT_GPU_DEFAULT_MAX_JOBS. */
-	uint32_t max_jobs;
+	/* At once, or submit returns -ENOSPC: in all, and of one context. 0 means
+	 * SOFT_GPU_DEFAULT_MAX_JOBS, and as many as in all. */
+	uint32_t max_jobs, max_context_jobs;
 	/*
 	 * CPUs that nothing else of this process runs on, or NULL. The thread goes there with
 	 * realtime priority, if that is allowed, so that nothing delays it, and stays awake a

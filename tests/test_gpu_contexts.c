@@ -733,16 +733,30 @@ TEST_CONTEXT(idle_there_is_nothing_to_dispatch)
 
 /* ---- Limits --------------------------------------------------------------------------------- */
 
-/* Without a fence they take up no place in a queue. */
+/* Sends jobs until one is refused: without a fence they take up no place in a queue. Returns how
+ * many there are. */
+static uint32_t fill_with_jobs(uint32_t ctx_id)
+{
+	const struct job job = { .ctx_id = ctx_id, .busy_us = NEVER_US };
+	uint32_t count = 0, type = OK;
+
+	while (type == OK) {
+		type = guest_header(wait_for(submit(&guest, &job))).type;
+		count += type == OK;
+	}
+	assert_int_equal(type, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	return count;
+}
+
 TEST_CONTEXT(jobs_are_limited)
 {
-	const struct job job = { .ctx_id = 1, .busy_us = NEVER_US };
-
-	for (uint32_t i = 0; i < 4096; i++) {
-		assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type, OK);
+	assert_int_equal(fill_with_jobs(1), 1024);
+	for (uint32_t ctx_id = 2; ctx_id <= 4; ctx_id++) {
+		assert_int_equal(create_context(&guest, ctx_id), OK);
+		assert_int_equal(fill_with_jobs(ctx_id), 1024);
 	}
-	assert_int_equal(guest_header(wait_for(submit(&guest, &job))).type,
-		VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(create_context(&guest, 5), OK);
+	assert_int_equal(fill_with_jobs(5), 0);
 }
 
 static struct renderer_ops spy_ops;
