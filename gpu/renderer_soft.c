@@ -893,8 +893,8 @@ static void init_lock(pthread_mutex_t *lock)
 	pthread_mutexattr_destroy(&attributes);
 }
 
-/* With sync files each fence takes two descriptors, and the GPU's are not counted. So half of what
- * the process may have is left for the rest. 0, the default, if there are more than enough. */
+/* A quarter of what the process may have, as is what jobs have besides: so half is left for the
+ * rest. 0, the default, if there are more than enough. */
 static uint32_t max_fence_fds(void)
 {
 	struct rlimit limit;
@@ -903,6 +903,19 @@ static uint32_t max_fence_fds(void)
 		return 0;
 	}
 	return limit.rlim_cur < 8 ? 2 : (uint32_t)(limit.rlim_cur / 4);
+}
+
+/* With sync files a job has up to two descriptors that are not counted: of what it waits for, and
+ * of the buffer that its fence is on. */
+static uint32_t max_jobs(const struct renderer_options *options)
+{
+	struct rlimit limit;
+
+	if (!options->sync_files || getrlimit(RLIMIT_NOFILE, &limit) < 0 ||
+		limit.rlim_cur / 8 > MAX_JOBS) {
+		return MAX_JOBS;
+	}
+	return limit.rlim_cur < 32 ? 4 : (uint32_t)(limit.rlim_cur / 8);
 }
 
 /* Their descriptors are as many as half of what is left then, at most. */
@@ -930,8 +943,8 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
 		.limits = guest_limits };
 	struct soft_gpu_options gpu_options = {
-		.max_jobs = MAX_JOBS,
-		.max_context_jobs = MAX_JOBS / 4,
+		.max_jobs = max_jobs(options),
+		.max_context_jobs = max_jobs(options) / 4,
 		.fences = options->sync_files ? SOFT_GPU_FENCES_VGEM : SOFT_GPU_FENCES_CALL,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,

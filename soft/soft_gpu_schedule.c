@@ -394,10 +394,11 @@ static int add_merged_in_fences(
 	for (uint32_t i = 0; i < from->num_in_fences; i++) {
 		timed = add_producer_by_id(schedule, job, from->in_fences[i].fence_id) && timed;
 	}
+	job->in_fence_fd = -1;
 	if (has_signalled(fence_fd)) {
+		close(fence_fd);
 		return 0;
 	}
-	job->in_fence_fd = -1;
 	wait = prepare_wait(job);
 	wait->timed = timed;
 	ret = watch_take(schedule, wait, fence_fd);

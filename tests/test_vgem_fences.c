@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <vgfence/dma_buf.h>
@@ -125,6 +126,16 @@ int __wrap_vgf_dma_buf_export_sync_file(int dma_buf_fd, uint32_t access)
 	return fd < 0 ? -EBADF : fd;
 }
 
+static uint32_t num_merged;
+
+int __wrap_vgf_sync_file_merge(const int *fence_fds, size_t count);
+int __wrap_vgf_sync_file_merge(const int *fence_fds, size_t count)
+{
+	assert_int_equal(count, 1);
+	num_merged++;
+	return fcntl(fence_fds[0], F_DUPFD_CLOEXEC, 0);
+}
+
 /* What closing vgem's descriptor does to the fences that are left. */
 static void end_fences(void)
 {
@@ -159,7 +170,7 @@ static void start(void)
 		.max_jobs = 2,
 	};
 
-	num_retired = num_cancelled = 0;
+	num_retired = num_cancelled = num_merged = 0;
 	assert_int_equal(vgf_device_create(&callbacks, NULL, NULL, &device), 0);
 	assert_int_equal(soft_gpu_create(device, &options, &gpu), 0);
 	assert_int_equal(soft_gpu_context_create(gpu, 1, 1), 0);
@@ -176,17 +187,25 @@ static void stop(void)
 
 #define TEST_VGEM(name) TEST_BETWEEN(name, start(), stop())
 
-static int run_job(uint64_t fence_id, uint32_t busy_us)
+/* in_fence: an ID, or 0 for none. */
+static int run_job_behind(uint64_t fence_id, uint32_t busy_us, uint64_t in_fence)
 {
 	const uint32_t words[] = { htole32(SOFT_GPU_BUSY), htole32(busy_us) };
 	const struct vgf_submission submission = {
 		.fence = { .fence_id = fence_id, .ctx_id = 1, .ring = 0 },
 		.flags = VGF_FENCED | VGF_SHAREABLE,
+		.num_in_fences = in_fence != 0,
+		.in_fences = &in_fence,
 		.command = words,
 		.size = sizeof(words),
 	};
 
 	return vgf_submit(device, &submission, NULL);
+}
+
+static int run_job(uint64_t fence_id, uint32_t busy_us)
+{
+	return run_job_behind(fence_id, busy_us, 0);
 }
 
 static void wait_for_retired(uint32_t count)
@@ -269,9 +288,27 @@ TEST_VGEM(a_job_that_is_dropped_keeps_no_descriptor)
 		count_fds(), before - 1 + 2); /* an idle buffer less, and the fences here */
 }
 
+TEST_VGEM(a_job_keeps_no_descriptor_of_what_has_signalled)
+{
+	int shared_fd, before;
+
+	assert_int_equal(run_job(1, 100), 0);
+	shared_fd = share(1);
+	while (!has_ended(shared_fd)) {
+	}
+	soft_gpu_reset(gpu); /* waits for the end of that job; its fence has not retired yet */
+	before = count_fds();
+	assert_int_equal(run_job_behind(2, NEVER_US, 1), 0);
+	assert_int_equal(num_merged, 1);
+	assert_int_equal(count_fds(), before + 2); /* its fence, in the device and here */
+	close(shared_fd);
+}
+
 /* ---- A guest -------------------------------------------------------------------------------- */
 
-TEST(a_guest_that_resets_the_device_leaves_no_fence)
+static struct guest guest;
+
+static void start_guest(void)
 {
 	const struct gpu_options options = {
 		.num_scanouts = 1,
@@ -280,9 +317,41 @@ TEST(a_guest_that_resets_the_device_leaves_no_fence)
 		.fence_passing_bit = FENCE_PASSING_BIT,
 		.renderer.sync_files = true,
 	};
-	static struct guest guest;
 
 	guest_start(&guest, &options);
+}
+
+/* What waits needs no place in a queue, but a descriptor. */
+TEST(jobs_that_wait_leave_half_of_the_descriptors)
+{
+	const struct job waited_for = { .ctx_id = 1, .fence_id = 1, .busy_us = NEVER_US };
+	struct rlimit before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 400, before.rlim_max }), 0);
+	start_guest();
+	for (uint32_t ctx_id = 1; ctx_id <= 5; ctx_id++) {
+		const struct job job = {
+			.ctx_id = ctx_id, .ring = 1, .num_in_fences = 1, .in_fences = { 1 }
+		};
+
+		assert_int_equal(create_context(&guest, ctx_id), VIRTIO_GPU_RESP_OK_NODATA);
+		if (ctx_id == 1) {
+			submit(&guest, &waited_for);
+		}
+		for (uint32_t i = 0; i < 100; i++) {
+			guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+		}
+	}
+	assert_in_range(count_fds(), 48, 150);
+	guest_stop(&guest);
+	end_fences();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+TEST(a_guest_that_resets_the_device_leaves_no_fence)
+{
+	start_guest();
 	for (uint32_t round = 0; round < 3; round++) {
 		assert_int_equal(create_context(&guest, 1), VIRTIO_GPU_RESP_OK_NODATA);
 		for (uint64_t id = 1; id <= 4; id++) {
