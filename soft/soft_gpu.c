@@ -52,7 +52,7 @@ struct soft_gpu {
 	uint64_t spun_ns;         /* since it slept last */
 	struct gpu_job_queue due; /* jobs whose time is over; while it signals, the thread's */
 	bool signalling;          /* the thread finishes what is due, without the lock */
-	atomic_uint num_dropping; /* who wait for the end of that, to drop jobs */
+	atomic_uint num_dropping; /* who wait for the end of that, to drop or end jobs */
 	uint32_t num_expired;
 	pthread_cond_t changed; /* ready, or no longer signalling, or dropping */
 	bool ready;             /* the thread has moved to its CPUs */
@@ -101,12 +101,12 @@ static int run_command(
 /* Returns 0, or the error that ends the job. */
 static int run_commands(struct soft_gpu *gpu, struct gpu_job *job)
 {
-	int ret = 0;
+	int ret = job->error;
 
-	if (job->space != NULL && job->space->is_unusable) {
+	if (ret == 0 && job->space != NULL && job->space->is_unusable) {
 		return -EPIPE;
 	}
-	if (job->batch != NULL) {
+	if (ret == 0 && job->batch != NULL) {
 		bind_batch_apply(job->batch);
 	}
 	for (uint32_t i = 0; i < job->num_commands && ret == 0; i++) {
@@ -166,7 +166,7 @@ static bool finish_job(struct soft_gpu *gpu, struct gpu_job *job)
 	return false;
 }
 
-/* Finishes what is due, up to the job during which somebody comes to drop some. Without the lock,
+/* Finishes what is due, up to the job during which somebody comes to stop it. Without the lock,
  * so that a submission need not wait for that. */
 static void finish_due(struct soft_gpu *gpu)
 {
@@ -565,30 +565,65 @@ static void drop_due(struct soft_gpu *gpu, const struct gpu_context *only)
 	STAILQ_CONCAT(&gpu->due, &kept);
 }
 
-static void drop_jobs(struct soft_gpu *gpu, const struct gpu_context *only)
+/* What the thread does and signals just now does not end before it has. Until let_thread_go_on() it
+ * does nothing more. */
+static void stop_thread(struct soft_gpu *gpu)
 {
-	/* What the thread does and signals just now does not end before it has. */
 	atomic_fetch_add(&gpu->num_dropping, 1);
 	while (gpu->signalling) {
 		pthread_cond_wait(&gpu->changed, &gpu->lock);
 	}
-	drop_due(gpu, only);
-	schedule_drop(&gpu->schedule, only, now_ns());
+}
+
+static void let_thread_go_on(struct soft_gpu *gpu)
+{
 	atomic_fetch_sub(&gpu->num_dropping, 1);
 	pthread_cond_broadcast(&gpu->changed);
+}
+
+static void drop_jobs(struct soft_gpu *gpu, struct gpu_context *only)
+{
+	stop_thread(gpu);
+	drop_due(gpu, only);
+	schedule_drop(&gpu->schedule, only, now_ns());
+	let_thread_go_on(gpu);
+}
+
+/* Nobody can end what destroyed contexts have left, so that is no more together than one may have.
+ * Returns whether the thread is to be woken. */
+static bool end_what_is_left(struct soft_gpu *gpu)
+{
+	uint32_t max = gpu->options.max_context_jobs;
+	struct gpu_context *context;
+
+	if (schedule_find_left(&gpu->schedule, max) == NULL) {
+		return false;
+	}
+	stop_thread(gpu);
+	context = schedule_find_left(&gpu->schedule, max); /* that one may be gone */
+	if (context != NULL) {
+		schedule_end(&gpu->schedule, context, -ECANCELED, now_ns(), &gpu->due);
+	}
+	let_thread_go_on(gpu);
+	return kick(gpu);
 }
 
 static void destroy_context(void *data, bool cancelled)
 {
 	struct soft_gpu_user *user = data;
 	struct soft_gpu *gpu = user->gpu;
+	bool must_wake;
 
 	pthread_mutex_lock(&gpu->lock);
 	if (cancelled) {
 		drop_jobs(gpu, user->context);
 	}
 	schedule_close_context(&gpu->schedule, user->context);
+	must_wake = !cancelled && end_what_is_left(gpu);
 	pthread_mutex_unlock(&gpu->lock);
+	if (must_wake) {
+		wake(gpu);
+	}
 	address_space_put(user->space);
 	free(user);
 }

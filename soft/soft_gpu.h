@@ -69,7 +69,9 @@ struct soft_gpu_options {
 	enum vgf_wait wait;
 	struct soft_gpu_observer observer;
 	/* At once, or submit returns -ENOSPC: in all, and of one context. 0 means
-	 * SOFT_GPU_DEFAULT_MAX_JOBS, and as many as in all. */
+	 * SOFT_GPU_DEFAULT_MAX_JOBS, and as many as in all. Destroyed contexts leave no more
+	 * together than one may have: all jobs of the one that has most left end then, undone, with
+	 * -ECANCELED. */
 	uint32_t max_jobs, max_context_jobs;
 	/*
 	 * CPUs that nothing else of this process runs on, or NULL. The thread goes there with

@@ -506,6 +506,7 @@ int schedule_submit(struct schedule *schedule, struct gpu_context *context, stru
 	}
 	STAILQ_INSERT_TAIL(&job->ring->queue, job, link);
 	context->num_jobs++;
+	context->num_queued++;
 	schedule->num_jobs++;
 	ring_start(schedule, job->ring);
 	return 0;
@@ -527,6 +528,7 @@ struct gpu_job *schedule_take_finished(struct schedule *schedule, uint64_t now)
 	ring = heap_pop(schedule);
 	job = STAILQ_FIRST(&ring->queue);
 	STAILQ_REMOVE_HEAD(&ring->queue, link);
+	ring->context->num_queued--;
 	/* The real time, not the planned one: what a late thread lost is lost. */
 	job->finish_ns = now;
 	job->finished = true;
@@ -550,8 +552,9 @@ void schedule_forget(struct schedule *schedule, struct gpu_job *job)
 }
 
 /* Moves the jobs of a context's rings to `dropped`. */
-static void empty_rings(const struct gpu_context *context, struct gpu_job_queue *dropped)
+static void empty_rings(struct gpu_context *context, struct gpu_job_queue *dropped)
 {
+	context->num_queued = 0;
 	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
 		if (context->rings[i] != NULL) {
 			STAILQ_CONCAT(dropped, &context->rings[i]->queue);
@@ -559,7 +562,43 @@ static void empty_rings(const struct gpu_context *context, struct gpu_job_queue 
 	}
 }
 
-void schedule_drop(struct schedule *schedule, const struct gpu_context *only, uint64_t now)
+struct gpu_context *schedule_find_left(const struct schedule *schedule, uint32_t max)
+{
+	struct gpu_context *context, *most = NULL;
+	uint32_t sum = 0;
+
+	LIST_FOREACH(context, &schedule->contexts, link) {
+		if (context->is_open) {
+			continue;
+		}
+		sum += context->num_queued;
+		if (most == NULL || context->num_queued > most->num_queued) {
+			most = context;
+		}
+	}
+	return sum > max ? most : NULL;
+}
+
+void schedule_end(struct schedule *schedule, struct gpu_context *context, int error, uint64_t now,
+	struct gpu_job_queue *finished)
+{
+	struct gpu_job_queue ended;
+	struct gpu_job *job;
+
+	STAILQ_INIT(&ended);
+	heap_remove(schedule, context);
+	empty_rings(context, &ended);
+	STAILQ_FOREACH(job, &ended, link) {
+		remove_in_fences(schedule, job);
+		job->error = error;
+		job->finish_ns = now;
+		job->finished = true;
+		release_waiters(schedule, job, now);
+	}
+	STAILQ_CONCAT(finished, &ended);
+}
+
+void schedule_drop(struct schedule *schedule, struct gpu_context *only, uint64_t now)
 {
 	struct gpu_job_queue dropped;
 	struct gpu_context *context;

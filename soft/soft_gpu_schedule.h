@@ -39,6 +39,7 @@ struct gpu_job {
 	struct vgf_fence_name fence;
 	bool fenced;
 	bool finished;
+	int error;                   /* it does nothing and ends with that; or 0 */
 	int out_fence_fd;            /* our end of it, or -1 */
 	struct vgem_slot *out_slot;  /* or NULL */
 	int in_fence_fd;             /* all of its in-fences in one, ours; or -1 */
@@ -61,6 +62,7 @@ struct gpu_context {
 	uint64_t serial;
 	bool is_open; /* more jobs may come */
 	uint32_t num_jobs;
+	uint32_t num_queued; /* of them on its rings: not finished */
 	struct gpu_ring *rings[VGF_MAX_RINGS];
 };
 
@@ -125,8 +127,16 @@ void schedule_stop_writers(struct schedule *schedule);
 /* A watched descriptor has signalled. */
 void schedule_wake(struct schedule *schedule, struct gpu_wait *wait, uint64_t now);
 
+/* Of the contexts without a user the one that has most jobs left, if they have more than max
+ * together; or NULL. */
+struct gpu_context *schedule_find_left(const struct schedule *schedule, uint32_t max);
+
+/* Finishes all jobs of a context, with an error, and appends them to `finished`. */
+void schedule_end(struct schedule *schedule, struct gpu_context *context, int error, uint64_t now,
+	struct gpu_job_queue *finished);
+
 /* Drops all jobs of one context only, or with NULL of all of them. Jobs of other contexts that wait
  * for them wait no longer. */
-void schedule_drop(struct schedule *schedule, const struct gpu_context *only, uint64_t now);
+void schedule_drop(struct schedule *schedule, struct gpu_context *only, uint64_t now);
 
 #endif

@@ -759,6 +759,27 @@ TEST_CONTEXT(jobs_are_limited)
 	assert_int_equal(fill_with_jobs(5), 0);
 }
 
+/* Nobody could end them. Those of the context that has most left make room. */
+TEST_CONTEXT(destroyed_contexts_leave_no_more_jobs_than_one_may_have)
+{
+	const struct job long_job = { .ctx_id = 1, .fence_id = 1, .busy_us = NEVER_US };
+	uint32_t kept = submit(&guest, &long_job), ended;
+
+	assert_int_equal(destroy_context(&guest, 1), OK);
+	for (uint32_t ctx_id = 2; ctx_id <= 10; ctx_id++) {
+		const struct job job = {
+			.ctx_id = ctx_id, .fence_id = ctx_id, .busy_us = NEVER_US
+		};
+
+		assert_int_equal(create_context(&guest, ctx_id), OK);
+		ended = submit(&guest, &job);
+		assert_int_equal(fill_with_jobs(ctx_id), 1023);
+		assert_int_equal(destroy_context(&guest, ctx_id), OK);
+		assert_int_equal(guest_header(wait_for(ended)).type, VIRTIO_GPU_RESP_ERR_UNSPEC);
+	}
+	assert_false(guest.responses[GPU_QUEUE_CONTROL][kept].done);
+}
+
 static struct renderer_ops spy_ops;
 static char spied_name[80];
 
