@@ -803,18 +803,23 @@ bool soft_gpu_is_writing(struct soft_gpu *gpu)
 	bool is_writing;
 
 	pthread_mutex_lock(&gpu->lock);
-	is_writing = gpu->signalling || schedule_has_writers(&gpu->schedule);
+	is_writing = gpu->signalling || !STAILQ_EMPTY(&gpu->due) ||
+		schedule_has_writers(&gpu->schedule);
 	pthread_mutex_unlock(&gpu->lock);
 	return is_writing;
 }
 
 void soft_gpu_stop_writing(struct soft_gpu *gpu)
 {
+	struct gpu_job *job;
+
 	pthread_mutex_lock(&gpu->lock);
-	while (gpu->signalling) {
-		pthread_cond_wait(&gpu->changed, &gpu->lock);
+	stop_thread(gpu);
+	STAILQ_FOREACH(job, &gpu->due, link) {
+		job->num_commands = 0;
 	}
 	schedule_stop_writers(&gpu->schedule);
+	let_thread_go_on(gpu);
 	pthread_mutex_unlock(&gpu->lock);
 }
 
