@@ -137,7 +137,8 @@ static void free_file(struct event_file *file)
 	free(file);
 }
 
-static int write_all(struct event_file *file, const void *data, size_t size)
+/* Waits for room that long at a time, or without end for -1. */
+static int write_all(struct event_file *file, const void *data, size_t size, int timeout_ms)
 {
 	const char *at = data;
 
@@ -154,7 +155,9 @@ static int write_all(struct event_file *file, const void *data, size_t size)
 		} else if (count < 0 && errno == EAGAIN) {
 			struct pollfd poll_fd = { .fd = file->fd, .events = POLLOUT };
 
-			poll(&poll_fd, 1, -1);
+			if (poll(&poll_fd, 1, timeout_ms) == 0) {
+				return -EAGAIN;
+			}
 		} else if (count < 0 && errno != EINTR) {
 			return -errno;
 		}
@@ -171,8 +174,8 @@ static int write_some(struct event_file *file)
 	int ret;
 
 	count = count < to_end ? count : to_end;
-	ret = write_all(
-		file, &file->buffer[tail % BUFFER_RECORDS], count * sizeof(struct event_record));
+	ret = write_all(file, &file->buffer[tail % BUFFER_RECORDS],
+		count * sizeof(struct event_record), -1);
 	atomic_store(&file->tail, tail + count);
 	return ret;
 }
@@ -245,7 +248,7 @@ static int start_thread(struct event_file *file)
 	return -ret;
 }
 
-/* Not to wait for who reads a pipe: the thread does that, and can be left behind. */
+/* Nothing here waits for who reads a pipe: the thread does that, and can be left behind. */
 static int open_all(struct event_file *file, const char *path)
 {
 	const struct event_file_header header = {
@@ -262,7 +265,7 @@ static int open_all(struct event_file *file, const char *path)
 	if (file->fd < 0) {
 		return -errno;
 	}
-	return write_all(file, &header, sizeof(header));
+	return write_all(file, &header, sizeof(header), 0);
 }
 
 int event_file_open(const char *path, struct event_file **out)

@@ -16,8 +16,8 @@ struct event_file;
 /* The file ends there, with -EFBIG: a guest makes it grow, at most by 64 bytes for each event. */
 #define EVENT_FILE_MAX_SIZE (UINT64_C(1) << 30)
 
-/* Replaces a file that is there. Returns 0; -ENOMEM, -EAGAIN (no thread), or what opening the file
- * failed with. */
+/* Replaces a file that is there. Returns 0; -ENOMEM; -EAGAIN if there is no thread to be had, or if
+ * it is a pipe that is full; what opening the file failed with. */
 int event_file_open(const char *path, struct event_file **out);
 
 /* For vgf_device_trace; arg: a struct event_file. One thread at a time. */

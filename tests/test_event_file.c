@@ -265,6 +265,28 @@ TEST(a_reader_that_does_not_read_holds_up_nobody)
 	unlink(path);
 }
 
+/* Nor does a reader that has not read what was in the pipe before. */
+TEST(a_full_pipe_is_refused_at_once)
+{
+	struct event_file *file;
+	int reader, writer;
+
+	make_path();
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	writer = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(reader >= 0 && writer >= 0);
+	while (write(writer, path, sizeof(path)) > 0) {
+	}
+	assert_int_equal(event_file_open(path, &file), -EAGAIN);
+	while (read(reader, path, sizeof(path)) > 0) {
+	}
+	close(writer);
+	close(reader);
+	unlink(path);
+}
+
 TEST(a_device_writes_what_its_fences_do)
 {
 	static struct guest guest;
