@@ -308,6 +308,9 @@ static struct json_object *trace(struct control_socket *control, const struct js
 	if (ret == -EALREADY) {
 		return make_error("there is a trace already");
 	}
+	if (ret == -EBUSY) {
+		return make_error("the trace before is still being written");
+	}
 	return ret < 0 ? make_error(strerror(-ret)) : json_object_new_object();
 }
 

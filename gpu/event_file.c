@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -25,12 +26,16 @@
 
 #define CLOSE_MS 1000
 
+/* Files of the process that were closed while their threads wait: each has 2 MiB. */
+static atomic_int num_left_behind;
+
 struct event_file {
 	int fd;
 	int wake_fd; /* an eventfd: the thread is to look */
 	int done_fd; /* the same: the thread has ended */
 	pthread_t thread;
 	atomic_int owners; /* the thread, and who opened it: the last one frees */
+	bool left_behind;  /* read by who frees */
 	atomic_bool ending;
 	atomic_int error;
 
@@ -134,6 +139,9 @@ static void free_file(struct event_file *file)
 	}
 	close(file->wake_fd);
 	close(file->done_fd);
+	if (file->left_behind) {
+		atomic_fetch_sub(&num_left_behind, 1);
+	}
 	free(file);
 }
 
@@ -270,9 +278,13 @@ static int open_all(struct event_file *file, const char *path)
 
 int event_file_open(const char *path, struct event_file **out)
 {
-	struct event_file *file = malloc(sizeof(*file));
+	struct event_file *file;
 	int ret;
 
+	if (atomic_load(&num_left_behind) > 0) {
+		return -EBUSY;
+	}
+	file = malloc(sizeof(*file));
 	if (file == NULL) {
 		return -ENOMEM;
 	}
@@ -310,6 +322,8 @@ int event_file_close(struct event_file *file, uint64_t *lost)
 		ret = event_file_error(file);
 	} else {
 		pthread_detach(file->thread);
+		atomic_fetch_add(&num_left_behind, 1);
+		file->left_behind = true;
 		ret = -ETIMEDOUT;
 	}
 	*lost = file->lost + atomic_load(&file->head) - atomic_load(&file->tail);

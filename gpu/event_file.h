@@ -16,8 +16,9 @@ struct event_file;
 /* The file ends there, with -EFBIG: a guest makes it grow, at most by 64 bytes for each event. */
 #define EVENT_FILE_MAX_SIZE (UINT64_C(1) << 30)
 
-/* Replaces a file that is there. Returns 0; -ENOMEM; -EAGAIN if there is no thread to be had, or if
- * it is a pipe that is full; what opening the file failed with. */
+/* Replaces a file that is there. Returns 0; -EBUSY while one that was closed with -ETIMEDOUT is
+ * still being written; -ENOMEM; -EAGAIN if there is no thread to be had, or if it is a pipe that is
+ * full; what opening the file failed with. */
 int event_file_open(const char *path, struct event_file **out);
 
 /* For vgf_device_trace; arg: a struct event_file. One thread at a time. */
@@ -27,7 +28,8 @@ void event_file_add(void *arg, const struct vgf_event *event);
 int event_file_error(const struct event_file *file);
 
 /* Writes what is left, for up to a second, and closes. lost: set to how many events are missing.
- * Returns 0, what writing failed with, or -ETIMEDOUT. */
+ * Returns 0, what writing failed with, or -ETIMEDOUT: then a thread goes on until the file has
+ * taken the rest, or fails. */
 int event_file_close(struct event_file *file, uint64_t *lost);
 
 #endif

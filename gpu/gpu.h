@@ -262,8 +262,9 @@ void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
  * too slow for is left out and counted. If it cannot be written any more, that is said in the log,
  * and the trace has ended but for gpu_trace_stop.
  *
- * Returns 0; -EALREADY if there is a trace; -ENOMEM; -EAGAIN if there is no thread to be had, or if
- * the file is a pipe that is full; what opening the file failed with.
+ * Returns 0; -EALREADY if there is a trace; -EBUSY while one that ended with -ETIMEDOUT is still
+ * being written; -ENOMEM; -EAGAIN if there is no thread to be had, or if the file is a pipe that
+ * is full; what opening the file failed with.
  */
 int gpu_trace_start(struct gpu *gpu, const char *path);
 

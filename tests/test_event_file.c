@@ -243,7 +243,7 @@ TEST(a_reader_that_does_not_read_holds_up_nobody)
 	const uint64_t num_events = 200000;
 	struct event_file *file;
 	uint64_t lost, start_ns;
-	int reader;
+	int reader, ret;
 
 	make_path();
 	unlink(path);
@@ -261,7 +261,17 @@ TEST(a_reader_that_does_not_read_holds_up_nobody)
 	assert_int_equal(event_file_close(file, &lost), -ETIMEDOUT);
 	assert_in_range(now_ns() - start_ns, 0, 10 * NS_PER_S);
 	assert_true(lost > num_events / 2);
-	close(reader); /* which ends the thread */
+	unlink(path);
+
+	/* The thread that waits is the only one. */
+	make_path();
+	assert_int_equal(event_file_open(path, &file), -EBUSY);
+	close(reader); /* which ends it */
+	while ((ret = event_file_open(path, &file)) == -EBUSY) {
+		usleep(1000);
+	}
+	assert_int_equal(ret, 0);
+	assert_int_equal(event_file_close(file, &lost), 0);
 	unlink(path);
 }
 
