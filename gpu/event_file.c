@@ -216,6 +216,15 @@ static void fail(struct event_file *file, int error)
 	atomic_store(&file->error, error);
 }
 
+/* On a network's or a user's file system this is long, and says only now that the disk is full. */
+static void close_fd(struct event_file *file)
+{
+	if (close(file->fd) < 0 && event_file_error(file) == 0) {
+		atomic_store(&file->error, -errno);
+	}
+	file->fd = -1;
+}
+
 static void *thread_main(void *arg)
 {
 	struct event_file *file = arg;
@@ -235,6 +244,7 @@ static void *thread_main(void *arg)
 	if (ret < 0) {
 		fail(file, ret);
 	}
+	close_fd(file);
 	kick(file->done_fd);
 	free_file(file);
 	return NULL;

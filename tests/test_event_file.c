@@ -7,6 +7,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,30 @@ static void wait_for_record(void)
 		assert_int_equal(stat(path, &status), 0);
 		usleep(1000);
 	}
+}
+
+/* What closing the file at `path` fails with, or 0; and which thread did it then. */
+static int close_error;
+static pthread_t closed_by;
+
+int __wrap_close(int fd);
+int __real_close(int fd);
+
+int __wrap_close(int fd)
+{
+	char link[32], name[sizeof(path)];
+	ssize_t length;
+	int ret;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = close_error != 0 ? readlink(link, name, sizeof(name)) : 0;
+	ret = __real_close(fd);
+	if (length > 0 && strlen(path) == (size_t)length && memcmp(name, path, strlen(path)) == 0) {
+		closed_by = pthread_self();
+		errno = close_error;
+		return -1;
+	}
+	return ret;
 }
 
 static struct vgf_event make_event(uint64_t fence_id)
@@ -235,6 +260,22 @@ TEST(a_full_disk_ends_it)
 	struct event_record *records = event_records(path, &count);
 	assert_int_equal(count, 10); /* whole ones */
 	free(records);
+}
+
+TEST(closing_is_waited_for_by_the_thread_and_its_error_told)
+{
+	struct event_file *file;
+	uint64_t lost;
+
+	make_path();
+	assert_int_equal(event_file_open(path, &file), 0);
+	add(file, 1);
+	closed_by = pthread_self();
+	close_error = EDQUOT;
+	assert_int_equal(event_file_close(file, &lost), -EDQUOT);
+	close_error = 0;
+	assert_false(pthread_equal(closed_by, pthread_self()));
+	unlink(path);
 }
 
 /* More than a pipe and the buffer hold: who adds does not wait. */
