@@ -42,7 +42,7 @@ struct event_file {
 	/* Counted up without end. One thread adds, at `head`; the other one takes, at `tail`. */
 	_Atomic uint64_t head, tail;
 	uint64_t lost, untold; /* of who adds */
-	uint64_t size;         /* of the thread: of the file */
+	uint64_t size;         /* of the thread: of what is written */
 	struct event_record buffer[BUFFER_RECORDS];
 };
 
@@ -77,6 +77,19 @@ static void put_and_wake(struct event_file *file, const struct event_record *rec
 	}
 }
 
+/* In place of those that are missing since the last record. */
+static void put_lost(struct event_file *file, uint64_t t_ns)
+{
+	const struct event_record lost = {
+		.t_ns = htole64(t_ns),
+		.fence_id = htole64(file->untold),
+		.kind = htole16(EVENT_LOST),
+	};
+
+	file->untold = 0;
+	put_and_wake(file, &lost);
+}
+
 static struct event_record to_record(const struct vgf_event *event)
 {
 	return (struct event_record){
@@ -104,20 +117,14 @@ void event_file_add(void *arg, const struct vgf_event *event)
 	uint64_t count = atomic_load_explicit(&file->head, memory_order_relaxed) -
 		atomic_load(&file->tail);
 
-	if (count + 1 + (file->untold > 0) > BUFFER_RECORDS || event_file_error(file) < 0) {
+	/* With room for what event_file_close has to tell. */
+	if (count + 1 + (file->untold > 0) >= BUFFER_RECORDS || event_file_error(file) < 0) {
 		file->lost++;
 		file->untold++;
 		return;
 	}
 	if (file->untold > 0) {
-		const struct event_record lost = {
-			.t_ns = record.t_ns,
-			.fence_id = htole64(file->untold),
-			.kind = htole16(EVENT_LOST),
-		};
-
-		file->untold = 0;
-		put_and_wake(file, &lost);
+		put_lost(file, event->t_ns);
 	}
 	put_and_wake(file, &record);
 }
@@ -145,6 +152,13 @@ static void free_file(struct event_file *file)
 	free(file);
 }
 
+static uint64_t whole_records(const struct event_file *file)
+{
+	const size_t header = sizeof(struct event_file_header);
+
+	return file->size < header ? 0 : (file->size - header) / sizeof(struct event_record);
+}
+
 /* Waits for room that long at a time, or without end for -1. */
 static int write_all(struct event_file *file, const void *data, size_t size, int timeout_ms)
 {
@@ -160,6 +174,7 @@ static int write_all(struct event_file *file, const void *data, size_t size, int
 			at += count;
 			size -= (size_t)count;
 			file->size += (uint64_t)count;
+			atomic_store(&file->tail, whole_records(file));
 		} else if (count < 0 && errno == EAGAIN) {
 			struct pollfd poll_fd = { .fd = file->fd, .events = POLLOUT };
 
@@ -179,13 +194,10 @@ static int write_some(struct event_file *file)
 	uint64_t tail = atomic_load(&file->tail);
 	uint64_t count = atomic_load(&file->head) - tail;
 	uint64_t to_end = BUFFER_RECORDS - tail % BUFFER_RECORDS;
-	int ret;
 
 	count = count < to_end ? count : to_end;
-	ret = write_all(file, &file->buffer[tail % BUFFER_RECORDS],
+	return write_all(file, &file->buffer[tail % BUFFER_RECORDS],
 		count * sizeof(struct event_record), -1);
-	atomic_store(&file->tail, tail + count);
-	return ret;
 }
 
 static bool has_some(struct event_file *file)
@@ -314,12 +326,26 @@ int event_file_open(const char *path, struct event_file **out)
 	return 0;
 }
 
+/* Of those in the buffer. */
+static uint64_t num_unwritten(const struct event_file *file)
+{
+	uint64_t head = atomic_load(&file->head), count = 0;
+
+	for (uint64_t at = atomic_load(&file->tail); at < head; at++) {
+		count += file->buffer[at % BUFFER_RECORDS].kind != htole16(EVENT_LOST);
+	}
+	return count;
+}
+
 int event_file_close(struct event_file *file, uint64_t *lost)
 {
 	struct pollfd poll_fd = { .fd = file->done_fd, .events = POLLIN };
 	uint64_t end_ns = now_ns() + CLOSE_MS * NS_PER_MS;
 	int ret;
 
+	if (file->untold > 0 && event_file_error(file) == 0) {
+		put_lost(file, now_ns());
+	}
 	atomic_store(&file->ending, true);
 	kick(file->wake_fd);
 	do {
@@ -336,7 +362,7 @@ int event_file_close(struct event_file *file, uint64_t *lost)
 		file->left_behind = true;
 		ret = -ETIMEDOUT;
 	}
-	*lost = file->lost + atomic_load(&file->head) - atomic_load(&file->tail);
+	*lost = file->lost + num_unwritten(file);
 	free_file(file);
 	return ret;
 }
