@@ -58,8 +58,9 @@ static int close_trace(struct gpu *gpu)
 		log_error(gpu, "the end of the trace is lost: %s", strerror(-ret));
 	}
 	if (lost > 0) {
-		log_error(gpu, "the trace lacks %" PRIu64 " events: the file was not fast enough",
-			lost);
+		log_error(gpu, "the trace lacks %" PRIu64 " events: %s", lost,
+			ret == 0 || ret == -ETIMEDOUT ? "the file was not fast enough" :
+							strerror(-ret));
 	}
 	return ret;
 }

@@ -284,9 +284,23 @@ TEST(its_thread_sleeps_while_nothing_happens)
 	unlink(path);
 }
 
+/* A limit on the size of files, for a disk that has room for a part. Returns the old one. */
+static struct rlimit limit_files(size_t size)
+{
+	struct rlimit old, limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	limit = old;
+	limit.rlim_cur = size;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	return old;
+}
+
 TEST(a_full_disk_ends_it)
 {
 	struct event_file *file;
+	struct rlimit old;
 	uint64_t lost;
 
 	if (access("/dev/full", W_OK) < 0) {
@@ -295,14 +309,8 @@ TEST(a_full_disk_ends_it)
 	/* The header is written when it is opened. */
 	assert_int_equal(event_file_open("/dev/full", &file), -ENOSPC);
 
-	/* A limit on the size of files, for a disk that has room for a part. */
-	struct rlimit old, limit;
 	make_path();
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-	signal(SIGXFSZ, SIG_IGN);
-	limit = old;
-	limit.rlim_cur = sizeof(struct event_file_header) + 10 * sizeof(struct event_record) + 20;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	old = limit_files(sizeof(struct event_file_header) + 10 * sizeof(struct event_record) + 20);
 	assert_int_equal(event_file_open(path, &file), 0);
 	for (uint64_t id = 1; id <= 100; id++) {
 		add(file, id);
@@ -424,4 +432,28 @@ TEST(a_device_writes_what_its_fences_do)
 	assert_string_equal(life, "1456"); /* accepted, run, signalled, retired */
 	assert_true(le64toh(records[2].t_ns) - le64toh(records[1].t_ns) >= NS_PER_MS);
 	free(records);
+}
+
+/* Of ten jobs there are some forty events. */
+TEST(why_a_trace_lacks_events_is_told)
+{
+	static struct guest guest;
+	const struct gpu_options options = { .fence_passing_bit = FENCE_PASSING_BIT };
+	struct job job = { .ctx_id = 1 };
+	struct rlimit old;
+
+	make_path();
+	guest_start(&guest, &options);
+	guest.watched = "the trace lacks ";
+	assert_int_equal(create_context(&guest, 1), OK);
+	old = limit_files(sizeof(struct event_file_header) + sizeof(struct event_record));
+	assert_int_equal(gpu_trace_start(guest.gpu, path), 0);
+	for (job.fence_id = 1; job.fence_id <= 10; job.fence_id++) {
+		guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+	}
+	assert_int_equal(gpu_trace_stop(guest.gpu), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_non_null(strstr(guest.watched_warning, " events: File too large"));
+	guest_stop(&guest);
+	unlink(path);
 }
