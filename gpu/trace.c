@@ -165,8 +165,10 @@ static int parse_record(struct parser *parser)
 	struct trace_record record;
 	int ret;
 
-	if (left < RECORD_HEADER_SIZE) {
-		return fail(parser, "cut off in the header of a record");
+	if (left < RECORD_HEADER_SIZE || left - RECORD_HEADER_SIZE < get_u32(at + 20)) {
+		parser->trace->cut_at = parser->at;
+		parser->at = parser->size;
+		return 0;
 	}
 	record = (struct trace_record){
 		.t_ns = get_u64(at),
@@ -177,9 +179,6 @@ static int parse_record(struct parser *parser)
 		.data = at + RECORD_HEADER_SIZE,
 		.peer = TRACE_NONE,
 	};
-	if (left - RECORD_HEADER_SIZE < record.size) {
-		return fail(parser, "a record reaches past the end");
-	}
 	ret = grow(parser);
 	if (ret < 0) {
 		*parser->error = (struct trace_error){ .message = strerror(ENOMEM) };

@@ -35,6 +35,7 @@ struct trace {
 	struct trace_record *records; /* in the order of the file */
 	size_t num_records;
 	size_t num_requests;
+	uint64_t cut_at; /* where the record begins that the file ends in; 0: it ends in none */
 	void *bytes;
 };
 
@@ -43,8 +44,9 @@ struct trace_error {
 	const char *message; /* static, or of strerror */
 };
 
-/* Loads a file. Returns 0; -EBADMSG if it is no trace, or a damaged one; what open or read failed
- * with; -ENOMEM. On an error it fills *error, and there is nothing to finish. */
+/* Loads a file. If it ends in a record, as that of a device that was killed, what is before is
+ * loaded. Returns 0; -EBADMSG if it is no trace, or a damaged one; what open or read failed with;
+ * -ENOMEM. On an error it fills *error, and there is nothing to finish. */
 int trace_load(struct trace *trace, const char *path, struct trace_error *error);
 
 /* The same for bytes in memory from malloc, which belong to the trace from the call on, also

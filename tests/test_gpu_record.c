@@ -5,8 +5,10 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "gpu_guest.h"
@@ -163,6 +165,33 @@ TEST(a_full_disk_ends_the_recording_alone)
 	assert_int_equal(create_context(&guest, 1), OK);
 	assert_int_equal(guest.num_errors, 1);
 	guest_stop(&guest);
+}
+
+/* The disk has room for the first of two requests, and a part of the second. */
+TEST(what_a_full_disk_has_cut_off_is_read_up_to_there)
+{
+	static uint8_t large[1 << 16];
+	struct virtio_gpu_ctrl_hdr *hdr = (void *)large;
+	struct rlimit old, limit;
+	struct trace_error error;
+	struct trace trace;
+
+	start();
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	limit = old;
+	limit.rlim_cur = sizeof(large) * 3 / 2;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	*hdr = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+	guest_call(&guest, large, sizeof(large));
+	guest_call(&guest, large, sizeof(large));
+	guest_stop(&guest);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_int_equal(trace_load(&trace, path, &error), 0);
+	assert_int_equal(trace.num_records, 2);
+	assert_in_range(trace.cut_at, sizeof(large), limit.rlim_cur - 1);
+	trace_finish(&trace);
+	unlink(path);
 }
 
 TEST(a_file_that_cannot_be_opened_is_an_error)

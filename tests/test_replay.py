@@ -131,6 +131,14 @@ class Tests:
         expected = f"vgfence: {trace}: at byte {offset}: "
         expect(result.stderr.startswith(expected), f"says: {result.stderr}")
 
+    def replays_up_to_a_cut(self, data, offset):
+        trace = self.directory / "cut.vgtrace"
+        trace.write_bytes(data)
+        result = self.replay(trace)
+        expect(result.returncode == 0, f"exit status {result.returncode}")
+        expected = f"vgfence: {trace}: at byte {offset}: cut off; what is before is replayed\n"
+        expect(result.stderr == expected, f"says: {result.stderr}")
+
     def says_file_error(self, path, message):
         result = self.replay(path)
         expect(result.returncode == 1, f"exit status {result.returncode}")
@@ -263,14 +271,18 @@ class Tests:
             "an empty file": (b"", 0),
             "another kind of file": (b"\x7fELF" + data[4:], 0),
             "an unknown version": (data[:8] + b"\x02" + data[9:], 0),
-            "half a record header": (data[: second + 10], second),
-            "half a record": (data[: second + 30], second),
             "an unknown kind of record": (data[:24] + b"\x09" + data[25:], 16),
             "a completion of nothing": (data[:16] + data[second:], 16),
-            "a size past the end": (data[:36] + b"\xff\xff\xff\xff" + data[40:], 16),
         }
         for name, (content, offset) in damaged.items():
             self.run(f"trace with {name}", self.refuses_trace, content, offset)
+        cut = {
+            "half a record header": (data[: second + 10], second),
+            "half a record": (data[: second + 30], second),
+            "a size past the end": (data[:36] + b"\xff\xff\xff\xff" + data[40:], 16),
+        }
+        for name, (content, offset) in cut.items():
+            self.run(f"trace with {name}", self.replays_up_to_a_cut, content, offset)
 
 
 def main(arguments):
