@@ -27,9 +27,9 @@ void event_file_add(void *arg, const struct vgf_event *event);
 /* 0, or what writing failed with: it has ended there. Any thread. */
 int event_file_error(const struct event_file *file);
 
-/* Writes what is left, for up to a second, and closes. lost: set to how many events are not in the
- * file, those that it says are missing among them. Returns 0, what writing failed with, or
- * -ETIMEDOUT: then a thread goes on until the file has taken the rest, or fails. */
+/* Writes what is left, for a quarter of a second at most, and closes. lost: set to how many events
+ * are not in the file, those that it says are missing among them. Returns 0, what writing failed
+ * with, or -ETIMEDOUT: then a thread goes on until the file has taken the rest, or fails. */
 int event_file_close(struct event_file *file, uint64_t *lost);
 
 #endif

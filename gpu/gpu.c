@@ -568,11 +568,11 @@ void gpu_destroy(struct gpu *gpu)
 	gpu->renderer->ops->destroy(gpu->renderer);
 	gpu->renderer = NULL;
 	forget_guest(gpu, true);
+	recorder_destroy(gpu->recorder); /* before what may take its time */
 	if (gpu->events != NULL) {
 		close_trace(gpu);
 	}
 	log_tell_dropped(gpu, true);
-	recorder_destroy(gpu->recorder);
 	guest_memory_unref(gpu->memory);
 	request_buffer_finish(&gpu->buffer);
 	request_buffer_finish(&gpu->aside_buffer);

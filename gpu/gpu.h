@@ -268,8 +268,8 @@ void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
  */
 int gpu_trace_start(struct gpu *gpu, const char *path);
 
-/* Ends it. This takes a second at most, if the file is slow. Returns 0; -ENOENT if there is none;
- * what writing failed with, or -ETIMEDOUT, in which case the end is missing: after a message to the
+/* Ends it. This takes a quarter of a second at most. Returns 0; -ENOENT if there is none; what
+ * writing failed with, or -ETIMEDOUT, in which case the end is missing: after a message to the
  * log. */
 int gpu_trace_stop(struct gpu *gpu);
 
