@@ -328,7 +328,9 @@ void gpu_forget_display(struct gpu *gpu);
 int gpu_read_scanout(
 	struct gpu *gpu, uint32_t index, const struct virtio_gpu_rect *rect, uint32_t *pixels);
 
-/* Writes what a scanout shows to a PNG file. -ENOENT if it shows nothing. */
-int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path);
+/* Writes what a scanout shows to a PNG file, which may take seconds. stop: asked now and then, and
+ * once it returns true nothing is written; NULL: it is not. Returns 0; -ENOENT if the scanout shows
+ * nothing; -ECANCELED; what image_write fails with. */
+int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path, bool (*stop)(void));
 
 #endif

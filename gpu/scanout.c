@@ -217,40 +217,53 @@ int gpu_read_scanout(
 
 /* ---- Screenshots ---------------------------------------------------------------------------- */
 
-/* To rows of red, green and blue, in their place: those are shorter. */
-static void pack(uint32_t *pixels, size_t count)
+struct screenshot {
+	struct gpu *gpu;
+	uint32_t index, width;
+	bool (*stop)(void);
+	uint32_t *pixels; /* IMAGE_MAX_ROWS rows */
+};
+
+static int read_rows(void *arg, uint32_t y, uint32_t count, uint8_t *rows)
 {
-	uint8_t *bytes = (uint8_t *)pixels;
+	const struct screenshot *screenshot = arg;
+	const struct virtio_gpu_rect rect = { 0, y, screenshot->width, count };
+	size_t num_pixels = (size_t)rect.width * count;
+	int ret;
 
-	for (size_t i = 0; i < count; i++) {
-		uint32_t pixel = pixels[i];
-
-		bytes[3 * i] = (uint8_t)(pixel >> 16);
-		bytes[3 * i + 1] = (uint8_t)(pixel >> 8);
-		bytes[3 * i + 2] = (uint8_t)pixel;
+	if (screenshot->stop != NULL && screenshot->stop()) {
+		return -ECANCELED;
 	}
+	ret = gpu_read_scanout(screenshot->gpu, screenshot->index, &rect, screenshot->pixels);
+	for (size_t i = 0; ret == 0 && i < num_pixels; i++) {
+		uint32_t pixel = screenshot->pixels[i];
+
+		rows[3 * i] = (uint8_t)(pixel >> 16);
+		rows[3 * i + 1] = (uint8_t)(pixel >> 8);
+		rows[3 * i + 2] = (uint8_t)pixel;
+	}
+	return ret;
 }
 
-int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path)
+int gpu_screenshot(struct gpu *gpu, uint32_t index, const char *path, bool (*stop)(void))
 {
 	const struct scanout *scanout = &gpu->scanouts[index % VIRTIO_GPU_MAX_SCANOUTS];
-	const struct virtio_gpu_rect rect = { 0, 0, scanout->rect.width, scanout->rect.height };
-	size_t count = (size_t)rect.width * rect.height;
-	uint32_t *pixels;
+	struct screenshot screenshot = {
+		.gpu = gpu,
+		.index = index,
+		.width = scanout->rect.width,
+		.stop = stop,
+	};
 	int ret;
 
 	if (index >= gpu->monitors.num_scanouts || scanout->resource_id == 0) {
 		return -ENOENT;
 	}
-	pixels = calloc(count, sizeof(*pixels));
-	if (pixels == NULL) {
+	screenshot.pixels = calloc(IMAGE_MAX_ROWS, screenshot.width * sizeof(uint32_t));
+	if (screenshot.pixels == NULL) {
 		return -ENOMEM;
 	}
-	ret = gpu_read_scanout(gpu, index, &rect, pixels);
-	if (ret == 0) {
-		pack(pixels, count);
-		ret = image_write(path, (const uint8_t *)pixels, rect.width, rect.height);
-	}
-	free(pixels);
+	ret = image_write(path, screenshot.width, scanout->rect.height, read_rows, &screenshot);
+	free(screenshot.pixels);
 	return ret;
 }

@@ -13,7 +13,7 @@ struct gpu;
 struct pending_request;
 struct resource;
 
-/* In each direction, as in Linux's driver. All of it is 256 MiB, which a screenshot takes; a blob
+/* In each direction, as in Linux's driver. All of it is 256 MiB, which a display may copy; a blob
  * alone would not bound that, as its entries may name the same page again and again. */
 #define SCANOUT_MAX_SIZE 8192u
 

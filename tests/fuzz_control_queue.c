@@ -655,7 +655,7 @@ static void run_step(struct input *input)
 		gpu_set_memory(gpu, NULL);
 		return;
 	case STEP_SCREENSHOT:
-		gpu_screenshot(gpu, take(input, 1), "/dev/null/x");
+		gpu_screenshot(gpu, take(input, 1), "/dev/null/x", NULL);
 		return;
 	case STEP_COMPOSITOR:
 		compositor(take(input, 1));

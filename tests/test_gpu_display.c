@@ -393,7 +393,7 @@ static uint8_t *screenshot(uint32_t *width, uint32_t *height)
 	uint8_t *pixels;
 
 	snprintf(path, sizeof(path), SCREENSHOT, getpid());
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), 0);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path, NULL), 0);
 	assert_true(png_image_begin_read_from_file(&image, path));
 	image.format = PNG_FORMAT_RGB;
 	pixels = malloc(PNG_IMAGE_SIZE(image));
@@ -491,31 +491,52 @@ TEST_GUEST(a_screenshot_replaces_nothing_but_files)
 	snprintf(path, sizeof(path), SCREENSHOT, getpid());
 	snprintf(part, sizeof(part), "%s.part", path);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), -EEXIST);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path, NULL), -EEXIST);
 	assert_int_equal(stat(path, &file), 0);
 	assert_true(S_ISFIFO(file.st_mode));
 	assert_int_equal(stat(part, &file), -1);
 	unlink(path);
 	/* On a full disk nothing of it is left. */
 	assert_int_equal(symlink("/dev/full", part), 0);
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, path), -ENOSPC);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path, NULL), -ENOSPC);
 	assert_int_equal(stat(path, &file), -1);
 	assert_int_equal(lstat(part, &file), -1);
 }
 
+static unsigned int num_asked;
+
+static bool stop_the_second_time(void)
+{
+	return ++num_asked == 2;
+}
+
+TEST_GUEST(a_screenshot_that_is_stopped_leaves_nothing)
+{
+	char path[64], part[72];
+
+	assert_int_equal(create_2d(&guest, 1, 100, 200), OK);
+	assert_int_equal(set_scanout(0, 1, 0, 0, 100, 200), OK);
+	snprintf(path, sizeof(path), SCREENSHOT, getpid());
+	snprintf(part, sizeof(part), "%s.part", path);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, path, stop_the_second_time), -ECANCELED);
+	assert_int_equal(num_asked, 2);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(part, F_OK), -1);
+}
+
 TEST_GUEST(without_a_picture_there_is_no_screenshot)
 {
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/nowhere/x.png"), -ENOENT);
-	assert_int_equal(gpu_screenshot(guest.gpu, 99, "/nowhere/x.png"), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/nowhere/x.png", NULL), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 99, "/nowhere/x.png", NULL), -ENOENT);
 	assert_int_equal(create_2d(&guest, 1, 8, 8), OK);
 	assert_int_equal(set_scanout(0, 1, 0, 0, 8, 8), OK);
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/proc/x.png"), -ENOENT);
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOTDIR);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/proc/x.png", NULL), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png", NULL), -ENOTDIR);
 	assert_int_equal(unref(&guest, 1), OK);
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png", NULL), -ENOENT);
 	/* Another resource with that ID, and smaller, is not what was shown. */
 	assert_int_equal(create_2d(&guest, 1, 4, 4), OK);
-	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png"), -ENOENT);
+	assert_int_equal(gpu_screenshot(guest.gpu, 0, "/dev/null/x.png", NULL), -ENOENT);
 }
 
 static struct virtio_gpu_set_scanout_blob scanout_blob(void)

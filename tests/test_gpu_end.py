@@ -6,6 +6,8 @@
 import fcntl
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,11 +18,13 @@ import test_gpu_program
 import test_hostile
 import test_top
 import unittest_sum
-from test_gpu_program import Gpu
+from test_gpu_program import Gpu, header
 
 PROGRAM = ""
 LIMIT_S = 20  # only so that a program that hangs ends the test
 NUM_JOBS = 400
+CREATE_2D, SET_SCANOUT = 0x101, 0x103
+MAX_SIZE = 8192
 
 
 class Ending(unittest.TestCase):
@@ -65,6 +69,20 @@ class Ending(unittest.TestCase):
         status, text = gpu.end()
         self.assertEqual(status, 0)
         self.assertIn("events: the file was not fast enough", text)
+        self.assert_recording_is_whole()
+
+    def test_a_screenshot_for_which_there_is_no_time_costs_nothing(self):
+        picture = os.path.join(self.directory, "picture.png")
+        gpu, guest = self.start(f"--screenshot={picture}", f"--record={self.recording}")
+        guest.send(header(CREATE_2D) + struct.pack("<IIII", 1, 2, MAX_SIZE, MAX_SIZE))
+        guest.send(header(SET_SCANOUT) + struct.pack("<6I", 0, 0, MAX_SIZE, MAX_SIZE, 0, 1))
+        self.do_jobs(guest)
+        gpu.process.send_signal(signal.SIGUSR1)
+        status, text = gpu.end()
+        self.assertEqual(status, 0)
+        self.assertFalse(os.path.exists(f"{picture}.part"))
+        if not os.path.exists(picture):
+            self.assertIn(f"no screenshot in {picture}: there is no time for it", text)
         self.assert_recording_is_whole()
 
 

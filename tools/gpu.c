@@ -710,9 +710,11 @@ static void screenshot(struct program *program, bool asked)
 		gpu_log_line("no screenshot without --screenshot=FILE");
 		return;
 	}
-	ret = gpu_screenshot(gpu_server_get_gpu(program->server), 0, path);
+	ret = gpu_screenshot(gpu_server_get_gpu(program->server), 0, path, gpu_end_is_near);
 	if (ret == -ENOENT && asked) {
 		gpu_log_line("no screenshot: the monitor shows nothing");
+	} else if (ret == -ECANCELED) {
+		gpu_log_line("no screenshot in %s: there is no time for it", path);
 	} else if (ret < 0 && ret != -ENOENT) {
 		gpu_log_line("no screenshot in %s: %s", path, strerror(-ret));
 	}

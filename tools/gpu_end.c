@@ -6,20 +6,25 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 /* From the signal on: the rest of the second is for the process to go away. */
 #define GIVE_UP_NS 800000000
+
+/* The rest is for what is closed then. */
+#define NEAR_NS 400000000
 
 static int end_fd;
 static sigset_t signals;
 static void (*give_up)(void);
 static atomic_bool over;
+static _Atomic uint64_t signalled_ns; /* 0: not yet */
 
 static void *run_thread(void *data)
 {
@@ -28,6 +33,7 @@ static void *run_thread(void *data)
 
 	while (sigwaitinfo(&signals, NULL) < 0) {
 	}
+	signalled_ns = now_ns();
 	(void)!write(end_fd, &one, sizeof(one));
 	/* The process usually ends in this sleep. */
 	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &grace, NULL) != 0) {
@@ -63,6 +69,13 @@ int gpu_end_start(void (*to_give_up)(void))
 		return -error;
 	}
 	return end_fd;
+}
+
+bool gpu_end_is_near(void)
+{
+	uint64_t since_ns = signalled_ns;
+
+	return since_ns != 0 && now_ns() - since_ns >= NEAR_NS;
 }
 
 void gpu_end_over(void)

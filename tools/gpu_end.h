@@ -3,6 +3,8 @@
 #ifndef GPU_END_H
 #define GPU_END_H
 
+#include <stdbool.h>
+
 /*
  * SIGINT and SIGTERM end the program within a second, whatever it does: a thread waits for them,
  * makes a descriptor readable, and exits the process if that was not enough. So it does not matter
@@ -16,6 +18,9 @@
  * Returns a descriptor that becomes readable, and stays so, or a negative errno value.
  */
 int gpu_end_start(void (*give_up)(void));
+
+/* Whether what can be left undone should be, as the process has to end soon. Any thread. */
+bool gpu_end_is_near(void);
 
 /* There is nothing left that could make the process wait: it may take its time to exit. */
 void gpu_end_over(void);
