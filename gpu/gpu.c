@@ -19,7 +19,12 @@
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
-/* ---- Traces of fences ----------------------------------------------------------------------- */
+/* ---- Recordings, and traces of fences ------------------------------------------------------- */
+
+int gpu_record_start(struct gpu *gpu, const char *path)
+{
+	return recorder_create(gpu, path, &gpu->recorder);
+}
 
 int gpu_trace_start(struct gpu *gpu, const char *path)
 {
@@ -516,8 +521,8 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	gpu->callbacks = *callbacks;
 	gpu->cookie = cookie;
 	gpu->options = *options;
-	/* The caller's strings. */
-	gpu->options.record = gpu->options.trace = gpu->options.wayland_socket = NULL;
+	/* The caller's string. */
+	gpu->options.wayland_socket = NULL;
 	TAILQ_INIT(&gpu->monitors.questions);
 	shown_init(gpu);
 	pins_init(gpu);
@@ -525,25 +530,12 @@ int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	monitors_init(gpu);
 	hostmem_init(gpu);
 	gpu->resources.max_host_blobs = max_host_blobs();
-	ret = options->record != NULL ? recorder_create(gpu, options->record, &gpu->recorder) : 0;
-	if (ret < 0) {
-		log_error(gpu, "%s: %s", options->record, strerror(-ret));
-		free(gpu);
-		return ret;
-	}
 	ret = start_renderer(gpu, options, create_renderer);
 	if (ret < 0) {
-		recorder_destroy(gpu->recorder);
 		free(gpu);
 		return ret;
 	}
 	count_capsets(gpu);
-	ret = options->trace != NULL ? gpu_trace_start(gpu, options->trace) : 0;
-	if (ret < 0) {
-		log_error(gpu, "%s: %s", options->trace, strerror(-ret));
-		gpu_destroy(gpu);
-		return ret;
-	}
 	*out = gpu;
 	return 0;
 }

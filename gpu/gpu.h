@@ -140,8 +140,6 @@ struct gpu_options {
 	/* The socket of the Wayland compositor that guests reach in cross-domain contexts; NULL:
 	 * there are none of these. */
 	const char *wayland_socket;
-	const char *record; /* a file to record all traffic to, or NULL */
-	const char *trace;  /* the same for gpu_trace_start */
 	struct renderer_options renderer;
 };
 
@@ -153,8 +151,7 @@ struct gpu_options {
 bool gpu_bit_is_free(long bit);
 
 /* Makes a device. create_renderer: renderer_soft_create, or another. Returns 0; -EINVAL for options
- * out of range; -ENOMEM; what opening the recording or create_renderer failed with, after a message
- * to the log. */
+ * out of range; -ENOMEM; what create_renderer failed with, after a message to the log. */
 int gpu_create(const struct gpu_callbacks *callbacks, void *cookie,
 	const struct gpu_options *options, renderer_create_fn create_renderer, struct gpu **out);
 void gpu_destroy(struct gpu *gpu); /* completes nothing any more; NULL is fine */
@@ -255,6 +252,12 @@ uint64_t gpu_num_resets(const struct gpu *gpu);
 
 /* Since the device was made. */
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
+
+/* Records all requests and responses to a file from now on, up to the device's end; it replaces one
+ * that is there. If it cannot be written any more, that is said in the log, and the recording has
+ * ended. Before the first request, and once. Returns 0, -ENOMEM or what opening the file failed
+ * with. */
+int gpu_record_start(struct gpu *gpu, const char *path);
 
 /*
  * Writes what happens to fences to a file from now on, which it replaces: each is accepted, held,

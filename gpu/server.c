@@ -1007,6 +1007,20 @@ static int listen_at_socket(struct gpu_server *server)
 	return ret < 0 ? ret : vhost_user_watch(server->vhost_user, &server->timer_watch);
 }
 
+static int start_writing(struct gpu_server *server, const char *path,
+	int (*start)(struct gpu *gpu, const char *path))
+{
+	int ret = path != NULL ? start(server->gpu, path) : 0;
+
+	if (ret < 0) {
+		char message[256];
+
+		snprintf(message, sizeof(message), "%s: %s", path, strerror(-ret));
+		log_message(server, VGF_LOG_ERROR, message);
+	}
+	return ret;
+}
+
 static int create_timer(struct gpu_server *server)
 {
 	server->timer_watch = (struct vhost_user_watch){
@@ -1067,6 +1081,12 @@ int gpu_server_create(const struct gpu_server_options *options, renderer_create_
 	}
 	if (ret == 0) {
 		ret = open_wayland(server);
+	}
+	if (ret == 0) {
+		ret = start_writing(server, options->record, gpu_record_start);
+	}
+	if (ret == 0) {
+		ret = start_writing(server, options->trace, gpu_trace_start);
 	}
 	if (ret < 0) {
 		gpu_server_destroy(server);

@@ -19,6 +19,9 @@ struct gpu_server_options {
 	struct gpu_options gpu;
 	const char *input_path; /* where to listen for a keyboard and a pointer, or NULL */
 	const char *vnc; /* where VNC clients see the first scanout: display_vnc.h; NULL: nowhere */
+	/* Files for gpu_record_start and gpu_trace_start, or NULL. They are opened last: another
+	 * server may have the socket, and the files too. */
+	const char *record, *trace;
 	const char *control_path; /* where to listen for control_socket.h, or NULL */
 	/* The Wayland compositor that shows the scanouts in windows: the name of its socket, or ""
 	 * as the environment says; NULL: none. */
@@ -43,8 +46,9 @@ struct gpu_server_options {
 };
 
 /* Makes a GPU and listens. What options points to has to stay, options itself has not. Returns 0,
- * or what gpu_create, vhost_user_create, input_create, control_socket_create, display_vnc_create or
- * display_wayland_create failed with, after a message to the log. */
+ * or what gpu_create, vhost_user_create, input_create, control_socket_create, display_vnc_create,
+ * display_wayland_create, gpu_record_start or gpu_trace_start failed with, after a message to the
+ * log. */
 int gpu_server_create(const struct gpu_server_options *options, renderer_create_fn create_renderer,
 	struct gpu_server **out);
 

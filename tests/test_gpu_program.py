@@ -183,11 +183,15 @@ class Options(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stderr, "vgfence gpu: /nowhere/s: No such file or directory\n")
 
-    def test_a_recording_that_cannot_be_made_is_an_error_of_that_file(self):
-        for path, message in (("/nowhere/r", "No such file or directory"), ("/", "Is a directory")):
-            result = run("--socket=/nowhere/s", f"--record={path}")
-            self.assertEqual(result.returncode, 1)
-            self.assertEqual(result.stderr, f"vgfence gpu: {path}: {message}\n")
+    def test_a_file_that_cannot_be_made_is_an_error_of_that(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for option in ("record", "trace"):
+                for path, message in (("/nowhere/r", "No such file or directory"),
+                                      ("/", "Is a directory")):
+                    result = run(f"--socket={directory}/s", f"--{option}={path}")
+                    self.assertEqual(result.returncode, 1)
+                    self.assertEqual(result.stderr, f"vgfence gpu: {path}: {message}\n")
+            self.assertEqual(os.listdir(directory), [])
 
     def test_a_compositors_socket_with_too_long_a_name_is_an_error_of_that(self):
         path = "/" + "w" * 107
@@ -452,6 +456,27 @@ class Running(unittest.TestCase):
         self.assertEqual(Gpu(self.directory, f"--record={trace}").end(), (0, ""))
         with open(trace, "rb") as file:
             self.assertEqual(file.read(), b"VGTRACE1" + struct.pack("<II", 1, 0))
+
+    def test_a_second_one_leaves_the_files_of_the_first_as_they_are(self):
+        files = [os.path.join(self.directory, name) for name in ("recording", "trace")]
+        control = f"--control={self.directory}/control"
+        options = [f"--record={files[0]}", f"--trace={files[1]}"]
+        gpu = Gpu(self.directory, control, *options)
+        self.addCleanup(gpu.end)
+        limit = time.monotonic() + LIMIT_S
+        while not os.path.exists(files[1]) or os.path.getsize(files[1]) == 0:  # the last thing
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.01)
+        for path in files:
+            with open(path, "wb") as file:
+                file.write(b"what was written so far")
+        for sockets in ([f"--socket={gpu.path}"], [f"--socket={gpu.path}-2", control]):
+            result = run(*sockets, *options)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("Address already in use", result.stderr)
+        for path in files:
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), b"what was written so far")
 
     def test_it_offers_fence_passing_where_it_was_asked_to(self):
         for arguments, offered in (([], False), (["--fence-passing-bit=23"], True)):

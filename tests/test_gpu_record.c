@@ -21,12 +21,10 @@ static char path[64];
 
 static void start_recording(const char *file)
 {
-	const struct gpu_options options = {
-		.fence_passing_bit = FENCE_PASSING_BIT,
-		.record = file,
-	};
+	const struct gpu_options options = { .fence_passing_bit = FENCE_PASSING_BIT };
 
 	guest_start(&guest, &options);
+	assert_int_equal(gpu_record_start(guest.gpu, file), 0);
 }
 
 static void start(void)
@@ -196,12 +194,9 @@ TEST(what_a_full_disk_has_cut_off_is_read_up_to_there)
 
 TEST(a_file_that_cannot_be_opened_is_an_error)
 {
-	static const struct gpu_callbacks callbacks = { 0 };
-	const struct gpu_options options = { .fence_passing_bit = -1, .record = "/dev/null/x" };
-	struct gpu *gpu;
-
-	assert_int_equal(
-		gpu_create(&callbacks, NULL, &options, renderer_soft_create, &gpu), -ENOTDIR);
+	guest_start(&guest, NULL);
+	assert_int_equal(gpu_record_start(guest.gpu, "/dev/null/x"), -ENOTDIR);
+	guest_stop(&guest);
 }
 
 /* ---- Damaged files --------------------------------------------------------------------------- */

@@ -449,10 +449,10 @@ static void parse_option(struct options *options, int id)
 		options->server.input_path = optarg;
 		break;
 	case OPTION_RECORD:
-		gpu->record = optarg;
+		options->server.record = optarg;
 		break;
 	case OPTION_TRACE:
-		gpu->trace = optarg;
+		options->server.trace = optarg;
 		break;
 	case OPTION_SCREENSHOT:
 		options->screenshot = optarg;
