@@ -7,6 +7,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -738,17 +739,25 @@ static void end(void *arg)
 	program->end = true;
 }
 
-/* What is left of the process when it does not end by itself. */
-static struct gpu_server *_Atomic running;
+/* What is left of the process when it does not end by itself. The lock is for who frees it. */
+static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct gpu_server *running;
+
+static void set_running(struct gpu_server *server)
+{
+	pthread_mutex_lock(&running_lock);
+	running = server;
+	pthread_mutex_unlock(&running_lock);
+}
 
 static void give_up(void)
 {
-	struct gpu_server *server = running;
-
-	gpu_log_line("it is ended in the middle of something that does not end");
-	if (server != NULL) {
-		gpu_server_abandon(server);
+	pthread_mutex_lock(&running_lock);
+	if (running != NULL) {
+		gpu_server_abandon(running);
 	}
+	pthread_mutex_unlock(&running_lock);
+	gpu_log_line("it is ended in the middle of something that does not end");
 }
 
 /* Before there is any other thread, so that none gets them. */
@@ -885,13 +894,13 @@ static int serve(struct program *program)
 	if (ret < 0) {
 		return ret; /* after a message */
 	}
-	running = program->server;
+	set_running(program->server);
 	ret = enter_sandbox(program);
 	if (ret == 0) {
 		ret = watch_and_run(program);
 	}
 	gpu_server_abandon(program->server); /* also if the rest does not end */
-	running = NULL;
+	set_running(NULL);
 	gpu_server_destroy(program->server);
 	denied(NULL); /* what came last */
 	gpu_end_over();
