@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""How 'vgfence gpu' ends, with its files: test_gpu_end.py VGFENCE"""
+"""How 'vgfence gpu' ends, with its files: test_gpu_end.py VGFENCE BLOCKED_LOG
+
+BLOCKED_LOG: of blocked_log.c.
+"""
 
 import fcntl
 import json
@@ -13,6 +16,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 import test_gpu_program
 import test_hostile
@@ -21,10 +25,17 @@ import unittest_sum
 from test_gpu_program import Gpu, header
 
 PROGRAM = ""
+BLOCKED_LOG = ""
 LIMIT_S = 20  # only so that a program that hangs ends the test
 NUM_JOBS = 400
 CREATE_2D, SET_SCANOUT = 0x101, 0x103
 MAX_SIZE = 8192
+
+
+def is_pending(pid, number):
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        (pending,) = (line.split()[1] for line in status if line.startswith("ShdPnd:"))
+    return bool(int(pending, 16) & 1 << (number - 1))
 
 
 class Ending(unittest.TestCase):
@@ -85,10 +96,46 @@ class Ending(unittest.TestCase):
             self.assertIn(f"no screenshot in {picture}: there is no time for it", text)
         self.assert_recording_is_whole()
 
+    def assert_ends_though_its_log_blocks(self, gpu):
+        self.addCleanup(gpu.process.kill)
+        start = time.monotonic()
+        gpu.process.send_signal(signal.SIGTERM)
+        self.assertEqual(gpu.process.wait(LIMIT_S), 1)
+        self.assertLess(time.monotonic() - start, 5)
+        self.assertFalse(os.path.exists(gpu.path))
+
+    def start_with_a_log_that_blocks(self, *arguments):
+        environment = {"LD_PRELOAD": BLOCKED_LOG, "ASAN_OPTIONS": os.environ.get(
+            "ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        with unittest.mock.patch.dict(os.environ, environment):
+            gpu = Gpu(self.directory, *arguments)
+        self.addCleanup(gpu.process.stderr.close)
+        return gpu
+
+    def test_a_thread_that_waits_for_the_log_does_not_keep_it(self):
+        gpu = self.start_with_a_log_that_blocks()
+        gpu.process.send_signal(signal.SIGUSR1)  # there is no --screenshot, which it says
+        limit = time.monotonic() + LIMIT_S
+        while is_pending(gpu.process.pid, signal.SIGUSR1):
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.001)
+        self.assert_ends_though_its_log_blocks(gpu)
+
+    def test_the_log_does_not_keep_it(self):
+        os.mkfifo(self.recording)
+        reader = os.open(self.recording, os.O_RDONLY | os.O_NONBLOCK)
+        writer = os.open(self.recording, os.O_WRONLY)
+        os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096))
+        gpu = self.start_with_a_log_that_blocks(f"--record={self.recording}")
+        self.assert_ends_though_its_log_blocks(gpu)
+        os.close(reader)
+        os.close(writer)
+
 
 def main():
-    global PROGRAM
+    global PROGRAM, BLOCKED_LOG
     PROGRAM = os.path.abspath(sys.argv.pop(1))
+    BLOCKED_LOG = os.path.abspath(sys.argv.pop(1))
     test_gpu_program.PROGRAM = PROGRAM
     return unittest_sum.main()
 

@@ -13,7 +13,8 @@
 
 /*
  * Blocks these signals and starts the thread. To be called before there are other threads. give_up:
- * called in that thread before it exits the process with EXIT_FAILURE.
+ * called in a thread of its own before the process exits with EXIT_FAILURE; for 0.1 s, if it takes
+ * longer.
  *
  * Returns a descriptor that becomes readable, and stays so, or a negative errno value.
  */
