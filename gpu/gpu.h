@@ -254,9 +254,9 @@ uint64_t gpu_num_resets(const struct gpu *gpu);
 void gpu_get_stats(const struct gpu *gpu, struct gpu_stats *stats);
 
 /* Records all requests and responses to a file from now on, up to the device's end; it replaces one
- * that is there. If it cannot be written any more, that is said in the log, and the recording has
- * ended. Before the first request, and once. Returns 0, -ENOMEM or what opening the file failed
- * with. */
+ * that is there. If it cannot be written any more, or has 1 GiB, that is said in the log, and the
+ * recording has ended. Before the first request, and once. Returns 0, -ENOMEM or what opening the
+ * file failed with. */
 int gpu_record_start(struct gpu *gpu, const char *path);
 
 /*

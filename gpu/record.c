@@ -19,6 +19,7 @@ struct recorder {
 	struct gpu *gpu;
 	FILE *file; /* NULL once it has ended */
 	uint64_t start_ns;
+	uint64_t size; /* of the records */
 	uint32_t seq;
 };
 
@@ -57,6 +58,13 @@ static void put_header(struct recorder *recorder, enum trace_kind kind, enum gpu
 		.size = htole32((uint32_t)size),
 	};
 
+	if (recorder->file == NULL) {
+		return;
+	}
+	recorder->size += sizeof(header) + size;
+	if (recorder->size > RECORDER_MAX_SIZE) {
+		end(recorder, EFBIG);
+	}
 	put(recorder, &header, sizeof(header));
 }
 

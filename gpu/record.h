@@ -12,9 +12,12 @@
 
 struct recorder;
 
-/* Opens a recording, and replaces one that is there. It ends when it cannot be written any more (a
- * full disk), with a message to the device's log. Returns 0, -ENOMEM or what opening the file
- * failed with. */
+/* A guest makes it grow as fast as it likes. It ends before the record that is too much. */
+#define RECORDER_MAX_SIZE (UINT64_C(1) << 30)
+
+/* Opens a recording, and replaces one that is there. It ends at that size, or when it cannot be
+ * written any more (a full disk), with a message to the device's log. Returns 0, -ENOMEM or what
+ * opening the file failed with. */
 int recorder_create(struct gpu *gpu, const char *path, struct recorder **out);
 void recorder_destroy(struct recorder *recorder); /* NULL is fine */
 

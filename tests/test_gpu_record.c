@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "gpu_guest.h"
+#include "record.h"
 #include "trace.h"
 
 #define OK VIRTIO_GPU_RESP_OK_NODATA
@@ -190,6 +191,26 @@ TEST(what_a_full_disk_has_cut_off_is_read_up_to_there)
 	assert_in_range(trace.cut_at, sizeof(large), limit.rlim_cur - 1);
 	trace_finish(&trace);
 	unlink(path);
+}
+
+/* To a file that takes it all. */
+TEST(a_recording_ends_at_its_largest_size)
+{
+	static uint8_t large[1 << 20];
+	struct virtio_gpu_ctrl_hdr *hdr = (void *)large;
+	const size_t room = RECORDER_MAX_SIZE / sizeof(large);
+
+	start_recording("/dev/null");
+	*hdr = header(VIRTIO_GPU_CMD_GET_DISPLAY_INFO, 0);
+	for (size_t i = 0; i < room - 1; i++) {
+		guest_call(&guest, large, sizeof(large));
+	}
+	assert_int_equal(guest.num_errors, 0);
+	guest_call(&guest, large, sizeof(large));
+	assert_int_equal(guest.num_errors, 1);
+	assert_int_equal(create_context(&guest, 1), OK);
+	assert_int_equal(guest.num_errors, 1);
+	guest_stop(&guest);
 }
 
 TEST(a_file_that_cannot_be_opened_is_an_error)
