@@ -53,6 +53,7 @@ static void finish_later(struct pending_request *pending, int status)
 	if (status == 0) {
 		show(pending);
 	}
+	shown_is_drawn(pending);
 	if (pending->awaits_shown != 0) {
 		return;
 	}
@@ -459,6 +460,7 @@ uint32_t flush_resource(struct gpu *gpu, struct request *request, const struct r
 		offer(gpu, pending);
 	} else {
 		show(pending);
+		shown_is_drawn(pending);
 	}
 	if (waits(pending) || pending->awaits_shown != 0) {
 		pending->signals_fence = true;

@@ -134,8 +134,8 @@ struct gpu_options {
 	uint32_t width, height;
 	uint64_t hostmem_size; /* a power of two of at least GPU_MIN_HOSTMEM, or 0: none */
 	int fence_passing_bit; /* of the feature: gpu_bit_is_free; below 0: off */
-	/* How long the guest waits for a display, to show a frame or to release a buffer, in
-	 * milliseconds: up to an hour, GPU_MAX_CEILING_MS; 0: 500. */
+	/* How long the guest waits for a display, to show a frame once it is drawn or to release a
+	 * buffer, in milliseconds: up to an hour, GPU_MAX_CEILING_MS; 0: 500. */
 	uint32_t display_ceiling_ms;
 	/* The socket of the Wayland compositor that guests reach in cross-domain contexts; NULL:
 	 * there are none of these. */

@@ -52,8 +52,8 @@ enum release_kind {
 struct frame_wait {
 	struct pending_request *flush;
 	uint64_t frame;
-	uint64_t end_ns; /* when the display is given up on */
-	TAILQ_ENTRY(frame_wait) link;
+	uint64_t end_ns; /* when the display is given up on; 0: the frame is not drawn yet */
+	TAILQ_ENTRY(frame_wait) link, drawn_link;
 };
 
 /* What the guest calls a fence: the response says it again. */

@@ -17,6 +17,7 @@ void shown_init(struct gpu *gpu)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		TAILQ_INIT(&gpu->frames[i].waits);
+		TAILQ_INIT(&gpu->frames[i].drawn);
 	}
 }
 
@@ -66,18 +67,32 @@ void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame
 	if (!flush->fenced || frame <= frames->shown || flush->gpu->is_draining) {
 		return;
 	}
-	*wait = (struct frame_wait){
-		.flush = flush,
-		.frame = frame,
-		.end_ns = now_ns() + shown_ceiling_ns(flush->gpu),
-	};
+	*wait = (struct frame_wait){ .flush = flush, .frame = frame };
 	TAILQ_INSERT_TAIL(&frames->waits, wait, link);
 	flush->awaits_shown |= 1u << scanout;
+}
+
+void shown_is_drawn(struct pending_request *flush)
+{
+	struct gpu *gpu = flush->gpu;
+	uint64_t end_ns = flush->awaits_shown != 0 ? now_ns() + shown_ceiling_ns(gpu) : 0;
+
+	for (uint32_t i = 0; flush->awaits_shown >> i != 0; i++) {
+		struct frame_wait *wait = wait_of(flush, i);
+
+		if (flush->awaits_shown & 1u << i && wait->end_ns == 0) {
+			wait->end_ns = end_ns;
+			TAILQ_INSERT_TAIL(&gpu->frames[i].drawn, wait, drawn_link);
+		}
+	}
 }
 
 static void remove_wait(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
 {
 	TAILQ_REMOVE(&gpu->frames[scanout].waits, wait, link);
+	if (wait->end_ns > 0) {
+		TAILQ_REMOVE(&gpu->frames[scanout].drawn, wait, drawn_link);
+	}
 	wait->flush->awaits_shown &= ~(1u << scanout);
 }
 
@@ -195,12 +210,12 @@ int shown_until(uint64_t end_ns, uint64_t now, int timeout_ms)
 int shown_timeout(struct gpu *gpu, int timeout_ms)
 {
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
-		struct frame_wait *wait = TAILQ_FIRST(&gpu->frames[i].waits);
+		struct frame_wait *wait = TAILQ_FIRST(&gpu->frames[i].drawn);
 		uint64_t now = wait != NULL ? now_ns() : 0;
 
 		while (wait != NULL && wait->end_ns <= now) {
 			give_up(gpu, i, wait);
-			wait = TAILQ_FIRST(&gpu->frames[i].waits);
+			wait = TAILQ_FIRST(&gpu->frames[i].drawn);
 		}
 		if (wait != NULL) {
 			timeout_ms = shown_until(wait->end_ns, now, timeout_ms);

@@ -9,9 +9,10 @@
  * scanouts wait for. So its response says that what was shown before it is read no more. One
  * without a fence waits for nothing, as its guest asks for nothing.
  *
- * A display that does not say so is given up on, for that frame, after gpu_options'
- * display_ceiling_ms. What waits for a scanout stands in the order of its frames, and that is also
- * the order in which the display is given up on.
+ * A display that does not say so is given up on, for that frame, gpu_options' display_ceiling_ms
+ * after it is drawn. One that has taken a frame before that cannot show it any sooner. What waits
+ * for a scanout stands in the order of its frames; the display is given up on in the order in which
+ * they are drawn.
  */
 
 #include <stdbool.h>
@@ -30,7 +31,7 @@ struct frames {
 	uint64_t last;  /* that a display was told of; they are numbered from 1 on */
 	uint64_t shown; /* this one, and each before it */
 	bool is_late;   /* the display was given up on, and has said nothing since */
-	TAILQ_HEAD(, frame_wait) waits;
+	TAILQ_HEAD(, frame_wait) waits, drawn; /* all; and those of them that may be late */
 };
 
 void shown_init(struct gpu *gpu);
@@ -46,6 +47,9 @@ uint64_t shown_offer(struct gpu *gpu, uint32_t scanout, const struct virtio_gpu_
 /* A flush is shown as this frame. It waits until the display has shown that, if it has a fence and
  * the display has not shown it already. */
 void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame);
+
+/* All that a flush shows is drawn, or will not be: from now on its displays may be late. */
+void shown_is_drawn(struct pending_request *flush);
 
 /* This one waits for no frame any more. */
 void shown_drop(struct pending_request *flush);

@@ -215,6 +215,52 @@ TEST_ACQUIRE(without_the_fence_it_is_the_wrong_pixel)
 	assert_int_equal(wait_for(drawn), OK);
 }
 
+/* A display cannot show it any sooner. */
+TEST_ACQUIRE(the_ceiling_counts_from_when_a_frame_is_drawn)
+{
+	uint32_t drawn, flushed;
+	struct gpu_stats stats;
+
+	guest.gpu->options.display_ceiling_ms = 1;
+	drawn = draw_red(1);
+	flushed = flush(2);
+	usleep(10 * 1000);
+	assert_false(is_done(flushed));
+	guest.gpu->options.display_ceiling_ms = HOUR_MS;
+	open_gate();
+	assert_int_equal(wait_for(drawn), OK);
+	assert_int_equal(read_taken(false), RED);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, 1);
+	assert_int_equal(wait_for(flushed), OK);
+	gpu_get_stats(guest.gpu, &stats);
+	assert_int_equal(stats.flushes_given_up, 0);
+}
+
+TEST_ACQUIRE(a_frame_that_is_drawn_has_its_ceiling_behind_one_that_is_not)
+{
+	const struct flush_request other = {
+		.resource_id = 2,
+		.width = SIDE,
+		.height = SIDE,
+		.fence_id = 3,
+		.has_ring = true,
+		.ring = 1,
+	};
+	uint32_t flushed;
+
+	assert_int_equal(create_blob(&guest, 2, 8192, PICTURE), OK);
+	draw_red(1);
+	flushed = flush(2);
+	assert_int_equal(show_blob(&guest, 0, 2, SIDE), OK);
+	guest.gpu->options.display_ceiling_ms = 1;
+	assert_int_equal(wait_for(send_flush_behind(&guest, &other)), OK);
+	assert_false(is_done(flushed));
+	open_gate();
+	assert_int_equal(wait_for(flushed), OK);
+	read_taken(false);
+}
+
 TEST_ACQUIRE(what_is_shown_first_is_answered_when_it_is_drawn)
 {
 	uint32_t drawn, flushed;
