@@ -214,17 +214,23 @@ static void wake(struct display_wayland *display, struct wayland_wait *wait)
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 
-static int flush(struct display_wayland *display)
+/* Until all is sent, and what was held back has had its turn. */
+static void watch_for_room(struct display_wayland *display)
 {
-	bool was_full = display->is_full;
-	struct epoll_event event = { .events = EPOLLIN };
+	bool is_wanted = display->is_full || display->holds_back;
+	struct epoll_event event = { .events = EPOLLIN | (is_wanted ? EPOLLOUT : 0) };
 
-	display->is_full = wl_display_flush(display->display) < 0 && errno == EAGAIN;
-	if (display->is_full != was_full) {
-		event.events |= display->is_full ? EPOLLOUT : 0;
+	if (is_wanted != display->watches_for_room) {
+		display->watches_for_room = is_wanted;
 		epoll_ctl(display->epoll_fd, EPOLL_CTL_MOD, wl_display_get_fd(display->display),
 			&event);
 	}
+}
+
+static int flush(struct display_wayland *display)
+{
+	display->is_full = wl_display_flush(display->display) < 0 && errno == EAGAIN;
+	watch_for_room(display);
 	return wl_display_get_error(display->display) != 0 ? -EPIPE : 0;
 }
 
@@ -245,12 +251,16 @@ static int read_events(struct display_wayland *display)
 
 bool wayland_can_send(struct display_wayland *display)
 {
-	return flush(display) == 0 && !display->is_full;
+	bool can_send = flush(display) == 0 && !display->is_full;
+
+	display->holds_back = display->holds_back || !can_send;
+	return can_send;
 }
 
 /* What was held back has its turn. */
 static void go_on(struct display_wayland *display)
 {
+	display->holds_back = false;
 	for (uint32_t i = 0; i < VIRTIO_GPU_MAX_SCANOUTS; i++) {
 		wayland_window_go_on(&display->windows[i]);
 	}
@@ -273,7 +283,6 @@ int display_wayland_get_fd(const struct display_wayland *display)
 int display_wayland_dispatch(struct display_wayland *display)
 {
 	struct epoll_event events[MAX_EVENTS];
-	bool was_full = display->is_full;
 	int count = epoll_wait(display->epoll_fd, events, MAX_EVENTS, 0);
 	int ret = 0;
 
@@ -288,7 +297,7 @@ int display_wayland_dispatch(struct display_wayland *display)
 		tell_sizes(display);
 		ret = flush(display);
 	}
-	if (ret == 0 && was_full && !display->is_full) {
+	if (ret == 0 && display->holds_back && !display->is_full) {
 		go_on(display);
 		ret = flush(display);
 	}

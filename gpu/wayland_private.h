@@ -125,7 +125,8 @@ struct wayland_window {
 	bool has_content;                                  /* it does */
 	/* What the user made of it; 0: it is as large as the scanout. */
 	uint32_t user_width, user_height, next_width, next_height;
-	bool is_resized; /* which the guest was not told */
+	bool is_resized;  /* which the guest was not told */
+	bool is_unscaled; /* nor was the compositor */
 
 	struct wayland_buffers buffers;
 	struct wayland_buffer *current; /* given last, or NULL */
@@ -248,8 +249,10 @@ struct display_wayland {
 	struct wayland_format *formats;                  /* of dma-bufs */
 	size_t num_formats;
 
-	int epoll_fd; /* of the connection and of `waits` */
-	bool is_full; /* the compositor does not read: nothing more is sent */
+	int epoll_fd;          /* of the connection and of `waits` */
+	bool is_full;          /* the compositor does not read: nothing more is sent */
+	bool holds_back;       /* something has not been sent for that, since the last dispatch */
+	bool watches_for_room; /* the epoll set wakes up for either */
 	bool is_ending;
 	struct wayland_window windows[VIRTIO_GPU_MAX_SCANOUTS];
 	struct wayland_seat seat;
@@ -261,7 +264,8 @@ struct display_wayland {
 };
 
 /* Sends what is waiting. Returns whether some hundred bytes more can be written then: a request
- * that finds no room ends the connection. To be asked before what a guest can cause often. */
+ * that finds no room ends the connection. To be asked before what a guest can cause often. If not,
+ * wayland_window_go_on and wayland_seat_show_cursor are called once there is room. */
 bool wayland_can_send(struct display_wayland *display);
 
 /* Calls ready(arg) once the sync file has signalled; owns it from the call on, also when this

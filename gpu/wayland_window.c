@@ -205,6 +205,7 @@ static bool ask_for_answer(struct wayland_window *window)
 
 static void scale(struct wayland_window *window)
 {
+	window->is_unscaled = false;
 	if (window->user_width > 0) {
 		wp_viewport_set_destination(window->viewport, (int32_t)window->user_width,
 			(int32_t)window->user_height);
@@ -365,6 +366,16 @@ static bool can_give(const struct wayland_window *window)
 		display->num_leaving < WAYLAND_MAX_LEAVING && wayland_can_send(display);
 }
 
+/* What it shows, at once, whatever the guest makes of its size. */
+static void rescale(struct wayland_window *window)
+{
+	if (window->is_unscaled && window->has_content && window->viewport != NULL &&
+		wayland_can_send(window->display)) {
+		scale(window);
+		wl_surface_commit(window->surface);
+	}
+}
+
 static void open_or_end(struct wayland_window *window);
 
 void wayland_window_go_on(struct wayland_window *window)
@@ -373,6 +384,7 @@ void wayland_window_go_on(struct wayland_window *window)
 	if (window->has_frame && can_give(window) && !give_in_place(window)) {
 		give_copy(window);
 	}
+	rescale(window);
 	tell_shown(window);
 }
 
@@ -418,7 +430,6 @@ static const struct xdg_toplevel_listener toplevel_listener = {
 	.close = note_close,
 };
 
-/* What it shows is scaled at once, whatever the guest makes of it. */
 static void take_size(struct wayland_window *window)
 {
 	uint32_t width = window->next_width, height = window->next_height;
@@ -429,11 +440,7 @@ static void take_size(struct wayland_window *window)
 	}
 	window->user_width = width;
 	window->user_height = height;
-	window->is_resized = true;
-	if (window->has_content && window->viewport != NULL && wayland_can_send(window->display)) {
-		scale(window);
-		wl_surface_commit(window->surface);
-	}
+	window->is_resized = window->is_unscaled = true;
 }
 
 void wayland_window_tell_size(struct wayland_window *window)
@@ -573,7 +580,8 @@ static void end_window(struct wayland_window *window)
 	end_surface(window);
 	leave_buffers(window);
 	window->current = NULL;
-	window->is_configured = window->has_content = window->is_resized = false;
+	window->is_configured = window->has_content = false;
+	window->is_resized = window->is_unscaled = false;
 	window->has_frame = false;
 	window->user_width = window->user_height = 0;
 	window->next_width = window->next_height = 0;

@@ -7,6 +7,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -274,6 +275,54 @@ TEST_LIMIT(frames_do_not_end_a_display_that_is_not_read, COMPOSITOR_NO_EXPLICIT)
 	}
 	round_alone();
 	catch_up();
+}
+
+/* Until nothing more is sent: the compositor reads nothing. */
+static void fill_socket(void)
+{
+	for (int i = 0; i < MANY; i++) {
+		display_wayland_set_scanout(display, 5, WIDTH, HEIGHT);
+		display_wayland_set_scanout(display, 5, 0, 0);
+	}
+}
+
+/* The compositor reads again, and the device only does what it has to. */
+static void read_socket(void)
+{
+	struct pollfd readable = { .fd = display_wayland_get_fd(display), .events = POLLIN };
+
+	for (int i = 0; i < 100; i++) {
+		compositor_step(&compositor);
+	}
+	for (int i = 0; i < 20; i++) {
+		display_wayland_flush(display);
+		if (poll(&readable, 1, 0) > 0) {
+			assert_int_equal(display_wayland_dispatch(display), 0);
+		}
+		compositor_step(&compositor);
+	}
+	assert_int_equal(poll(&readable, 1, 0), 0); /* it sleeps */
+}
+
+TEST_LIMIT(what_was_held_back_is_sent_once_the_compositor_reads, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	fill_socket();
+	flush(0, 1);
+	display_wayland_set_scanout(display, 1, WIDTH, HEIGHT);
+	read_socket();
+	assert_int_equal(window->num_commits, 1);
+	assert_int_equal(compositor_num_windows(&compositor), 2);
+	fill_socket();
+	display_wayland_set_scanout(display, 1, 0, 0);
+	compositor_configure(window, 800, 600);
+	compositor_send(&compositor);
+	assert_int_equal(display_wayland_dispatch(display), 0);
+	read_socket();
+	assert_int_equal(compositor_num_windows(&compositor), 1);
+	assert_int_equal(window->destination[0], 800);
+	assert_int_equal(window->num_commits, 1);
 }
 
 /* ---- Sizes ----------------------------------------------------------------------------------- */
