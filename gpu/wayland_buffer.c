@@ -54,7 +54,9 @@ void wayland_buffer_end(struct wayland_buffer *buffer)
 	}
 	wayland_points_end(buffer);
 	LIST_REMOVE(buffer, link);
-	display->num_leaving -= buffer->is_leaving;
+	if (buffer->is_leaving && display->num_leaving-- == WAYLAND_MAX_LEAVING) {
+		display->holds_back = true; /* any window may have waited for this */
+	}
 	free_memory(buffer);
 	if (key != 0) {
 		wayland_key_settle(display, key);

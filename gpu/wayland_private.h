@@ -251,7 +251,7 @@ struct display_wayland {
 
 	int epoll_fd;          /* of the connection and of `waits` */
 	bool is_full;          /* the compositor does not read: nothing more is sent */
-	bool holds_back;       /* something has not been sent for that, since the last dispatch */
+	bool holds_back;       /* what was held back may go on, once there is room */
 	bool watches_for_room; /* the epoll set wakes up for either */
 	bool is_ending;
 	struct wayland_window windows[VIRTIO_GPU_MAX_SCANOUTS];

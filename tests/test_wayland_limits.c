@@ -417,6 +417,30 @@ TEST_LIMIT(what_is_never_released_is_bounded, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(guest.num_released, released + 64);
 }
 
+/* Which of the windows had them. */
+TEST_LIMIT(what_is_released_lets_all_windows_go_on, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window;
+
+	for (uint64_t i = 1; i <= 64; i++) {
+		window = open_window(0);
+		guest.key = i;
+		flush(0, i);
+		step();
+		display_wayland_set_scanout(display, 0, 0, 0);
+		step();
+	}
+	assert_int_equal(compositor_num_buffers(&compositor), 64);
+	window = open_window(1);
+	guest.key = 0;
+	flush(1, 1);
+	step();
+	assert_int_equal(window->num_commits, 0);
+	compositor_release_all(&compositor);
+	read_socket();
+	assert_int_equal(window->num_commits, 1);
+}
+
 /* ---- What dma-bufs are taken as -------------------------------------------------------------- */
 
 /* There is nothing behind a monitor. */
