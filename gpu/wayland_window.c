@@ -264,7 +264,7 @@ static void commit(struct wayland_window *window, struct wayland_buffer *buffer,
 	}
 }
 
-/* What cannot be read is shown no more: the guest has something else for it by now. */
+/* What cannot be read any more is not shown: the guest has something else for it by now. */
 static void drop(struct wayland_window *window)
 {
 	window->has_frame = false;
@@ -629,6 +629,9 @@ void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint
 	window->damage = whole(window);
 	if (!is_wanted) {
 		hide(window);
+	} else if (window->has_frame) {
+		drop(window);
+		tell_shown(window);
 	}
 	open_or_end(window);
 }

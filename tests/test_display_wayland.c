@@ -413,6 +413,28 @@ TEST_WAYLAND(two_frames_at_most_are_unanswered, COPIES | COMPOSITOR_NO_PRESENTAT
 	assert_int_equal(guest.shown[0], 50);
 }
 
+/* What waits for an answer when a scanout gets another picture is of the one before. */
+TEST_WAYLAND(another_picture_is_shown_with_its_own_flush, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	show(0, 1);
+	show(0, 2);
+	show(0, 3);
+	display_wayland_set_scanout(display, 0, WIDTH, HEIGHT);
+	guest.seed++; /* which is being drawn */
+	compositor_answer(window);
+	step();
+	assert_int_equal(window->num_commits, 2);
+	assert_int_equal(guest.shown[0], 1);
+	compositor_answer(window);
+	step();
+	assert_int_equal(guest.shown[0], 3);
+	show(0, 4);
+	assert_int_equal(window->num_commits, 3);
+	check_pixels(window, 0);
+}
+
 TEST_WAYLAND(garbage_sizes_and_storms, COPIES)
 {
 	struct compositor_surface *window = open_window(0);
