@@ -528,6 +528,18 @@ static void leave_copies(struct wayland_window *window)
 	}
 }
 
+/* Copies that were filled before do not have it. */
+static void make_stale(struct wayland_window *window, const struct virtio_gpu_rect *rect)
+{
+	struct wayland_buffer *buffer;
+
+	LIST_FOREACH(buffer, &window->buffers, link) {
+		if (buffer->key == 0) {
+			unite(&buffer->frame.dirty, rect);
+		}
+	}
+}
+
 /* Without a surface nobody looks at a copy any more. */
 static void leave_buffers(struct wayland_window *window)
 {
@@ -633,6 +645,7 @@ void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint
 		drop(window);
 		tell_shown(window);
 	}
+	make_stale(window, &window->damage);
 	open_or_end(window);
 }
 
@@ -643,18 +656,6 @@ void wayland_window_end(struct wayland_window *window)
 }
 
 /* ---- What the guest does --------------------------------------------------------------------- */
-
-/* Copies that were filled before do not have it. */
-static void make_stale(struct wayland_window *window, const struct virtio_gpu_rect *rect)
-{
-	struct wayland_buffer *buffer;
-
-	LIST_FOREACH(buffer, &window->buffers, link) {
-		if (buffer->key == 0) {
-			unite(&buffer->frame.dirty, rect);
-		}
-	}
-}
 
 static void take_frame(
 	struct wayland_window *window, const struct virtio_gpu_rect *rect, uint64_t frame)

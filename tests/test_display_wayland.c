@@ -435,6 +435,23 @@ TEST_WAYLAND(another_picture_is_shown_with_its_own_flush, COPIES)
 	check_pixels(window, 0);
 }
 
+TEST_WAYLAND(another_picture_is_shown_whole, COPIES)
+{
+	const struct virtio_gpu_rect corner = { 0, 0, 1, 1 };
+	struct compositor_surface *window = open_window(0);
+
+	show(0, 1);
+	compositor_answer(window);
+	compositor_release(window->current.buffer);
+	step();
+	display_wayland_set_scanout(display, 0, WIDTH, HEIGHT);
+	guest.seed++;
+	assert_true(display_wayland_update(display, 0, &corner, 2));
+	step();
+	assert_int_equal(window->num_commits, 2);
+	check_pixels(window, 0);
+}
+
 TEST_WAYLAND(garbage_sizes_and_storms, COPIES)
 {
 	struct compositor_surface *window = open_window(0);
