@@ -96,7 +96,9 @@ struct gpu_callbacks {
 		uint64_t frame, const struct gpu_buffer *buffer);
 	void (*cursor_changed)(void *cookie, uint32_t scanout, const struct gpu_cursor *cursor);
 	/* The memory behind a buffer of gpu_get_scanout_buffer is wanted back: gpu_tell_released as
-	 * soon as nobody reads it. NULL: the display asks for no buffers. */
+	 * soon as nobody reads it. Of one that was released already, too: what a display keeps of
+	 * it keeps its pages. The key does not come again. NULL: the display asks for no
+	 * buffers. */
 	void (*buffer_leaving)(void *cookie, uint64_t key);
 	/* A guest asks for the monitors, and a front end may know: whether gpu_tell_monitors or
 	 * gpu_tell_edid will be called, once for each time. One question at a time. NULL: nobody

@@ -97,8 +97,8 @@ void pin_leave(struct pending_request *pending, struct resource *resource)
 	if (pin->state == PIN_HELD) {
 		pin->end_ns = now_ns() + shown_ceiling_ns(gpu);
 		set_state(gpu, pin, PIN_LEAVING);
-		tell_leaving(gpu, pin->key);
 	}
+	tell_leaving(gpu, pin->key);
 	if (pin->state != PIN_LEAVING) {
 		gpu->stats.buffers_released += pin->state == PIN_RELEASED;
 		pin_drop(pending);

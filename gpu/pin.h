@@ -6,7 +6,9 @@
 /*
  * Memory that a display reads in place. gpu_get_scanout_buffer pins it, and gpu_tell_released ends
  * that. A request that gives the memory back to the guest (release.h) takes the pin along: the
- * display is told that the buffer is leaving, and the response comes when it has released it.
+ * display is told that the buffer is leaving, and the response comes when it has released it. If it
+ * has done so before, it is told all the same: the descriptor that it keeps for the next time keeps
+ * the memory.
  *
  * A display that does not is given up on after gpu_options' display_ceiling_ms, and the response
  * goes out. It may read the memory even then: a dma-buf keeps its pages, so what it reads is the
@@ -56,7 +58,8 @@ int pin_take(struct gpu *gpu, struct resource *resource, uint64_t *key);
 /* Whether a display has it. */
 bool pin_is_held(const struct resource *resource);
 
-/* The request takes the memory away from the resource: it waits for the display if that has it. */
+/* The request takes the memory away from the resource: the display is told if it ever had it, and
+ * the request waits for it if it has. */
 void pin_leave(struct pending_request *pending, struct resource *resource);
 
 /* It does not, after all. */

@@ -534,6 +534,25 @@ TEST_WAYLAND(shown_in_place_without_copy, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(stats.copied_bytes, 0);
 }
 
+TEST_WAYLAND(what_is_released_already_goes_when_it_leaves, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+	struct compositor_buffer *first;
+
+	guest.key = 1;
+	show(0, 1);
+	first = window->current.buffer;
+	guest.key = 2;
+	show(0, 2);
+	compositor_release(first);
+	step();
+	assert_int_equal(guest.pinned[1], 0);
+	assert_int_equal(compositor_num_buffers(&compositor), 2);
+	display_wayland_buffer_leaving(display, 1);
+	step();
+	assert_int_equal(compositor_num_buffers(&compositor), 1);
+}
+
 TEST_WAYLAND(refused_dma_buf_is_copied, COMPOSITOR_REFUSES)
 {
 	struct compositor_surface *window = open_window(0);

@@ -290,7 +290,6 @@ TEST_ACQUIRE(a_frame_that_is_not_taken_comes_when_it_is_drawn)
 	assert_int_equal(guest.flushed_pixel, RED);
 	/* Nothing of the offer is left. */
 	assert_int_equal(unref(&guest, 1), OK);
-	assert_int_equal(guest.num_leaving, 0);
 }
 
 /* The next frame in the same memory, for which the display has no place. */
