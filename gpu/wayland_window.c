@@ -376,7 +376,28 @@ static void rescale(struct wayland_window *window)
 	}
 }
 
+static void begin_window(struct wayland_window *window);
+static void end_window(struct wayland_window *window);
 static void open_or_end(struct wayland_window *window);
+
+/* If what it shows leaves: by a copy, so that the compositor releases it. */
+static void replace(struct wayland_window *window)
+{
+	const struct wayland_buffer *shown = window->current;
+
+	if (shown == NULL || shown->key == 0 || !shown->is_leaving ||
+		!wayland_can_send(window->display)) {
+		return;
+	}
+	window->damage = whole(window);
+	give_copy(window);
+	if (window->current == shown) {
+		end_window(window); /* there is no copy: another way to have it released */
+		/* Nobody answers for what it had: the next one shows the last of that. */
+		window->has_frame = window->told < window->frame;
+		begin_window(window);
+	}
+}
 
 void wayland_window_go_on(struct wayland_window *window)
 {
@@ -384,6 +405,7 @@ void wayland_window_go_on(struct wayland_window *window)
 	if (window->has_frame && can_give(window) && !give_in_place(window)) {
 		give_copy(window);
 	}
+	replace(window);
 	rescale(window);
 	tell_shown(window);
 }
@@ -722,18 +744,6 @@ static void leave_key(struct wayland_window *window, uint64_t key)
 
 void wayland_window_leave(struct wayland_window *window, uint64_t key)
 {
-	bool is_shown = window->current != NULL && window->current->key == key &&
-		window->current->is_used && wayland_can_send(window->display);
-
-	if (is_shown) {
-		window->damage = whole(window);
-		give_copy(window);
-	}
 	leave_key(window, key);
-	if (is_shown && (window->current == NULL || window->current->key == key)) {
-		end_window(window); /* there is no copy: another way to have it released */
-		/* Nobody answers for what it had: the next one shows the last of that. */
-		window->has_frame = window->told < window->frame;
-		begin_window(window);
-	}
+	replace(window);
 }

@@ -325,6 +325,35 @@ TEST_LIMIT(what_was_held_back_is_sent_once_the_compositor_reads, COPIES)
 	assert_int_equal(window->num_commits, 1);
 }
 
+static struct compositor_surface *show_in_place(void)
+{
+	struct compositor_surface *window = open_window(0);
+
+	guest.key = 1;
+	flush(0, 1);
+	step();
+	compositor_answer(window);
+	step();
+	return window;
+}
+
+TEST_LIMIT(memory_that_leaves_is_replaced_once_the_compositor_reads, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = show_in_place();
+	struct compositor_buffer *first = window->current.buffer;
+	uint32_t released = guest.num_released;
+
+	fill_socket();
+	display_wayland_buffer_leaving(display, 1);
+	read_socket();
+	assert_int_equal(window->num_commits, 2);
+	assert_int_equal(guest.num_released, released);
+	compositor_release(first);
+	step();
+	assert_int_equal(guest.num_released, released + 1);
+	assert_int_equal(compositor_num_buffers(&compositor), 1);
+}
+
 /* ---- Sizes ----------------------------------------------------------------------------------- */
 
 TEST_LIMIT(of_a_storm_of_sizes_the_guest_is_told_the_last, COPIES)
