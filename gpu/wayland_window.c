@@ -385,7 +385,7 @@ static void replace(struct wayland_window *window)
 {
 	const struct wayland_buffer *shown = window->current;
 
-	if (shown == NULL || shown->key == 0 || !shown->is_leaving ||
+	if (shown == NULL || shown->key == 0 || !shown->is_leaving || window->width == 0 ||
 		!wayland_can_send(window->display)) {
 		return;
 	}
@@ -745,5 +745,6 @@ static void leave_key(struct wayland_window *window, uint64_t key)
 void wayland_window_leave(struct wayland_window *window, uint64_t key)
 {
 	leave_key(window, key);
+	open_or_end(window); /* which may have been held back */
 	replace(window);
 }

@@ -354,6 +354,21 @@ TEST_LIMIT(memory_that_leaves_is_replaced_once_the_compositor_reads, COMPOSITOR_
 	assert_int_equal(compositor_num_buffers(&compositor), 1);
 }
 
+/* The end of its window is held back: nothing is shown any more. */
+TEST_LIMIT(memory_that_leaves_with_its_monitor_is_not_replaced, COMPOSITOR_NO_EXPLICIT)
+{
+	show_in_place();
+	fill_socket();
+	display_wayland_set_scanout(display, 0, 0, 0);
+	for (int i = 0; i < 100; i++) {
+		compositor_step(&compositor);
+	}
+	display_wayland_buffer_leaving(display, 1);
+	read_socket();
+	assert_int_equal(compositor_num_windows(&compositor), 0);
+	assert_int_equal(guest.num_lacks, 0);
+}
+
 /* ---- Sizes ----------------------------------------------------------------------------------- */
 
 TEST_LIMIT(of_a_storm_of_sizes_the_guest_is_told_the_last, COPIES)
