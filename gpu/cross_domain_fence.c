@@ -9,8 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -154,19 +152,4 @@ int cross_fences_give(const struct cross_message *message, const struct vgf_job 
 	ret = give(message, fd);
 	close(fd);
 	return ret < 0 ? wait_on_host(ret) : 0;
-}
-
-/* ---- From a compositor ---------------------------------------------------------------------- */
-
-/* By its name in the kernel. A call would be answered by the server of a file system, if it is a
- * file of that. A path cannot have this name, as that begins with a slash. */
-bool cross_fd_is_sync_file(int fd)
-{
-	static const char name[] = "anon_inode:sync_file";
-	char path[32], target[sizeof(name)];
-	ssize_t length;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	length = readlink(path, target, sizeof(target));
-	return length == (ssize_t)sizeof(name) - 1 && memcmp(target, name, sizeof(name) - 1) == 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cross_domain_private.h"
+#include "fd_kind.h"
 #include "memory_file.h"
 
 struct cross_item *cross_item_find(struct cross_context *context, uint32_t id)
@@ -282,7 +283,7 @@ static int add_fd(struct cross_item *item, int fd, const char **reason)
 {
 	struct stat file;
 
-	if (cross_fd_is_sync_file(fd)) {
+	if (fd_is_sync_file(fd)) {
 		item->type = CROSS_ITEM_SYNC;
 		item->fd = fd;
 		return 0;

@@ -157,9 +157,6 @@ uint32_t cross_fences_supported(const struct cross_domain *domain);
  * instead, and the job come again: -EOPNOTSUPP, -EMFILE, -ENFILE, -ENOMEM. */
 int cross_fences_give(const struct cross_message *message, const struct vgf_job *job);
 
-/* Whoever made the descriptor is not asked. */
-bool cross_fd_is_sync_file(int fd);
-
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 /* An image, linear. The answer is in the host's byte order. -EINVAL for an unknown format, an empty

@@ -12,6 +12,7 @@
 
 #include <vgfence/dma_buf.h>
 
+#include "fd_kind.h"
 #include "wayland_private.h"
 
 /* For the same memory. */
@@ -180,7 +181,12 @@ static void note_fenced_release(
 
 	(void)release;
 	end_release(buffer);
-	release_after_take(buffer, fence_fd);
+	if (fd_is_sync_file(fence_fd)) {
+		release_after_take(buffer, fence_fd);
+	} else {
+		close(fence_fd); /* whoever waits for it may wait for the compositor */
+		wayland_buffer_released(buffer);
+	}
 }
 
 static void note_immediate_release(void *data, struct zwp_linux_buffer_release_v1 *release)

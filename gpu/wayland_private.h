@@ -268,8 +268,8 @@ struct display_wayland {
  * wayland_window_go_on and wayland_seat_show_cursor are called once there is room. */
 bool wayland_can_send(struct display_wayland *display);
 
-/* Calls ready(arg) once the sync file has signalled; owns it from the call on, also when this
- * fails. Returns 0, -ENOMEM, or what epoll_ctl failed with. */
+/* Calls ready(arg) once the sync file, or an eventfd of our own, has signalled; owns it from the
+ * call on, also when this fails. Returns 0, -ENOMEM, or what epoll_ctl failed with. */
 int wayland_wait_take(
 	struct display_wayland *display, int fence_fd, void (*ready)(void *arg), void *arg);
 

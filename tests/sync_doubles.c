@@ -73,8 +73,8 @@ int __wrap_vgf_sync_file_info(int fd, struct vgf_sync_file_fence *fences, size_t
 	return is_double(fd) ? 1 : -ENOTTY;
 }
 
-bool __wrap_cross_fd_is_sync_file(int fd);
-bool __wrap_cross_fd_is_sync_file(int fd)
+bool __wrap_fd_is_sync_file(int fd);
+bool __wrap_fd_is_sync_file(int fd)
 {
 	return is_double(fd);
 }

@@ -96,8 +96,8 @@ int __wrap_vgf_sync_file_info(int fd, struct vgf_sync_file_fence *fences, size_t
 	return are_sync_files ? num_in_file : -ENOTTY;
 }
 
-bool __wrap_cross_fd_is_sync_file(int fd);
-bool __wrap_cross_fd_is_sync_file(int fd)
+bool __wrap_fd_is_sync_file(int fd);
+bool __wrap_fd_is_sync_file(int fd)
 {
 	assert_true(fcntl(fd, F_GETFD) >= 0);
 	return come_as_sync_files;

@@ -19,6 +19,7 @@
 #include <vgfence/sync_file.h>
 
 #include "cross_domain_private.h"
+#include "fd_kind.h"
 #include "sw_sync.h"
 #include "vgem.h"
 
@@ -230,12 +231,12 @@ TEST_KERNEL(all_of_it_is_there)
 		CROSS_DOMAIN_SENDS_FENCES | CROSS_DOMAIN_ATTACHES_FENCES |
 			CROSS_DOMAIN_RECEIVES_FENCES);
 	assert_int_equal(vgf_sync_file_status(domain->signalled_fd), 1);
-	assert_true(cross_fd_is_sync_file(domain->signalled_fd));
+	assert_true(fd_is_sync_file(domain->signalled_fd));
 	assert_int_equal(cross_type(guest, submit_send(0, &without_fence, 1)), OK);
 	dma_buf = take_frame().buffer;
-	assert_false(cross_fd_is_sync_file(dma_buf));
-	assert_false(cross_fd_is_sync_file(guest->memory_fd));
-	assert_false(cross_fd_is_sync_file(cross.peer));
+	assert_false(fd_is_sync_file(dma_buf));
+	assert_false(fd_is_sync_file(guest->memory_fd));
+	assert_false(fd_is_sync_file(cross.peer));
 	close(dma_buf);
 }
 

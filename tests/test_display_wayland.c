@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "compositor.h"
 #include "display_wayland.h"
+#include "fd_kind.h"
 #include "gpu.h"
 
 #define FORMAT_XRGB8888 0x34325258u
@@ -193,6 +194,14 @@ int __wrap_vgf_dma_buf_export_sync_file(int dma_buf_fd, enum vgf_access access)
 	(void)dma_buf_fd;
 	(void)access;
 	return implicit_fence >= 0 ? fcntl(implicit_fence, F_DUPFD_CLOEXEC, 0) : -ENOTTY;
+}
+
+/* An eventfd stands for a sync file. */
+bool __wrap_fd_is_sync_file(int fd);
+
+bool __wrap_fd_is_sync_file(int fd)
+{
+	return fd_check_eventfd(fd) == 0;
 }
 
 static void *create(void *arg)
@@ -604,6 +613,26 @@ TEST_WAYLAND(fenced_release_waits_for_fence, 0)
 	assert_int_equal(guest.pinned[1], 0);
 	assert_int_equal(guest.shown[0], 2);
 	close(fence_fd);
+}
+
+/* Not even polled: a file system of the compositor's could take its time for the answer. */
+TEST_WAYLAND(a_fence_that_is_no_sync_file_is_not_waited_for, 0)
+{
+	struct compositor_surface *window = open_window(0);
+	struct wl_resource *release;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	guest.key = 1;
+	show(0, 1);
+	release = window->current.release;
+	guest.key = 2;
+	show(0, 2);
+	compositor_release_explicit(release, ends[0]);
+	step();
+	assert_int_equal(guest.pinned[1], 0);
+	close(ends[0]);
+	close(ends[1]);
 }
 
 static bool offer(uint64_t key, uint64_t frame, int fence_fd)

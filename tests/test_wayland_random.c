@@ -24,6 +24,7 @@
 
 #include "compositor.h"
 #include "display_wayland.h"
+#include "fd_kind.h"
 #include "gpu.h"
 
 #define DEFAULT_STEPS 4000
@@ -420,6 +421,14 @@ static void compositor_acts(void)
 }
 
 /* ---- Both ------------------------------------------------------------------------------------ */
+
+/* An eventfd stands for a sync file. */
+bool __wrap_fd_is_sync_file(int fd);
+
+bool __wrap_fd_is_sync_file(int fd)
+{
+	return fd_check_eventfd(fd) == 0;
+}
 
 static void *create(void *arg)
 {

@@ -33,6 +33,11 @@ bool fd_is_anonymous(int fd, const char *name)
 	return length == size && memcmp(target, expected, (size_t)size) == 0;
 }
 
+bool fd_is_sync_file(int fd)
+{
+	return fd_is_anonymous(fd, "sync_file");
+}
+
 int fd_check_eventfd(int fd)
 {
 	int type = fd_file_type(fd);

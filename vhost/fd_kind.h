@@ -4,9 +4,9 @@
 #define FD_KIND_H
 
 /*
- * What kind of thing a descriptor of the front end's is, without asking the thing itself. A file
- * could be of a file system that the front end serves, and then whoever asks waits for its answer,
- * beyond SIGKILL; so does whoever polls it, or an epoll set that has it.
+ * What kind of thing a descriptor of the front end's or of a compositor's is, without asking the
+ * thing itself. A file could be of a file system that they serve, and then whoever asks waits for
+ * its answer, beyond SIGKILL; so does whoever polls it, or an epoll set that has it.
  */
 
 #include <stdbool.h>
@@ -17,6 +17,7 @@ int fd_file_type(int fd);
 
 /* Whether it is something of the kernel's own with that name: "[eventfd]". */
 bool fd_is_anonymous(int fd, const char *name);
+bool fd_is_sync_file(int fd);
 
 /* 0, or -EINVAL for anything else, or another negative errno value. */
 int fd_check_eventfd(int fd);
