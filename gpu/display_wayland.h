@@ -48,7 +48,7 @@ struct display_wayland_ops {
 	 * compared. */
 	void (*presented)(void *cookie, uint32_t scanout, uint64_t frame, uint64_t time_ns);
 	/* The user gives a scanout's window another size; or closes it, which does not happen to
-	 * the last one. Then it is shown no more. */
+	 * the last one. Then it is shown no more, unless the guest turns it off and on again. */
 	void (*resize)(void *cookie, uint32_t scanout, uint32_t width, uint32_t height);
 	void (*closed)(void *cookie, uint32_t scanout);
 	/* There is no memory for what a window shows: the windows have 1 GiB. It is not shown. */

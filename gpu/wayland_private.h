@@ -113,7 +113,7 @@ struct wayland_window {
 	struct display_wayland *display;
 	uint32_t scanout;
 	uint32_t width, height; /* of the scanout; 0: there is to be no window */
-	bool is_closed;         /* by the user, who wants none either */
+	bool is_closed;         /* by the user, who wants none either while it is on */
 	struct wl_surface *surface;
 	struct xdg_surface *xdg_surface;
 	struct xdg_toplevel *toplevel;

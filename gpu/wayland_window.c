@@ -659,7 +659,7 @@ void wayland_window_set_size(struct wayland_window *window, uint32_t width, uint
 	}
 	window->width = is_wanted ? width : 0;
 	window->height = is_wanted ? height : 0;
-	window->is_closed = false;
+	window->is_closed = window->is_closed && is_wanted;
 	window->damage = whole(window);
 	if (!is_wanted) {
 		hide(window);

@@ -512,6 +512,23 @@ TEST_WAYLAND(sixteen_windows_of_which_one_stays, COPIES)
 	assert_int_equal(compositor_num_windows(&compositor), 1);
 }
 
+/* A guest that does not know of it yet flips its pages. */
+TEST_WAYLAND(a_window_that_is_closed_comes_back_with_its_monitor_alone, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	open_window(1);
+	compositor_close(window);
+	step();
+	display_wayland_set_scanout(display, 0, WIDTH, HEIGHT);
+	assert_false(display_wayland_update(display, 0, &whole, 1));
+	step();
+	assert_int_equal(compositor_num_windows(&compositor), 1);
+	display_wayland_set_scanout(display, 0, 0, 0);
+	open_window(0);
+	assert_int_equal(compositor_num_windows(&compositor), 2);
+}
+
 /* ---- In place -------------------------------------------------------------------------------- */
 
 TEST_WAYLAND(shown_in_place_without_copy, COMPOSITOR_NO_EXPLICIT)
