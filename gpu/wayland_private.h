@@ -125,8 +125,9 @@ struct wayland_window {
 	bool has_content;                                  /* it does */
 	/* What the user made of it; 0: it is as large as the scanout. */
 	uint32_t user_width, user_height, next_width, next_height;
-	bool is_resized;  /* which the guest was not told */
-	bool is_unscaled; /* nor was the compositor */
+	uint32_t told_width, told_height; /* to the guest, last; 0: nothing */
+	bool is_resized;                  /* which the guest was not told */
+	bool is_unscaled;                 /* nor was the compositor */
 
 	struct wayland_buffers buffers;
 	struct wayland_buffer *current; /* given last, or NULL */

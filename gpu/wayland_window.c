@@ -465,13 +465,24 @@ static void take_size(struct wayland_window *window)
 	window->is_resized = window->is_unscaled = true;
 }
 
+/* By what the guest was told last: it may be about to make that of the scanout. */
+static bool has_size(const struct wayland_window *window, uint32_t width, uint32_t height)
+{
+	if (window->told_width > 0) {
+		return width == window->told_width && height == window->told_height;
+	}
+	return width == window->width && height == window->height;
+}
+
 void wayland_window_tell_size(struct wayland_window *window)
 {
 	struct display_wayland *display = window->display;
 	uint32_t width = window->user_width, height = window->user_height;
 
 	if (display->ops->resize != NULL && window->is_resized &&
-		(width != window->width || height != window->height)) {
+		!has_size(window, width, height)) {
+		window->told_width = width;
+		window->told_height = height;
 		display->ops->resize(display->cookie, window->scanout, width, height);
 	}
 	window->is_resized = false;
@@ -619,6 +630,7 @@ static void end_window(struct wayland_window *window)
 	window->has_frame = false;
 	window->user_width = window->user_height = 0;
 	window->next_width = window->next_height = 0;
+	window->told_width = window->told_height = 0;
 }
 
 /* Nobody waits for what it would show. */

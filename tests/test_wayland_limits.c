@@ -413,6 +413,20 @@ TEST_LIMIT(a_size_that_the_monitor_has_is_not_told, COPIES)
 	assert_int_equal(guest.num_resized, 0);
 }
 
+/* The guest is about to follow what it was told before. */
+TEST_LIMIT(a_size_that_is_taken_back_is_told, COPIES)
+{
+	struct compositor_surface *window = open_window(0);
+
+	compositor_configure(window, 800, 600);
+	step();
+	compositor_configure(window, WIDTH, HEIGHT);
+	step();
+	assert_int_equal(guest.num_resized, 2);
+	assert_int_equal(guest.width, WIDTH);
+	assert_int_equal(guest.height, HEIGHT);
+}
+
 /* ---- A compositor that gives nothing back ---------------------------------------------------- */
 
 /* 256 MiB each, of which nothing is ever filled: the mapping is not touched. */
