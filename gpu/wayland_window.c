@@ -13,6 +13,8 @@
 #include "clock.h"
 #include "wayland_private.h"
 
+#define MAX_FIXED ((1u << 23) - 1)
+
 /* ---- Rectangles ------------------------------------------------------------------------------ */
 
 static uint32_t min(uint32_t a, uint32_t b)
@@ -309,11 +311,17 @@ static void give_copy(struct wayland_window *window)
 	}
 }
 
+/* In the 23 bits that wl_fixed_t has before the point. */
+static bool is_fixed(const struct virtio_gpu_rect *rect)
+{
+	return rect->x <= MAX_FIXED - rect->width && rect->y <= MAX_FIXED - rect->height;
+}
+
 static bool can_crop(const struct wayland_window *window, const struct gpu_buffer *dma_buf)
 {
 	const struct virtio_gpu_rect *rect = &dma_buf->rect;
 
-	return window->viewport != NULL ||
+	return (window->viewport != NULL && is_fixed(rect)) ||
 		(rect->x == 0 && rect->y == 0 && rect->width == dma_buf->width &&
 			rect->height == dma_buf->height);
 }

@@ -738,6 +738,18 @@ TEST_WAYLAND(same_memory_shows_another_part, COMPOSITOR_NO_EXPLICIT)
 	assert_int_equal(window->source[1], 30);
 }
 
+/* A blob of one long row, of which a scanout may show the end. */
+TEST_WAYLAND(what_is_too_far_in_its_memory_is_copied, COMPOSITOR_NO_EXPLICIT)
+{
+	struct compositor_surface *window = open_window(0);
+
+	guest.key = 1;
+	guest.rect.x = 1 << 23;
+	show(0, 1);
+	check_pixels(window, 0);
+	assert_int_equal(guest.pinned[1], 0);
+}
+
 /* Its window ends for that, and nobody answers for the frame any more. */
 TEST_WAYLAND(a_frame_whose_buffer_leaves_unread_is_shown_by_the_next_window, COMPOSITOR_NO_EXPLICIT)
 {
