@@ -12,9 +12,9 @@
  * part (zwp_linux_explicit_synchronization_v1). All else is copied, once, to memory that the
  * compositor has (wl_shm).
  *
- * Never blocks. A window has at most two frames that the compositor has not answered; of what the
- * guest flushes meanwhile it gets the latest. A compositor that reads nothing, or goes away, keeps
- * nobody waiting.
+ * Never blocks. A window has at most two frames that the compositor has not answered, and a copy of
+ * one whose memory left; of what the guest flushes meanwhile it gets the latest. A compositor that
+ * reads nothing, or goes away, keeps nobody waiting.
  *
  * One thread. Errors are negative errno values.
  */
@@ -64,8 +64,8 @@ struct display_wayland_ops {
 
 /*
  * Connects. name: of the compositor's socket, in $XDG_RUNTIME_DIR or a path; NULL: as the
- * environment says (WAYLAND_DISPLAY). ops: has to stay. Waits for the compositor to say what it
- * has, for some seconds at most.
+ * environment says (WAYLAND_DISPLAY). ops: has to stay. Waits for a compositor whose queue of
+ * connections is full, without end; and for it to say what it has, for some seconds at most.
  *
  * Returns 0; -ENOENT or -ECONNREFUSED if there is no compositor; -ETIMEDOUT if it does not answer;
  * -EPROTO if it lacks wl_compositor, wl_shm or xdg_wm_base; -EOPNOTSUPP: built without
@@ -91,7 +91,8 @@ bool display_wayland_update(struct display_wayland *display, uint32_t scanout,
 bool display_wayland_offer_take(struct display_wayland *display, uint32_t scanout,
 	const struct virtio_gpu_rect *rect, uint64_t frame, const struct gpu_buffer *buffer);
 
-/* The memory is wanted back. If a window shows it, it shows a copy from now on. */
+/* The memory is wanted back, and nothing of it is kept. If a window shows it, it shows a copy of
+ * what is on its scanout by then; or, if there can be none, it ends, and another one begins. */
 void display_wayland_buffer_leaving(struct display_wayland *display, uint64_t key);
 
 /* Copied. All windows have the same, as long as it is visible on one of the scanouts. */
