@@ -24,6 +24,9 @@
 
 #define MAX_EVENTS 16
 
+/* Of what the socket has no room for: requests that nobody asks wayland_can_send for. */
+#define MAX_BUFFER_SIZE 4096
+
 /* Of interfaces, as far as they are used here. */
 #define COMPOSITOR_VERSION 4 /* damage_buffer */
 #define DMABUF_VERSION 3     /* modifiers, and no table of them in shared memory yet */
@@ -410,6 +413,16 @@ static int find_globals(struct display_wayland *display)
 	return 0;
 }
 
+/* More than that ends the connection. */
+static void limit_buffer(struct wl_display *display)
+{
+#ifdef HAVE_WL_DISPLAY_SET_MAX_BUFFER_SIZE
+	wl_display_set_max_buffer_size(display, MAX_BUFFER_SIZE);
+#else
+	(void)display; /* it has that much anyway */
+#endif
+}
+
 /* What it has to say is in the errors that it returns. */
 static void ignore_message(const char *format, va_list arguments)
 {
@@ -430,6 +443,7 @@ static int start(struct display_wayland *display, const char *name)
 	if (display->display == NULL) {
 		return errno > 0 ? -errno : -ENOENT;
 	}
+	limit_buffer(display->display);
 	ret = watch(display, wl_display_get_fd(display->display), EPOLLIN, NULL);
 	return ret < 0 ? ret : find_globals(display);
 }

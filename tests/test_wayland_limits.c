@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <wayland-server-protocol.h>
+#include <xdg-shell-server-protocol.h>
 
 #include "compositor.h"
 #include "display_wayland.h"
@@ -367,6 +368,19 @@ TEST_LIMIT(memory_that_leaves_with_its_monitor_is_not_replaced, COMPOSITOR_NO_EX
 	read_socket();
 	assert_int_equal(compositor_num_windows(&compositor), 0);
 	assert_int_equal(guest.num_lacks, 0);
+}
+
+/* Answers have nowhere to go, and the device has no memory for them without end. */
+TEST_LIMIT(a_compositor_that_asks_and_does_not_read_is_given_up_on, COPIES)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < MANY && ret == 0; i++) {
+		xdg_wm_base_send_ping(compositor.wm_base, i);
+		compositor_send(&compositor);
+		ret = display_wayland_dispatch(display);
+	}
+	assert_int_equal(ret, -EPIPE);
 }
 
 /* ---- Sizes ----------------------------------------------------------------------------------- */
