@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -328,11 +329,16 @@ static void close_one(struct compositor_surface *window)
 	}
 }
 
+/* The device does nothing that it is not woken up for. */
 static void step(void)
 {
+	struct pollfd readable = { .fd = display_wayland_get_fd(display), .events = POLLIN };
+
 	display_wayland_flush(display);
 	compositor_step(&compositor);
-	assert_int_equal(display_wayland_dispatch(display), 0);
+	if (poll(&readable, 1, 0) > 0) {
+		assert_int_equal(display_wayland_dispatch(display), 0);
+	}
 }
 
 /* Only on what the client has as well: an event about a surface that is destroyed meanwhile leaves
@@ -378,6 +384,29 @@ static void guest_acts(void)
 	default:
 		flush(index);
 		break;
+	}
+}
+
+/* Far more than a socket has room for. */
+static void fill_socket(void)
+{
+	uint32_t index = below(SCANOUTS);
+
+	for (int i = 0; i < 5000; i++) {
+		set_scanout(index, 16, 16);
+		set_scanout(index, 0, 0);
+	}
+}
+
+/* It reads nothing for a while. */
+static void stall(void)
+{
+	fill_socket();
+	for (int i = 0; i < 10; i++) {
+		guest_acts();
+	}
+	for (int i = 0; i < 100; i++) {
+		compositor_step(&compositor);
 	}
 }
 
@@ -514,13 +543,18 @@ static void run_seed(unsigned int lacks, uint64_t seed, unsigned int steps)
 			guest_acts();
 			break;
 		case 1:
-			compositor_acts();
+			if (below(500) == 0) {
+				stall();
+			} else {
+				compositor_acts();
+			}
 			break;
 		default:
 			step();
 			break;
 		}
 	}
+	stall();
 	end(steps);
 }
 
