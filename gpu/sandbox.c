@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <seccomp.h>
@@ -81,7 +82,6 @@ static const int sockets[] = {
 	SCMP_SYS(accept),
 	SCMP_SYS(accept4),
 	SCMP_SYS(recvmsg),
-	SCMP_SYS(sendmsg),
 	SCMP_SYS(recvfrom),
 	SCMP_SYS(getsockopt),
 	SCMP_SYS(setsockopt),
@@ -254,8 +254,18 @@ static int add_own(scmp_filter_ctx filter)
 	if (ret == 0) {
 		ret = ALLOW(filter, SCMP_SYS(sched_setaffinity), 1, SCMP_A0(SCMP_CMP_EQ, 0, 0));
 	}
-	/* To whom a socket is connected: there is no address. */
-	return ret == 0 ? ALLOW(filter, SCMP_SYS(sendto), 1, SCMP_A4(SCMP_CMP_EQ, 0, 0)) : ret;
+	return ret;
+}
+
+/* To whom a socket is connected. An address of sendmsg's is in memory; it connects a stream that is
+ * not connected, as one is that has listened and was shut down, only with MSG_FASTOPEN. */
+static int add_sending(scmp_filter_ctx filter)
+{
+	int ret = ALLOW(filter, SCMP_SYS(sendto), 1, SCMP_A4(SCMP_CMP_EQ, 0, 0));
+
+	return ret == 0 ?
+		ALLOW(filter, SCMP_SYS(sendmsg), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0)) :
+		ret;
 }
 
 static int fill_in(scmp_filter_ctx filter, const struct sandbox_options *options)
@@ -269,7 +279,8 @@ static int fill_in(scmp_filter_ctx filter, const struct sandbox_options *options
 	ret = ret == 0 ? add_code(filter, options->makes_code) : ret;
 	ret = ret == 0 ? add_commands(filter) : ret;
 	ret = ret == 0 ? add_clone(filter) : ret;
-	return ret == 0 ? add_own(filter) : ret;
+	ret = ret == 0 ? add_own(filter) : ret;
+	return ret == 0 ? add_sending(filter) : ret;
 }
 
 static int load(const struct sandbox_options *options)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -229,6 +230,61 @@ TEST_SANDBOX(nobody_is_connected_to)
 	assert_denied(make_an_internet_socket);
 	assert_denied(bind_a_socket);
 	assert_denied(make_a_pair);
+}
+
+/* One of TCP that is connected to nobody any more, after it has listened. */
+static int closed_listener, target;
+static struct sockaddr_in target_address;
+
+static int listen_at_any_port(struct sockaddr_in *any)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t size = sizeof(*any);
+
+	*any = (struct sockaddr_in){ .sin_family = AF_INET };
+	any->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(fd, (struct sockaddr *)any, size), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)any, &size), 0);
+	return fd;
+}
+
+static int connect_by_sending(void)
+{
+	struct iovec iov = { "x", 1 };
+	const struct msghdr message = { .msg_name = &target_address,
+		.msg_namelen = sizeof(target_address),
+		.msg_iov = &iov,
+		.msg_iovlen = 1 };
+
+	shutdown(closed_listener, SHUT_RDWR);
+	return result(sendmsg(closed_listener, &message, MSG_FASTOPEN | MSG_NOSIGNAL));
+}
+
+static int attempt_to_send(const struct sandbox_options *options)
+{
+	struct sockaddr_in ours;
+	int ret;
+
+	target = listen_at_any_port(&target_address);
+	closed_listener = listen_at_any_port(&ours);
+	ret = attempt(connect_by_sending, options);
+	close(closed_listener);
+	close(target);
+	return ret;
+}
+
+TEST(a_socket_that_has_listened_is_connected_to_nobody)
+{
+	int ret = attempt_to_send(NULL);
+
+	if (ret == EOPNOTSUPP) {
+		print_message("skipped: TCP Fast Open is off (net.ipv4.tcp_fastopen)\n");
+		skip();
+	}
+	assert_int_equal(ret, SUCCESS);
+	assert_int_equal(attempt_to_send(&no_code), EPERM);
+	assert_int_equal(attempt_to_send(&code), EPERM);
 }
 
 /* ---- Processes ------------------------------------------------------------------------------ */
