@@ -158,6 +158,7 @@ static void handle_replies(struct vhost_user *server)
 			error_name(ret));
 		disconnect(server, "a reply that is none");
 	}
+	vhost_user_channel_send_held(server);
 }
 
 /* ---- The loop ----------------------------------------------------------------------------- */

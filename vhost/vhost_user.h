@@ -179,7 +179,8 @@ void vhost_user_complete(
 /* Between `sleeps` and `wakes`: shows the guest what is completed, as the end of a round does. */
 void vhost_user_publish(struct vhost_user *server);
 
-/* Tells the guest that the configuration space has changed, if the front end can pass that on. */
+/* Tells the guest that the configuration space has changed, if the front end can pass that on; once
+ * for all changes while the front end does not read. */
 void vhost_user_config_changed(struct vhost_user *server);
 
 /* A piece of a file in a shared memory region. Offsets and size: multiples of the page size. */
@@ -196,11 +197,11 @@ struct vhost_user_mapping {
  * Ask the front end to put a piece of a file into a shared memory region, or to take away all of
  * what one call has put there. A front end does by itself take away everything when it resets the
  * device. One question at a time: it is answered by `shmem_done`, later, and only then there can be
- * another.
+ * another. A front end that does not read is asked when it does.
  *
  * Return 0; -EBUSY if one is not answered yet; -EOPNOTSUPP if the front end has no SHMEM,
- * REPLY_ACK, or channel (SET_BACKEND_REQ_FD); -EAGAIN if it does not read; what sendmsg failed
- * with.
+ * REPLY_ACK, or channel (SET_BACKEND_REQ_FD); what sendmsg failed with; -EMFILE if there is no
+ * descriptor for what waits until the front end reads.
  */
 int vhost_user_shmem_map(struct vhost_user *server, const struct vhost_user_mapping *mapping);
 int vhost_user_shmem_unmap(

@@ -5,6 +5,7 @@
  * never waited for: the front end may itself wait for a reply of ours. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -16,7 +17,7 @@
 
 void vhost_user_channel_init(struct vhost_user_channel *channel)
 {
-	*channel = (struct vhost_user_channel){ .fd = -1 };
+	*channel = (struct vhost_user_channel){ .fd = -1, .held_fd = -1 };
 }
 
 static void answered(struct vhost_user *server, int status)
@@ -25,6 +26,12 @@ static void answered(struct vhost_user *server, int status)
 
 	server->channel.awaited = 0;
 	vhost_user_shmem_answered(server, request, status);
+}
+
+static void drop_held(struct vhost_user_channel *channel)
+{
+	close_fd(&channel->held_fd);
+	channel->held_size = 0;
 }
 
 void vhost_user_channel_close(struct vhost_user *server)
@@ -37,6 +44,8 @@ void vhost_user_channel_close(struct vhost_user *server)
 		close_fd(&channel->fd);
 	}
 	vhost_user_message_finish(&channel->reply);
+	drop_held(channel);
+	channel->holds_config_changed = false;
 	if (channel->awaited != 0) {
 		answered(server, -ECONNRESET);
 	}
@@ -62,9 +71,11 @@ int vhost_user_channel_set_take(struct vhost_user *server, int fd)
 /* Returns 0, or an error if it is no reply to what was asked. */
 static int handle_reply(struct vhost_user *server)
 {
-	const struct vhost_user_message *reply = &server->channel.reply;
+	const struct vhost_user_channel *channel = &server->channel;
+	const struct vhost_user_message *reply = &channel->reply;
 
-	if (server->channel.awaited == 0 || reply->header.request != server->channel.awaited ||
+	if (channel->awaited == 0 || channel->held_size > 0 ||
+		reply->header.request != channel->awaited ||
 		reply->header.size != sizeof(reply->payload.number) || reply->num_fds > 0) {
 		return -EPROTO;
 	}
@@ -120,6 +131,34 @@ int vhost_user_channel_tell(
 	return send_request(server, request, 0, payload, size, -1);
 }
 
+static void watch_for_room(struct vhost_user *server)
+{
+	struct vhost_user_channel *channel = &server->channel;
+	bool holds = channel->held_size > 0 || channel->holds_config_changed;
+	struct epoll_event event = {
+		.events = EPOLLIN | (holds ? EPOLLOUT : 0),
+		.data.ptr = channel,
+	};
+
+	epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, channel->fd, &event);
+}
+
+static int hold(struct vhost_user *server, const void *payload, uint32_t size, int fd)
+{
+	struct vhost_user_channel *channel = &server->channel;
+
+	if (fd >= 0) {
+		channel->held_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (channel->held_fd < 0) {
+			return -errno;
+		}
+	}
+	memcpy(&channel->held_payload, payload, size);
+	channel->held_size = size;
+	watch_for_room(server);
+	return 0;
+}
+
 int vhost_user_channel_ask(
 	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size, int fd)
 {
@@ -129,6 +168,9 @@ int vhost_user_channel_ask(
 		return -EBUSY;
 	}
 	ret = send_request(server, request, VHOST_USER_FLAG_NEED_REPLY, payload, size, fd);
+	if (ret == -EAGAIN) {
+		ret = hold(server, payload, size, fd);
+	}
 	if (ret == 0) {
 		server->channel.awaited = request;
 	}
@@ -137,12 +179,50 @@ int vhost_user_channel_ask(
 
 void vhost_user_config_changed(struct vhost_user *server)
 {
-	if (vhost_user_channel_has(server, BIT(VHOST_USER_PROTOCOL_F_CONFIG)) &&
-		vhost_user_channel_tell(server, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, NULL, 0) <
-			0) {
+	int ret;
+
+	if (!vhost_user_channel_has(server, BIT(VHOST_USER_PROTOCOL_F_CONFIG))) {
+		return;
+	}
+	ret = vhost_user_channel_tell(server, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, NULL, 0);
+	if (ret == -EAGAIN) {
+		server->channel.holds_config_changed = true;
+		watch_for_room(server);
+	} else if (ret < 0) {
 		vhost_user_log(server, VGF_LOG_WARNING,
 			"the front end could not be told that the configuration has changed");
 	}
+}
+
+static void send_held_request(struct vhost_user *server)
+{
+	struct vhost_user_channel *channel = &server->channel;
+	int ret = send_request(server, channel->awaited, VHOST_USER_FLAG_NEED_REPLY,
+		&channel->held_payload, channel->held_size, channel->held_fd);
+
+	if (ret != -EAGAIN) {
+		drop_held(channel);
+	}
+	if (ret < 0 && ret != -EAGAIN) {
+		answered(server, ret);
+	}
+}
+
+void vhost_user_channel_send_held(struct vhost_user *server)
+{
+	struct vhost_user_channel *channel = &server->channel;
+
+	if (channel->held_size == 0 && !channel->holds_config_changed) {
+		return;
+	}
+	if (channel->held_size > 0) {
+		send_held_request(server);
+	}
+	if (channel->holds_config_changed) {
+		channel->holds_config_changed = false;
+		vhost_user_config_changed(server);
+	}
+	watch_for_room(server);
 }
 
 /* ---- Objects for other devices ------------------------------------------------------------ */

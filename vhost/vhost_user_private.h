@@ -44,6 +44,11 @@ struct vhost_user_channel {
 	int fd;                          /* below 0: there is none */
 	struct vhost_user_message reply; /* as far as it has come in */
 	uint32_t awaited;                /* the request that it is of; 0: none is awaited */
+	/* What did not fit into the socket, and is sent when there is room. */
+	bool holds_config_changed;
+	uint32_t held_size; /* of the payload of what is awaited; 0: that is sent */
+	struct vhost_user_mmap held_payload;
+	int held_fd; /* or below 0 */
 };
 
 /* What is in shared memory. */
@@ -96,15 +101,19 @@ void vhost_user_channel_close(struct vhost_user *server);
 /* Reads what has come. An error: the front end has to be disconnected. */
 int vhost_user_channel_receive(struct vhost_user *server);
 
+/* Sends what did not fit before. */
+void vhost_user_channel_send_held(struct vhost_user *server);
+
 /* What a request needs, of the protocol's features. */
 bool vhost_user_channel_has(const struct vhost_user *server, uint64_t features);
 
-/* A request that wants a reply, and may have a descriptor, which is borrowed; or below 0. Returns
- * 0; -EBUSY if a reply is awaited; -EAGAIN if it does not fit; what sendmsg failed with. */
+/* A request that wants a reply, and may have a descriptor, which is borrowed; or below 0. One that
+ * does not fit is sent when there is room. Its payload: up to a struct vhost_user_mmap. Returns 0;
+ * -EBUSY if a reply is awaited; what sendmsg failed with, or copying the descriptor. */
 int vhost_user_channel_ask(
 	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size, int fd);
 
-/* One that wants none. */
+/* One that wants none. -EAGAIN if it does not fit. */
 int vhost_user_channel_tell(
 	struct vhost_user *server, uint32_t request, const void *payload, uint32_t size);
 
