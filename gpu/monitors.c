@@ -225,17 +225,24 @@ static bool ask_edid(struct gpu *gpu, const struct pending_request *pending)
 		gpu->callbacks.ask_edid(gpu->cookie, pending->asks_for);
 }
 
+static void raise_event(struct gpu *gpu)
+{
+	gpu->events_read |= VIRTIO_GPU_EVENT_DISPLAY;
+	if (gpu->callbacks.config_changed != NULL) {
+		gpu->callbacks.config_changed(gpu->cookie);
+	}
+}
+
 void gpu_tell_monitors(struct gpu *gpu, const struct virtio_gpu_display_one *monitors)
 {
 	struct pending_request *pending = TAILQ_FIRST(&gpu->monitors.questions);
 	bool changed = gpu->options.num_scanouts > 0 && monitors != NULL &&
 		learn(&gpu->monitors, monitors);
 
-	if (changed && gpu->monitors.told && pending == NULL) {
-		gpu->events_read |= VIRTIO_GPU_EVENT_DISPLAY;
-		if (gpu->callbacks.config_changed != NULL) {
-			gpu->callbacks.config_changed(gpu->cookie);
-		}
+	/* An answer for all of them tells it too. */
+	if (changed && gpu->monitors.told &&
+		(pending == NULL || pending->asks_for != ALL_MONITORS)) {
+		raise_event(gpu);
 	}
 	if (pending == NULL) {
 		return;

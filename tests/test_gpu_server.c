@@ -827,6 +827,18 @@ TEST_BETWEEN(other_monitors_are_an_event, begin_with(NEVER_MS), end())
 	close(display);
 }
 
+/* For which the display is asked for its monitors as well. */
+TEST_BETWEEN(what_a_question_for_an_edid_finds_is_an_event, begin_with(NEVER_MS), end())
+{
+	int display = set_display();
+
+	assert_int_equal(ask_width(display, 1100, 0), 1100);
+	assert_int_equal(read_events(), 0);
+	assert_int_equal(ask_edid(display, 0), 0x60); /* by then its window has a width of 1000 */
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+	close(display);
+}
+
 /* It keeps what was known, and tells what it learns then. */
 TEST_SERVER(a_display_that_answers_nothing_keeps_no_guest_waiting)
 {
