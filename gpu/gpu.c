@@ -309,8 +309,7 @@ void gpu_reset(struct gpu *gpu)
 	forget_guest(gpu, ret == 0);
 	gpu->has_flush_rings = false;
 	flush_rings_open(gpu);
-	gpu->monitors.told = false;
-	gpu->events_read = 0;
+	monitors_forget_guest(gpu);
 	gpu->stats.resets++;
 }
 
@@ -384,7 +383,7 @@ int gpu_write_config(struct gpu *gpu, uint32_t offset, const void *data, uint32_
 		return -EINVAL;
 	}
 	memcpy(&events_clear, data, sizeof(events_clear));
-	gpu->events_read &= ~le32toh(events_clear);
+	monitors_clear_events(gpu, le32toh(events_clear));
 	return 0;
 }
 

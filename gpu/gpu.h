@@ -114,7 +114,8 @@ struct gpu_callbacks {
 	 * NULL: there are no other devices. */
 	void (*share)(void *cookie, const uint8_t uuid[16]);
 	void (*unshare)(void *cookie, const uint8_t uuid[16]);
-	/* The configuration space changed. */
+	/* The configuration space changed. Once until the guest clears the event, or asks what
+	 * there is. */
 	void (*config_changed)(void *cookie);
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 };

@@ -38,6 +38,41 @@ void gpu_forget_monitors(struct gpu *gpu)
 	monitors_init(gpu);
 }
 
+/* ---- The guest's event ---------------------------------------------------------------------- */
+
+/* While the event is set the guest may be about to clear it for what was before. */
+static void raise_event(struct gpu *gpu)
+{
+	struct monitors *monitors = &gpu->monitors;
+
+	monitors->changed = gpu->events_read & VIRTIO_GPU_EVENT_DISPLAY;
+	if (monitors->notified) {
+		return;
+	}
+	monitors->notified = true;
+	gpu->events_read |= VIRTIO_GPU_EVENT_DISPLAY;
+	if (gpu->callbacks.config_changed != NULL) {
+		gpu->callbacks.config_changed(gpu->cookie);
+	}
+}
+
+void monitors_clear_events(struct gpu *gpu, uint32_t events)
+{
+	gpu->events_read &= ~events;
+	if (events & VIRTIO_GPU_EVENT_DISPLAY) {
+		gpu->monitors.notified = false;
+		if (gpu->monitors.changed) {
+			raise_event(gpu);
+		}
+	}
+}
+
+void monitors_forget_guest(struct gpu *gpu)
+{
+	gpu->events_read = 0;
+	gpu->monitors.told = gpu->monitors.notified = gpu->monitors.changed = false;
+}
+
 /* ---- Answers to the guest ------------------------------------------------------------------- */
 
 static void set_type(struct pending_request *pending, uint32_t type)
@@ -61,6 +96,7 @@ static void answer_modes(struct gpu *gpu, struct pending_request *pending)
 		modes[i].enabled = htole32(mode->enabled);
 	}
 	gpu->monitors.told = true;
+	gpu->monitors.notified = gpu->monitors.changed = false;
 	respond_to(pending, modes, sizeof(modes));
 	set_type(pending, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
 }
@@ -223,14 +259,6 @@ static bool ask_edid(struct gpu *gpu, const struct pending_request *pending)
 {
 	return gpu->callbacks.ask_edid != NULL && gpu->monitors.modes[pending->asks_for].enabled &&
 		gpu->callbacks.ask_edid(gpu->cookie, pending->asks_for);
-}
-
-static void raise_event(struct gpu *gpu)
-{
-	gpu->events_read |= VIRTIO_GPU_EVENT_DISPLAY;
-	if (gpu->callbacks.config_changed != NULL) {
-		gpu->callbacks.config_changed(gpu->cookie);
-	}
 }
 
 void gpu_tell_monitors(struct gpu *gpu, const struct virtio_gpu_display_one *monitors)

@@ -839,6 +839,63 @@ TEST_BETWEEN(what_a_question_for_an_edid_finds_is_an_event, begin_with(NEVER_MS)
 	close(display);
 }
 
+static unsigned int num_notifications(void)
+{
+	struct vhost_user_header header;
+	unsigned int count = 0;
+
+	run(NULL);
+	while (recv(front_end.channel_fd, &header, sizeof(header), MSG_DONTWAIT) > 0) {
+		assert_int_equal(header.request, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG);
+		count++;
+	}
+	return count;
+}
+
+static void resize_a_window(uint32_t width)
+{
+	const struct virtio_gpu_display_one monitors[VIRTIO_GPU_MAX_SCANOUTS] = {
+		{ .r = { .width = width, .height = 700 }, .enabled = 1 },
+	};
+
+	gpu_tell_monitors(gpu_server_get_gpu(server), monitors);
+}
+
+/* Whoever has a window resizes it as often as they like. */
+TEST_SERVER(the_guest_is_notified_once_until_it_has_cleared_the_event)
+{
+	const uint32_t bit = htole32(VIRTIO_GPU_EVENT_DISPLAY);
+	struct gpu *gpu = gpu_server_get_gpu(server);
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(ask_width(-1, 0, 0), 640);
+	for (uint32_t i = 0; i < 1000; i++) {
+		resize_a_window(1000 + i);
+	}
+	assert_int_equal(num_notifications(), 1);
+	/* What was after that it may not have seen. */
+	assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+	assert_int_equal(num_notifications(), 1);
+	assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), 0);
+	assert_int_equal(num_notifications(), 0);
+	/* It asks before it clears. */
+	resize_a_window(1000);
+	resize_a_window(1001);
+	assert_int_equal(ask_width(-1, 0, 0), 1001);
+	assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), 0);
+	assert_int_equal(num_notifications(), 1);
+	/* In between there is one more. */
+	resize_a_window(1002);
+	assert_int_equal(ask_width(-1, 0, 0), 1002);
+	resize_a_window(1003);
+	assert_int_equal(num_notifications(), 2);
+	assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+}
+
 /* It keeps what was known, and tells what it learns then. */
 TEST_SERVER(a_display_that_answers_nothing_keeps_no_guest_waiting)
 {
