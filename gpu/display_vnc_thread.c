@@ -32,6 +32,9 @@
 /* How long libvncserver waits for the rest of a message, and for a client that reads nothing. */
 #define CLIENT_WAIT_MS 5000
 
+/* Of an update, if libvncserver keeps all of a rectangle until it is encoded. */
+#define SLICE_PIXELS (1 << 20)
+
 /* The parts that a region of a client's may have, before it becomes one rectangle. */
 #define MAX_RECTS 256
 
@@ -123,6 +126,10 @@ static void process_client(rfbClientPtr client)
 		return;
 	}
 	rfbProcessClientMessage(client);
+	/* It is encoded as a whole, in the square of the time. Raw pixels are for every client. */
+	if (client->preferredEncoding == rfbEncodingRRE) {
+		client->preferredEncoding = rfbEncodingRaw;
+	}
 }
 
 /* ---- Clients -------------------------------------------------------------------------------- */
@@ -165,20 +172,41 @@ static void simplify(sraRegionPtr *region)
 	}
 }
 
-/* What it has asked for and is there: another size first, then pixels. */
+static int slice_height(const rfbClientRec *client)
+{
+	if (client->preferredEncoding != rfbEncodingZRLE &&
+		client->preferredEncoding != rfbEncodingZYWRLE) {
+		return 0; /* all at once: libvncserver cuts it into small pieces */
+	}
+	return SLICE_PIXELS / client->screen->width;
+}
+
+/* What it has asked for and is there: another size first, then pixels. There may be none in a
+ * slice. */
+static void update_client(rfbClientPtr client)
+{
+	rfbScreenInfoPtr screen = client->screen;
+	int attempts = 2;
+
+	screen->progressiveSliceHeight = slice_height(client);
+	if (screen->progressiveSliceHeight > 0) {
+		attempts += screen->height / screen->progressiveSliceHeight + 1;
+	}
+	for (int i = 0; i < attempts && client->sock != RFB_INVALID_SOCKET; i++) {
+		rfbUpdateClient(client);
+	}
+}
+
 static void update_clients(struct vnc *vnc)
 {
 	for (uint32_t i = 0; i < VNC_MAX_CLIENTS; i++) {
 		rfbClientPtr client = vnc->clients[i];
 
-		if (client == NULL) {
-			continue;
+		if (client != NULL) {
+			update_client(client);
+			simplify(&client->modifiedRegion);
+			simplify(&client->requestedRegion);
 		}
-		for (int j = 0; j < 2 && client->sock != RFB_INVALID_SOCKET; j++) {
-			rfbUpdateClient(client);
-		}
-		simplify(&client->modifiedRegion);
-		simplify(&client->requestedRegion);
 	}
 }
 

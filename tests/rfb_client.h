@@ -5,7 +5,8 @@
 
 /*
  * A VNC client for tests, of RFB 3.8 (RFC 6143). By itself it behaves well, and knows raw pixels, a
- * cursor's shape and another size of the desktop. It lets a test send any bytes.
+ * cursor's shape and another size of the desktop; of ZRLE no more than which pixels come. It lets a
+ * test send any bytes.
  *
  * If the server ends the connection, or says what it may not, it ends the program.
  */
@@ -14,6 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define RFB_RAW 0
+#define RFB_RRE 2
+#define RFB_ZRLE 16
+
 struct rfb_client {
 	int fd;
 	void (*run)(void *arg); /* lets the server's device run */
@@ -21,6 +26,7 @@ struct rfb_client {
 	uint32_t width, height;
 	uint32_t *pixels;   /* 0x00rrggbb, width by height */
 	uint64_t received;  /* pixels, of all updates */
+	int32_t encoding;   /* of the last rectangle */
 	unsigned int sizes; /* how often it was told one */
 	bool has_cursor;    /* its shape, of 64 by 64, has come */
 	uint32_t cursor[64 * 64];
@@ -33,6 +39,9 @@ void rfb_client_close(struct rfb_client *client);
 
 /* A connection of which nothing has been read or written. */
 int rfb_client_open(const char *path);
+
+/* Instead of raw pixels, if the server likes. */
+void rfb_client_prefer(struct rfb_client *client, int32_t encoding);
 
 /* Any bytes. Returns whether they were sent. */
 bool rfb_client_send(struct rfb_client *client, const void *bytes, size_t size);

@@ -260,6 +260,78 @@ TEST_VNC(each_client_sees_all_of_it_from_the_beginning)
 	}
 }
 
+/* ---- Encodings ------------------------------------------------------------------------------ */
+
+#define LARGE_WIDTH 2048
+#define LARGE_HEIGHT 2048
+#define LARGE_PARTS 32 /* the same memory again and again */
+#define SLICE_PIXELS (1 << 20)
+
+static void show_large(void)
+{
+	const uint32_t size = LARGE_WIDTH * LARGE_HEIGHT * 4;
+	struct {
+		struct virtio_gpu_resource_create_blob request;
+		struct virtio_gpu_mem_entry entries[LARGE_PARTS];
+	} request = {
+		.request = { .hdr = header(VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB),
+			.resource_id = htole32(1),
+			.blob_mem = htole32(VIRTIO_GPU_BLOB_MEM_GUEST),
+			.nr_entries = htole32(LARGE_PARTS),
+			.size = htole64(size) },
+	};
+
+	for (int i = 0; i < LARGE_PARTS; i++) {
+		request.entries[i].addr = htole64(frame_address);
+		request.entries[i].length = htole32(size / LARGE_PARTS);
+	}
+	assert_int_equal(call(0, &request, sizeof(request)), OK);
+	set_scanout(1, LARGE_WIDTH, LARGE_HEIGHT);
+	flush(1, 0, 0, LARGE_WIDTH, LARGE_HEIGHT);
+}
+
+/* libvncserver keeps all of a rectangle of ZRLE until it is encoded. */
+TEST_VNC(a_client_of_zrle_is_sent_a_slice_at_a_time)
+{
+	static const uint8_t request[] = { 3, 1, 0, 0, (LARGE_HEIGHT - 1) >> 8,
+		(LARGE_HEIGHT - 1) & 0xff, 1, 0, 0, 1 };
+	struct rfb_client client;
+
+	show_large();
+	rfb_client_connect(&client, vnc_path, run, NULL);
+	rfb_client_prefer(&client, RFB_ZRLE);
+	while (client.received < LARGE_WIDTH * LARGE_HEIGHT) {
+		uint64_t before = client.received;
+
+		look(&client, before > 0);
+		assert_int_equal(client.encoding, RFB_ZRLE);
+		assert_in_range(client.received - before, 1, SLICE_PIXELS);
+	}
+	assert_int_equal(client.received, LARGE_WIDTH * LARGE_HEIGHT);
+	/* The first slices have nothing of the last row. */
+	client.received = 0;
+	flush(1, 0, 0, LARGE_WIDTH, LARGE_HEIGHT);
+	assert_true(rfb_client_send(&client, request, sizeof(request)));
+	rfb_client_read_update(&client);
+	assert_int_equal(client.received, 256);
+	rfb_client_close(&client);
+}
+
+TEST_VNC(a_client_of_rre_is_sent_raw_pixels)
+{
+	struct rfb_client client;
+
+	create_blob(1, WIDTH * HEIGHT);
+	set_scanout(1, WIDTH, HEIGHT);
+	flush(1, 0, 0, WIDTH, HEIGHT); /* black, for which RRE is better */
+	rfb_client_connect(&client, vnc_path, run, NULL);
+	rfb_client_prefer(&client, RFB_RRE);
+	look(&client, false);
+	assert_int_equal(client.encoding, RFB_RAW);
+	assert_seen(&client, WIDTH * HEIGHT);
+	rfb_client_close(&client);
+}
+
 TEST_VNC(a_client_gets_the_shape_of_the_cursor)
 {
 	const struct virtio_gpu_resource_create_2d create = {
