@@ -3,6 +3,7 @@
 
 #include "display_vnc_thread.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -28,6 +29,9 @@
 
 /* The guest may do it, later. libvncserver has no name for it; for a success it leaks memory. */
 #define REQUEST_FORWARDED 4
+
+/* Of a client's clipboard, in bytes. */
+#define MAX_TEXT (1 << 20)
 
 /* How long libvncserver waits for the rest of a message, and for a client that reads nothing. */
 #define CLIENT_WAIT_MS 5000
@@ -108,20 +112,54 @@ static enum rfbNewClientAction new_client(rfbClientPtr client)
 	return RFB_CLIENT_ACCEPT;
 }
 
+/* Nobody wants it. To libvncserver it may be of an extension of its: compressed, with a length
+ * below 0. Returns false if it is too long, or does not come. */
+static bool skip_text(rfbClientPtr client)
+{
+	char bytes[4096];
+	uint32_t left;
+
+	if (rfbReadExact(client, bytes, sz_rfbClientCutTextMsg) <= 0) {
+		return false;
+	}
+	memcpy(&left, bytes + 4, sizeof(left));
+	left = be32toh(left);
+	left = left > INT32_MAX ? -left : left;
+	if (left > MAX_TEXT) {
+		return false;
+	}
+	while (left > 0) {
+		uint32_t size = left < sizeof(bytes) ? left : sizeof(bytes);
+
+		if (rfbReadExact(client, bytes, (int)size) <= 0) {
+			return false;
+		}
+		left -= size;
+	}
+	return true;
+}
+
 /* The others are of libvncserver's extensions: scaling, files, chats. */
 static bool is_wanted(uint8_t type)
 {
 	return type == rfbSetPixelFormat || type == rfbSetEncodings ||
 		type == rfbFramebufferUpdateRequest || type == rfbKeyEvent ||
-		type == rfbPointerEvent || type == rfbClientCutText || type == rfbSetDesktopSize;
+		type == rfbPointerEvent || type == rfbSetDesktopSize;
 }
 
 static void process_client(rfbClientPtr client)
 {
-	uint8_t type;
+	uint8_t type = 0;
+	bool has_type = client->state == RFB_NORMAL &&
+		recv(client->sock, &type, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 
-	if (client->state == RFB_NORMAL &&
-		recv(client->sock, &type, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && !is_wanted(type)) {
+	if (has_type && type == rfbClientCutText) {
+		if (!skip_text(client)) {
+			rfbCloseClient(client);
+		}
+		return;
+	}
+	if (has_type && !is_wanted(type)) {
 		rfbCloseClient(client);
 		return;
 	}

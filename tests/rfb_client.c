@@ -230,12 +230,29 @@ static void read_rect(struct rfb_client *client)
 	}
 }
 
+/* What the server can do with a clipboard. */
+static void skip_text(struct rfb_client *client)
+{
+	uint8_t byte, padding[2];
+	uint32_t length;
+
+	receive(client, padding, sizeof(padding));
+	receive(client, &length, sizeof(length));
+	for (length = 0 - ntohl(length); length > 0; length--) {
+		receive(client, &byte, 1);
+	}
+}
+
 void rfb_client_read_update(struct rfb_client *client)
 {
 	uint8_t head[2];
 	uint16_t count;
 
 	receive(client, head, sizeof(head));
+	while (head[0] == 3) {
+		skip_text(client);
+		receive(client, head, sizeof(head));
+	}
 	CHECK(head[0] == 0);
 	count = receive_u16(client);
 	for (uint16_t i = 0; i < count; i++) {

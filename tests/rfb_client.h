@@ -18,6 +18,7 @@
 #define RFB_RAW 0
 #define RFB_RRE 2
 #define RFB_ZRLE 16
+#define RFB_EXTENDED_CLIPBOARD ((int32_t)0xc0a1e5ce) /* which is none */
 
 struct rfb_client {
 	int fd;

@@ -560,6 +560,36 @@ TEST_VNC(a_client_that_says_something_else_is_disconnected)
 	rfb_client_close(&client);
 }
 
+/* Of a clipboard, of which nothing is made. */
+static void send_text(struct rfb_client *client, uint32_t length, const void *text, size_t size)
+{
+	const uint8_t head[8] = { 6, 0, 0, 0, (uint8_t)(length >> 24), (uint8_t)(length >> 16),
+		(uint8_t)(length >> 8), (uint8_t)length };
+
+	assert_true(rfb_client_send(client, head, sizeof(head)));
+	assert_true(rfb_client_send(client, text, size));
+}
+
+TEST_VNC(texts_are_skipped)
+{
+	/* Of the extension: it provides a text, and that is not compressed. */
+	static const uint8_t provided[] = { 0x10, 0, 0, 1, 'n', 'o', 'n', 'e' };
+	static const char text[10000];
+	struct rfb_client client;
+
+	show();
+	connect_and_look(&client);
+	rfb_client_prefer(&client, RFB_EXTENDED_CLIPBOARD);
+	send_text(&client, sizeof(text), text, sizeof(text));
+	send_text(&client, 0, text, 0);
+	send_text(&client, 0u - (uint32_t)sizeof(provided), provided, sizeof(provided));
+	look(&client, false);
+	assert_seen(&client, WIDTH * HEIGHT);
+	send_text(&client, 0x80000000, text, 0);
+	assert_true(rfb_client_is_disconnected(&client));
+	rfb_client_close(&client);
+}
+
 /* A page in a browser may try: the protocol is HTTP's at first. */
 TEST_VNC(a_web_socket_is_refused)
 {
