@@ -19,6 +19,8 @@
 #include <rfb/rfb.h>
 #include <rfb/rfbregion.h>
 
+#include "sandbox.h"
+
 /* Before the guest shows anything. */
 #define FIRST_WIDTH 640
 #define FIRST_HEIGHT 480
@@ -459,13 +461,23 @@ static void wait_and_process(struct vnc *vnc)
 	}
 }
 
-/* Of the process's descriptors it has no more than it uses. Where the kernel cannot do that (before
- * 5.9) it shares them: then clients are refused while all below FD_SETSIZE are taken. */
+static void close_between(int below, int above)
+{
+	if (below + 1 < above) {
+		syscall(SYS_close_range, below + 1, above - 1, 0);
+	}
+}
+
+/* Of the process's descriptors it has no more than it uses: the channel and, made before that, what
+ * the sandbox writes to. Where the kernel cannot do that (before 5.9) it shares them: then clients
+ * are refused while all below FD_SETSIZE are taken. */
 static void leave_descriptors(int channel_fd)
 {
-	if (syscall(SYS_close_range, channel_fd + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0 &&
-		channel_fd > STDERR_FILENO + 1) {
-		syscall(SYS_close_range, STDERR_FILENO + 1, channel_fd - 1, 0);
+	int sandbox_fd = sandbox_get_fd();
+
+	if (syscall(SYS_close_range, channel_fd + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0) {
+		close_between(STDERR_FILENO, sandbox_fd);
+		close_between(sandbox_fd > STDERR_FILENO ? sandbox_fd : STDERR_FILENO, channel_fd);
 	}
 }
 

@@ -301,6 +301,11 @@ static int load(const struct sandbox_options *options)
 	return ret;
 }
 
+int sandbox_prepare(void)
+{
+	return sandbox_denied_prepare();
+}
+
 int sandbox_enter(const struct sandbox_options *options)
 {
 	int ret = sandbox_keep_libraries();

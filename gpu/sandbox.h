@@ -19,14 +19,20 @@ struct sandbox_options {
 	bool makes_code;
 };
 
+/* Makes the descriptor of sandbox_get_fd. A thread that is to have a descriptor table of its own is
+ * made after this, and keeps that descriptor: what it is denied would be told late otherwise, or
+ * written to what has that number there. Returns 0, or what eventfd failed with. */
+int sandbox_prepare(void);
+
 /* Confines all threads that there are, and that will be. Returns 1 if the kernel has Landlock and
  * this thread, and those that it makes, are also confined by that; 0 if it has none. -EOPNOTSUPP
  * without libseccomp; an error of the kernel's, after which nothing is confined that matters: the
  * process should end. */
 int sandbox_enter(const struct sandbox_options *options);
 
-/* Readable when something was denied; below 0 before sandbox_enter, and where this machine's
- * registers are not known: then nothing is told. Belongs to the sandbox, for ever. */
+/* Readable when something was denied; below 0 before sandbox_prepare or sandbox_enter, and where
+ * this machine's registers are not known: then nothing is told. Belongs to the sandbox, for
+ * ever. */
 int sandbox_get_fd(void);
 
 /* Calls `line` for what was denied for the first time: a system call each. */

@@ -88,15 +88,23 @@ static void trap(int number, siginfo_t *info, void *data)
 	errno = before;
 }
 
+int sandbox_denied_prepare(void)
+{
+	if (event_fd < 0) {
+		event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	}
+	return event_fd < 0 ? -errno : 0;
+}
+
 int sandbox_denied_start(void)
 {
 	struct sigaction action = { .sa_sigaction = trap, .sa_flags = SA_SIGINFO | SA_RESTART };
+	int ret = sandbox_denied_prepare();
 
-	event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (event_fd < 0 || sigaction(SIGSYS, &action, NULL) < 0) {
-		return -errno;
+	if (ret < 0) {
+		return ret;
 	}
-	return 1;
+	return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 1;
 }
 
 static void tell(const struct denied *what, void (*line)(const char *text))
@@ -124,6 +132,11 @@ void sandbox_denied_dispatch(void (*line)(const char *text))
 }
 
 #else
+
+int sandbox_denied_prepare(void)
+{
+	return 0;
+}
 
 int sandbox_denied_start(void)
 {

@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -25,6 +27,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/close_range.h>
 
 #include "sandbox.h"
 
@@ -483,6 +487,50 @@ TEST_SANDBOX(what_was_denied_is_told_once_by_name)
 	if (ret == 0) {
 		print_message("skipped: registers are known of x86-64 and aarch64 only\n");
 	} else {
+		assert_int_equal(ret, SUCCESS);
+	}
+}
+
+static pthread_barrier_t barrier;
+
+/* With descriptors of its own, as the thread for VNC. */
+static void *be_denied_apart(void *arg)
+{
+	unsigned int first = (unsigned int)sandbox_get_fd() + 1;
+
+	if (syscall(SYS_close_range, first, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) {
+		_exit(SUCCESS + 2);
+	}
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier); /* in the sandbox */
+	open_to_read();
+	return arg;
+}
+
+static int tell_of_a_thread_apart(void)
+{
+	struct pollfd fd = { .events = POLLIN };
+	pthread_t thread;
+
+	pthread_barrier_init(&barrier, NULL, 2);
+	if (sandbox_prepare() < 0 || pthread_create(&thread, NULL, be_denied_apart, NULL) != 0) {
+		return SUCCESS + 2;
+	}
+	pthread_barrier_wait(&barrier);
+	if (sandbox_enter(&code) < 0) {
+		return SUCCESS + 2;
+	}
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	fd.fd = sandbox_get_fd();
+	return fd.fd < 0 ? 0 : poll(&fd, 1, 0) == 1 ? SUCCESS : SUCCESS + 3;
+}
+
+TEST_SANDBOX(what_a_thread_apart_is_denied_is_told_at_once)
+{
+	int ret = attempt(tell_of_a_thread_apart, NULL);
+
+	if (ret != 0) { /* as above */
 		assert_int_equal(ret, SUCCESS);
 	}
 }

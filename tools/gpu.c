@@ -833,11 +833,12 @@ static void denied(void *arg)
 }
 
 /* Mesa would open a file for each shader that it makes. */
-static void prepare_sandbox(void)
+static int prepare_sandbox(void)
 {
 	setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
 	setenv("MESA_GLSL_CACHE_DISABLE", "true", 1); /* its name in older versions */
 	udmabuf_keep();
+	return sandbox_prepare();
 }
 
 /* Now that all is open. */
@@ -948,8 +949,10 @@ int gpu_main(int argc, char **argv)
 		return fputs(capabilities, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	parse_options(&options, argc, argv);
-	if (options.sandbox) {
-		prepare_sandbox();
+	ret = options.sandbox ? prepare_sandbox() : 0;
+	if (ret < 0) {
+		gpu_log_line("the sandbox: %s", strerror(-ret));
+		return EXIT_FAILURE;
 	}
 	raise_descriptor_limit();
 	gpu_log_start();
