@@ -252,7 +252,7 @@ static void forget_ids(struct vgf_device *device)
  * accepted meanwhile, so it ends. */
 static void cancel_all(struct vgf_device *device)
 {
-	bool nested = device->resetting, only_retires = device->only_retires;
+	bool only_retires = device->only_retires;
 
 	device->resetting = true;
 	device->only_retires = false;
@@ -265,7 +265,7 @@ static void cancel_all(struct vgf_device *device)
 		loop_run(device, 0);
 	}
 	forget_ids(device);
-	device->resetting = nested || device->closing;
+	device->resetting = device->closing;
 	device->only_retires = only_retires;
 }
 
@@ -318,7 +318,10 @@ VGF_EXPORT int vgf_device_reset(struct vgf_device *device)
 		return -EDEADLK;
 	}
 	dispatcher_enter(device, true);
-	cancel_all(device);
+	/* From inside a callback of a reset: that one is not done before all is. */
+	if (!device->resetting) {
+		cancel_all(device);
+	}
 	return leave(device, 0);
 }
 
@@ -347,8 +350,8 @@ VGF_EXPORT void vgf_device_destroy(struct vgf_device *device)
 
 /* ---- Dispatching -------------------------------------------------------------------------- */
 
-/* Callbacks that dispatch are inside each other. Without a bound a batch of fences, whose number is
- * the guest's choice, would use up the stack. */
+/* Callbacks that dispatch or drain are inside each other. Without a bound a batch of fences, whose
+ * number is the guest's choice, would use up the stack. A reset may be inside of the last. */
 #define MAX_DEPTH 16
 
 enum round_kind {
@@ -502,6 +505,9 @@ VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
 		return -EDEADLK;
 	}
 	dispatcher_enter(device, true);
+	if (device->depth > MAX_DEPTH) {
+		return leave(device, -EDEADLK);
+	}
 	while (ret == 0 && device_is_busy(device) && !device->closing) {
 		device->draining++;
 		ret = drain_once(device, timeout_ms, deadline_ns);

@@ -859,6 +859,11 @@ void reset_device(struct run *run)
 		check(vgf_device_reset(run->device) == -EDEADLK);
 		return;
 	}
+	if (run->model.resetting > 0) {
+		/* The one around it goes on. */
+		check(vgf_device_reset(run->device) == (run->destroying ? -ECANCELED : 0));
+		return;
+	}
 	run->counted_twice += run->depth > 0 ? count_merged(&run->model) : 0;
 	run->model.dispatching++;
 	model_reset(&run->model);

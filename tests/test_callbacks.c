@@ -757,6 +757,90 @@ TEST_VMM(callbacks_that_dispatch_are_not_nested_without_end)
 	assert_idle(vmm);
 }
 
+/* Fences that are done, of which each callback does something. */
+static void run_nested(struct fake_vmm *vmm,
+	void (*on_retire)(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status))
+{
+	for (uint64_t id = 1; id <= 1000; id++) {
+		assert_int_equal(create_fence(vmm, 0, VGF_RING_GLOBAL, id, VGF_FENCE_DONE), 0);
+	}
+	vmm->on_retire = on_retire;
+	vmm_dispatch(vmm);
+	assert_int_equal(vmm->num_retired, 1000);
+	for (unsigned int i = 0; i < 1000; i++) {
+		assert_int_equal(vmm->retired[i].name.fence_id, i + 1);
+	}
+	assert_idle(vmm);
+}
+
+static void drain_again(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct nested *nested = vmm->arg;
+
+	if (++nested->depth > nested->deepest) {
+		nested->deepest = nested->depth;
+	}
+	if (vgf_device_drain(vmm->device, -1) == -EDEADLK) {
+		nested->ret++;
+	}
+	nested->depth--;
+}
+
+TEST_VMM(callbacks_that_drain_are_not_nested_without_end)
+{
+	struct nested nested = { 0 };
+
+	vmm->arg = &nested;
+	run_nested(vmm, drain_again);
+	assert_int_equal(nested.deepest, 16);
+	assert_int_equal(nested.ret, 1000 - 15);
+}
+
+static void reset_again(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct nested *nested = vmm->arg;
+
+	if (++nested->depth > nested->deepest) {
+		nested->deepest = nested->depth;
+	}
+	nested->ret += vgf_device_reset(vmm->device);
+	nested->depth--;
+}
+
+/* The first callback's reset cancels the others, and each of these has its callback in it. */
+TEST_VMM(callbacks_that_reset_are_not_nested_without_end)
+{
+	struct nested nested = { 0 };
+
+	vmm->arg = &nested;
+	run_nested(vmm, reset_again);
+	assert_int_equal(nested.deepest, 2);
+	assert_int_equal(nested.ret, 0);
+}
+
+static void dispatch_drain_and_reset(
+	struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	struct nested *nested = vmm->arg;
+
+	if (++nested->depth > nested->deepest) {
+		nested->deepest = nested->depth;
+	}
+	vgf_device_dispatch(vmm->device, 0);
+	vgf_device_drain(vmm->device, 0);
+	vgf_device_reset(vmm->device);
+	nested->depth--;
+}
+
+TEST_VMM(a_reset_may_be_inside_of_the_last_round)
+{
+	struct nested nested = { 0 };
+
+	vmm->arg = &nested;
+	run_nested(vmm, dispatch_drain_and_reset);
+	assert_int_equal(nested.deepest, 17);
+}
+
 static void submit_next(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
 {
 	if (name->fence_id < 200) {

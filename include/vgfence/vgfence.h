@@ -224,6 +224,8 @@ void vgf_device_destroy(struct vgf_device *device);
  * Drivers of contexts that were destroyed before are not called again. So the VMM has to reset its
  * renderer first, or one of them could signal an old fence later.
  *
+ * From inside a callback of a reset this does nothing: that one goes on with what is left.
+ *
  * Returns 0; -EDEADLK from inside a driver's submit or destroy, or a deferred function; -ECANCELED
  * if the device is being destroyed.
  */
@@ -236,8 +238,8 @@ int vgf_device_get_fd(struct vgf_device *device);
 /*
  * Does what there is to do: takes note of fences that have signalled, runs work that was held back,
  * retires fences. If there is nothing to do, waits for at most timeout_ms milliseconds; -1 waits
- * without end, 0 does not wait. If 16 calls are inside each other, because callbacks dispatch
- * again, a further one does nothing: the others go on with what is left.
+ * without end, 0 does not wait. If 16 calls are inside each other, because callbacks dispatch or
+ * drain, a further one does nothing: the others go on with what is left.
  *
  * Returns how many fences were retired: 0 for a timeout, or if it only did other things; -EBUSY if
  * another thread dispatches (it waits, however, while another is in drain or reset); -EDEADLK from
@@ -266,7 +268,8 @@ int vgf_device_retire(struct vgf_device *device);
  * timeout_ms; but not if this is called from inside a callback.
  *
  * Returns 0; -ETIMEDOUT; -ECANCELED if the device was destroyed meanwhile; -EDEADLK from inside
- * a driver's submit or destroy, a deferred function, or a callback of vgf_fence_signal's.
+ * a driver's submit or destroy, a deferred function, or a callback of vgf_fence_signal's, or if 16
+ * calls are inside each other (see vgf_device_dispatch).
  */
 int vgf_device_drain(struct vgf_device *device, int timeout_ms);
 
