@@ -66,8 +66,12 @@ static void take_rest(struct vgf_device *device, struct rest *rest)
 	rest->must_kick = !device->processing && !device->kicked &&
 		(device_has_work(device) || (device->draining && !device_is_busy(device)));
 	device->kicked |= rest->must_kick;
-	rest->log.count = device->log.count;
-	if (rest->log.count > 0) {
+	rest->log.count = 0;
+}
+
+static void take_log(struct vgf_device *device, struct rest *rest)
+{
+	if (device->log.count > 0) {
 		rest->log = device->log;
 		device->log.count = 0;
 	}
@@ -89,6 +93,16 @@ void device_unlock(struct vgf_device *device)
 	struct rest rest;
 
 	take_rest(device, &rest);
+	take_log(device, &rest);
+	pthread_mutex_unlock(&device->lock);
+	do_rest(device, &rest);
+}
+
+void device_unlock_unlogged(struct vgf_device *device)
+{
+	struct rest rest;
+
+	take_rest(device, &rest);
 	pthread_mutex_unlock(&device->lock);
 	do_rest(device, &rest);
 }
@@ -99,6 +113,7 @@ bool device_unlock_last(struct vgf_device *device)
 	struct rest rest;
 
 	take_rest(device, &rest);
+	take_log(device, &rest);
 	if (!rest.must_kick && rest.log.count == 0) {
 		pthread_mutex_unlock(&device->lock);
 		garbage_free(&rest.garbage); /* which knows nothing of the device */

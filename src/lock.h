@@ -16,9 +16,13 @@ void device_lock(struct vgf_device *device);
  * closes what is garbage and logs. */
 void device_unlock(struct vgf_device *device);
 
-/* The same at the end of a call that may come while another thread destroys the device: that one
- * waits until this is through. Returns whether it does, and nothing of the device may be used any
- * more. */
+/* The same, but messages wait for the next time: for where a reset would wait for this thread, so
+ * that a log callback must not reset, nor wait for a thread that does. */
+void device_unlock_unlogged(struct vgf_device *device);
+
+/* As device_unlock, at the end of a call that may come while another thread destroys the device:
+ * that one waits until this is through. Returns whether it does, and nothing of the device may be
+ * used any more. */
 bool device_unlock_last(struct vgf_device *device);
 
 /* Whether there is something to do for the dispatching thread. Locked. */

@@ -81,7 +81,7 @@ static bool run_work(struct vgf_device *device, struct submission *submission)
 	}
 	trace_run(&device->fences.tracer, &job.fence, job.flags, job.wait);
 
-	device_unlock(device);
+	device_unlock_unlogged(device);
 	ret = driver->driver.submit(driver->data, &job, &out_fence_fd);
 	device_lock(device);
 
@@ -134,12 +134,12 @@ static bool run_submission(struct vgf_device *device, struct submission *submiss
 		}
 		break;
 	case SUBMISSION_CALL:
-		device_unlock(device);
+		device_unlock_unlogged(device);
 		submission->fn(submission->arg, status);
 		device_lock(device);
 		break;
 	case SUBMISSION_DESTROY:
-		device_unlock(device);
+		device_unlock_unlogged(device);
 		if (driver->driver.destroy) {
 			driver->driver.destroy(driver->data, status < 0);
 		}

@@ -151,7 +151,7 @@ static int submit(struct vgf_device *device, const struct vgf_submission *head,
 /* Nobody runs it or frees it before that is done. */
 static void finish_copy(struct vgf_device *device, struct submission *submission)
 {
-	device_unlock(device);
+	device_unlock_unlogged(device);
 	submission_copy(submission);
 	device_lock(device);
 	submission_copied(&device->contexts, submission);

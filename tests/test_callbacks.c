@@ -706,6 +706,57 @@ INSIDE(deferred_call, resetting, -EDEADLK)
 INSIDE(deferred_call, destroying_the_device, -EDEADLK)
 INSIDE(deferred_call, using_it_from_another_thread, 0)
 
+/* ---- From inside a message ---------------------------------------------------------------- */
+
+static void reset_in_log(struct fake_vmm *vmm, const char *message)
+{
+	int *ret = vmm->arg;
+
+	vmm->on_log = NULL;
+	*ret = vgf_device_reset(vmm->device);
+}
+
+/* The stream is copied without the lock, and a reset waits until that is done. */
+TEST_VMM(a_message_of_work_with_a_large_stream_may_reset, .answer = FAKE_DONE,
+	.options.ignore_bad_in_fences = true)
+{
+	static const char command[8192];
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 2),
+		.flags = VGF_FENCED,
+		.in_fences = (const uint64_t[]){ 1, 1000 },
+		.num_in_fences = 2,
+		.command = command,
+		.size = sizeof(command),
+	};
+	int ret = 1;
+
+	vmm->arg = &ret;
+	driver_open(driver, vmm, 1);
+	create_by_call(vmm, 1);
+	vmm->on_log = reset_in_log;
+	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	assert_int_equal(ret, 0);
+	assert_int_equal(driver->num_jobs, 0);
+	assert_int_equal(vmm->num_retired, 2);
+	assert_idle(vmm);
+}
+
+TEST_VMM(a_message_of_work_that_runs_at_once_may_reset, .answer = FAKE_DONE,
+	.options.ignore_bad_in_fences = true)
+{
+	int ret = 1;
+
+	vmm->arg = &ret;
+	driver_open(driver, vmm, 1);
+	vmm->on_log = reset_in_log;
+	assert_int_equal(submit(vmm, 1, 0, 2, ID(1000), NO_IN_FENCES), 0);
+	assert_int_equal(ret, 0);
+	assert_jobs(driver, ID(2), ID(0));
+	assert_retired(vmm, 0, 1, 0, 2, 0);
+	assert_idle(vmm);
+}
+
 /* ---- Order from inside a callback --------------------------------------------------------- */
 
 struct nested {
