@@ -41,13 +41,18 @@ struct fence_owner *place_owner(const struct place *place)
 	return place->context ? &place->context->current->owner : NULL;
 }
 
-int place_check(struct vgf_device *device, const struct place *place, uint64_t fence_id)
+bool place_has_room(
+	const struct vgf_device *device, const struct fence_owner *owner, uint64_t count)
 {
 	const struct vgf_limits *limits = &device->options.limits;
 
-	if (device->fences.kept >= limits->max_fences ||
-		(place->context &&
-			place->context->current->owner.pending >= limits->max_context_fences)) {
+	return device->fences.kept + count <= limits->max_fences &&
+		(!owner || owner->pending + count <= limits->max_context_fences);
+}
+
+int place_check(struct vgf_device *device, const struct place *place, uint64_t fence_id)
+{
+	if (!place_has_room(device, place_owner(place), 1)) {
 		return -ENOSPC;
 	}
 	return fence_table_check(&device->fences, place->timeline, fence_id);

@@ -25,6 +25,10 @@ int place_find(struct vgf_device *device, const struct vgf_fence_name *name, str
 /* With whose fences one is counted that goes there; NULL: of no context. */
 struct fence_owner *place_owner(const struct place *place);
 
+/* Whether so many more fences may be made; the owner is NULL if they are of no context. */
+bool place_has_room(
+	const struct vgf_device *device, const struct fence_owner *owner, uint64_t count);
+
 /* Whether a fence with this ID can go there now. 0, -EINVAL, -ENOSPC. */
 int place_check(struct vgf_device *device, const struct place *place, uint64_t fence_id);
 

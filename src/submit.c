@@ -43,6 +43,23 @@ static void log_in_fence(struct vgf_device *device, const struct vgf_submission 
 	}
 }
 
+/* Whether there is room for its copies of in_fence_fds: for descriptors, and for fences beside the
+ * out-fence, which is not there yet. */
+static int check_copies(struct vgf_device *device, const struct submission *submission)
+{
+	const struct fence_owner *owner = &submission->driver->owner;
+	uint32_t count = submission->num_imported;
+
+	if (count == 0) {
+		return 0;
+	}
+	if (!ctx_sync_has_room(&device->contexts, owner, count, false)) {
+		return -EMFILE;
+	}
+	count += submission->flags & VGF_FENCED ? 1 : 0;
+	return place_has_room(device, owner, count) ? 0 : -ENOSPC;
+}
+
 static int resolve(struct vgf_device *device, struct context *context,
 	struct submission *submission, const struct vgf_submission *head)
 {
@@ -57,11 +74,11 @@ static int resolve(struct vgf_device *device, struct context *context,
 	if (ret < 0 || search.ignored > 0) {
 		log_in_fence(device, head, search.bad, search.ignored, ret);
 	}
-	if (ret == 0 && submission->num_imported > 0 &&
-		!ctx_sync_has_room(
-			contexts, &submission->driver->owner, submission->num_imported, false)) {
-		ret = -EMFILE;
-		log_refused(device, &head->fence, "copies of its in-fences", ret);
+	if (ret == 0) {
+		ret = check_copies(device, submission);
+		if (ret < 0) {
+			log_refused(device, &head->fence, "copies of its in-fences", ret);
+		}
 	}
 	if (ret == 0) {
 		uint64_t now_ns = submission->num_imported > 0 ? clock_ns() : 0;

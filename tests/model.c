@@ -411,8 +411,10 @@ static struct model_next *find_next(
 	return NULL;
 }
 
-/* A fence keeps its room until its callback has returned and its work is out of the way. */
-static enum answer is_full(const struct model *model, uint32_t limit, bool all, uint64_t serial)
+/* Whether so many more are too many. A fence keeps its room until its callback has returned and its
+ * work is out of the way. */
+static enum answer is_full(
+	const struct model *model, uint32_t limit, unsigned int more, bool all, uint64_t serial)
 {
 	unsigned int least = 0;
 	unsigned int most = model->num_imports + (model->dispatching > 0 ? model->retired_now : 0);
@@ -425,10 +427,11 @@ static enum answer is_full(const struct model *model, uint32_t limit, bool all, 
 		const struct model_fence *fence = model->items[i]->fence;
 		most += fence && fence->retired && (all || fence->context_serial == serial);
 	}
-	if (least >= limit) {
+	least += more;
+	if (least > limit) {
 		return YES;
 	}
-	return least + most >= limit ? EITHER : NO;
+	return least + most > limit ? EITHER : NO;
 }
 
 /* Whether an earlier fence is of the same context. */
@@ -483,11 +486,12 @@ static void expect_place(const struct model *model, const struct vgf_fence_name 
 	}
 	if (fenced) {
 		add_error(&place, -EINVAL, name->fence_id == UINT64_MAX);
-		add_error(&place, -ENOSPC, is_full(model, model->limits.max_fences, true, 0));
+		add_error(&place, -ENOSPC, is_full(model, model->limits.max_fences, 1, true, 0));
 	}
 	if (fenced && context) {
 		add_error(&place, -ENOSPC,
-			is_full(model, model->limits.max_context_fences, false, context->serial));
+			is_full(model, model->limits.max_context_fences, 1, false,
+				context->serial));
 	}
 	*expectation = place;
 	expectation->placed = place.must_fail ? NO : place.num_errors > 0 ? EITHER : YES;
@@ -612,6 +616,20 @@ static enum answer has_room_for_copies(
 		is_not_promised(model));
 }
 
+/* They are fences, beside the out-fence. */
+static enum answer are_too_many(
+	const struct model *model, uint64_t serial, unsigned int copies, bool fenced)
+{
+	const struct vgf_limits *limits = &model->limits;
+	unsigned int more = copies + fenced;
+
+	if (copies == 0) {
+		return NO;
+	}
+	return opposite(both(opposite(is_full(model, limits->max_fences, more, true, 0)),
+		opposite(is_full(model, limits->max_context_fences, more, false, serial))));
+}
+
 static void expect_import(struct model_fence *fence, struct expectation *expectation)
 {
 	if (!fence->signalled) {
@@ -647,6 +665,7 @@ struct expectation expect_submit(const struct model *model, const struct vgf_sub
 	}
 	add_error(&expectation, -EMFILE,
 		opposite(has_room_for_copies(model, context->serial, copies)));
+	add_error(&expectation, -ENOSPC, are_too_many(model, context->serial, copies, fenced));
 	for (uint32_t i = 0; i < head->num_in_fences; i++) {
 		expect_in_fence(model, head->in_fences[i], context->serial, &expectation);
 	}

@@ -1016,6 +1016,53 @@ TEST_VMM(files_to_wait_for_are_among_the_fences_of_their_context, .answer = FAKE
 	close(fence_fd);
 }
 
+/* Work without VGF_FENCED, too, has no more of them than there may be fences. */
+TEST_VMM(a_context_has_no_more_files_to_wait_for_than_fences, .answer = FAKE_DONE,
+	.options.limits.max_context_fences = 4)
+{
+	int fence_fd = make_fence(false);
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 1),
+		.flags = VGF_FENCED,
+		.in_fence_fds = (const int[]){ fence_fd, fence_fd },
+		.num_in_fence_fds = 2,
+	};
+	bool will_retire = false;
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 5), -ENOSPC);
+	assert_non_null(strstr(vmm->log, "copies of its in-fences (ENOSPC)"));
+	vmm_dispatch(vmm);
+	assert_idle(vmm);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 2), 1);
+	/* With the out-fence there would be one too many; that is in its place. */
+	assert_int_equal(vgf_submit(vmm->device, &submission, &will_retire), -ENOSPC);
+	assert_true(will_retire);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -ENOSPC);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 2), 1);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 1), -ENOSPC);
+	assert_int_equal(submit_copies(vmm, 2, fence_fd, 4), 1);
+	close(fence_fd);
+}
+
+TEST_VMM(a_device_has_no_more_files_to_wait_for_than_fences, .answer = FAKE_DONE,
+	.options.limits = { .max_fences = 4, .max_fds = 64 })
+{
+	int fence_fd = make_fence(false);
+
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit_copies(vmm, 1, fence_fd, 3), 1);
+	assert_int_equal(submit_copies(vmm, 2, fence_fd, 2), -ENOSPC);
+	assert_int_equal(submit_copies(vmm, 2, fence_fd, 1), 1);
+	signal_fence(fence_fd);
+	vmm_dispatch(vmm);
+	assert_idle(vmm);
+	close(fence_fd);
+}
+
 TEST_VMM(a_vmm_is_told_when_its_fence_finds_no_descriptor, .options.limits.max_fds = 1)
 {
 	struct vgf_fence_name name = make_name(0, VGF_RING_GLOBAL, 2);

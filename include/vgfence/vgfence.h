@@ -400,8 +400,8 @@ struct vgf_submission {
  *   max_fds or max_context_fds;
  * - -E2BIG: more in-fences than max_in_fences, descriptors included, or a command stream above
  *   max_command_size;
- * - -ENOSPC: max_fences, max_context_fences or max_held_size; or the ID is pending on as many
- *   other timelines as a context has rings;
+ * - -ENOSPC: max_fences or max_context_fences, copies of in_fence_fds included; max_held or
+ *   max_held_size; or the ID is pending on as many other timelines as a context has rings;
  * - -ECANCELED: a reset is going on;
  * - -ENOMEM;
  * - what the driver's submit returned.
