@@ -59,7 +59,7 @@ static int attach(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 	struct attachment *attachment)
 {
 	struct fence *fence;
-	int ret = place_look_up(device, ctx_id, fence_id, &fence);
+	int ret = place_look_up_work(device, ctx_id, fence_id, &fence);
 
 	if (ret < 0) {
 		return ret;

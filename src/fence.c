@@ -159,7 +159,7 @@ VGF_EXPORT int vgf_fence_export(
 
 	*fence_fd = VGF_FENCE_DONE;
 	device_lock(device);
-	ret = place_look_up(device, ctx_id, fence_id, &fence);
+	ret = place_look_up_work(device, ctx_id, fence_id, &fence);
 	if (ret == 0 && fence && fence->fd < 0) {
 		ret = -EAGAIN;
 	} else if (ret == 0 && fence) {

@@ -80,7 +80,6 @@ int place_look_up(
 	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, struct fence **fence)
 {
 	const struct fence_owner *asker = NULL;
-	int ret;
 
 	if (ctx_id != VGF_HOST) {
 		const struct context *context = context_find_open(&device->contexts, ctx_id);
@@ -89,7 +88,14 @@ int place_look_up(
 		}
 		asker = &context->current->owner;
 	}
-	ret = in_fence_look_up(&device->contexts, asker, fence_id, fence);
+	return in_fence_look_up(&device->contexts, asker, fence_id, fence);
+}
+
+int place_look_up_work(
+	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, struct fence **fence)
+{
+	int ret = place_look_up(device, ctx_id, fence_id, fence);
+
 	if (ret == 0 && *fence && ((*fence)->flags & FENCE_SIGNALLED)) {
 		*fence = NULL;
 	}

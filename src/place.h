@@ -38,9 +38,13 @@ void place_put(struct vgf_device *device, const struct place *place, struct fenc
 /* A timeline that was used before, or NULL. */
 struct timeline *place_timeline(struct vgf_device *device, uint32_t ctx_id, int32_t ring);
 
-/* A fence that an open context, or VGF_HOST, names by its ID; NULL if it has signalled. 0, -ENOENT,
- * -EPERM, -ENOTUNIQ. */
+/* A fence that an open context, or VGF_HOST, names by its ID; NULL if it is done, and all before it
+ * is. 0, -ENOENT, -EPERM, -ENOTUNIQ. */
 int place_look_up(
+	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, struct fence **fence);
+
+/* The same for its own work alone: NULL if it has signalled. */
+int place_look_up_work(
 	struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id, struct fence **fence);
 
 #endif

@@ -570,10 +570,10 @@ static bool may_notify_return(struct run *run, uint64_t id, int ret, struct mode
 	if (count > 1) {
 		return ret == -ENOTUNIQ || (model->dispatching > 0 && (ret == 0 || ret == 1));
 	}
-	if ((*found)->known) {
+	if ((*found)->known && model_oldest(model, &(*found)->name) == *found) {
 		return ret == 0;
 	}
-	return ret == 1 || (ret == 0 && model->fuzzy);
+	return ret == 1 || (ret == 0 && (model->fuzzy || model->dispatching > 0));
 }
 
 static void notify(struct run *run)

@@ -203,20 +203,33 @@ TEST_VMM(resets_cancels_and_the_end_are_told)
 
 /* ---- What it returns ---------------------------------------------------------------------- */
 
-TEST_VMM(of_what_has_signalled_nobody_is_told)
+TEST_VMM(of_what_is_done_nobody_is_told)
 {
 	struct note note = { 0 };
 
 	create_by_call(vmm, 1);
-	create_by_call(vmm, 2);
-	signal_it(vmm, 2, 0);
-	assert_int_equal(notify_as(vmm, VGF_HOST, 2, &note), 0);
 	signal_it(vmm, 1, 0);
 	assert_int_equal(notify_as(vmm, VGF_HOST, 1, &note), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(notify_as(vmm, VGF_HOST, 1, &note), 0);
 	vmm_dispatch(vmm);
 	assert_int_equal(note.calls, 0);
+}
+
+/* The fence stands for what is before it, too. */
+TEST_VMM(what_has_signalled_early_is_told_when_what_is_before_it_is_done)
+{
+	struct note note = { 0 };
+
+	create_by_call(vmm, 1);
+	create_by_call(vmm, 2);
+	signal_it(vmm, 2, -EIO);
+	notify(vmm, 2, &note);
+	vmm_dispatch(vmm);
+	assert_int_equal(note.calls, 0);
+	signal_it(vmm, 1, 0);
+	vmm_dispatch(vmm);
+	assert_noted(&note, -EIO, 2);
 }
 
 TEST_VMM(who_may_be_told_is_who_may_name_the_fence)

@@ -467,8 +467,9 @@ int vgf_fence_export(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_
  * callback: then in its turn. Several for one fence are called in the order in which they came. It
  * may call whatever a callback may.
  *
- * Returns 1 if fn will be called; 0 if the fence has signalled, and fn will not be called; -ENOENT,
- * -EPERM, -ENOTUNIQ as vgf_fence_export; -ENOSPC if max_fences calls are outstanding; -ENOMEM.
+ * Returns 1 if fn will be called; 0 if the fence has signalled and nothing is before it on its
+ * timeline: fn will not be called; -ENOENT, -EPERM, -ENOTUNIQ as vgf_fence_export; -ENOSPC if
+ * max_fences calls are outstanding; -ENOMEM.
  */
 int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 	void (*fn)(void *arg, int status), void *arg);

@@ -674,7 +674,8 @@ impl Device {
     }
 
     /// `vgf_fence_notify`: calls a function when a fence retires, right after the VMM's callback
-    /// for it. Returns false if the fence has signalled: then the function is dropped.
+    /// for it. Returns false if the fence has signalled and nothing is before it on its timeline:
+    /// then the function is dropped.
     ///
     /// # Errors
     /// `NotFound`, `NotPermitted`, `Ambiguous` as `export_fence`; `AtLimit`; `OutOfMemory`.
