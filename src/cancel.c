@@ -7,16 +7,11 @@
 
 #include "ctx_sync.h"
 
-static bool is_running(const struct queue *queue, const struct submission *submission)
-{
-	return queue->running && STAILQ_FIRST(&queue->submissions) == submission;
-}
-
 int submission_drop(struct submission *submission, int status)
 {
 	struct queue *queue = submission_queue(submission);
 
-	if (is_running(queue, submission)) {
+	if (submission_is_running(submission)) {
 		return -EBUSY;
 	}
 	submission->status = status;
@@ -51,8 +46,7 @@ static void cancel_submission(struct ctx_sync *sync, struct submission *submissi
 	struct fence *fence = submission->fence;
 
 	drop(submission, status);
-	if (fence && !(fence->flags & FENCE_SIGNALLED) &&
-		!is_running(submission_queue(submission), submission)) {
+	if (fence && !(fence->flags & FENCE_SIGNALLED) && !submission_is_running(submission)) {
 		fence_signal(sync->fences, fence, status);
 	}
 }

@@ -104,6 +104,20 @@ struct queue *submission_queue(const struct submission *submission)
 	return &context->rings[ring]->queue;
 }
 
+bool submission_is_running(const struct submission *submission)
+{
+	const struct queue *queue = submission_queue(submission);
+
+	return queue->running && STAILQ_FIRST(&queue->submissions) == submission;
+}
+
+const struct submission *fence_held_work(const struct fence *fence)
+{
+	const struct submission *work = fence->submission;
+
+	return work && !submission_is_running(work) ? work : NULL;
+}
+
 void submission_wake(struct submission *submission)
 {
 	struct queue *queue = submission_queue(submission);

@@ -308,6 +308,12 @@ struct submission *queue_next(struct ctx_sync *sync, struct queue *queue);
 void queue_run_begin(struct ctx_sync *sync, struct queue *queue);
 void queue_run_end(struct ctx_sync *sync, struct queue *queue);
 
+/* Whether a thread is in the driver with it, or about to be. */
+bool submission_is_running(const struct submission *submission);
+
+/* The work of a fence, if its driver has not got it; else NULL. */
+const struct submission *fence_held_work(const struct fence *fence);
+
 /* Takes a submission that ran off its queue, and lets the backlog follow. */
 void queue_done(struct ctx_sync *sync, struct queue *queue, struct submission *submission);
 

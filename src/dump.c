@@ -80,6 +80,7 @@ static void list_awaited(struct vgf_pending *pending, const struct submission *s
 static void list_fence(struct list *list, const struct fence *fence)
 {
 	if (list->found++ < list->count) {
+		const struct submission *held_work = fence_held_work(fence);
 		struct vgf_pending *pending = &list->pending[list->found - 1];
 
 		*pending = (struct vgf_pending){
@@ -89,11 +90,11 @@ static void list_fence(struct list *list, const struct fence *fence)
 				0,
 			.status = fence->status,
 			.signalled = fence->flags & FENCE_SIGNALLED,
-			.held = fence->submission != NULL,
+			.held = held_work != NULL,
 			.has_fd = fence->fd >= 0,
 		};
-		if (fence->submission) {
-			list_awaited(pending, fence->submission);
+		if (held_work) {
+			list_awaited(pending, held_work);
 		}
 	}
 }
@@ -188,6 +189,7 @@ static void dump_waiting(FILE *out, const struct submission *submission)
 
 static void dump_fence(FILE *out, const struct fence *fence, uint64_t now_ns)
 {
+	const struct submission *held_work = fence_held_work(fence);
 	struct vgf_sync_file_fence info;
 	uint64_t age_ns = now_ns > fence->created_ns ? now_ns - fence->created_ns : 0;
 
@@ -203,9 +205,9 @@ static void dump_fence(FILE *out, const struct fence *fence, uint64_t now_ns)
 	} else {
 		fprintf(out, ", by call");
 	}
-	fprintf(out, "\n");
-	if (fence->submission) {
-		dump_waiting(out, fence->submission);
+	fprintf(out, "%s\n", fence->submission && !held_work ? ", its driver is being called" : "");
+	if (held_work) {
+		dump_waiting(out, held_work);
 	}
 }
 

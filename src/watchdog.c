@@ -32,14 +32,27 @@ static struct vgf_fence_name public_name(const struct fence *fence)
 	return fence->flags & FENCE_IMPORTED ? waiter->submission->name : fence_name(fence);
 }
 
+static const char *state_text(const struct vgf_stall *stall, const struct submission *held_work)
+{
+	if (stall->imported) {
+		return "its work waits for a descriptor of the VMM's";
+	}
+	if (!held_work) {
+		return "its work runs";
+	}
+	return held_work->pending > 0 ? "its work waits for in-fences" :
+					"its work waits for its turn";
+}
+
 /* A callback may dispatch, and so retire the fence: its descriptor, which is lent, stays open. */
 static void report_stall(struct vgf_device *device, struct fence *fence, uint64_t now_ns)
 {
+	const struct submission *held_work = fence_held_work(fence);
 	struct vgf_stall stall = {
 		.fence = public_name(fence),
 		.imported = fence->flags & FENCE_IMPORTED,
 		.age_ns = now_ns - fence->timeline->since_ns,
-		.held = fence->submission || (fence->flags & FENCE_IMPORTED),
+		.held = held_work || (fence->flags & FENCE_IMPORTED),
 		.fence_fd = fence->fd,
 	};
 	char name[NAME_SIZE];
@@ -50,11 +63,8 @@ static void report_stall(struct vgf_device *device, struct fence *fence, uint64_
 	ask_names(&stall);
 	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s%s",
 		name_text(name, &stall.fence), stall.age_ns / 1000000,
-		stall.imported     ? "its work waits for a descriptor of the VMM's" :
-			stall.held ? "its work waits for in-fences" :
-				     "its work runs",
-		stall.driver[0] ? ", sync file of " : "", stall.driver, stall.driver[0] ? " " : "",
-		stall.timeline);
+		state_text(&stall, held_work), stall.driver[0] ? ", sync file of " : "",
+		stall.driver, stall.driver[0] ? " " : "", stall.timeline);
 	if (device->callbacks.stalled) {
 		fence_ref(fence);
 		device_unlock(device);

@@ -1200,6 +1200,34 @@ TEST_VMM(a_dump_has_every_timeline_and_what_held_work_waits_for, .answer = FAKE_
 	free(text);
 }
 
+static void look_at_own_work(struct fake_driver *driver, const struct vgf_job *job)
+{
+	struct fake_vmm *vmm = driver->arg;
+	struct vgf_pending pending[2];
+	char *text = dump(vmm);
+
+	if (job->fence.fence_id == 2) {
+		assert_int_equal(job->num_in_fences, 1);
+		assert_int_equal(vgf_device_list_pending(vmm->device, pending, 2), 2);
+		assert_int_equal(pending[1].fence.fence_id, 2);
+		assert_false(pending[1].held || pending[1].awaits_turn);
+		assert_int_equal(pending[1].awaited.fence_id, 0);
+		assert_non_null(strstr(text, "its driver is being called"));
+		assert_null(strstr(text, "held, waits for"));
+	}
+	free(text);
+}
+
+TEST_VMM(work_that_its_driver_gets_is_not_held, .answer = FAKE_FD, .wait = VGF_WAIT_DRIVER)
+{
+	driver->arg = vmm;
+	driver->on_submit = look_at_own_work;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 0);
+}
+
 TEST_VMM(a_dump_of_an_idle_device_is_short)
 {
 	char *text = dump(vmm);

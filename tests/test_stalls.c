@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -244,6 +245,55 @@ TEST_VMM(a_patient_fence_is_never_stalled, .options.stall_ns = AT_ONCE)
 	}
 	assert_int_equal(vmm->num_stalls, 1);
 	assert_int_equal(vmm->stall.fence.fence_id, 2);
+}
+
+/* ---- What the work does ------------------------------------------------------------------- */
+
+static void note_state(struct fake_vmm *vmm, const struct vgf_stall *stall)
+{
+	static const char *const texts[] = { NULL, "its work runs", "its work waits for in-fences",
+		"its work waits for its turn" };
+
+	assert_non_null(strstr(vmm->log, texts[stall->fence.fence_id]));
+	assert_int_equal(stall->held, stall->fence.fence_id != 1);
+}
+
+TEST_VMM(a_stall_tells_what_the_work_waits_for, .options.stall_ns = AT_ONCE)
+{
+	vmm->on_stall = note_state;
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, 0, 2, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(submit(vmm, 2, 1, 3, NO_IN_FENCES), 1);
+	wait_for_stalls(vmm, 3);
+}
+
+static void *stall_one(void *arg)
+{
+	struct fake_vmm *vmm = arg;
+
+	while (vmm->num_stalls == 0 && vgf_device_dispatch(vmm->device, WAIT_MS) >= 0) {
+	}
+	return NULL;
+}
+
+static void stall_in_submit(struct fake_driver *driver, const struct vgf_job *job)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, stall_one, driver->arg), 0);
+	pthread_join(thread, NULL);
+}
+
+TEST_VMM(work_that_its_driver_does_not_let_go_of_is_not_held, .options.stall_ns = AT_ONCE)
+{
+	driver->arg = vmm;
+	driver->on_submit = stall_in_submit;
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(vmm->num_stalls, 1);
+	assert_false(vmm->stall.held);
 }
 
 /* ---- What a reset finds ------------------------------------------------------------------- */

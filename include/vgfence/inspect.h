@@ -52,7 +52,9 @@ struct vgf_pending {
 	uint64_t age_ns; /* since it was accepted */
 	int status;      /* of one that has signalled and waits for earlier ones; else 0 */
 	bool signalled;
-	bool held;        /* its work waits for in-fences, or for its turn behind other work */
+	/* Its driver has not got its work yet, which waits for in-fences, or for its turn behind
+	 * other work. */
+	bool held;
 	bool has_fd;      /* it is materialised */
 	bool awaits_turn; /* with `held`: all its in-fences are done */
 	/* With `held`, and not awaits_turn: the first in-fence that is not done; VGF_NO_FENCE_ID:

@@ -59,7 +59,9 @@ enum vgf_log_level {
 struct vgf_stall {
 	struct vgf_fence_name fence;
 	uint64_t age_ns; /* since it became the oldest of its timeline */
-	bool held;       /* its work still waits for in-fences: see what those are */
+	/* Its driver has not got its work yet, which waits for in-fences, or for its turn behind
+	 * other work: <vgfence/inspect.h> says for which. */
+	bool held;
 	/* What does not signal is one of its in_fence_fds, and fence_fd is that. The name is the
 	 * submission's; without VGF_FENCED nothing but vgf_context_cancel drops that. */
 	bool imported;
