@@ -116,14 +116,16 @@ static inline void trace_retire(
 	}
 }
 
-/* A fence is reported as stalled. */
-static inline void trace_stall(const struct tracer *tracer, const struct vgf_fence_name *name)
+/* A fence is reported as stalled. flags: VGF_FENCED, or 0 if it is an in-fence of work that has no
+ * fence. */
+static inline void trace_stall(
+	const struct tracer *tracer, const struct vgf_fence_name *name, uint32_t flags)
 {
 	TRACE_PROBE(stall, name, 0);
 	if (trace_is_on(tracer)) {
 		trace_tell(tracer,
 			(struct vgf_event){
-				.kind = VGF_EVENT_STALL, .fence = *name, .flags = VGF_FENCED });
+				.kind = VGF_EVENT_STALL, .fence = *name, .flags = flags });
 	}
 }
 

@@ -24,12 +24,12 @@ static void ask_names(struct vgf_stall *stall)
 	}
 }
 
-/* An imported fence has no name of its own: it is that of the work that waits for it. */
-static struct vgf_fence_name public_name(const struct fence *fence)
+/* Of an imported fence that is what waits for it, else NULL. */
+static const struct submission *waiting_work(const struct fence *fence)
 {
 	const struct waiter *waiter = waiters_first(&fence->waiters);
 
-	return fence->flags & FENCE_IMPORTED ? waiter->submission->name : fence_name(fence);
+	return fence->flags & FENCE_IMPORTED ? waiter->submission : NULL;
 }
 
 static const char *state_text(const struct vgf_stall *stall, const struct submission *held_work)
@@ -47,19 +47,22 @@ static const char *state_text(const struct vgf_stall *stall, const struct submis
 /* A callback may dispatch, and so retire the fence: its descriptor, which is lent, stays open. */
 static void report_stall(struct vgf_device *device, struct fence *fence, uint64_t now_ns)
 {
+	/* An imported fence has no name of its own: it is that of the work that waits for it. */
+	const struct submission *waiting = waiting_work(fence);
 	const struct submission *held_work = fence_held_work(fence);
 	struct vgf_stall stall = {
-		.fence = public_name(fence),
-		.imported = fence->flags & FENCE_IMPORTED,
+		.fence = waiting ? waiting->name : fence_name(fence),
+		.imported = waiting != NULL,
 		.age_ns = now_ns - fence->timeline->since_ns,
-		.held = held_work || (fence->flags & FENCE_IMPORTED),
+		.held = held_work || waiting,
 		.fence_fd = fence->fd,
 	};
 	char name[NAME_SIZE];
 
 	fence->flags |= FENCE_REPORTED;
 	device->stats.stalled++;
-	trace_stall(&device->fences.tracer, &stall.fence);
+	trace_stall(&device->fences.tracer, &stall.fence,
+		(waiting ? waiting->flags : fence->flags) & VGF_FENCED);
 	ask_names(&stall);
 	device_log(device, VGF_LOG_WARNING, "%s: stalled for %" PRIu64 " ms, %s%s%s%s%s",
 		name_text(name, &stall.fence), stall.age_ns / 1000000,

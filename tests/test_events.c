@@ -238,6 +238,37 @@ TEST_VMM(a_stall_is_an_event, .options.stall_ns = 1000000)
 	vmm_destroy_device(vmm);
 }
 
+TEST_VMM(a_stall_of_work_without_a_fence_has_no_fence, .answer = FAKE_DONE,
+	.options.stall_ns = 1000000)
+{
+	struct listener listener = { 0 };
+	int fd = make_fence(false);
+	struct vgf_submission submission = {
+		.fence = make_name(1, 0, 77),
+		.in_fence_fds = &fd,
+		.num_in_fence_fds = 1,
+	};
+
+	driver_open(driver, vmm, 1);
+	vgf_device_trace(vmm->device, listen, &listener);
+	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	while (vmm->num_stalls == 0) {
+		vgf_device_dispatch(vmm->device, WAIT_MS);
+	}
+	assert_int_equal(find(&listener, VGF_EVENT_STALL, 0)->flags, 0);
+	submission.fence.fence_id = 78;
+	submission.flags = VGF_FENCED | VGF_SHAREABLE;
+	assert_int_equal(vgf_submit(vmm->device, &submission, NULL), 1);
+	while (vmm->num_stalls < 3) {
+		vgf_device_dispatch(vmm->device, WAIT_MS);
+	}
+	/* The descriptor, and the fence of the work that waits for it. */
+	assert_int_equal(find(&listener, VGF_EVENT_STALL, 1)->flags, VGF_FENCED);
+	assert_int_equal(find(&listener, VGF_EVENT_STALL, 2)->flags, VGF_FENCED);
+	vmm_destroy_device(vmm);
+	close(fd);
+}
+
 TEST_VMM(one_listener_at_a_time, .answer = FAKE_DONE)
 {
 	struct listener first = { 0 }, second = { 0 };
