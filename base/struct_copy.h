@@ -23,10 +23,17 @@ static inline bool is_zero(const void *memory, size_t size)
 	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
-/* 0, or -EINVAL if it is shorter than any version was, -E2BIG if it has more than is known. */
+/* Whether a version may have had this size. These structs begin with it, and so have its alignment:
+ * another size would end in the middle of a member. */
+static inline bool is_struct_size(size_t given, size_t least)
+{
+	return given >= least && given % sizeof(size_t) == 0;
+}
+
+/* 0, or -EINVAL if no version had that size, -E2BIG if it has more than is known. */
 static inline int struct_copy(void *to, size_t known, size_t least, const void *from, size_t given)
 {
-	if (given < least) {
+	if (!is_struct_size(given, least)) {
 		return -EINVAL;
 	}
 	if (given > known && !is_zero((const unsigned char *)from + known, given - known)) {

@@ -16,6 +16,7 @@
 #include "export.h"
 #include "lock.h"
 #include "log.h"
+#include "struct_copy.h"
 
 /* What a dump shows of a timeline, and of what one submission waits for: a guest chooses how many
  * there are. */
@@ -30,7 +31,7 @@ VGF_EXPORT int vgf_device_get_stats(struct vgf_device *device, struct vgf_stats 
 	struct vgf_stats known;
 	size_t size = stats->size;
 
-	if (size < LEAST_STATS) {
+	if (!is_struct_size(size, LEAST_STATS)) {
 		return -EINVAL;
 	}
 	device_lock(device);

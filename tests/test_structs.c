@@ -47,6 +47,8 @@ TEST(callbacks_have_a_size)
 	assert_int_equal(try_device(&later.known, NULL), -EINVAL);
 	later.known.size = offsetof(struct vgf_callbacks, signal_enter);
 	assert_int_equal(try_device(&later.known, NULL), 0);
+	later.known.size = offsetof(struct vgf_callbacks, signal_enter) + 1;
+	assert_int_equal(try_device(&later.known, NULL), -EINVAL);
 	later.known.size = sizeof(later);
 	assert_int_equal(try_device(&later.known, NULL), 0);
 	later.more[0] = 1;
@@ -67,6 +69,8 @@ TEST(options_have_a_size)
 	assert_int_equal(try_device(&callbacks, &later.known), -E2BIG);
 	later.known.size = sizeof(struct vgf_options);
 	assert_int_equal(try_device(&callbacks, &later.known), 0);
+	later.known.size = sizeof(struct vgf_options) + 1;
+	assert_int_equal(try_device(&callbacks, &later.known), -EINVAL);
 	later.known.size = offsetof(struct vgf_options, ignore_bad_in_fences);
 	assert_int_equal(try_device(&callbacks, &later.known), -EINVAL);
 	later.known.size = 0;
@@ -94,6 +98,8 @@ TEST_VMM(drivers_have_a_size)
 	assert_int_equal(vgf_context_create(vmm->device, 1, &later.known, driver), -EINVAL);
 	later.known.size = offsetof(struct vgf_driver, family) - 1;
 	assert_int_equal(vgf_context_create(vmm->device, 1, &later.known, driver), -EINVAL);
+	later.known.size = sizeof(struct vgf_driver) - 1;
+	assert_int_equal(vgf_context_create(vmm->device, 1, &later.known, driver), -EINVAL);
 	/* From before there were families. */
 	later.known.size = offsetof(struct vgf_driver, family);
 	assert_int_equal(vgf_context_create(vmm->device, 3, &later.known, driver), 0);
@@ -114,6 +120,8 @@ TEST_VMM(statistics_are_filled_in_as_far_as_they_go, .answer = FAKE_DONE)
 	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
 	memset(&later, 0xee, sizeof(later));
 	later.known.size = sizeof(struct vgf_stats) - 1;
+	assert_int_equal(vgf_device_get_stats(vmm->device, &later.known), -EINVAL);
+	later.known.size = sizeof(struct vgf_stats) + 1;
 	assert_int_equal(vgf_device_get_stats(vmm->device, &later.known), -EINVAL);
 	later.known.size = sizeof(struct vgf_stats);
 	assert_int_equal(vgf_device_get_stats(vmm->device, &later.known), 0);

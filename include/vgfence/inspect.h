@@ -42,8 +42,8 @@ struct vgf_stats {
 	size_t held_size;  /* bytes */
 };
 
-/* Fills in stats as far as stats->size goes. Returns 0 or -EINVAL for a size that no version
- * had. */
+/* Fills in stats as far as stats->size goes. Returns 0, or -EINVAL for a size that is too small or
+ * no multiple of sizeof(size_t). */
 int vgf_device_get_stats(struct vgf_device *device, struct vgf_stats *stats);
 
 /* One pending fence. */

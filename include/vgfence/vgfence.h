@@ -20,8 +20,9 @@
  * and leaves it to the caller if it fails. Times are in nanoseconds of CLOCK_MONOTONIC.
  *
  * Structs that have a member `size` grow in later versions: set it to the struct's sizeof. A size
- * that no version had is -EINVAL; members that this version does not know, and are not 0, are
- * -E2BIG. Other structs have reserved members for that: set them to 0, or get -EINVAL.
+ * below that of the first version, or no multiple of sizeof(size_t), is -EINVAL; members that this
+ * version does not know, and are not 0, are -E2BIG. Other structs have reserved members for that:
+ * set them to 0, or get -EINVAL.
  *
  * Threads: every function may be called from any thread, and from inside any callback, unless its
  * comment says otherwise. Callbacks come from the thread that is in vgf_device_dispatch, retire,
