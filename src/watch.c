@@ -21,7 +21,11 @@ static int epoll_add(struct vgf_device *device, int *fd)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = fd };
 
-	return epoll_ctl(device->epoll_fd, EPOLL_CTL_ADD, *fd, &event) < 0 ? -errno : 0;
+	if (epoll_ctl(device->epoll_fd, EPOLL_CTL_ADD, *fd, &event) < 0) {
+		/* A user has so many watches because each takes memory of the kernel's. */
+		return errno == ENOSPC ? -ENOMEM : -errno;
+	}
+	return 0;
 }
 
 int watch_init(struct vgf_device *device)

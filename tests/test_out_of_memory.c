@@ -6,16 +6,18 @@
  * failing, then its second, until it passes. What a failure leaves must be as before the call,
  * and the device must work.
  *
- * Beside what alloc.h asks for, it is linked with -Wl,--wrap=free,--wrap=open_memstream,--
- * wrap=fclose and --wrap=pthread_create.
+ * Beside what alloc.h asks for, it is linked with -Wl,--wrap=free, open_memstream, fclose,
+ * pthread_create and epoll_ctl.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "alloc.h"
@@ -29,15 +31,18 @@ FILE *__real_open_memstream(char **text, size_t *size);
 int __real_fclose(FILE *file);
 int __real_pthread_create(
 	pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg);
+int __real_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
 void __wrap_free(void *block);
 FILE *__wrap_open_memstream(char **text, size_t *size);
 int __wrap_fclose(FILE *file);
 int __wrap_pthread_create(
 	pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg);
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
 
 static long num_freed, num_failed;
 static unsigned long failing_at; /* of alloc_count */
 static bool streams_fail_to_open, streams_fail_to_end, threads_fail;
+static unsigned int watches_left = UINT_MAX;
 
 void __wrap_free(void *block)
 {
@@ -61,6 +66,16 @@ int __wrap_pthread_create(
 	pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg)
 {
 	return threads_fail ? EAGAIN : __real_pthread_create(thread, attributes, function, arg);
+}
+
+/* As it is for a user with as many watches as /proc/sys/fs/epoll/max_user_watches. */
+int __wrap_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+{
+	if (operation == EPOLL_CTL_ADD && watches_left != UINT_MAX && watches_left-- == 0) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return __real_epoll_ctl(epoll_fd, operation, fd, event);
 }
 
 /* Blocks of memory that are in use, compared with earlier. */
@@ -659,6 +674,22 @@ TEST(a_device_that_gets_no_thread)
 	threads_fail = false;
 	assert_null(device);
 	assert_int_equal(count_blocks(), blocks);
+}
+
+TEST(a_device_that_gets_no_watch)
+{
+	struct vgf_device *device;
+	long blocks = count_blocks();
+	int fds = count_fds();
+
+	for (unsigned int count = 0; count < 2; count++) {
+		watches_left = count;
+		assert_int_equal(vgf_device_create(&fake_callbacks, NULL, NULL, &device), -ENOMEM);
+		watches_left = UINT_MAX;
+		assert_null(device);
+		assert_int_equal(count_fds(), fds);
+		assert_int_equal(count_blocks(), blocks);
+	}
 }
 
 TEST(a_dump)

@@ -196,7 +196,8 @@ struct vgf_options {
  * device, or NULL.
  *
  * Returns 0; -EINVAL if callbacks are missing, or one of a pair is; -EINVAL, -E2BIG for a size, see
- * above; -ENOMEM, -EMFILE, -ENFILE, -EAGAIN (no thread).
+ * above; -ENOMEM, also if the user may have no more watches (max_user_watches of epoll(7));
+ * -EMFILE, -ENFILE, -EAGAIN (no thread).
  */
 int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 	const struct vgf_options *options, struct vgf_device **out);
