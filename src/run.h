@@ -25,7 +25,7 @@ int run_start(struct vgf_device *device, struct submission *submission, bool run
  * its own work, not what others bring meanwhile. */
 void run_next(struct vgf_device *device, struct queue *queue);
 
-/* Whether this thread is inside a driver's function or a deferred one of the device. */
+/* Whether this thread is inside a driver's function, or a deferred one, of the device. */
 bool run_is_inside(struct vgf_device *device);
 
 #endif

@@ -66,9 +66,9 @@ struct vgf_device;
  * descriptor is logged.
  *
  * Returns 0 if the dma-buf has the fence; 1 if that follows if the fence gets a descriptor;
- * -EALREADY if the fence has signalled: there is nothing to wait for; -ENOENT, -EPERM, -ENOTUNIQ
- * as vgf_fence_export; -EINVAL, -ENOTTY, -EBADF, -ENOMEM as above; -EMFILE, also at the device's
- * max_fds.
+ * -EALREADY if the fence has signalled: there is nothing to wait for, of its own work, as for
+ * vgf_fence_export; -ENOENT, -EPERM, -ENOTUNIQ as there; -EINVAL, -ENOTTY, -EBADF, -ENFILE, -ENOMEM
+ * as above; -EMFILE, also at max_fds or max_context_fds.
  */
 int vgf_fence_attach_dma_buf(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_id,
 	int dma_buf_fd, uint32_t access);

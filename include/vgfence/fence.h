@@ -70,8 +70,8 @@ enum vgf_fence_flags {
 /*
  * Signals a fence that has no descriptor: its driver answered VGF_FENCE_BY_CALL, or
  * vgf_fence_create_take made it without one. A driver may call this before its submit has returned.
- * It calls back only if the VMM has signal_enter, which see: so hold no lock that a VMM's callbacks
- * may come to need.
+ * Of the VMM's callbacks only log comes from inside it, unless the VMM has signal_enter, which see:
+ * so hold no lock that a VMM's callbacks may come to need.
  *
  * name: all of it counts, and nothing else. If the fence was given up on (vgf_fence_cancel,
  * vgf_timeline_cancel, VGF_CANCEL_RUNNING) and its context is gone, a new context with that ID may

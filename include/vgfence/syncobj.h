@@ -101,8 +101,8 @@ int vgf_syncobj_notify(
  * puts one there that has signalled, so that the kernel's submission can wait for it in any case.
  *
  * Returns 0, or an error with which the syncobj is as it was. The driver's submit can return it
- * as it is: -EOPNOTSUPP also if an in-fence is no sync file, -EMFILE, -ENFILE and -ENOMEM have
- * the job submitted again, without in-fences, once they have signalled.
+ * as it is: -EOPNOTSUPP, also if an in-fence is no sync file or drm_fd no DRM device, -EMFILE,
+ * -ENFILE and -ENOMEM have the job submitted again, without in-fences, once they have signalled.
  */
 int vgf_syncobj_import_job(int drm_fd, uint32_t handle, uint64_t point, const struct vgf_job *job);
 

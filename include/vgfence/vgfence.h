@@ -28,7 +28,8 @@
  * comment says otherwise. Callbacks come from the thread that is in vgf_device_dispatch, retire,
  * drain, reset or destroy, from the library's own thread with own_thread, or from one that is in
  * vgf_fence_signal if signal_enter says so. They never come from two threads at once, and the
- * library holds no lock meanwhile.
+ * library holds no lock meanwhile. Only log, signal_enter and signal_leave come from any thread
+ * that calls the library, several at once, and beside the others.
  *
  * Stability: before 1.0 the API may change with the minor version, and so does the soversion.
  */
@@ -106,7 +107,8 @@ struct vgf_callbacks {
 	void (*stalled)(void *cookie, const struct vgf_stall *stall);
 
 	/* A message of one line, without a newline. The library itself prints nothing. May be NULL.
-	 * This callback may come from inside any function; it must not destroy the device. */
+	 * This callback may come from inside any function, in whatever thread calls that, and from
+	 * several at once. It must not destroy the device. */
 	void (*log)(void *cookie, enum vgf_log_level level, const char *message);
 
 	/*
@@ -172,7 +174,8 @@ struct vgf_options {
 	 * others waiting: it retires fences for so long, or so many of them, and it calls drivers
 	 * for so long, or so often. What is left makes the descriptor readable and goes on in the
 	 * next round, which takes note of new signals first; contexts take turns. A call that lasts
-	 * longer than budget_ns ends its round. UINT32_MAX or UINT64_MAX: no bound.
+	 * longer than budget_ns ends its round. Fences retire in batches of up to 127, and the
+	 * budget is looked at in between. UINT32_MAX or UINT64_MAX: no bound.
 	 */
 	uint32_t budget_items; /* 0 means 1024 */
 	uint64_t budget_ns;    /* 0 means 1 ms */
@@ -205,8 +208,8 @@ int vgf_device_create(const struct vgf_callbacks *callbacks, void *cookie,
 /*
  * Cancels everything, as vgf_device_reset does, and frees the device. All callbacks have come when
  * it returns. It may be called from inside a callback: the caller of vgf_device_dispatch then gets
- * -ECANCELED. It must not be called from inside a driver's submit or destroy, or a deferred
- * function.
+ * -ECANCELED. It must not be called from inside a driver's function or a deferred one: then it only
+ * logs an error.
  *
  * No other thread may be in a call with this device, with two exceptions. One that waits in
  * vgf_device_dispatch, or works there, returns from it with -ECANCELED; one that is about to call
@@ -230,8 +233,8 @@ void vgf_device_destroy(struct vgf_device *device);
  *
  * From inside a callback of a reset this does nothing: that one goes on with what is left.
  *
- * Returns 0; -EDEADLK from inside a driver's submit or destroy, or a deferred function; -ECANCELED
- * if the device is being destroyed.
+ * Returns 0; -EDEADLK from inside a driver's function or a deferred one; -ECANCELED if the device
+ * is being destroyed.
  */
 int vgf_device_reset(struct vgf_device *device);
 
@@ -246,9 +249,9 @@ int vgf_device_get_fd(struct vgf_device *device);
  * drain, a further one does nothing: the others go on with what is left.
  *
  * Returns how many fences were retired: 0 for a timeout, or if it only did other things; -EBUSY if
- * another thread dispatches (it waits, however, while another is in drain or reset); -EDEADLK from
- * inside a driver's submit or destroy, or a deferred function; -EINTR; -ECANCELED if the device was
- * destroyed meanwhile and must not be used again.
+ * another thread dispatches (it waits, however, while another is in drain, save or reset); -EDEADLK
+ * from inside a driver's function or a deferred one; -EINTR; -ECANCELED if the device was destroyed
+ * meanwhile and must not be used again.
  */
 int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
 
@@ -260,20 +263,21 @@ int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
  *
  * Returns as vgf_device_dispatch, and -EBUSY also while another thread is in drain, save, reset or
  * destroy. After -EBUSY the other thread retires what had signalled before this call, if its budget
- * lasts; if that one is in vgf_fence_signal, what has signalled by a descriptor makes the device's
- * readable.
+ * lasts. What it does not retire makes the device's descriptor readable: in vgf_fence_signal that
+ * is what has signalled by a descriptor, in vgf_device_save all of it.
  */
 int vgf_device_retire(struct vgf_device *device);
 
 /*
  * Dispatches until nothing is pending: for a snapshot, migration or an orderly stop. New
- * submissions prolong it. Waits for at most timeout_ms milliseconds; -1 waits without end. If
- * another thread is in a reset or a drain, that one goes first, even if it takes longer than
- * timeout_ms; but not if this is called from inside a callback.
+ * submissions prolong it. Waits for at most timeout_ms milliseconds; -1 waits without end. Another
+ * thread's reset goes first, even if it takes longer than timeout_ms; but not if this is called
+ * from inside a callback. Another thread's drain that has begun before waits until this one is
+ * over, even if its own time is over first.
  *
  * Returns 0; -ETIMEDOUT; -ECANCELED if the device was destroyed meanwhile; -EDEADLK from inside
- * a driver's submit or destroy, a deferred function, or a callback of vgf_fence_signal's, or if 16
- * calls are inside each other (see vgf_device_dispatch).
+ * a driver's function, a deferred one, or a callback of vgf_fence_signal's, or if 16 calls are
+ * inside each other (see vgf_device_dispatch).
  */
 int vgf_device_drain(struct vgf_device *device, int timeout_ms);
 
@@ -326,8 +330,8 @@ int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id, uint32_t flag
  * a driver's submit runs. For a ring that hangs: one call, not one for each stall.
  *
  * ctx_id: means nothing with VGF_RING_GLOBAL. Returns how many fences that were; -ENOENT if the
- * context or the ring was never used (ring 0 is, with its context); -EINVAL for a ring out of
- * range, or if error is not negative.
+ * context or the ring was never used (ring 0 is, with its context), or nothing is left of the
+ * context; -EINVAL for a ring out of range, or if error is not negative.
  */
 int vgf_timeline_cancel(struct vgf_device *device, uint32_t ctx_id, int32_t ring, int error);
 
@@ -408,7 +412,9 @@ struct vgf_submission {
  *   max_held_size; or the ID is pending on as many other timelines as a context has rings;
  * - -ECANCELED: a reset is going on;
  * - -ENOMEM;
- * - what the driver's submit returned.
+ * - what the driver's submit returned. If that has the job run again (vgf_job_runs_again) it is
+ *   held back instead, unless its context was cancelled meanwhile: then this returns the error of
+ *   that.
  */
 int vgf_submit(
 	struct vgf_device *device, const struct vgf_submission *submission, bool *will_retire);
@@ -518,8 +524,8 @@ int vgf_fence_notify(struct vgf_device *device, uint32_t ctx_id, uint64_t fence_
  * NULL and 0.
  *
  * Returns 0; -EBUSY if something is pending or held back, or a driver's function runs in another
- * thread; -ENOMEM; -ECANCELED during a reset; -EDEADLK from inside a driver's submit or destroy, or
- * a deferred function.
+ * thread; -ENOMEM; -ECANCELED during a reset; -EDEADLK from inside a driver's function or a
+ * deferred one.
  */
 int vgf_device_save(struct vgf_device *device, void **blob, size_t *size);
 

@@ -461,7 +461,8 @@ impl Device {
     /// `vgf_device_drain`: dispatches until nothing is pending.
     ///
     /// # Errors
-    /// `TimedOut`; `Deadlock` from inside a driver's function or a deferred one.
+    /// `TimedOut`; `Deadlock` from inside a driver's function or a deferred one, or if 16 calls are
+    /// inside each other.
     pub fn drain(&self, timeout: Option<Duration>) -> Result<()> {
         // SAFETY: the device is alive.
         self.do_it(|device| unsafe { sys::vgf_device_drain(device, milliseconds(timeout)) })
