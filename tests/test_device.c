@@ -456,6 +456,35 @@ TEST_VMM(who_only_retires_does_not_wait_for_another_threads_drain)
 	other_finish(&other);
 }
 
+static void *only_retire(void *arg)
+{
+	struct other *other = arg;
+
+	other->ret = vgf_device_retire(other->device);
+	return NULL;
+}
+
+static void retire_elsewhere(struct fake_vmm *vmm, const struct vgf_fence_name *name, int status)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, only_retire, vmm->arg), 0);
+	pthread_join(thread, NULL);
+}
+
+TEST_VMM(who_only_retires_does_not_wait_for_another_threads_reset)
+{
+	struct other other;
+
+	other_init(&other, vmm);
+	create_by_call(vmm, 1);
+	vmm->on_retire = retire_elsewhere;
+	assert_int_equal(vgf_device_reset(vmm->device), 0);
+	assert_int_equal(other.ret, -EBUSY);
+	assert_int_equal(vmm->num_retired, 1);
+	other_finish(&other);
+}
+
 TEST_VMM(new_work_prolongs_a_drain)
 {
 	struct other other;

@@ -4,6 +4,7 @@
 /* In-fences that a VMM gives as descriptors: they are no fences of the device. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "alloc.h"
@@ -131,6 +132,20 @@ TEST_VMM(a_bad_descriptor_refuses_the_submission_in_its_place)
 	assert_retired(vmm, 1, 1, 0, 2, -EBADF);
 	assert_idle(vmm);
 	close(fds[0]);
+}
+
+TEST_VMM(a_descriptor_that_will_never_signal_is_refused)
+{
+	int pipe_fds[2];
+
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	close(pipe_fds[1]);
+	driver_open(driver, vmm, 1);
+	assert_int_equal(submit_fds(vmm, 1, 1, pipe_fds, 1, NULL), -EIO);
+	assert_int_equal(vmm_dispatch(vmm), 1);
+	assert_retired(vmm, 0, 1, 0, 1, -EIO);
+	assert_idle(vmm);
+	close(pipe_fds[0]);
 }
 
 TEST_VMM(descriptors_count_as_in_fences, .answer = FAKE_DONE, .options.limits.max_in_fences = 2)

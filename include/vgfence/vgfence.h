@@ -261,10 +261,10 @@ int vgf_device_dispatch(struct vgf_device *device, int timeout_ms);
  * something has signalled, while its functions may be called in another one only. Held work that
  * has become ready makes the device's descriptor readable. Does not wait.
  *
- * Returns as vgf_device_dispatch, and -EBUSY also while another thread is in drain, save, reset or
- * destroy. After -EBUSY the other thread retires what had signalled before this call, if its budget
- * lasts. What it does not retire makes the device's descriptor readable: in vgf_fence_signal that
- * is what has signalled by a descriptor, in vgf_device_save all of it.
+ * Returns as vgf_device_dispatch, and -EBUSY also while another thread is in drain, save or reset.
+ * After -EBUSY the other thread retires what had signalled before this call, if its budget lasts.
+ * What it does not retire makes the device's descriptor readable: in vgf_fence_signal that is what
+ * has signalled by a descriptor, in vgf_device_save all of it.
  */
 int vgf_device_retire(struct vgf_device *device);
 
