@@ -305,6 +305,7 @@ guest_vulkan() {
 unbind_tests() {
     # shellcheck disable=SC2016  # for the guest's shell
     scripts/guest --machine stock --kernel "$1" --scanouts 1 --timeout 300 sh -ec '
+        dmesg -C
         for passing in --passing --no-passing; do vgfence-guest $passing unbind; done
         ! dmesg | grep -E "timed out|WARNING|BUG"'
 }

@@ -10,12 +10,13 @@ usage: check_events.py TRACE EVENTS              check, one line or the violatio
        check_events.py --self-test TRACE EVENTS  spoil good events; each must be noticed
 """
 
+import collections
 import copy
 import json
 import struct
 import sys
 
-SUBMIT_3D = 0x0207
+CTX_CREATE, SUBMIT_3D = 0x0200, 0x0207
 FLAG_FENCE, FLAG_RING, FLAG_SHAREABLE = 1, 2, 4
 BUSY, NOTHING = 1, 0
 MEMORY = range(2, 14)  # what a job does to memory when it is done
@@ -29,8 +30,9 @@ class Violation(Exception):
 class Job:
     """A fenced SUBMIT_3D of the trace."""
 
-    def __init__(self, ctx, ring, fence, in_fences, busy_ns):
+    def __init__(self, ctx, number, ring, fence, in_fences, busy_ns):
         self.ctx = ctx
+        self.number = number  # of the contexts with this ID, one after the other
         self.ring = ring  # None: the global timeline
         self.fence = fence
         self.in_fences = in_fences
@@ -43,7 +45,7 @@ class Job:
 
     @property
     def gpu_ring(self):
-        return (self.ctx, self.ring or 0)
+        return (self.ctx, self.number, self.ring or 0)
 
     @property
     def timeline(self):
@@ -107,8 +109,10 @@ def read_jobs(path):
     """The fenced jobs of a trace, in order."""
     requests = read_requests(path)
     passing = any(map(shows_fence_passing, requests))
-    jobs = []
+    jobs, numbers = [], collections.Counter()
     for request in requests:
+        if struct.unpack_from("<I", request)[0] == CTX_CREATE:
+            numbers[struct.unpack_from("<I", request, 16)[0]] += 1
         header = submit_header(request)
         if header is None or not header[1] & FLAG_FENCE:
             continue
@@ -117,7 +121,7 @@ def read_jobs(path):
         in_fences = list(struct.unpack_from(f"<{count}Q", request, 32))
         command = request[32 + 8 * count : 32 + 8 * count + size]
         ring = ring if flags & FLAG_RING else None
-        jobs.append(Job(ctx, ring, fence, in_fences, busy_time(command)))
+        jobs.append(Job(ctx, numbers[ctx], ring, fence, in_fences, busy_time(command)))
     return jobs
 
 

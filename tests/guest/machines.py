@@ -64,6 +64,7 @@ class Device:
     def __init__(self, build, directory, *options, wrapper=(), environment=()):
         self.socket = os.path.join(directory, "gpu")
         self.log = os.path.join(directory, "gpu.log")
+        self.was_killed = False
         before = self._socket_file()
         command = [*LEASH, *wrapper, f"{build}/tools/vgfence", "gpu", "--socket", self.socket]
         command += ["--scanouts", "0", "--fence-passing-bit", str(FENCE_PASSING_BIT), *options]
@@ -93,6 +94,7 @@ class Device:
             return log.read()
 
     def kill(self):
+        self.was_killed = True
         self.process.kill()
         self.process.wait()
 

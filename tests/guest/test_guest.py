@@ -71,8 +71,13 @@ class GuestTest(unittest.TestCase):
         device = Device(
             BUILDS / build, self.directory, *options, wrapper=wrapper, environment=environment
         )
-        self.addCleanup(device.end)
+        self.addCleanup(self.expect_end, device)
         return device
+
+    def expect_end(self, device):
+        """Whatever the test was: the device was there until it was told to end."""
+        status = device.end()
+        self.assertEqual(status, -signal.SIGKILL if device.was_killed else 0, device.messages())
 
     def guest(self, device, *program, **options):
         guest = Guest(device, *program, build=BUILDS / "plain", **options)
@@ -164,7 +169,8 @@ class KilledKernel(GuestTest):
         self.assertGreater(len(processes_with(device.socket)), 2)
         os.kill(guest.kernel(), number)
         guest.process.wait(LIMIT_S)
-        device.end()
+        self.run_guest(device, "vgfence-guest", "--rounds", "1", "chain")
+        self.expect_end(device)
         self.expect_no_process()
 
     def test_a_terminated_kernel_ends_and_so_do_its_processes(self):
@@ -273,6 +279,7 @@ class Unbound(GuestTest):
             said = self.run_guest(
                 device,
                 *shell(
+                    "dmesg -C",  # of the start
                     f"vgfence-guest {passing} unbind",
                     "dmesg | grep -E 'timed out|WARNING|BUG' || echo 'no complaints'",
                 ),
