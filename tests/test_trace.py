@@ -115,6 +115,22 @@ class TraceTest(unittest.TestCase):
         self.assertEqual((len(flows), flows), (1, ends))
 
     @unittest.skipUnless(shutil.which("protoc"), "protoc (protobuf-compiler) is not installed")
+    def test_a_fence_that_many_wait_for_has_its_slice(self):
+        # Names of different lengths, so that one of them fills a message to each of its last bytes.
+        for number in (1, 10, 100, 1000, 10000, 100000, 10**6, 10**7, 10**8, 10**9):
+            story = [record(0, ACCEPT, (1, 0, number))]
+            for waiter in range(500):
+                fence = (2, 0, waiter + 1)
+                story += [record(1, ACCEPT, fence), record(1, WAIT, fence, (1, 0, number))]
+            path = self.path("p")
+            self.assertEqual(
+                run(f"--perfetto={path}", self.write(HEADER + b"".join(story))).returncode, 0)
+            text = decode(path)
+            self.assertIn(f'name: "fence {number}"', text)
+            self.assertEqual(text.count("TYPE_SLICE_BEGIN"), text.count("TYPE_SLICE_END"))
+            self.assertGreater(len(re.findall(r"^ *flow_ids: ", text, re.MULTILINE)), 350)
+
+    @unittest.skipUnless(shutil.which("protoc"), "protoc (protobuf-compiler) is not installed")
     def test_a_recording_has_a_slice_for_each_job_and_an_arrow_for_each_wait(self):
         path = self.path("p")
         self.assertEqual(

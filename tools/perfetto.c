@@ -24,6 +24,9 @@
 
 /* ---- Protocol buffers ----------------------------------------------------------------------- */
 
+/* Flows, of which there may be too many, leave room for what is put around an event. */
+#define ROOM_AROUND 64
+
 /* A message that is being written. All of ours are short: what does not fit is left out. */
 struct message {
 	uint8_t bytes[4096];
@@ -65,7 +68,7 @@ static void put_text(struct message *message, unsigned int field, const char *te
 
 static void put_fixed64(struct message *message, unsigned int field, uint64_t value)
 {
-	if (sizeof(message->bytes) - message->size < 20) {
+	if (sizeof(message->bytes) - message->size < ROOM_AROUND) {
 		return;
 	}
 	put_varint(message, field << 3 | 1);
