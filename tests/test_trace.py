@@ -149,6 +149,13 @@ class TraceTest(unittest.TestCase):
             self.assertIn(depth[track], (0, 1, 2))
         self.assertEqual(set(depth.values()), {0})
 
+    def test_a_refused_fence_may_have_any_ring(self):
+        """What cannot be counted one further, a build with sanitizers notices."""
+        for ring in (2**31 - 1, -2**31):
+            story = self.write(HEADER + record(0, REFUSE, (1, ring, 1), status=-22))
+            for option in ("--wait=host", "--svg=/dev/null", "--perfetto=/dev/null"):
+                self.assertNotIn("runtime error", run(option, story).stderr)
+
     def test_the_picture_has_all_jobs_and_arrows(self):
         path = self.path("s.svg")
         story = self.story()

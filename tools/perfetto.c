@@ -370,7 +370,8 @@ static void write_tracks(struct writer *writer)
 	}
 	for (size_t i = 0; i < history->num_tracks; i++) {
 		const struct history_track *track = &history->tracks[i];
-		uint64_t rank = (uint64_t)track->ctx_id * 64 + (uint64_t)(track->ring + 1);
+		/* A refused fence has any ring. */
+		uint64_t rank = (uint64_t)track->ctx_id * 64 + (uint64_t)track->ring + 1;
 
 		write_track(writer, UUID_TRACKS + i, UUID_PROCESS, history_track_name(track, text),
 			NULL, 3 + (rank & INT32_MAX));
