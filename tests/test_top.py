@@ -585,6 +585,59 @@ class Untrusted(unittest.TestCase):
             self.assertIn("Bad message", result.stderr)
 
 
+class Silent(unittest.TestCase):
+    """A device that does not do its part is not waited for without end."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.directory = temporary.name
+
+    def listen(self, name, backlog):
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(os.path.join(self.directory, name))
+        listener.listen(backlog)
+        return listener
+
+    def start(self, *arguments):
+        process = subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        return process
+
+    def answer_without_reading(self, listener, process):
+        """So that there is always one request more."""
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(LIMIT_S)
+            limit = time.monotonic() + 3 * LIMIT_S
+            while process.poll() is None:
+                self.assertLess(time.monotonic(), limit)
+                try:
+                    connection.sendall(b"{}\n")
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+                time.sleep(0.01)
+
+    def test_it_is_given_up(self):
+        full, mute, deaf = self.listen("full", 0), self.listen("mute", 2), self.listen("deaf", 1)
+        in_line = socket.socket(socket.AF_UNIX)
+        self.addCleanup(in_line.close)
+        in_line.connect(full.getsockname())  # a backlog of 0 has room for one
+        processes = [self.start("control", full.getsockname(), "list"),
+                     self.start("top", full.getsockname()),
+                     self.start("control", mute.getsockname(), "list"),
+                     self.start("top", "--once", mute.getsockname()),
+                     self.start("top", "--interval=0.1", deaf.getsockname())]
+        self.answer_without_reading(deaf, processes[-1])
+        for process in processes:
+            _, text = process.communicate(timeout=LIMIT_S)
+            self.assertEqual(process.returncode, 1, process.args)
+            self.assertIn("Connection timed out", text)
+
+
 def main():
     global PROGRAM
     PROGRAM = os.path.abspath(sys.argv.pop(1))

@@ -39,10 +39,6 @@ static const char help[] =
 	"\n"
 	"docs/observing.md has the protocol.\n";
 
-/* A device that is in the middle of something answers later; this is longer than stopping a queue
- * takes by default. */
-#define TIMEOUT_MS 10000
-
 static int bad_usage(const char *message)
 {
 	fprintf(stderr, "vgfence control: %s\n%s", message, usage);
@@ -143,7 +139,7 @@ static int ask(const struct request *request, const char *path, struct json_obje
 	if (ret < 0) {
 		json_object_put(object);
 	} else {
-		ret = control_client_ask_put(&client, object, TIMEOUT_MS, &answer);
+		ret = control_client_ask_put(&client, object, &answer);
 	}
 	control_client_close(&client);
 	if (ret < 0) {

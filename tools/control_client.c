@@ -22,6 +22,7 @@
 int control_client_open(struct control_client *client, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct timeval timeout = { .tv_sec = CONTROL_TIMEOUT_MS / 1000 };
 	size_t length = strlen(path);
 
 	*client = (struct control_client){ .fd = -1 };
@@ -33,8 +34,10 @@ int control_client_open(struct control_client *client, const char *path)
 	if (client->fd < 0) {
 		return -errno;
 	}
-	if (connect(client->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		int error = errno;
+	/* A device that lets nobody in has a line, which is waited for if it is full. */
+	if (setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
+		connect(client->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		int error = errno == EAGAIN ? ETIMEDOUT : errno;
 
 		control_client_close(client);
 		return -error;
@@ -51,11 +54,15 @@ void control_client_close(struct control_client *client)
 	*client = (struct control_client){ .fd = -1 };
 }
 
+/* Waits for nobody: there is room, unless the device has not read many requests. */
 static int send_all(int fd, const char *text, size_t size)
 {
 	while (size > 0) {
-		ssize_t count = send(fd, text, size, MSG_NOSIGNAL);
+		ssize_t count = send(fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 
+		if (count < 0 && errno == EAGAIN) {
+			return -ETIMEDOUT;
+		}
 		if (count < 0 && errno != EINTR) {
 			return errno == EPIPE ? -ECONNRESET : -errno;
 		}
@@ -131,10 +138,10 @@ int control_client_receive(struct control_client *client, struct json_object **a
 	return client->bytes[client->size - 1] == '\n' ? parse(client, answer) : 0;
 }
 
-int control_client_ask_put(struct control_client *client, struct json_object *request,
-	int timeout_ms, struct json_object **answer)
+int control_client_ask_put(
+	struct control_client *client, struct json_object *request, struct json_object **answer)
 {
-	uint64_t end_ns = now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+	uint64_t end_ns = now_ns() + CONTROL_TIMEOUT_MS * NS_PER_MS;
 	int ret = control_client_send_put(client, request);
 
 	while (ret == 0) {

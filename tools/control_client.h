@@ -16,17 +16,23 @@
 #include <json-c/json.h>
 #include <vgfence/fence.h>
 
+/* How long a device is waited for. One that is in the middle of something answers later; this is
+ * longer than stopping a queue takes by default. */
+#define CONTROL_TIMEOUT_MS 10000
+
 struct control_client {
 	int fd;
 	char *bytes; /* of an answer, so far */
 	size_t size, room;
 };
 
-/* Connects. Returns 0, or what socket or connect failed with. */
+/* Connects. Returns 0; -ETIMEDOUT if the device did not let it in for CONTROL_TIMEOUT_MS; or what
+ * socket or connect failed with. */
 int control_client_open(struct control_client *client, const char *path);
 void control_client_close(struct control_client *client);
 
-/* Sends a request, which is put. One at a time. Returns 0; -ENOMEM; what send failed with. */
+/* Sends a request, which is put. One at a time. Returns 0; -ETIMEDOUT if the device has not read
+ * those before; -ENOMEM; what send failed with. */
 int control_client_send_put(struct control_client *client, struct json_object *request);
 
 /*
@@ -36,9 +42,10 @@ int control_client_send_put(struct control_client *client, struct json_object *r
  */
 int control_client_receive(struct control_client *client, struct json_object **answer);
 
-/* Both, and waits for the answer for timeout_ms at most. Returns 0, -ETIMEDOUT, or what they do. */
-int control_client_ask_put(struct control_client *client, struct json_object *request,
-	int timeout_ms, struct json_object **answer);
+/* Both, and waits for the answer for CONTROL_TIMEOUT_MS at most. Returns 0, -ETIMEDOUT, or what
+ * they do. */
+int control_client_ask_put(
+	struct control_client *client, struct json_object *request, struct json_object **answer);
 
 /* ---- Parts of requests and answers ---------------------------------------------------------- */
 

@@ -47,8 +47,9 @@ static const char help[] =
 /* How often what hangs is looked for, if the interval is not shorter. */
 #define LOOK_NS (250 * NS_PER_MS)
 
-/* After this it is shown that the device does not answer. */
+/* After this it is shown that the device does not answer; --once waits for longer, and gives up. */
 #define LATE_NS NS_PER_S
+#define ONCE_NS (CONTROL_TIMEOUT_MS * NS_PER_MS)
 
 struct options {
 	const char *path;
@@ -279,9 +280,17 @@ static uint64_t period(const struct top *top)
 	return top->options.interval_ns < LOOK_NS ? top->options.interval_ns : LOOK_NS;
 }
 
+static uint64_t patience(const struct top *top)
+{
+	return top->options.once ? ONCE_NS : LATE_NS;
+}
+
 static int ask(struct top *top, uint64_t now)
 {
-	if (top->asked && !top->late && now - top->asked_ns >= LATE_NS) {
+	if (top->asked && !top->late && now - top->asked_ns >= patience(top)) {
+		if (top->options.once) {
+			return -ETIMEDOUT;
+		}
 		top->late = true;
 		show(top, now);
 	}
@@ -315,7 +324,7 @@ static int run(struct top *top)
 		struct timespec left;
 
 		ret = ask(top, now_ns());
-		left = time_until(top->asked_ns + (top->asked ? LATE_NS : period(top)));
+		left = time_until(top->asked_ns + (top->asked ? patience(top) : period(top)));
 		/* Once it was shown that the answer is late, only that is waited for. */
 		if (ret == 0 && ppoll(poll_fds, 2, top->late ? NULL : &left, NULL) > 0) {
 			ret = poll_fds[0].revents != 0 ? receive(top) : 0;
