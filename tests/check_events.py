@@ -106,22 +106,28 @@ def busy_time(command):
 
 
 def read_jobs(path):
-    """The fenced jobs of a trace, in order."""
+    """The fenced jobs of a trace, in order. A replay numbers fences from 1, whatever IDs the guest
+    gives them, which may come again."""
     requests = read_requests(path)
     passing = any(map(shows_fence_passing, requests))
-    jobs, numbers = [], collections.Counter()
+    jobs, numbers, number, contexts = [], {}, 0, collections.Counter()
     for request in requests:
-        if struct.unpack_from("<I", request)[0] == CTX_CREATE:
-            numbers[struct.unpack_from("<I", request, 16)[0]] += 1
-        header = submit_header(request)
-        if header is None or not header[1] & FLAG_FENCE:
+        kind, flags, fence, ctx = struct.unpack_from("<IIQI", request)
+        if kind == CTX_CREATE:
+            contexts[ctx] += 1
+        if not flags & FLAG_FENCE:
             continue
-        _, flags, fence, ctx, ring, size, count = header
-        count = count if passing else 0
-        in_fences = list(struct.unpack_from(f"<{count}Q", request, 32))
-        command = request[32 + 8 * count : 32 + 8 * count + size]
-        ring = ring if flags & FLAG_RING else None
-        jobs.append(Job(ctx, numbers[ctx], ring, fence, in_fences, busy_time(command)))
+        number += 1
+        header = submit_header(request)
+        if header is not None:
+            _, _, _, ctx, ring, size, count = header
+            count = count if passing else 0
+            ids = struct.unpack_from(f"<{count}Q", request, 32)
+            command = request[32 + 8 * count : 32 + 8 * count + size]
+            ring = ring if flags & FLAG_RING else None
+            in_fences = [numbers.get(i) for i in ids]
+            jobs.append(Job(ctx, contexts[ctx], ring, number, in_fences, busy_time(command)))
+        numbers[fence] = number
     return jobs
 
 

@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,29 @@ def drm_driver(node):
 def has_vgem():
     """Asked of the kernel, not of the program: that could be wrong."""
     return any(drm_driver(node) == "vgem" for node in pathlib.Path("/dev/dri").glob("card*"))
+
+
+def read_records(path):
+    """Kind, sequence number and data of each record of a trace."""
+    data, at, records = path.read_bytes(), 16, []
+    while at < len(data):
+        _, kind, _, number, size = struct.unpack_from("<QIIII", data, at)
+        records.append((kind, number, data[at + 24 : at + 24 + size]))
+        at += 24 + size
+    return records
+
+
+def write_records(path, records):
+    """A trace of them, a microsecond after each other, with sequence numbers that rise."""
+    now, numbers, last = 0, {}, 0
+    data = b"VGTRACE1" + struct.pack("<II", 1, 0)
+    for kind, number, content in records:
+        now += 1000
+        if kind == 1:
+            last += 1
+            numbers[number] = last
+        data += struct.pack("<QIIII", now, kind, 0, numbers[number], len(content)) + content
+    path.write_bytes(data)
 
 
 class Tests:
@@ -182,6 +206,10 @@ class Tests:
         expect("vgem driver" in result.stderr and "./run vm" in result.stderr, result.stderr)
         expect("VGFENCE_VM" not in os.environ, "a virtual host has vgem")
 
+    def says_nothing(self, trace):
+        result = self.replay(trace)
+        expect(result.stderr == "", f"says: {result.stderr}")
+
     def reports_each_trace(self):
         result = self.replay("--json", *self.traces[:2])
         expect(result.returncode == 0, result.stderr)
@@ -243,6 +271,7 @@ class Tests:
         self.run("damaged events are noticed", self.notices_damaged_events, chain)
         self.run("several traces, one report", self.reports_each_trace)
         self.run("a missing trace does not hide others", self.reports_what_it_can)
+        self.run_ids(by_name)
         self.run_damaged(chain.read_bytes())
         self.run_files(chain)
         self.run_usage(chain)
@@ -263,6 +292,20 @@ class Tests:
         self.run("JSON that does not fit", lost, "replay", "--json", trace)
         self.run("a report that does not fit", lost, "info")
         self.run("a version that does not fit", lost, "--version")
+
+    def run_ids(self, by_name):
+        """IDs of fences and contexts that come again."""
+        for name in ("chain-passing", "storm-passing", "chain-guestwait"):
+            records = read_records(by_name[name])
+            trace = self.directory / f"{name}-over-a-reset.vgtrace"
+            write_records(trace, records[: 3 * len(records) // 4] + records)
+            for wait in ("host", "driver"):
+                self.run_mode(trace, "--wait", wait)
+            self.run(f"{trace.stem} without a message", self.says_nothing, trace)
+        trace = self.directory / "chain-without-ids.vgtrace"
+        write_records(trace, [(kind, number, data[:8] + bytes(8) + data[16:])
+                              for kind, number, data in read_records(by_name["chain-guestwait"])])
+        self.run_mode(trace, "--wait", "host")
 
     def run_damaged(self, data):
         first_size = int.from_bytes(data[36:40], "little")

@@ -110,8 +110,7 @@ static uint64_t run(struct ideal *ideal, const struct workload_request *request,
 		return start;
 	}
 	for (uint32_t i = 0; i < submission->num_in_fences; i++) {
-		size_t producer = workload_find_in_fence(
-			ideal->workload, submission->in_fences[i], index);
+		size_t producer = workload_find_in_fence(ideal->workload, submission->in_fences[i]);
 
 		if (producer != WORKLOAD_NONE) {
 			start = later(start, ideal->finish_ns[producer]);

@@ -174,19 +174,26 @@ static bool submit(
 	return will_retire;
 }
 
+/* As the device does, with the workload's numbers in place of the guest's fence IDs. */
 static int decode(struct vmm *vmm, const struct workload_request *request,
 	struct vgf_submit_3d *decoded, const char **reason)
 {
 	/* A Linux guest puts the header and what follows it into buffers of their own. */
 	size_t cut = sizeof(struct virtio_gpu_cmd_submit);
 	struct iovec iov[2];
+	int ret;
 
 	if (cut > request->size) {
 		cut = request->size;
 	}
 	iov[0] = (struct iovec){ (void *)request->data, cut };
 	iov[1] = (struct iovec){ (void *)(request->data + cut), request->size - cut };
-	return vgf_submit_3d_decode(iov, 2, vmm->workload->fence_passing, NULL, decoded, reason);
+	ret = vgf_submit_3d_decode(iov, 2, vmm->workload->fence_passing, NULL, decoded, reason);
+	decoded->submission.fence = request->fence;
+	if (ret == 0) {
+		decoded->submission.in_fences = request->submit.submission.in_fences;
+	}
+	return ret;
 }
 
 static void send_job(struct vmm *vmm, size_t index, uint64_t now)
@@ -219,6 +226,9 @@ static void send_other(struct vmm *vmm, size_t index)
 	int ret = 0;
 
 	if (request->type == VIRTIO_GPU_CMD_CTX_CREATE) {
+		if (request->context_is_open) {
+			vgf_context_destroy(vmm->device, request->fence.ctx_id);
+		}
 		ret = soft_gpu_context_create(vmm->gpu, request->fence.ctx_id, 0);
 	} else if (request->type == VIRTIO_GPU_CMD_CTX_DESTROY) {
 		ret = vgf_context_destroy(vmm->device, request->fence.ctx_id);

@@ -56,6 +56,89 @@ static bool has_fence_passing(const struct trace *trace)
 	return false;
 }
 
+/* ---- The guest's IDs ------------------------------------------------------------------------ */
+
+/* What an ID stands for: a hash table, of which half stays empty. */
+struct id_entry {
+	uint64_t id, value; /* value: above 0, or there is no entry */
+};
+
+struct id_table {
+	struct id_entry *entries;
+	size_t mask;
+};
+
+/* A guest may use an ID again, as one that begins anew does after a reset. */
+struct guest_ids {
+	struct id_table fences;   /* the number of the last fence that has the ID */
+	struct id_table contexts; /* CONTEXT_OPEN or CONTEXT_CLOSED */
+	uint64_t next_id;         /* above the IDs of all fences */
+};
+
+enum {
+	CONTEXT_OPEN = 1,
+	CONTEXT_CLOSED,
+};
+
+static int init_id_table(struct id_table *table, size_t max_ids)
+{
+	size_t room = 16;
+
+	while (room < 2 * max_ids) {
+		room *= 2;
+	}
+	table->entries = calloc(room, sizeof(*table->entries));
+	table->mask = room - 1;
+	return table->entries != NULL ? 0 : -ENOMEM;
+}
+
+/* The entry of an ID, or where to put it. */
+static struct id_entry *find_id(const struct id_table *table, uint64_t id)
+{
+	size_t at = (id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & table->mask;
+
+	while (table->entries[at].value != 0 && table->entries[at].id != id) {
+		at = (at + 1) & table->mask;
+	}
+	return &table->entries[at];
+}
+
+/* An ID above all says nothing, as the number does that it gets. Another one that no fence of the
+ * trace has is taken for retired, as the number 0 is. */
+static void number_in_fences(const struct guest_ids *ids, const struct vgf_submission *submission)
+{
+	uint64_t *in_fences = (uint64_t *)submission->in_fences; /* which this file decoded */
+
+	for (uint32_t i = 0; i < submission->num_in_fences; i++) {
+		uint64_t id = in_fences[i];
+
+		in_fences[i] = id < ids->next_id ? find_id(&ids->fences, id)->value : UINT64_MAX;
+	}
+}
+
+static void number_fence(
+	struct workload *workload, struct guest_ids *ids, struct workload_request *request)
+{
+	uint64_t id = request->fence.fence_id;
+
+	workload->fences[workload->num_fences++] = workload->num_requests;
+	request->fence.fence_id = workload->num_fences;
+	*find_id(&ids->fences, id) = (struct id_entry){ id, workload->num_fences };
+	if (id >= ids->next_id && id < UINT64_MAX) {
+		ids->next_id = id + 1;
+	}
+}
+
+static void note_context(struct guest_ids *ids, struct workload_request *request)
+{
+	struct id_entry *entry = find_id(&ids->contexts, request->fence.ctx_id);
+	bool created = request->type == VIRTIO_GPU_CMD_CTX_CREATE;
+
+	request->context_is_open = entry->value == CONTEXT_OPEN;
+	*entry = (struct id_entry){ request->fence.ctx_id,
+		created ? CONTEXT_OPEN : CONTEXT_CLOSED };
+}
+
 /* ---- Requests ------------------------------------------------------------------------------- */
 
 static void read_header(const struct workload *workload, struct workload_request *request)
@@ -76,7 +159,8 @@ static void read_header(const struct workload *workload, struct workload_request
 	}
 }
 
-static int read_job(struct workload *workload, struct workload_request *request)
+static int read_job(
+	struct workload *workload, const struct guest_ids *ids, struct workload_request *request)
 {
 	struct iovec iov = { .iov_base = (void *)request->data, .iov_len = request->size };
 	const struct vgf_submission *submission = &request->submit.submission;
@@ -95,6 +179,7 @@ static int read_job(struct workload *workload, struct workload_request *request)
 		return 0;
 	}
 	workload->num_in_fences += submission->num_in_fences;
+	number_in_fences(ids, submission);
 	/* What the GPU does not understand it refuses, and takes no time for. */
 	if (soft_gpu_busy_time(submission->command, submission->size, &request->busy_ns) < 0) {
 		request->busy_ns = 0;
@@ -131,8 +216,8 @@ static void set_time(struct workload *workload, struct workload_request *request
 	}
 }
 
-static int add_request(
-	struct workload *workload, const struct trace_record *record, uint64_t last_ns)
+static int add_request(struct workload *workload, struct guest_ids *ids,
+	const struct trace_record *record, uint64_t last_ns)
 {
 	struct workload_request *request = &workload->requests[workload->num_requests];
 	int ret = 0;
@@ -142,7 +227,13 @@ static int add_request(
 	request->size = record->size;
 	read_header(workload, request);
 	if (request->type == VIRTIO_GPU_CMD_SUBMIT_3D) {
-		ret = read_job(workload, request);
+		ret = read_job(workload, ids, request);
+	} else if (request->type == VIRTIO_GPU_CMD_CTX_CREATE ||
+		request->type == VIRTIO_GPU_CMD_CTX_DESTROY) {
+		note_context(ids, request);
+	}
+	if (request->flags & VGF_FENCED) {
+		number_fence(workload, ids, request);
 	}
 	set_time(workload, request, last_ns);
 	if (request->is_job && workload->first_job == WORKLOAD_NONE) {
@@ -154,25 +245,6 @@ static int add_request(
 
 /* ---- Look-up by fence ID -------------------------------------------------------------------- */
 
-static size_t hash_fence_id(const struct workload *workload, uint64_t fence_id)
-{
-	return (fence_id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & workload->fence_id_mask;
-}
-
-/* Steps through the requests whose fence has this ID. *at is the place to look next. */
-static size_t next_with_id(const struct workload *workload, uint64_t fence_id, size_t *at)
-{
-	size_t index;
-
-	while ((index = workload->by_fence_id[*at]) != WORKLOAD_NONE) {
-		*at = (*at + 1) & workload->fence_id_mask;
-		if (workload->requests[index].fence.fence_id == fence_id) {
-			break;
-		}
-	}
-	return index;
-}
-
 static bool same_fence(const struct vgf_fence_name *left, const struct vgf_fence_name *right)
 {
 	return left->fence_id == right->fence_id && left->ring == right->ring &&
@@ -181,62 +253,18 @@ static bool same_fence(const struct vgf_fence_name *left, const struct vgf_fence
 
 size_t workload_find_fence(const struct workload *workload, const struct vgf_fence_name *fence)
 {
-	size_t at = hash_fence_id(workload, fence->fence_id);
-	size_t index;
+	size_t index = workload_find_in_fence(workload, fence->fence_id);
 
-	while ((index = next_with_id(workload, fence->fence_id, &at)) != WORKLOAD_NONE) {
-		if (same_fence(&workload->requests[index].fence, fence)) {
-			break;
-		}
+	if (index != WORKLOAD_NONE && same_fence(&workload->requests[index].fence, fence)) {
+		return index;
 	}
-	return index;
+	return WORKLOAD_NONE;
 }
 
-size_t workload_find_in_fence(const struct workload *workload, uint64_t fence_id, size_t before)
+size_t workload_find_in_fence(const struct workload *workload, uint64_t fence_id)
 {
-	size_t at = hash_fence_id(workload, fence_id);
-	size_t found = WORKLOAD_NONE;
-	size_t index;
-
-	while ((index = next_with_id(workload, fence_id, &at)) != WORKLOAD_NONE) {
-		if (index < before) {
-			found = index; /* They were put in in order. */
-		}
-	}
-	return found;
-}
-
-static int index_fences(struct workload *workload)
-{
-	size_t room = 16;
-
-	while (room < 2 * workload->num_requests) {
-		room *= 2;
-	}
-	workload->by_fence_id = malloc(room * sizeof(*workload->by_fence_id));
-	if (workload->by_fence_id == NULL) {
-		return -ENOMEM;
-	}
-	memset(workload->by_fence_id, 0xff, room * sizeof(*workload->by_fence_id));
-	workload->fence_id_mask = room - 1;
-	for (size_t i = 0; i < workload->num_requests; i++) {
-		const struct workload_request *request = &workload->requests[i];
-		size_t at = hash_fence_id(workload, request->fence.fence_id);
-
-		if (!(request->flags & VGF_FENCED)) {
-			continue;
-		}
-		if (workload_find_fence(workload, &request->fence) != WORKLOAD_NONE) {
-			fprintf(stderr, "vgfence: fence %" PRIu64 " is in the trace twice\n",
-				request->fence.fence_id);
-			return -EBADMSG;
-		}
-		while (workload->by_fence_id[at] != WORKLOAD_NONE) {
-			at = (at + 1) & workload->fence_id_mask;
-		}
-		workload->by_fence_id[at] = i;
-	}
-	return 0;
+	return fence_id > 0 && fence_id <= workload->num_fences ? workload->fences[fence_id - 1] :
+								  WORKLOAD_NONE;
 }
 
 /* ---- Rings and timelines -------------------------------------------------------------------- */
@@ -323,12 +351,16 @@ static int read_records(struct workload *workload)
 	const struct trace *trace = &workload->trace;
 	/* The place of each record's request, to find the request of a completion. */
 	size_t *requests = calloc(trace->num_records + 1, sizeof(*requests));
+	struct guest_ids ids = { 0 };
 	uint64_t last_ns = 0;
 	int ret = 0;
 
 	workload->requests = calloc(trace->num_requests + 1, sizeof(*workload->requests));
 	workload->completions = calloc(trace->num_requests + 1, sizeof(*workload->completions));
-	if (requests == NULL || workload->requests == NULL || workload->completions == NULL) {
+	workload->fences = calloc(trace->num_requests + 1, sizeof(*workload->fences));
+	if (requests == NULL || workload->requests == NULL || workload->completions == NULL ||
+		workload->fences == NULL || init_id_table(&ids.fences, trace->num_requests) < 0 ||
+		init_id_table(&ids.contexts, trace->num_requests) < 0) {
 		ret = -ENOMEM;
 	}
 	for (size_t i = 0; ret == 0 && i < trace->num_records; i++) {
@@ -336,13 +368,15 @@ static int read_records(struct workload *workload)
 
 		if (record->kind == TRACE_REQUEST) {
 			requests[i] = workload->num_requests;
-			ret = add_request(workload, record, last_ns);
+			ret = add_request(workload, &ids, record, last_ns);
 		} else {
 			workload->completions[workload->num_completions++] = requests[record->peer];
 			last_ns = record->t_ns;
 		}
 	}
 	free(requests);
+	free(ids.fences.entries);
+	free(ids.contexts.entries);
 	return ret;
 }
 
@@ -368,9 +402,6 @@ int workload_load(struct workload *workload, const char *path, enum pace pace)
 	}
 	ret = read_records(workload);
 	if (ret == 0) {
-		ret = index_fences(workload);
-	}
-	if (ret == 0) {
 		ret = number_rings(workload);
 	}
 	if (ret < 0) {
@@ -389,7 +420,7 @@ void workload_finish(struct workload *workload)
 	}
 	free(workload->requests);
 	free(workload->completions);
-	free(workload->by_fence_id);
+	free(workload->fences);
 	trace_finish(&workload->trace);
 	*workload = (struct workload){ 0 };
 }

@@ -41,11 +41,16 @@ struct workload_request {
 	const uint8_t *data;
 	uint32_t size;
 	uint32_t type; /* of enum virtio_gpu_ctrl_type */
+	/* Its ID and those of in-fences are not the guest's, which a reset begins anew, but
+	 * numbers that grow by one, from 1. */
 	struct vgf_fence_name fence;
 	uint32_t flags; /* of enum vgf_fence_flags */
 	bool is_job;    /* a SUBMIT_3D */
 	bool malformed; /* that cannot be decoded; it has no submission */
 	struct vgf_submit_3d submit;
+	/* Of CTX_CREATE: it was created before, and the device was reset since, which has no
+	 * record. */
+	bool context_is_open;
 	uint64_t busy_ns; /* how long the job keeps its ring busy */
 	size_t ring;      /* of a job: which of the workload's rings it runs on */
 	size_t timeline;  /* of a fence: which of the workload's timelines it is on */
@@ -67,8 +72,8 @@ struct workload {
 	size_t *completions; /* the requests that were completed, in that order */
 	size_t num_completions;
 	size_t num_rings, num_timelines;
-	size_t *by_fence_id; /* a hash table: indices of requests, or WORKLOAD_NONE */
-	size_t fence_id_mask;
+	size_t *fences; /* the requests that have one, by number: that of 1 first */
+	size_t num_fences;
 };
 
 /* Loads a trace. Returns 0, or a negative errno value after a message to stderr; then there is
@@ -79,7 +84,7 @@ void workload_finish(struct workload *workload);
 /* The request with this fence, or WORKLOAD_NONE. */
 size_t workload_find_fence(const struct workload *workload, const struct vgf_fence_name *fence);
 
-/* The last request before `before` that has a fence with this ID, or WORKLOAD_NONE. */
-size_t workload_find_in_fence(const struct workload *workload, uint64_t fence_id, size_t before);
+/* The same of an in-fence, which comes without context and ring. */
+size_t workload_find_in_fence(const struct workload *workload, uint64_t fence_id);
 
 #endif
