@@ -156,6 +156,16 @@ class TraceTest(unittest.TestCase):
             for option in ("--wait=host", "--svg=/dev/null", "--perfetto=/dev/null"):
                 self.assertNotIn("runtime error", run(option, story).stderr)
 
+    def test_a_guest_that_did_nothing_for_long_is_not_waited_for(self):
+        data = bytearray((TRACES / "chain-guestwait.vgtrace").read_bytes())
+        at = 16
+        while at < len(data):
+            time_ns, size = struct.unpack_from("<Q12xI", data, at)
+            if at > len(data) / 2:
+                struct.pack_into("<Q", data, at, time_ns + (1 << 62))
+            at += 24 + size
+        self.assertIn("400 fences in", run(self.write(data)).stdout)
+
     def test_the_picture_has_all_jobs_and_arrows(self):
         path = self.path("s.svg")
         story = self.story()

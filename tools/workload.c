@@ -11,6 +11,7 @@
 
 #include <vgfence/submit_3d.h>
 
+#include "clock.h"
 #include "soft_gpu.h"
 #include "workload.h"
 
@@ -187,6 +188,9 @@ static int read_job(
 	return 0;
 }
 
+/* Of an idle guest, or of a damaged file, nobody wants to wait for more. */
+#define MAX_PAUSE_NS NS_PER_S
+
 /* From what the request's time follows at this pace. last_ns: of the last completion before it. */
 static void set_time(struct workload *workload, struct workload_request *request, uint64_t last_ns)
 {
@@ -213,6 +217,9 @@ static void set_time(struct workload *workload, struct workload_request *request
 	} else {
 		request->anchor = ANCHOR_START;
 		request->delay_ns = request->t_ns - workload->requests[0].t_ns;
+	}
+	if (workload->pace == PACE_CAUSAL && request->delay_ns > MAX_PAUSE_NS) {
+		request->delay_ns = MAX_PAUSE_NS;
 	}
 }
 

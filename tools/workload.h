@@ -22,7 +22,7 @@ enum pace {
 	PACE_DEFAULT,  /* asap for a guest that passes in-fences, causal for one that does not */
 	PACE_ASAP,     /* as fast as the window allows */
 	PACE_RECORDED, /* when it was recorded */
-	PACE_CAUSAL,   /* as long after the completion before it as when it was recorded */
+	PACE_CAUSAL,   /* as long after the completion before it as recorded; 1 s at most */
 };
 
 /* What a request's time is counted from. */
