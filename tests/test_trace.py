@@ -197,13 +197,23 @@ class TraceTest(unittest.TestCase):
             (HEADER + record(0, SIGNAL, A, status=5), "at byte 16: a value"),
             (b"", "the file is empty"),
             (b"garbage" * 9, "not a trace"),
+            (b"short", "at byte 0: "),
         ):
             result = run(self.write(data))
             self.assertEqual(result.returncode, 1, message)
             self.assertIn(message, result.stderr)
 
+    def test_either_file_may_come_from_a_pipe(self):
+        for path in (TRACES / "chain-passing.vgtrace", self.story()):
+            data = pathlib.Path(path).read_bytes()
+            result = subprocess.run([PROGRAM, "trace", "/dev/stdin"], input=data,
+                                    capture_output=True, timeout=60, check=False)
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            self.assertIn(b" fences in ", result.stdout)
+
     def test_files_that_cannot_be_read_or_written_are_errors(self):
         self.assertIn("No such file", run("/nowhere/x").stderr)
+        self.assertIn(f"{TRACES}: Is a directory", run(TRACES).stderr)
         for option in ("--svg", "--perfetto"):
             result = run(f"{option}=/nowhere/x", self.story())
             self.assertEqual(result.returncode, 1)

@@ -343,14 +343,47 @@ static void tell_error(int error, const char *path)
 	}
 }
 
-static int replay_events(
-	struct history *history, const char *path, const struct vmm_options *options)
+/* Reads the rest of a file, which may be a pipe and cannot be opened twice, behind what was read.
+ * The caller frees *bytes, also after an error. */
+static int read_rest(FILE *file, const char *begun, size_t count, char **bytes, size_t *size)
+{
+	FILE *memory = open_memstream(bytes, size);
+	char piece[65536];
+	int ret = 0;
+
+	if (memory == NULL) {
+		return -errno;
+	}
+	fwrite(begun, 1, count, memory);
+	while ((count = fread(piece, 1, sizeof(piece), file)) > 0) {
+		fwrite(piece, 1, count, memory);
+	}
+	if (ferror(file)) {
+		ret = -errno; /* of the read that has just failed */
+	}
+	if (fclose(memory) != 0 && ret == 0) {
+		ret = -ENOMEM;
+	}
+	return ret;
+}
+
+/* begun: the first bytes of the file. */
+static int replay_events(struct history *history, FILE *file, const char *begun, size_t count,
+	const char *path, const struct vmm_options *options)
 {
 	struct vmm_options with_listener = *options;
 	struct workload workload;
 	struct vmm_result result;
-	int ret = workload_load(&workload, path, PACE_DEFAULT);
+	char *bytes = NULL;
+	size_t size;
+	int ret = read_rest(file, begun, count, &bytes, &size);
 
+	if (ret < 0) {
+		tell_error(ret, path);
+		free(bytes);
+		return ret;
+	}
+	ret = workload_parse_take(&workload, bytes, size, path, PACE_DEFAULT);
 	if (ret < 0) {
 		return ret;
 	}
@@ -395,6 +428,7 @@ static void set_start(struct history *history, struct history_job *job)
 int history_load(struct history *history, const char *path, const struct vmm_options *options)
 {
 	char magic[8];
+	size_t count;
 	FILE *file = fopen(path, "rbe");
 	int ret;
 
@@ -404,16 +438,14 @@ int history_load(struct history *history, const char *path, const struct vmm_opt
 		fprintf(stderr, "vgfence: %s: %s\n", path, strerror(-ret));
 		return ret;
 	}
-	errno = 0;
-	if (fread(magic, sizeof(magic), 1, file) == 1 &&
-		memcmp(magic, EVENT_FILE_MAGIC, sizeof(magic)) == 0) {
+	count = fread(magic, 1, sizeof(magic), file);
+	if (count == sizeof(magic) && memcmp(magic, EVENT_FILE_MAGIC, sizeof(magic)) == 0) {
 		ret = read_events(history, file, path);
-		fclose(file);
 		tell_error(ret, path);
 	} else {
-		fclose(file);
-		ret = replay_events(history, path, options);
+		ret = replay_events(history, file, magic, count, path, options);
 	}
+	fclose(file);
 	for (size_t i = 0; ret == 0 && i < history->num_jobs; i++) {
 		set_start(history, &history->jobs[i]);
 	}

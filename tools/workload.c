@@ -387,22 +387,24 @@ static int read_records(struct workload *workload)
 	return ret;
 }
 
-int workload_load(struct workload *workload, const char *path, enum pace pace)
+static int tell_error(int error, const struct trace_error *what, const char *path)
 {
-	struct trace_error error;
+	if (error == -EBADMSG) {
+		fprintf(stderr, "vgfence: %s: at byte %" PRIu64 ": %s\n", path, what->offset,
+			what->message);
+	} else {
+		fprintf(stderr, "vgfence: %s: %s\n", path, what->message);
+	}
+	return error;
+}
+
+/* Its trace is loaded. */
+static int understand(struct workload *workload, const char *path, enum pace pace)
+{
 	int ret;
 
-	*workload = (struct workload){ .pace = pace, .first_job = WORKLOAD_NONE };
-	ret = trace_load(&workload->trace, path, &error);
-	if (ret == -EBADMSG) {
-		fprintf(stderr, "vgfence: %s: at byte %" PRIu64 ": %s\n", path, error.offset,
-			error.message);
-		return ret;
-	}
-	if (ret < 0) {
-		fprintf(stderr, "vgfence: %s: %s\n", path, error.message);
-		return ret;
-	}
+	workload->pace = pace;
+	workload->first_job = WORKLOAD_NONE;
 	workload->fence_passing = has_fence_passing(&workload->trace);
 	if (pace == PACE_DEFAULT) {
 		workload->pace = workload->fence_passing ? PACE_ASAP : PACE_CAUSAL;
@@ -416,6 +418,27 @@ int workload_load(struct workload *workload, const char *path, enum pace pace)
 		workload_finish(workload);
 	}
 	return ret;
+}
+
+int workload_load(struct workload *workload, const char *path, enum pace pace)
+{
+	struct trace_error error;
+	int ret;
+
+	*workload = (struct workload){ 0 };
+	ret = trace_load(&workload->trace, path, &error);
+	return ret < 0 ? tell_error(ret, &error, path) : understand(workload, path, pace);
+}
+
+int workload_parse_take(
+	struct workload *workload, void *bytes, size_t size, const char *path, enum pace pace)
+{
+	struct trace_error error;
+	int ret;
+
+	*workload = (struct workload){ 0 };
+	ret = trace_parse_take(&workload->trace, bytes, size, &error);
+	return ret < 0 ? tell_error(ret, &error, path) : understand(workload, path, pace);
 }
 
 void workload_finish(struct workload *workload)

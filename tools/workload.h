@@ -79,6 +79,10 @@ struct workload {
 /* Loads a trace. Returns 0, or a negative errno value after a message to stderr; then there is
  * nothing to finish. */
 int workload_load(struct workload *workload, const char *path, enum pace pace);
+/* The same of bytes from malloc, which belong to the workload from the call on, also when it fails;
+ * path: for messages. */
+int workload_parse_take(
+	struct workload *workload, void *bytes, size_t size, const char *path, enum pace pace);
 void workload_finish(struct workload *workload);
 
 /* The request with this fence, or WORKLOAD_NONE. */
