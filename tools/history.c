@@ -247,9 +247,8 @@ static void add_event(void *arg, const struct vgf_event *event)
 		add_job(history, event);
 	} else {
 		index = history_find(history, &event->fence);
-		if (index == HISTORY_NONE || history->jobs[index].retire_ns != HISTORY_NEVER) {
-			history->num_unknown++;
-		} else {
+		/* Else it was accepted before this began. */
+		if (index != HISTORY_NONE && history->jobs[index].retire_ns == HISTORY_NEVER) {
 			change_job(history, index, event);
 		}
 	}

@@ -52,13 +52,12 @@ struct history {
 	size_t num_jobs, max_jobs;
 	struct history_wait *waits;
 	size_t num_waits, max_waits;
-	struct history_track *tracks; /* sorted by context and ring once it is loaded */
+	struct history_track *tracks; /* in the order in which they came */
 	size_t num_tracks, max_tracks;
 	struct history_counter *counters;
 	size_t num_counters, max_counters;
 	uint64_t num_lost;     /* events that the file lacks */
 	uint64_t num_unfenced; /* submissions without a fence */
-	uint64_t num_unknown;  /* events of fences that were accepted before it began */
 	size_t *by_name;       /* a hash table of jobs */
 	size_t name_mask;
 	bool passing; /* a fence was named as an in-fence */
