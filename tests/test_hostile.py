@@ -32,6 +32,8 @@ PROGRAM = ""
 SECONDS = float(os.environ.get("VGF_TEST_HOSTILE_SECONDS", "0"))
 ROUNDS = {"soft": 12, "virgl": 3}  # of all attacks, unless it is to take so many seconds
 SEED = int(os.environ.get("VGF_TEST_SEED", "1"))
+MAX_MIB = {"soft": 256, "virgl": 1024}  # with one life's front ends, some three times what it has
+END_S = 10  # SIGTERM ends it within one, and a slow machine takes its time
 LIMIT_S = 60  # only so that a program that hangs ends the test
 LIFE_S = 20  # of one process, after which it is terminated in the middle of things
 
@@ -72,6 +74,11 @@ COMMANDS = (
 # Numbers that are likely to mean something, somewhere.
 NUMBERS = [0, 1, 2, 3, 4, 8, 16, 24, 64, 256, 4096, 16384, 65536, 0x7FFFFFFF, 0x80000000]
 NUMBERS += [0xFFFFFFFF, GUEST_ADDR, GUEST_ADDR + MEMORY_SIZE - 1]
+
+
+def has_address_sanitizer(program):
+    with open(program, "rb") as file:
+        return b"__asan_init" in file.read()
 
 
 class Gone(Exception):
@@ -539,6 +546,10 @@ class Hostile(unittest.TestCase):
         while result["front ends"] == 0 or time.monotonic() < end:
             until = min(end, time.monotonic() + LIFE_S)
             self.one_life(renderer, options, numbers, until, result)
+        # The address sanitizer keeps what is freed.
+        keeps = 8 if has_address_sanitizer(PROGRAM) else 1
+        self.assertLess(result["MiB"], MAX_MIB[renderer] * keeps)
+        self.assertLess(result["SIGTERM, s"], END_S)
         name = " ".join([renderer, *options])
         print(f"ran: {name}:", ", ".join(f"{k}: {v:.4g}" for k, v in result.items()))
 

@@ -24,7 +24,7 @@ import unittest
 
 import unittest_sum
 from test_gpu_program import listens
-from test_hostile import GUEST_ADDR, PAGE, QUEUE_SIZE, FrontEnd, Gone
+from test_hostile import GUEST_ADDR, PAGE, QUEUE_SIZE, FrontEnd, Gone, has_address_sanitizer
 
 PROGRAM = ""
 STATES = ("idle", "storm", "held", "flush_pending")
@@ -204,11 +204,6 @@ def receive(pipe):
     return pipe.recv()
 
 
-def has_address_sanitizer():
-    with open(PROGRAM, "rb") as file:
-        return b"__asan_init" in file.read()
-
-
 class Device:
     """A 'vgfence gpu'. limits: of its resources, from the beginning."""
 
@@ -276,7 +271,7 @@ class Kill(unittest.TestCase):
             self.next_guest_works(device)
             self.wait_for(lambda: device.descriptors() <= before)
             # The address sanitizer keeps what is freed.
-            growth = MAX_GROWTH_KIB * (8 if has_address_sanitizer() else 1)
+            growth = MAX_GROWTH_KIB * (8 if has_address_sanitizer(PROGRAM) else 1)
             self.assertLess(device.memory_kib(), memory + growth)
         finally:
             status = device.end()
@@ -411,7 +406,7 @@ class Kill(unittest.TestCase):
     def device_lacks(self, what, state):
         """It has no more than it has now, and then again all. Of memory there is some for requests
         themselves: without that the queue stops."""
-        if what == resource.RLIMIT_AS and has_address_sanitizer():
+        if what == resource.RLIMIT_AS and has_address_sanitizer(PROGRAM):
             self.skipTest("the address sanitizer ends a process that has no more addresses")
         with self.device() as device:
             guest = Guest(device.path)

@@ -99,8 +99,12 @@ static int begin(void)
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
 		.retire = note_retired };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
-	const struct vgf_virgl_options options = { .size = sizeof(options),
-		.callbacks = &callbacks };
+	/* What a round does depends on no time. */
+	static const struct vgf_options device = { .size = sizeof(device),
+		.budget_ns = UINT64_MAX };
+	const struct vgf_virgl_options options = {
+		.size = sizeof(options), .device = &device, .callbacks = &callbacks
+	};
 
 	memset(promised, 0, sizeof(promised));
 	memset(retired, 0, sizeof(retired));

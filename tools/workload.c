@@ -72,14 +72,11 @@ struct id_table {
 /* A guest may use an ID again, as one that begins anew does after a reset. */
 struct guest_ids {
 	struct id_table fences;   /* the number of the last fence that has the ID */
-	struct id_table contexts; /* CONTEXT_OPEN or CONTEXT_CLOSED */
+	struct id_table contexts; /* twice how many had the ID, and CONTEXT_OPEN or not */
 	uint64_t next_id;         /* above the IDs of all fences */
 };
 
-enum {
-	CONTEXT_OPEN = 1,
-	CONTEXT_CLOSED,
-};
+enum { CONTEXT_OPEN = 1 };
 
 static int init_id_table(struct id_table *table, size_t max_ids)
 {
@@ -133,11 +130,14 @@ static void number_fence(
 static void note_context(struct guest_ids *ids, struct workload_request *request)
 {
 	struct id_entry *entry = find_id(&ids->contexts, request->fence.ctx_id);
-	bool created = request->type == VIRTIO_GPU_CMD_CTX_CREATE;
+	uint64_t count = entry->value / 2;
 
-	request->context_is_open = entry->value == CONTEXT_OPEN;
-	*entry = (struct id_entry){ request->fence.ctx_id,
-		created ? CONTEXT_OPEN : CONTEXT_CLOSED };
+	request->context_is_open = entry->value & CONTEXT_OPEN;
+	if (request->type == VIRTIO_GPU_CMD_CTX_CREATE) {
+		*entry = (struct id_entry){ request->fence.ctx_id, 2 * (count + 1) | CONTEXT_OPEN };
+	} else {
+		entry->value = 2 * count;
+	}
 }
 
 /* ---- Requests ------------------------------------------------------------------------------- */
@@ -239,6 +239,7 @@ static int add_request(struct workload *workload, struct guest_ids *ids,
 		request->type == VIRTIO_GPU_CMD_CTX_DESTROY) {
 		note_context(ids, request);
 	}
+	request->context = (uint32_t)(find_id(&ids->contexts, request->fence.ctx_id)->value / 2);
 	if (request->flags & VGF_FENCED) {
 		number_fence(workload, ids, request);
 	}
@@ -276,25 +277,26 @@ size_t workload_find_in_fence(const struct workload *workload, uint64_t fence_id
 
 /* ---- Rings and timelines -------------------------------------------------------------------- */
 
-/* The name of a ring, or of a timeline, as one number that sorts. */
-static uint64_t ring_key(const struct vgf_fence_name *fence)
+/* The name of a ring, or of a timeline, as one number that sorts. A ring takes 8 bits, and a
+ * recording has no room for 2^24 contexts. */
+static uint64_t ring_key(uint32_t ctx_id, uint32_t context, int32_t ring)
 {
-	return (uint64_t)fence->ctx_id << 32 | (uint32_t)(fence->ring + 1);
+	return (uint64_t)ctx_id << 32 | context << 8 | (uint32_t)(ring + 1);
 }
 
 static uint64_t job_ring_key(const struct workload_request *request)
 {
-	struct vgf_fence_name fence = request->fence;
+	int32_t ring = request->fence.ring == VGF_RING_GLOBAL ? 0 : request->fence.ring;
 
-	if (fence.ring == VGF_RING_GLOBAL) {
-		fence.ring = 0;
-	}
-	return ring_key(&fence);
+	return ring_key(request->fence.ctx_id, request->context, ring);
 }
 
+/* Contexts that have the same ID one after the other share their timelines. */
 static uint64_t timeline_key(const struct workload_request *request)
 {
-	return request->fence.ring == VGF_RING_GLOBAL ? 0 : ring_key(&request->fence);
+	const struct vgf_fence_name *fence = &request->fence;
+
+	return fence->ring == VGF_RING_GLOBAL ? 0 : ring_key(fence->ctx_id, 0, fence->ring);
 }
 
 static int compare_keys(const void *left, const void *right)

@@ -51,6 +51,7 @@ struct workload_request {
 	/* Of CTX_CREATE: it was created before, and the device was reset since, which has no
 	 * record. */
 	bool context_is_open;
+	uint32_t context; /* which one of all that had its ID: each has rings of its own */
 	uint64_t busy_ns; /* how long the job keeps its ring busy */
 	size_t ring;      /* of a job: which of the workload's rings it runs on */
 	size_t timeline;  /* of a fence: which of the workload's timelines it is on */
