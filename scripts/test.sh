@@ -164,10 +164,14 @@ virgl_sid() {
     prepared "$name" --rootfs sid || return 0
     # What differs from this machine's is virglrenderer and Mesa, not how often.
     export VGF_TEST_SUBMISSIONS=${VGF_TEST_SUBMISSIONS:-1000}
+    begin
     "${sid[@]}" --enter true >"$results/$part.enter" 2>&1 || status=$?
     if [ $status = 77 ]; then
         counted "$name" build/vm-sid.log "${sid[@]}" --timeout 3600 "${test[@]}"
         notes build/virgl-sid/meson-logs/testlog-uml.txt
+        return
+    elif [ $status != 0 ]; then
+        add_counts "$name" 1 "$results/$part.enter" 0 1 0
         return
     fi
     counted "$name" build/virgl-sid.log "${sid[@]}" --enter "${test[@]}"

@@ -378,6 +378,14 @@ class VirtualHosts(LanesTest):
         self.assertEqual(output.count("failed: "), 4, output)
         self.assertIn("as a test", output)
 
+    def test_a_root_that_cannot_be_entered_is_skipped_for_what_is_lacking_alone(self):
+        parts = ("windows_sid", "guest_vulkan")
+        status, total, output = self.run_parts(*parts, run=77)
+        self.assertEqual((status, total), (0, "0 passed, 0 failed, 2 skipped"), output)
+        self.assertEqual(output.count("SKIPPED: as a test"), 2, output)
+        status, total, output = self.run_parts(*parts, run=125)
+        self.assertEqual((status, total), (1, "0 passed, 2 failed, 0 skipped"), output)
+
 
 if __name__ == "__main__":
     sys.exit(unittest_sum.main())
