@@ -955,7 +955,9 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	};
 	int ret;
 
-	device_options.limits.max_fds = max_fence_fds();
+	/* Fenced work is held back before the GPU has as many jobs as it may, which it refuses. */
+	device_options.limits.max_fds = options->sync_files ? max_jobs(options) / 2 :
+							      max_fence_fds();
 	device_options.limits.max_in_fences += NUM_OWN_IN_FENCES;
 	ret = vgf_device_create(callbacks, cookie, &device_options, &soft->device);
 

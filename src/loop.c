@@ -277,6 +277,11 @@ static void run_queues(struct vgf_device *device, struct round *round)
 	while (ctx_sync_is_runnable(&device->contexts) && budget_is_left(round, &round->running)) {
 		run_next(device, ctx_sync_next(&device->contexts));
 		budget_spend(round, &round->running, 1);
+		/* There is room for a few messages only, and more of this round may come. */
+		if (device->log.count > 0) {
+			device_unlock(device);
+			device_lock(device);
+		}
 	}
 }
 

@@ -6,6 +6,7 @@
 #include "fake.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdlib.h>
@@ -1311,4 +1312,65 @@ TEST_VMM(resets_come_while_threads_submit, .options.own_thread = true)
 	assert_idle(vmm);
 	assert_int_equal(get_stats(vmm).contexts, 0);
 	assert_int_equal(get_stats(vmm).retired, get_stats(vmm).created);
+}
+
+/* ---- Messages ------------------------------------------------------------------------------ */
+
+#define NUM_FAILING 40 /* on a ring each, in one round */
+
+static unsigned int num_errors;
+
+static void count_errors(void *cookie, enum vgf_log_level level, const char *message)
+{
+	(void)cookie;
+	(void)message;
+	num_errors += level == VGF_LOG_ERROR;
+}
+
+static void ignore_retired(void *cookie, const struct vgf_retired *retired)
+{
+	(void)cookie;
+	(void)retired;
+}
+
+/* What nobody can poll. */
+static int submit_null(void *data, const struct vgf_job *job, int *out_fence_fd)
+{
+	(void)data;
+	(void)job;
+	*out_fence_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
+TEST(each_error_of_a_round_is_told)
+{
+	const struct vgf_callbacks callbacks = {
+		.size = sizeof(callbacks), .retire = ignore_retired, .log = count_errors
+	};
+	const struct vgf_options options = { .size = sizeof(options), .budget_ns = UINT64_MAX };
+	const struct vgf_driver driver = {
+		.size = sizeof(driver), .wait = VGF_WAIT_HOST, .submit = submit_null
+	};
+	const struct vgf_fence_name gate = make_name(0, VGF_RING_GLOBAL, 1);
+	struct vgf_device *device;
+
+	num_errors = 0;
+	assert_int_equal(vgf_device_create(&callbacks, NULL, &options, &device), 0);
+	assert_int_equal(vgf_context_create(device, 1, &driver, NULL), 0);
+	assert_int_equal(create_take(device, &gate, VGF_SHAREABLE, VGF_FENCE_BY_CALL), 0);
+	for (uint64_t i = 0; i < NUM_FAILING; i++) {
+		const struct vgf_submission submission = {
+			.fence = make_name(1, (int32_t)i, 2 + i),
+			.flags = VGF_FENCED,
+			.in_fences = &gate.fence_id,
+			.num_in_fences = 1,
+		};
+
+		assert_int_equal(vgf_submit(device, &submission, NULL), 1);
+	}
+	assert_int_equal(vgf_fence_signal(device, &gate, 0), 0);
+	while (vgf_device_dispatch(device, 0) > 0) {
+	}
+	assert_int_equal(num_errors, NUM_FAILING);
+	vgf_device_destroy(device);
 }

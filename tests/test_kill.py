@@ -41,7 +41,7 @@ OK, OUT_OF_MEMORY = 0x1100, 0x1201
 SLOTS = QUEUE_SIZE // 2
 FOR_REQUESTS = 16 << 20  # less than one resource of those that there is no memory for
 BACKING = GUEST_ADDR + PAGE * 200
-STORM_JOBS, STORM_US = 20, 20_000  # one after the other
+STORM_JOBS, STORM_US = 20, 50_000  # one after the other
 
 
 def command(number, *words, flags=0, fence_id=0, ctx_id=0, more=b""):

@@ -358,7 +358,7 @@ TEST_MACHINE(a_reset_waits_for_one_job_at_most, SOFT_GPU_FENCES_CALL, VGF_WAIT_D
 	}
 	sem_wait(&is_held);
 	assert_int_equal(pthread_create(&thread, NULL, reset_gpu, machine->gpu), 0);
-	sleep_us(50000); /* far more than it takes to ask */
+	sleep_us(500000); /* far more than it takes to ask */
 	for (size_t i = 0; i < 20; i++) {
 		sem_post(&may_end);
 	}

@@ -622,6 +622,9 @@ class Silent(unittest.TestCase):
                 time.sleep(0.01)
 
     def test_it_is_given_up(self):
+        with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
+            if int(file.read()) > 1 << 19:
+                self.skipTest("net.core.wmem_default is above 512 KiB, which takes long to fill")
         full, mute, deaf = self.listen("full", 0), self.listen("mute", 2), self.listen("deaf", 1)
         in_line = socket.socket(socket.AF_UNIX)
         self.addCleanup(in_line.close)

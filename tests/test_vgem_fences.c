@@ -349,6 +349,31 @@ TEST(jobs_that_wait_leave_half_of_the_descriptors)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+/* More than the GPU may have at a time: the others are held back. */
+TEST(with_few_descriptors_no_fenced_job_is_refused)
+{
+	struct job job = { .ctx_id = 1, .busy_us = 1000 };
+	uint32_t tokens[60];
+	struct rlimit before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 1024, before.rlim_max }), 0);
+	start_guest();
+	assert_int_equal(create_context(&guest, 1), VIRTIO_GPU_RESP_OK_NODATA);
+	for (uint32_t i = 0; i < 60; i++) {
+		job.fence_id = i + 1;
+		tokens[i] = submit(&guest, &job);
+	}
+	for (uint32_t i = 0; i < 60; i++) {
+		assert_int_equal(
+			guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, tokens[i])).type,
+			VIRTIO_GPU_RESP_OK_NODATA);
+	}
+	guest_stop(&guest);
+	end_fences();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 TEST(a_guest_that_resets_the_device_leaves_no_fence)
 {
 	start_guest();

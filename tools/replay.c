@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,11 +209,6 @@ int replay_run(struct replay *replay, const char *path, enum pace pace,
 
 	if (ret < 0) {
 		return ret;
-	}
-	if (workload.trace.cut_at > 0) {
-		fprintf(stderr,
-			"vgfence: %s: at byte %" PRIu64 ": cut off; what is before is replayed\n",
-			path, workload.trace.cut_at);
 	}
 	*replay = (struct replay){
 		.path = path,

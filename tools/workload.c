@@ -405,6 +405,11 @@ static int understand(struct workload *workload, const char *path, enum pace pac
 {
 	int ret;
 
+	if (workload->trace.cut_at > 0) {
+		fprintf(stderr,
+			"vgfence: %s: at byte %" PRIu64 ": cut off; what is before is replayed\n",
+			path, workload->trace.cut_at);
+	}
 	workload->pace = pace;
 	workload->first_job = WORKLOAD_NONE;
 	workload->fence_passing = has_fence_passing(&workload->trace);

@@ -550,11 +550,12 @@ VGF_EXPORT int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handl
 static int submit(
 	struct vgf_virgl *virgl, const struct vgf_submission *submission, bool *will_retire)
 {
+	const void *outer = virgl->submitted; /* this may be a log callback */
 	int ret;
 
 	virgl->submitted = submission->command;
 	ret = vgf_submit(virgl->device, submission, will_retire);
-	virgl->submitted = NULL;
+	virgl->submitted = outer;
 	return ret;
 }
 

@@ -136,6 +136,9 @@ VGF_EXPORT int vgf_virgl_resource_unref(
 	struct resource_op *op;
 
 	assert_thread(virgl);
+	if (virgl->ended) {
+		return -ECANCELED;
+	}
 	op = op_create(virgl, res_handle, 0, done, arg);
 	if (!op) {
 		return -ENOMEM;
@@ -157,7 +160,7 @@ VGF_EXPORT int vgf_virgl_resource_defer(
 	struct vgf_virgl *virgl, uint32_t res_handle, vgf_virgl_done done, void *arg)
 {
 	assert_thread(virgl);
-	return resource_defer(virgl, res_handle, 0, done, arg);
+	return virgl->ended ? -ECANCELED : resource_defer(virgl, res_handle, 0, done, arg);
 }
 
 /* ---- Attaching ---------------------------------------------------------------------------- */

@@ -219,16 +219,19 @@ static void end_context(struct virgl_context *context, int error)
 static void worker_ended(struct virgl_context *context)
 {
 	struct vgf_virgl *virgl = context->virgl;
+	const struct vgf_fence_name last_sent = context->last_sent;
+	uint32_t ctx_id = context->ctx_id;
+	bool has_sent = context->has_sent;
 
+	/* With that the VMM may be called, and may do anything, also end the context. */
 	end_context(context, -EIO);
-	/* At last, as the VMM may call anything then. */
-	if (context->has_sent) {
+	if (has_sent) {
 		plugin_log(virgl,
 			"context %" PRIu32 ": its Venus process ended; the last fence that it got "
 			"was %" PRIu64 " on ring %" PRId32 ", and a ring without a queue ends it",
-			context->ctx_id, context->last_sent.fence_id, context->last_sent.ring);
+			ctx_id, last_sent.fence_id, last_sent.ring);
 	} else {
-		plugin_log(virgl, "context %" PRIu32 ": its Venus process ended", context->ctx_id);
+		plugin_log(virgl, "context %" PRIu32 ": its Venus process ended", ctx_id);
 	}
 }
 

@@ -54,7 +54,12 @@ pub(crate) fn call<R>(f: impl FnOnce() -> R) -> R {
     let panic = PANIC.with(|panic| panic.borrow_mut().take());
     match panic {
         Some(payload) if !thread::panicking() => resume_unwind(payload),
-        _ => result,
+        // As in callback(): dropping it could panic in the middle of a panic.
+        Some(payload) => {
+            mem::forget(payload);
+            result
+        }
+        None => result,
     }
 }
 
