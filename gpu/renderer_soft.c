@@ -942,9 +942,10 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 {
 	struct vgf_options device_options = { .size = sizeof(struct vgf_options),
 		.limits = guest_limits };
+	uint32_t num_jobs = max_jobs(options);
 	struct soft_gpu_options gpu_options = {
-		.max_jobs = max_jobs(options),
-		.max_context_jobs = max_jobs(options) / 4,
+		.max_jobs = num_jobs,
+		.max_context_jobs = num_jobs / 4,
 		.fences = options->sync_files ? SOFT_GPU_FENCES_VGEM : SOFT_GPU_FENCES_CALL,
 		.wait = VGF_WAIT_DRIVER,
 		.store = store,
@@ -956,8 +957,7 @@ static int start_gpu(struct soft *soft, const struct vgf_callbacks *callbacks, v
 	int ret;
 
 	/* Fenced work is held back before the GPU has as many jobs as it may, which it refuses. */
-	device_options.limits.max_fds = options->sync_files ? max_jobs(options) / 2 :
-							      max_fence_fds();
+	device_options.limits.max_fds = options->sync_files ? num_jobs / 2 : max_fence_fds();
 	device_options.limits.max_in_fences += NUM_OWN_IN_FENCES;
 	ret = vgf_device_create(callbacks, cookie, &device_options, &soft->device);
 

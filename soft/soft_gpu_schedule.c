@@ -138,6 +138,7 @@ static void context_free_unused(struct schedule *schedule, struct gpu_context *c
 void schedule_close_context(struct schedule *schedule, struct gpu_context *context)
 {
 	context->is_open = false;
+	schedule->num_left += context->num_queued;
 	context_free_unused(schedule, context);
 }
 
@@ -517,6 +518,14 @@ uint64_t schedule_next_ns(const struct schedule *schedule)
 	return schedule->num_running > 0 ? ring_finish_ns(schedule->running[0]) : UINT64_MAX;
 }
 
+static void leave_rings(struct schedule *schedule, struct gpu_context *context, uint32_t count)
+{
+	context->num_queued -= count;
+	if (!context->is_open) {
+		schedule->num_left -= count;
+	}
+}
+
 struct gpu_job *schedule_take_finished(struct schedule *schedule, uint64_t now)
 {
 	struct gpu_ring *ring;
@@ -528,7 +537,7 @@ struct gpu_job *schedule_take_finished(struct schedule *schedule, uint64_t now)
 	ring = heap_pop(schedule);
 	job = STAILQ_FIRST(&ring->queue);
 	STAILQ_REMOVE_HEAD(&ring->queue, link);
-	ring->context->num_queued--;
+	leave_rings(schedule, ring->context, 1);
 	/* The real time, not the planned one: what a late thread lost is lost. */
 	job->finish_ns = now;
 	job->finished = true;
@@ -552,9 +561,10 @@ void schedule_forget(struct schedule *schedule, struct gpu_job *job)
 }
 
 /* Moves the jobs of a context's rings to `dropped`. */
-static void empty_rings(struct gpu_context *context, struct gpu_job_queue *dropped)
+static void empty_rings(
+	struct schedule *schedule, struct gpu_context *context, struct gpu_job_queue *dropped)
 {
-	context->num_queued = 0;
+	leave_rings(schedule, context, context->num_queued);
 	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
 		if (context->rings[i] != NULL) {
 			STAILQ_CONCAT(dropped, &context->rings[i]->queue);
@@ -565,18 +575,16 @@ static void empty_rings(struct gpu_context *context, struct gpu_job_queue *dropp
 struct gpu_context *schedule_find_left(const struct schedule *schedule, uint32_t max)
 {
 	struct gpu_context *context, *most = NULL;
-	uint32_t sum = 0;
 
+	if (schedule->num_left <= max) {
+		return NULL;
+	}
 	LIST_FOREACH(context, &schedule->contexts, link) {
-		if (context->is_open) {
-			continue;
-		}
-		sum += context->num_queued;
-		if (most == NULL || context->num_queued > most->num_queued) {
+		if (!context->is_open && (most == NULL || context->num_queued > most->num_queued)) {
 			most = context;
 		}
 	}
-	return sum > max ? most : NULL;
+	return most;
 }
 
 void schedule_end(struct schedule *schedule, struct gpu_context *context, int error, uint64_t now,
@@ -587,7 +595,7 @@ void schedule_end(struct schedule *schedule, struct gpu_context *context, int er
 
 	STAILQ_INIT(&ended);
 	heap_remove(schedule, context);
-	empty_rings(context, &ended);
+	empty_rings(schedule, context, &ended);
 	STAILQ_FOREACH(job, &ended, link) {
 		remove_in_fences(schedule, job);
 		job->error = error;
@@ -607,10 +615,10 @@ void schedule_drop(struct schedule *schedule, struct gpu_context *only, uint64_t
 	STAILQ_INIT(&dropped);
 	heap_remove(schedule, only);
 	if (only != NULL) {
-		empty_rings(only, &dropped);
+		empty_rings(schedule, only, &dropped);
 	} else {
 		LIST_FOREACH(context, &schedule->contexts, link) {
-			empty_rings(context, &dropped);
+			empty_rings(schedule, context, &dropped);
 		}
 	}
 	while ((job = STAILQ_FIRST(&dropped)) != NULL) {

@@ -86,6 +86,7 @@ struct schedule {
 	struct gpu_ring **running; /* a heap: the ring whose job is done first is on top */
 	size_t num_running, num_rings, max_running;
 	uint32_t num_jobs;
+	uint32_t num_left;    /* of them on the rings of contexts that are closed */
 	bool by_call;         /* no fence of a job has a descriptor */
 	int epoll_fd;         /* borrowed; the descriptors that jobs wait for are put into it */
 	uint32_t num_watched; /* descriptors in it */

@@ -862,6 +862,20 @@ static void resize_a_window(uint32_t width)
 }
 
 /* Whoever has a window resizes it as often as they like. */
+TEST_SERVER(a_channel_that_comes_later_has_what_was_told_before)
+{
+	assert_int_equal(ask_width(-1, 0, 0), 640);
+	resize_a_window(1000);
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(num_notifications(), 1);
+	/* It is not read, and another one comes. */
+	assert_int_equal(ask_width(-1, 0, 0), 1000);
+	resize_a_window(1001);
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(num_notifications(), 1);
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+}
+
 TEST_SERVER(the_guest_is_notified_once_until_it_has_cleared_the_event)
 {
 	const uint32_t bit = htole32(VIRTIO_GPU_EVENT_DISPLAY);

@@ -180,7 +180,7 @@ void vhost_user_complete(
 void vhost_user_publish(struct vhost_user *server);
 
 /* Tells the guest that the configuration space has changed, if the front end can pass that on; once
- * for all changes while the front end does not read. */
+ * for all changes while the front end does not read, and once more if it sets another channel. */
 void vhost_user_config_changed(struct vhost_user *server);
 
 /* A piece of a file in a shared memory region. Offsets and size: multiples of the page size. */

@@ -65,6 +65,10 @@ int vhost_user_channel_set_take(struct vhost_user *server, int fd)
 		return ret;
 	}
 	server->channel.fd = fd;
+	/* What was told on the one before, or without one, may have got nowhere. */
+	if (server->channel.config_changed) {
+		vhost_user_config_changed(server);
+	}
 	return 0;
 }
 
@@ -181,6 +185,7 @@ void vhost_user_config_changed(struct vhost_user *server)
 {
 	int ret;
 
+	server->channel.config_changed = true;
 	if (!vhost_user_channel_has(server, BIT(VHOST_USER_PROTOCOL_F_CONFIG))) {
 		return;
 	}

@@ -44,6 +44,7 @@ struct vhost_user_channel {
 	int fd;                          /* below 0: there is none */
 	struct vhost_user_message reply; /* as far as it has come in */
 	uint32_t awaited;                /* the request that it is of; 0: none is awaited */
+	bool config_changed;             /* since the front end came */
 	/* What did not fit into the socket, and is sent when there is room. */
 	bool holds_config_changed;
 	uint32_t held_size; /* of the payload of what is awaited; 0: that is sent */

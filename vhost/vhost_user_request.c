@@ -616,6 +616,7 @@ void vhost_user_forget(struct vhost_user *server)
 		server->ops.set_gpu_socket_take(server->cookie, -1);
 	}
 	vhost_user_channel_close(server);
+	server->channel.config_changed = false;
 	vhost_user_shmem_forget(server);
 	vhost_user_message_finish(&server->message);
 }
