@@ -228,7 +228,7 @@ TEST(it_is_written_while_it_is_open)
 	unlink(path);
 }
 
-/* IDs of threads grow. */
+/* The kernel lists threads in the order in which they were made; their IDs begin anew some time. */
 static int newest_thread(void)
 {
 	DIR *threads = opendir("/proc/self/task");
@@ -237,8 +237,7 @@ static int newest_thread(void)
 
 	assert_non_null(threads);
 	while ((entry = readdir(threads))) {
-		int id = atoi(entry->d_name);
-		newest = id > newest ? id : newest;
+		newest = atoi(entry->d_name);
 	}
 	closedir(threads);
 	return newest;
