@@ -17,7 +17,7 @@
 - A table has a row of dashes below its head, and each of its rows as many cells.
 - Each cell of the table of who is killed in docs/testing.md has tests that exist, or a reason that
   stands below it.
-- The system calls in the table of docs/sandbox.md are those of gpu/sandbox.c.
+- The system calls in the table of docs/sandbox.md are those of gpu/sandbox/sandbox.c.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
 """
@@ -66,7 +66,7 @@ RULE = r"[DG]-[A-Z]+"  # of the device, of the guest's driver
 
 
 KILLS = ("docs/testing.md", "Who is killed, and when")
-SANDBOX = ("docs/sandbox.md", "gpu/sandbox.c")
+SANDBOX = ("docs/sandbox.md", "gpu/sandbox/sandbox.c")
 
 
 class Wrong(Exception):

@@ -14,7 +14,7 @@
 #include "clock.h"
 #include "control_client.h"
 
-/* A device sends no more: gpu/line_socket.h. */
+/* A device sends no more: gpu/server/line_socket.h. */
 #define MAX_ANSWER ((size_t)4 << 20)
 
 /* ---- Bytes ---------------------------------------------------------------------------------- */
