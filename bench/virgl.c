@@ -26,7 +26,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -37,6 +36,7 @@
 #include <virglrenderer.h>
 
 #include "bench.h"
+#include "clock.h"
 #include "gl_stream.h"
 
 #define MAX_ROUNDS 30
@@ -89,16 +89,8 @@ struct run {
 	struct gl_stream clear;
 	int told_fd;    /* written if a fence comes back in another thread */
 	bool came_back; /* if it does in this one */
-	int64_t retired_ns;
+	uint64_t retired_ns;
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static double cpu_us(void)
 {
@@ -267,7 +259,8 @@ static void measure(const struct way *way, struct result *result)
 	gl_stream_begin(&run.clear);
 	gl_stream_clear(&run.clear, PIXEL(0, 255, 0, 255));
 	for (unsigned int i = 0; i < WARM_UP + way->jobs; i++) {
-		int64_t begin;
+		uint64_t begin;
+
 		if (i == WARM_UP) {
 			before = cpu_us();
 		}

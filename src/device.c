@@ -481,12 +481,12 @@ VGF_EXPORT int vgf_fence_signal(
 /* 0, or -ETIMEDOUT. */
 static int drain_once(struct vgf_device *device, int timeout_ms, uint64_t deadline_ns)
 {
-	uint64_t now_ns = clock_ns();
+	uint64_t now = now_ns();
 
 	if (timeout_ms < 0) {
 		loop_run(device, -1);
-	} else if (now_ns < deadline_ns) {
-		loop_run(device, (int)((deadline_ns - now_ns + 999999) / 1000000));
+	} else if (now < deadline_ns) {
+		loop_run(device, (int)((deadline_ns - now + 999999) / 1000000));
 	} else {
 		loop_run(device, 0);
 		return device_is_busy(device) ? -ETIMEDOUT : 0;
@@ -496,7 +496,7 @@ static int drain_once(struct vgf_device *device, int timeout_ms, uint64_t deadli
 
 VGF_EXPORT int vgf_device_drain(struct vgf_device *device, int timeout_ms)
 {
-	uint64_t deadline_ns = clock_ns() + (uint64_t)timeout_ms * 1000000;
+	uint64_t deadline_ns = now_ns() + (uint64_t)timeout_ms * 1000000;
 	int ret = 0;
 
 	device_lock(device);

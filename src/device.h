@@ -13,7 +13,7 @@
 #include <vgfence/inspect.h>
 #include <vgfence/vgfence.h>
 
-#include "clock_ns.h"
+#include "clock.h"
 #include "ctx_sync.h"
 #include "fence_table.h"
 

@@ -103,7 +103,7 @@ static void list_fence(struct list *list, const struct fence *fence)
 VGF_EXPORT size_t vgf_device_list_pending(
 	struct vgf_device *device, struct vgf_pending *pending, size_t count)
 {
-	struct list list = { pending, count, 0, clock_ns() };
+	struct list list = { pending, count, 0, now_ns() };
 	struct timeline *timeline;
 	struct fence *fence;
 
@@ -133,7 +133,7 @@ static void list_timeline(struct list *list, const struct timeline *timeline, ui
 VGF_EXPORT size_t vgf_context_list_pending(
 	struct vgf_device *device, uint32_t ctx_id, struct vgf_pending *pending, size_t count)
 {
-	struct list list = { pending, count, 0, clock_ns() };
+	struct list list = { pending, count, 0, now_ns() };
 	const struct context *context;
 
 	device_lock(device);
@@ -272,7 +272,7 @@ static void dump_contexts(FILE *out, const struct vgf_device *device)
 
 VGF_EXPORT int vgf_device_dump(struct vgf_device *device, char **text)
 {
-	uint64_t now_ns = clock_ns();
+	uint64_t now = now_ns();
 	struct timeline *timeline;
 	size_t size;
 	FILE *out;
@@ -285,7 +285,7 @@ VGF_EXPORT int vgf_device_dump(struct vgf_device *device, char **text)
 	device_lock(device);
 	dump_stats(out, device);
 	TAILQ_FOREACH(timeline, &device->fences.busy, busy_link) {
-		dump_timeline(out, timeline, now_ns);
+		dump_timeline(out, timeline, now);
 	}
 	dump_contexts(out, device);
 	device_unlock(device);

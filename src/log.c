@@ -28,7 +28,7 @@ const char *name_text(char text[NAME_SIZE], const struct vgf_fence_name *name)
 
 static bool is_too_much(struct vgf_device *device)
 {
-	uint64_t second = clock_ns() / 1000000000;
+	uint64_t second = now_ns() / 1000000000;
 
 	if (device->log_second != second) {
 		device->log_second = second;

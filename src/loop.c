@@ -49,7 +49,7 @@ static struct round round_begin(const struct vgf_device *device)
 {
 	const struct budget budget = { device->options.budget_items, device->options.budget_ns };
 
-	return (struct round){ .retiring = budget, .running = budget, .now_ns = clock_ns() };
+	return (struct round){ .retiring = budget, .running = budget, .now_ns = now_ns() };
 }
 
 static void budget_spend(struct round *round, struct budget *budget, uint64_t items)
@@ -63,7 +63,7 @@ static void look_at_clock(struct round *round)
 	struct budget *spender = round->spender;
 	uint64_t since_ns = round->now_ns;
 
-	round->now_ns = clock_ns();
+	round->now_ns = now_ns();
 	round->spender = NULL;
 	if (spender && spender->ns != UINT64_MAX) {
 		uint64_t ns = round->now_ns - since_ns;
@@ -318,7 +318,7 @@ static int process(struct vgf_device *device, bool runs)
 /* Fences that are signalled by call, as renderers do it, need no look at the epoll set. */
 static bool was_only_kicked(const struct vgf_device *device)
 {
-	return device->kicked && device->fences.fds == 0 && clock_ns() < device->timer_ns;
+	return device->kicked && device->fences.fds == 0 && now_ns() < device->timer_ns;
 }
 
 /* A fence that signals tells its waiters, and everything that is held back may be one. What is not

@@ -61,7 +61,7 @@ int place_check(struct vgf_device *device, const struct place *place, uint64_t f
 void place_put(struct vgf_device *device, const struct place *place, struct fence *fence)
 {
 	fence->owner = place_owner(place);
-	fence_table_add(&device->fences, place->timeline, fence, clock_ns());
+	fence_table_add(&device->fences, place->timeline, fence, now_ns());
 	device->stats.created++;
 }
 

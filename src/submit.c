@@ -81,9 +81,9 @@ static int resolve(struct vgf_device *device, struct context *context,
 		}
 	}
 	if (ret == 0) {
-		uint64_t now_ns = submission->num_imported > 0 ? clock_ns() : 0;
+		uint64_t now = submission->num_imported > 0 ? now_ns() : 0;
 
-		submission_link(contexts, submission, search.found, now_ns);
+		submission_link(contexts, submission, search.found, now);
 	}
 	return ret;
 }

@@ -24,6 +24,7 @@
 #include <vgfence/fence.h>
 #include <vgfence/sync_file.h>
 
+#include "clock.h"
 #include "export.h"
 #include "sync_file.h"
 
@@ -36,23 +37,10 @@ struct sync_set_deadline {
 #define SYNC_IOC_SET_DEADLINE _IOW(SYNC_IOC_MAGIC, 5, struct sync_set_deadline)
 #endif
 
-#define NSEC_PER_SEC 1000000000
-
-static struct timespec time_until(int64_t deadline_ns)
+/* Without a look at the clock for those who do not wait. */
+static struct timespec timeout_of(int64_t deadline_ns)
 {
-	struct timespec now, timeout = { 0 };
-	int64_t now_ns;
-
-	if (deadline_ns <= 0) {
-		return timeout;
-	}
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	now_ns = (int64_t)now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
-	if (deadline_ns > now_ns) {
-		timeout.tv_sec = (time_t)((deadline_ns - now_ns) / NSEC_PER_SEC);
-		timeout.tv_nsec = (deadline_ns - now_ns) % NSEC_PER_SEC;
-	}
-	return timeout;
+	return deadline_ns > 0 ? time_until((uint64_t)deadline_ns) : (struct timespec){ 0 };
 }
 
 /* Returns as vgf_sync_file_poll. ppoll's timeout is relative: after every signal handler what
@@ -70,7 +58,7 @@ static int poll_until(int fd, int64_t deadline_ns)
 		return -EBADF; /* ppoll would pass over it, and wait for ever */
 	}
 	do {
-		timeout = time_until(deadline_ns);
+		timeout = timeout_of(deadline_ns);
 		ret = ppoll(&pollfd, 1, deadline_ns == INT64_MAX ? NULL : &timeout, NULL);
 	} while (ret < 0 && errno == EINTR && (timeout.tv_sec > 0 || timeout.tv_nsec > 0));
 

@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <xf86drm.h>
@@ -21,6 +20,7 @@
 #include <vgfence/sync_file.h>
 #include <vgfence/syncobj.h>
 
+#include "clock.h"
 #include "export.h"
 
 /* Since Linux 6.6, and libdrm 2.4.116: include/uapi/drm/drm.h. */
@@ -165,14 +165,6 @@ VGF_EXPORT int vgf_syncobj_export_sync_file(int drm_fd, uint32_t handle, uint64_
 	return ret;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* WAIT_AVAILABLE alone should do, but some kernels refuse it for a point without a fence. The
  * kernel reckons in ticks, and gives up early if these come late. */
 VGF_EXPORT int vgf_syncobj_wait_submitted(
@@ -185,7 +177,7 @@ VGF_EXPORT int vgf_syncobj_wait_submitted(
 	do {
 		ret = result(drmSyncobjTimelineWait(
 			drm_fd, &handle, &point, 1, deadline_ns, flags, NULL));
-	} while (ret == -ETIME && now_ns() < deadline_ns);
+	} while (ret == -ETIME && (int64_t)now_ns() < deadline_ns);
 	return ret;
 }
 

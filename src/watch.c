@@ -173,7 +173,7 @@ void watch_arm_timer(struct vgf_device *device)
 	struct itimerspec timer = { 0 };
 
 	if (device->watch_again) {
-		uint64_t again_ns = clock_ns() + WATCH_AGAIN_NS;
+		uint64_t again_ns = now_ns() + WATCH_AGAIN_NS;
 		deadline_ns = again_ns < deadline_ns ? again_ns : deadline_ns;
 	}
 	if (deadline_ns >= device->timer_ns) {

@@ -86,20 +86,20 @@ static bool is_to_be_reported(const struct fence *fence)
 
 void watchdog_check(struct vgf_device *device)
 {
-	uint64_t now_ns;
+	uint64_t now;
 
 	if (!device->check_stalled) {
 		return;
 	}
-	now_ns = clock_ns();
-	for (int i = 0; i < CHECKS_A_ROUND && stall_deadline(device) <= now_ns; i++) {
+	now = now_ns();
+	for (int i = 0; i < CHECKS_A_ROUND && stall_deadline(device) <= now; i++) {
 		struct timeline *timeline = TAILQ_FIRST(&device->fences.busy);
 		struct fence *oldest = STAILQ_FIRST(&timeline->fences);
 
-		timeline_checked(&device->fences, timeline, now_ns);
+		timeline_checked(&device->fences, timeline, now);
 		if (is_to_be_reported(oldest)) {
-			report_stall(device, oldest, now_ns);
+			report_stall(device, oldest, now);
 		}
 	}
-	device->check_stalled = stall_deadline(device) <= now_ns;
+	device->check_stalled = stall_deadline(device) <= now;
 }

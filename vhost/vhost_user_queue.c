@@ -10,9 +10,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "error_name.h"
 #include "fd_kind.h"
 #include "vhost_user_private.h"
@@ -297,14 +297,6 @@ void vhost_user_queue_set_memory(struct vhost_user_queue *queue)
 	}
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* As virtqueue_pop, but first what was left over. */
 static int take_next(struct vhost_user_queue *queue, struct virtqueue_request *request)
 {
@@ -313,7 +305,7 @@ static int take_next(struct vhost_user_queue *queue, struct virtqueue_request *r
 
 /* At most `budget` requests, and none any more when the time is over. Returns as virtqueue_pop
  * does. */
-static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ns)
+static int process_some(struct vhost_user_queue *queue, uint32_t *budget, uint64_t end_ns)
 {
 	struct vhost_user *server = queue->server;
 	struct virtqueue_request request;
@@ -332,7 +324,7 @@ static int process_some(struct vhost_user_queue *queue, uint32_t *budget, int64_
 void vhost_user_queue_process(struct vhost_user_queue *queue)
 {
 	uint32_t budget = queue->layout.size;
-	int64_t end_ns = now_ns() + ROUND_NS;
+	uint64_t end_ns = now_ns() + ROUND_NS;
 	int ret;
 
 	queue->has_more = false;
@@ -370,7 +362,7 @@ static void defer(struct vhost_user_queue *queue, const struct virtqueue_request
 }
 
 /* As process_some. */
-static int offer_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t end_ns)
+static int offer_some(struct vhost_user_queue *queue, uint32_t *budget, uint64_t end_ns)
 {
 	struct vhost_user *server = queue->server;
 	struct virtqueue_request request;
@@ -392,7 +384,7 @@ static int offer_some(struct vhost_user_queue *queue, uint32_t *budget, int64_t 
 bool vhost_user_queue_process_aside(struct vhost_user_queue *queue)
 {
 	uint32_t budget = queue->layout.size;
-	int64_t end_ns = now_ns() + TURN_NS;
+	uint64_t end_ns = now_ns() + TURN_NS;
 	int ret;
 
 	if (!queue->ring || virtqueue_error(queue->ring)) {

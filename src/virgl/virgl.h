@@ -32,7 +32,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 /* Per-context fences were unstable in 0.10.4, and sharing fences still is. */
 #define VIRGL_RENDERER_UNSTABLE_APIS
@@ -224,14 +223,6 @@ struct kept_sync {
 	SLIST_ENTRY(kept_sync) over_link;
 	LIST_ENTRY(kept_sync) kept_link;
 };
-
-static inline uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static inline void enter_gl(const struct vgf_virgl *virgl)
 {

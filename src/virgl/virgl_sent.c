@@ -17,6 +17,7 @@
  *    device still has signal meanwhile as ever.
  */
 
+#include "clock.h"
 #include "virgl.h"
 
 #include <poll.h>

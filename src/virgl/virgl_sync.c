@@ -16,6 +16,7 @@
  * takes long.
  */
 
+#include "clock.h"
 #include "gl_commands.h"
 #include "virgl.h"
 
