@@ -71,6 +71,7 @@ void monitors_forget_guest(struct gpu *gpu)
 {
 	gpu->events_read = 0;
 	gpu->monitors.told = gpu->monitors.notified = gpu->monitors.changed = false;
+	gpu->monitors.told_edids = gpu->monitors.old_edids = 0;
 }
 
 /* ---- Answers to the guest ------------------------------------------------------------------- */
@@ -99,6 +100,11 @@ static void answer_modes(struct gpu *gpu, struct pending_request *pending)
 	gpu->monitors.notified = gpu->monitors.changed = false;
 	respond_to(pending, modes, sizeof(modes));
 	set_type(pending, VIRTIO_GPU_RESP_OK_DISPLAY_INFO);
+	/* Linux asks for EDIDs before modes: what changed in between is told by both. */
+	if (gpu->monitors.old_edids != 0) {
+		gpu->monitors.old_edids = 0;
+		raise_event(gpu);
+	}
 }
 
 /* Of a monitor that is not there: what the options say. */
@@ -124,6 +130,8 @@ static void answer_edid(
 	} else {
 		size = make_edid(gpu, pending->asks_for, response.edid);
 	}
+	gpu->monitors.told_edids |= 1u << pending->asks_for;
+	gpu->monitors.old_edids &= ~(1u << pending->asks_for);
 	response.size = htole32(size);
 	respond_to(pending, &response, sizeof(response));
 	set_type(pending, VIRTIO_GPU_RESP_OK_EDID);
@@ -249,6 +257,10 @@ static bool learn(struct monitors *monitors, const struct virtio_gpu_display_one
 		}
 	}
 	changed = memcmp(modes, monitors->modes, sizeof(modes)) != 0;
+	if (changed) {
+		monitors->old_edids |= monitors->told_edids;
+		monitors->told_edids = 0;
+	}
 	memcpy(monitors->modes, modes, sizeof(modes));
 	monitors->num_scanouts = VIRTIO_GPU_MAX_SCANOUTS;
 	return changed;

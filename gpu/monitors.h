@@ -24,6 +24,9 @@ struct monitors {
 	bool told;     /* the guest has been told modes */
 	bool notified; /* of others, and has neither cleared that event nor asked since */
 	bool changed;  /* once more, while the event was set */
+	/* A bit for each whose EDID the guest has been told: of the modes as they are; of earlier
+	 * ones, which it has not been notified of since it was told. */
+	uint32_t told_edids, old_edids;
 	TAILQ_HEAD(, pending_request) questions;
 	struct pending_request *edid_asked; /* the one whose EDID the display is asked for */
 };

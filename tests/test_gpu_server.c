@@ -910,6 +910,33 @@ TEST_SERVER(the_guest_is_notified_once_until_it_has_cleared_the_event)
 	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
 }
 
+/* As Linux asks: for EDIDs, then for modes, and then it clears the event. */
+TEST_SERVER(modes_that_an_edid_does_not_have_are_an_event)
+{
+	const uint32_t bit = htole32(VIRTIO_GPU_EVENT_DISPLAY);
+	struct gpu *gpu = gpu_server_get_gpu(server);
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(ask_width(-1, 0, 0), 640);
+	resize_a_window(1000);
+	ask_edid(-1, 0);
+	resize_a_window(1001);
+	assert_int_equal(ask_width(-1, 0, 0), 1001);
+	assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), VIRTIO_GPU_EVENT_DISPLAY);
+	ask_edid(-1, 0);
+	assert_int_equal(ask_width(-1, 0, 0), 1001);
+	assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+	assert_int_equal(read_events(), 0);
+	/* Who does not ask for EDIDs is told once. */
+	resize_a_window(1002);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ask_width(-1, 0, 0), 1002);
+		assert_int_equal(gpu_write_config(gpu, 4, &bit, sizeof(bit)), 0);
+		assert_int_equal(read_events(), i == 0 ? VIRTIO_GPU_EVENT_DISPLAY : 0);
+	}
+}
+
 /* It keeps what was known, and tells what it learns then. */
 TEST_SERVER(a_display_that_answers_nothing_keeps_no_guest_waiting)
 {
