@@ -425,6 +425,58 @@ class Arguments(Copy):
             self.assertIn("not built yet: ./run build", result.stderr)
 
 
+class OptionalParts(Copy):
+    """What ./run builds is what the installed packages allow, whenever they have come."""
+
+    def setUp(self):
+        super().setUp()
+        shutil.copy(TOP / "run", self.top)
+        self.installed = self.top / "installed"
+        self.calls = self.top / "calls"
+        self.program(
+            "dpkg-query",
+            "shift 3",
+            'for package; do echo "install ok installed $package"; done |',
+            f"if [ -e {self.installed} ]; then cat; else grep -v virglrenderer; fi",
+        )
+        self.program(
+            "meson",
+            f'echo "$@" >>{self.calls}',
+            'for build; do :; done; mkdir -p "$build/tools"; touch "$build/build.ninja"',
+            'printf "#!/bin/sh\\n" >"$build/tools/vgfence"; chmod +x "$build/tools/vgfence"',
+        )
+        self.program("ninja")
+        self.program("id", "echo 1000")
+
+    def configured(self, *arguments):
+        """How the build was configured for this command, and what was said."""
+        self.calls.write_text("")
+        result = subprocess.run(
+            [self.top / "run", *arguments],
+            env=dict(self.environment, VGFENCE_WERROR="0"),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return self.calls.read_text().splitlines(), result.stderr
+
+    def test_a_package_that_was_installed_since_is_looked_for(self):
+        self.assertEqual(self.configured("vgfence")[0], ["setup build/plain"])
+        self.assertEqual(self.configured("vgfence")[0], [])
+        self.installed.touch()
+        self.assertEqual(self.configured("vgfence")[0], ["setup --reconfigure build/plain"])
+        self.assertEqual(self.configured("vgfence")[0], [])
+
+    def test_who_asks_for_a_part_is_told_what_it_needs(self):
+        complaint = "are not built: libvirglrenderer-dev\n"
+        for arguments in (("build",), ("vgfence", "gpu", "--virgl")):
+            self.assertIn(complaint, self.configured(*arguments)[1])
+        self.assertEqual(self.configured("vgfence", "gpu")[1], "")
+
+
 class Enter(unittest.TestCase):
     """Another root file system, without a virtual host."""
 
