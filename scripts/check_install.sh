@@ -42,6 +42,17 @@ check_installed() {
     "$work/consumer" >/dev/null
 }
 
+# What README.md says of both.
+# shellcheck disable=SC2016  # the backquotes are the document's
+check_readme() {
+    local line
+    line=$(sed -n 's/^    \(cc .*\) -o vmm$/\1/p' README.md)
+    (cd examples && eval "$line -o $work/vmm")
+    "$work/vmm" >/dev/null
+    diff -u <(sed -n "s/^option('\([a-z]*\)'.* value: '*\([a-z]*\).*/\1 \2/p" meson_options.txt) \
+        <(sed -n '/^| option `-D/,/^$/s/^| `\([a-z]*\)` | \([a-z]*\) .*/\1 \2/p' README.md)
+}
+
 check_installed_virgl() {
     compile vgfence-virgl examples/virgl_vmm.c
     "$work/consumer" >"$work/output"
@@ -106,6 +117,7 @@ check_debian() {
 check_headers
 install_to_work
 check_installed
+check_readme
 check_vhost_user
 check_unit
 check_traces
