@@ -213,6 +213,9 @@ class Requests(Case):
         result = run("control", self.control, "cancel", "1:0:2")
         self.assertEqual(result.returncode, 1)
         self.assertIn("no such fence is pending", result.stderr)
+        for ring in ("global", "-1"):
+            result = run("control", self.control, "cancel", f"0:{ring}:2")
+            self.assertIn("no such fence is pending", result.stderr)
         result = run("control", self.control, "cancel", "1:0:1")
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
         answer = self.wait_for(client, lambda a: timeline(a, 1, 0)["fences"] == 1)

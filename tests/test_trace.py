@@ -93,6 +93,15 @@ class TraceTest(unittest.TestCase):
                               r"fence 1: accepted; 0\.0 us until it began, 100\.0 us")
         self.assertIn("there is no fence", run("--fence=9:0:2", self.story()).stderr)
 
+    def test_a_fence_has_the_name_that_other_commands_print(self):
+        story = [record(us, kind, (0, -1, 5)) for us, kind in enumerate((ACCEPT, SIGNAL, RETIRE))]
+        file = self.write(HEADER + b"".join(story))
+        for ring in ("global", "-1"):
+            result = run(f"--fence=0:{ring}:5", file)
+            self.assertIn("fence 5: accepted", result.stdout, result.stderr)
+        for name in ("0:global", "0:glob:5", "0:-2:5", "0:64:5", "-1:0:5", "0:global:5:1"):
+            self.assertEqual(run(f"--fence={name}", file).returncode, 2, name)
+
     def test_what_is_missing_is_told(self):
         story = HEADER + record(0, ACCEPT, A) + record(1, LOST, (0, 0, 77), flags=0)
         self.assertIn("77 events are missing", run(self.write(story)).stdout)

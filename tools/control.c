@@ -12,6 +12,7 @@
 
 #include "commands.h"
 #include "control_client.h"
+#include "fence_name.h"
 
 static const char usage[] = "usage: vgfence control SOCKET list\n"
 			    "       vgfence control SOCKET dump\n"
@@ -60,7 +61,7 @@ static int make_cancel(const char *name, char **arguments, struct json_object **
 	struct vgf_fence_name fence;
 
 	if (arguments[0] == NULL || arguments[1] != NULL ||
-		!control_parse_name(arguments[0], &fence)) {
+		!fence_name_parse(arguments[0], &fence)) {
 		return bad_usage("cancel needs CONTEXT:RING:FENCE, like 1:0:5 or 0:global:5");
 	}
 	*request = control_request(name);

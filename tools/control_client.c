@@ -2,7 +2,6 @@
 /* Copyright (c) 2026 The vgfence authors */
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,51 +199,6 @@ struct vgf_fence_name control_name(struct json_object *object)
 		name.ring = (int32_t)control_number(object, "ring");
 	}
 	return name;
-}
-
-static bool parse_number(const char **text, uint64_t max, char end, uint64_t *number)
-{
-	char *after;
-
-	errno = 0;
-	*number = strtoull(*text, &after, 10);
-	if (errno != 0 || **text < '0' || **text > '9' || *after != end || *number > max) {
-		return false;
-	}
-	*text = after + (end != '\0');
-	return true;
-}
-
-bool control_parse_name(const char *text, struct vgf_fence_name *name)
-{
-	const char global[] = "global:";
-	uint64_t ctx_id, ring = 0;
-
-	if (!parse_number(&text, UINT32_MAX, ':', &ctx_id)) {
-		return false;
-	}
-	name->ctx_id = (uint32_t)ctx_id;
-	if (strncmp(text, global, strlen(global)) == 0) {
-		name->ring = VGF_RING_GLOBAL;
-		text += strlen(global);
-	} else if (parse_number(&text, VGF_MAX_RINGS - 1, ':', &ring)) {
-		name->ring = (int32_t)ring;
-	} else {
-		return false;
-	}
-	return parse_number(&text, UINT64_MAX, '\0', &name->fence_id);
-}
-
-const char *control_name_text(char text[CONTROL_NAME_SIZE], const struct vgf_fence_name *name)
-{
-	char ring[16] = "global";
-
-	if (name->ring != VGF_RING_GLOBAL) {
-		snprintf(ring, sizeof(ring), "%" PRId32, name->ring);
-	}
-	snprintf(text, CONTROL_NAME_SIZE, "%" PRIu32 ":%s:%" PRIu64, name->ctx_id, ring,
-		name->fence_id);
-	return text;
 }
 
 void control_print_text(FILE *file, const char *text, bool lines)

@@ -59,11 +59,6 @@ struct json_object *control_member(
 /* Context, ring and fence of an object. */
 struct vgf_fence_name control_name(struct json_object *object);
 
-/* CONTEXT:RING:FENCE, with "global" for the device's timeline. false: it is none. */
-#define CONTROL_NAME_SIZE 48
-bool control_parse_name(const char *text, struct vgf_fence_name *name);
-const char *control_name_text(char text[CONTROL_NAME_SIZE], const struct vgf_fence_name *name);
-
 /* Prints a text of the device's: characters that are not printable as \xNN, but for newlines if
  * there may be lines. */
 void control_print_text(FILE *file, const char *text, bool lines);

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "control_client.h"
+#include "fence_name.h"
 #include "top_sample.h"
 
 /* ---- Reading -------------------------------------------------------------------------------- */
@@ -263,13 +264,13 @@ uint32_t top_list_hung(
 static void write_hung(
 	FILE *file, const struct top_sample *sample, const struct top_timeline *timeline)
 {
-	char name[CONTROL_NAME_SIZE];
+	char name[FENCE_NAME_SIZE];
 
-	fprintf(file, "HUNG %s for %.1f s: ", control_name_text(name, &timeline->oldest),
+	fprintf(file, "HUNG %s for %.1f s: ", fence_name_text(name, &timeline->oldest),
 		(double)timeline->oldest_for_ns / NS_PER_S);
 	control_print_text(file, timeline->state, false);
 	if (timeline->awaited.fence_id != 0) {
-		fprintf(file, " %s", control_name_text(name, &timeline->awaited));
+		fprintf(file, " %s", fence_name_text(name, &timeline->awaited));
 	}
 	fprintf(file, " (");
 	write_context_name(file, sample, timeline->oldest.ctx_id);

@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "commands.h"
+#include "fence_name.h"
 #include "history.h"
 #include "replay.h"
 
@@ -31,8 +32,8 @@ static const char help[] =
 	"                    default in the middle)\n"
 	"  --length=US       end so many microseconds later (for --svg 1000 by default)\n"
 	"  --fence=CONTEXT:RING:ID\n"
-	"                    the text is about the way to this fence; ring -1 is the global\n"
-	"                    timeline\n"
+	"                    the text is about the way to this fence; RING is global for the\n"
+	"                    device's own timeline\n"
 	"  --wait=driver     in replays the GPU takes in-fences and waits\n"
 	"  --wait=host       the library holds work back until they have signalled (default)\n"
 	"\n"
@@ -130,11 +131,9 @@ static void parse_option(struct options *options, int id)
 static struct vgf_fence_name parse_fence(const char *text)
 {
 	struct vgf_fence_name fence;
-	char end;
 
-	if (sscanf(text, "%" SCNu32 ":%" SCNd32 ":%" SCNu64 "%c", &fence.ctx_id, &fence.ring,
-		    &fence.fence_id, &end) != 3) {
-		bad_usage("--fence must be like 3:0:17");
+	if (!fence_name_parse(text, &fence)) {
+		bad_usage("--fence must be like 3:0:17 or 0:global:5");
 	}
 	return fence;
 }
