@@ -7,6 +7,7 @@
  */
 
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "integration/qemu.h"
@@ -30,10 +31,9 @@ struct request {
 };
 
 static VirtIOGPU gpu;
-static struct virtio_gpu_ctrl_command commands[MAX_COMMANDS];
 static struct request requests[MAX_COMMANDS];
 static struct iovec iovecs[MAX_COMMANDS];
-static unsigned int num_commands;
+static unsigned int num_commands, num_freed;
 static struct {
 	uint64_t fence_id;
 	uint32_t type, flags;
@@ -48,6 +48,12 @@ static void respond(struct virtio_gpu_ctrl_command *cmd, uint32_t type)
 	responses[num_responses++].type = type;
 }
 
+void g_free(void *mem)
+{
+	free(mem);
+	num_freed++;
+}
+
 /* The main loop, until nothing is to be done. */
 static void loop(void)
 {
@@ -60,8 +66,9 @@ static void loop(void)
 
 static void send(const struct request *request, size_t size)
 {
-	struct virtio_gpu_ctrl_command *cmd = &commands[num_commands];
+	struct virtio_gpu_ctrl_command *cmd = calloc(1, sizeof(*cmd));
 
+	assert_non_null(cmd);
 	assert_true(num_commands < MAX_COMMANDS);
 	requests[num_commands] = *request;
 	iovecs[num_commands] = (struct iovec){ &requests[num_commands], size };
@@ -110,9 +117,8 @@ static void assert_response(unsigned int at, uint64_t fence_id, uint32_t type)
 static void begin(void)
 {
 	memset(&gpu, 0, sizeof(gpu));
-	memset(commands, 0, sizeof(commands));
-	num_commands = num_responses = 0;
-	TAILQ_INIT(&gpu.fenceq);
+	num_commands = num_responses = num_freed = 0;
+	QTAILQ_INIT(&gpu.fenceq);
 	gpu.respond = respond;
 	gpu.fence_passing = true;
 	assert_int_equal(virtio_gpu_virgl_init(&gpu), 0);
@@ -124,7 +130,9 @@ static void begin(void)
 static void finish(void)
 {
 	virtio_gpu_virgl_unrealize(&gpu);
-	assert_true(TAILQ_EMPTY(&gpu.fenceq));
+	assert_true(QTAILQ_EMPTY(&gpu.fenceq));
+	assert_int_equal(gpu.inflight, 0);
+	assert_int_equal(num_freed, num_commands);
 	double_forget();
 }
 
@@ -244,5 +252,5 @@ TEST_QEMU(a_reset_answers_all)
 	submit(CONSUMER, 2, 1);
 	virtio_gpu_virgl_reset(&gpu);
 	assert_int_equal(num_responses, 2);
-	assert_true(TAILQ_EMPTY(&gpu.fenceq));
+	assert_true(QTAILQ_EMPTY(&gpu.fenceq));
 }

@@ -56,11 +56,13 @@ static void virgl_retire(void *opaque, const struct vgf_retired *retired)
 	struct virtio_gpu_ctrl_command *cmd;
 	VirtIOGPU *g = opaque;
 
-	TAILQ_FOREACH(cmd, &g->fenceq, next) {
+	QTAILQ_FOREACH(cmd, &g->fenceq, next) {
 		if (cmd->cmd_hdr.fence_id == retired->fence.fence_id &&
 			cmd->cmd_hdr.ctx_id == retired->fence.ctx_id) {
-			TAILQ_REMOVE(&g->fenceq, cmd, next);
+			QTAILQ_REMOVE(&g->fenceq, cmd, next);
 			virtio_gpu_ctrl_response_nodata(g, cmd, type);
+			g_free(cmd);
+			g->inflight--;
 			return;
 		}
 	}
@@ -201,6 +203,9 @@ void virtio_gpu_process_cmd(VirtIOGPU *g, struct virtio_gpu_ctrl_command *cmd)
 	memcpy(&cmd->cmd_hdr, cmd->elem.out_sg[0].iov_base, sizeof(cmd->cmd_hdr));
 	virtio_gpu_virgl_process_cmd(g, cmd);
 	if (!cmd->finished) {
-		TAILQ_INSERT_TAIL(&g->fenceq, cmd, next);
+		QTAILQ_INSERT_TAIL(&g->fenceq, cmd, next);
+		g->inflight++;
+	} else {
+		g_free(cmd);
 	}
 }

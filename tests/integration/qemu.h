@@ -17,6 +17,15 @@
 
 #include "queue.h"
 
+/* QEMU has these lists by names of its own. */
+#define QTAILQ_HEAD TAILQ_HEAD
+#define QTAILQ_ENTRY TAILQ_ENTRY
+#define QTAILQ_INIT TAILQ_INIT
+#define QTAILQ_EMPTY TAILQ_EMPTY
+#define QTAILQ_FOREACH TAILQ_FOREACH
+#define QTAILQ_INSERT_TAIL TAILQ_INSERT_TAIL
+#define QTAILQ_REMOVE TAILQ_REMOVE
+
 typedef struct VirtQueueElement {
 	unsigned int out_num;
 	struct iovec *out_sg;
@@ -27,13 +36,14 @@ struct virtio_gpu_ctrl_command {
 	struct virtio_gpu_ctrl_hdr cmd_hdr;
 	uint32_t error;
 	bool finished;
-	TAILQ_ENTRY(virtio_gpu_ctrl_command) next;
+	QTAILQ_ENTRY(virtio_gpu_ctrl_command) next;
 };
 
 struct vgf_virgl;
 
 typedef struct VirtIOGPU {
-	TAILQ_HEAD(, virtio_gpu_ctrl_command) fenceq;
+	QTAILQ_HEAD(, virtio_gpu_ctrl_command) fenceq;
+	int inflight; /* commands on fenceq */
 	struct vgf_virgl *vgf;
 	bool fence_passing; /* negotiated */
 	/* In place of the virtqueue: told of each response. */
@@ -47,7 +57,10 @@ int virtio_gpu_virgl_init(VirtIOGPU *g);
 void virtio_gpu_virgl_unrealize(VirtIOGPU *g);
 void virtio_gpu_virgl_reset(VirtIOGPU *g);
 
-/* Answers the command, or puts it on fenceq. */
+/* The test's, as the commands are. */
+void g_free(void *mem);
+
+/* Answers the command and frees it, or puts it on fenceq. */
 void virtio_gpu_process_cmd(VirtIOGPU *g, struct virtio_gpu_ctrl_command *cmd);
 
 #endif
