@@ -17,8 +17,8 @@
 #include <vgfence/fence.h>
 
 /* How long a device is waited for. One that is in the middle of something answers later; this is
- * longer than stopping a queue takes by default. */
-#define CONTROL_TIMEOUT_MS 10000
+ * longer than stopping a queue takes by default, which is twice --drain-ms and a second. */
+#define CONTROL_TIMEOUT_MS 15000
 
 struct control_client {
 	int fd;
