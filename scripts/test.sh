@@ -282,7 +282,7 @@ guest_wayland() {
     fi
     if ! command -v weston-simple-shm >/dev/null || ! command -v grim >/dev/null; then
         skip "$name, labwc" "weston (for its clients) or grim is not installed"
-    elif prepared "$name, labwc" --rootfs sid; then
+    elif prepared "$name, labwc" --rootfs sid && enters "$name, labwc"; then
         step "$name, labwc" scripts/wayland --compositor labwc --picture build/wayland-labwc.png \
             weston-simple-shm
     fi
@@ -401,6 +401,7 @@ in_place_stock() {
         return
     fi
     prepared "$name" --kind gl --rootfs sid || return 0
+    enters "$name" || return 0
     begin
     scripts/in-place --rounds 1 --runs 1 --frames 20 >"$log" 2>&1 </dev/null || status=$?
     case $status in
@@ -423,6 +424,7 @@ compare_stock() {
     fi
     prepared "$name" --kind stock || return 0
     prepared "$name" --kind gl --rootfs sid || return 0
+    enters "$name" || return 0
     begin
     { scripts/compare --rounds 2 --starts 2 --jobs 60 --frames 10 --delay 3 --mesa 10 --way passes \
         --markdown --json $json --svg $svg >$table && cat $table &&

@@ -342,20 +342,25 @@ class VirtualHosts(LanesTest):
 
     parts = ("host_uml", "host_qemu", "virgl_sid", "guest_tests", "console_tests")
 
-    def run_parts(self, *parts, check=0, prepare=0, run=0):
+    def program(self, name, text=""):
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+
+    def run_parts(self, *parts, check=0, prepare=0, run=0, before=":"):
         """All in one lane. Returns its status, its sum, and what it printed."""
         (self.directory / "scripts/test.d").mkdir(parents=True, exist_ok=True)
         for name in ("test.sh", "test.d/lanes.sh"):
             shutil.copy(SCRIPTS / name, self.directory / "scripts" / name)
-        vm = self.directory / "scripts/vm"
-        vm.write_text(
-            "#!/bin/sh\n"
+        self.program(
+            "scripts/vm",
             "echo as a test\n"
             f"case $1 in --check) exit {check} ;; --prepare) exit {prepare} ;;\n"
-            f"*) exit {run} ;; esac\n"
+            f"*) exit {run} ;; esac\n",
         )
-        vm.chmod(0o755)
-        status, lines = self.run_lanes(". scripts/test.sh", "open_lanes", f"lane {' '.join(parts)}")
+        lane = f"lane {' '.join(parts)}"
+        status, lines = self.run_lanes(". scripts/test.sh", before, "open_lanes", lane)
         return status, lines[-1], "\n".join(lines)
 
     def test_what_the_machine_lacks_is_skipped(self):
@@ -379,12 +384,23 @@ class VirtualHosts(LanesTest):
         self.assertIn("as a test", output)
 
     def test_a_root_that_cannot_be_entered_is_skipped_for_what_is_lacking_alone(self):
-        parts = ("windows_sid", "guest_vulkan")
+        parts = ("windows_sid", "guest_vulkan", "in_place_stock", "compare_stock")
+        for name in ("gl_jobs", "gl_frames"):
+            self.program(f"build/plain/tests/guest/{name}")
         status, total, output = self.run_parts(*parts, run=77)
-        self.assertEqual((status, total), (0, "0 passed, 0 failed, 2 skipped"), output)
-        self.assertEqual(output.count("SKIPPED: as a test"), 2, output)
+        self.assertEqual((status, total), (0, "0 passed, 0 failed, 4 skipped"), output)
+        self.assertEqual(output.count("SKIPPED: as a test"), 4, output)
         status, total, output = self.run_parts(*parts, run=125)
-        self.assertEqual((status, total), (1, "0 passed, 2 failed, 0 skipped"), output)
+        self.assertEqual((status, total), (1, "0 passed, 4 failed, 0 skipped"), output)
+
+    def test_nor_is_labwc_s_root(self):
+        for name in ("weston", "weston-simple-shm", "grim"):
+            self.program(f"bin/{name}")
+        for name in ("build/plain/tests/guest/vgfence-frame-compositor", "scripts/wayland"):
+            self.program(name)
+        path = f"PATH={self.directory}/bin:$PATH"
+        _, _, output = self.run_parts("guest_wayland", before=path, run=77)
+        self.assertIn("skipped: Wayland clients under stock QEMU, labwc: as a test", output)
 
 
 if __name__ == "__main__":
