@@ -65,6 +65,10 @@ def choose(arguments):
         suite, _, build = other.partition("=")
         tests = [test for test in tests if suite not in test["suites"]]
         tests += [test for test in listed(pathlib.Path(build)) if suite in test["suites"]]
+    unknown = set(arguments.tests) - {test["name"] for test in tests}
+    if unknown:
+        print(f"there is no test {', '.join(sorted(unknown))}")
+        sys.exit(1)
     return [test for test in tests if wanted(test, arguments)]
 
 

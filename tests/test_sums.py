@@ -196,6 +196,11 @@ class RunTests(unittest.TestCase):
     def test_none_is_a_failure(self):
         self.assertEqual(self.run_tests(self.build("build"))[0], 1)
 
+    def test_a_name_of_none_is_a_failure(self):
+        build = self.build("build", ("one", "", ":"))
+        status, lines = self.run_tests(build, "one", "two")
+        self.assertEqual((status, lines), (1, ["there is no test two"]))
+
     def test_a_suite_comes_from_another_build(self):
         own = self.build("own", ("a", "drm", "echo own"), ("b", "", "echo own"))
         other = self.build("other", ("a", "drm", "echo other"), ("b", "", "echo other"))
@@ -293,22 +298,30 @@ class Lanes(LanesTest):
     def test_what_ends_early_or_counts_nothing_has_failed(self):
         status, lines = self.run_lanes(
             "exits() { exit 0; }",
+            "counts_nothing() { :; }",
             "says_nothing() { counted 'says nothing' log true; }",
             "has_none() { counted 'has none' log echo '0 passed, 0 failed, 0 skipped'; }",
             "dies() { kill -KILL $BASHPID; }",
             "its_lane_dies() { kill -KILL 0; }",
             "is_not_reached() { :; }",
             "open_lanes",
-            "lane exits says_nothing has_none dies",
+            "lane exits counts_nothing says_nothing has_none dies",
             "lane its_lane_dies is_not_reached",
         )
         self.assertEqual(status, 1, lines)
         failed = [line for line in lines if line.startswith("failed: ")]
-        for name, line in zip(
-            ("exits", "says nothing", "has none", "dies", "its_lane_dies", "is_not_reached"), failed
-        ):
+        names = ("exits: ended early", "counts_nothing: counted nothing", "says nothing",
+                 "has none", "dies", "its_lane_dies", "is_not_reached")
+        for name, line in zip(names, failed):
             self.assertIn(name, line)
-        self.assertEqual(lines[-1], "0 passed, 6 failed, 0 skipped")
+        self.assertEqual(lines[-1], "0 passed, 7 failed, 0 skipped")
+
+    def test_a_part_is_one_word(self):
+        for part, expected in (("formatting", 0), ("virgl_plain", 0), ("formatting documents", 2)):
+            process = self.start(
+                f"cd {SCRIPTS.parent}", ". scripts/test.sh", f"check_parts '{part}'"
+            )
+            self.assertEqual(process.wait(timeout=LIMIT_S), expected, part)
 
     def test_a_signal_ends_all_lanes(self):
         waits = "echo $BASHPID >$1.new; mv $1.new $1; sleep 1000"
@@ -348,20 +361,26 @@ class VirtualHosts(LanesTest):
         path.write_text(f"#!/bin/sh\n{text}")
         path.chmod(0o755)
 
-    def run_parts(self, *parts, check=0, prepare=0, run=0, before=":"):
+    def run_parts(self, *parts, check=0, prepare=0, run=0, says="as a test", before=":"):
         """All in one lane. Returns its status, its sum, and what it printed."""
         (self.directory / "scripts/test.d").mkdir(parents=True, exist_ok=True)
         for name in ("test.sh", "test.d/lanes.sh"):
             shutil.copy(SCRIPTS / name, self.directory / "scripts" / name)
         self.program(
             "scripts/vm",
-            "echo as a test\n"
+            f"echo {says}\n"
             f"case $1 in --check) exit {check} ;; --prepare) exit {prepare} ;;\n"
             f"*) exit {run} ;; esac\n",
         )
         lane = f"lane {' '.join(parts)}"
         status, lines = self.run_lanes(". scripts/test.sh", before, "open_lanes", lane)
         return status, lines[-1], "\n".join(lines)
+
+    def test_one_in_which_all_is_skipped_has_failed(self):
+        status, total, output = self.run_parts("host_qemu", says="0 passed, 0 failed, 3 skipped")
+        self.assertEqual((status, total), (1, "0 passed, 1 failed, 3 skipped"), output)
+        status, total, output = self.run_parts("host_qemu", says="1 passed, 0 failed, 2 skipped")
+        self.assertEqual((status, total), (0, "1 passed, 0 failed, 2 skipped"), output)
 
     def test_what_the_machine_lacks_is_skipped(self):
         for statuses in ({"check": 77}, {"prepare": 77}):

@@ -66,6 +66,7 @@ run_part() {
     : >"$results/$part.out"
     (
         "$part"
+        [ $((passed + failed + skipped)) -gt 0 ] || fail_part "counted nothing"
         save_counts
     ) >"$results/$part.out" 2>&1 || true
     [ -e "$results/$part.counts" ] || save_failure "ended early"
@@ -75,9 +76,13 @@ run_part() {
 save_failure() {
     touch "$results/$part.out"
     (
-        passed=0 failed=1 skipped=0 skip_reasons=() failures=("$part: $1")
+        fail_part "$1"
         save_counts
     )
+}
+
+fail_part() {
+    passed=0 failed=1 skipped=0 skip_reasons=() failures=("$part: $1")
 }
 
 save_counts() {
@@ -245,13 +250,14 @@ step() {
     fi
 }
 
-# add_counts NAME FAILED LOG PASSED FAILED SKIPPED
+# add_counts NAME FAILED LOG PASSED FAILED SKIPPED. At least so many must have passed: $least.
 add_counts() {
     local name=$1 run_failed=$2 log=$3
     passed=$((passed + $4))
     skipped=$((skipped + $6))
     # One that has run nothing has failed.
-    if [ "$run_failed" = 0 ] && [ "$5" = 0 ] && [ $(($4 + $6)) -gt 0 ]; then
+    if [ "$run_failed" = 0 ] && [ "$5" = 0 ] && [ $(($4 + $6)) -gt 0 ] &&
+        [ "$4" -ge "${least-0}" ]; then
         say "$name" "$4 passed, $6 skipped"
         return
     fi
