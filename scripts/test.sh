@@ -463,9 +463,10 @@ documents() {
     step "columns" check_columns
 }
 
-# The suite's own arithmetic.
+# The suite's own arithmetic, and that of what is not part of it.
 counting() {
     counted "how tests are counted" build/counting.log python3 tests/test_sums.py
+    counted "what scripts keep" build/scripts.log python3 tests/test_scripts.py
 }
 
 consumers() {

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The vgfence authors
+"""What scripts/soak keeps, without the programs that it runs."""
+
+import importlib.machinery
+import importlib.util
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import unittest_sum
+
+SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
+
+
+def load(name):
+    loader = importlib.machinery.SourceFileLoader(name, str(SCRIPTS / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    with mock.patch.object(sys, "dont_write_bytecode", True):
+        loader.exec_module(module)
+    return module
+
+
+soak = load("soak")
+
+
+class ScriptTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = pathlib.Path(temporary.name)
+
+
+class Soak(ScriptTest):
+    def setUp(self):
+        super().setUp()
+        self.cache = self.directory / "cache"
+        self.soak = soak.Soak(self.cache, 0.01, 1)
+        self.addCleanup(os.close, self.soak.folder)
+        self.enterContext(mock.patch("builtins.print"))
+
+    def fill(self, folder, *names):
+        (self.cache / folder).mkdir(exist_ok=True)
+        for name in names:
+            (self.cache / folder / name).write_text(name)
+
+    def test_two_do_not_use_the_same_folder(self):
+        with self.assertRaisesRegex(SystemExit, "another one uses"):
+            soak.Soak(self.cache, 0.01, 1)
+
+    def test_a_finding_does_not_take_the_place_of_another(self):
+        for text in ("one", "two"):
+            self.soak.keep("test_model", "how", text)
+        (self.cache / "findings/test_model-1.txt").unlink()
+        for text in ("three", "four"):
+            self.soak.keep("test_model", "how", text)
+        kept = [path.read_text()[5:] for path in (self.cache / "findings").iterdir()]
+        self.assertEqual(sorted(kept), ["four", "three", "two"])
+
+    def minimise(self):
+        """Of "a" to "d" only "a" and "c" are needed."""
+
+        def merge(*_):
+            self.fill("fuzz_snapshot.new", "a", "c")
+            return 0, ""
+
+        self.fill("fuzz_snapshot", "a", "b", "c", "d")
+        with mock.patch.object(self.soak, "run", merge):
+            self.soak.minimise("fuzz_snapshot")
+
+    def test_inputs_that_reach_nothing_more_are_dropped(self):
+        self.minimise()
+        self.assertEqual(sorted(os.listdir(self.cache / "fuzz_snapshot")), ["a", "c"])
+        self.assertFalse((self.cache / "fuzz_snapshot.new").exists())
+
+    def test_a_signal_meanwhile_loses_no_input_that_is_needed(self):
+        for name in ("unlink", "rename", "replace"):
+            with self.subTest(name), mock.patch(f"os.{name}", side_effect=soak.Ended):
+                try:
+                    self.minimise()
+                except soak.Ended:
+                    pass
+                self.assertLessEqual({"a", "c"}, set(os.listdir(self.cache / "fuzz_snapshot")))
+
+    def test_first_inputs_are_made_if_there_are_none(self):
+        self.fill("fuzz_snapshot")
+        with mock.patch.object(self.soak, "run", return_value=(0, "")) as run:
+            self.soak.corpus("fuzz_snapshot")
+            self.assertEqual(run.call_count, 1)
+            self.fill("fuzz_snapshot", "a")
+            self.soak.corpus("fuzz_snapshot")
+            self.assertEqual(run.call_count, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(unittest_sum.main())
