@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -60,6 +61,15 @@ class Soak(ScriptTest):
             self.soak.keep("test_model", "how", text)
         kept = [path.read_text()[5:] for path in (self.cache / "findings").iterdir()]
         self.assertEqual(sorted(kept), ["four", "three", "two"])
+
+    def test_a_turn_that_counts_nothing_is_not_repeated(self):
+        for name in ("fuzz_snapshot", "test_model"):
+            self.fill(name, "input")
+            with mock.patch.object(self.soak, "run", return_value=(1, "crashed")) as run:
+                for _ in range(2):
+                    self.soak.turn(name)
+            numbers = [re.findall(r"seed\D+(\d+)", str(call).lower()) for call in run.mock_calls]
+            self.assertEqual(len(set(map(str, numbers))), len(numbers))
 
     def minimise(self):
         """Of "a" to "d" only "a" and "c" are needed."""
