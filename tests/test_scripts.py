@@ -40,9 +40,14 @@ class Soak(ScriptTest):
     def setUp(self):
         super().setUp()
         self.cache = self.directory / "cache"
+        plain = self.directory / "plain"
+        plain.mkdir()
+        for name in ("test_model", "test_cross_domain_random"):
+            (plain / name).touch()
+        self.enterContext(mock.patch.object(soak, "PLAIN", plain))
+        self.enterContext(mock.patch("builtins.print"))
         self.soak = soak.Soak(self.cache, 0.01, 1)
         self.addCleanup(os.close, self.soak.folder)
-        self.enterContext(mock.patch("builtins.print"))
 
     def fill(self, folder, *names):
         (self.cache / folder).mkdir(exist_ok=True)
@@ -61,6 +66,13 @@ class Soak(ScriptTest):
             self.soak.keep("test_model", "how", text)
         kept = [path.read_text()[5:] for path in (self.cache / "findings").iterdir()]
         self.assertEqual(sorted(kept), ["four", "three", "two"])
+
+    def test_what_is_not_built_is_left_out_and_its_sum_stays(self):
+        self.assertIn("test_model", self.soak.results)
+        self.assertNotIn("test_wayland_random", self.soak.results)
+        self.soak.totals["test_wayland_random"] = 7
+        self.soak.save_totals()
+        self.assertEqual(self.soak.load_totals()["test_wayland_random"], 7)
 
     def test_a_turn_that_counts_nothing_is_not_repeated(self):
         for name in ("fuzz_snapshot", "test_model"):
