@@ -437,14 +437,23 @@ class Running(unittest.TestCase):
         lines = [line for line in text.splitlines() if line.startswith("vgfence")]
         self.assertEqual(lines, [f"vgfence gpu: {denied}"])
 
-    def test_the_unit_of_systemd_has_the_sandbox(self):
-        unit = os.path.join(os.path.dirname(JSON), "vgfence-gpu.service")
-        if not os.path.exists(unit):
+    def unit(self):
+        path = os.path.join(os.path.dirname(JSON), "vgfence-gpu.service")
+        if not os.path.exists(path):
             self.skipTest("built with -Dsystemd=false")
-        with open(unit, encoding="utf-8") as file:
-            line = next(line for line in file if line.startswith("ExecStart="))
+        with open(path, encoding="utf-8") as file:
+            return dict(line.strip().split("=", 1) for line in file if "=" in line)
+
+    def test_the_unit_of_systemd_has_the_sandbox(self):
         built = "libseccomp" not in run("--sandbox", "--socket=/nowhere/s").stderr
-        self.assertIn(f"--sandbox={'on' if built else 'off'} ", line)
+        self.assertIn(f"--sandbox={'on' if built else 'off'} ", self.unit()["ExecStart"])
+
+    def test_the_unit_allows_the_sandbox_to_any_systemd(self):
+        """An older systemd ignores sets of system calls that it does not know."""
+        allowed = self.unit()["SystemCallFilter"].split()
+        self.assertEqual([word for word in allowed if word.startswith("@")], ["@system-service"])
+        for call in ("seccomp", "landlock_create_ruleset", "landlock_restrict_self"):
+            self.assertIn(call, allowed)
 
     def test_statistics_come_at_the_end(self):
         status, text = Gpu(self.directory, "--stats").end()
