@@ -119,6 +119,12 @@ check_debian_files() {
     ! grep -n libvgfence-virglrenderer debian/*.install
 }
 
+# Packages have all that can be built, wherever they are built.
+check_debian_options() {
+    diff -u <(sed -n "s/^option('\(.*\)', type: 'feature'.*/\1/p" meson_options.txt | sort) \
+        <(sed 's/-D/\n&/g' debian/rules | sed -n 's/^-D\([a-z]*\)=enabled.*/\1/p' | sort)
+}
+
 check_headers
 install_to_work
 check_installed
@@ -131,6 +137,7 @@ check_symbols
 check_debian libvgfence0.2 src/vgfence.symbols src/syncobj.symbols
 check_debian libvgfence-virgl0.2 src/virgl/virgl.symbols
 check_debian_files
+check_debian_options
 if [ -f "$build/src/virgl/libvgfence-virgl.so" ]; then
     check_installed_virgl
     check_man_pages src/virgl/virgl.symbols
