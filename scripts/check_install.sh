@@ -125,6 +125,16 @@ check_debian_options() {
         <(sed 's/-D/\n&/g' debian/rules | sed -n 's/^-D\([a-z]*\)=enabled.*/\1/p' | sort)
 }
 
+# The files under the kernel's licence, as they say of themselves; patches are all of Linux.
+check_debian_copyright() {
+    local listed
+    listed=$(sed -n '/^Files: [^*]/,/^Copyright/s/^Files:\|^ //p' debian/copyright)
+    # shellcheck disable=SC2086  # patterns of names
+    diff -u <(grep -rlE '^(#|//|/\*) SPDX-License-Identifier: GPL-2.0( \*/)?$' \
+        --exclude='*.patch' guest scripts tests | sort) \
+        <(find $listed -type f ! -name '*.patch' | sort)
+}
+
 check_headers
 install_to_work
 check_installed
@@ -138,6 +148,7 @@ check_debian libvgfence0.2 src/vgfence.symbols src/syncobj.symbols
 check_debian libvgfence-virgl0.2 src/virgl/virgl.symbols
 check_debian_files
 check_debian_options
+check_debian_copyright
 if [ -f "$build/src/virgl/libvgfence-virgl.so" ]; then
     check_installed_virgl
     check_man_pages src/virgl/virgl.symbols
