@@ -54,10 +54,11 @@ check_columns() {
 }
 
 check_minimal_build() {
-    rm -rf build/minimal
+    rm -rf build/minimal build/no-tools
     (setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled \
         -Dman=disabled) &&
-        ninja -C build/minimal
+        ninja -C build/minimal &&
+        (setup no-tools -Dtools=false -Dman=disabled)
 }
 
 # What another compiler makes of it. A warning fails this check.
