@@ -54,11 +54,13 @@ check_columns() {
 }
 
 check_minimal_build() {
-    rm -rf build/minimal build/no-tools
+    rm -rf build/minimal build/no-tools build/no-libdrm
     (setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled \
         -Dman=disabled) &&
         ninja -C build/minimal &&
-        (setup no-tools -Dtools=false -Dman=disabled)
+        (setup no-tools -Dtools=false -Dman=disabled) &&
+        (setup no-libdrm -Dlibdrm=disabled -Dman=disabled) &&
+        ! ninja -C build/no-libdrm -t targets all | grep tests/test_syncobj
 }
 
 # What another compiler makes of it. A warning fails this check.
