@@ -10,6 +10,8 @@
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virglrenderer.h>
@@ -267,6 +269,23 @@ TEST_VMM_OF(a_new_context_takes_any_id_after_the_highest, ASYNC, CAPSET_VIRGL2)
 		assert_written(i, PRODUCER, ids[i]);
 		create_anew(PRODUCER);
 	}
+}
+
+/* ---- Names -------------------------------------------------------------------------------- */
+
+/* QEMU passes a guest's nlen as it is. */
+TEST_VMM_OF(a_name_is_read_no_further_than_its_end, POLLED, CAPSET_VIRGL2)
+{
+	char *name = strdup("short");
+	char *unended = malloc(64);
+
+	memset(unended, 'n', 64);
+	assert_int_equal(virgl_renderer_context_create(3, UINT32_MAX, name), 0);
+	assert_int_equal(the_double.name_size, 5);
+	assert_int_equal(virgl_renderer_context_create(4, UINT32_MAX, unended), 0);
+	assert_int_equal(the_double.name_size, 63);
+	free(name);
+	free(unended);
 }
 
 /* ---- In-fences ---------------------------------------------------------------------------- */

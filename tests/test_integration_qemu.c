@@ -138,6 +138,20 @@ static void finish(void)
 
 #define TEST_QEMU(name) TEST_BETWEEN(name, begin(), finish())
 
+/* Its size is what the guest says. */
+TEST_QEMU(a_contexts_name_is_read_no_further_than_its_end)
+{
+	struct request request = {
+		.hdr = { .type = VIRTIO_GPU_CMD_CTX_CREATE, .ctx_id = 3 },
+		.size = UINT32_MAX, /* nlen */
+	};
+
+	memcpy(&request.in_fence, "name", 4);
+	send(&request, sizeof(struct virtio_gpu_ctx_create));
+	assert_response(0, 0, VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(the_double.name_size, 4);
+}
+
 TEST_QEMU(a_submission_is_held_behind_its_in_fence)
 {
 	submit(PRODUCER, 1, NO_FENCE);

@@ -406,8 +406,8 @@ int virgl_renderer_context_create_with_flags(
 {
 	struct double_context *context = find_context(0);
 
-	(void)nlen;
 	(void)name;
+	the_double.name_size = nlen;
 	if (the_double.context_error) {
 		return take_error(&the_double.context_error);
 	}

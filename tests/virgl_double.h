@@ -46,6 +46,7 @@ extern struct virgl_double {
 	struct double_submission submissions[DOUBLE_MAX_SUBMISSIONS];
 	unsigned int num_submissions;
 	unsigned int num_contexts;
+	uint32_t name_size; /* of the last one's */
 	unsigned int num_starts;
 	unsigned int num_transfers, num_unrefs, num_attached, num_blobs, num_detached_iovs;
 	unsigned int num_made_current;   /* context 0 of GL */

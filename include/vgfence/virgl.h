@@ -206,6 +206,9 @@ int vgf_virgl_poll(struct vgf_virgl *virgl);
  * In place of virgl_renderer_context_create_with_flags. An ID may be used again as soon as it was
  * destroyed; if work of the old context is still held back, the new one is made behind it.
  *
+ * name: read up to a 0, to nlen or to 63 bytes, whichever comes first; so nlen may be a guest's, as
+ * it is. NULL: none.
+ *
  * Returns 0 (also, as with virglrenderer, if there is such a context with the same capability
  * set); 1 if it is made later: if that fails, its submissions do, with the same error; -EEXIST
  * for one with another capability set; -EBUSY if an older one of this ID, of OpenGL, has fences

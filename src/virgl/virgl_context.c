@@ -412,10 +412,15 @@ static void create_now(void *arg, int status)
 	free(creation);
 }
 
+/* VMMs pass a guest's nlen as it is, with a name of 64 bytes. Of OpenGL's contexts virglrenderer
+ * reads no more either, and not beyond a 0. */
+#define MAX_NAME 63
+
 static struct creation *creation_create(struct vgf_virgl *virgl, uint32_t ctx_id,
 	uint32_t ctx_flags, uint32_t nlen, const char *name)
 {
-	struct creation *creation = malloc(sizeof(*creation) + nlen);
+	size_t size = strnlen(name, nlen < MAX_NAME ? nlen : MAX_NAME);
+	struct creation *creation = malloc(sizeof(*creation) + size);
 	struct virgl_context *context = calloc(1, sizeof(*context));
 
 	if (!creation || !context) {
@@ -429,8 +434,8 @@ static struct creation *creation_create(struct vgf_virgl *virgl, uint32_t ctx_id
 	context->worker_fd = -1;
 	STAILQ_INIT(&context->waits);
 	creation->context = context;
-	creation->nlen = nlen;
-	memcpy(creation->name, name, nlen);
+	creation->nlen = (uint32_t)size;
+	memcpy(creation->name, name, size);
 	return creation;
 }
 
