@@ -268,7 +268,8 @@ static bool is_meant(const struct sent_fence *fence, const struct vgf_fence_name
 }
 
 /* Locked. The one that is called back for, with all that this says to be done; none, if it is not
- * there. It is the oldest, but for what was forgotten. */
+ * there. It is the oldest, but for what was forgotten. In its place, where there are no marks, that
+ * is all before it. */
 static void take_done(
 	struct vgf_virgl *virgl, const struct vgf_fence_name *name, struct sent_fences *taken)
 {
@@ -283,7 +284,7 @@ static void take_done(
 	}
 	for (fence = meant ? TAILQ_FIRST(&virgl->sent_gl) : NULL; fence; fence = next) {
 		next = fence == meant ? NULL : TAILQ_NEXT(fence, link);
-		if (fence == meant ||
+		if (fence == meant || IN_PLACE ||
 			(is_global && (mark || fence->name.ring == VGF_RING_GLOBAL))) {
 			take(virgl, fence);
 			TAILQ_INSERT_TAIL(taken, fence, link);
@@ -362,8 +363,9 @@ static void send_mark(struct vgf_virgl *virgl)
 	virgl->next_mark += is_sent;
 }
 
-/* virglrenderer may have forgotten a fence. In its place it does so as ever: if its VMM asks it for
- * a descriptor of a fence, it takes that for done if a mark is before it. */
+/* virglrenderer may have forgotten a fence. In its place there is no mark: if its VMM asks it for
+ * a descriptor of a fence, it takes that for done if a mark is before it. The next fence that comes
+ * back has to do, whichever it is of. */
 static void mark_end(struct vgf_virgl *virgl)
 {
 	if (!IN_PLACE && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC) && has_gl_fences(virgl)) {
