@@ -22,6 +22,7 @@ struct client_timeline {
 	int32_t ring;
 	/* Numbers: of the newest fence, of the one before, and of the newest that retired. */
 	uint64_t last, before, retired;
+	uint64_t untold; /* up to this one their contexts have ended */
 	bool ended; /* its context has, or is not known to be there: it goes with its last fence */
 	bool ended_before;                                   /* the newest fence */
 	STAILQ_HEAD(renumbered_list, renumbered) renumbered; /* oldest first */
@@ -206,18 +207,20 @@ static uint64_t retire(struct client_timeline *timeline, uint64_t number)
 	return id;
 }
 
-uint64_t client_id_retire(const struct vgf_fence_name *fence)
+bool client_id_retire(const struct vgf_fence_name *fence, uint64_t *id)
 {
 	struct client_timeline *timeline;
-	uint64_t id = fence->fence_id;
+	bool is_told = true;
 
+	*id = fence->fence_id;
 	pthread_mutex_lock(&mutex);
 	timeline = find(fence);
 	if (timeline) {
-		id = retire(timeline, fence->fence_id);
+		is_told = fence->fence_id > timeline->untold;
+		*id = retire(timeline, fence->fence_id);
 	}
 	pthread_mutex_unlock(&mutex);
-	return id;
+	return is_told;
 }
 
 void client_ids_end_context(uint32_t ctx_id)
@@ -231,6 +234,7 @@ void client_ids_end_context(uint32_t ctx_id)
 			continue;
 		}
 		timeline->ended = true;
+		timeline->untold = timeline->last;
 		free_if_done(timeline);
 	}
 	pthread_mutex_unlock(&mutex);

@@ -83,8 +83,11 @@ static void retire(void *cookie, const struct vgf_retired *retired)
 {
 	const struct vgf_fence_name *fence = &retired->fence;
 	const struct virgl_renderer_callbacks *callbacks = state.callbacks;
-	uint64_t id = client_id_retire(fence);
+	uint64_t id;
 
+	if (!client_id_retire(fence, &id)) {
+		return;
+	}
 	if (fence->ring == VGF_RING_GLOBAL) {
 		callbacks->write_fence(cookie, (uint32_t)id);
 	} else if (callbacks->version >= 3 && callbacks->write_context_fence) {
@@ -355,6 +358,11 @@ VIRGL_EXPORT int virgl_renderer_context_create(uint32_t handle, uint32_t nlen, c
 	return as_done(vgf_virgl_context_create(state.virgl, handle, nlen, name));
 }
 
+/*
+ * virglrenderer ends it at once, and calls back for none of its fences any more: the VMM may have
+ * freed what they name, and makes another one of this ID. So nothing waits for what may never come:
+ * work that is held back is dropped.
+ */
 VIRGL_EXPORT void virgl_renderer_context_destroy(uint32_t handle)
 {
 	int ret;
@@ -364,10 +372,13 @@ VIRGL_EXPORT void virgl_renderer_context_destroy(uint32_t handle)
 		return;
 	}
 	begin_call();
+	client_ids_end_context(handle);
+	if (has_held()) {
+		vgf_context_cancel(
+			vgf_virgl_get_device(state.virgl), handle, VGF_CANCEL_OPEN, -ECANCELED);
+	}
 	ret = vgf_virgl_context_destroy(state.virgl, handle);
-	if (ret >= 0) {
-		client_ids_end_context(handle);
-	} else if (ret != -ENOENT) {
+	if (ret < 0 && ret != -ENOENT) {
 		in_place_log(
 			VGF_LOG_ERROR, "context %" PRIu32 " cannot be destroyed (%d)", handle, ret);
 	}

@@ -505,6 +505,9 @@ static int wait_for(struct vgf_virgl *virgl, const struct vgf_fence_name *fence)
 /*
  * Keeps virglrenderer's context until its last fence has retired, as it would never call back for
  * those that are left. Of each timeline only the newest counts, which is the last in the list.
+ *
+ * In place of libvirglrenderer nobody is told of them. There only OpenGL's contexts stay, for
+ * virglrenderer's thread, as what OpenGL has comes to an end.
  */
 static int wait_for_fences(struct vgf_virgl *virgl, uint32_t ctx_id)
 {
@@ -536,7 +539,7 @@ VGF_EXPORT int vgf_virgl_context_destroy(struct vgf_virgl *virgl, uint32_t handl
 	if (!context) {
 		return -ENOENT;
 	}
-	ret = wait_for_fences(virgl, handle);
+	ret = IN_PLACE && !context_is_gl(context) ? 0 : wait_for_fences(virgl, handle);
 	if (ret < 0) {
 		return ret;
 	}
