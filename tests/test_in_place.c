@@ -490,6 +490,25 @@ TEST_VMM_OF(a_venus_context_ends_at_once_whatever_it_runs, POLLED, CAPSET_VENUS)
 	assert_int_equal(num_written, 0);
 }
 
+static void signal_oldest(void)
+{
+	double_signal_oldest();
+}
+
+/* Nobody makes a later fence while the call waits. */
+TEST_VMM_OF(a_call_does_not_wait_for_a_fence_that_virglrenderer_forgot, GL, CAPSET_VIRGL2)
+{
+	virgl_renderer_ctx_attach_resource(CONSUMER, 9);
+	fence_on(CONSUMER, 1);
+	assert_true(double_forget_oldest());
+	the_double.on_poll = signal_oldest;
+	virgl_renderer_context_destroy(CONSUMER);
+	virgl_renderer_resource_unref(9);
+	assert_int_equal(the_double.num_unrefs, 1);
+	assert_int_equal(the_double.num_contexts, 1);
+	assert_int_equal(num_written, 0);
+}
+
 static void check_it_waits(void (*call)(void))
 {
 	uint64_t first = 1;

@@ -21,6 +21,7 @@
 #include <vgfence/virgl.h>
 
 #include "client_ids.h"
+#include "in_place.h"
 #include "real.h"
 
 /* What is called of the real library's, besides the plugin's calls. */
@@ -295,10 +296,14 @@ static int wait_for(struct call *call, int ret)
 	if (ret < 0) {
 		return ret;
 	}
+	if (!call->done) {
+		plugin_call_waits(state.virgl, true);
+	}
 	while (!call->done) {
 		poll(&pollfd, 1, 1);
 		poll_now();
 	}
+	plugin_call_waits(state.virgl, false);
 	return call->status;
 }
 

@@ -172,6 +172,7 @@ struct vgf_virgl {
 	int wake_fd;     /* an eventfd: there is something for end_lingered */
 	bool timer_runs;
 	atomic_bool owes_mark; /* one could not be sent */
+	bool call_waits;       /* in place of libvirglrenderer: one of the VMM's */
 	atomic_bool is_woken;  /* wake_fd was written */
 	unsigned int unpolled; /* how often virglrenderer was not polled, as there was other work */
 	atomic_uint sent;      /* fences that virglrenderer has and has not called back for */

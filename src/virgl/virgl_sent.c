@@ -18,6 +18,7 @@
  */
 
 #include "clock.h"
+#include "in_place.h"
 #include "virgl.h"
 
 #include <poll.h>
@@ -365,11 +366,20 @@ static void send_mark(struct vgf_virgl *virgl)
 
 /* virglrenderer may have forgotten a fence. In its place there is no mark: if its VMM asks it for
  * a descriptor of a fence, it takes that for done if a mark is before it. The next fence that comes
- * back has to do, whichever it is of. */
+ * back has to do, whichever it is of; but while a call waits the VMM makes none. */
 static void mark_end(struct vgf_virgl *virgl)
 {
-	if (!IN_PLACE && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC) && has_gl_fences(virgl)) {
+	if ((!IN_PLACE || virgl->call_waits) && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC) &&
+		has_gl_fences(virgl)) {
 		send_mark(virgl);
+	}
+}
+
+void plugin_call_waits(struct vgf_virgl *virgl, bool waits)
+{
+	virgl->call_waits = waits;
+	if (waits && !virgl->ended) {
+		mark_end(virgl);
 	}
 }
 
