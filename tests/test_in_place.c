@@ -736,6 +736,26 @@ TEST_VMM_OF(a_reset_calls_back_for_nothing_and_counts_anew, ASYNC, CAPSET_VIRGL2
 	assert_int_equal(the_double.num_submissions, 0);
 }
 
+/* With THREAD_SYNC alone a reset starts virglrenderer anew. */
+TEST_VMM_OF(after_a_reset_that_failed_it_is_started_anew, GL, CAPSET_VIRGL2)
+{
+	the_double.init_error = ENODEV;
+	virgl_renderer_reset();
+	assert_false(the_double.is_running);
+	assert_true(virgl_renderer_create_fence(5, 0) < 0);
+	virgl_renderer_reset();
+	virgl_renderer_poll();
+	the_double.init_error = ENODEV;
+	assert_true(virgl_renderer_init(&num_written, GL, &callbacks) != 0);
+	assert_int_equal(virgl_renderer_init(&num_written, GL, &callbacks), 0);
+	assert_true(the_double.is_running);
+	assert_int_equal(virgl_renderer_context_create(PRODUCER, 1, "p"), 0);
+	fence_on(PRODUCER, 1);
+	assert_true(double_signal(1));
+	virgl_renderer_poll();
+	assert_written(0, PRODUCER, 1);
+}
+
 TEST_VMM_OF(it_can_be_started_twice_by_the_same_vmm_alone, POLLED, CAPSET_VIRGL2)
 {
 	assert_int_equal(virgl_renderer_init(&num_written, POLLED, &callbacks), 0);

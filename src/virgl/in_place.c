@@ -62,6 +62,7 @@ static struct {
 	int flags;
 	const struct virgl_renderer_callbacks *callbacks;
 	int last_ctx_id; /* of the last submission */
+	int reset_error; /* why virglrenderer did not start anew: it has ended */
 } state;
 
 /* A function of the plugin's that starts or ends virglrenderer. */
@@ -129,10 +130,27 @@ static int start(void *cookie, int flags, struct virgl_renderer_callbacks *cb)
 	return vgf_virgl_init(cookie, flags, cb, &options, &state.virgl);
 }
 
+static int cleanup(void)
+{
+	vgf_virgl_cleanup(state.virgl);
+	return 0;
+}
+
+static void end(void)
+{
+	INSIDE(cleanup());
+	state.virgl = NULL;
+	state.reset_error = 0;
+	client_ids_clear();
+}
+
 VIRGL_EXPORT int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb)
 {
 	int ret;
 
+	if (state.reset_error < 0) {
+		end();
+	}
 	if (state.virgl) {
 		bool same = cookie == state.cookie && flags == state.flags && cb == state.callbacks;
 		return same ? 0 : -EBUSY;
@@ -161,12 +179,6 @@ static struct vgf_stats get_stats(void)
 	return stats;
 }
 
-static int end(void)
-{
-	vgf_virgl_cleanup(state.virgl);
-	return 0;
-}
-
 VIRGL_EXPORT void virgl_renderer_cleanup(void *cookie)
 {
 	struct vgf_stats stats;
@@ -181,22 +193,23 @@ VIRGL_EXPORT void virgl_renderer_cleanup(void *cookie)
 		" fences, %" PRIu64 " failed, %" PRIu64 " stalled",
 		stats.submitted, stats.run_driver + stats.run_gl + stats.run_host, stats.created,
 		stats.failed, stats.stalled);
-	INSIDE(end());
-	state.virgl = NULL;
-	client_ids_clear();
+	end();
 }
 
+/* It cannot tell the VMM that it failed. One that starts it again afterwards, as QEMU does, gets
+ * the error if that fails, too. */
 VIRGL_EXPORT void virgl_renderer_reset(void)
 {
-	int ret;
-
 	if (goes_straight()) {
 		real_virgl_renderer_reset();
 		return;
 	}
-	ret = INSIDE(vgf_virgl_reset(state.virgl));
-	if (ret < 0) {
-		in_place_log(VGF_LOG_ERROR, "it cannot be reset (%d)", ret);
+	if (state.reset_error < 0) {
+		return;
+	}
+	state.reset_error = INSIDE(vgf_virgl_reset(state.virgl));
+	if (state.reset_error < 0) {
+		in_place_log(VGF_LOG_ERROR, "it cannot be reset (%d)", state.reset_error);
 	}
 	client_ids_clear();
 	state.last_ctx_id = 0;
@@ -476,6 +489,9 @@ VIRGL_EXPORT int virgl_renderer_create_fence(int client_fence_id, uint32_t ctx_i
 
 	if (goes_straight()) {
 		return real_virgl_renderer_create_fence(client_fence_id, ctx_id);
+	}
+	if (state.reset_error < 0) {
+		return state.reset_error;
 	}
 	begin_call();
 	ret = client_id_enter(&client, &number);
