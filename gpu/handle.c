@@ -337,10 +337,12 @@ static void handle(struct gpu *gpu, struct request *request)
 	uint32_t type = VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 
 	pending->has_header = true;
-	if (decode_header(gpu, request)) {
-		type = run_command(gpu, request);
-	} else {
+	if (!decode_header(gpu, request)) {
 		request->fence_settled = true;
+	} else if (request->bytes == NULL) {
+		type = VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+	} else {
+		type = run_command(gpu, request);
 	}
 	if (!is_error(pending->type)) { /* The fence may have retired meanwhile, with an error. */
 		pending->type = type;
@@ -390,6 +392,19 @@ static void record_and_handle(struct gpu *gpu, struct request *request)
 	handle(gpu, request);
 }
 
+/* There is no memory for its copy. Its header needs none, and says which fence has to come back. */
+static void refuse(struct gpu *gpu, struct request *request)
+{
+	const struct gpu_request *from = &request->pending->request;
+	const size_t size = sizeof(request->header);
+
+	log_error(gpu, "no memory for a request");
+	if (iov_has_room(from->readable, from->num_readable, size)) {
+		iov_read(from->readable, from->num_readable, 0, &request->header, size);
+		handle(gpu, request);
+	}
+}
+
 static void end(struct pending_request *pending)
 {
 	pending->handling = false;
@@ -412,7 +427,7 @@ void gpu_handle(struct gpu *gpu, const struct gpu_request *request)
 	} else if (size >= 0) {
 		log_guest(gpu, "a request without a whole header");
 	} else {
-		log_error(gpu, "no memory for a request");
+		refuse(gpu, &handled);
 	}
 	end(handled.pending);
 	shown_settle(gpu);

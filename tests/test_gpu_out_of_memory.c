@@ -53,6 +53,18 @@ static uint32_t ask_for_capset(void)
 	return type == VIRTIO_GPU_RESP_OK_CAPSET ? OK : type;
 }
 
+/* Also an error comes back with its fence. */
+static uint32_t type_of(const struct guest_response *response, uint64_t fence_id)
+{
+	struct virtio_gpu_ctrl_hdr answer;
+
+	assert_true(response->written > 0);
+	answer = guest_header(response);
+	assert_true(answer.flags & VIRTIO_GPU_FLAG_FENCE);
+	assert_int_equal(answer.fence_id, fence_id);
+	return answer.type;
+}
+
 static uint32_t run_job(void)
 {
 	static uint64_t fence_id;
@@ -62,7 +74,7 @@ static uint32_t run_job(void)
 	const struct guest_response *response = guest_wait(
 		&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
 
-	return response->written > 0 ? guest_header(response).type : 0;
+	return type_of(response, fence_id);
 }
 
 static uint32_t bind_and_fill(void)
@@ -80,7 +92,7 @@ static uint32_t bind_and_fill(void)
 		const struct guest_response *response = guest_wait(
 			&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
 
-		type = response->written > 0 ? guest_header(response).type : 0;
+		type = type_of(response, fence_id);
 	}
 	return type;
 }
@@ -106,7 +118,7 @@ static uint32_t flush_behind(void)
 	fence_id += 2;
 	guest_signal(&guest, held);
 	guest_wait(&guest, GPU_QUEUE_CONTROL, held);
-	return guest_header(guest_wait(&guest, GPU_QUEUE_CONTROL, flushed)).type;
+	return type_of(guest_wait(&guest, GPU_QUEUE_CONTROL, flushed), fence_id);
 }
 
 static uint32_t make_host_blob(void)
@@ -150,7 +162,7 @@ static uint32_t fail_each(uint32_t (*command)(void))
 		guest.fail_nth = ++nth;
 		guest.failed = false;
 		type = command();
-		if (guest.failed && type != VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY && type != 0) {
+		if (guest.failed && type != VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY) {
 			fail_msg("allocation %u: answered with 0x%x", nth, type);
 		}
 	} while (guest.failed);
@@ -179,6 +191,25 @@ TEST(every_allocation_may_fail)
 	count += fail_each(end_resources);
 	count += fail_each(end_context);
 	assert_true(count > 18);
+	guest_stop(&guest);
+}
+
+/* The first request is what the buffer for copies is made for. */
+TEST(a_request_without_memory_keeps_its_fence)
+{
+	const struct job job = { .ctx_id = 1, .fence_id = 7 };
+	const struct job next = { .ctx_id = 1, .fence_id = 8 };
+	const struct guest_response *response;
+
+	guest_start(&guest, NULL);
+	guest.fail_nth = 1;
+	response = guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &job));
+	guest.fail_nth = 0;
+	assert_true(guest.failed);
+	assert_int_equal(type_of(response, 7), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
+	assert_int_equal(make_context(), OK);
+	response = guest_wait(&guest, GPU_QUEUE_CONTROL, submit(&guest, &next));
+	assert_int_equal(type_of(response, 8), OK);
 	guest_stop(&guest);
 }
 
