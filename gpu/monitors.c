@@ -155,12 +155,13 @@ static bool ask(struct gpu *gpu)
 		gpu->callbacks.ask_monitors(gpu->cookie);
 }
 
-/* It has got its answer. */
+/* It has got its answer, maybe at the end of a round, whose answers are published by then. */
 static void end_question(struct gpu *gpu, struct pending_request *pending)
 {
 	monitors_drop(gpu, pending);
 	signal_own_fence(pending, 0);
 	complete_if_done(pending);
+	gpu->must_wake = gpu->must_wake || !pending->used;
 }
 
 void monitors_drop(struct gpu *gpu, struct pending_request *pending)

@@ -1134,6 +1134,7 @@ TEST_SERVER(a_reset_answers_all_jobs_in_flight)
 
 static pthread_t loop;
 static atomic_bool has_loop, loop_ends, answered_elsewhere;
+static int leaving_display = -1; /* closed while the next request is completed */
 
 void __real_vhost_user_complete(
 	struct vhost_user *vhost_user, uint32_t queue, uint32_t token, uint32_t written);
@@ -1143,9 +1144,33 @@ void __wrap_vhost_user_complete(
 	struct vhost_user *vhost_user, uint32_t queue, uint32_t token, uint32_t written)
 {
 	__real_vhost_user_complete(vhost_user, queue, token, written);
+	if (leaving_display >= 0) {
+		close(leaving_display);
+		leaving_display = -1;
+	}
 	if (atomic_load(&has_loop) && !pthread_equal(pthread_self(), loop)) {
 		atomic_store(&answered_elsewhere, true);
 	}
+}
+
+/* What is sent to it at the end of the round finds it gone, when answers have been published. */
+TEST_BETWEEN(a_display_leaves_before_it_is_asked, begin_with(NEVER_MS), end())
+{
+	const struct virtio_gpu_ctrl_hdr before = header(VIRTIO_GPU_CMD_RESOURCE_UNREF);
+	uint32_t head, written;
+
+	leaving_display = set_display();
+	run(NULL);
+	front_end_request(&front_end, 0, 0, &before, sizeof(before), sizeof(before));
+	send_question(2);
+	front_end_kick(&front_end.queues[0]);
+	assert_int_equal(gpu_server_dispatch(server, 1000), 0);
+	assert_int_equal(leaving_display, -1);
+	assert_true(front_end_used(&front_end.queues[0], &head, &written));
+	/* So the next round does not sleep. */
+	assert_int_equal(gpu_timeout(gpu_server_get_gpu(server), -1), 0);
+	assert_int_equal(gpu_server_dispatch(server, 0), 0);
+	assert_answers(1);
 }
 
 static void *run_loop(void *arg)
