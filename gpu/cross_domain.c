@@ -433,6 +433,8 @@ static void destroy(struct renderer *renderer)
 	domain->inner->ops->destroy(domain->inner);
 	destroy_blobs(domain);
 	close(domain->epoll_fd);
+	close(domain->pipe_fds[0]);
+	close(domain->pipe_fds[1]);
 	if (domain->signalled_fd >= 0) {
 		close(domain->signalled_fd);
 	}
@@ -515,6 +517,21 @@ static int open_epoll(struct cross_domain *domain)
 	return ret;
 }
 
+static int open_descriptors(struct cross_domain *domain)
+{
+	int ret = pipe2(domain->pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
+
+	if (ret < 0) {
+		return ret;
+	}
+	ret = open_epoll(domain);
+	if (ret < 0) {
+		close(domain->pipe_fds[0]);
+		close(domain->pipe_fds[1]);
+	}
+	return ret;
+}
+
 int cross_domain_create(struct gpu *gpu, const char *socket_path, struct renderer **renderer)
 {
 	struct cross_domain *domain;
@@ -539,7 +556,7 @@ int cross_domain_create(struct gpu *gpu, const char *socket_path, struct rendere
 	domain->num_inner_capsets = count_capsets(domain->inner);
 	domain->max_fds = max_fds();
 	TAILQ_INIT(&domain->all);
-	ret = open_epoll(domain);
+	ret = open_descriptors(domain);
 	if (ret < 0) {
 		free(domain);
 		return ret;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,11 +133,38 @@ int cross_item_create_pipe(struct cross_context *context, uint32_t id, int *writ
 
 /* ---- Pipes that the guest writes to --------------------------------------------------------- */
 
+/*
+ * Moves bytes there from a pipe of our own, which can be told not to wait each time: O_NONBLOCK is
+ * not ours to set, as whoever sent the pipe, and who reads it, have the same open file.
+ */
+static ssize_t write_pipe(const struct cross_item *item, const uint8_t *data, size_t size)
+{
+	const int *fds = item->context->domain->pipe_fds;
+	ssize_t count = write(fds[1], data, size), moved;
+	uint8_t rest[PIPE_BUF];
+	int error;
+
+	if (count < 0) {
+		return -errno;
+	}
+	moved = splice(fds[0], NULL, item->fd, NULL, (size_t)count, SPLICE_F_NONBLOCK);
+	error = errno;
+	if (moved < count) {
+		(void)!read(fds[0], rest, sizeof(rest));
+	}
+	return moved < 0 ? -error : moved;
+}
+
 /* Returns how many bytes were written; -EAGAIN. */
 static ssize_t write_some(const struct cross_item *item, const struct cross_bytes *bytes)
 {
-	ssize_t count = write(item->fd, bytes->data + bytes->at, bytes->size - bytes->at);
+	const uint8_t *data = bytes->data + bytes->at;
+	size_t size = bytes->size - bytes->at;
+	ssize_t count = send(item->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 
+	if (count < 0 && errno == ENOTSOCK) {
+		return write_pipe(item, data, size < PIPE_BUF ? size : PIPE_BUF);
+	}
 	return count < 0 ? -errno : count;
 }
 
@@ -247,15 +275,6 @@ static uint64_t dma_buf_size(int fd)
 	return is_dma_buf ? size : 0;
 }
 
-static int add_pipe(struct cross_item *item, int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	item->type = CROSS_ITEM_WRITE_PIPE;
-	item->fd = fd;
-	return fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
 /*
  * A file is copied. The guest would have it mapped, and whoever has it could shorten it meanwhile;
  * it may also be for reading only, and have no whole pages.
@@ -289,7 +308,9 @@ static int add_fd(struct cross_item *item, int fd, const char **reason)
 		return 0;
 	}
 	if (is_pipe_to_write(fd)) {
-		return add_pipe(item, fd);
+		item->type = CROSS_ITEM_WRITE_PIPE;
+		item->fd = fd;
+		return 0;
 	}
 	if (memory_file_is_ours(fd) && fstat(fd, &file) == 0 && S_ISREG(file.st_mode)) {
 		*reason = "a file of it, up to 1 MiB, cannot be copied";

@@ -36,8 +36,9 @@ struct cross_domain {
 	uint32_t num_inner_capsets;
 	struct sockaddr_un address;
 	int epoll_fd;
-	void *contexts; /* open ones by ID, of tsearch */
-	void *blobs;    /* by resource ID, of tsearch */
+	int pipe_fds[2]; /* what is written to pipes that came goes through this one */
+	void *contexts;  /* open ones by ID, of tsearch */
+	void *blobs;     /* by resource ID, of tsearch */
 	uint32_t num_contexts;
 	uint32_t num_attached;           /* of all contexts */
 	TAILQ_HEAD(, cross_context) all; /* also those that are destroyed, and still have work */

@@ -950,6 +950,38 @@ TEST_CHANNEL(what_a_pipe_does_not_take_waits_and_then_hangs_up)
 	close(fds[0]);
 }
 
+/* The sender's end is the same open file. It stays one that waits, and nobody waits here. */
+static void expect_no_wait(const int fds[2])
+{
+	static uint8_t data[60000];
+	int other = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
+	uint32_t id = receive_pipe(fds[1]);
+	size_t total = 0;
+	ssize_t count;
+
+	assert_false(fcntl(other, F_GETFL) & O_NONBLOCK);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(cross_write(guest, id, data, sizeof(data), i == 4), OK);
+	}
+	close(other);
+	while ((count = read(fds[0], data, sizeof(data))) > 0) {
+		total += (size_t)count;
+		cross_settle(guest);
+	}
+	assert_int_equal(total, 5 * sizeof(data));
+	close(fds[0]);
+}
+
+TEST_CHANNEL(a_pipe_that_is_full_is_not_waited_for)
+{
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	expect_no_wait(fds);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	expect_no_wait(fds);
+}
+
 TEST_CHANNEL(what_nobody_reads_is_lost)
 {
 	uint32_t id;
