@@ -422,6 +422,7 @@ static int reset(struct renderer *renderer)
 	struct cross_domain *domain = to_own(renderer);
 	int ret = domain->inner->ops->reset(domain->inner);
 
+	cross_contexts_drop(domain);
 	destroy_blobs(domain);
 	return ret;
 }
@@ -431,6 +432,7 @@ static void destroy(struct renderer *renderer)
 	struct cross_domain *domain = to_own(renderer);
 
 	domain->inner->ops->destroy(domain->inner);
+	cross_contexts_drop(domain);
 	destroy_blobs(domain);
 	close(domain->epoll_fd);
 	close(domain->pipe_fds[0]);

@@ -256,6 +256,7 @@ static void send_more(void *arg)
 			ret == -EPIPE || ret == -ECONNRESET ? "the compositor has gone" :
 							      strerror(-ret));
 	}
+	cross_context_settle(context);
 }
 
 int cross_channel_send_take(struct cross_context *context, struct cross_bytes *bytes)

@@ -383,10 +383,47 @@ static int run_message(void *data, const struct vgf_job *job, int *out_fence_fd)
 	return vgf_job_runs_again(job, ret) ? -EIO : ret;
 }
 
+/* What its pipes do not take now still goes to them. */
+static void end_items(struct cross_context *context)
+{
+	struct cross_item *item, *next;
+
+	for (item = LIST_FIRST(&context->items); item != NULL; item = next) {
+		next = LIST_NEXT(item, link);
+		item->is_over = true;
+		if (TAILQ_EMPTY(&item->queue)) {
+			cross_item_destroy(item);
+		}
+	}
+}
+
+static void drop(struct cross_context *context)
+{
+	while (!LIST_EMPTY(&context->items)) {
+		cross_item_destroy(LIST_FIRST(&context->items));
+	}
+	cross_channel_finish(context);
+	TAILQ_REMOVE(&context->domain->all, context, link);
+	context->domain->num_contexts--;
+	free(context);
+}
+
+void cross_context_settle(struct cross_context *context)
+{
+	if (!context->has_ended) {
+		return;
+	}
+	if (TAILQ_EMPTY(&context->channel.queue)) {
+		cross_channel_finish(context);
+	}
+	if (context->waiting == 0) {
+		drop(context);
+	}
+}
+
 static void finish(void *data, bool cancelled)
 {
 	struct cross_context *context = data;
-	struct cross_domain *domain = context->domain;
 	struct cross_message *message;
 
 	if (cancelled) {
@@ -397,19 +434,31 @@ static void finish(void *data, bool cancelled)
 		take_message(context, message);
 		cross_message_destroy(context, message);
 	}
-	while (!LIST_EMPTY(&context->items)) {
-		cross_item_destroy(LIST_FIRST(&context->items));
-	}
-	cross_channel_finish(context);
+	end_items(context);
 	while (context->attached != NULL) {
 		cross_context_detach(context, **(uint32_t **)context->attached);
 	}
 	if (context->is_open) {
-		tdelete(context, &domain->contexts, compare_ids);
+		tdelete(context, &context->domain->contexts, compare_ids);
 	}
-	TAILQ_REMOVE(&domain->all, context, link);
-	domain->num_contexts--;
-	free(context);
+	context->has_ended = true;
+	if (cancelled) {
+		drop(context);
+	} else {
+		cross_context_settle(context);
+	}
+}
+
+void cross_contexts_drop(struct cross_domain *domain)
+{
+	struct cross_context *context, *next;
+
+	for (context = TAILQ_FIRST(&domain->all); context != NULL; context = next) {
+		next = TAILQ_NEXT(context, link);
+		if (context->has_ended) {
+			drop(context);
+		}
+	}
 }
 
 /* ---- Contexts ------------------------------------------------------------------------------- */
@@ -460,7 +509,7 @@ int cross_context_create(struct cross_domain *domain, uint32_t ctx_id)
 	return ret;
 }
 
-/* Its messages that are held back are still sent; nothing more is received. */
+/* What it has sent still goes; nothing more is received. */
 int cross_context_destroy(struct cross_context *context)
 {
 	int ret;

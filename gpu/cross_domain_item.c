@@ -209,7 +209,11 @@ static void go_on(struct cross_item *item)
 
 static void make_room(void *arg)
 {
-	go_on(arg);
+	struct cross_item *item = arg;
+	struct cross_context *context = item->context;
+
+	go_on(item);
+	cross_context_settle(context);
 }
 
 int cross_item_write_take(

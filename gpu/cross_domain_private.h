@@ -41,7 +41,7 @@ struct cross_domain {
 	void *blobs;     /* by resource ID, of tsearch */
 	uint32_t num_contexts;
 	uint32_t num_attached;           /* of all contexts */
-	TAILQ_HEAD(, cross_context) all; /* also those that are destroyed, and still have work */
+	TAILQ_HEAD(, cross_context) all; /* also those that are destroyed, and still send */
 	uint32_t num_fds, max_fds;
 	uint64_t memory_size; /* of blobs and items */
 	int signalled_fd;     /* a sync file that has signalled; below 0: there can be none here */
@@ -205,6 +205,7 @@ struct cross_context {
 	struct cross_domain *domain;
 	TAILQ_ENTRY(cross_context) link;
 	bool is_open;
+	bool has_ended; /* the library has none any more; it stays while bytes wait */
 	bool is_initialized;
 	void *attached; /* struct cross_attached by ID, of tsearch */
 	uint32_t num_attached;
@@ -221,6 +222,13 @@ struct cross_context {
 struct cross_context *cross_context_find(const struct cross_domain *domain, uint32_t ctx_id);
 int cross_context_create(struct cross_domain *domain, uint32_t ctx_id);
 int cross_context_destroy(struct cross_context *context);
+
+/* Frees one that has ended if all that it sent has been taken, or lost. */
+void cross_context_settle(struct cross_context *context);
+
+/* Frees those that have ended; what waits of them is lost. */
+void cross_contexts_drop(struct cross_domain *domain);
+
 int cross_context_attach(struct cross_context *context, uint32_t resource_id);
 void cross_context_detach(struct cross_context *context, uint32_t resource_id);
 int cross_context_submit(

@@ -1320,6 +1320,83 @@ TEST_CHANNEL(what_a_context_that_ends_has_sent_still_goes)
 	expect_end();
 }
 
+/* More than a pipe takes at once. Returns the end to read. */
+static int write_and_end(void)
+{
+	static const uint8_t data[50000];
+	uint32_t id;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	id = receive_pipe(fds[1]);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(cross_write(guest, id, data, sizeof(data), i == 2), OK);
+	}
+	assert_int_equal(destroy_context(guest, CONTEXT), OK);
+	return fds[0];
+}
+
+static size_t read_to_end(int fd)
+{
+	uint8_t data[8192];
+	size_t total = 0;
+	ssize_t count;
+
+	while ((count = read(fd, data, sizeof(data))) > 0) {
+		total += (size_t)count;
+		cross_settle(guest);
+	}
+	assert_int_equal(count, 0);
+	close(fd);
+	return total;
+}
+
+/* As of a client that answers a paste and leaves. */
+TEST_CHANNEL(what_a_context_that_ends_wrote_to_pipes_still_goes)
+{
+	int fd = write_and_end();
+
+	expect_end();
+	assert_int_equal(read_to_end(fd), 150000);
+}
+
+TEST_CHANNEL(what_a_context_that_ends_wrote_is_lost_with_its_reader)
+{
+	close(write_and_end());
+	cross_settle(guest);
+	for (uint32_t i = 0; i < MAX_CROSS_DOMAIN_CONTEXTS; i++) {
+		assert_int_equal(cross_create_context(guest, 100 + i), OK);
+	}
+}
+
+TEST_CHANNEL(a_reset_drops_what_pipes_have_not_taken)
+{
+	int fd = write_and_end();
+
+	gpu_reset(guest->gpu);
+	assert_true(read_to_end(fd) < 150000);
+}
+
+TEST_CHANNEL(what_a_context_that_ends_sent_waits_for_a_slow_compositor)
+{
+	static uint8_t data[60000];
+	uint32_t num_fds;
+	size_t total = 0;
+	ssize_t count;
+	int fds[64];
+
+	for (int i = 0; i < 15; i++) {
+		assert_int_equal(cross_send(guest, data, sizeof(data), NULL, 0), OK);
+	}
+	assert_int_equal(destroy_context(guest, CONTEXT), OK);
+	while ((count = peer_receive(cross.peer, data, sizeof(data), fds, &num_fds)) > 0) {
+		total += (size_t)count;
+		cross_settle(guest);
+	}
+	assert_int_equal(total, 15 * sizeof(data));
+	expect_end();
+}
+
 TEST_CHANNEL(a_reset_drops_what_waits)
 {
 	const struct cross_identifier image = { CROSS_DOMAIN_ID_BLOB, 10 };
