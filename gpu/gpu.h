@@ -226,7 +226,8 @@ void gpu_reset(struct gpu *gpu);
 void gpu_tell_mapped(struct gpu *gpu, int status);
 
 /* A file with the memory of a resource, for another device; the caller owns the descriptor. -ENOENT
- * if there is no such resource, or it was not shared; what the renderer failed with. */
+ * if there is no such resource, or it was not shared; -EOPNOTSUPP if its memory does not begin
+ * where the file does; what the renderer failed with. */
 int gpu_get_shared(struct gpu *gpu, const uint8_t uuid[16]);
 
 struct gpu_stats {

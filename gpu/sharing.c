@@ -7,6 +7,7 @@
 #include <search.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "gpu_private.h"
 
@@ -89,6 +90,10 @@ int gpu_get_shared(struct gpu *gpu, const uint8_t uuid[16])
 	}
 	resource = *(struct resource **)node;
 	ret = gpu->renderer->ops->map_blob(gpu->renderer, resource->id, &map);
+	if (ret == 0 && map.offset != 0) { /* nobody could be told that */
+		close(map.fd);
+		ret = -EOPNOTSUPP;
+	}
 	return ret < 0 ? ret : map.fd;
 }
 

@@ -63,6 +63,33 @@ int __wrap_udmabuf_create(const struct file_piece *pieces, uint32_t count)
 	return fcntl(pieces[0].fd, F_DUPFD_CLOEXEC, 0);
 }
 
+/* The software GPU, and where the memory of its blobs begins in their files. */
+static const struct renderer_ops *soft;
+static struct renderer_ops ops;
+static uint64_t blob_offset;
+
+static int map_blob(struct renderer *renderer, uint32_t resource_id, struct renderer_map *map)
+{
+	int ret = soft->map_blob(renderer, resource_id, map);
+
+	map->offset = blob_offset;
+	return ret;
+}
+
+static int create_renderer(const struct vgf_callbacks *callbacks, void *cookie,
+	const struct renderer_options *options, struct renderer **out)
+{
+	int ret = renderer_soft_create(callbacks, cookie, options, out);
+
+	if (ret == 0) {
+		soft = (*out)->ops;
+		ops = *soft;
+		ops.map_blob = map_blob;
+		(*out)->ops = &ops;
+	}
+	return ret;
+}
+
 /* ---- The server and its front end --------------------------------------------------------- */
 
 static void begin_with(uint32_t display_timeout_ms)
@@ -81,7 +108,7 @@ static void begin_with(uint32_t display_timeout_ms)
 		.log = log_to_test,
 	};
 
-	assert_int_equal(gpu_server_create(&options, renderer_soft_create, &server), 0);
+	assert_int_equal(gpu_server_create(&options, create_renderer, &server), 0);
 	front_end_init(&front_end, path, run, NULL);
 	front_end_start(&front_end);
 }
@@ -1506,6 +1533,20 @@ TEST_SERVER(another_device_gets_a_blob_by_its_uuid)
 	assert_memory_equal(again, uuid, sizeof(uuid));
 	assert_int_equal(gpu_get_shared(gpu, uuid), -ENOENT);
 	assert_int_equal(recv(front_end.channel_fd, &byte, 1, MSG_DONTWAIT), -1);
+}
+
+/* Who gets the file is told no offset. */
+TEST_SERVER(another_device_gets_no_file_that_begins_elsewhere)
+{
+	uint8_t uuid[VHOST_USER_UUID_SIZE];
+
+	assert_int_equal(front_end_open_channel(&front_end), 0);
+	assert_int_equal(create_cross_device_blob(1), OK);
+	assign_uuid(1);
+	assert_told(VHOST_USER_BACKEND_SHARED_OBJECT_ADD, uuid);
+	blob_offset = 4096;
+	assert_int_equal(gpu_get_shared(gpu_server_get_gpu(server), uuid), -EOPNOTSUPP);
+	blob_offset = 0;
 }
 
 /* What is not for other devices, or the guest's own, or of a guest that was reset. */
