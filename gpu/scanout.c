@@ -63,7 +63,7 @@ void scanouts_flush(struct pending_request *flush)
 
 	for (uint32_t i = 0; i < gpu->monitors.num_scanouts; i++) {
 		if (gpu->scanouts[i].resource_id == flush->flush.resource_id &&
-			!(flush->flush.taken & 1u << i) &&
+			!shown_is_taken(flush, i) &&
 			visible_part(&gpu->scanouts[i], &flush->flush.rect, &part)) {
 			uint64_t frame = shown_give(gpu, i, &part);
 
@@ -138,6 +138,7 @@ void scanout_show(struct gpu *gpu, uint32_t index)
 		return;
 	}
 	scanout_tell_size(gpu, index);
+	shown_renew(gpu, index);
 	shown_give(gpu, index, &all);
 }
 

@@ -59,6 +59,15 @@ static struct frame_wait *wait_of(struct pending_request *flush, uint32_t scanou
 	return &flush->gpu->pending.frame_waits[flush->request.token][scanout];
 }
 
+static void remove_wait(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
+{
+	TAILQ_REMOVE(&gpu->frames[scanout].waits, wait, link);
+	if (wait->end_ns > 0) {
+		TAILQ_REMOVE(&gpu->frames[scanout].drawn, wait, drawn_link);
+	}
+	wait->flush->awaits_shown &= ~(1u << scanout);
+}
+
 void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame)
 {
 	struct frames *frames = &flush->gpu->frames[scanout];
@@ -66,6 +75,9 @@ void shown_await(struct pending_request *flush, uint32_t scanout, uint64_t frame
 
 	if (!flush->fenced || frame <= frames->shown || flush->gpu->is_draining) {
 		return;
+	}
+	if (flush->awaits_shown & 1u << scanout) { /* it is given again */
+		remove_wait(flush->gpu, scanout, wait);
 	}
 	*wait = (struct frame_wait){ .flush = flush, .frame = frame };
 	TAILQ_INSERT_TAIL(&frames->waits, wait, link);
@@ -85,15 +97,6 @@ void shown_is_drawn(struct pending_request *flush)
 			TAILQ_INSERT_TAIL(&gpu->frames[i].drawn, wait, drawn_link);
 		}
 	}
-}
-
-static void remove_wait(struct gpu *gpu, uint32_t scanout, struct frame_wait *wait)
-{
-	TAILQ_REMOVE(&gpu->frames[scanout].waits, wait, link);
-	if (wait->end_ns > 0) {
-		TAILQ_REMOVE(&gpu->frames[scanout].drawn, wait, drawn_link);
-	}
-	wait->flush->awaits_shown &= ~(1u << scanout);
 }
 
 void shown_drop(struct pending_request *flush)
@@ -166,8 +169,20 @@ void gpu_tell_shown(struct gpu *gpu, uint32_t scanout, uint64_t frame)
 	}
 }
 
+bool shown_is_taken(const struct pending_request *flush, uint32_t scanout)
+{
+	return (flush->flush.taken & 1u << scanout) &&
+		flush->arrival > flush->gpu->frames[scanout].renewed;
+}
+
+void shown_renew(struct gpu *gpu, uint32_t scanout)
+{
+	gpu->frames[scanout].renewed = gpu->pending.num_arrivals;
+}
+
 void shown_end(struct gpu *gpu, uint32_t scanout)
 {
+	shown_renew(gpu, scanout);
 	gpu_tell_shown(gpu, scanout, UINT64_MAX);
 }
 

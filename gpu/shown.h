@@ -28,9 +28,10 @@ struct gpu_buffer;
 struct pending_request;
 
 struct frames {
-	uint64_t last;  /* that a display was told of; they are numbered from 1 on */
-	uint64_t shown; /* this one, and each before it */
-	bool is_late;   /* the display was given up on, and has said nothing since */
+	uint64_t last;    /* that a display was told of; they are numbered from 1 on */
+	uint64_t shown;   /* this one, and each before it */
+	bool is_late;     /* the display was given up on, and has said nothing since */
+	uint64_t renewed; /* of flushes up to this arrival it has nothing that it took */
 	TAILQ_HEAD(, frame_wait) waits, drawn; /* all; and those of them that may be late */
 };
 
@@ -54,7 +55,14 @@ void shown_is_drawn(struct pending_request *flush);
 /* This one waits for no frame any more. */
 void shown_drop(struct pending_request *flush);
 
-/* What the display shows on the scanout is not the guest's any more: nothing waits for it. */
+/* Whether a display took the flush before it was drawn, and still has it. */
+bool shown_is_taken(const struct pending_request *flush, uint32_t scanout);
+
+/* A display begins anew with the scanout: what was taken before is given again when it is drawn. */
+void shown_renew(struct gpu *gpu, uint32_t scanout);
+
+/* What the display shows on the scanout is not the guest's any more: nothing waits for it, and it
+ * begins anew. */
 void shown_end(struct gpu *gpu, uint32_t scanout);
 
 /* The same for every scanout. */

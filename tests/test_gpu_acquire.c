@@ -375,6 +375,47 @@ TEST_ACQUIRE(a_reset_answers_what_was_taken)
 	open_gate();
 }
 
+/* The window that took it has gone, and the new one has nothing. */
+TEST_ACQUIRE(a_frame_that_was_taken_comes_again_if_its_monitor_was_off)
+{
+	uint32_t drawn = draw_red(1), flushed = flush(2);
+
+	assert_int_equal(num_offers, 1);
+	assert_int_equal(show_blob(&guest, 0, 0, SIDE), OK);
+	assert_int_equal(show_blob(&guest, 0, 1, SIDE), OK);
+	open_gate();
+	assert_int_equal(wait_for(drawn), OK);
+	assert_false(is_done(flushed));
+	assert_int_equal(guest.num_flushes, 1);
+	assert_int_equal(guest.flushed_pixel, RED);
+	gpu_tell_shown(guest.gpu, 0, guest.num_frames[0]);
+	assert_int_equal(wait_for(flushed), OK);
+	read_taken(false);
+	gpu_tell_released(guest.gpu, taken.key);
+}
+
+/* What it is shown at first is not drawn yet. */
+TEST_ACQUIRE(a_frame_that_was_taken_comes_again_to_a_display_that_comes_later)
+{
+	uint32_t drawn = draw_red(1), flushed = flush(2);
+
+	assert_int_equal(num_offers, 1);
+	gpu_show(guest.gpu);
+	assert_int_equal(guest.num_flushes, 1);
+	assert_int_equal(guest.flushed_pixel, 0);
+	open_gate();
+	assert_int_equal(wait_for(drawn), OK);
+	assert_false(is_done(flushed));
+	assert_int_equal(guest.num_flushes, 2);
+	assert_int_equal(guest.flushed_pixel, RED);
+	gpu_tell_shown(guest.gpu, 0, guest.num_frames[0] - 1);
+	assert_false(is_done(flushed));
+	gpu_tell_shown(guest.gpu, 0, guest.num_frames[0]);
+	assert_int_equal(wait_for(flushed), OK);
+	read_taken(false);
+	gpu_tell_released(guest.gpu, taken.key);
+}
+
 /* Nothing draws to what is shown, but the flush names a fence. */
 static void flush_behind(uint64_t in_fence)
 {
