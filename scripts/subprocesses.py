@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# Copyright the vgfence authors
+"""What a script has started ends with the script, and cleans up."""
+
+import signal
+import subprocess
+import sys
+
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+END_LIMIT_S = 30  # scripts/vm gives a guest 2 s
+
+# Before the command of a child that is to end even if the script is killed.
+LEASH = ["setpriv", "--pdeathsig", "TERM", "--"]
+
+
+def exit_by_signals():
+    """A signal raises SystemExit, so that `finally` ends what was started. One that is ignored, as
+    by nohup, stays so."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, exit_by)
+
+
+def exit_by(number, _frame):
+    for other in SIGNALS:  # another one would end the cleaning up
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(timeout=END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def end_all(processes):
+    """The last one first."""
+    for process in reversed(processes):
+        end(process)
+
+
+def run(command, **options):
+    """As subprocess.run, which on an exception kills the child: a script could not clean up."""
+    with subprocess.Popen([*LEASH, *command], stdin=subprocess.DEVNULL, text=True,
+                          **options) as process:
+        try:
+            output, _ = process.communicate()
+        finally:
+            end(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, output)

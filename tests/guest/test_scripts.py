@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Copyright the vgfence authors
+"""Scripts that start guests, without a guest: what they start are shell scripts of this test's,
+with the names of the real programs."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from machines import LIMIT_S, TOP, processes_with, wait_until
+
+sys.path.insert(0, str(TOP / "tests"))
+import unittest_sum  # noqa: E402
+
+# Each has the test's directory in its command line, by which it is found.
+STAY = 'echo >>"$TMPDIR/../started"; exec -a "$0 of $TMPDIR" sleep 1000'
+PROGRAMS = {
+    "programs/Xvnc": 'echo 7 >&"$2"; exec -a "Xvnc of $TMPDIR" sleep 1000',
+    "programs/qemu": STAY,
+    # With a directory that it removes, unless it is killed.
+    "top/scripts/vm": """case " $* " in
+    *" --prepare "*) exit ;;
+    *" --locate "*) printf '%s\\n' kernel line qemu; exit ;;
+    esac
+    trap 'kill $!; rm -rf "$run"' EXIT
+    trap 'exit 143' TERM
+    run=$(mktemp -d)
+    echo >>"$TMPDIR/../started"
+    sleep 1000 &
+    wait""",
+    "top/scripts/guest": 'exec "${0%guest}vm"',
+    "top/build/plain/tools/vgfence": """while [ "$1" != --socket ]; do shift; done
+    : >"$2"
+    exec -a "device of $TMPDIR" sleep 1000""",
+    "top/build/plain/tests/guest/vgfence-wayland-proxy": "",
+    "top/build/plain/tests/guest/vgfence-frame-compositor":
+        'echo descriptors 1; exec -a "compositor of $TMPDIR" sleep 1000',
+}
+
+
+class EndedScript(unittest.TestCase):
+    """One that ends by a signal, in a copy of its own."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
+        self.addCleanup(temporary.cleanup)
+        self.directory = pathlib.Path(temporary.name)
+        shutil.copytree(TOP / "scripts", self.directory / "top/scripts")
+        for name, script in PROGRAMS.items():
+            path = self.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"#!/usr/bin/env bash\n{script}\n", encoding="utf-8")
+            path.chmod(0o755)
+        self.temporary = self.directory / "temporary"
+        self.addCleanup(self.kill_all)
+
+    def started(self, name, *arguments, guests=1):
+        """When so many guests have been started."""
+        started = self.directory / "started"
+        started.write_bytes(b"")
+        self.temporary.mkdir()
+        path = f"{self.directory}/programs:{os.environ['PATH']}"
+        with open(self.directory / "said", "w", encoding="utf-8") as said:
+            script = subprocess.Popen(
+                [self.directory / "top/scripts" / name, *arguments],
+                env=dict(os.environ, PATH=path, TMPDIR=str(self.temporary)),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+        self.addCleanup(script.wait)
+        self.addCleanup(script.kill)
+        wait_until(
+            lambda: started.stat().st_size >= guests or script.poll() is not None, f"{name} starts"
+        )
+        self.assertIsNone(script.poll(), self.said())
+        return script
+
+    def said(self):
+        return (self.directory / "said").read_text(encoding="utf-8")
+
+    def kill_all(self):
+        for line in processes_with(str(self.temporary)):
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+
+    def expect_no_process(self):
+        text = str(self.temporary)
+        wait_until(lambda: not processes_with(text), f"all end: {processes_with(text)}")
+
+    def expect_nothing_left(self, name, *arguments):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with self.subTest(signal=number):
+                script = self.started(name, *arguments)
+                script.send_signal(number)
+                self.assertEqual(script.wait(LIMIT_S), 128 + number, self.said())
+                self.assertEqual(processes_with(str(self.temporary)), [])
+                self.temporary.rmdir()  # is empty
+
+    def test_compare_leaves_nothing(self):
+        self.expect_nothing_left("compare")
+
+    def test_in_place_leaves_nothing(self):
+        self.expect_nothing_left("in-place")
+
+    def test_frames_leaves_nothing(self):
+        self.expect_nothing_left("frames")
+
+    def test_gain_leaves_nothing(self):
+        self.expect_nothing_left("gain")
+
+    def test_wayland_leaves_nothing(self):
+        self.expect_nothing_left("wayland", "--latency")
+
+    def test_console_leaves_nothing(self):
+        self.expect_nothing_left("console")
+
+    def test_what_compare_has_started_ends_even_if_it_is_killed(self):
+        self.started("compare", "--way", "passes", guests=2).kill()
+        self.expect_no_process()
+
+
+if __name__ == "__main__":
+    sys.exit(unittest_sum.main())
