@@ -4,6 +4,8 @@
 """Scripts that start guests, without a guest: what they start are shell scripts of this test's,
 with the names of the real programs."""
 
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -15,7 +17,8 @@ import unittest
 
 from machines import LIMIT_S, TOP, processes_with, wait_until
 
-sys.path.insert(0, str(TOP / "tests"))
+sys.dont_write_bytecode = True
+sys.path += [str(TOP / "tests"), str(TOP / "scripts")]
 import unittest_sum  # noqa: E402
 
 # Each has the test's directory in its command line, by which it is found.
@@ -123,6 +126,29 @@ class EndedScript(unittest.TestCase):
     def test_what_compare_has_started_ends_even_if_it_is_killed(self):
         self.started("compare", "--way", "passes", guests=2).kill()
         self.expect_no_process()
+
+
+def load(name):
+    loader = importlib.machinery.SourceFileLoader(name, str(TOP / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+class Gain(unittest.TestCase):
+    """What is said of numbers."""
+
+    def expect(self, said, mark, **gains):
+        gain = load("gain")
+        results = {int(length[1:]): (number, 1) for length, number in gains.items()}
+        self.assertEqual(gain.say_reach(mark, gain.reach(results, mark)), said)
+
+    def test_a_gain_is_claimed_of_no_length_that_does_not_reach_it(self):
+        uml = {"_5": 1.23, "_10": 1.13, "_20": 1.42, "_50": 1.09, "_100": 1.2, "_200": 1.32}
+        self.expect("1.2x with jobs of 100 to 500 us or more", 1.2, **uml, _500=1.27)
+        self.expect("1.2x with jobs of 100 to 200 us", 1.2, **uml, _500=1.1)
+        self.expect("1.4x with jobs of 20 us", 1.4, **uml)
+        self.expect("2x never", 2, **uml)
 
 
 if __name__ == "__main__":
