@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -47,8 +48,8 @@ PROGRAMS = {
 }
 
 
-class EndedScript(unittest.TestCase):
-    """One that ends by a signal, in a copy of its own."""
+class Copy(unittest.TestCase):
+    """Of the scripts, in which some can be others."""
 
     def setUp(self):
         temporary = tempfile.TemporaryDirectory(prefix="vgfence-test.")
@@ -56,33 +57,31 @@ class EndedScript(unittest.TestCase):
         self.directory = pathlib.Path(temporary.name)
         shutil.copytree(TOP / "scripts", self.directory / "top/scripts")
         for name, script in PROGRAMS.items():
-            path = self.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"#!/usr/bin/env bash\n{script}\n", encoding="utf-8")
-            path.chmod(0o755)
+            self.program(name, script)
         self.temporary = self.directory / "temporary"
         self.addCleanup(self.kill_all)
 
-    def started(self, name, *arguments, guests=1):
-        """When so many guests have been started."""
-        started = self.directory / "started"
-        started.write_bytes(b"")
+    def program(self, name, script):
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    def start(self, name, *arguments):
         self.temporary.mkdir()
-        path = f"{self.directory}/programs:{os.environ['PATH']}"
+        environment = dict(os.environ, TMPDIR=str(self.temporary))
+        environment["PATH"] = f"{self.directory}/programs:{os.environ['PATH']}"
+        environment.pop("WAYLAND_DISPLAY", None)
         with open(self.directory / "said", "w", encoding="utf-8") as said:
             script = subprocess.Popen(
                 [self.directory / "top/scripts" / name, *arguments],
-                env=dict(os.environ, PATH=path, TMPDIR=str(self.temporary)),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
             )
         self.addCleanup(script.wait)
         self.addCleanup(script.kill)
-        wait_until(
-            lambda: started.stat().st_size >= guests or script.poll() is not None, f"{name} starts"
-        )
-        self.assertIsNone(script.poll(), self.said())
         return script
 
     def said(self):
@@ -91,6 +90,28 @@ class EndedScript(unittest.TestCase):
     def kill_all(self):
         for line in processes_with(str(self.temporary)):
             os.kill(int(line.split()[0]), signal.SIGKILL)
+
+    def expect_end(self, script, status, what=""):
+        """It leaves nothing behind."""
+        self.assertEqual(script.wait(LIMIT_S), status, self.said())
+        self.assertIn(what, self.said())
+        self.assertEqual(processes_with(str(self.temporary)), [])
+        self.temporary.rmdir()  # is empty
+
+
+class EndedScript(Copy):
+    """One that ends by a signal."""
+
+    def started(self, name, *arguments, guests=1):
+        """When so many guests have been started."""
+        started = self.directory / "started"
+        started.write_bytes(b"")
+        script = self.start(name, *arguments)
+        wait_until(
+            lambda: started.stat().st_size >= guests or script.poll() is not None, f"{name} starts"
+        )
+        self.assertIsNone(script.poll(), self.said())
+        return script
 
     def expect_no_process(self):
         text = str(self.temporary)
@@ -101,9 +122,7 @@ class EndedScript(unittest.TestCase):
             with self.subTest(signal=number):
                 script = self.started(name, *arguments)
                 script.send_signal(number)
-                self.assertEqual(script.wait(LIMIT_S), 128 + number, self.said())
-                self.assertEqual(processes_with(str(self.temporary)), [])
-                self.temporary.rmdir()  # is empty
+                self.expect_end(script, 128 + number)
 
     def test_compare_leaves_nothing(self):
         self.expect_nothing_left("compare")
@@ -126,6 +145,47 @@ class EndedScript(unittest.TestCase):
     def test_what_compare_has_started_ends_even_if_it_is_killed(self):
         self.started("compare", "--way", "passes", guests=2).kill()
         self.expect_no_process()
+
+
+# Its end takes a second, too, by force.
+STUBBORN_WESTON = """trap '' TERM
+: >"$XDG_RUNTIME_DIR/wayland"
+while :; do sleep 0.1; done"""
+
+
+class Wayland(Copy):
+    """A compositor or a guest that is not what it should be. All limits are 1 s, and that of
+    all 3 s."""
+
+    def setUp(self):
+        super().setUp()
+        for name in ("wayland", "subprocesses.py"):
+            path = self.directory / "top/scripts" / name
+            text = path.read_text(encoding="utf-8")
+            text = re.sub(r"^(\w+_LIMIT_S) = \d+", r"\1 = 1", text, flags=re.MULTILINE)
+            text = re.sub(r"^LIMIT_S = \d+", "LIMIT_S = 3", text, flags=re.MULTILINE)
+            path.write_text(text, encoding="utf-8")
+        self.program("programs/weston", STUBBORN_WESTON)
+
+    def expect(self, status, what, *arguments):
+        self.expect_end(self.start("wayland", *arguments), status, what)
+
+    def test_a_guest_that_measures_nothing_fails(self):
+        self.program("top/scripts/guest", "echo mark begin")
+        self.expect(1, "measured is work of []", "--latency", "--machine", "uml")
+
+    def test_a_compositor_of_frames_that_hangs_is_given_up(self):
+        compositor = "top/build/plain/tests/guest/vgfence-frame-compositor"
+        self.program(compositor, 'exec -a "compositor of $TMPDIR" sleep 1000')
+        self.expect(125, "the compositor did not start", "--latency")
+
+    def test_a_picture_that_does_not_come_is_given_up(self):
+        self.program("programs/weston-screenshooter", 'exec -a "shooter of $TMPDIR" sleep 1000')
+        self.expect(125, "weston: no picture", "--picture", "picture.png", "client")
+
+    def test_pictures_that_differ_for_ever_are_given_up(self):
+        self.program("programs/weston-screenshooter", "date +%N >picture.png")
+        self.expect(124, "time is up", "--picture", "picture.png", "client")
 
 
 def load(name):
