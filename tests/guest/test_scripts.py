@@ -4,8 +4,10 @@
 """Scripts that start guests, without a guest: what they start are shell scripts of this test's,
 with the names of the real programs."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 import os
 import pathlib
 import re
@@ -209,6 +211,48 @@ class Gain(unittest.TestCase):
         self.expect("1.2x with jobs of 100 to 200 us", 1.2, **uml, _500=1.1)
         self.expect("1.4x with jobs of 20 us", 1.4, **uml)
         self.expect("2x never", 2, **uml)
+
+
+class Machine:
+    """A guest that answers at once."""
+
+    def __init__(self, way, answers, log):
+        self.way = way
+        self.answers = list(answers)
+        self.log = log
+
+    def order(self, *words):
+        self.log.append((words, self.way))
+        return self.answers.pop(0)
+
+
+class Compare(unittest.TestCase):
+    """Guests that take turns, and what is said of numbers."""
+
+    compare = load("compare")
+
+    def measure(self, rows, rounds, **answers):
+        """Of ways; which had which turn."""
+        log = []
+        machines = [Machine(way, answers[way], log) for way in answers]
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.compare.measure(machines, rows, range(rounds))
+        return log
+
+    def test_each_way_is_the_first_one_as_often_for_each_row(self):
+        def take(_):
+            return [1]
+
+        orders = [("latency", 0, 1), ("run", "gl_frames", 1, 1)]
+        rows = [self.compare.Row(order[0], order, take) for order in orders]
+        for ways in ("egl", "passes"), ("egl", "glx", "waits", "passes"):
+            rounds = len(ways) * self.compare.MESA_EVERY
+            log = self.measure(rows, rounds, **{way: [{}] * 2 * rounds for way in ways})
+            for order in orders:
+                firsts = [way for words, way in log if words == order][::len(ways)]
+                self.assertEqual(
+                    {firsts.count(way) for way in ways}, {len(firsts) // len(ways)}, firsts
+                )
 
 
 if __name__ == "__main__":
