@@ -198,6 +198,18 @@ class Uml(DeadHost, unittest.TestCase):
         self.kill_running(signal.SIGSEGV)
 
 
+    def test_a_slow_reader_has_all_of_the_output(self):
+        # So much that the command can end before anybody reads, and the rest is on its way.
+        counts = (22000, 26000, 30000, 38000)
+        runs = [self.start(f"seq {count}", "sleep 1000 &") for count in counts]
+        time.sleep(9)  # the hosts have booted, the commands have ended, and two seconds more
+        for count, run in zip(counts, runs):
+            with self.subTest(count):
+                output = run.process.communicate(timeout=ANSWER_S)[0].split()
+                self.assertEqual(run.process.returncode, 0, run.complaints())
+                self.assertEqual((len(output), output[-1]), (count, b"%d" % count))
+
+
 # With too little memory it would panic earlier, but waits for memory for ever at times.
 NO_FIRST_PROCESS = "rdinit=/none"
 
