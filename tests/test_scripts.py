@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""What scripts/soak keeps, without the programs that it runs."""
+"""What scripts/soak keeps, without the programs that it runs; what scripts/mutate says of a small
+program."""
 
 import importlib.machinery
 import importlib.util
 import os
 import pathlib
 import re
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -26,6 +28,7 @@ def load(name):
     return module
 
 
+mutate = load("mutate")
 soak = load("soak")
 
 
@@ -116,6 +119,50 @@ class Soak(ScriptTest):
             self.fill("fuzz_snapshot", "a")
             self.soak.corpus("fuzz_snapshot")
             self.assertEqual(run.call_count, 1)
+
+
+class Mutate(ScriptTest):
+    files = {
+        "meson.build": "project('small', 'c')\n"
+        "small = shared_library('small', 'small.c')\n"
+        "test('small', executable('uses_small', 'test.c', link_with: small))\n"
+        "started = executable('started', 'started.c')\n"
+        "test('starts', executable('starts', 'starts.c'), args: started)\n"
+        "unused = library('unused', 'unused.c')\n",
+        "small.c": "int small(int n);\nint small(int n)\n{\n\treturn n + 1;\n}\n",
+        "unused.c": "int unused(void);\nint unused(void)\n{\n\treturn 1;\n}\n",
+        "started.c": "int main(void)\n{\n\tint status = 0;\n\treturn status;\n}\n",
+        "starts.c": "#include <unistd.h>\nint main(int argc, char **argv)\n{\n"
+        "\treturn execv(argv[1], argv + 1);\n}\n",
+        "test.c": "int small(int n);\nint main(void)\n{\n\treturn small(1) != 2;\n}\n",
+    }
+
+    def setUp(self):
+        super().setUp()
+        self.copy = self.directory / "copy"
+        for name, text in self.files.items():
+            (self.directory / name).write_text(text)
+        subprocess.run(["git", "init", "-q", self.directory], check=True)
+        with mock.patch.object(mutate, "ROOT", self.directory):
+            self.build = mutate.Build(self.copy)
+        self.assertEqual(self.build.make().returncode, 0)
+
+    def try_mutation(self, name, line):
+        return self.build.try_mutation(self.copy / name, 3, f"\treturn {line};")
+
+    def test_programs_that_load_what_is_mutated_run(self):
+        self.assertEqual(self.try_mutation("small.c", "n + 2"), "caught")
+        self.assertEqual(self.try_mutation("small.c", "n * 2"), "survived")
+        self.assertEqual(self.try_mutation("test.c", "small(1) != 3"), "caught")
+
+    def test_programs_that_tests_start_are_built_and_mutated(self):
+        self.assertIsNone(self.build.run(self.build.tests))
+        self.assertEqual(self.try_mutation("started.c", "1"), "caught")
+
+    def test_what_changes_no_program_says_nothing(self):
+        self.assertEqual(self.try_mutation("small.c", "1 + n"), "")
+        self.assertEqual(self.try_mutation("small.c", "n +"), "")
+        self.assertEqual(self.try_mutation("unused.c", "2"), "")
 
 
 if __name__ == "__main__":
