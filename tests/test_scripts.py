@@ -9,14 +9,17 @@ import importlib.util
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from unittest import mock
 
 import unittest_sum
 
+LIMIT_S = 60  # only so that what hangs ends the test
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
 
 
@@ -158,6 +161,24 @@ class Mutate(ScriptTest):
     def test_programs_that_tests_start_are_built_and_mutated(self):
         self.assertIsNone(self.build.run(self.build.tests))
         self.assertEqual(self.try_mutation("started.c", "1"), "caught")
+
+    def test_a_signal_ends_what_runs(self):
+        class Ended(Exception):
+            pass
+
+        def end(*_):
+            raise Ended
+
+        self.addCleanup(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, end))
+        pids = self.directory / "pids"
+        command = f"sleep 1000 & echo $$ $! >{pids}; kill -TERM $PPID; wait"
+        test = {"cmd": ["sh", "-c", command], "env": {}, "workdir": None}
+        with self.assertRaises(Ended):
+            self.build.run([test])
+        for pid in pids.read_text().split():
+            deadline = time.monotonic() + LIMIT_S
+            while os.path.exists(f"/proc/{pid}/exe"):  # a moment longer than its parent
+                self.assertLess(time.monotonic(), deadline)
 
     def test_what_changes_no_program_says_nothing(self):
         self.assertEqual(self.try_mutation("small.c", "1 + n"), "")
