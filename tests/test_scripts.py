@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
 """What scripts/soak keeps, without the programs that it runs; what scripts/mutate says of a small
-program."""
+program; what scripts/lint forgets."""
 
 import importlib.machinery
 import importlib.util
@@ -31,6 +31,7 @@ def load(name):
     return module
 
 
+lint = load("lint")
 mutate = load("mutate")
 soak = load("soak")
 
@@ -122,6 +123,18 @@ class Soak(ScriptTest):
             self.fill("fuzz_snapshot", "a")
             self.soak.corpus("fuzz_snapshot")
             self.assertEqual(run.call_count, 1)
+
+
+class Lint(ScriptTest):
+    def test_what_is_old_is_forgotten_and_what_is_gone_is_no_error(self):
+        for name, days in (("new", 1), ("old", 61)):
+            (self.directory / name).touch()
+            used = time.time() - days * 24 * 3600
+            os.utime(self.directory / name, (used, used))
+        (self.directory / "gone").symlink_to("nowhere")
+        with mock.patch.object(lint, "PASSED", self.directory):
+            lint.forget_old()
+        self.assertEqual(sorted(os.listdir(self.directory)), ["gone", "new"])
 
 
 class Mutate(ScriptTest):
