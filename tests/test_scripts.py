@@ -153,14 +153,20 @@ class Mutate(ScriptTest):
         "test.c": "int small(int n);\nint main(void)\n{\n\treturn small(1) != 2;\n}\n",
     }
 
+    @classmethod
+    def setUpClass(cls):
+        directory = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory(prefix="vgfence-test."))
+        )
+        cls.copy = directory / "copy"
+        for name, text in cls.files.items():
+            (directory / name).write_text(text)
+        subprocess.run(["git", "init", "-q", directory], check=True)
+        with mock.patch.object(mutate, "ROOT", directory):
+            cls.build = mutate.Build(cls.copy)
+
     def setUp(self):
         super().setUp()
-        self.copy = self.directory / "copy"
-        for name, text in self.files.items():
-            (self.directory / name).write_text(text)
-        subprocess.run(["git", "init", "-q", self.directory], check=True)
-        with mock.patch.object(mutate, "ROOT", self.directory):
-            self.build = mutate.Build(self.copy)
         self.assertEqual(self.build.make().returncode, 0)
 
     def try_mutation(self, name, line):
