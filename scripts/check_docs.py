@@ -17,6 +17,7 @@
 - A table has a row of dashes below its head, and each of its rows as many cells.
 - Each cell of the table of who is killed in docs/testing.md has tests that exist, or a reason that
   stands below it.
+- The tests of a suite that docs/testing.md names are those of tests/meson.build.
 - The system calls in the table of docs/sandbox.md are those of gpu/sandbox/sandbox.c.
 
 usage: check_docs.py [--self-test] [BUILD_DIRECTORY]    (default: build/plain)
@@ -66,6 +67,7 @@ RULE = r"[DG]-[A-Z]+"  # of the device, of the guest's driver
 
 
 KILLS = ("docs/testing.md", "Who is killed, and when")
+SUITES = ("docs/testing.md", "What runs where")
 SANDBOX = ("docs/sandbox.md", "gpu/sandbox/sandbox.c")
 
 
@@ -168,6 +170,11 @@ class Programs:
             ["meson", "introspect", "--tests", self.build], check=True, capture_output=True
         )
         text = (TOP / "tests/meson.build").read_text()
+        self.tests_of_suites = {}
+        for test in json.loads(tests.stdout):
+            for suite in test["suite"]:
+                suite = suite.partition(":")[2]
+                self.tests_of_suites.setdefault(suite, set()).add(test["name"])
         # Also those of optional parts, which this build may not have.
         self.tests = {test["name"] for test in json.loads(tests.stdout)}
         self.tests |= set(re.findall(r"'(\w+)'", text))
@@ -519,6 +526,24 @@ def check_kills(text):
         raise Wrong("no rows")
 
 
+def check_suites(text, suites, tests):
+    """A sentence with "suite `x`" and a colon has the names of all its tests behind that."""
+    listed = {}
+    for suite, names in re.findall(r"suite `(\w+)`([^.]*: [^.]*)\.", " ".join(text.split())):
+        names = names.replace("the fuzz targets", "begin with `fuzz`")
+        listed[suite] = set(re.findall(r"(?<!begin with )`(\w+)`", names))
+        for prefix in re.findall(r"begin with `(\w+)`", names):
+            listed[suite] |= {test for test in tests if test.startswith(f"{prefix}_")}
+    if not listed:
+        raise Wrong("no suites")
+    built = set().union(*suites.values())
+    for suite, names in listed.items():
+        wrong = suites.get(suite, set()) ^ names
+        wrong -= names & (tests - built)
+        if wrong:
+            raise Wrong(f"not those of the suite {suite}: {' '.join(sorted(wrong))}")
+
+
 def check_sandbox(text, source):
     """The calls of the table, in its second column, and those that the source names."""
     rows = [line.split("|") for line in text.split("\n") if line.startswith("| ")]
@@ -618,6 +643,14 @@ class Checker:
         section = text.partition(f"\n## {KILLS[1]}\n")[2].partition("\n## ")[0]
         number = text.count("\n", 0, text.find(section))
         self.attempt(document, number, "kills", check_kills, section)
+
+    def check_suites(self):
+        document = TOP / SUITES[0]
+        text = document.read_text(encoding="utf-8")
+        section = text.partition(f"\n## {SUITES[1]}\n")[2].partition("\n## ")[0]
+        number = text.count("\n", 0, text.find(section))
+        self.attempt(document, number, "suites", check_suites, section,
+                     self.programs.tests_of_suites, self.programs.tests)
 
     def complain(self, document, number, message):
         self.complaints.append(f"{document.name}:{number}: {message}")
@@ -801,6 +834,23 @@ def failures_of_kills():
             yield f"of the table of kills: {cell!r}"
 
 
+def failures_of_suites():
+    text = "The suite `a`: `one`, those that begin with\n`two`. The suite `b` is left out: NAMES.\n"
+    suites = {"a": {"one", "two_x"}, "b": {"three", "fuzz_x"}, "": {"four"}}
+    tests = {"one", "two_x", "three", "four", "fuzz_x", "not_built"}
+    for names, fits in (("`three`, the fuzz targets", True),
+                        ("`three`, the fuzz targets, `not_built`", True),
+                        ("`three`", False),
+                        ("`three`, the fuzz targets, `four`", False),
+                        ("`three`, the fuzz targets, `nothing`", False)):
+        try:
+            check_suites(text.replace("NAMES", names), suites, tests)
+        except Wrong:
+            fits = not fits
+        if not fits:
+            yield f"of the suites: {names!r}"
+
+
 def failures_of_sandboxes():
     text = "| group | calls | why |\n| --- | --- | --- |\n| a | `read`, `write` | `open` |\n"
     for source, fits in (("SCMP_SYS(read) SCMP_SYS(write) SCMP_SYS(clone3)", True),
@@ -835,7 +885,7 @@ def self_test(programs):
         if len(checker.complaints) != count:
             failures.append(f"{text!r}: {checker.complaints}")
     failures += [*failures_of_rules(), *failures_of_integrations(),
-                 *failures_of_sandboxes(), *failures_of_kills()]
+                 *failures_of_sandboxes(), *failures_of_kills(), *failures_of_suites()]
     print("\n".join(failures) or f"self-test: {len(BAD) + len(BAD_RULES)} mistakes noticed")
     return 1 if failures else 0
 
@@ -857,6 +907,7 @@ def main(arguments):
     checker.check_rules(specification, specification.read_text(encoding="utf-8"))
     checker.check_calls()
     checker.check_kills()
+    checker.check_suites()
     for complaint in checker.complaints:
         print(complaint)
     print(
