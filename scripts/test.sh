@@ -715,7 +715,8 @@ run_quick_tests() {
     show_parts
     echo
     echo "left out: lint, the slow tests (replay, fuzzing, many random steps), sanitizers, the" \
-        "plugin, virtual hosts, guests"
+        "plugin, virtual hosts, guests, installed headers and symbols, builds without optional" \
+        "parts, with clang and with musl, soak, Rust, the model of threads"
     summary
 }
 
