@@ -3,15 +3,49 @@
 #include "unix_listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Whoever opens a socket in a folder has it for much less than a millisecond. */
+#define LOCK_TRIES 1000
 
 static int open_socket(void)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * Two that start at one path at once would take each other's new socket, on which nobody listens
+ * yet, for one that is left over. So only one looks and makes its own, in all of the folder, as a
+ * socket itself cannot be opened. Returns a descriptor, to be closed, or a negative errno value.
+ */
+static int lock_folder(const struct sockaddr_un *address)
+{
+	static const struct timespec pause = { .tv_nsec = 1000000 };
+	char path[sizeof(address->sun_path)];
+	int fd;
+
+	memcpy(path, address->sun_path, sizeof(path));
+	fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		return -errno;
+	}
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		/* Some file systems lock no folders. */
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
+			return fd;
+		}
+		nanosleep(&pause, NULL);
+	}
+	close(fd);
+	return -EADDRINUSE;
 }
 
 /* Removes a socket that nobody listens on. */
@@ -42,17 +76,10 @@ static int remove_stale(const struct sockaddr_un *address)
 	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-int unix_listener_open(struct unix_listener *listener, const char *path, mode_t mode, int backlog)
+static int listen_at(struct unix_listener *listener, mode_t mode, int backlog)
 {
-	size_t length = strlen(path);
-	int ret;
+	int ret = remove_stale(&listener->address);
 
-	*listener = (struct unix_listener){ .fd = -1, .address.sun_family = AF_UNIX };
-	if (length >= sizeof(listener->address.sun_path)) {
-		return -ENAMETOOLONG;
-	}
-	memcpy(listener->address.sun_path, path, length);
-	ret = remove_stale(&listener->address);
 	if (ret < 0) {
 		return ret;
 	}
@@ -66,10 +93,30 @@ int unix_listener_open(struct unix_listener *listener, const char *path, mode_t 
 			sizeof(listener->address)) < 0) {
 		return -errno;
 	}
-	if (lstat(path, &listener->file) < 0 || listen(listener->fd, backlog) < 0) {
+	if (lstat(listener->address.sun_path, &listener->file) < 0 ||
+		listen(listener->fd, backlog) < 0) {
 		return -errno;
 	}
 	return 0;
+}
+
+int unix_listener_open(struct unix_listener *listener, const char *path, mode_t mode, int backlog)
+{
+	size_t length = strlen(path);
+	int lock_fd, ret;
+
+	*listener = (struct unix_listener){ .fd = -1, .address.sun_family = AF_UNIX };
+	if (length >= sizeof(listener->address.sun_path)) {
+		return -ENAMETOOLONG;
+	}
+	memcpy(listener->address.sun_path, path, length);
+	lock_fd = lock_folder(&listener->address);
+	if (lock_fd < 0) {
+		return lock_fd;
+	}
+	ret = listen_at(listener, mode, backlog);
+	close(lock_fd);
+	return ret;
 }
 
 void unix_listener_remove(const struct unix_listener *listener)

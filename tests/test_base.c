@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The vgfence authors */
 
-/* What base/ has in place of libc. */
+/* What base/ has in place of libc, and its listener. */
 
 #include "support.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "error_name.h"
 #include "queue.h"
+#include "unix_listener.h"
 
 struct node {
 	STAILQ_ENTRY(node) in_queue;
@@ -171,4 +177,73 @@ TEST(an_error_without_a_name_is_told_in_libc_s_words)
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		assert_int_not_equal(strlen(error_name(others[i])), 0);
 	}
+}
+
+/* Two that start at one path. */
+struct start {
+	const char *path;
+	pthread_barrier_t *barrier;
+	struct unix_listener listener;
+	int ret;
+};
+
+static void *start_listener(void *data)
+{
+	struct start *start = data;
+
+	pthread_barrier_wait(start->barrier);
+	start->ret = unix_listener_open(&start->listener, start->path, UNIX_LISTENER_MODE, 8);
+	return NULL;
+}
+
+static void leave_stale_socket(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+}
+
+/* The winner's is the one at the path, and whoever loses leaves it there. */
+static void assert_one_has_started(struct start starts[2])
+{
+	struct start *winner = &starts[starts[0].ret == 0 ? 0 : 1];
+	struct start *loser = &starts[starts[0].ret == 0 ? 1 : 0];
+	const struct sockaddr_un *address = &winner->listener.address;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(winner->ret, 0);
+	assert_int_equal(loser->ret, -EADDRINUSE);
+	unix_listener_close(&loser->listener);
+	assert_int_equal(connect(fd, (const struct sockaddr *)address, sizeof(*address)), 0);
+	close(fd);
+	unix_listener_close(&winner->listener);
+	assert_int_equal(access(address->sun_path, F_OK), -1);
+}
+
+TEST(of_two_listeners_that_start_at_once_at_a_path_one_succeeds)
+{
+	char folder[] = "/tmp/vgfence-base.XXXXXX", path[64];
+	pthread_barrier_t barrier;
+	struct start starts[2];
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/socket", folder);
+	assert_int_equal(pthread_barrier_init(&barrier, NULL, 2), 0);
+	for (int i = 0; i < 2000; i++) {
+		pthread_t thread;
+
+		if (i % 2 == 0) {
+			leave_stale_socket(path);
+		}
+		starts[0] = starts[1] = (struct start){ .path = path, .barrier = &barrier };
+		assert_int_equal(pthread_create(&thread, NULL, start_listener, &starts[0]), 0);
+		start_listener(&starts[1]);
+		pthread_join(thread, NULL);
+		assert_one_has_started(starts);
+	}
+	pthread_barrier_destroy(&barrier);
+	rmdir(folder);
 }

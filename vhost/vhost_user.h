@@ -106,8 +106,8 @@ struct vhost_user_device_ops {
  * any more is replaced.
  *
  * ops: copied. Returns 0; -EADDRINUSE if somebody listens there; -EEXIST if something else is
- * there; -ENAMETOOLONG; -EINVAL for no queue, or more than 256; -ENOMEM; what socket, bind or
- * epoll_create failed with.
+ * there; -ENAMETOOLONG; -EINVAL for no queue, or more than 256; -ENOMEM; what open (of the folder),
+ * socket, bind or epoll_create failed with.
  */
 int vhost_user_create(const char *socket_path, uint32_t num_queues,
 	const struct vhost_user_device_ops *ops, void *cookie, struct vhost_user **out);

@@ -44,8 +44,8 @@ struct display_vnc_ops {
  * Listens. address: "unix:PATH", where a socket that nobody listens on any more is replaced; or
  * "localhost:N", which is port 5900 + N of 127.0.0.1. ops: has to stay. Returns 0; -EINVAL for
  * another address; -EADDRINUSE; -EEXIST if there is something else at the
- * path; -ENAMETOOLONG; -ENOMEM; -EOPNOTSUPP: built without libvncserver; what socket, bind or
- * pthread_create failed with.
+ * path; -ENAMETOOLONG; -ENOMEM; -EOPNOTSUPP: built without libvncserver; what open (of the
+ * folder), socket, bind or pthread_create failed with.
  */
 int display_vnc_create(const char *address, const struct display_vnc_ops *ops, void *cookie,
 	struct display_vnc **out);
