@@ -43,8 +43,11 @@
 #define WARM_UP 30
 #define MAX_JOBS 100
 
-/* GL cannot be started here. */
+/* virglrenderer cannot be started here. */
 #define SKIPPED 77
+
+/* A fence that takes longer is lost. */
+#define LIMIT_MS 10000
 
 enum { CTX_ID = 1, TEXTURE = 10, SIDE = 16 };
 
@@ -101,11 +104,14 @@ static double cpu_us(void)
 		(double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
+/* Where the process of a way tells what has failed. */
+static int errors_fd = STDERR_FILENO;
+
 static void check(int ret, const char *what)
 {
 	if (ret != 0) {
-		fprintf(stderr, "%s: %s\n", what, strerror(abs(ret)));
-		_exit(SKIPPED);
+		dprintf(errors_fd, "vgfence bench: virgl: %s: %s\n", what, strerror(abs(ret)));
+		_exit(1);
 	}
 }
 
@@ -148,7 +154,9 @@ static void start(struct run *run)
 		check(vgf_virgl_init(run, flags, &run->callbacks, NULL, &run->virgl), "init");
 		check(vgf_virgl_context_create(run->virgl, CTX_ID, 5, "bench"), "context");
 	} else {
-		check(virgl_renderer_init(run, flags, &run->callbacks), "init");
+		if (virgl_renderer_init(run, flags, &run->callbacks) != 0) {
+			_exit(SKIPPED);
+		}
 		check(virgl_renderer_context_create(CTX_ID, 5, "bench"), "context");
 	}
 }
@@ -234,14 +242,17 @@ static void wait_for_fence(struct run *run)
 {
 	struct pollfd fd = { .fd = get_fd(run), .events = POLLIN };
 	const struct timespec period = { .tv_nsec = run->way->period * 1000000L };
+	int left_ms = LIMIT_MS;
 
 	run->came_back = false;
 	while (!run->came_back) {
 		if (run->way->period > 0) {
 			nanosleep(&period, NULL);
-		} else {
-			poll(&fd, 1, -1);
+			left_ms -= (int)run->way->period;
+		} else if (poll(&fd, 1, left_ms) == 0) {
+			left_ms = 0;
 		}
+		check(left_ms <= 0 ? -ETIMEDOUT : 0, "a fence");
 		dispatch(run);
 	}
 	if (run->way->hand_over) {
@@ -282,13 +293,14 @@ static void mute(void)
 	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
 	if (null_fd >= 0) {
+		errors_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 		dup2(null_fd, STDOUT_FILENO);
 		dup2(null_fd, STDERR_FILENO);
 	}
 }
 
 /* In a process of its own: virglrenderer 0.10.4 calls back from its thread for good if it ever did.
- * Returns the process's exit status. */
+ * Returns 0; 1 if virglrenderer does not start; a negative errno value, which has been told. */
 static int run_way(const struct way *way, struct result *result)
 {
 	pid_t child = fork();
@@ -299,10 +311,17 @@ static int run_way(const struct way *way, struct result *result)
 		measure(way, result);
 		_exit(0);
 	}
-	if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) {
+	if (child < 0 || waitpid(child, &status, 0) < 0) {
+		return bench_error(-errno, way->name);
+	}
+	if (WIFSIGNALED(status)) {
+		fprintf(stderr, "vgfence bench: %s: %s\n", way->name, strsignal(WTERMSIG(status)));
+		return -EIO;
+	}
+	if (WEXITSTATUS(status) == SKIPPED) {
 		return 1;
 	}
-	return WEXITSTATUS(status);
+	return WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
 /* ---- The table ---------------------------------------------------------------------------- */
@@ -314,7 +333,7 @@ static int run_round(struct result *results, unsigned int round)
 		unsigned int first = result->count;
 		int status = run_way(&ways[i], result);
 		if (status != 0) {
-			return status == SKIPPED ? 1 : bench_error(-ECHILD, ways[i].name);
+			return status;
 		}
 		result->median_us[round] = bench_percentile(
 			&result->latency_us[first], result->count - first, 50);

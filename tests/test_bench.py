@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The vgfence authors
-"""Every benchmark runs, and says what it is to say: test_bench.py VGFENCE DOCUMENT
+"""Every benchmark runs, and says what it is to say: test_bench.py VGFENCE DOCUMENT [MODULE]
+
+MODULE is failing_submit, if there is the plugin.
 
 The numbers are looked at only for being there and above zero: one round on a machine that does
 other things means nothing. The command lines of the document, docs/performance.md, are run too.
@@ -28,6 +30,7 @@ import unittest_sum
 
 PROGRAM = ""
 DOCUMENT = pathlib.Path()
+FAILING_SUBMIT = None
 LIMIT_S = 280  # only so that a program that hangs ends the test
 NAMES = ["core", "wakeup", "virgl", "display", "latency", "monitors", "implicit", "growth",
          "threads"]
@@ -316,6 +319,22 @@ class Long(unittest.TestCase):
         self.assertLess(process["end_kib"] - process["known_kib"], 1024)
 
 
+class FailingPlugin(unittest.TestCase):
+    def test_virgl_fails_and_says_why(self):
+        if FAILING_SUBMIT is None:
+            self.skipTest("built without virglrenderer")
+        if "skipped" in vgfence("bench", "virgl", "--rounds=1").stderr:
+            self.skipTest("virglrenderer does not start; Mesa would enable it")
+        for way, message in (("fails", "bench: virgl: setup: Input/output error"),
+                             ("ends", "plugin, ASYNC_FENCE_CB: Aborted"),
+                             ("loses", "bench: virgl: a fence: Connection timed out")):
+            environment = os.environ | {"LD_PRELOAD": FAILING_SUBMIT, "VGF_TEST_SUBMIT": way}
+            result = vgfence("bench", "virgl", "--rounds=1", environment=environment)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn(message, result.stderr)
+            self.assertEqual(result.stdout, "")
+
+
 class Document(unittest.TestCase):
     def test_its_commands_run(self):
         commands = list(documented_commands())
@@ -373,9 +392,10 @@ class Usage(unittest.TestCase):
 
 
 def main():
-    global PROGRAM, DOCUMENT
+    global PROGRAM, DOCUMENT, FAILING_SUBMIT
     PROGRAM = os.path.abspath(sys.argv.pop(1))
     DOCUMENT = pathlib.Path(sys.argv.pop(1)).resolve()
+    FAILING_SUBMIT = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else None
     return unittest_sum.main()
 
 
