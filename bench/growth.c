@@ -74,8 +74,16 @@ static void plan(struct growth *growth)
 
 /* ---- Measuring ------------------------------------------------------------------------------- */
 
-static int create_loads(
-	const struct growth *growth, const struct growth_row *row, struct loads *loads)
+/* Of the library alone: there are no bare calls yet, which have memory of their own. */
+static void measure_heap(const struct loads *loads, double *bytes)
+{
+	double empty, filled;
+
+	library_load_heap(loads->library, &empty, &filled);
+	*bytes = empty < 0 ? -1 : empty + filled;
+}
+
+static int create_loads(const struct growth *growth, struct growth_row *row, struct loads *loads)
 {
 	struct load_options options = { .contexts = row->contexts,
 		.rings = row->rings,
@@ -83,6 +91,9 @@ static int create_loads(
 		.fds = true };
 	int error = library_load_create(&options, &loads->library);
 
+	if (error == 0) {
+		measure_heap(loads, &row->bytes);
+	}
 	if (error == 0 && growth_pending(row) <= growth->limit / 2) {
 		error = bare_load_create(&options, &loads->bare);
 	}
@@ -132,20 +143,11 @@ static int measure_wakeups(const struct loads *loads, double *wakeups)
 	return error;
 }
 
-static void measure_heap(const struct loads *loads, double *bytes)
-{
-	double empty, filled;
-
-	library_load_heap(loads->library, &empty, &filled);
-	*bytes = empty < 0 ? -1 : empty + filled;
-}
-
 static int measure_loads(struct loads *loads, struct growth_row *row)
 {
 	uint32_t pending = growth_pending(row);
 	int error = 0;
 
-	measure_heap(loads, &row->bytes);
 	for (size_t way = 0; way < GROWTH_BATCHES && error == 0; way++) {
 		loads->batch = way == 0 ? 1 : pending < LOAD_MAX_BATCH ? pending : LOAD_MAX_BATCH;
 		error = trim(loads, pending - loads->batch);

@@ -351,6 +351,19 @@ class Document(unittest.TestCase):
         self.assertEqual(sorted(benchmarks), sorted(NAMES))
 
 
+class Growth(unittest.TestCase):
+    def test_the_bare_calls_memory_is_not_the_librarys(self):
+        heaps = {}
+        for descriptors in (400, 1024):
+            result = vgfence("bench", "growth", "--json", "--rounds=1", descriptors=descriptors)
+            row = next(row for row in json.loads(result.stdout) if row["pending"] == 64)
+            heaps[row["bare_ns"] is not None] = row["bytes"]
+        if heaps[True] is None:
+            self.skipTest("malloc does not tell what is in use")
+        # A chunk may be some bytes longer, because the one before it in its place was.
+        self.assertAlmostEqual(heaps[True], heaps[False], delta=512)
+
+
 class Picture(unittest.TestCase):
     def test_growth_draws_a_point_for_each_number(self):
         with tempfile.TemporaryDirectory(prefix="vgfence-bench.") as directory:
