@@ -317,8 +317,8 @@ static void take_server(void *cookie, int flags, const struct virgl_renderer_cal
 
 int virgl_renderer_init(void *cookie, int flags, struct virgl_renderer_callbacks *cb)
 {
-	if (state.callbacks) {
-		return -EBUSY;
+	if (state.callbacks || !cb) {
+		return cb ? -EBUSY : -EINVAL;
 	}
 	if (the_double.init_error) {
 		virgl_renderer_cleanup(cookie); /* as virglrenderer, by its exported name */

@@ -37,6 +37,7 @@ extern __typeof__(virgl_renderer_ctx_attach_resource) real_virgl_renderer_ctx_at
 extern __typeof__(virgl_renderer_ctx_detach_resource) real_virgl_renderer_ctx_detach_resource;
 extern __typeof__(virgl_renderer_force_ctx_0) real_virgl_renderer_force_ctx_0;
 extern __typeof__(virgl_renderer_get_poll_fd) real_virgl_renderer_get_poll_fd;
+extern __typeof__(virgl_renderer_init) real_virgl_renderer_init;
 extern __typeof__(virgl_renderer_poll) real_virgl_renderer_poll;
 extern __typeof__(virgl_renderer_reset) real_virgl_renderer_reset;
 extern __typeof__(virgl_renderer_resource_create_blob) real_virgl_renderer_resource_create_blob;
@@ -155,8 +156,9 @@ VIRGL_EXPORT int virgl_renderer_init(void *cookie, int flags, struct virgl_rende
 		bool same = cookie == state.cookie && flags == state.flags && cb == state.callbacks;
 		return same ? 0 : -EBUSY;
 	}
+	/* No VMM: the render server of 0.10.4, which inherits LD_PRELOAD, has none. */
 	if (!cb || !cb->write_fence) {
-		return -EINVAL;
+		return real_virgl_renderer_init(cookie, flags, cb);
 	}
 	state.cookie = cookie;
 	state.flags = flags;
