@@ -176,6 +176,17 @@ TEST_VMM_OF(without_a_descriptor_of_virglrenderers_there_is_none, POLLED, CAPSET
 	assert_int_equal(virgl_renderer_get_poll_fd(), -1);
 }
 
+/* With VIRGL_DISABLE_MT virglrenderer has no thread whatever the flags say, and is to be asked. */
+TEST_VMM_OF(nor_with_asynchronous_callbacks_if_there_is_opengl, GL_ASYNC, CAPSET_VIRGL2)
+{
+	assert_int_equal(virgl_renderer_get_poll_fd(), -1);
+}
+
+TEST_VMM_OF(without_opengl_there_is_one, ASYNC, CAPSET_VENUS)
+{
+	assert_true(virgl_renderer_get_poll_fd() >= 0);
+}
+
 TEST_VMM_OF(asynchronous_callbacks_come_in_virglrenderers_thread, ASYNC, CAPSET_VENUS)
 {
 	uint64_t second = 2, first = 1;

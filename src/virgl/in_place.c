@@ -257,12 +257,21 @@ static bool is_async(void)
 	return state.flags & VIRGL_RENDERER_ASYNC_FENCE_CB;
 }
 
-/* Without one, the VMM polls by a timer or without a pause. */
+/* Fences come back in threads of virglrenderer's, and what waits for them needs no more of it. */
+static bool needs_no_asking(void)
+{
+	const int flags = VIRGL_RENDERER_NO_VIRGL | VIRGL_RENDERER_THREAD_SYNC |
+		VIRGL_RENDERER_ASYNC_FENCE_CB;
+
+	return (state.flags & flags) == flags;
+}
+
+/* Without one, the VMM polls by a timer or without a pause, as virglrenderer has to be asked. */
 VIRGL_EXPORT int virgl_renderer_get_poll_fd(void)
 {
 	int fd = real_virgl_renderer_get_poll_fd();
 
-	if (goes_straight() || (fd < 0 && !is_async())) {
+	if (goes_straight() || (fd < 0 && !needs_no_asking())) {
 		return fd;
 	}
 	return vgf_virgl_get_poll_fd(state.virgl);
