@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <virglrenderer.h>
@@ -242,6 +243,31 @@ TEST_VMM_OF(a_rings_ids_need_not_grow, ASYNC, CAPSET_VIRGL2)
 		assert_written(i, PRODUCER, ids[i]);
 	}
 }
+
+#if DOUBLE_GET_FENCE_FD
+int virgl_renderer_get_fence_fd(uint64_t fence_id);
+int export_fence(uint64_t id, int *fd) __asm__("virgl_renderer_export_fence");
+
+TEST_VMM_OF(a_descriptor_is_of_the_fence_that_the_vmm_means, ASYNC, CAPSET_DRM)
+{
+	const uint64_t ids[] = { 0x7f0000001000, 0x7f0000000800, 0x7f0000000400 };
+	int fd;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		fence_on(PRODUCER, ids[i]);
+	}
+	for (unsigned int i = 0; i < 3; i++) {
+		fd = virgl_renderer_get_fence_fd(ids[i]);
+		assert_true(fd >= 0);
+		close(fd);
+		assert_int_equal(export_fence(ids[i], &fd), 0);
+		close(fd);
+	}
+	assert_true(double_signal(ids[0] + 1));
+	assert_true(virgl_renderer_get_fence_fd(ids[1]) < 0);
+	assert_true(virgl_renderer_get_fence_fd(1) < 0);
+}
+#endif
 
 static void create_anew(uint32_t ctx_id)
 {

@@ -223,6 +223,27 @@ bool client_id_retire(const struct vgf_fence_name *fence, uint64_t *id)
 	return is_told;
 }
 
+uint64_t client_id_number(uint64_t id)
+{
+	const struct client_timeline *timeline;
+	const struct renumbered *renumbered;
+	uint64_t number = id;
+
+	pthread_mutex_lock(&mutex);
+	LIST_FOREACH(timeline, &all, link) {
+		STAILQ_FOREACH(renumbered, &timeline->renumbered, link) {
+			if (renumbered->id == id && renumbered->number > timeline->untold) {
+				/* Of the global timeline's virglrenderer has 32 bits. */
+				number = timeline->ring == VGF_RING_GLOBAL ?
+					(uint32_t)renumbered->number :
+					renumbered->number;
+			}
+		}
+	}
+	pthread_mutex_unlock(&mutex);
+	return number;
+}
+
 void client_ids_end_context(uint32_t ctx_id)
 {
 	struct client_timeline *timeline, *next;

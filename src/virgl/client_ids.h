@@ -25,6 +25,9 @@ void client_id_drop(const struct vgf_fence_name *client, uint64_t number);
  * after its context has ended. Those before it on its timeline have retired, too. */
 bool client_id_retire(const struct vgf_fence_name *fence, uint64_t *id);
 
+/* The number by which virglrenderer knows the fence that the VMM means by this ID. */
+uint64_t client_id_number(uint64_t id);
+
 /* A context ends, with its timelines when nothing of them is pending. Later ones get numbers above
  * all of theirs. Of a fence that it has by now the VMM is not told any more. */
 void client_ids_end_context(uint32_t ctx_id);

@@ -54,6 +54,15 @@ extern int real_virgl_renderer_submit_cmd2(
 VIRGL_EXPORT int virgl_renderer_submit_cmd2(
 	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences);
 
+/* The ID has 32 bits in the header of 0.10.4, and 64 in later ones. */
+extern int real_export_fence(uint64_t client_fence_id, int *fd) __asm__(
+	"real_virgl_renderer_export_fence");
+VIRGL_EXPORT int export_fence(uint64_t client_fence_id, int *fd) __asm__(
+	"virgl_renderer_export_fence");
+extern int real_virgl_renderer_get_fence_fd(uint64_t fence_id);
+/* NOLINTNEXTLINE(readability-redundant-declaration): it is, with a header that has it. */
+VIRGL_EXPORT int virgl_renderer_get_fence_fd(uint64_t fence_id);
+
 static struct {
 	struct vgf_virgl *virgl; /* NULL: the VMM has not started virglrenderer */
 	/* virglrenderer calls functions of its own, a failed start virgl_renderer_cleanup: if this
@@ -516,6 +525,17 @@ VIRGL_EXPORT int virgl_renderer_create_fence(int client_fence_id, uint32_t ctx_i
 	}
 	end_call();
 	return ret;
+}
+
+/* Before the start there are no IDs. */
+int export_fence(uint64_t client_fence_id, int *fd)
+{
+	return real_export_fence(client_id_number(client_fence_id), fd);
+}
+
+VIRGL_EXPORT int virgl_renderer_get_fence_fd(uint64_t fence_id)
+{
+	return real_virgl_renderer_get_fence_fd(client_id_number(fence_id));
 }
 
 /* ---- Resources ---------------------------------------------------------------------------- */
