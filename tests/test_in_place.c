@@ -625,6 +625,37 @@ TEST_VMM_OF(a_blob_is_made_behind_its_contexts_held_work, POLLED, CAPSET_VENUS)
 	check_it_waits(create_blob);
 }
 
+static void ask_for_poll_fd(void)
+{
+	the_double.context_poll_fd = STDERR_FILENO;
+	assert_int_equal(virgl_renderer_context_get_poll_fd(CONSUMER), STDERR_FILENO);
+}
+
+TEST_VMM_OF(a_contexts_descriptor_is_asked_for_when_it_is_there, POLLED, CAPSET_VENUS)
+{
+	check_it_waits(ask_for_poll_fd);
+}
+
+#if DOUBLE_ATTACH_FENCE
+int virgl_renderer_attach_fence(int ctx_id, int fence_fd);
+
+/* What it is attached to is the next submission. */
+TEST_VMM_OF(a_fence_is_attached_behind_held_work, POLLED, CAPSET_VENUS)
+{
+	uint64_t first = 1;
+	pthread_t thread;
+
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	thread = signal_in_thread(&first);
+	assert_int_equal(virgl_renderer_attach_fence(CONSUMER, dup(STDERR_FILENO)), 0);
+	pthread_join(thread, NULL);
+	submit(CONSUMER, 21, 0);
+	assert_int_equal(the_double.submissions[0].num_attached, 0);
+	assert_int_equal(the_double.submissions[1].num_attached, 1);
+}
+#endif
+
 TEST_VMM_OF(a_blob_of_no_context_waits_for_nothing, POLLED, CAPSET_VENUS)
 {
 	const struct virgl_renderer_resource_create_blob_args args = { .res_handle = 10 };

@@ -392,6 +392,7 @@ int virgl_renderer_get_poll_fd(void)
 int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
 {
 	(void)ctx_id;
+	the_double.submissions_before = the_double.num_submissions;
 	return the_double.context_poll_fd > 0 ? the_double.context_poll_fd : -1;
 }
 

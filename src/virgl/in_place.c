@@ -31,6 +31,7 @@ extern __typeof__(virgl_renderer_context_create_with_flags)
 	real_virgl_renderer_context_create_with_flags;
 extern __typeof__(virgl_renderer_context_create_fence) real_virgl_renderer_context_create_fence;
 extern __typeof__(virgl_renderer_context_destroy) real_virgl_renderer_context_destroy;
+extern __typeof__(virgl_renderer_context_get_poll_fd) real_virgl_renderer_context_get_poll_fd;
 extern __typeof__(virgl_renderer_context_poll) real_virgl_renderer_context_poll;
 extern __typeof__(virgl_renderer_create_fence) real_virgl_renderer_create_fence;
 extern __typeof__(virgl_renderer_ctx_attach_resource) real_virgl_renderer_ctx_attach_resource;
@@ -53,6 +54,10 @@ extern int real_virgl_renderer_submit_cmd2(
 /* NOLINTNEXTLINE(readability-redundant-declaration): it is, with a header that has it. */
 VIRGL_EXPORT int virgl_renderer_submit_cmd2(
 	void *buffer, int ctx_id, int ndw, uint64_t *in_fence_ids, uint32_t num_in_fences);
+
+extern int real_virgl_renderer_attach_fence(int ctx_id, int fence_fd);
+/* NOLINTNEXTLINE(readability-redundant-declaration): it is, with a header that has it. */
+VIRGL_EXPORT int virgl_renderer_attach_fence(int ctx_id, int fence_fd);
 
 /* The ID has 32 bits in the header of 0.10.4, and 64 in later ones. */
 extern int real_export_fence(uint64_t client_fence_id, int *fd) __asm__(
@@ -432,6 +437,26 @@ VIRGL_EXPORT int virgl_renderer_resource_create_blob(
 		wait_for_context(args->ctx_id);
 	}
 	return real_virgl_renderer_resource_create_blob(args);
+}
+
+/* One that is made later is not there before. */
+VIRGL_EXPORT int virgl_renderer_context_get_poll_fd(uint32_t ctx_id)
+{
+	if (!goes_straight()) {
+		begin_call();
+		wait_for_context(ctx_id);
+	}
+	return real_virgl_renderer_context_get_poll_fd(ctx_id);
+}
+
+VIRGL_EXPORT int virgl_renderer_attach_fence(int ctx_id, int fence_fd)
+{
+	if (!goes_straight()) {
+		begin_call();
+		/* It is for the next submission, not for one that is held back. */
+		wait_for_context((uint32_t)ctx_id);
+	}
+	return real_virgl_renderer_attach_fence(ctx_id, fence_fd);
 }
 
 /* ---- Submissions -------------------------------------------------------------------------- */
