@@ -237,6 +237,26 @@ TEST_QEMU(an_id_that_does_not_grow_is_answered_without_its_fence)
 	assert_false(responses[0].flags & VIRTIO_GPU_FLAG_FENCE);
 }
 
+TEST_QEMU(so_is_another_command_of_such_an_id)
+{
+	const struct request create = {
+		.hdr = { .type = VIRTIO_GPU_CMD_CTX_CREATE,
+			.flags = VIRTIO_GPU_FLAG_FENCE,
+			.fence_id = 1,
+			.ctx_id = CONSUMER + 1 },
+	};
+
+	send(&create, sizeof(struct virtio_gpu_ctx_create));
+	send(&create, sizeof(struct virtio_gpu_ctx_create));
+	assert_int_equal(num_responses, 1);
+	assert_response(0, 1, VIRTIO_GPU_RESP_OK_NODATA);
+	assert_false(responses[0].flags & VIRTIO_GPU_FLAG_FENCE);
+	assert_true(double_signal(1));
+	loop();
+	assert_int_equal(num_responses, 2);
+	assert_true(responses[1].flags & VIRTIO_GPU_FLAG_FENCE);
+}
+
 TEST_QEMU(the_fence_of_another_command_is_behind_held_work)
 {
 	const struct request destroy = {

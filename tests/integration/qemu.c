@@ -157,18 +157,17 @@ static void virgl_cmd_submit_3d(VirtIOGPU *g, struct virtio_gpu_ctrl_command *cm
 	/* end */
 }
 
-static void virgl_create_fence(VirtIOGPU *g, const struct virtio_gpu_ctrl_hdr *hdr)
+static int virgl_create_fence(VirtIOGPU *g, const struct virtio_gpu_ctrl_hdr *hdr)
 {
 	if (hdr->flags & VIRTIO_GPU_FLAG_INFO_RING_IDX) {
 		/* vgfence */
-		vgf_virgl_context_create_fence(
+		return vgf_virgl_context_create_fence(
 			g->vgf, hdr->ctx_id, 0, hdr->ring_idx, hdr->fence_id);
 		/* end */
-	} else {
-		/* vgfence */
-		vgf_virgl_create_fence(g->vgf, hdr->fence_id, hdr->ctx_id, 0);
-		/* end */
 	}
+	/* vgfence */
+	return vgf_virgl_create_fence(g->vgf, hdr->fence_id, hdr->ctx_id, 0);
+	/* end */
 }
 
 static void virtio_gpu_virgl_process_cmd(VirtIOGPU *g, struct virtio_gpu_ctrl_command *cmd)
@@ -192,9 +191,11 @@ static void virtio_gpu_virgl_process_cmd(VirtIOGPU *g, struct virtio_gpu_ctrl_co
 	} else if (!(cmd->cmd_hdr.flags & VIRTIO_GPU_FLAG_FENCE)) {
 		virtio_gpu_ctrl_response_nodata(g, cmd, VIRTIO_GPU_RESP_OK_NODATA);
 		/* vgfence */
-	} else if (cmd->cmd_hdr.type != VIRTIO_GPU_CMD_SUBMIT_3D) {
+	} else if (cmd->cmd_hdr.type != VIRTIO_GPU_CMD_SUBMIT_3D &&
+		virgl_create_fence(g, &cmd->cmd_hdr) < 0) {
+		cmd->cmd_hdr.flags &= ~VIRTIO_GPU_FLAG_FENCE;
+		virtio_gpu_ctrl_response_nodata(g, cmd, VIRTIO_GPU_RESP_OK_NODATA);
 		/* end */
-		virgl_create_fence(g, &cmd->cmd_hdr);
 	}
 }
 
