@@ -9,6 +9,7 @@
  *   cc virgl_vmm.c -o virgl_vmm $(pkg-config --cflags --libs vgfence-virgl)
  */
 
+#include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -128,7 +129,9 @@ static void process_resource_create(uint32_t handle)
 		.array_size = 1,
 	};
 
-	check("resource", -virgl_renderer_resource_create(&args, NULL, 0));
+	int ret = virgl_renderer_resource_create(&args, NULL, 0);
+
+	check("resource", ret > 0 ? -ret : ret); /* errno values of either sign */
 }
 
 static void submit(
@@ -147,9 +150,11 @@ static uint32_t read_pixel(uint32_t handle, uint32_t ctx_id)
 	struct iovec iov = { .iov_base = pixels, .iov_len = sizeof(pixels) };
 	uint32_t box[6] = { 0, 0, 0, SIDE, SIDE, 1 };
 
-	check("transfer",
-		vgf_virgl_transfer_read_iov(virgl, handle, ctx_id, 0, SIDE * 4, 0,
-			(struct virgl_box *)box, 0, &iov, 1, NULL, NULL));
+	int ret = vgf_virgl_transfer_read_iov(virgl, handle, ctx_id, 0, SIDE * 4, 0,
+		(struct virgl_box *)box, 0, &iov, 1, NULL, NULL);
+
+	/* With 1 the memory has to stay until it is done. Here nothing is held back any more. */
+	check("transfer", ret == 1 ? -EBUSY : ret);
 	return pixels[0];
 }
 
