@@ -10,6 +10,7 @@
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -743,6 +744,39 @@ TEST_VMM_OF(what_names_no_context_or_ring_is_refused, POLLED, CAPSET_VIRGL2)
 	assert_int_equal(the_double.num_submissions, 0);
 	assert_int_equal(double_pending(), 0);
 	assert_int_equal(the_double.num_contexts, 2);
+}
+
+#define MAX_ATTACHMENTS 65536
+
+static unsigned int count_lines(FILE *file)
+{
+	unsigned int count = 0;
+
+	rewind(file);
+	for (int c = getc(file); c != EOF; c = getc(file)) {
+		count += c == '\n';
+	}
+	return count;
+}
+
+/* Each of a guest's commands may fail. */
+TEST_VMM_OF(of_what_a_guest_does_there_are_few_messages, POLLED, CAPSET_VIRGL2)
+{
+	int standard_error = dup(STDERR_FILENO);
+	FILE *file = tmpfile();
+
+	for (int i = 1; i <= MAX_ATTACHMENTS; i++) {
+		virgl_renderer_ctx_attach_resource(PRODUCER, i);
+	}
+	dup2(fileno(file), STDERR_FILENO);
+	for (int i = 1; i <= 100; i++) {
+		virgl_renderer_ctx_attach_resource(PRODUCER, MAX_ATTACHMENTS + i);
+	}
+	dup2(standard_error, STDERR_FILENO);
+	close(standard_error);
+	assert_int_equal(the_double.num_attached, MAX_ATTACHMENTS);
+	assert_in_range(count_lines(file), 1, 20);
+	fclose(file);
 }
 
 /* A guest may name each of all contexts and rings that there are not. */

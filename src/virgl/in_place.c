@@ -22,6 +22,7 @@
 
 #include "client_ids.h"
 #include "in_place.h"
+#include "log_limit.h"
 #include "real.h"
 
 /* What is called of the real library's, besides the plugin's calls. */
@@ -77,6 +78,7 @@ static struct {
 	int flags;
 	const struct virgl_renderer_callbacks *callbacks;
 	int last_ctx_id; /* of the last submission */
+	struct log_limit log_limit;
 	int reset_error; /* why virglrenderer did not start anew: it has ended */
 } state;
 
@@ -92,6 +94,21 @@ static struct {
 static bool goes_straight(void)
 {
 	return !state.virgl || state.inside;
+}
+
+/* ---- Messages ----------------------------------------------------------------------------- */
+
+/* What a guest may cause as often as it likes. */
+static void log_refusal(const char *what, uint32_t id, int error)
+{
+	uint32_t dropped = log_limit_take_dropped(&state.log_limit, false);
+
+	if (dropped > 0) {
+		in_place_log(VGF_LOG_WARNING, "%" PRIu32 " more messages like these", dropped);
+	}
+	if (log_limit_pass(&state.log_limit)) {
+		in_place_log(VGF_LOG_WARNING, "%s %" PRIu32 " (%d)", what, id, error);
+	}
 }
 
 /* ---- Callbacks ---------------------------------------------------------------------------- */
@@ -178,6 +195,7 @@ VIRGL_EXPORT int virgl_renderer_init(void *cookie, int flags, struct virgl_rende
 	state.flags = flags;
 	state.callbacks = cb;
 	state.last_ctx_id = 0;
+	log_limit_init(&state.log_limit);
 	ret = INSIDE(start(cookie, flags, cb));
 	if (ret < 0) {
 		in_place_log(VGF_LOG_ERROR, "%s does not start (%d)", vgf_real_library(), ret);
@@ -422,8 +440,7 @@ VIRGL_EXPORT void virgl_renderer_context_destroy(uint32_t handle)
 	}
 	ret = vgf_virgl_context_destroy(state.virgl, handle);
 	if (ret < 0 && ret != -ENOENT) {
-		in_place_log(
-			VGF_LOG_ERROR, "context %" PRIu32 " cannot be destroyed (%d)", handle, ret);
+		log_refusal("cannot destroy context", handle, ret);
 	}
 	end_call();
 }
@@ -576,8 +593,7 @@ VIRGL_EXPORT void virgl_renderer_ctx_attach_resource(int ctx_id, int res_handle)
 	begin_call();
 	ret = vgf_virgl_ctx_attach_resource(state.virgl, ctx_id, res_handle);
 	if (ret < 0) {
-		in_place_log(VGF_LOG_WARNING, "context %d: resource %d cannot be attached (%d)",
-			ctx_id, res_handle, ret);
+		log_refusal("cannot attach resource", (uint32_t)res_handle, ret);
 	}
 }
 
@@ -592,8 +608,7 @@ VIRGL_EXPORT void virgl_renderer_ctx_detach_resource(int ctx_id, int res_handle)
 	begin_call();
 	ret = vgf_virgl_ctx_detach_resource(state.virgl, ctx_id, res_handle);
 	if (ret < 0) {
-		in_place_log(VGF_LOG_WARNING, "context %d: resource %d cannot be detached (%d)",
-			ctx_id, res_handle, ret);
+		log_refusal("cannot detach resource", (uint32_t)res_handle, ret);
 	}
 }
 
@@ -609,8 +624,7 @@ VIRGL_EXPORT void virgl_renderer_resource_unref(uint32_t res_handle)
 	begin_call();
 	ret = wait_for(&call, vgf_virgl_resource_unref(state.virgl, res_handle, call_done, &call));
 	if (ret < 0) {
-		in_place_log(
-			VGF_LOG_WARNING, "resource %" PRIu32 " goes at once (%d)", res_handle, ret);
+		log_refusal("cannot wait for who has resource", res_handle, ret);
 		real_virgl_renderer_resource_unref(res_handle);
 	}
 }
