@@ -19,6 +19,7 @@
 #include <linux/virtio_gpu.h>
 #include <linux/virtio_input.h>
 
+#include "display_vnc.h"
 #include "rfb_client.h"
 #include "server_session.h"
 
@@ -65,6 +66,17 @@ static void end(void)
 }
 
 #define TEST_VNC(name) TEST_BETWEEN(name, begin(), end())
+
+/* In place of a thread that ends, as it does without memory. */
+static bool has_ended;
+
+int __real_display_vnc_dispatch(struct display_vnc *vnc);
+int __wrap_display_vnc_dispatch(struct display_vnc *vnc);
+
+int __wrap_display_vnc_dispatch(struct display_vnc *vnc)
+{
+	return has_ended ? -EPIPE : __real_display_vnc_dispatch(vnc);
+}
 
 /* ---- The guest ------------------------------------------------------------------------------ */
 
@@ -488,6 +500,21 @@ TEST_BETWEEN(keys_and_the_pointer_of_a_client_are_the_guests, begin_driver(), en
 	rfb_client_close(&client);
 	assert_group(EV_KEY, KEY_B, 0);
 	assert_group(EV_KEY, BTN_LEFT, 0);
+}
+
+TEST_BETWEEN(what_is_held_goes_up_when_vnc_ends, begin_driver(), end_driver())
+{
+	struct rfb_client client;
+
+	show();
+	connect_and_look(&client);
+	rfb_client_key(&client, 'a', true);
+	assert_group(EV_KEY, KEY_A, 1);
+	has_ended = true;
+	rfb_client_key(&client, 'b', true);
+	assert_group(EV_KEY, KEY_A, 0);
+	has_ended = false;
+	rfb_client_close(&client);
 }
 
 /* What the guest does not take does not pile up. */

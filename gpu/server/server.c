@@ -350,6 +350,7 @@ static void dispatch_vnc(void *arg)
 	if (server->vnc && display_vnc_dispatch(server->vnc) < 0) {
 		log_message(server, VGF_LOG_ERROR, "VNC has ended: there is no memory for it");
 		close_vnc(server);
+		client_left(server);
 	}
 }
 
