@@ -79,6 +79,7 @@ static const struct {
 	{ 0xfe20, KEY_TAB, 1 },
 	{ 0xff0d, KEY_ENTER, 1 },
 	{ 0xff13, KEY_PAUSE, 1 },
+	{ 0xff6b, KEY_PAUSE, 1 },
 	{ 0xff14, KEY_SCROLLLOCK, 1 },
 	{ 0xff15, KEY_SYSRQ, 1 },
 	{ 0xff61, KEY_SYSRQ, 1 },

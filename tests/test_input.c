@@ -247,6 +247,10 @@ TEST_INPUT(each_key_that_can_come_was_announced)
 	for (uint32_t keysym = ' '; keysym < 0x7f; keysym++) {
 		assert_int_not_equal(keymap_find(keysym), 0);
 	}
+	/* Those of Shift, Alt and Control with a key of no character. */
+	assert_int_equal(keymap_find(0xfe20), KEY_TAB);
+	assert_int_equal(keymap_find(0xff15), KEY_SYSRQ);
+	assert_int_equal(keymap_find(0xff6b), KEY_PAUSE);
 }
 
 TEST_INPUT(the_pointer_and_its_buttons_arrive)
