@@ -254,6 +254,15 @@ class Compare(unittest.TestCase):
                     {firsts.count(way) for way in ways}, {len(firsts) // len(ways)}, firsts
                 )
 
+    def test_only_a_percentile_is_of_all_rounds_together(self):
+        median, p99 = rows = self.compare.delay_rows(20000, 3, lambda us: us)
+        egl = [{"us": us} for us in ([10, 10, 10], [100, 100, 100], [1000, 1000, 1000])]
+        passes = [{"us": us} for us in ([5, 5, 900], [200, 200, 200], [500, 500, 500])]
+        self.measure(rows, 3, egl=egl, passes=passes)
+        self.assertEqual(sorted(median.ratios("passes")), [0.5, 0.5, 2])
+        self.assertEqual((median.ratio("passes"), median.value("passes")), (0.5, 200))
+        self.assertEqual(p99.ratios("passes"), [0.9])
+
 
 if __name__ == "__main__":
     sys.exit(unittest_sum.main())
