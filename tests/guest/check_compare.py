@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree
 
 MESA = "frames a second, Mesa's OpenGL"  # in every other round
+WORK_US = ("50", "100", "500", "1000", "5000", "20000")
 ROWS = (
     [f"fence after {work}, us" for work in
      ("no work", "0.1 ms of GL", "1 ms of GL", "5 ms of GL")] +
@@ -29,6 +30,8 @@ def check(right, what):
 
 
 def check_table(text):
+    text, _, rest = text.partition("\n\n")
+    check(rest.count(" ms of GL are ") == len(WORK_US), f"below the table is {rest}")
     lines = [line.strip("| ").split(" | ") for line in text.splitlines()]
     check(lines[0][-2:] == ["vgfence, passed", "of QEMU's"], f"the heading is {lines[0]}")
     check([line[0] for line in lines[2:]] == ROWS, "these are not its rows")
@@ -38,6 +41,8 @@ def check_table(text):
 
 def check_json(results):
     check(results["starts"] == STARTS, f"{results['starts']} starts")
+    work = results["work_rows"]
+    check(tuple(work) == WORK_US and 0 < work["50"] < work["20000"], f"the work is {work}")
     check([row["name"] for row in results["rows"]] == ROWS, "other rows in JSON")
     for row in results["rows"]:
         check(list(row["ways"]) == list(WAYS), f"{row['name']}: other ways")

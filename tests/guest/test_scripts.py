@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 import unittest
 
 from machines import LIMIT_S, TOP, processes_with, wait_until
@@ -262,6 +263,13 @@ class Compare(unittest.TestCase):
         self.assertEqual(sorted(median.ratios("passes")), [0.5, 0.5, 2])
         self.assertEqual((median.ratio("passes"), median.value("passes")), (0.5, 200))
         self.assertEqual(p99.ratios("passes"), [0.9])
+
+    def test_how_much_work_was_drawn_is_said(self):
+        arguments = types.SimpleNamespace(jobs=10, frames=10, delay=10, mesa=10)
+        rows = self.compare.make_rows(lambda us: us // 10, arguments)
+        self.assertEqual(list(self.compare.work(rows)), [50, 100, 500, 1000, 5000, 20000])
+        said = self.compare.say_work(rows)
+        self.assertIn(": 0.05 ms of GL are 5, 0.1 ms of GL are 10, ", said)
 
 
 if __name__ == "__main__":
