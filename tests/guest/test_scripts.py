@@ -8,6 +8,7 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import io
+import json
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import types
 import unittest
+from unittest import mock
 
 from machines import LIMIT_S, TOP, processes_with, wait_until
 
@@ -270,6 +272,17 @@ class Compare(unittest.TestCase):
         self.assertEqual(list(self.compare.work(rows)), [50, 100, 500, 1000, 5000, 20000])
         said = self.compare.say_work(rows)
         self.assertIn(": 0.05 ms of GL are 5, 0.1 ms of GL are 10, ", said)
+
+    def test_the_load_is_that_of_what_else_the_machine_does(self):
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
+            command_line = ["compare", "--json", file.name]
+            with mock.patch("sys.argv", command_line), mock.patch("os.getloadavg") as load_average:
+                load_average.return_value = (0.5, 0, 0)
+                arguments = self.compare.parse()
+                load_average.return_value = (4, 0, 0)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    self.compare.report([], arguments)
+            self.assertEqual(json.load(file)["load"], 0.5)
 
 
 if __name__ == "__main__":
