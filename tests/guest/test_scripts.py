@@ -5,6 +5,7 @@
 with the names of the real programs."""
 
 import contextlib
+import hashlib
 import importlib.machinery
 import importlib.util
 import io
@@ -191,6 +192,38 @@ class Wayland(Copy):
     def test_pictures_that_differ_for_ever_are_given_up(self):
         self.program("programs/weston-screenshooter", "date +%N >picture.png")
         self.expect(124, "time is up", "--picture", "picture.png", "client")
+
+
+# The sums of the sid root are in a file.
+SID_VM = """case " $* " in
+*" --locate "*) printf '%s\\n' kernel line qemu --library-path "${0%top*}libraries:more" ;;
+*" --enter "*) cat "${0%top*}sums" ;;
+esac"""
+
+
+class Libraries(Copy):
+    """Of two roots."""
+
+    def setUp(self):
+        super().setUp()
+        self.program("top/scripts/vm", SID_VM)
+        (self.directory / "libraries").mkdir()
+        sums = []
+        for name in ("libvirglrenderer.so.1", "libgallium-26.so", "libLLVM.so.22"):
+            (self.directory / "libraries" / name).write_text(name, encoding="ascii")
+            sums.append(f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n")
+        self.sums = "".join(sums)
+
+    def expect(self, what, sums):
+        (self.directory / "sums").write_text(sums, encoding="ascii")
+        self.expect_end(self.start("compare", "--way", "passes"), 125, what)
+
+    def test_compare_takes_the_same_ones(self):
+        self.expect("the device did not start", self.sums)
+
+    def test_compare_takes_no_others(self):
+        what = "do not have the same: libgallium-26.so, libgallium-27.so. Remove qemu-*"
+        self.expect(what, self.sums.replace("-26", "-27"))
 
 
 def load(name):
