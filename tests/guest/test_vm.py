@@ -141,6 +141,9 @@ class DeadKernel:
         self.assertEqual(status, FAILED, run.complaints())
         for complaint in ("the end of", *complaints):
             self.assertIn(complaint, run.complaints())
+        self.expect_nothing_left()
+
+    def expect_nothing_left(self):
         wait_until(
             lambda: not processes_with(self.directory), f"all end: {processes_with(self.directory)}"
         )
@@ -164,6 +167,16 @@ class DeadHost(DeadKernel):
 
     first_words = "runs"  # of the command, which are expected
     say_first_words = "echo runs"
+
+    def expect_end(self, run):
+        run.process.terminate()
+        self.assertEqual(run.status(ANSWER_S), 128 + signal.SIGTERM)
+        self.expect_nothing_left()
+
+    def test_a_script_that_ends_while_the_kernel_boots_leaves_nothing(self):
+        run = self.start("sleep 1000")
+        run.kernel()
+        self.expect_end(run)
 
     def test_a_kernel_that_panics_while_the_command_runs(self):
         # Not at once: a panic takes what is on its way to the terminal with it.
