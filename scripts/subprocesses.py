@@ -2,6 +2,7 @@
 # Copyright the vgfence authors
 """What a script has started ends with the script, and cleans up."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -25,6 +26,32 @@ def exit_by(number, _frame):
     for other in SIGNALS:  # another one would end the cleaning up
         signal.signal(other, signal.SIG_IGN)
     sys.exit(128 + number)
+
+
+def set_session_nice(nice):
+    """Returns what it was; None if it is not to be set. The kernel weighs sessions first, and then
+    what is in them."""
+    try:
+        with open("/proc/self/autogroup", "r+", encoding="ascii") as file:
+            before = file.read().split()[-1]
+            file.seek(0)
+            file.write(nice)
+            file.flush()
+    except OSError:
+        return None  # not allowed, or there is no such thing
+    return before
+
+
+@contextlib.contextmanager
+def prioritised_session():
+    """What others do on the machine is not to be measured. Then all is as it was: a terminal's
+    session goes on."""
+    before = set_session_nice("-10")
+    try:
+        yield
+    finally:
+        if before is not None:
+            set_session_nice(before)
 
 
 def end(process):

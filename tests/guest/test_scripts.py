@@ -26,6 +26,7 @@ from machines import LIMIT_S, TOP, processes_with, wait_until
 
 sys.dont_write_bytecode = True
 sys.path += [str(TOP / "tests"), str(TOP / "scripts")]
+import subprocesses  # noqa: E402
 import unittest_sum  # noqa: E402
 
 # Each has the test's directory in its command line, by which it is found.
@@ -54,6 +55,12 @@ PROGRAMS = {
 }
 
 
+def session_nice():
+    """What the kernel gives this session, if it does."""
+    path = pathlib.Path("/proc/self/autogroup")
+    return path.read_text(encoding="ascii").split()[-1] if path.exists() else None
+
+
 class Copy(unittest.TestCase):
     """Of the scripts, in which some can be others."""
 
@@ -65,6 +72,7 @@ class Copy(unittest.TestCase):
         for name, script in PROGRAMS.items():
             self.program(name, script)
         self.temporary = self.directory / "temporary"
+        self.session_nice = session_nice()
         self.addCleanup(self.kill_all)
 
     def program(self, name, script):
@@ -103,6 +111,7 @@ class Copy(unittest.TestCase):
         self.assertIn(what, self.said())
         self.assertEqual(processes_with(str(self.temporary)), [])
         self.temporary.rmdir()  # is empty
+        self.assertEqual(session_nice(), self.session_nice)
 
 
 class EndedScript(Copy):
@@ -149,6 +158,8 @@ class EndedScript(Copy):
         self.expect_nothing_left("console")
 
     def test_what_compare_has_started_ends_even_if_it_is_killed(self):
+        if self.session_nice is not None:
+            self.addCleanup(subprocesses.set_session_nice, self.session_nice)
         self.started("compare", "--way", "passes", guests=2).kill()
         self.expect_no_process()
 
