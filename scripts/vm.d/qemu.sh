@@ -178,9 +178,10 @@ start_qemu() {
 }
 
 # start_machine KERNEL ARGUMENTS QEMU ARGUMENT...: KERNEL is a directory with a kernel and its
-# initramfs, ARGUMENTS are its command line.
+# initramfs, ARGUMENTS are its command line. With SAME_SESSION it has a process group of its own but
+# no session: scripts/compare has all that is to share the processors evenly in one.
 start_machine() {
-    local i exports=() kernel_directory=$1 command_line=$2
+    local i exports=() kernel_directory=$1 command_line=$2 start=("${leash[@]}")
     shift 2
     mapfile -t exports < <(
         qemu_export root ro "$root"
@@ -189,7 +190,11 @@ start_machine() {
             qemu_export "share$i" "${mounts[i]%% *}" "${mounts[i]#* }"
         done
     )
-    "${leash[@]}" "$@" -m "$memory" -nodefaults -no-user-config -no-reboot \
+    if [ -n "${SAME_SESSION-}" ]; then
+        start=("${leash[@]:1}") # without setsid
+        set -m
+    fi
+    "${start[@]}" "$@" -m "$memory" -nodefaults -no-user-config -no-reboot \
         -name vgfence,debug-threads=on \
         -display "${machine_display:-none}" -vga none \
         -kernel "$kernel_directory/kernel" -initrd "$kernel_directory/initrd" \
@@ -201,4 +206,5 @@ start_machine() {
         "${exports[@]}" \
         </dev/null >>"$run/console" 2>&1 3>>"$run/console" 4>"$run/stdout" 5>"$run/stderr" &
     vm=$!
+    set +m
 }

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 from machines import LIMIT_S, TOP, processes_with, wait_until
 
@@ -246,6 +247,13 @@ class Qemu(DeadHost, unittest.TestCase):
     say_first_words = "echo $(nproc)" + (
         f" $(<{CLOCKS}/current_clocksource)" if has_counter() else ""
     )
+
+    def test_a_kernel_in_the_session_of_its_script_ends_with_it(self):
+        with unittest.mock.patch.dict(os.environ, SAME_SESSION="yes"):
+            run = self.start("sleep 1000")
+        kernel = run.kernel()
+        self.assertEqual((os.getsid(kernel), os.getpgid(kernel)), (os.getsid(0), kernel))
+        self.expect_end(run)
 
 
 class Client(DeadKernel, unittest.TestCase):
