@@ -134,8 +134,9 @@ reach_sid() {
     read_lists sid
 }
 
+# What it says is read here.
 private_apt_cache() {
-    apt-cache -c "$scratch/apt.conf" "$@"
+    LC_ALL=C apt-cache -c "$scratch/apt.conf" "$@"
 }
 
 # fetch PACKAGE[=VERSION]: downloads it and prints the file's path.

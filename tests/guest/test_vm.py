@@ -400,6 +400,25 @@ class Preparation(Copy):
         self.program("df", "echo Avail", "echo 10")
         self.expect(LACKING, "MiB of room are needed", "--prepare")
 
+    def test_an_apt_that_does_not_speak_english_is_understood(self):
+        for tool in ("qemu-system-x86_64", "xz", "make", "gcc"):
+            self.program(tool)
+        self.program(
+            "apt-get",
+            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable" ;; esac',
+        )
+        self.program(
+            "apt-cache",
+            'case "$*" in',
+            '*madison*) echo "linux-image-amd64 | 6.12.1-1 | http://archive.invalid" ;;',
+            '*depends*) [ "$LC_ALL" = C ] && word=Depends || word="Hängt ab"',
+            '    echo "  $word: linux-image-6.12.1-amd64" ;;',
+            "*) exit 100 ;;",
+            "esac",
+        )
+        message = "has no linux-image-6.12.1-amd64"
+        self.expect(FAILED, message, "--prepare", "--kind", "qemu", LC_ALL="de_DE.UTF-8")
+
 
 class Arguments(Copy):
     """./run says what is wrong before it builds: in the copy it could not."""
