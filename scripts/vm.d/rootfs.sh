@@ -102,5 +102,7 @@ mount_and_enter() {
         if [ "${mount%% *}" = ro ]; then mount -o remount,bind,ro "$root$path"; fi
     done
     shift "$count"
-    exec chroot "$root" sh -c 'cd "$0" && exec "$@"' "$directory" "$@"
+    # An ordinary user's PATH may not have it.
+    exec env PATH="$PATH:/usr/sbin:/sbin" chroot "$root" \
+        sh -c 'cd "$0" && exec "$@"' "$directory" "$@"
 }

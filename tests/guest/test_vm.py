@@ -541,10 +541,11 @@ class Enter(unittest.TestCase):
         if self.enter("true").returncode == LACKING:
             self.skipTest("name spaces are not allowed here")
 
-    def enter(self, script, *options):
+    def enter(self, script, *options, **environment):
         return subprocess.run(
             [*self.command, *options, "--", "sh", "-c", script],
             cwd=TOP,
+            env=dict(os.environ, **environment),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -562,6 +563,11 @@ class Enter(unittest.TestCase):
             result = self.enter(f"touch {build}/made && exit 9", "--build", build)
             self.assertEqual((result.returncode, result.stderr), (9, ""))
             self.assertEqual(os.listdir(build), ["made"])
+
+    def test_the_path_of_an_ordinary_user_is_enough(self):
+        result = self.enter('echo "$PATH"', PATH="/usr/local/bin:/usr/bin:/bin")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(result.stdout, "/usr/local/bin:/usr/bin:/bin\n")
 
     def test_the_checkout_cannot_be_written(self):
         self.assertNotEqual(self.enter("touch made-by-test").returncode, 0)
