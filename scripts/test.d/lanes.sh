@@ -103,9 +103,10 @@ open_lanes() {
     mkfifo $results/events
     exec 3<>$results/events
     trap end_lanes EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    # Another signal would cancel what ends with this script.
+    trap 'trap "" HUP INT TERM; exit 129' HUP
+    trap 'trap "" HUP INT TERM; exit 130' INT
+    trap 'trap "" HUP INT TERM; exit 143' TERM
 }
 
 # With all that they have started. A virtual host takes a moment to end.
