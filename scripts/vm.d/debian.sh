@@ -34,13 +34,16 @@ main_suite() {
     suite=$(kernel_suite) && echo "${suite%-backports}"
 }
 
-# The archive that this system's own packages come from, as apt knows it.
+# The archive that this system's own packages come from, as apt knows it. Others name their suites
+# like Debian's. If apt has not read an archive's lists, it does not know the origin, and leaves its
+# name as it is.
 mirror() {
     command -v apt-get >/dev/null || return 1
     # shellcheck disable=SC2016  # apt fills these in
-    apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' \
-        'Created-By: Packages' |
-        awk -v suite="$(main_suite)" '$2 == suite || $2 ~ /^(old)?stable$/ { print $1 }' |
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(ORIGIN)' 'Created-By: Packages' |
+        awk -v suite="$(main_suite)" '
+            NF > 3 || $3 !~ /^(Debian|\$\(ORIGIN\))$/ { next }
+            $2 == suite || $2 ~ /^(old)?stable$/ { print $1 }' |
         first_line
 }
 

@@ -384,7 +384,7 @@ class Preparation(Copy):
         shutil.rmtree(self.cache / "vgfence")
         self.program(
             "apt-get",
-            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable" ;;',
+            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable Debian" ;;',
             "*) exit 100 ;; esac",
         )
         self.expect(0, "can be prepared", "--check")
@@ -400,12 +400,25 @@ class Preparation(Copy):
         self.program("df", "echo Avail", "echo 10")
         self.expect(LACKING, "MiB of room are needed", "--prepare")
 
+    def test_an_archive_that_is_not_debians_is_not_taken_for_it(self):
+        self.program(
+            "apt-get",
+            'case "$*" in *indextargets*)',
+            '    echo "http://first.invalid/ stable Some Software"',
+            '    echo "http://second.invalid/ stable Software"',
+            '    echo "http://archive.invalid/ stable Debian" ;;',
+            '*) cat "$2" "$(dirname "$2")/sources.list" && exit 100 ;;',
+            "esac",
+        )
+        shutil.rmtree(self.cache / "vgfence")
+        self.expect(LACKING, "http://archive.invalid/ ", "--prepare")
+
     def test_an_apt_that_does_not_speak_english_is_understood(self):
         for tool in ("qemu-system-x86_64", "xz", "make", "gcc"):
             self.program(tool)
         self.program(
             "apt-get",
-            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable" ;; esac',
+            'case "$*" in *indextargets*) echo "http://archive.invalid/ stable Debian" ;; esac',
         )
         self.program(
             "apt-cache",
