@@ -501,6 +501,48 @@ class Leash(GuestTest):
         self.expect_no_process()
 
 
+class DeviceAtItsEnd(unittest.TestCase):
+    """scripts/guest with a device that is none, and a guest that has nothing to do."""
+
+    def run_with(self, at_term, *program):
+        device = f"""#!{sys.executable}
+import signal, socket, sys
+signal.signal(signal.SIGTERM, {at_term})
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[sys.argv.index("--socket") + 1])
+while True:
+    signal.pause()
+"""
+        with tempfile.TemporaryDirectory(prefix="vgfence-test.") as directory:
+            files = {"build/plain/tools/vgfence": device, "scripts/vm": "#!/bin/sh\n"}
+            files["scripts/guest"] = (TOP / "scripts/guest").read_text()
+            for name, text in files.items():
+                file = pathlib.Path(directory, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+                file.chmod(0o755)
+            result = subprocess.run(
+                [f"{directory}/scripts/guest", *program],
+                env=dict(os.environ, TMPDIR=directory),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            wait_until(lambda: not processes_with(directory), "all end")
+        return result
+
+    def test_one_that_does_not_end_is_killed(self):
+        result = self.run_with("signal.SIG_IGN", "true")
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_one_that_fails_at_its_end_is_told(self):
+        result = self.run_with("lambda *_: sys.exit(3)")
+        self.assertEqual(result.returncode, 125, result.stderr)
+        self.assertIn("the device ended with status 3", result.stderr)
+
+
 class Graphics(GuestTest):
     """The same frame by virtio-gpu's driver in the guest, and by that of the host."""
 
