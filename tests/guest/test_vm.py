@@ -433,6 +433,41 @@ class Preparation(Copy):
         self.expect(FAILED, message, "--prepare", "--kind", "qemu", LC_ALL="de_DE.UTF-8")
 
 
+class Patches(Copy):
+    """scripts/check_patches: what could not be tried is no success, nor a patch's failure."""
+
+    def expect_untried(self, complaint):
+        self.program(
+            "apt-get",
+            'case "$*" in',
+            '*indextargets*) echo "http://archive.invalid/ stable Debian" ;;',
+            "*download*) exit 100 ;;",
+            "esac",
+        )
+        result = subprocess.run(
+            [self.top / "scripts/check_patches"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=ANSWER_S,
+            check=False,
+        )
+        self.assertEqual(result.returncode, FAILED, result.stdout + result.stderr)
+        self.assertIn(complaint, result.stderr)
+        self.assertNotIn("does not apply", result.stdout)
+
+    def test_an_archive_without_a_kernel(self):
+        self.program("apt-cache", 'echo "linux-source-6.12 | 6.12.1-1 | http://archive.invalid"')
+        self.expect_untried("could not fetch linux-source-6.12=6.12.1-1")
+        self.expect_untried("the archive has no linux-source-7.3")
+
+    def test_a_source_that_cannot_be_fetched(self):
+        packages = (f"linux-source-{version} | {version}.1-1 | x" for version in ("6.12", "7.3"))
+        self.program("apt-cache", "cat <<END", *packages, "END")
+        self.expect_untried("could not fetch linux-source-7.3=7.3.1-1")
+
+
 class Arguments(Copy):
     """./run says what is wrong before it builds: in the copy it could not."""
 
