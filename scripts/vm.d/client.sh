@@ -57,7 +57,10 @@ make_client() {
 
 check_client() {
     local packages
-    check_qemu >/dev/null || { check_qemu && return 1; }
+    check_qemu >/dev/null || {
+        check_qemu
+        return 1
+    }
     if client_ready; then
         echo "client: ready"
         return

@@ -148,6 +148,10 @@ module_order() {
 
 check_qemu() {
     local packages
+    if [ "$(uname -m)" != x86_64 ]; then
+        echo "qemu: made for x86_64, this is $(uname -m)"
+        return 1
+    fi
     packages=$(missing "${qemu_tools[@]}")
     if ! qemu_ready; then packages=$(missing "${qemu_tools[@]}" "${drm_tools[@]}"); fi
     if [ -n "$packages" ] && ! can_install; then

@@ -34,12 +34,17 @@ prepare_stock() {
 }
 
 check_stock() {
-    check_client >/dev/null || { check_client && return 1; }
-    if [ "$(uname -m)" != x86_64 ]; then
-        echo "stock: made for x86_64, this is $(uname -m)"
+    local packages
+    check_client >/dev/null || {
+        check_client
         return 1
-    elif stock_ready; then
+    }
+    packages=$(missing "${stock_tools[@]}")
+    if stock_ready; then
         echo "stock: ready"
+    elif [ -n "$packages" ] && ! can_install; then
+        echo "stock: the module's build needs these Debian packages: $packages"
+        return 1
     elif [ "$kernel" != 6.12 ] && [ "$(release)" = 'debian 12' ] &&
         ! unshare_mount true 2>/dev/null; then
         echo "stock: Linux $kernel is built in a root of Debian 13, which takes unshare --mount"

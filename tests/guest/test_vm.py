@@ -400,6 +400,20 @@ class Preparation(Copy):
         self.program("df", "echo Avail", "echo 10")
         self.expect(LACKING, "MiB of room are needed", "--prepare")
 
+    def test_so_is_what_a_kind_needs_of_another(self):
+        for tool in ("qemu-system-x86_64", "xz", "make", "gcc", "patch", "mmdebstrap"):
+            self.program(tool)
+        self.program("apt-get", "exit 0")
+        for kind in ("qemu", "client", "gl", "stock"):
+            with self.subTest(kind):
+                self.expect(LACKING, "apt knows no archive", "--check", "--kind", kind)
+
+    def test_so_is_another_processor(self):
+        self.program("uname", "echo aarch64")
+        for kind in ("uml", "qemu", "client", "gl", "stock"):
+            with self.subTest(kind):
+                self.expect(LACKING, "made for x86_64", "--check", "--kind", kind)
+
     def test_an_archive_that_is_not_debians_is_not_taken_for_it(self):
         self.program(
             "apt-get",
