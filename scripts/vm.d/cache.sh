@@ -58,9 +58,10 @@ key() {
 }
 
 # in_log LOG TEXT PROGRESS COMMAND...: runs a long command with its output in a log. PROGRESS is a
-# pattern; on a terminal the lines that match it are counted aloud.
+# pattern; on a terminal the lines that match it are counted aloud. What the command
+# finds lacking is lacking here too.
 in_log() {
-    local log=$1 text=$2 progress=$3 start=$SECONDS job
+    local log=$1 text=$2 progress=$3 start=$SECONDS job status=0
     shift 3
     note "$text, log: $log"
     set -m # for a process group of its own, with which all that it starts ends
@@ -74,8 +75,10 @@ in_log() {
         sleep 1
     done
     [ ! -t 2 ] || printf '\r\033[K' >&2
-    if ! wait "$job"; then
+    wait "$job" || status=$?
+    if [ $status -ne 0 ]; then
         tail -n 20 "$log" >&2
+        [ $status -ne 77 ] || lack "lacking: $text (log: $log)"
         die "failed: $text (log: $log)"
     fi
     groups=()

@@ -408,6 +408,19 @@ class Preparation(Copy):
             with self.subTest(kind):
                 self.expect(LACKING, "apt knows no archive", "--check", "--kind", kind)
 
+    def test_so_is_what_a_step_with_a_log_finds(self):
+        script = (
+            "set -eu; groups=(); cache=$1",
+            "note() { :; }; die() { exit 125; }; lack() { echo lacking; exit 77; }",
+            '. "$0"; in_log "$cache/step.log" "a step" . "$2"',
+        )
+        for command, status in (("true", 0), ("lack", LACKING), ("false", FAILED)):
+            words = [self.top / "scripts/vm.d/cache.sh", self.cache, command]
+            result = subprocess.run(
+                ["bash", "-c", "\n".join(script), *words], check=False, capture_output=True
+            )
+            self.assertEqual(result.returncode, status, command)
+
     def test_so_is_another_processor(self):
         self.program("uname", "echo aarch64")
         for kind in ("uml", "qemu", "client", "gl", "stock"):
