@@ -396,6 +396,14 @@ class VirtualHosts(LanesTest):
                 self.assertEqual((status, total), (1, "0 passed, 5 failed, 0 skipped"), output)
                 self.assertEqual(output.count("failed: "), 5, output)
 
+    def test_dead_hosts_that_cannot_be_prepared_are_told_apart(self):
+        for prepare, sums in ((77, (0, 0, 3)), (125, (0, 3, 0))):
+            status, total, output = self.run_parts("dead_hosts", prepare=prepare)
+            passed, failed, skipped = sums
+            # The tests themselves are not in this directory.
+            expected = f"{passed} passed, {failed + 1} failed, {skipped} skipped"
+            self.assertEqual((status, total), (1, expected), output)
+
     def test_a_kernel_that_does_not_boot_is_one_failure(self):
         status, total, output = self.run_parts(*self.parts[:4], run=125)
         self.assertEqual((status, total), (1, "0 passed, 4 failed, 0 skipped"), output)
