@@ -495,6 +495,34 @@ class Patches(Copy):
         self.expect_untried("could not fetch linux-source-7.3=7.3.1-1")
 
 
+class Musl(Copy):
+    def test_two_first_builds_at_the_same_time(self):
+        source = self.cache / "cmocka-1"
+        (source / "include").mkdir(parents=True)
+        (source / "include/cmocka.h").touch()
+        with tarfile.open(self.cache / "cmocka.tar.xz", "w:xz") as tar:
+            tar.add(source, "cmocka-1")
+        self.program("musl-gcc")
+        self.program("ar")
+        self.program(
+            "apt-get",
+            'case "$*" in',
+            '*indextargets*) echo "http://archive.invalid/ stable Debian" ;;',
+            f"*source*) sleep 1 && cp {self.cache}/cmocka.tar.xz cmocka_1.orig.tar.xz ;;",
+            "esac",
+        )
+        builds = [
+            subprocess.Popen(
+                [self.top / "scripts/musl-root", self.cache / f"build-{i}"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for i in range(2)
+        ]
+        self.assertEqual([build.wait(timeout=ANSWER_S) for build in builds], [0, 0])
+
+
 class Arguments(Copy):
     """./run says what is wrong before it builds: in the copy it could not."""
 
