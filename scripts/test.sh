@@ -295,7 +295,7 @@ guest_wayland() {
 # Where there is udmabuf: the guest is in a virtual host, whose kernel is not the guests' elsewhere.
 wayland_dma_bufs() (
     choose_kernel
-    VGFENCE_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/vgfence scripts/vm --timeout 1200 \
+    VGFENCE_CACHE=${XDG_CACHE_HOME:-~/.cache}/vgfence scripts/vm --timeout 1200 \
         scripts/test-wayland-in-vm
 )
 

@@ -9,6 +9,7 @@ usage: test_vm.py [TEST...]
 
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import signal
@@ -568,6 +569,27 @@ class Arguments(Copy):
                 found, output = self.run_script(command, "--help")
                 self.assertEqual(found, 0, output)
                 self.assertIn("usage:", output)
+
+    def test_no_home_is_that_of_the_user(self):
+        with_home = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
+        without = {name: value for name, value in with_home.items() if name != "HOME"}
+        with_home["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
+        shutil.copy(TOP / "run", self.top)
+        for command in ("run help", "scripts/vm --locate"):
+            with self.subTest(command):
+                said = [
+                    subprocess.run(
+                        [self.top / command.split()[0], *command.split()[1:]],
+                        env=environment,
+                        capture_output=True,
+                        text=True,
+                        timeout=ANSWER_S,
+                        check=False,
+                    )
+                    for environment in (with_home, without)
+                ]
+                self.assertEqual(said[0].stdout, said[1].stdout, said[1].stderr)
+                self.assertEqual(said[0].returncode, said[1].returncode)
 
     def test_a_build_that_is_not_there(self):
         message = "--build build/nosuch: no such directory"
