@@ -666,10 +666,10 @@ class Enter(unittest.TestCase):
         if self.enter("true").returncode == LACKING:
             self.skipTest("name spaces are not allowed here")
 
-    def enter(self, script, *options, **environment):
+    def enter(self, script, *options, cwd=TOP, **environment):
         return subprocess.run(
-            [*self.command, *options, "--", "sh", "-c", script],
-            cwd=TOP,
+            [TOP / self.command[0], *self.command[1:], *options, "--", "sh", "-c", script],
+            cwd=cwd,
             env=dict(os.environ, **environment),
             capture_output=True,
             text=True,
@@ -682,6 +682,13 @@ class Enter(unittest.TestCase):
         result = self.enter('pwd; . /etc/os-release; echo "$PRETTY_NAME, ${VGFENCE_VM-none}"')
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, rf"^{re.escape(str(TOP))}\nDebian .*/sid, none\n$")
+
+    def test_no_directory_of_the_machine_covers_the_roots(self):
+        result = self.enter(". /etc/os-release; echo $PRETTY_NAME", cwd="/")
+        self.assertRegex(result.stdout, "/sid$", result.stderr)
+        result = self.enter("true", cwd="/usr")
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn("cannot start from /usr", result.stderr)
 
     def test_its_status_comes_back_and_so_does_what_it_builds(self):
         with tempfile.TemporaryDirectory(prefix="vgfence-test.") as build:
