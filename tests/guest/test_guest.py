@@ -504,7 +504,7 @@ class Leash(GuestTest):
 class DeviceAtItsEnd(unittest.TestCase):
     """scripts/guest with a device that is none, and a guest that has nothing to do."""
 
-    def run_with(self, at_term, *program):
+    def run_with(self, at_term, *program, temporary=""):
         device = f"""#!{sys.executable}
 import signal, socket, sys
 signal.signal(signal.SIGTERM, {at_term})
@@ -523,7 +523,7 @@ while True:
                 file.chmod(0o755)
             result = subprocess.run(
                 [f"{directory}/scripts/guest", *program],
-                env=dict(os.environ, TMPDIR=directory),
+                env=dict(os.environ, TMPDIR=directory + temporary),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -536,6 +536,11 @@ while True:
     def test_one_that_does_not_end_is_killed(self):
         result = self.run_with("signal.SIG_IGN", "true")
         self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_none_is_started_at_a_socket_that_the_kernel_cannot_be_told(self):
+        result = self.run_with("signal.SIG_DFL", "true", temporary="/with space")
+        self.assertEqual(result.returncode, 125, result.stderr)
+        self.assertIn("TMPDIR has a space", result.stderr)
 
     def test_one_that_fails_at_its_end_is_told(self):
         result = self.run_with("lambda *_: sys.exit(3)")
