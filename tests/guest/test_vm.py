@@ -553,6 +553,8 @@ class Arguments(Copy):
             ("vm --timeout soon true", FAILED, "not 'soon'"),
             ("vm --rootfs", FAILED, "needs a value"),
             ("vm --enter true", FAILED, "another root file system"),
+            ("vm --enter --rootfs sid --timeout 9 true", FAILED, "has no time limit"),
+            ("guest --trace /tmp/trace", FAILED, "--trace takes a PROGRAM"),
             ("guest --nosuch", FAILED, "unknown option --nosuch"),
             ("guest --renderer nosuch", FAILED, "not 'nosuch'"),
             ("guest --timeout soon", FAILED, "not 'soon'"),
