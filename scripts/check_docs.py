@@ -283,7 +283,7 @@ class Programs:
         with tempfile.TemporaryDirectory() as directory:
             make_builds(directory, own)
             if path.name in ONLY_TRY:
-                self.accept([str(path), "--try", *own], directory)
+                self.accept([str(path), "--try", *own, *inner], directory)
             else:
                 self.accept([str(path), *own, "--help"], directory)
         if path.name in RUN_COMMANDS and inner and not is_placeholder(inner[0]):
