@@ -572,6 +572,22 @@ class Arguments(Copy):
                 self.assertEqual(found, 0, output)
                 self.assertIn("usage:", output)
 
+    def test_a_module_takes_tools(self):
+        for tool in ("bash", "dirname", "mkdir", "sed", "uname"):
+            (self.programs / tool).symlink_to(shutil.which(tool))
+        (self.top / "meson.build").touch()
+        for tool, package in (("make", "make"), ("patch", "patch"), ("xz", "xz-utils")):
+            result = subprocess.run(
+                [self.top / "scripts/guest-module", "6.1.0-nosuch"],
+                env={"PATH": str(self.programs)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
+            self.assertIn(f"please install {package}\n", result.stderr)
+            self.program(tool)
+
     def test_no_home_is_that_of_the_user(self):
         with_home = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
         without = {name: value for name, value in with_home.items() if name != "HOME"}
