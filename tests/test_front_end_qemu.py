@@ -27,7 +27,7 @@ import time
 import unittest
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TOP / "tests"))
+sys.path += [str(TOP / "tests"), str(TOP / "scripts")]
 import unittest_sum  # noqa: E402
 
 
