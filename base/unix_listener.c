@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Whoever opens a socket in a folder has it for much less than a millisecond. */
+/* In milliseconds. Whoever opens a socket in a folder has it for much less than one. */
 #define LOCK_TRIES 1000
 
 static int open_socket(void)
@@ -24,7 +24,8 @@ static int open_socket(void)
 /*
  * Two that start at one path at once would take each other's new socket, on which nobody listens
  * yet, for one that is left over. So only one looks and makes its own, in all of the folder, as a
- * socket itself cannot be opened. Returns a descriptor, to be closed, or a negative errno value.
+ * socket itself cannot be opened. Returns a descriptor, to be closed; -1 in a folder that cannot be
+ * read, or that somebody else keeps locked, whatever for: who starts alone does not need it.
  */
 static int lock_folder(const struct sockaddr_un *address)
 {
@@ -34,18 +35,17 @@ static int lock_folder(const struct sockaddr_un *address)
 
 	memcpy(path, address->sun_path, sizeof(path));
 	fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) {
-		return -errno;
-	}
-	for (int i = 0; i < LOCK_TRIES; i++) {
+	for (int i = 0; fd >= 0 && i < LOCK_TRIES; i++) {
 		/* Some file systems lock no folders. */
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
 			return fd;
 		}
 		nanosleep(&pause, NULL);
 	}
-	close(fd);
-	return -EADDRINUSE;
+	if (fd >= 0) {
+		close(fd);
+	}
+	return -1;
 }
 
 /* Removes a socket that nobody listens on. */
@@ -111,11 +111,10 @@ int unix_listener_open(struct unix_listener *listener, const char *path, mode_t 
 	}
 	memcpy(listener->address.sun_path, path, length);
 	lock_fd = lock_folder(&listener->address);
-	if (lock_fd < 0) {
-		return lock_fd;
-	}
 	ret = listen_at(listener, mode, backlog);
-	close(lock_fd);
+	if (lock_fd >= 0) {
+		close(lock_fd);
+	}
 	return ret;
 }
 

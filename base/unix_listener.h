@@ -20,11 +20,11 @@ struct unix_listener {
 /*
  * Makes the socket, which does not block. One that is there and that nobody listens on any more is
  * replaced. mode: of the file, from the start, less the umask. Of several that start at once at a
- * path one succeeds; for that each locks the folder (flock) as long as it takes.
+ * path one succeeds; for that each locks the folder (flock) as long as it takes, if it can within a
+ * second.
  *
- * Returns 0; -EADDRINUSE if somebody listens there, or has the folder locked for a second;
- * -EEXIST if something else is there; -ENAMETOOLONG; what open (of the folder), socket, bind or
- * listen failed with. After an error it is to be closed, too.
+ * Returns 0; -EADDRINUSE if somebody listens there; -EEXIST if something else is there;
+ * -ENAMETOOLONG; what socket, bind or listen failed with. After an error it is to be closed, too.
  */
 int unix_listener_open(struct unix_listener *listener, const char *path, mode_t mode, int backlog);
 

@@ -6,11 +6,13 @@
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -245,5 +247,21 @@ TEST(of_two_listeners_that_start_at_once_at_a_path_one_succeeds)
 		assert_one_has_started(starts);
 	}
 	pthread_barrier_destroy(&barrier);
+	rmdir(folder);
+}
+
+TEST(a_folder_that_somebody_keeps_locked_holds_no_listener_up)
+{
+	char folder[] = "/tmp/vgfence-base.XXXXXX", path[64];
+	struct unix_listener listener;
+	int fd;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/socket", folder);
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(unix_listener_open(&listener, path, UNIX_LISTENER_MODE, 8), 0);
+	unix_listener_close(&listener);
+	close(fd);
 	rmdir(folder);
 }
