@@ -449,6 +449,20 @@ static void finish(void *data, bool cancelled)
 	}
 }
 
+/* Whose bytes have waited for the longest: who reads them may never do so. */
+static bool drop_oldest(struct cross_domain *domain)
+{
+	struct cross_context *context;
+
+	TAILQ_FOREACH(context, &domain->all, link) {
+		if (context->has_ended) {
+			drop(context);
+			return true;
+		}
+	}
+	return false;
+}
+
 void cross_contexts_drop(struct cross_domain *domain)
 {
 	struct cross_context *context, *next;
@@ -482,7 +496,7 @@ int cross_context_create(struct cross_domain *domain, uint32_t ctx_id)
 	struct cross_context *context;
 	int ret;
 
-	if (domain->num_contexts == MAX_CROSS_DOMAIN_CONTEXTS) {
+	if (domain->num_contexts == MAX_CROSS_DOMAIN_CONTEXTS && !drop_oldest(domain)) {
 		return -ENOSPC;
 	}
 	context = calloc(1, sizeof(*context));

@@ -1369,6 +1369,17 @@ TEST_CHANNEL(what_a_context_that_ends_wrote_is_lost_with_its_reader)
 	}
 }
 
+TEST_CHANNEL(what_nobody_takes_makes_room_for_a_new_context)
+{
+	int fd = write_and_end();
+
+	for (uint32_t i = 0; i < MAX_CROSS_DOMAIN_CONTEXTS; i++) {
+		assert_int_equal(cross_create_context(guest, 100 + i), OK);
+	}
+	assert_true(cross_create_context(guest, 99) != OK);
+	assert_true(read_to_end(fd) < 150000);
+}
+
 TEST_CHANNEL(a_reset_drops_what_pipes_have_not_taken)
 {
 	int fd = write_and_end();
