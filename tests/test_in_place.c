@@ -572,6 +572,34 @@ static void read_resource(void)
 	assert_int_equal(the_double.num_transfers, 1);
 }
 
+#if DOUBLE_GET_FENCE_FD
+static void signal_first(void)
+{
+	double_signal(1);
+}
+
+/* It would be one that has signalled already. The call has waited by then, with its mark. */
+TEST_VMM_OF(no_descriptor_is_given_behind_a_mark, GL, CAPSET_VIRGL2)
+{
+	int fd;
+
+	virgl_renderer_ctx_attach_resource(CONSUMER, 9);
+	fence_on(PRODUCER, 1);
+	submit(CONSUMER, 20, 1);
+	the_double.on_poll = signal_first;
+	read_resource();
+	the_double.on_poll = NULL;
+	assert_int_equal(virgl_renderer_context_create_with_flags(3, CAPSET_DRM, 1, "n"), 0);
+	fence_on(3, 2);
+	assert_true(virgl_renderer_get_fence_fd(2) < 0);
+	assert_int_equal(export_fence(2, &fd), -EINVAL);
+	assert_true(double_signal_oldest()); /* the mark */
+	fd = virgl_renderer_get_fence_fd(2);
+	assert_true(fd >= 0);
+	close(fd);
+}
+#endif
+
 static void write_resource(void)
 {
 	uint32_t box[6] = { 0 };

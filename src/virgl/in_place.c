@@ -569,15 +569,20 @@ VIRGL_EXPORT int virgl_renderer_create_fence(int client_fence_id, uint32_t ctx_i
 	return ret;
 }
 
+static bool has_marks(void)
+{
+	return !goes_straight() && plugin_has_marks(state.virgl);
+}
+
 /* Before the start there are no IDs. */
 int export_fence(uint64_t client_fence_id, int *fd)
 {
-	return real_export_fence(client_id_number(client_fence_id), fd);
+	return has_marks() ? -EINVAL : real_export_fence(client_id_number(client_fence_id), fd);
 }
 
 VIRGL_EXPORT int virgl_renderer_get_fence_fd(uint64_t fence_id)
 {
-	return real_virgl_renderer_get_fence_fd(client_id_number(fence_id));
+	return has_marks() ? -1 : real_virgl_renderer_get_fence_fd(client_id_number(fence_id));
 }
 
 /* ---- Resources ---------------------------------------------------------------------------- */

@@ -366,7 +366,8 @@ static void send_mark(struct vgf_virgl *virgl)
 
 /* virglrenderer may have forgotten a fence. In its place there is no mark: if its VMM asks it for
  * a descriptor of a fence, it takes that for done if a mark is before it. The next fence that comes
- * back has to do, whichever it is of; but while a call waits the VMM makes none. */
+ * back has to do, whichever it is of; but while a call waits the VMM makes none. What is left of
+ * marks when it ends has to come back before the VMM is given a descriptor. */
 static void mark_end(struct vgf_virgl *virgl)
 {
 	if ((!IN_PLACE || virgl->call_waits) && (virgl->flags & VIRGL_RENDERER_THREAD_SYNC) &&
@@ -378,9 +379,21 @@ static void mark_end(struct vgf_virgl *virgl)
 void plugin_call_waits(struct vgf_virgl *virgl, bool waits)
 {
 	virgl->call_waits = waits;
-	if (waits && !virgl->ended) {
+	if (!waits) {
+		virgl->owes_mark = false;
+	} else if (!virgl->ended) {
 		mark_end(virgl);
 	}
+}
+
+bool plugin_has_marks(struct vgf_virgl *virgl)
+{
+	bool has;
+
+	pthread_mutex_lock(&virgl->mutex);
+	has = virgl->num_marks > 0;
+	pthread_mutex_unlock(&virgl->mutex);
+	return has;
 }
 
 void gl_context_destroy(struct virgl_context *context)
