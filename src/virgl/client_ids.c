@@ -184,6 +184,9 @@ void client_id_drop(const struct vgf_fence_name *client, uint64_t number)
 			free(renumbered);
 		}
 		timeline->last = timeline->before;
+		if (timeline->untold > timeline->last) {
+			timeline->untold = timeline->last;
+		}
 		/* A guest may name all contexts and rings that there are not. */
 		timeline->ended = timeline->ended_before;
 		free_if_done(timeline);
@@ -191,8 +194,8 @@ void client_id_drop(const struct vgf_fence_name *client, uint64_t number)
 	pthread_mutex_unlock(&mutex);
 }
 
-/* Some before it were merged into it, if that was asked for. */
-static uint64_t retire(struct client_timeline *timeline, uint64_t number)
+/* Forgets all up to a number. Returns the VMM's ID for that. */
+static uint64_t take_renumbered(struct client_timeline *timeline, uint64_t number)
 {
 	struct renumbered *renumbered;
 	uint64_t id = number;
@@ -202,6 +205,14 @@ static uint64_t retire(struct client_timeline *timeline, uint64_t number)
 		id = renumbered->number == number ? renumbered->id : id;
 		free(renumbered);
 	}
+	return id;
+}
+
+/* Some before it were merged into it, if that was asked for. */
+static uint64_t retire(struct client_timeline *timeline, uint64_t number)
+{
+	uint64_t id = take_renumbered(timeline, number);
+
 	timeline->retired = number;
 	free_if_done(timeline);
 	return id;
@@ -232,7 +243,7 @@ uint64_t client_id_number(uint64_t id)
 	pthread_mutex_lock(&mutex);
 	LIST_FOREACH(timeline, &all, link) {
 		STAILQ_FOREACH(renumbered, &timeline->renumbered, link) {
-			if (renumbered->id == id && renumbered->number > timeline->untold) {
+			if (renumbered->id == id) {
 				/* Of the global timeline's virglrenderer has 32 bits. */
 				number = timeline->ring == VGF_RING_GLOBAL ?
 					(uint32_t)renumbered->number :
@@ -256,6 +267,7 @@ void client_ids_end_context(uint32_t ctx_id)
 		}
 		timeline->ended = true;
 		timeline->untold = timeline->last;
+		take_renumbered(timeline, timeline->last);
 		free_if_done(timeline);
 	}
 	pthread_mutex_unlock(&mutex);
