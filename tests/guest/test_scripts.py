@@ -171,16 +171,16 @@ while :; do sleep 0.1; done"""
 
 
 class Wayland(Copy):
-    """A compositor or a guest that is not what it should be. All limits are 1 s, and that of
-    all 3 s."""
+    """A compositor or a guest that is not what it should be. All limits are 3 s, and that of
+    all 10 s."""
 
     def setUp(self):
         super().setUp()
         for name in ("wayland", "subprocesses.py"):
             path = self.directory / "top/scripts" / name
             text = path.read_text(encoding="utf-8")
-            text = re.sub(r"^(\w+_LIMIT_S) = \d+", r"\1 = 1", text, flags=re.MULTILINE)
-            text = re.sub(r"^LIMIT_S = \d+", "LIMIT_S = 3", text, flags=re.MULTILINE)
+            text = re.sub(r"^(\w+_LIMIT_S) = \d+", r"\1 = 3", text, flags=re.MULTILINE)
+            text = re.sub(r"^LIMIT_S = \d+", "LIMIT_S = 10", text, flags=re.MULTILINE)
             path.write_text(text, encoding="utf-8")
         self.program("programs/weston", STUBBORN_WESTON)
 
