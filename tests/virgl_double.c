@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -46,6 +47,10 @@ static struct {
 
 struct virgl_double the_double;
 
+/* Of the fences: a test signals in a thread of its own what another one makes. Not held in a
+ * callback. */
+static pthread_mutex_t fences_mutex = PTHREAD_MUTEX_INITIALIZER;
+
 static int take_error(int *error)
 {
 	int ret = *error;
@@ -84,7 +89,8 @@ static void drop_fence(struct double_fence *fence)
 	*fence = (struct double_fence){ .fd = -1 };
 }
 
-static struct double_fence *add_fence(uint32_t ctx_id, uint32_t ring, uint64_t id, bool native)
+static struct double_fence *add_fence_locked(
+	uint32_t ctx_id, uint32_t ring, uint64_t id, bool native)
 {
 	for (unsigned int i = 0; i < MAX_FENCES; i++) {
 		struct double_fence *fence = &state.fences[i];
@@ -106,14 +112,32 @@ static struct double_fence *add_fence(uint32_t ctx_id, uint32_t ring, uint64_t i
 	return NULL;
 }
 
-bool double_signal_fd(uint64_t fence_id)
+static struct double_fence *add_fence(uint32_t ctx_id, uint32_t ring, uint64_t id, bool native)
 {
-	struct double_fence *fence = find_fence(fence_id);
+	struct double_fence *fence;
 
+	pthread_mutex_lock(&fences_mutex);
+	fence = add_fence_locked(ctx_id, ring, id, native);
+	pthread_mutex_unlock(&fences_mutex);
+	return fence;
+}
+
+static bool signal_fd(const struct double_fence *fence)
+{
 	return fence && fence->fd >= 0 && eventfd_write(fence->fd, 1) == 0;
 }
 
-static bool call_back(struct double_fence *fence)
+bool double_signal_fd(uint64_t fence_id)
+{
+	bool is_signalled;
+
+	pthread_mutex_lock(&fences_mutex);
+	is_signalled = signal_fd(find_fence(fence_id));
+	pthread_mutex_unlock(&fences_mutex);
+	return is_signalled;
+}
+
+static struct double_fence take(struct double_fence *fence)
 {
 	struct double_fence copy = *fence;
 
@@ -122,34 +146,59 @@ static bool call_back(struct double_fence *fence)
 		fence->used = true;
 		drop_fence(fence);
 	}
-	if (copy.global) {
-		state.callbacks->write_fence(state.cookie, (uint32_t)copy.id);
+	return copy;
+}
+
+static void tell(const struct double_fence *fence)
+{
+	if (fence->global) {
+		state.callbacks->write_fence(state.cookie, (uint32_t)fence->id);
 	} else {
-		state.callbacks->write_context_fence(state.cookie, copy.ctx_id, copy.ring, copy.id);
+		state.callbacks->write_context_fence(
+			state.cookie, fence->ctx_id, fence->ring, fence->id);
 	}
-	return true;
 }
 
-bool double_call_back(uint64_t fence_id)
+/* The table forgets what has signalled. */
+static void forget_in_table(uint64_t fence_id)
 {
-	struct double_fence *fence = find_fence(fence_id);
+	struct double_fence *fence = find_in_table(fence_id);
 
-	return fence && call_back(fence);
-}
-
-bool double_signal(uint64_t fence_id)
-{
-	struct double_fence *fence;
-
-	double_signal_fd(fence_id);
-	/* The table forgets what has signalled. */
-	fence = find_in_table(fence_id);
 	if (fence && fence->used) {
 		fence->in_table = false;
 	} else if (fence) {
 		drop_fence(fence);
 	}
-	return double_call_back(fence_id);
+}
+
+static bool call_back(uint64_t fence_id, bool is_signalled)
+{
+	struct double_fence *fence, taken;
+
+	pthread_mutex_lock(&fences_mutex);
+	if (is_signalled) {
+		signal_fd(find_fence(fence_id));
+		forget_in_table(fence_id);
+	}
+	fence = find_fence(fence_id);
+	if (fence) {
+		taken = take(fence);
+	}
+	pthread_mutex_unlock(&fences_mutex);
+	if (fence) {
+		tell(&taken);
+	}
+	return fence;
+}
+
+bool double_call_back(uint64_t fence_id)
+{
+	return call_back(fence_id, false);
+}
+
+bool double_signal(uint64_t fence_id)
+{
+	return call_back(fence_id, true);
 }
 
 static struct double_fence *oldest_fence(void)
@@ -175,12 +224,23 @@ bool double_oldest(uint64_t *fence_id)
 
 bool double_signal_oldest(void)
 {
-	struct double_fence *oldest = oldest_fence();
+	struct double_fence *oldest, taken;
+	bool has_fd;
 
-	if (oldest && oldest->fd >= 0) {
+	pthread_mutex_lock(&fences_mutex);
+	oldest = oldest_fence();
+	has_fd = oldest && oldest->fd >= 0;
+	if (oldest && !has_fd) {
+		taken = take(oldest);
+	}
+	pthread_mutex_unlock(&fences_mutex);
+	if (has_fd) {
 		return double_signal(oldest->id);
 	}
-	return oldest && call_back(oldest);
+	if (oldest) {
+		tell(&taken);
+	}
+	return oldest;
 }
 
 uint32_t double_gl_of(uint64_t fence_id)
