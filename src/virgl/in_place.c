@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define VIRGL_RENDERER_UNSTABLE_APIS
@@ -99,15 +101,20 @@ static bool goes_straight(void)
 /* ---- Messages ----------------------------------------------------------------------------- */
 
 /* What a guest may cause as often as it likes. */
-static void log_refusal(const char *what, uint32_t id, int error)
+__attribute__((format(printf, 1, 2))) static void log_refusal(const char *format, ...)
 {
+	char text[128];
+	va_list arguments;
 	uint32_t dropped = log_limit_take_dropped(&state.log_limit, false);
 
 	if (dropped > 0) {
 		in_place_log(VGF_LOG_WARNING, "%" PRIu32 " more messages like these", dropped);
 	}
 	if (log_limit_pass(&state.log_limit)) {
-		in_place_log(VGF_LOG_WARNING, "%s %" PRIu32 " (%d)", what, id, error);
+		va_start(arguments, format);
+		vsnprintf(text, sizeof(text), format, arguments);
+		va_end(arguments);
+		in_place_log(VGF_LOG_WARNING, "%s", text);
 	}
 }
 
@@ -440,7 +447,7 @@ VIRGL_EXPORT void virgl_renderer_context_destroy(uint32_t handle)
 	}
 	ret = vgf_virgl_context_destroy(state.virgl, handle);
 	if (ret < 0 && ret != -ENOENT) {
-		log_refusal("cannot destroy context", handle, ret);
+		log_refusal("context %" PRIu32 " cannot be destroyed (%d)", handle, ret);
 	}
 	end_call();
 }
@@ -598,7 +605,8 @@ VIRGL_EXPORT void virgl_renderer_ctx_attach_resource(int ctx_id, int res_handle)
 	begin_call();
 	ret = vgf_virgl_ctx_attach_resource(state.virgl, ctx_id, res_handle);
 	if (ret < 0) {
-		log_refusal("cannot attach resource", (uint32_t)res_handle, ret);
+		log_refusal(
+			"context %d: resource %d cannot be attached (%d)", ctx_id, res_handle, ret);
 	}
 }
 
@@ -613,7 +621,8 @@ VIRGL_EXPORT void virgl_renderer_ctx_detach_resource(int ctx_id, int res_handle)
 	begin_call();
 	ret = vgf_virgl_ctx_detach_resource(state.virgl, ctx_id, res_handle);
 	if (ret < 0) {
-		log_refusal("cannot detach resource", (uint32_t)res_handle, ret);
+		log_refusal(
+			"context %d: resource %d cannot be detached (%d)", ctx_id, res_handle, ret);
 	}
 }
 
@@ -629,7 +638,7 @@ VIRGL_EXPORT void virgl_renderer_resource_unref(uint32_t res_handle)
 	begin_call();
 	ret = wait_for(&call, vgf_virgl_resource_unref(state.virgl, res_handle, call_done, &call));
 	if (ret < 0) {
-		log_refusal("cannot wait for who has resource", res_handle, ret);
+		log_refusal("resource %" PRIu32 " goes at once (%d)", res_handle, ret);
 		real_virgl_renderer_resource_unref(res_handle);
 	}
 }

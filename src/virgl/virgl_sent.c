@@ -269,8 +269,8 @@ static bool is_meant(const struct sent_fence *fence, const struct vgf_fence_name
 }
 
 /* Locked. The one that is called back for, with all that this says to be done; none, if it is not
- * there. It is the oldest, but for what was forgotten. In its place, where there are no marks, that
- * is all before it. */
+ * there. It is the oldest, but for what was forgotten. In its place, where seldom a mark follows
+ * that, it is all before it. */
 static void take_done(
 	struct vgf_virgl *virgl, const struct vgf_fence_name *name, struct sent_fences *taken)
 {
