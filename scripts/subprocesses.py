@@ -28,17 +28,28 @@ def exit_by(number, _frame):
     sys.exit(128 + number)
 
 
-def set_session_nice(nice):
+def session_nice(process="self"):
+    """None if the kernel does not weigh this process by its session: there is no such file without
+    CONFIG_SCHED_AUTOGROUP, and it is empty if no session was begun since the kernel's first."""
+    try:
+        with open(f"/proc/{process}/autogroup", encoding="ascii") as file:
+            words = file.read().split()
+    except OSError:
+        return None
+    return words[-1] if words else None
+
+
+def set_session_nice(nice, process="self"):
     """Returns what it was; None if it is not to be set. The kernel weighs sessions first, and then
     what is in them."""
+    before = session_nice(process)
+    if before is None:
+        return None
     try:
-        with open("/proc/self/autogroup", "r+", encoding="ascii") as file:
-            before = file.read().split()[-1]
-            file.seek(0)
+        with open(f"/proc/{process}/autogroup", "w", encoding="ascii") as file:
             file.write(nice)
-            file.flush()
     except OSError:
-        return None  # not allowed, or there is no such thing
+        return None  # not allowed
     return before
 
 

@@ -55,10 +55,26 @@ PROGRAMS = {
 }
 
 
-def session_nice():
-    """What the kernel gives this session, if it does."""
-    path = pathlib.Path("/proc/self/autogroup")
-    return path.read_text(encoding="ascii").split()[-1] if path.exists() else None
+class SessionNice(unittest.TestCase):
+    def expect_not_set(self, **opened):
+        with mock.patch.object(subprocesses, "open", create=True, **opened) as file:
+            with subprocesses.prioritised_session():
+                pass
+        for call in file.mock_calls:
+            self.assertNotIn("write", call[0])
+
+    def test_of_the_first_session_is_not_set(self):
+        self.expect_not_set(new=mock.mock_open(read_data=""))
+
+    def test_of_a_kernel_without_is_not_set(self):
+        self.expect_not_set(side_effect=FileNotFoundError)
+
+    def test_is_set_and_then_as_before(self):
+        files = mock.mock_open(read_data="/autogroup-7 nice 3\n")
+        with mock.patch.object(subprocesses, "open", files, create=True):
+            with subprocesses.prioritised_session():
+                files().write.assert_called_once_with("-10")
+        files().write.assert_called_with("3")
 
 
 class Copy(unittest.TestCase):
@@ -72,7 +88,7 @@ class Copy(unittest.TestCase):
         for name, script in PROGRAMS.items():
             self.program(name, script)
         self.temporary = self.directory / "temporary"
-        self.session_nice = session_nice()
+        self.session_nice = subprocesses.session_nice()
         self.addCleanup(self.kill_all)
 
     def program(self, name, script):
@@ -112,7 +128,7 @@ class Copy(unittest.TestCase):
         # What a signal came before it was known ends by its leash, a moment later.
         wait_until(lambda: not processes_with(str(self.temporary)), "no process is left")
         self.temporary.rmdir()  # is empty
-        self.assertEqual(session_nice(), self.session_nice)
+        self.assertEqual(subprocesses.session_nice(), self.session_nice)
 
 
 class EndedScript(Copy):
