@@ -327,6 +327,16 @@ class Compare(unittest.TestCase):
         self.assertEqual((median.ratio("passes"), median.value("passes")), (0.5, 200))
         self.assertEqual(p99.ratios("passes"), [0.9])
 
+    def test_work_is_as_long_as_most_of_such_jobs(self):
+        def answers(us, quickest):
+            return [{"us": [quickest, us, us]}] * self.compare.CALIBRATION_TURNS
+
+        few, many = self.compare.CALIBRATION_ROWS
+        turns = zip(answers(200, 100), answers(200 + 5 * (many - few), 300))
+        machine = Machine("egl", [answer for turn in turns for answer in turn], [])
+        self.assertEqual(self.compare.calibrate(machine)(1000), 200)
+        self.assertEqual(machine.answers, [])
+
     def test_how_much_work_was_drawn_is_said(self):
         arguments = types.SimpleNamespace(jobs=10, frames=10, delay=10, mesa=10)
         rows = self.compare.make_rows(lambda us: us // 10, arguments)
