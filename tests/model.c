@@ -1140,23 +1140,33 @@ void model_begin(struct model *model)
 	model->retired_fds_now = 0;
 }
 
-static bool is_in_use(const struct model *model, uint32_t ctx_id)
+static bool is_of(const struct model_fence *fence, uint32_t ctx_id)
+{
+	return fence->context_serial != 0 && fence->name.ctx_id == ctx_id;
+}
+
+/* It is as long as an imported fence of a context, which is over before the model is told. */
+static enum answer is_in_use(const struct model *model, uint32_t ctx_id)
 {
 	if (model_context(model, ctx_id)) {
-		return true;
+		return YES;
 	}
 	for (unsigned int i = 0; i < model->num_items; i++) {
 		if (model->items[i]->context->id == ctx_id) {
-			return true;
+			return YES;
 		}
 	}
 	for (unsigned int i = 0; i < model->num_fences; i++) {
-		if (model->fences[i]->context_serial != 0 &&
-			model->fences[i]->name.ctx_id == ctx_id) {
-			return true;
+		if (is_of(model->fences[i], ctx_id)) {
+			return YES;
 		}
 	}
-	return false;
+	for (unsigned int i = 0; i < model->num_imports; i++) {
+		if (is_of(model->imports[i], ctx_id)) {
+			return EITHER;
+		}
+	}
+	return NO;
 }
 
 /* The timelines of a context go with it, once nothing of it is left. */
@@ -1166,8 +1176,11 @@ void model_end(struct model *model)
 
 	for (unsigned int i = 0; i < model->num_nexts; i++) {
 		struct model_next next = model->nexts[i];
+		bool is_global = next.ring == VGF_RING_GLOBAL;
+		enum answer in_use = is_global ? YES : is_in_use(model, next.ctx_id);
 
-		if (next.ring == VGF_RING_GLOBAL || is_in_use(model, next.ctx_id)) {
+		next.doubtful |= in_use == EITHER;
+		if (in_use != NO) {
 			model->nexts[kept++] = next;
 		}
 	}

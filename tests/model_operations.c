@@ -209,6 +209,7 @@ static void offer_imports(struct run *run, struct model_item *item,
 	for (uint32_t i = 0; i < head->num_in_fence_fds; i++) {
 		if (item && !imports[i]->signalled) {
 			imports[i]->item = item;
+			imports[i]->name.ctx_id = item->context->id;
 			imports[i]->context_serial = item->context->serial;
 			model_imported(&run->model, imports[i]);
 		}
