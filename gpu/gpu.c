@@ -203,16 +203,13 @@ static void cancel(struct gpu *gpu, struct pending_request *pending)
 static void drop_held(struct gpu *gpu)
 {
 	struct vgf_device *device = gpu->renderer->ops->get_device(gpu->renderer);
-	const struct context_entry *context;
+	const uint32_t flags = VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | VGF_CANCEL_EVERY_CONTEXT;
 	uint32_t held = num_held(gpu), before = UINT32_MAX;
 
 	if (held == 0) {
 		return;
 	}
-	LIST_FOREACH(context, &gpu->contexts.all, link) {
-		vgf_context_cancel(
-			device, context->id, VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED, -ECANCELED);
-	}
+	vgf_context_cancel(device, 0, flags, -ECANCELED);
 	/* A round has a budget. */
 	for (; held > 0 && held < before; held = num_held(gpu)) {
 		before = held;

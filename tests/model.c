@@ -1024,13 +1024,18 @@ static bool is_meant(const struct model *model, uint32_t ctx_id, uint64_t serial
 	return flags & (is_open ? VGF_CANCEL_OPEN : VGF_CANCEL_DESTROYED);
 }
 
+static bool has_id(uint32_t id, uint32_t ctx_id, uint32_t flags)
+{
+	return id == ctx_id || (flags & VGF_CANCEL_EVERY_CONTEXT);
+}
+
 void model_cancel(struct model *model, uint32_t ctx_id, uint32_t flags, int error)
 {
 	for (unsigned int i = 0; i < model->num_items; i++) {
 		struct model_item *item = model->items[i];
 
-		if (item->context->id == ctx_id && item->kind != DESTROY &&
-			is_meant(model, ctx_id, item->context->serial, flags)) {
+		if (has_id(item->context->id, ctx_id, flags) && item->kind != DESTROY &&
+			is_meant(model, item->context->id, item->context->serial, flags)) {
 			drop_once(item, error);
 		}
 	}
@@ -1038,8 +1043,8 @@ void model_cancel(struct model *model, uint32_t ctx_id, uint32_t flags, int erro
 		struct model_fence *fence = model->fences[i];
 
 		if ((flags & VGF_CANCEL_RUNNING) && fence->context_serial != 0 &&
-			fence->name.ctx_id == ctx_id &&
-			is_meant(model, ctx_id, fence->context_serial, flags)) {
+			has_id(fence->name.ctx_id, ctx_id, flags) &&
+			is_meant(model, fence->name.ctx_id, fence->context_serial, flags)) {
 			give_up(fence, error);
 		}
 	}

@@ -74,6 +74,9 @@ static enum answer is_there(struct run *run, uint32_t id, uint32_t flags)
 {
 	const struct model *model = &run->model;
 
+	if (flags & VGF_CANCEL_EVERY_CONTEXT) {
+		return YES;
+	}
 	if ((flags & VGF_CANCEL_OPEN) && model_context(model, id)) {
 		return YES;
 	}
@@ -111,6 +114,9 @@ static void cancel_any_context(struct run *run)
 
 	if (!run->model.fuzzy && run->depth == 0 && chance(run, 40)) {
 		flags |= VGF_CANCEL_RUNNING;
+	}
+	if (chance(run, 10)) {
+		flags |= VGF_CANCEL_EVERY_CONTEXT;
 	}
 	cancel_a_context(run, any_context(run), flags, any_cancel_error(run));
 }

@@ -11,6 +11,7 @@
 #define OPEN VGF_CANCEL_OPEN
 #define DESTROYED VGF_CANCEL_DESTROYED
 #define RUNNING VGF_CANCEL_RUNNING
+#define EVERY_CONTEXT VGF_CANCEL_EVERY_CONTEXT
 
 static int cancel(struct fake_vmm *vmm, uint32_t ctx_id, uint32_t flags)
 {
@@ -130,6 +131,41 @@ TEST_VMM(other_contexts_are_left_alone)
 	assert_true(driver_has(driver, 4));
 }
 
+TEST_VMM(every_context_is_cancelled, .answer = FAKE_DONE)
+{
+	hold_in_two_generations(vmm, driver);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 2, 0, 4, ID(1), NO_IN_FENCES), 1);
+	assert_int_equal(cancel(vmm, 9, OPEN | EVERY_CONTEXT), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(status_of(vmm, 4), -ETIME);
+	assert_int_equal(status_of(vmm, 2), 1); /* fence 3 is behind it */
+	assert_int_equal(cancel(vmm, 9, DESTROYED | EVERY_CONTEXT), 0);
+	vmm_dispatch(vmm);
+	assert_int_equal(status_of(vmm, 2), -ETIME);
+	assert_int_equal(status_of(vmm, 3), -ETIME);
+	assert_int_equal(driver->num_jobs, 0);
+}
+
+TEST_VMM(what_runs_in_every_context_is_cancelled)
+{
+	driver_open(driver, vmm, 1);
+	driver_open(driver, vmm, 2);
+	assert_int_equal(submit(vmm, 1, 0, 1, NO_IN_FENCES), 0);
+	assert_int_equal(submit(vmm, 2, VGF_RING_GLOBAL, 2, NO_IN_FENCES), 0);
+	assert_int_equal(cancel(vmm, 1, OPEN | EVERY_CONTEXT), 0);
+	assert_int_equal(vmm_dispatch(vmm), 0);
+	assert_int_equal(cancel(vmm, 1, OPEN | RUNNING | EVERY_CONTEXT), 0);
+	assert_int_equal(vmm_dispatch(vmm), 2);
+	assert_int_equal(status_of(vmm, 1), -ETIME);
+	assert_int_equal(status_of(vmm, 2), -ETIME);
+}
+
+TEST_VMM(of_every_context_there_may_be_none)
+{
+	assert_int_equal(cancel(vmm, 1, OPEN | DESTROYED | EVERY_CONTEXT), 0);
+}
+
 TEST_VMM(only_what_there_is_can_be_cancelled)
 {
 	assert_int_equal(cancel(vmm, 1, OPEN | DESTROYED), -ENOENT);
@@ -150,7 +186,8 @@ TEST_VMM(a_cancel_says_what_and_why)
 	driver_open(driver, vmm, 1);
 	assert_int_equal(cancel(vmm, 1, 0), -EINVAL);
 	assert_int_equal(cancel(vmm, 1, RUNNING), -EINVAL);
-	assert_int_equal(cancel(vmm, 1, OPEN | 8), -EINVAL);
+	assert_int_equal(cancel(vmm, 1, EVERY_CONTEXT), -EINVAL);
+	assert_int_equal(cancel(vmm, 1, OPEN | 16), -EINVAL);
 	assert_int_equal(cancel(vmm, 1, OPEN | 1u << 31), -EINVAL);
 	assert_int_equal(vgf_context_cancel(vmm->device, 1, OPEN, 0), -EINVAL);
 	assert_int_equal(vgf_context_cancel(vmm->device, 1, OPEN, 1), -EINVAL);

@@ -271,6 +271,13 @@ static int create_other(struct renderer *renderer, uint32_t ctx_id, uint64_t ser
 	return vgf_context_create(ops.get_device(renderer), ctx_id, &driver, NULL);
 }
 
+static int destroy_other(struct renderer *renderer, uint32_t ctx_id)
+{
+	int ret = vgf_context_destroy(ops.get_device(renderer), ctx_id);
+
+	return ret < 0 ? ret : 0;
+}
+
 static int submit_to_other(
 	struct renderer *renderer, const struct vgf_submission *submission, bool *will_retire)
 {
@@ -291,6 +298,7 @@ static void submit_behind(int fence_fd)
 
 	export(1);
 	ops.context_create = create_other;
+	ops.context_destroy = destroy_other;
 	ops.submit = submit_to_other;
 	ops.context_uses = uses_all;
 	ops.is_writing = NULL;
@@ -323,4 +331,14 @@ TEST_EXPORTED(a_drain_drops_work_without_a_fence_that_stays_held_back)
 	on_buffers = -ENOTTY;
 	assert_int_equal(run(3, 1), OK);
 	assert_int_equal(num_run, 1);
+}
+
+TEST_EXPORTED(a_drain_drops_what_a_destroyed_context_holds_back)
+{
+	submit_behind(eventfd(0, EFD_CLOEXEC));
+	assert_int_equal(destroy_context(&guest, 3), OK);
+	gpu_drain(guest.gpu, 0, -1);
+	gpu_drain(guest.gpu, 1000000000, -1); /* for days, if anything is left */
+	assert_int_equal(num_run, 0);
+	close(on_buffers);
 }

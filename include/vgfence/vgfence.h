@@ -310,6 +310,9 @@ enum vgf_cancel_flags {
 	 * descriptors are not waited for any more, and vgf_fence_signal for one of them returns
 	 * -EALREADY or -ENOENT; but once the ID is used again, see there. */
 	VGF_CANCEL_RUNNING = 1u << 2,
+	/* Not one context, but all there are. The ID means nothing. Before a stop it also ends work
+	 * of which no list tells: without a fence, in a context that was destroyed. */
+	VGF_CANCEL_EVERY_CONTEXT = 1u << 3,
 };
 
 /*
@@ -320,8 +323,8 @@ enum vgf_cancel_flags {
  *
  * flags: which of the contexts with this ID, one at least, and what of it; enum vgf_cancel_flags.
  *
- * Returns 0; -ENOENT if there is no such context; -EINVAL for other flags, or if error is not
- * negative.
+ * Returns 0; -ENOENT if there is no such context, but not of all contexts; -EINVAL for other flags,
+ * or if error is not negative.
  */
 int vgf_context_cancel(struct vgf_device *device, uint32_t ctx_id, uint32_t flags, int error);
 

@@ -418,6 +418,7 @@ extern "C" {
 pub const VGF_CANCEL_OPEN: vgf_cancel_flags = 1;
 pub const VGF_CANCEL_DESTROYED: vgf_cancel_flags = 2;
 pub const VGF_CANCEL_RUNNING: vgf_cancel_flags = 4;
+pub const VGF_CANCEL_EVERY_CONTEXT: vgf_cancel_flags = 8;
 pub type vgf_cancel_flags = ::std::os::raw::c_uint;
 extern "C" {
     pub fn vgf_context_cancel(

@@ -315,6 +315,17 @@ pub enum Generation {
     All,
 }
 
+impl Generation {
+    fn flags(self, running: bool) -> sys::vgf_cancel_flags {
+        let which = match self {
+            Generation::Open => sys::VGF_CANCEL_OPEN,
+            Generation::Destroyed => sys::VGF_CANCEL_DESTROYED,
+            Generation::All => sys::VGF_CANCEL_OPEN | sys::VGF_CANCEL_DESTROYED,
+        };
+        which | if running { sys::VGF_CANCEL_RUNNING } else { 0 }
+    }
+}
+
 /// Where a deferred call keeps its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -509,12 +520,22 @@ impl Device {
         running: bool,
         error: Error,
     ) -> Result<()> {
-        let generation = match generation {
-            Generation::Open => sys::VGF_CANCEL_OPEN,
-            Generation::Destroyed => sys::VGF_CANCEL_DESTROYED,
-            Generation::All => sys::VGF_CANCEL_OPEN | sys::VGF_CANCEL_DESTROYED,
-        };
-        let flags = generation | if running { sys::VGF_CANCEL_RUNNING } else { 0 };
+        self.cancel(ctx_id, generation.flags(running), error)
+    }
+
+    /// `vgf_context_cancel` with `VGF_CANCEL_EVERY_CONTEXT`: gives up on what all contexts hold
+    /// back; with `running` also on what their drivers have.
+    pub fn cancel_every_context(
+        &self,
+        generation: Generation,
+        running: bool,
+        error: Error,
+    ) -> Result<()> {
+        let flags = generation.flags(running) | sys::VGF_CANCEL_EVERY_CONTEXT;
+        self.cancel(0, flags, error)
+    }
+
+    fn cancel(&self, ctx_id: u32, flags: sys::vgf_cancel_flags, error: Error) -> Result<()> {
         let error = error.negative();
         // SAFETY: the device is alive.
         self.do_it(|device| unsafe { sys::vgf_context_cancel(device, ctx_id, flags, error) })

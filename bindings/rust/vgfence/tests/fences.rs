@@ -397,9 +397,12 @@ fn what_is_given_up_retires_with_the_error() {
     assert_eq!(device.dispatch(NOW), Ok(1));
     let error = device.cancel_context(9, Generation::All, false, EIO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    device.refuse_fence(name(1, 5), Flags::NONE, 5, EINVAL).unwrap();
+    submit(&device, 1, 5, &[]).result.unwrap();
+    device.cancel_every_context(Generation::All, true, EIO).unwrap();
     assert_eq!(device.dispatch(NOW), Ok(1));
-    assert_eq!(vmm.0.lock().unwrap().retired[4], (1, 5, Err(EINVAL), 5));
+    device.refuse_fence(name(1, 6), Flags::NONE, 6, EINVAL).unwrap();
+    assert_eq!(device.dispatch(NOW), Ok(1));
+    assert_eq!(vmm.0.lock().unwrap().retired[5], (1, 6, Err(EINVAL), 6));
 }
 
 #[test]
