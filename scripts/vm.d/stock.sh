@@ -20,7 +20,7 @@ stock_ready() {
 }
 
 stock_key() {
-    key 4 "${qemu_modules[@]}" "${init_tools[@]}" -- \
+    key 5 "${qemu_modules[@]}" "${init_tools[@]}" "$(vgfence_version)" -- \
         "$top"/guest/{prepare,patches/*} "${qemu_scripts[@]}" "$tsc_rate_source"
 }
 
@@ -103,10 +103,7 @@ fetch_kernel() {
             'vmlinuz*' '*.ko.xz' 'busybox' 2>/dev/null || true # not each has each
     done
     fetch_headers "$release"
-    if ! uml_package >/dev/null; then
-        deb=$(fetch "$uml_source")
-        keep "$deb" "$cache/debs/${deb##*/}"
-    fi
+    fetch_source "${binaries[0]}"
 }
 
 # fetch_headers RELEASE: what a module is built with.
@@ -120,11 +117,26 @@ fetch_headers() {
     done
 }
 
+# fetch_source PACKAGE: the source that this package of a kernel was built from, `source_package`.
+# The cache may have an older one, which User-Mode Linux stays with.
+fetch_source() {
+    local version
+    version=$(private_apt_cache show "$1" | sed -n 's/^Version: //p' | first_line)
+    if ! uml_package >/dev/null; then
+        source_package=$(fetch "$uml_source=$version")
+        keep "$source_package" "$cache/debs/${source_package##*/}"
+    fi
+    source_package=$(uml_package)
+    if [ "$(dpkg-deb -f "$source_package" Version)" != "$version" ]; then
+        source_package=$(fetch "$uml_source=$version")
+    fi
+}
+
 # --- the module
 
 build_module() {
     local source=$scratch/source.tar.xz
-    dpkg --fsys-tarfile "$(uml_package)" | tar -xO "./usr/src/$uml_source.tar.xz" >"$source"
+    dpkg --fsys-tarfile "$source_package" | tar -xO "./usr/src/$uml_source.tar.xz" >"$source"
     "$top/guest/prepare" "$source" "$scratch/module" "$(vgfence_version)" || return
     compile_module "$1" || return
     cp "$scratch/module/drivers/gpu/drm/virtio/virtio-gpu.ko" "$scratch"
