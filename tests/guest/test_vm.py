@@ -767,6 +767,19 @@ class Memory(unittest.TestCase):
         self.assertIn("memory needs 1024 MiB of room", result.stderr)
 
 
+class CacheUnderTmp(Copy):
+    """As with HOME=/tmp; the virtual host has a /tmp of its own."""
+
+    def test_is_seen_in_the_virtual_host(self):
+        real = pathlib.Path(locate_uml())
+        if not real.exists():
+            self.skipTest("not prepared: the kernel of kind uml")
+        kernel = pathlib.Path(self.vm("--locate")[1].strip())
+        kernel.parent.mkdir(parents=True)
+        kernel.symlink_to(real)
+        self.assertEqual(self.vm("--timeout", "60", "test", "-L", str(kernel)), (0, ""))
+
+
 class Demo(Copy):
     def test_without_a_kernel_that_starts_the_recordings_are_shown(self):
         lines = ["#!/bin/sh", "echo Kernel panic - not syncing: as a test", "kill -ABRT $$", ""]
