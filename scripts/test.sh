@@ -54,13 +54,15 @@ check_columns() {
 }
 
 check_minimal_build() {
+    local targets
     rm -rf build/minimal build/no-tools build/no-libdrm
     (setup minimal -Dtools=false -Dtests=false -Dvirglrenderer=disabled -Dlibdrm=disabled \
         -Dman=disabled) &&
         ninja -C build/minimal &&
         (setup no-tools -Dtools=false -Dman=disabled) &&
         (setup no-libdrm -Dlibdrm=disabled -Dman=disabled) &&
-        ! ninja -C build/no-libdrm -t targets all | grep tests/test_syncobj
+        targets=$(ninja -C build/no-libdrm -t targets all) &&
+        ! grep tests/test_syncobj <<<"$targets"
 }
 
 # What another compiler makes of it. A warning fails this check.
@@ -151,7 +153,7 @@ virtual_host() {
     if [ "$directory" = asan ]; then name+=", address"; fi
     prepared "$name" --kind "$kind" || return 0
     # The kernel is ours: if all is skipped, it lacks what it should have.
-    least=1 counted "$name" "build/vm-$kind.log" \
+    least=${least-1} counted "$name" "build/vm-$kind.log" \
         scripts/vm --kind "$kind" --build "build/$directory" --timeout 3600 \
             scripts/test-in-vm "build/$directory" "$@"
 }
@@ -625,7 +627,7 @@ host_uml() {
         return
     fi
     if [ -f build/plain/src/virgl/libvgfence-virgl.so ]; then
-        virtual_host uml plain virgl virgl_wait
+        least=0 virtual_host uml plain virgl virgl_wait # Mesa's driver may be missing
     fi
     # The one that is the default has the same interfaces.
     VGFENCE_KERNEL=6.12 virtual_host uml plain sync_file dma_buf syncobj

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,7 @@ class Lint(ScriptTest):
         self.assertEqual(sorted(os.listdir(self.directory)), ["gone", "new"])
 
 
+@unittest.skipUnless(shutil.which("git"), "git is not installed, by which mutate copies")
 class Mutate(ScriptTest):
     files = {
         "meson.build": "project('small', 'c')\n"
