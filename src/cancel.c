@@ -72,19 +72,36 @@ static void give_up(struct ctx_sync *sync, struct fence *fence, int status)
 	fence_signal(sync->fences, fence, status);
 }
 
-static void cancel_running(
-	struct context *context, struct timeline *timeline, uint32_t flags, int status)
+/* context: NULL for every one. */
+static void cancel_running(struct ctx_sync *sync, const struct context *context,
+	struct timeline *timeline, uint32_t flags, int status)
 {
 	struct fence *fence;
 
 	STAILQ_FOREACH(fence, &timeline->fences, link) {
 		const struct context_driver *driver = fence->owner ? owner_driver(fence->owner) :
 								     NULL;
-		if (driver && driver->context == context && is_meant(context, driver, flags) &&
+		if (driver && (!context || driver->context == context) &&
+			is_meant(driver->context, driver, flags) &&
 			!(fence->flags & FENCE_SIGNALLED)) {
-			give_up(context->sync, fence, status);
+			give_up(sync, fence, status);
 		}
 	}
+}
+
+/* All but what the context has on the global timeline. */
+static void cancel_rings(struct ctx_sync *sync, struct context *context, uint32_t flags, int status)
+{
+	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
+		struct ring *ring = context->rings[i];
+		if (ring) {
+			cancel_list(sync, &ring->queue.submissions, flags, status);
+			if (flags & VGF_CANCEL_RUNNING) {
+				cancel_running(sync, context, &ring->timeline, flags, status);
+			}
+		}
+	}
+	cancel_list(sync, &context->backlog, flags, status);
 }
 
 bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status)
@@ -92,21 +109,25 @@ bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t fla
 	bool is_open = context->current != NULL;
 	bool is_left = context->num_drivers > is_open;
 
-	for (size_t i = 0; i < VGF_MAX_RINGS; i++) {
-		struct ring *ring = context->rings[i];
-		if (ring) {
-			cancel_list(sync, &ring->queue.submissions, flags, status);
-			if (flags & VGF_CANCEL_RUNNING) {
-				cancel_running(context, &ring->timeline, flags, status);
-			}
-		}
-	}
-	cancel_list(sync, &context->backlog, flags, status);
+	cancel_rings(sync, context, flags, status);
 	if (flags & VGF_CANCEL_RUNNING) {
-		cancel_running(context, &sync->global, flags, status);
+		cancel_running(sync, context, &sync->global, flags, status);
 	}
 	return (is_open && (flags & VGF_CANCEL_OPEN)) ||
 		(is_left && (flags & VGF_CANCEL_DESTROYED));
+}
+
+/* The global timeline, which may be long, is walked once. */
+void contexts_cancel(struct ctx_sync *sync, uint32_t flags, int status)
+{
+	struct context *context;
+
+	LIST_FOREACH(context, &sync->all, link) {
+		cancel_rings(sync, context, flags, status);
+	}
+	if (flags & VGF_CANCEL_RUNNING) {
+		cancel_running(sync, NULL, &sync->global, flags, status);
+	}
 }
 
 int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status)

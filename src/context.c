@@ -72,30 +72,19 @@ static int cancel_one(struct vgf_device *device, uint32_t ctx_id, uint32_t flags
 	return context && context_cancel(&device->contexts, context, flags, error) ? 0 : -ENOENT;
 }
 
-/* Locked. */
-static int cancel_every(struct vgf_device *device, uint32_t flags, int error)
-{
-	struct context *context;
-
-	LIST_FOREACH(context, &device->contexts.all, link) {
-		context_cancel(&device->contexts, context, flags, error);
-	}
-	return 0;
-}
-
 VGF_EXPORT int vgf_context_cancel(
 	struct vgf_device *device, uint32_t ctx_id, uint32_t flags, int error)
 {
 	const uint32_t which = VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED;
 	const uint32_t what = VGF_CANCEL_RUNNING | VGF_CANCEL_EVERY_CONTEXT;
-	int ret;
+	int ret = 0;
 
 	if (error >= 0 || !(flags & which) || (flags & ~(which | what))) {
 		return -EINVAL;
 	}
 	device_lock(device);
 	if (flags & VGF_CANCEL_EVERY_CONTEXT) {
-		ret = cancel_every(device, flags, error);
+		contexts_cancel(&device->contexts, flags, error);
 	} else {
 		ret = cancel_one(device, ctx_id, flags, error);
 	}

@@ -295,6 +295,9 @@ int submission_drop(struct submission *submission, int status);
  * drivers was meant. */
 bool context_cancel(struct ctx_sync *sync, struct context *context, uint32_t flags, int status);
 
+/* The same of every context. */
+void contexts_cancel(struct ctx_sync *sync, uint32_t flags, int status);
+
 /* Gives up on all fences of a timeline. Returns how many. */
 int timeline_cancel(struct ctx_sync *sync, struct timeline *timeline, int status);
 

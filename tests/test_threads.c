@@ -575,7 +575,9 @@ static void give_up_a_timeline(struct load *load, uint32_t ctx_id, unsigned int 
 
 static void give_up_a_context(struct load *load, uint32_t ctx_id, unsigned int *random)
 {
-	int ret = vgf_context_cancel(load->device, ctx_id, 1 + below(random, 7), -ECANCELED);
+	unsigned int every = below(random, 8) == 0 ? VGF_CANCEL_EVERY_CONTEXT : 0;
+	int ret = vgf_context_cancel(
+		load->device, ctx_id, (1 + below(random, 7)) | every, -ECANCELED);
 
 	/* VGF_CANCEL_RUNNING alone says of no context. */
 	check(ret == 0 || ret == -ENOENT || ret == -EINVAL);

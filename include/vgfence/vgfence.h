@@ -310,8 +310,8 @@ enum vgf_cancel_flags {
 	 * descriptors are not waited for any more, and vgf_fence_signal for one of them returns
 	 * -EALREADY or -ENOENT; but once the ID is used again, see there. */
 	VGF_CANCEL_RUNNING = 1u << 2,
-	/* Not one context, but all there are. The ID means nothing. Before a stop it also ends work
-	 * of which no list tells: without a fence, in a context that was destroyed. */
+	/* Not one context, but all there are; the ID means nothing. With VGF_CANCEL_DESTROYED that
+	 * is also work of which no list tells: without a fence, in a context that was destroyed. */
 	VGF_CANCEL_EVERY_CONTEXT = 1u << 3,
 };
 

@@ -400,6 +400,7 @@ fn what_is_given_up_retires_with_the_error() {
     submit(&device, 1, 5, &[]).result.unwrap();
     device.cancel_every_context(Generation::All, true, EIO).unwrap();
     assert_eq!(device.dispatch(NOW), Ok(1));
+    assert_eq!(vmm.statuses()[4], Err(EIO));
     device.refuse_fence(name(1, 6), Flags::NONE, 6, EINVAL).unwrap();
     assert_eq!(device.dispatch(NOW), Ok(1));
     assert_eq!(vmm.0.lock().unwrap().retired[5], (1, 6, Err(EINVAL), 6));
