@@ -122,6 +122,8 @@ fetch_headers() {
 fetch_source() {
     local version
     version=$(private_apt_cache show "$1" | sed -n 's/^Version: //p' | first_line)
+    private_apt_cache show "$uml_source=$version" >/dev/null 2>&1 ||
+        lack "the archive has no $uml_source $version, of which its kernel was built"
     if ! uml_package >/dev/null; then
         source_package=$(fetch "$uml_source=$version")
         keep "$source_package" "$cache/debs/${source_package##*/}"
