@@ -74,7 +74,9 @@ class SessionNice(unittest.TestCase):
         with mock.patch.object(subprocesses, "open", files, create=True):
             with subprocesses.prioritised_session():
                 files().write.assert_called_once_with("-10")
-        files().write.assert_called_with("3")
+            files().write.assert_called_with("3")
+            self.assertEqual(subprocesses.set_session_nice("-10", 7), "3")
+        files.assert_called_with("/proc/7/autogroup", "w", encoding="ascii")
 
 
 class Copy(unittest.TestCase):
