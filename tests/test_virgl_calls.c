@@ -61,6 +61,7 @@ static int start(int flags, struct virgl_renderer_callbacks *renderer_callbacks)
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
 		.retire = note_retired };
 	static const struct vgf_options device = { .size = sizeof(device),
+		.budget_ns = UINT64_MAX,
 		.limits = {
 			.max_contexts = MAX_CONTEXTS,
 			.max_fences = MAX_FENCES,

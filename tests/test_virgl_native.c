@@ -93,8 +93,10 @@ static void start_with(enum vgf_virgl_wait wait, bool independent_rings)
 		.signal_enter = signal_enter,
 		.signal_leave = signal_leave };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
+	const struct vgf_options unhurried = { .size = sizeof(unhurried), .budget_ns = UINT64_MAX };
 	const struct vgf_virgl_options options = {
 		.size = sizeof(options),
+		.device = &unhurried,
 		.callbacks = &callbacks,
 		.wait = wait,
 		.independent_rings = independent_rings,

@@ -93,8 +93,9 @@ static void begin(int flags, bool has_poll_fd)
 		.signal_enter = signal_enter,
 		.signal_leave = signal_leave };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
-	static const struct vgf_options device = { .size = sizeof(device),
-		.limits.max_held = MAX_HELD };
+	static const struct vgf_options device = {
+		.size = sizeof(device), .budget_ns = UINT64_MAX, .limits.max_held = MAX_HELD
+	};
 	const struct vgf_virgl_options options = {
 		.size = sizeof(options),
 		.device = &device,

@@ -70,8 +70,10 @@ static void begin(void)
 	static const struct vgf_callbacks callbacks = { .size = sizeof(struct vgf_callbacks),
 		.retire = retire };
 	static struct virgl_renderer_callbacks renderer_callbacks = { .version = 1 };
-	const struct vgf_virgl_options options = { .size = sizeof(options),
-		.callbacks = &callbacks };
+	const struct vgf_options device = { .size = sizeof(device), .budget_ns = UINT64_MAX };
+	const struct vgf_virgl_options options = {
+		.size = sizeof(options), .device = &device, .callbacks = &callbacks
+	};
 
 	num_ends = 0;
 	assert_int_equal(vgf_virgl_init(&virgl, FLAGS, &renderer_callbacks, &options, &virgl), 0);
