@@ -212,9 +212,9 @@ static void close_contexts(struct vgf_device *device)
 		if (context->current) {
 			submission_enqueue(&device->contexts, context, context_close(context));
 		}
-		context_cancel(&device->contexts, context,
-			VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | CANCEL_DESTROYING, -ECANCELED);
 	}
+	contexts_cancel(&device->contexts,
+		VGF_CANCEL_OPEN | VGF_CANCEL_DESTROYED | CANCEL_DESTROYING, -ECANCELED);
 }
 
 static void cancel_fences(struct vgf_device *device)
