@@ -432,7 +432,7 @@ compare_stock() {
     prepared "$name" --kind gl --rootfs sid || return 0
     enters "$name" || return 0
     begin
-    { scripts/compare --rounds 2 --starts 2 --jobs 60 --frames 10 --delay 3 --mesa 10 --way passes \
+    { scripts/compare --rounds 2 --jobs 60 --frames 10 --delay 3 --mesa 10 --way passes \
         --markdown --json $json --svg $svg >$table && cat $table &&
         python3 tests/guest/check_compare.py $table $json $svg; } >"$log" 2>&1 </dev/null ||
         status=$?
